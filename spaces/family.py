@@ -1,0 +1,100 @@
+"""What a family of networks offers to the search, and a candidate drawn from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from spaces.net import DynamicNet
+from spaces.recipe import Recipe
+from spaces.space import Dimension, Value, active_names, dimensions, suggested
+from spaces.task import Task
+
+if TYPE_CHECKING:
+    import optuna
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """A family of networks. Its space is the dimensions of `config` followed by those of `recipe`.
+
+    build(config, task) makes the network; plain(config) is the config of the ungated network of the same size;
+    `size_dimensions` are the dimensions that set that size, from which the static ladder is made; `ladder` adds
+    sizes of its own to it, so that plain nets as cheap as the dynamic ones are compared.
+    """
+
+    name: str
+    doc: str
+    config: type
+    recipe: type[Recipe]
+    build: Callable[[Any, Task], DynamicNet]
+    plain: Callable[[Any], Any]
+    size_dimensions: tuple[str, ...]
+    ladder: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+
+    @property
+    def space(self) -> tuple[Dimension, ...]:
+        return dimensions(self.config) + dimensions(self.recipe)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One thing to train: a family, a network's config and a training recipe."""
+
+    family: Family
+    config: Any
+    recipe: Recipe
+
+    @classmethod
+    def suggested(
+        cls, trial: optuna.trial.BaseTrial, family: Family, space: tuple[Dimension, ...], epochs: int
+    ) -> Candidate:
+        """Drawn by an Optuna trial (a FixedTrial replays stored parameters) from a possibly narrowed space."""
+        return cls.of(family, suggested(trial, space, family.name), epochs)
+
+    @classmethod
+    def of(cls, family: Family, values: Mapping[str, Any], epochs: int) -> Candidate:
+        """From a value for each dimension; those not given take their defaults."""
+        names = {f.name for f in fields(family.config)}
+        config = family.config(**{k: v for k, v in values.items() if k in names})
+        recipe_names = {f.name for f in fields(family.recipe)} - {"epochs"}
+        recipe = family.recipe(epochs=epochs, **{k: v for k, v in values.items() if k in recipe_names})
+        return cls(family, config, recipe)
+
+    @property
+    def params(self) -> dict[str, Value]:
+        """The values of the dimensions that matter, and a non-default value of anything else."""
+        values = self.values
+        shown = active_names(self.family.space, values)
+        params = {name: values[name] for name in shown}
+        if values.get("gated") is False:
+            params = {
+                name: values[name] for name in (*self.family.size_dimensions, "shortcut") if name in values
+            }
+            params |= {d.name: values[d.name] for d in dimensions(self.family.recipe) if d.name in shown}
+            params["gated"] = False
+        return params
+
+    @property
+    def values(self) -> dict[str, Value]:
+        own = {f.name: getattr(self.config, f.name) for f in fields(self.config)}
+        return own | {f.name: getattr(self.recipe, f.name) for f in fields(self.recipe) if f.name != "epochs"}
+
+    @property
+    def key(self) -> str:
+        """Equal for candidates that differ only in dimensions that do not matter."""
+        return json.dumps([self.family.name, self.recipe.epochs, self.params], sort_keys=True)
+
+    def plain(self) -> Candidate:
+        """The ungated network of the same size under the same recipe."""
+        return replace(self, config=self.family.plain(self.config))
+
+    def build(self, task: Task, seed: int) -> DynamicNet:
+        """The network, its weights drawn from `seed` without touching the global generator."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self.family.build(self.config, task)

@@ -1,0 +1,158 @@
+"""The training objective of gated networks: cross-entropy plus the loss that closes gates, along its schedule.
+
+Shapes: B samples, U units of a gate, G units of a group of gates (all layer gates, or all channel gates).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spaces import sparsity
+from spaces.net import DynamicNet, Objective, Output, Plan
+from spaces.policies import AlwaysOn, Decision, Policy, Sampled
+from spaces.sparsity import SparsityConfig
+from spaces.targets import Target, TargetPlan
+
+
+@dataclass
+class Group:
+    """Gates that share a target: all layer gates, or all channel gates."""
+
+    name: str
+    target: Target
+    free_weight: float  # of the target-free loss
+    activation: Tensor | None = None  # of the last batch, detached
+
+
+class GateObjective(Objective):
+    """Cross-entropy plus a sparsity loss over groups of gates; draws gates while training."""
+
+    def __init__(self, net: DynamicNet, plan: Plan, config: Any) -> None:
+        """`config` is a family's config made of GateConfig and SparsityConfig."""
+        super().__init__(net, plan)
+        self.config = config
+        self.epoch = 0
+        kinds = {"layer" if gate.kind == "layer" else "channel" for gate in net.gates}
+        joint = len(kinds) == 2
+        self.groups = [
+            Group(
+                kind,
+                Target(
+                    _target_plan(
+                        config, plan, config.target_channel if joint and kind == "channel" else config.target
+                    )
+                ),
+                config.lambda_layer if kind == "layer" else config.gamma_channel,
+            )
+            for kind in ("layer", "channel")
+            if kind in kinds
+        ]
+
+    def start_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+        for group in self.groups:
+            group.target.start_epoch(epoch)
+
+    @property
+    def warming_up(self) -> bool:
+        return self.epoch < round(self.config.open_warmup * self.plan.epochs)
+
+    @property
+    def settled(self) -> bool:
+        return not self.warming_up and all(group.target.final for group in self.groups)
+
+    def policy(self, step: int, ids_B: Tensor) -> Policy:
+        if self.warming_up:
+            return AlwaysOn()
+        config, total = self.config, self.plan.epochs * self.plan.steps
+        temperature = config.temperature
+        if config.temperature_schedule == "exponential":
+            temperature *= (0.1 / temperature) ** (step / max(1, total - 1))
+        return Sampled(
+            seed=self.plan.seed,
+            step=step,
+            ids_B=ids_B,
+            units=self.net.total_units(),
+            temperature=temperature,
+            estimator=config.estimator,
+            noisy=step < (1 - config.noise_off) * total,
+        )
+
+    def losses(self, output: Output, labels_B: Tensor) -> dict[str, Tensor]:
+        terms = super().losses(output, labels_B)
+        config = self.config
+        if config.loss == "none" or not self.groups or self.warming_up:
+            return terms
+        if config.loss in ("mac_quad", "mac_hinge"):
+            fraction_B = output.macs_B / self.net.plain_macs
+            self.groups[0].activation = fraction_B.detach().mean()
+            loss = getattr(sparsity, config.loss)(fraction_B, self.groups[0].target.value)
+            terms[config.loss] = config.loss_weight * loss.float()
+            return terms
+        for group in self.groups:
+            m_G, weight_G = self._activations(group.name, output.decisions)
+            m = (m_G * weight_G).sum() / weight_G.sum()
+            group.activation = m.detach()
+            terms[f"{config.loss}_{group.name}"] = self._loss(group, m_G, m)
+        return terms
+
+    def after_step(self, output: Output) -> None:
+        for group in self.groups:
+            if group.activation is not None and group.target.plan.schedule in ("mean", "ema"):
+                group.target.after_step(float(group.activation))
+
+    def report(self) -> dict[str, float]:
+        if self.config.loss in ("none", "target_free"):
+            return {}
+        return {f"target/{group.name}": group.target.value for group in self.groups}
+
+    def state(self) -> dict[str, Any]:
+        return {"targets": [group.target.state() for group in self.groups]}
+
+    def load(self, state: dict[str, Any]) -> None:
+        for group, one in zip(self.groups, state["targets"], strict=True):
+            group.target.load(one)
+
+    def _loss(self, group: Group, m_G: Tensor, m: Tensor) -> Tensor:
+        config, t = self.config, group.target.value
+        if config.loss == "target_free":
+            return group.free_weight * sparsity.target_free(m_G, config.reduction)
+        if config.loss in ("per_gate", "const_quad_per_gate"):
+            t_G = torch.tensor(sparsity.target_vector(config.target_vector, t, m_G.numel())).to(m_G)
+            return config.loss_weight * getattr(sparsity, config.loss)(m_G, t_G)
+        return config.loss_weight * getattr(sparsity, config.loss)(m, t)
+
+    def _activations(self, group: str, decisions: tuple[Decision, ...]) -> tuple[Tensor, Tensor]:
+        """Mean open value a unit, and the unit's weight: its MACs, or 1."""
+        layer_z = {d.gate.block: d.z_BU for d in decisions if d.gate.kind == "layer"}
+        means, weights = [], []
+        for decision in decisions:
+            if (decision.gate.kind == "layer") != (group == "layer"):
+                continue
+            z_BU = decision.z_BU
+            if group == "channel" and self.config.channel_count == "effective":
+                z_BU = z_BU * layer_z.get(decision.gate.block, z_BU.new_ones(1, 1))
+            means.append(z_BU.mean(0))
+            by_macs = self.config.weighting == "mac"
+            weights.append(torch.full_like(means[-1], decision.gate.macs if by_macs else 1.0))
+        return torch.cat(means), torch.cat(weights)
+
+
+def _target_plan(config: SparsityConfig, plan: Plan, end: float) -> TargetPlan:
+    targeted = config.loss not in ("none", "target_free")
+    return TargetPlan(
+        schedule=config.target_schedule if targeted else "constant",
+        end=end,
+        epochs=plan.epochs,
+        steps=plan.steps,
+        anneal_from=config.anneal_from,
+        anneal_step=config.anneal_step,
+        anneal_every=config.anneal_every,
+        start=config.target_start,
+        rho=config.ema_rho,
+        window=config.target_window,
+    )

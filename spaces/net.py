@@ -1,0 +1,204 @@
+"""The contract of every family: a network whose compute depends on the image.
+
+Shapes: B images, C classes, U units of a gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spaces.policies import AlwaysOn, Decision, Fixed, Gate, Policy, Sampled, ScaledOn, Threshold
+from spaces.task import Task
+
+POLICIES = ("threshold", "always_on", "scaled_on", "stochastic", "ensemble")
+Rates = Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Knobs:
+    """Run-time settings of a trained network; none of them needs training.
+
+    policy: threshold (open above tau), always_on, scaled_on (always on, scaled by mean rates), stochastic (drawn as
+    in training), ensemble (mean probability of `passes` stochastic passes).
+    tau: one threshold, or one a gate by name. prune: gates whose open rate is within this of 0 or 1 are settled
+    for good; None keeps all. recalibrate: batch-norm statistics refreshed on training images before use, with
+    gates "sample"d as in training or deciding the "same" as at inference.
+    """
+
+    policy: str = "threshold"
+    tau: float | Mapping[str, float] = 0.5
+    passes: int = 1
+    prune: float | None = None
+    recalibrate: str = "none"
+    recalibration_batches: int = 0
+
+    def __post_init__(self) -> None:
+        if self.policy not in POLICIES:
+            raise ValueError(f"policy: {self.policy} is not one of {', '.join(POLICIES)}")
+        if self.recalibrate not in ("none", "sample", "same"):
+            raise ValueError(f"recalibrate: {self.recalibrate} is not one of none, sample, same")
+        if self.policy == "ensemble" and self.passes < 2:
+            raise ValueError(f"passes: an ensemble needs at least 2, not {self.passes}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Only what differs from the defaults, and the policy with its own setting."""
+        out: dict[str, Any] = {"policy": self.policy}
+        if self.policy == "threshold":
+            out["tau"] = dict(self.tau) if isinstance(self.tau, Mapping) else self.tau
+        if self.policy in ("stochastic", "ensemble"):
+            out["passes"] = self.passes
+        if self.prune is not None:
+            out["prune"] = self.prune
+        if self.recalibrate != "none":
+            out |= {"recalibrate": self.recalibrate, "recalibration_batches": self.recalibration_batches}
+        return out
+
+
+@dataclass(frozen=True)
+class Output:
+    """Of one forward pass: logits (B, C), what every gate decided, MACs (B,) float64 with gradient to the gates."""
+
+    logits_BC: Tensor
+    decisions: tuple[Decision, ...]
+    macs_B: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The length of a training, for schedules, and the seed of its gate noise."""
+
+    epochs: int
+    steps: int  # an epoch
+    seed: int = 0
+    label_smoothing: float = 0.0
+
+
+class Objective:
+    """What training minimises, and how gates are decided while it does; subclassed by families that add losses.
+
+    Its state is of the training, not of the network, and goes into the checkpoint.
+    """
+
+    def __init__(self, net: DynamicNet, plan: Plan) -> None:
+        self.net, self.plan = net, plan
+
+    def start_epoch(self, epoch: int) -> None:
+        """Called before each epoch, counted from 0."""
+
+    def policy(self, step: int, ids_B: Tensor) -> Policy:
+        """How gates are decided at this step, counted from 0 over the whole training."""
+        return AlwaysOn()
+
+    def losses(self, output: Output, labels_B: Tensor) -> dict[str, Tensor]:
+        """The terms whose sum is minimised, weights included; the first is the cross-entropy."""
+        smoothing = self.plan.label_smoothing
+        logits = output.logits_BC.float()
+        return {"cross_entropy": F.cross_entropy(logits, labels_B, label_smoothing=smoothing)}
+
+    def after_step(self, output: Output) -> None:
+        """Called after the optimiser's step."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether compute is comparable by now: no target still moves."""
+        return True
+
+    def report(self) -> dict[str, float]:
+        """What a reader of the epoch's record wants to know of the objective."""
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Continue from what `state` returned."""
+
+
+class DynamicNet(nn.Module):
+    """A classifier that decides per image what it computes. Families subclass it.
+
+    Nothing about a single run is kept on the module: policies, noise and costs are arguments and results.
+    """
+
+    task: Task
+    gates: tuple[Gate, ...] = ()
+    plain_macs: int  # of the same network without gates
+
+    def forward(self, images: Tensor, policy: Policy | None = None, *, compact: bool = False) -> Output:
+        """Logits, decisions and MACs of normalised images (B, C, H, W) under a policy (default: all open).
+
+        compact=False computes everything and multiplies by the decisions; compact=True computes only what is open
+        and is refused in training mode, where it would change batch-norm statistics (RuntimeError).
+        """
+        raise NotImplementedError
+
+    def objective(self, plan: Plan) -> Objective:
+        """What to minimise when training this network."""
+        return Objective(self, plan)
+
+    def total_units(self) -> int:
+        """Gate units of the whole network."""
+        return sum(gate.units for gate in self.gates)
+
+    def gate_parameters(self) -> list[nn.Parameter]:
+        """The parameters that decide; they get their own learning rate and weight decay."""
+        return []
+
+    def knobs_policy(
+        self, knobs: Knobs, *, ids: Tensor, rates: Rates | None = None, seed: int = 0, step: int = 0
+    ) -> Policy:
+        """The policy that knobs ask for; `rates` are measured open rates a unit, needed to prune or to scale."""
+        if (knobs.prune is not None or knobs.policy == "scaled_on") and rates is None:
+            raise ValueError(f"{knobs.policy} with prune={knobs.prune} needs measured gate rates")
+        fixed = collapsed(rates, knobs.prune) if rates is not None and knobs.prune is not None else {}
+        if knobs.policy == "always_on":
+            return AlwaysOn()
+        if knobs.policy == "scaled_on":
+            assert rates is not None
+            return ScaledOn(rates=rates)
+        if knobs.policy == "threshold":
+            return Threshold(tau=knobs.tau, fixed=fixed)
+        return Sampled(seed=seed, step=step, ids_B=ids, units=self.total_units(), fixed=fixed)
+
+    def run(
+        self,
+        images: Tensor,
+        knobs: Knobs,
+        *,
+        ids: Tensor | None = None,
+        rates: Rates | None = None,
+        seed: int = 0,
+        step: int = 0,
+        compact: bool = False,
+    ) -> Output:
+        """One inference of normalised images under run-time knobs: masked, or computing only what is open.
+
+        An ensemble returns the log of the mean probability as logits, the sum of the passes' MACs and the last
+        pass's decisions.
+        """
+        ids = torch.arange(len(images), device=images.device) if ids is None else ids
+        if knobs.policy != "ensemble":
+            policy = self.knobs_policy(knobs, ids=ids, rates=rates, seed=seed, step=step)
+            return self(images, policy, compact=compact)
+        probability = torch.zeros((), device=images.device)
+        macs_B = torch.zeros((), device=images.device)
+        for one in range(knobs.passes):
+            policy = self.knobs_policy(knobs, ids=ids, rates=rates, seed=seed, step=step * knobs.passes + one)
+            output = self(images, policy, compact=compact)
+            probability = probability + output.logits_BC.float().softmax(1) / knobs.passes
+            macs_B = macs_B + output.macs_B
+        return Output(probability.log(), output.decisions, macs_B)
+
+
+def collapsed(rates: Rates, eps: float) -> Fixed:
+    """Gate units whose measured open rate is within eps of 0 or 1, settled there; the others stay undecided."""
+    return {
+        name: tuple(0.0 if r <= eps else 1.0 if r >= 1 - eps else None for r in units)
+        for name, units in rates.items()
+    }

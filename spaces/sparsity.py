@@ -1,0 +1,199 @@
+"""Losses that make gates close, and the training objective of gated networks.
+
+Per-gate: Veit and Belongie, "Convolutional Networks with Adaptive Inference Graphs", ECCV, 2018. Per-batch,
+const-quad and variable targets: Herrmann, Bowen and Zabih, "Deep networks with probabilistic gates", 2018.
+Target-free: Ehteshami Bejnordi and Krestel, "Dynamic Channel and Layer Gating in Convolutional Neural Networks",
+KI, 2020. MAC-weighted quadratic: Verelst and Tuytelaars, "Dynamic Convolutions", CVPR, 2020.
+Differs: target-free is a mean over gates by default (the sum stays available), and const-quad compares the mean
+activation, not a count, with the target.
+
+Shapes: B samples, G gate units. m_G are mean open values over the batch, m their (weighted) mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spaces.space import choice, real
+
+_TARGETED = ("per_gate", "per_batch", "const_quad", "const_quad_per_gate", "mac_quad", "mac_hinge")
+_EACH = ("per_gate", "const_quad_per_gate")
+_CHANNEL = ("channel", "joint")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SparsityConfig:
+    """Which loss closes gates, towards which rate, along which schedule."""
+
+    loss: str = choice(
+        "per_gate",
+        "per_batch",
+        "const_quad",
+        "const_quad_per_gate",
+        "target_free",
+        "mac_quad",
+        "mac_hinge",
+        "none",
+        default="per_batch",
+        doc="pull each gate, or the batch's mean, to the target; or press without one; or target the MACs",
+    )
+    weighting: str = choice(
+        "count",
+        "mac",
+        default="count",
+        when={"loss": ("per_batch", "const_quad")},
+        searched=False,
+        doc="gates count alike, or by the MACs they guard",
+    )
+    target: float = real(
+        0.1,
+        1.0,
+        default=0.6,
+        when={"loss": _TARGETED},
+        doc="open rate of gates (mac losses: fraction of the plain net's MACs)",
+    )
+    target_channel: float = real(
+        0.1,
+        1.0,
+        default=0.6,
+        when={"loss": _TARGETED[:4], "granularity": ("joint",)},
+        doc="open rate of channel gates in a joint net",
+    )
+    target_vector: str = choice(
+        "constant",
+        "ramp_up",
+        "ramp_down",
+        default="constant",
+        when={"loss": _EACH},
+        searched=False,
+        doc="one target for all gates, or rising or falling with depth around the same mean",
+    )
+    loss_weight: float = real(
+        0.3, 30.0, default=2.0, log=True, when={"loss": _TARGETED}, doc="of the loss beside the cross-entropy"
+    )
+    lambda_layer: float = real(
+        0.003,
+        0.3,
+        default=0.05,
+        log=True,
+        when={"loss": ("target_free",), "granularity": ("layer", "joint")},
+        doc="pressure on layer gates",
+    )
+    gamma_channel: float = real(
+        0.003,
+        0.5,
+        default=0.1,
+        log=True,
+        when={"loss": ("target_free",), "granularity": _CHANNEL},
+        doc="pressure on channel gates",
+    )
+    reduction: str = choice(
+        "mean",
+        "sum",
+        default="mean",
+        when={"loss": ("target_free",)},
+        searched=False,
+        doc="over gates; the published form is the sum",
+    )
+    channel_count: str = choice(
+        "effective",
+        "raw",
+        default="effective",
+        when={"granularity": ("joint",)},
+        searched=False,
+        doc="a channel gate in a skipped block counts as closed, or as decided",
+    )
+    target_schedule: str = choice(
+        "constant",
+        "step",
+        "mean",
+        "ema",
+        default="constant",
+        when={"loss": _TARGETED},
+        doc="fixed; annealed down in steps; or following the batches' mean or moving average",
+    )
+    anneal_from: float = real(
+        0.5, 1.0, default=1.0, when={"target_schedule": ("step",)}, searched=False, doc="first target"
+    )
+    anneal_step: float = real(
+        0.02, 0.2, default=0.1, when={"target_schedule": ("step",)}, doc="how far the target falls at a step"
+    )
+    anneal_every: float = real(
+        0.01,
+        0.2,
+        default=0.05,
+        when={"target_schedule": ("step",)},
+        doc="fraction of the training a step lasts",
+    )
+    target_start: float = real(
+        0.4,
+        0.95,
+        default=0.8,
+        when={"target_schedule": ("mean", "ema")},
+        doc="target at every epoch's start",
+    )
+    ema_rho: float = real(
+        0.5, 0.999, default=0.9, when={"target_schedule": ("ema",)}, doc="memory of the moving average"
+    )
+    target_window: float = real(
+        0.05,
+        1.0,
+        default=1.0,
+        when={"target_schedule": ("mean",)},
+        searched=False,
+        doc="fraction of an epoch that the mean looks back",
+    )
+
+
+def per_gate(m_G: Tensor, t_G: Tensor | float, denominator: int | None = None) -> Tensor:
+    """Mean over gates of (t_g - m_g)^2; `denominator` other than G counts forced-open gates in (AIG's code)."""
+    squares = (t_G - m_G).square().sum()
+    return squares / (denominator or m_G.numel())
+
+
+def per_batch(m: Tensor, t: float) -> Tensor:
+    """(t - m)^2 of the batch's mean activation: lets gates differ as long as their mean is on target."""
+    return (t - m).square()
+
+
+def const_quad(m: Tensor, t: float) -> Tensor:
+    """(m - t)^2 above the target, nothing below."""
+    return torch.relu(m - t).square()
+
+
+def const_quad_per_gate(m_G: Tensor, t_G: Tensor | float) -> Tensor:
+    """Mean over gates of (m_g - t_g)^2 where a gate is above its target."""
+    return torch.relu(m_G - t_G).square().mean()
+
+
+def target_free(m_G: Tensor, reduction: str = "mean") -> Tensor:
+    """Mean (or sum) over gates of m_g^2: presses the busiest gates hardest, towards no particular rate."""
+    squares_G = m_G.square()
+    return squares_G.sum() if reduction == "sum" else squares_G.mean()
+
+
+def mac_quad(fraction_B: Tensor, t: float) -> Tensor:
+    """(mean executed fraction of the plain net's MACs - t)^2."""
+    return (fraction_B.mean() - t).square()
+
+
+def mac_hinge(fraction_B: Tensor, t: float) -> Tensor:
+    """As mac_quad, above the target only."""
+    return torch.relu(fraction_B.mean() - t).square()
+
+
+def exit_quad(rate_K: Tensor, t_K: Tensor | float) -> Tensor:
+    """Mean over exits of (t_k - e_k)^2 where FEWER than t_k of the images leave: the opposite of const_quad."""
+    return torch.relu(t_K - rate_K).square().mean()
+
+
+def target_vector(shape: str, target: float, gates: int) -> list[float]:
+    """One target a gate with mean `target`: constant, or linear in depth as far as [0, 1] allows (half of it)."""
+    if shape == "constant" or gates == 1:
+        return [target] * gates
+    reach = min(target, 1 - target) / 2
+    sign = 1 if shape == "ramp_up" else -1
+    return [target + sign * reach * (2 * g / (gates - 1) - 1) for g in range(gates)]
