@@ -1,0 +1,1 @@
+"""How a candidate is trained and measured: data, one training loop for every family, evaluation, latency."""

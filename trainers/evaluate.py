@@ -1,0 +1,161 @@
+"""What a network answers and costs, image by image, under given run-time knobs.
+
+Shapes: P passes (1 unless stochastic), N images, B images of a batch.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import sqrt
+
+import torch
+from torch import Tensor, nn
+
+from spaces.net import DynamicNet, Knobs, Rates
+from trainers.augment import augmented, normalized
+from trainers.data import ImageData, Split
+from trainers.execution import Execution
+
+BATCH = 512
+
+
+@dataclass(frozen=True)
+class Table:
+    """Per pass and image: was the answer right, how many MACs did it take; per gate unit: its open rate."""
+
+    correct_PN: Tensor
+    macs_PN: Tensor
+    rates: dict[str, tuple[float, ...]]
+
+    @property
+    def accuracy(self) -> float:
+        """Top-1, mean over passes."""
+        return float(self.correct_PN.double().mean())
+
+    @property
+    def accuracy_std(self) -> float:
+        """Sample standard deviation over passes; 0 for one pass."""
+        per_pass = self.correct_PN.double().mean(1)
+        return float(per_pass.std()) if len(per_pass) > 1 else 0.0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the accuracy over draws of images of this number."""
+        return wilson(self.accuracy, self.correct_PN.shape[1])
+
+    @property
+    def macs_mean(self) -> float:
+        return float(self.macs_PN.mean())
+
+    @property
+    def macs_p95(self) -> float:
+        """95th percentile over images: the smallest cost that 95 % of them stay within."""
+        return float(torch.quantile(self.macs_PN.flatten(), 0.95, interpolation="higher"))
+
+    @property
+    def macs_max(self) -> float:
+        return float(self.macs_PN.max())
+
+
+def wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's score interval of a share out of n.
+
+    Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA, 1927.
+    """
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    reach = z * sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return max(0.0, centre - reach), min(1.0, centre + reach)
+
+
+@torch.inference_mode()
+def evaluate(
+    net: DynamicNet,
+    split: Split,
+    data: ImageData,
+    knobs: Knobs,
+    *,
+    execution: Execution | None = None,
+    rates: Rates | None = None,
+    seed: int = 0,
+    compact: bool = False,
+) -> Table:
+    """Run every image of a split through the network (put in eval mode) under the knobs.
+
+    A stochastic policy takes `knobs.passes` passes over the split; an ensemble is one pass.
+    """
+    execution = execution or Execution()
+    net.eval()
+    passes = knobs.passes if knobs.policy == "stochastic" else 1
+    correct, macs, counts, images_seen = [], [], {}, 0
+    for step in range(passes):
+        for batch in split.batches(BATCH, device=execution.device):
+            pixels = execution.laid_out(normalized(batch.images, data.mean, data.std))
+            with execution.autocast():
+                output = net.run(
+                    pixels, knobs, ids=batch.ids, rates=rates, seed=seed, step=step, compact=compact
+                )
+            correct.append(output.logits_BC.argmax(1) == batch.labels)
+            macs.append(output.macs_B.expand(len(batch.labels)))
+            for decision in output.decisions:
+                opened = decision.open_BU.double().expand(len(batch.labels), -1).sum(0)
+                counts[decision.gate.name] = counts.get(decision.gate.name, 0) + opened
+            images_seen += len(batch.labels)
+    found = {name: tuple((total / images_seen).tolist()) for name, total in counts.items()}
+    return Table(torch.cat(correct).view(passes, -1).cpu(), torch.cat(macs).view(passes, -1).cpu(), found)
+
+
+@torch.no_grad()
+def recalibrated(
+    net: DynamicNet,
+    data: ImageData,
+    knobs: Knobs,
+    *,
+    batch: int,
+    execution: Execution | None = None,
+    rates: Rates | None = None,
+    seed: int = 0,
+    augment: bool = True,
+) -> DynamicNet:
+    """A copy of the network with batch-norm statistics of `knobs.recalibration_batches` training batches.
+
+    Averages are cumulative, images augmented as in training (unless told not to), parameters untouched. Gates
+    decide as the knobs say ("same") or are drawn as in training ("sample").
+    """
+    execution = execution or Execution()
+    net = copy.deepcopy(net).eval()
+    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    used = Knobs(policy="stochastic") if knobs.recalibrate == "sample" else knobs
+    for step, images, ids in _training_batches(data, batch, knobs.recalibration_batches, execution, seed):
+        if augment:
+            pad = max(1, images.shape[-1] // 8)
+            images = augmented(images, seed=seed, step=step, flip=data.flip, pad=pad)
+        pixels = execution.laid_out(normalized(images, data.mean, data.std))
+        net.run(pixels, used, ids=ids, rates=rates, seed=seed, step=step)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return net.eval()
+
+
+def _training_batches(
+    data: ImageData, batch: int, count: int, execution: Execution, seed: int
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    batch, step, epoch = min(batch, len(data.train)), 0, 0
+    while step < count:
+        for one in data.train.batches(batch, device=execution.device, shuffle=seed + epoch, drop_last=True):
+            if step == count:
+                return
+            yield step, one.images, one.ids
+            step += 1
+        epoch += 1
+
+
+def mean_rates(rates: Mapping[str, tuple[float, ...]]) -> dict[str, float]:
+    """Open rate of each gate, mean over its units."""
+    return {name: sum(units) / len(units) for name, units in rates.items()}

@@ -1,0 +1,102 @@
+"""On what and in which number format a network trains: chosen by a short measurement, not by belief."""
+
+from __future__ import annotations
+
+import copy
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spaces.net import DynamicNet, Plan
+from spaces.recipe import Recipe
+
+WARM_UP, STEPS = 2, 4
+WORTHWHILE = 0.9  # a setting must take less than this share of plain float32's time to be chosen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """Device, autocast type ("float32" is none), memory format, whether to torch.compile."""
+
+    device: str = "cpu"
+    dtype: str = "float32"
+    channels_last: bool = False
+    compile: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        if self.dtype == "float32":
+            return nullcontext()
+        return torch.autocast(torch.device(self.device).type, dtype=getattr(torch, self.dtype))
+
+    def placed(self, net: DynamicNet) -> DynamicNet:
+        """The network on the device, its convolutions in the chosen memory format."""
+        memory_format = torch.channels_last if self.channels_last else torch.contiguous_format
+        return net.to(self.device, memory_format=memory_format)  # type: ignore[call-overload, no-any-return]
+
+    def laid_out(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) in the chosen memory format."""
+        return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
+
+
+def best_device() -> str:
+    """cuda where there is one, else cpu."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def options(device: str) -> tuple[Execution, ...]:
+    """What is worth measuring on a device, plain float32 first."""
+    kinds = [("float32", False), ("float32", True)]
+    if device.startswith("cuda") or _has_fast_bfloat16():
+        kinds += [("bfloat16", False), ("bfloat16", True)]
+    return tuple(Execution(device=device, dtype=dtype, channels_last=last) for dtype, last in kinds)
+
+
+def measured(net: DynamicNet, recipe: Recipe, device: str) -> Execution:
+    """The option whose training steps are fastest on this device for this network and batch size.
+
+    Times a few steps of each on a copy with random images, interleaved. Plain float32 wins unless another takes
+    less than 0.9 of its time.
+    """
+    candidates = options(device)
+    images = torch.randn(recipe.batch, net.task.channels, net.task.height, net.task.width, device=device)
+    copies = [execution.placed(copy.deepcopy(net)) for execution in candidates]
+    seconds = [float("inf")] * len(candidates)
+    for repeat in range(WARM_UP + STEPS):
+        for index, (one, execution) in enumerate(zip(copies, candidates, strict=True)):
+            taken = _step_seconds(one, execution, images, repeat)
+            if repeat >= WARM_UP:
+                seconds[index] = min(seconds[index], taken)
+    best = min(range(len(candidates)), key=seconds.__getitem__)
+    return candidates[best] if seconds[best] < WORTHWHILE * seconds[0] else candidates[0]
+
+
+def _step_seconds(net: DynamicNet, execution: Execution, images: Tensor, step: int) -> float:
+    objective = net.objective(Plan(epochs=1, steps=WARM_UP + STEPS))
+    ids = torch.arange(len(images), device=images.device)
+    labels = ids % net.task.classes
+    _synchronize(images)
+    start = time.perf_counter()
+    with execution.autocast():
+        output = net(execution.laid_out(images), objective.policy(step, ids))
+    F.cross_entropy(output.logits_BC.float(), labels).backward()
+    _synchronize(images)
+    return time.perf_counter() - start
+
+
+def _synchronize(tensor: Tensor) -> None:
+    if tensor.is_cuda:
+        torch.cuda.synchronize(tensor.device)
+
+
+def _has_fast_bfloat16() -> bool:
+    # without these instructions oneDNN emulates bfloat16 in float32; it never wins and is slow to measure
+    cpu = torch.backends.cpu.get_cpu_capability()
+    return "AMX" in cpu or bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())
