@@ -1,0 +1,81 @@
+"""Checkpoints of trainings: tensors and their state in one file, so that the two can never be of different epochs.
+
+The state is JSON in the safetensors header; nothing is ever unpickled. Each save goes to a new file that then replaces
+the last one, and the one before is kept: a crash at any moment, or a damaged file, costs at most one epoch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+SUFFIX, BEFORE, UNFINISHED = ".safetensors", ".before.safetensors", ".tmp"
+_KEY = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
+
+
+class Checkpoints:
+    """Checkpoints by key (letters, digits, '-', '_', and '/' for folders) below one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+
+    def save(self, key: str, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Replace the key's checkpoint; tensors may lie on any device, share memory and have any layout."""
+        path = self._path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(path.name + UNFINISHED)
+        # safetensors refuses tensors that share storage or are not contiguous
+        plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+        save_file(plain, unfinished, metadata={"state": json.dumps(state)})
+        with open(unfinished, "rb") as file:
+            os.fsync(file.fileno())
+        if path.exists():
+            os.replace(path, self._before(path))
+        os.replace(unfinished, path)
+
+    def load(self, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The latest checkpoint that can be read, tensors on the CPU; None when there is none."""
+        path = self._path(key)
+        for candidate in (path, self._before(path)):
+            found = _read(candidate)
+            if found is not None:
+                return found
+        return None
+
+    def remove(self, key: str) -> None:
+        """Delete the key's checkpoint and the one before; nothing happens when there is none."""
+        path = self._path(key)
+        for file in (path, self._before(path), path.with_name(path.name + UNFINISHED)):
+            file.unlink(missing_ok=True)
+
+    def keys(self) -> list[str]:
+        """All keys that have a checkpoint, sorted."""
+        found = set()
+        for file in self.folder.rglob(f"*{SUFFIX}"):
+            name = file.relative_to(self.folder).as_posix()
+            found.add(name.removesuffix(BEFORE).removesuffix(SUFFIX))
+        return sorted(found)
+
+    def _path(self, key: str) -> Path:
+        if not _KEY.fullmatch(key):
+            raise ValueError(f"{key!r} is not a checkpoint key; use letters, digits, '-', '_' and '/'")
+        return self.folder / f"{key}{SUFFIX}"
+
+    def _before(self, path: Path) -> Path:
+        return path.with_name(path.name.removesuffix(SUFFIX) + BEFORE)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = json.loads(file.metadata()["state"])
+            return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118
+    except (FileNotFoundError, SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return None

@@ -1,0 +1,146 @@
+"""An engine on a database of studies, with the tables brought up to date."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, Row, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from storage import json_text
+from storage.creation import creating
+from storage.errors import StorageError, told
+from storage.tables import VERSION_TABLE, Table
+from storage.urls import sqlite_file, without_password
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+BUSY_TIMEOUT = 20  # seconds that a writer waits for another one
+WAITS = (0.2, 1.0, 3.0)  # seconds before each new try to reach a database that does not answer
+
+
+class Database:
+    """One database of studies, for any number of threads."""
+
+    def __init__(self, engine: Engine, url: str) -> None:
+        self._engine, self._url = engine, url
+        self._writer = engine.execution_options(writes=True)
+
+    @classmethod
+    def open(cls, url: str) -> Database:
+        """The database at `url` with all tables in their newest form. Raises ValueError and StorageError."""
+        engine = _engine(url)
+        try:
+            with told(url):
+                if not _up_to_date(engine, url):
+                    with creating(url):
+                        _migrate(engine)
+        except BaseException:
+            engine.dispose()
+            raise
+        return cls(engine, url)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def rows(self, query: Any) -> Sequence[Row[Any]]:
+        with self.reading() as connection:
+            return connection.execute(query).all()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that sees one moment of the database."""
+        with told(self._url), _reached(self._engine) as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that changes all it changes, or nothing."""
+        with told(self._url), _reached(self._writer) as connection, connection.begin():
+            yield connection
+
+
+def _reached(engine: Engine) -> Connection:
+    """A connection; a database that does not answer is asked again a few times."""
+    for wait in WAITS:
+        try:
+            return engine.connect()
+        except DBAPIError:
+            time.sleep(wait)
+    return engine.connect()
+
+
+def _engine(url: str) -> Engine:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise ValueError(f"{without_password(url)!r} is not a database URL; write sqlite:///FILE") from None
+    file = sqlite_file(url)
+    if parsed.get_backend_name() not in ("sqlite", "postgresql") or (file is None and parsed.database is None):
+        raise ValueError(
+            f"{without_password(url)!r} cannot keep studies; write sqlite:///FILE or postgresql+psycopg://..."
+        )
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    arguments: dict[str, Any] = {"timeout": BUSY_TIMEOUT} if file else {"connect_timeout": 10}
+    try:
+        engine = create_engine(
+            url,
+            pool_pre_ping=file is None,  # a file does not hang up
+            connect_args=arguments,
+            json_serializer=json_text.dumps,
+            json_deserializer=json_text.loads,
+        )
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{without_password(url)}: needs {error.name}; pip install 'dynafront[postgres]'") from None
+    if file is not None:
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # no transactions by the driver: BEGIN is said by _begin_sqlite
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """A writer asks for the lock at once: one that read first would be refused without waiting."""
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    return config
+
+
+def ours(thing: Any, name: str | None, kind: str, *_: Any) -> bool:
+    """Whether a table is one of ours: Optuna's may lie beside them."""
+    return kind != "table" or name in Table.metadata.tables
+
+
+def _up_to_date(engine: Engine, url: str) -> bool:
+    with engine.connect() as connection:
+        found = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
+    directory = ScriptDirectory.from_config(_config())
+    if found and found not in {script.revision for script in directory.walk_revisions()}:
+        raise StorageError(f"{sqlite_file(url) or without_password(url)}: written by a newer dynafront; upgrade it")
+    return found == directory.get_current_head()
+
+
+def _migrate(engine: Engine) -> None:
+    """Run the missing migrations, if no other process just has; all in one transaction."""
+    config = _config()
+    with engine.execution_options(writes=True).begin() as connection:
+        config.attributes["connection"] = connection  # migrations/env.py takes it from there
+        command.upgrade(config, "head")

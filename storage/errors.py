@@ -1,0 +1,42 @@
+"""Database errors, told in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from storage.urls import sqlite_file, without_password
+
+ADVICE = {
+    "database is locked": "another process holds it; stop it, or use PostgreSQL for several machines",
+    "disk is full": "free some space and run the same command again",
+    "unable to open database file": "check that the folder exists and may be written",
+    "readonly database": "check who may write the file and its folder",
+    "not a database": "the file is damaged or something else; move it away",
+    "malformed": "the file is damaged; restore a copy or move it away",
+    "no such table": "tables are missing; restore a copy or move the file away",
+    "connection": "check that the database server runs and can be reached",
+    "password authentication": "check user and password in the URL",
+}
+
+
+class StorageError(RuntimeError):
+    """The database cannot do what was asked; one line: which database, what happened, what to do."""
+
+
+@contextmanager
+def told(url: str) -> Iterator[None]:
+    """Turn every database error inside into a StorageError about the database at `url`."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise StorageError(f"{sqlite_file(url) or without_password(url)}: {_line(error)}") from error
+
+
+def _line(error: SQLAlchemyError) -> str:
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
+    first = without_password((str(cause).strip() or type(cause).__name__).splitlines()[0])
+    advice = next((what for sign, what in ADVICE.items() if sign in first), None)
+    return f"{first}; {advice}" if advice else first

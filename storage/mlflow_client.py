@@ -1,0 +1,83 @@
+"""The way to MLflow: its client, made quiet and impatient, its errors in one line, its limits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from storage.creation import creating
+from storage.errors import StorageError
+from storage.settings import Settings
+from storage.urls import without_password
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Param
+
+ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # MLflow's own 7 block for minutes while a server is away
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+}
+PARAMS_A_BATCH, METRICS_A_BATCH = 100, 900  # MLflow takes 1,000 entities a request, 100 params among them
+NOTE_CHARACTERS = 7900  # a run's tag holds 8,000
+SHOWN_CHARACTERS = 300  # of an error
+
+
+def client(settings: Settings) -> MlflowClient:
+    """A client for the settings' store; a database that does not exist yet is created. Takes seconds the first time."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    with creating(settings.tracking_uri), asking(settings):
+        made = MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.registry_uri)
+        made.search_experiments(max_results=1)
+    return made
+
+
+@contextmanager
+def asking(settings: Settings) -> Iterator[None]:
+    """Turn whatever MLflow raises inside into a StorageError of one line."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        raise StorageError(f"MLflow at {without_password(settings.tracking_uri)}: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    said = str(error).strip() or type(error).__name__
+    if "Max retries exceeded" in said:
+        return "no answer; start the server, or correct tracking_uri in mlflow.yml"
+    return without_password(said.splitlines()[0])[:SHOWN_CHARACTERS]
+
+
+def batches(params: Sequence[Param], metrics: Sequence[Metric]) -> Iterator[tuple[Sequence[Param], Sequence[Metric]]]:
+    """Params and metrics in as few requests as MLflow's limits allow."""
+    while params or metrics:
+        yield params[:PARAMS_A_BATCH], metrics[:METRICS_A_BATCH]
+        params, metrics = params[PARAMS_A_BATCH:], metrics[METRICS_A_BATCH:]
+
+
+def having(tags: Mapping[str, str]) -> str:
+    """The filter for runs that carry all these tags."""
+    return " and ".join(f"tags.`{name}` = {_quoted(value)}" for name, value in tags.items())
+
+
+def _quoted(value: str) -> str:
+    # the filter language has no escapes, only two kinds of quotes
+    return f'"{value}"' if "'" in value else f"'{value}'"
+
+
+def fitting(note: str) -> str:
+    """The Markdown, cut at the end of a line to what a run's note can hold."""
+    if len(note) <= NOTE_CHARACTERS:
+        return note
+    return note[:NOTE_CHARACTERS].rpartition("\n")[0] + "\n\n(shortened; the artifacts hold everything)"

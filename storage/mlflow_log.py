@@ -1,0 +1,241 @@
+"""A study as MLflow runs: one run for the study, below it one for every training, the front kept on both.
+
+Every method writes what it is given, can be repeated, and raises StorageError when MLflow cannot be reached.
+"""
+
+from __future__ import annotations
+
+import getpass
+import re
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from storage.mlflow_client import asking, batches, client, fitting, having
+from storage.saved_views import differing, saved_views, view_path
+from storage.settings import Settings
+
+KIND, STUDY, TRIAL, PARETO = "automl.kind", "automl.study", "automl.trial", "pareto"
+NOTE, PARENT, EXPERIMENT_KIND = "mlflow.note.content", "mlflow.parentRunId", "mlflow.experimentKind"
+STATUS = {"running": "RUNNING", "complete": "FINISHED", "failed": "FAILED"}  # of a run, by state of its trial
+PAGE = 1000  # runs that one search returns
+
+
+class MlflowLog:
+    """Writes studies to the MLflow of the settings. Raises StorageError when it is not there."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._client = client(settings)
+        self._front: dict[str, set[str]] = {}  # runs tagged as on the front, by study run
+        self._steps: dict[str, set[int]] = {}  # steps that are logged, by study run
+
+    def open_study(
+        self, name: str, *, text: str, params: Mapping[str, Any], tags: Mapping[str, str]
+    ) -> tuple[str, str]:
+        """Ids of the study's experiment and run, made or found again; `text` is kept as study.yml.
+
+        MLflow never changes a param: where one differs now, a tag of its name holds the new value.
+        """
+        with asking(self.settings):
+            experiment = self._experiment(self.settings.experiment_name(name))
+            mark = {KIND: "study", STUDY: name}
+            found = self._client.search_runs([experiment], having(mark), max_results=1)
+            if found:
+                run, known = found[0].info.run_id, found[0].data.params
+                self._client.update_run(run, status="RUNNING")
+            else:
+                run, known = self._create(experiment, f"study {name}", mark | dict(tags)), {}
+            changed = {k: str(v) for k, v in params.items() if known.get(k, str(v)) != str(v)}
+            self._log(run, {k: v for k, v in params.items() if k not in known}, [], changed | dict(tags))
+            self._keep(run, {"study.yml": text.encode()})
+        return experiment, run
+
+    def log_trial(
+        self,
+        experiment_id: str,
+        parent_id: str,
+        *,
+        name: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        metrics: Mapping[str, float],
+        curves: Sequence[tuple[int, Mapping[str, float]]],
+        artifacts: Mapping[str, bytes],
+        start: datetime,
+        end: datetime | None,
+        state: str,
+    ) -> str:
+        """Id of a new run that holds the whole trial; an older run with its tags `automl.kind` and `automl.trial` goes.
+
+        `curves` are measures by epoch, `artifacts` contents by path; `state` is running, complete or failed.
+        """
+        begin, stop = _ms(start), _ms(end) if end else _now()
+        mark = {PARENT: parent_id, KIND: tags[KIND], TRIAL: tags[TRIAL]}
+        with asking(self.settings):
+            for older in self._client.search_runs([experiment_id], having(mark)):
+                self._client.delete_run(older.info.run_id)
+            run = self._create(experiment_id, name, {PARETO: "false", **tags, PARENT: parent_id}, begin)
+            self._log(run, params, _metrics(metrics, curves, begin, stop))
+            self._keep(run, artifacts)
+            if state != "running":
+                self._client.set_terminated(run, STATUS[state], end_time=stop)
+        if tags.get(PARETO) == "true" and parent_id in self._front:
+            self._front[parent_id].add(run)
+        return run
+
+    def log_front(
+        self,
+        experiment_id: str,
+        parent_id: str,
+        *,
+        metrics: Sequence[tuple[int, Mapping[str, float]]],
+        artifacts: Mapping[str, bytes],
+        note: str,
+        members: Mapping[str, bool],
+    ) -> None:
+        """Put the front on the study's run, and on the trials' runs whether they are `members` of it.
+
+        Of `metrics` (measures by step) those steps are written that the run does not hold; of `members` those that
+        changed.
+        """
+        from mlflow.entities import Metric
+
+        now = _now()
+        with asking(self.settings):
+            logged = self._logged_steps(parent_id, metrics)
+            fresh = [(step, values) for step, values in metrics if step not in logged]
+            points = [Metric(key, value, now, step) for step, values in fresh for key, value in values.items()]
+            self._log(parent_id, {}, points, {NOTE: fitting(note)})
+            logged |= {step for step, _ in fresh}
+            self._keep(parent_id, artifacts)
+            self._tag_members(experiment_id, parent_id, members)
+
+    def write_saved_views(self, experiment_id: str) -> None:
+        """Give the experiment the views `pareto` and `all`, and a note that links to them if it has none."""
+        with asking(self.settings):
+            tags = self._client.get_experiment(experiment_id).tags
+            wanted = differing(saved_views(), tags)
+            if NOTE not in tags:
+                pareto, every = (view_path(experiment_id, view).lstrip("/") for view in ("pareto", "all"))
+                wanted[NOTE] = f"Charts: [Pareto front]({pareto}), [all trials]({every})"
+            for tag, value in wanted.items():
+                self._client.set_experiment_tag(experiment_id, tag, value)
+
+    def view_path(self, experiment_id: str) -> str:
+        """Path below the MLflow server's address that opens the charts of the front."""
+        return view_path(experiment_id)
+
+    def finish_study(self, run_id: str) -> None:
+        """Mark the study's run as finished."""
+        with asking(self.settings):
+            self._client.set_terminated(run_id)
+
+    def _experiment(self, name: str) -> str:
+        from mlflow.exceptions import MlflowException
+
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                kind = {EXPERIMENT_KIND: "custom_model_development"}
+                return str(self._client.create_experiment(name, _artifacts(self.settings, name), kind))
+            except MlflowException:
+                found = self._client.get_experiment_by_name(name)  # another process may have been faster
+                if found is None:
+                    raise
+        if found.lifecycle_stage == "deleted":  # its name stays taken, so nothing else could be logged to
+            self._client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+
+    def _create(self, experiment_id: str, name: str, tags: dict[str, str], start: int | None = None) -> str:
+        origin = {"mlflow.user": _user(), "mlflow.source.name": "dynafront", "mlflow.source.type": "LOCAL"}
+        run = self._client.create_run(experiment_id, start_time=start, tags=origin | tags, run_name=name)
+        return str(run.info.run_id)
+
+    def _log(
+        self,
+        run_id: str,
+        params: Mapping[str, Any],
+        metrics: Sequence[Any],
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        from mlflow.entities import Param, RunTag
+
+        for some_params, some_metrics in batches([Param(k, str(v)) for k, v in params.items()], metrics):
+            self._client.log_batch(run_id, params=some_params, metrics=some_metrics)
+        if tags:
+            self._client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+
+    def _keep(self, run_id: str, artifacts: Mapping[str, bytes]) -> None:
+        if not artifacts:
+            return
+        with tempfile.TemporaryDirectory(prefix="dynafront-") as folder:
+            for path, content in artifacts.items():
+                file = Path(folder, path)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content)
+            self._client.log_artifacts(run_id, folder)
+
+    def _logged_steps(self, run_id: str, metrics: Sequence[tuple[int, Mapping[str, float]]]) -> set[int]:
+        if run_id not in self._steps:
+            key = next((key for _, values in metrics for key in values), None)
+            if key is None:
+                return set()
+            self._steps[run_id] = {m.step for m in self._client.get_metric_history(run_id, key)}
+        return self._steps[run_id]
+
+    def _tag_members(self, experiment_id: str, parent_id: str, members: Mapping[str, bool]) -> None:
+        if parent_id not in self._front:
+            query = having({PARENT: parent_id, PARETO: "true"})
+            tagged = self._client.search_runs([experiment_id], query, max_results=PAGE)
+            self._front[parent_id] = {run.info.run_id for run in tagged}
+        shown = self._front[parent_id]
+        for run, on_front in members.items():
+            if on_front != (run in shown):
+                self._client.set_tag(run, PARETO, str(on_front).lower())
+                (shown.add if on_front else shown.discard)(run)
+
+
+def _artifacts(settings: Settings, experiment: str) -> str | None:
+    """Where an experiment's files go, independent of the current folder; None leaves it to the server."""
+    root, folder = settings.artifact_root, re.sub(r"[^\w.-]+", "-", experiment).strip(".-")
+    if root is None:
+        return None
+    if "://" in root or root.startswith("mlflow-artifacts:"):
+        return f"{root.rstrip('/')}/{quote(folder)}"
+    return (Path(root).expanduser().resolve() / folder).as_uri()
+
+
+def _metrics(
+    metrics: Mapping[str, float],
+    curves: Sequence[tuple[int, Mapping[str, float]]],
+    begin: int,
+    stop: int,
+) -> list[Any]:
+    """MLflow's metrics; the epochs share the trial's time evenly, which charts over time need."""
+    from mlflow.entities import Metric
+
+    found = [Metric(key, float(value), stop, 0) for key, value in metrics.items()]
+    for done, (epoch, values) in enumerate(curves, start=1):
+        at = begin + (stop - begin) * done // len(curves)
+        found += [Metric(key, float(value), at, epoch) for key, value in values.items()]
+    return found
+
+
+def _ms(time_: datetime) -> int:
+    return int(time_.timestamp() * 1000)
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return "unknown"

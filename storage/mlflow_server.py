@@ -1,0 +1,194 @@
+"""The MLflow UI for the settings' store, as a child process that lives as long as the call."""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+from storage.creation import creating
+from storage.errors import StorageError
+from storage.settings import Settings
+from storage.urls import without_password
+
+START_SECONDS = 90.0  # about 15 on two cores; more where others compute or a new database is on a slow disk
+STOP_SECONDS = 5.0
+EVERY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # listening on all addresses: one to ask at
+
+
+def command(settings: Settings) -> tuple[list[str], dict[str, str]]:
+    """Arguments and environment of the server's process. Raises ValueError for a host that would be open to all."""
+    server = settings.server
+    _check_exposure(settings)
+    arguments = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
+    arguments += ["--host", server.host, "--port", str(server.port)]
+    arguments += ["--allowed-hosts", ",".join(_host_headers(settings))]
+    arguments += ["--cors-allowed-origins", ",".join(f"http://{name}" for name in _host_headers(settings))]
+    if settings.artifact_root is not None:
+        root = settings.artifact_root
+        root = root if "://" in root else str(Path(root).expanduser().resolve())
+        arguments += ["--artifacts-destination", root]
+    environment = dict(os.environ) | {
+        # in the environment, because anyone on the machine can read arguments, and these may hold a password
+        "MLFLOW_BACKEND_STORE_URI": settings.tracking_uri,
+        "MLFLOW_REGISTRY_STORE_URI": settings.registry_uri,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # 9 more processes and 2 GB that nothing here uses
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "PYTHONUNBUFFERED": "1",
+    }
+    return arguments, environment
+
+
+def serve(settings: Settings, ready: Callable[[str], None]) -> None:
+    """Run the UI until it ends or Ctrl-C; `ready` gets its address once it answers. Leaves no process behind.
+
+    With an MLflow server in tracking_uri there is nothing to run. Raises ValueError when the settings cannot work,
+    StorageError when the server does not come up or dies.
+    """
+    if settings.remote:
+        ready(settings.tracking_uri)
+        return
+    arguments, environment = command(settings)
+    _check_port(settings.server.host, settings.server.port)
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    log = settings.folder / "mlflow-server.log"
+    with log.open("wb") as output, _ended_by_signals(), _process(arguments, environment, output) as process:
+        with creating(settings.tracking_uri):  # a search that starts now must not create the same tables
+            _await_health(process, settings, log)
+        ready(address(settings))
+        process.wait()
+    raise StorageError(f"the MLflow server ended by itself: {_last_line(log)} (all of it: {log})")
+
+
+def address(settings: Settings) -> str:
+    """The URL of the UI for a person on one of the allowed hosts."""
+    server = settings.server
+    name = server.allowed_hosts[0] if server.host in EVERY else server.host
+    return f"http://{f'[{name}]' if ':' in name else name}:{server.port}"
+
+
+def _check_exposure(settings: Settings) -> None:
+    server = settings.server
+    if _loopback(server.host) or not all(_loopback(name) for name in server.allowed_hosts):
+        return
+    raise ValueError(
+        f"mlflow.yml: server.host: {server.host} opens the UI to the network, and MLflow asks for no password; "
+        "list in server.allowed_hosts the names it may be reached by, or keep 127.0.0.1"
+    )
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _host_headers(settings: Settings) -> list[str]:
+    """What a browser's Host header may say; MLflow compares it whole, port included."""
+    names = [f"[{name}]" if name.count(":") > 1 and "[" not in name else name for name in settings.server.allowed_hosts]
+    return [*names, *(f"{name}:{settings.server.port}" for name in names)]
+
+
+def _check_port(host: str, port: int) -> None:
+    try:
+        family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+    except PermissionError:
+        raise ValueError(f"mlflow.yml: server.port: {port} is reserved for root; take one above 1023") from None
+    except socket.gaierror:
+        raise ValueError(
+            f"mlflow.yml: server.host: {host!r} is no address of this machine; 127.0.0.1 always works"
+        ) from None
+    except OSError as error:
+        raise ValueError(
+            f"mlflow.yml: server.port: {port} on {host} cannot be used ({error.strerror}); "
+            "is the UI running already? Otherwise set another server.port"
+        ) from None
+
+
+@contextmanager
+def _process(arguments: list[str], environment: dict[str, str], output: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """The running process; it and its children are gone afterwards."""
+    # in a group of its own: Ctrl-C reaches only us, and we end them all
+    process = subprocess.Popen(
+        arguments,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        _signal_group(process, signal.SIGTERM)
+        try:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_SECONDS)
+        finally:  # a second Ctrl-C ends the wait, not the cleaning up
+            _signal_group(process, signal.SIGKILL)
+            process.wait()
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let a closed terminal and a polite kill end us as Ctrl-C does, so that the child is ended too."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    heard = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]  # nohup
+    before = {number: signal.signal(number, end) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _await_health(process: subprocess.Popen[bytes], settings: Settings, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    host = EVERY.get(settings.server.host, settings.server.host)
+    while not _healthy(host, settings.server.port):
+        if process.poll() is not None or time.monotonic() > deadline:
+            what = "did not start" if process.poll() is not None else f"gave no answer in {START_SECONDS:.0f} s"
+            raise StorageError(f"the MLflow server {what}: {_last_line(log)} (all of it: {log})")
+        time.sleep(0.1)
+
+
+def _healthy(host: str, port: int) -> bool:
+    connection = http.client.HTTPConnection(host, port, timeout=2)  # knows no proxies, which urllib would ask
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _last_line(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
+    return without_password(next((line for line in reversed(lines) if line), "it said nothing"))[:300]

@@ -1,0 +1,132 @@
+"""Charts that the MLflow UI opens ready-made: a named view of an experiment's runs is one tag of the experiment."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+TAG = "mlflow.sharedViewState."
+ACCURACY, MACS = "obj/accuracy", "obj/macs_m"
+PARAMS = ("backbone", "granularity", "gate", "loss", "target")
+CURVES = ("val/accuracy", "val/macs", "train/loss", "train/open")
+FRONT, CHOICES, LINES = "section-front", "section-params", "section-curves"
+
+
+def saved_views(params: Sequence[str] = PARAMS, curves: Sequence[str] = CURVES) -> dict[str, str]:
+    """Value by tag name of the views `pareto` (the front's trials) and `all` (every training, most accurate first)."""
+    # the UI loads 100 runs at a time in the view's order: those that matter must come first. Ordered by time it would
+    # add the study's run and fold all others away below it
+    front = _state("tags.pareto = 'true'", f"metrics.`{MACS}`", True, params, curves)
+    everything = _state("tags.`automl.kind` != 'study'", f"metrics.`{ACCURACY}`", False, params, curves)
+    return {f"{TAG}pareto": _envelope("Pareto front", front), f"{TAG}all": _envelope("All trials", everything)}
+
+
+def differing(views: Mapping[str, str], tags: Mapping[str, str]) -> dict[str, str]:
+    """Those views that the experiment's tags do not hold yet; the time of writing does not count."""
+    return {tag: view for tag, view in views.items() if _content(view) != _content(tags.get(tag))}
+
+
+def view_path(experiment_id: str, view: str = "pareto") -> str:
+    """Path and fragment below an MLflow server's address that open a view with its charts."""
+    # without the workflow type a first visit lands in the layout for language models, which has no charts
+    query = f"viewStateShareKey={view}&compareRunsMode=CHART&workflowType=machine_learning"
+    return f"/#/experiments/{experiment_id}/runs?{query}"
+
+
+def _state(where: str, order_by: str, ascending: bool, params: Sequence[str], curves: Sequence[str]) -> dict[str, Any]:
+    shown = [f"metrics.`{ACCURACY}`", f"metrics.`{MACS}`", *(f"params.`{p}`" for p in params), "tags.`pareto`"]
+    return {
+        "searchFilter": where,
+        "orderByKey": order_by,
+        "orderByAsc": ascending,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": shown,
+        "columnOrder": [],
+        "columnWidths": {},
+        "runsExpanded": {},
+        "runsPinned": [],
+        "runsHidden": [],
+        "runsVisibilityMap": {},
+        "runsHiddenMode": "SHOW_ALL",
+        "viewMaximized": False,
+        "runListHidden": False,
+        "isAccordionReordered": True,
+        "useGroupedValuesInCharts": True,
+        "hideEmptyCharts": True,
+        "groupBy": None,
+        "groupsExpanded": {},
+        "autoRefreshEnabled": True,
+        "compareRunCharts": [_scatter(), _parallel(params), *_lines(curves)],
+        "compareRunSections": [
+            _section(FRONT, "Accuracy against compute", columns=1),
+            _section(CHOICES, "What the networks are made of", columns=1),
+            _section(LINES, "Training curves", columns=2),
+        ],
+    }
+
+
+def _scatter() -> dict[str, Any]:
+    axes = {
+        "xaxis": {"key": MACS, "type": "METRIC"},
+        "yaxis": {"key": ACCURACY, "type": "METRIC"},
+    }
+    return _chart("SCATTER", "chart-front", FRONT) | axes
+
+
+def _parallel(params: Sequence[str]) -> dict[str, Any]:
+    # conditional parameters are missing from some runs, which would vanish from the chart without showAllRuns
+    axes = {"selectedParams": list(params), "selectedMetrics": [MACS, ACCURACY], "showAllRuns": True}
+    return _chart("PARALLEL", "chart-params", CHOICES) | axes
+
+
+def _lines(curves: Iterable[str]) -> list[dict[str, Any]]:
+    axes = {"xAxisKey": "step", "xAxisScaleType": "linear", "scaleType": "linear", "lineSmoothness": 0}
+    return [
+        _chart("LINE", f"chart-{metric.replace('/', '-')}", LINES)
+        | axes
+        | {"metricKey": metric, "selectedMetricKeys": [metric]}
+        for metric in curves
+    ]
+
+
+def _chart(kind: str, uuid: str, section: str) -> dict[str, Any]:
+    return {
+        "type": kind,
+        "uuid": uuid,
+        "metricSectionId": section,
+        "runsCountToCompare": 500,
+        "deleted": False,
+        "isGenerated": False,
+    }
+
+
+def _section(uuid: str, name: str, columns: int) -> dict[str, Any]:
+    return {
+        "uuid": uuid,
+        "name": name,
+        "columns": columns,
+        "display": True,
+        "isReordered": True,
+        "deleted": False,
+        "isGenerated": False,
+    }
+
+
+def _envelope(name: str, state: dict[str, Any]) -> str:
+    packed = base64.b64encode(zlib.compress(json.dumps(state, separators=(",", ":")).encode())).decode()
+    return json.dumps({"name": name, "createdAt": int(time.time() * 1000), "state": f"deflate;{packed}"})
+
+
+def _content(view: str | None) -> tuple[str, str] | None:
+    try:
+        kept = json.loads(view or "")
+        return kept["name"], kept["state"]
+    except (ValueError, KeyError, TypeError):
+        return None

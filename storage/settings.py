@@ -1,0 +1,162 @@
+"""Where studies, checkpoints and MLflow runs are kept, as `mlflow.yml` says it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from storage.complaints import complaint
+from storage.urls import without_password
+
+FILE = "mlflow.yml"
+OVERRIDES = {"DYNAFRONT_DATABASE": ("storage", "database"), "MLFLOW_TRACKING_URI": ("tracking_uri",)}
+TRACKING_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
+
+
+def _tracking(uri: str) -> str:
+    scheme = uri.split(":", 1)[0].split("+", 1)[0]
+    if scheme not in TRACKING_SCHEMES or (":" not in uri and scheme != "databricks"):
+        raise ValueError(f"{without_password(uri)!r} is not an MLflow store; write sqlite:///FILE or http://HOST:PORT")
+    return uri
+
+
+def _database(url: str) -> str:
+    if url.startswith("sqlite:///") and len(url) > len("sqlite:///") and ":memory:" not in url:
+        return url
+    if not url.startswith("postgresql+psycopg://"):
+        raise ValueError(
+            f"{without_password(url)!r} is not a database for studies; "
+            "write sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME"
+        )
+    return url
+
+
+def _experiment(name: str) -> str:
+    if not name.strip() or any(mark in name.replace("{study}", "") for mark in "{}"):
+        raise ValueError(f"{name!r} is not an experiment name; the only placeholder is {{study}}")
+    return name
+
+
+def _named(hosts: tuple[str, ...]) -> tuple[str, ...]:
+    if not hosts or not all(host.strip() for host in hosts):
+        raise ValueError("an empty list or name would lock everyone out; name at least localhost")
+    return hosts
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Server(_Section):
+    """Where `dynafront ui` listens, and under which host names it answers."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=5000, ge=1, le=65535, strict=True)
+    allowed_hosts: Annotated[tuple[str, ...], AfterValidator(_named)] = ("localhost", "127.0.0.1")
+
+
+class Storage(_Section):
+    """The folder for everything on disk, and the database that several machines may share."""
+
+    folder: Path = Path("dynafront-data")
+    database: Annotated[str, AfterValidator(_database)] | None = None
+
+
+class Settings(_Section):
+    """What `mlflow.yml` says; what is not given follows from `storage.folder` and `tracking_uri`."""
+
+    tracking_uri: Annotated[str, AfterValidator(_tracking)] = ""
+    artifact_root: str | None = None
+    registry_uri: Annotated[str, AfterValidator(_tracking)] = ""
+    experiment: Annotated[str, AfterValidator(_experiment)] = "dynafront/{study}"
+    server: Server = Server()
+    storage: Storage = Storage()
+
+    def model_post_init(self, _: Any) -> None:
+        """Fill in the URIs that were not given; the model is frozen afterwards."""
+        tracking = self.tracking_uri or f"sqlite:///{self.folder / 'mlflow.db'}"
+        object.__setattr__(self, "tracking_uri", tracking)
+        object.__setattr__(self, "registry_uri", self.registry_uri or tracking)
+        if self.artifact_root is None and not self.remote:
+            object.__setattr__(self, "artifact_root", str(self.folder / "mlartifacts"))
+
+    @property
+    def folder(self) -> Path:
+        return self.storage.folder.expanduser()
+
+    @property
+    def remote(self) -> bool:
+        """Whether runs go to an MLflow server that somebody else keeps."""
+        return self.tracking_uri.startswith(("http:", "https:", "databricks"))
+
+    @property
+    def database_url(self) -> str:
+        """The database of studies and trials, as SQLAlchemy writes it."""
+        return self.storage.database or f"sqlite:///{self.folder / 'dynafront.db'}"
+
+    @property
+    def optuna_url(self) -> str:
+        """The same database: Optuna's tables and ours have different names."""
+        return self.database_url
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    def experiment_name(self, study: str) -> str:
+        return self.experiment.replace("{study}", study)
+
+
+def settings(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """The settings in `path`; without one those in ./mlflow.yml, or the defaults where there is none.
+
+    Raises a ValueError of one line that names the file and the key.
+    """
+    given = path or Path(FILE)
+    content = _content(given) if path or given.exists() else {}
+    origin = {key: str(given) for key in OVERRIDES.values()}
+    for variable, keys in OVERRIDES.items():
+        if value := (os.environ if environment is None else environment).get(variable):
+            _put(content, keys, value)
+            origin[keys] = variable
+    try:
+        result = Settings.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        keys = tuple(str(part) for part in first["loc"])
+        raise ValueError(complaint(first, content, Settings, origin.get(keys, str(given)))) from None
+    if result.tracking_uri == result.database_url:
+        raise ValueError(f"{given}: tracking_uri and storage.database are the same database; MLflow needs its own")
+    return result
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); give the path of a settings file") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: is not UTF-8 text; save it as UTF-8") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"line {mark.line + 1}: " if mark else ""
+        raise ValueError(f"{path}: {place}not valid YAML ({getattr(error, 'problem', None) or error})") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: holds a {type(content).__name__}; write keys and values, as in 'tracking_uri: ...'")
+    return {key: value for key, value in content.items() if value is not None}
+
+
+def _put(content: dict[str, Any], keys: tuple[str, ...], value: str) -> None:
+    *sections, last = keys
+    for section in sections:
+        below = content.get(section)
+        content[section] = dict(below) if isinstance(below, dict) else {}
+        content = content[section]
+    content[last] = value

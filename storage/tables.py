@@ -1,0 +1,136 @@
+"""The tables of studies: a few columns to query by, JSON for the rest.
+
+They may share a database with Optuna's tables: the names differ, and so does the table of the version.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Double,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+VERSION_TABLE = "dynafront_alembic_version"
+NAME = 200  # characters of a study's name
+
+
+class Table(DeclarativeBase):
+    """Names every constraint, so that a later migration can find it."""
+
+    metadata = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "ix": "ix_%(table_name)s_%(column_0_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        dict[str, Any]: JSON,
+        datetime: DateTime(timezone=True),
+        float: Double,
+        str: Text,
+    }
+
+
+class Study(Table):
+    __tablename__ = "dynafront_study"
+
+    name: Mapped[str] = mapped_column(String(NAME), primary_key=True)
+    spec: Mapped[dict[str, Any]]
+    text: Mapped[str]
+    reference: Mapped[dict[str, Any]]
+    seconds_spent: Mapped[float]
+    created_at: Mapped[datetime]
+    experiment_id: Mapped[str | None]
+    run_id: Mapped[str | None]
+    owner: Mapped[str | None]
+    lease_until: Mapped[float | None]  # seconds since 1970
+
+
+class Trial(Table):
+    __tablename__ = "dynafront_trial"
+    __table_args__ = (UniqueConstraint("study", "kind", "number"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study: Mapped[str] = mapped_column(String(NAME), ForeignKey("dynafront_study.name", ondelete="CASCADE"))
+    kind: Mapped[str] = mapped_column(String(20))
+    number: Mapped[int]
+    state: Mapped[str] = mapped_column(String(20))
+    family: Mapped[str]
+    params: Mapped[dict[str, Any]]
+    seed: Mapped[int] = mapped_column(BigInteger)
+    epochs: Mapped[int]
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    seconds: Mapped[float]
+    result: Mapped[dict[str, Any]]
+    error: Mapped[str | None]
+    of_trial: Mapped[int | None]
+    run_id: Mapped[str | None]
+    published: Mapped[bool]
+
+
+class Epoch(Table):
+    __tablename__ = "dynafront_epoch"
+
+    trial_id: Mapped[int] = mapped_column(ForeignKey("dynafront_trial.id", ondelete="CASCADE"), primary_key=True)
+    epoch: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    metrics: Mapped[dict[str, Any]]
+    gate_rates: Mapped[dict[str, Any]]
+
+
+class Point(Table):
+    __tablename__ = "dynafront_point"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    trial_id: Mapped[int] = mapped_column(ForeignKey("dynafront_trial.id", ondelete="CASCADE"), index=True)
+    knobs: Mapped[dict[str, Any]]
+    accuracy: Mapped[float]
+    accuracy_low: Mapped[float]
+    accuracy_high: Mapped[float]
+    macs_mean: Mapped[float]
+    macs_p95: Mapped[float]
+    macs_max: Mapped[float]
+    parameters: Mapped[int] = mapped_column(BigInteger)
+    chosen: Mapped[bool]
+    extra: Mapped[dict[str, Any]]
+
+
+class Failure(Table):
+    """One attempt that went wrong; a trial that is tried again keeps them all."""
+
+    __tablename__ = "dynafront_failure"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    trial_id: Mapped[int] = mapped_column(ForeignKey("dynafront_trial.id", ondelete="CASCADE"), index=True)
+    epoch: Mapped[int | None]
+    error: Mapped[str]
+    trace: Mapped[str]
+    at: Mapped[datetime]
+
+
+class Export(Table):
+    __tablename__ = "dynafront_export"
+    __table_args__ = (Index(None, "study"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study: Mapped[str] = mapped_column(String(NAME), ForeignKey("dynafront_study.name", ondelete="CASCADE"))
+    point: Mapped[int | None]
+    pick: Mapped[str]
+    folder: Mapped[str]
+    model_uri: Mapped[str | None]
+    report: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
