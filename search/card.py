@@ -1,0 +1,73 @@
+"""The model card: what the exported model is, what it costs, how to run it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from search.front import macs_text
+
+
+def card(description: dict[str, Any]) -> str:
+    """Markdown for the exported folder's README.md."""
+    report, task = description["report"], description["task"]
+    test, latency, parity = report["test"], report["latency_ms"], report["parity"]
+    validation = report["validation"]
+    saving = 1 - test["macs_mean"] / report["plain_macs"]
+    rows = [
+        ("test accuracy", f"{test['accuracy']:.2%} (95 % interval {test['accuracy_low']:.1%} to "
+                          f"{test['accuracy_high']:.1%}, n = {test['images']})"),
+        ("validation accuracy", f"{validation['accuracy']:.2%} (selected on it: expect test to be a little lower)"),
+        ("MACs an image", f"mean {macs_text(test['macs_mean'])}, p95 {macs_text(test['macs_p95'])}, "
+                          f"max {macs_text(test['macs_max'])}"),
+        ("static net of the same backbone", f"{macs_text(report['plain_macs'])} MACs: {saving:.0%} saved on average"),
+        ("parameters", f"{report['parameters']:,} ({report['parameters_trained']:,} trained)"),
+        ("gates", f"{report['gates']['dynamic']} decide per image, {report['gates']['removed_open']} settled open, "
+                  f"{report['gates']['removed_closed']} settled closed and cut out"),
+        ("median latency, batch 1", _latency(latency["batch_1"])),
+        ("median latency, batch 64", _latency(latency["batch_64"])),
+        ("parity with the trained network", f"{parity['same_answers']} of {parity['images']} answers equal, "
+                                            f"logits within {parity['largest_logit_difference']:.1e}"),
+        ("before settled gates were removed", f"{parity['same_answers_before_removing_gates']} of {parity['images']} "
+                                              "answers equal"),
+    ]  # fmt: skip
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    params = "\n".join(f"- {name}: {value}" for name, value in description["params"].items())
+    shape = f"{task['channels']}, {task['height']}, {task['width']}"
+    size = f"{task['height']} x {task['width']}, {'gray' if task['channels'] == 1 else 'RGB'}"
+    return f"""# {description["study"]}, trial {description["trial"]}
+
+An image classifier ({len(description["classes"])} classes, {size}) of the family `{description["family"]}`,
+exported by dynafront. It computes per image only what its gates open.
+
+| measure | value |
+| --- | --- |
+{table}
+
+Latency was measured on {latency["device"]}; compare the two columns with each other, not with other machines.
+
+## Run it
+
+    dynafront predict . IMAGE...
+
+or with ONNX Runtime, on float32 pixels in [0, 1] of shape (batch, {shape}):
+
+    import onnxruntime
+    session = onnxruntime.InferenceSession("model.onnx")
+    logits = session.run(None, {{"pixels": pixels}})[0]
+
+`model.json` holds all that is needed to rebuild the network (architecture, thresholds, preprocessing, classes),
+`model.safetensors` its weights. Blocks are skipped for real at batch 1; in a batch, a block runs when any image needs
+it (ONNX) or for just the images that need it (dynafront).
+
+## How it was made
+
+Knobs: {", ".join(f"{k} = {v}" for k, v in description["knobs"].items())}
+
+{params}
+
+Classes: {", ".join(description["classes"][:20])}{" ..." if len(description["classes"]) > 20 else ""}
+"""
+
+
+def _latency(one: dict[str, float]) -> str:
+    return f"{one['exported']:.2f} ms, static net {one['static']:.2f} ms (ratio {one['ratio']:.2f})"

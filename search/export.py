@@ -1,0 +1,236 @@
+"""From a point of the front to a folder that runs anywhere: compact weights, ONNX, measurements, a card.
+
+The test split is opened here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from search.card import card
+from search.exported import FORMAT, MODEL, ONNX, WEIGHTS, DeployedNet
+from search.trial import Job, trained_net
+from spaces.deployed_resnet import deployed, gate_taus, settled_gates
+from spaces.gated_resnet import GatedResNet
+from spaces.net import Knobs
+from trainers.augment import normalized
+from trainers.data import ImageData, Split, test_split
+from trainers.evaluate import Table, recalibrated, wilson
+from trainers.latency import latencies_ms
+
+LATENCY_BATCHES = (1, 64)
+LOGIT_TOLERANCE = 1e-3  # of the largest logit difference between two executions of the same decisions
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An exported model: its folder, what was measured, and the network itself."""
+
+    folder: Path
+    report: dict[str, Any]
+    net: DeployedNet
+
+
+class ParityError(RuntimeError):
+    """The compact model does not answer as the trained one; nothing was written."""
+
+
+def export(
+    job: Job,
+    *,
+    study: str,
+    knobs: dict[str, Any],
+    rates: Mapping[str, tuple[float, ...]],
+    validation: Mapping[str, Any],
+    folder: Path,
+    say: Callable[[str], None] = lambda line: None,
+) -> Exported:
+    """Make the folder from a finished trial and one of its operating points.
+
+    `rates` are the gates' open rates that the point was measured with; `validation` is the point's own record.
+    Raises ValueError (missing checkpoint or test split, random policy, a folder that holds something else),
+    ParityError.
+    """
+    check_folder(folder)
+    setting = Knobs(**knobs)
+    say("loading the trained network")
+    net, candidate, data = trained_net(job)
+    if setting.recalibrate != "none":
+        say("refreshing batch-norm statistics on training images")
+        net = recalibrated(
+            net,
+            data,
+            setting,
+            batch=candidate.recipe.batch,
+            seed=job.seed,
+            augment=candidate.recipe.augment,
+        )
+    assert isinstance(net, GatedResNet)
+    settled = settled_gates(net, setting, rates)
+    taus = gate_taus(net, setting)
+    compact = deployed(net, settled, taus)
+    test = test_split(job.data)
+    say(f"measuring on {len(test)} test images")
+    report = _report(net, compact, setting, rates, settled, test, data)
+    report["latency_ms"] = _latency(compact, net, test)
+    report["validation"] = dict(validation)
+    description = {
+        "format": FORMAT,
+        "family": candidate.family.name,
+        "config": asdict(candidate.config),
+        "task": net.task.as_dict(),
+        "classes": list(data.classes),
+        "settled": settled,
+        "taus": taus,
+        "study": study,
+        "trial": job.number,
+        "knobs": knobs,
+        "params": dict(job.params),
+        "report": report,
+    }
+    say("writing ONNX and comparing onnxruntime's logits")
+    with TemporaryDirectory() as made:
+        _write(Path(made), compact, description, test)
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in Path(made).iterdir():
+            shutil.copy(file, folder / file.name)
+    return Exported(folder, report, compact)
+
+
+def _write(folder: Path, compact: DeployedNet, description: dict[str, Any], test: Split) -> None:
+    description["report"]["onnx"] = _write_onnx(compact, folder / ONNX, test)
+    save_file({k: v.contiguous() for k, v in compact.state_dict().items()}, folder / WEIGHTS)
+    (folder / MODEL).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(card(description), encoding="utf-8")
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that holds something other than an earlier export. Raises ValueError."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder}: is a file; give --out a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MODEL).exists():
+        raise ValueError(f"{folder}: is not empty and holds no exported model; give --out another folder")
+
+
+def _report(
+    net: GatedResNet,
+    compact: DeployedNet,
+    knobs: Knobs,
+    rates: Mapping[str, tuple[float, ...]],
+    settled: Mapping[str, Mapping[str, tuple[float | None, ...]]],
+    test: Split,
+    data: ImageData,
+) -> dict[str, Any]:
+    """Accuracy and cost on test, and how the compact model's answers compare with the trained network's."""
+    same = net.knobs_policy(knobs, ids=torch.arange(1), rates=rates)
+    if knobs.policy == "threshold":
+        fixed = {f"block{b}.{kind}": values for b, kinds in settled.items() for kind, values in kinds.items()}
+        same = replace(same, fixed=fixed)
+    correct, macs, difference, agree, unpruned = [], [], 0.0, 0, 0
+    with torch.inference_mode():
+        for batch in test.batches(BATCH):
+            pixels = batch.images.float() / 255
+            logits, cost_B = compact.run(pixels)
+            trained = net(normalized(batch.images, data.mean, data.std), same)
+            free = net.run(
+                normalized(batch.images, data.mean, data.std), replace(knobs, prune=None), rates=rates
+            )
+            difference = max(difference, float((logits - trained.logits_BC).abs().max()))
+            answers = logits.argmax(1)
+            agree += int((answers == trained.logits_BC.argmax(1)).sum())
+            unpruned += int((answers == free.logits_BC.argmax(1)).sum())
+            correct.append(answers == batch.labels)
+            macs.append(cost_B)
+    if difference > LOGIT_TOLERANCE or agree < len(test):
+        raise ParityError(
+            f"the compact model differs from the trained one: {len(test) - agree} of {len(test)} answers, "
+            f"logits by up to {difference:.2g}; nothing was written"
+        )
+    table = Table(torch.cat(correct)[None], torch.cat(macs)[None], {})
+    low, high = wilson(table.accuracy, len(test))
+    return {
+        "test": {
+            "images": len(test),
+            "accuracy": table.accuracy,
+            "accuracy_low": low,
+            "accuracy_high": high,
+            "macs_mean": table.macs_mean,
+            "macs_p95": table.macs_p95,
+            "macs_max": table.macs_max,
+        },
+        "parameters": sum(p.numel() for p in compact.parameters()),
+        "parameters_trained": sum(p.numel() for p in net.parameters()),
+        "plain_macs": net.plain_macs,
+        "parity": {
+            "images": len(test),
+            "same_answers": agree,
+            "largest_logit_difference": difference,
+            "same_answers_before_removing_gates": unpruned,
+        },
+        "gates": {
+            "dynamic": _count(settled, lambda v: v is None),
+            "removed_open": _count(settled, lambda v: v is not None and v > 0),
+            "removed_closed": _count(settled, lambda v: v == 0),
+        },
+    }
+
+
+def _count(
+    settled: Mapping[str, Mapping[str, tuple[float | None, ...]]], which: Callable[[Any], bool]
+) -> int:
+    return sum(which(v) for kinds in settled.values() for values in kinds.values() for v in values)
+
+
+def _latency(compact: DeployedNet, net: GatedResNet, test: Split) -> dict[str, Any]:
+    """Median milliseconds on this machine, beside the static net of the same backbone, its batch norm folded too."""
+    always_on = Knobs(policy="always_on")
+    open_rates = {gate.name: (1.0,) * gate.units for gate in net.gates}
+    static = deployed(net, settled_gates(net, always_on, open_rates), gate_taus(net, always_on))
+    found: dict[str, Any] = {"device": f"CPU, {torch.get_num_threads()} threads, {platform.machine()}"}
+    for size in LATENCY_BATCHES:
+        inputs = [batch.images.float() / 255 for batch in _first(test, size, 64)]
+        ours, plain = latencies_ms([compact, static], inputs, repeats=200 if size == 1 else 30)
+        found[f"batch_{size}"] = {"exported": ours, "static": plain, "ratio": ours / plain}
+    return found
+
+
+def _first(split: Split, size: int, count: int) -> list[Any]:
+    batches = []
+    for batch in split.batches(min(size, len(split))):
+        batches.append(batch)
+        if len(batches) == count:
+            break
+    return batches
+
+
+def _write_onnx(compact: nn.Module, path: Path, test: Split) -> dict[str, Any]:
+    """Write the ONNX file and compare it with torch, one by one and in a batch. Raises ParityError."""
+    import onnx
+    import onnxruntime
+
+    from spaces.resnet_onnx import resnet_onnx
+
+    onnx.save(resnet_onnx(compact), path)  # type: ignore[arg-type]
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    pixels = next(iter(test.batches(64))).images.float() / 255
+    whole = session.run(None, {"pixels": pixels.numpy()})[0]
+    single = np.concatenate([session.run(None, {"pixels": one[None].numpy()})[0] for one in pixels[:16]])
+    with torch.inference_mode():
+        logits: Tensor = compact(pixels)
+    difference = max(abs(whole - logits.numpy()).max(), abs(single - logits[:16].numpy()).max())
+    if difference > LOGIT_TOLERANCE:
+        raise ParityError(f"onnxruntime's logits differ by up to {difference:.2g}")
+    return {"images": len(pixels), "largest_logit_difference": float(difference)}

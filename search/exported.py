@@ -1,0 +1,71 @@
+"""Reading an exported model back: rebuild, load, preprocess, predict. Needs neither the study nor its tables."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor
+
+from spaces.deployed_resnet import DeployedResNet, rebuilt
+from spaces.task import Task
+
+FORMAT = 1
+MODEL, WEIGHTS, ONNX = "model.json", "model.safetensors", "model.onnx"
+DeployedNet = DeployedResNet
+
+
+@dataclass(frozen=True)
+class Model:
+    """An exported classifier and what its model.json says."""
+
+    net: DeployedNet
+    description: dict[str, Any]
+
+    @property
+    def classes(self) -> list[str]:
+        return list(self.description["classes"])
+
+    def predict(self, image: Path) -> tuple[str, float, float]:
+        """Class name, its probability, and the MACs that this image took. Raises ValueError on a broken image."""
+        with torch.inference_mode():
+            logits, macs_B = self.net.run(pixels_of(image, self.net.task))
+        probability = F.softmax(logits[0], 0)
+        best = int(probability.argmax())
+        return self.classes[best], float(probability[best]), float(macs_B[0])
+
+
+def load_exported(folder: Path) -> Model:
+    """The model in a folder that `dynafront export` made. Raises ValueError when it is none."""
+    path = folder / MODEL
+    if not path.is_file():
+        raise ValueError(f"{folder}: holds no {MODEL}; give the folder that `dynafront export` wrote")
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        version = description["format"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        raise ValueError(f"{path}: is damaged; export the model again") from None
+    if version != FORMAT:
+        raise ValueError(f"{path}: has format {version}, this version of dynafront reads {FORMAT}")
+    net = rebuilt(description["config"], Task.from_dict(description["task"]), description)
+    net.load_state_dict(load_file(folder / WEIGHTS))
+    return Model(net.eval(), description)
+
+
+def pixels_of(image: Path, task: Task) -> Tensor:
+    """(1, C, H, W) pixels in [0, 1] of an image file, resized and centre-cropped, gray or colour as trained."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(image) as opened:
+            picture = ImageOps.exif_transpose(opened).convert("L" if task.channels == 1 else "RGB")
+    except (OSError, UnidentifiedImageError, SyntaxError):
+        raise ValueError(f"{image}: is not an image that can be read") from None
+    fitted = ImageOps.fit(picture, (task.width, task.height), Image.Resampling.BILINEAR)
+    data = torch.frombuffer(bytearray(fitted.tobytes()), dtype=torch.uint8)
+    return data.view(1, task.height, task.width, task.channels).permute(0, 3, 1, 2).float() / 255

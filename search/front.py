@@ -1,0 +1,244 @@
+"""Operating points, the front of those that no other beats, its hypervolume, and picking one of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from math import isfinite, log
+from typing import Any, Literal
+
+import moocore
+import numpy as np
+
+Cost = Literal["macs_mean", "macs_p95", "macs_max", "parameters"]
+RULES = ("knee", "best", "fastest")
+JSON_KEYS = (
+    *("trial", "family", "accuracy", "accuracy_low", "accuracy_high"),
+    *("macs_mean", "macs_p95", "macs_max", "parameters", "knobs", "params"),
+)
+UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One operating point: a trained net at one setting of its run-time knobs."""
+
+    trial: int
+    family: str
+    kind: str  # "search", or "static" for the ladder of plain nets
+    accuracy: float  # validation top-1 in [0, 1], with its 95 % interval
+    accuracy_low: float
+    accuracy_high: float
+    macs_mean: float  # multiply-accumulates per image
+    macs_p95: float
+    macs_max: float
+    parameters: int
+    knobs: dict[str, Any]
+    params: dict[str, Any]
+    run_id: str | None = None
+    id: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """The worst corner worth measuring from: accuracy at chance, and what the largest plain net costs."""
+
+    accuracy: float
+    macs: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.accuracy < 1:
+            raise ValueError(f"reference accuracy {self.accuracy} is not in [0, 1); give the chance level")
+        if not 0 < self.macs < float("inf"):
+            raise ValueError(f"reference macs {self.macs} is not above 0; give the largest plain net's MACs")
+
+
+def front(points: Iterable[Point], cost: Cost = "macs_mean") -> list[Point]:
+    """The points that no other beats (higher accuracy, lower cost), cheapest first.
+
+    Of several with equal accuracy and cost the first stays. Points that are not finite are left out.
+    """
+    finite = [p for p in points if isfinite(p.accuracy) and isfinite(getattr(p, cost))]
+    if not finite:
+        return []
+    kept = moocore.is_nondominated(_pairs(finite, cost), maximise=[False, True])
+    return sorted((p for p, keep in zip(finite, kept, strict=True) if keep), key=lambda p: getattr(p, cost))
+
+
+def hypervolume(points: Iterable[Point], *, cost: Cost = "macs_mean", reference: Reference) -> float:
+    """The share in [0, 1] of the box between the reference and (accuracy 1, cost 0) that the points dominate.
+
+    A point beyond the reference (below chance, or dearer than the largest plain net) adds nothing.
+    """
+    finite = [p for p in points if isfinite(p.accuracy) and isfinite(getattr(p, cost))]
+    if not finite:
+        return 0.0
+    scaled = _pairs(finite, cost)
+    scaled[:, 0] /= reference.macs
+    scaled[:, 1] = (1 - scaled[:, 1]) / (1 - reference.accuracy)
+    return min(1.0, float(moocore.hypervolume(scaled, ref=[1.0, 1.0])))
+
+
+def hypervolume_history(
+    points: Iterable[Point],
+    *,
+    reference: Reference,
+    cost: Cost = "macs_mean",
+    known: Sequence[Point] = (),
+) -> list[tuple[int, float, int]]:
+    """(trial, hypervolume, points on the front) after each trial, for points in trial order.
+
+    Only the front is carried from trial to trial. To go on from an earlier call, give the new trials' points
+    and, as `known`, the front so far: the cost of a trial then does not grow with the study.
+    """
+    standing, history = list(known), []
+    for trial, added in groupby(points, key=lambda p: p.trial):
+        standing = front([*standing, *added], cost)
+        history.append((trial, hypervolume(standing, cost=cost, reference=reference), len(standing)))
+    return history
+
+
+def pick(
+    points: Iterable[Point],
+    rule: str = "knee",
+    *,
+    max_macs: float | None = None,
+    min_accuracy: float | None = None,
+    cost: Cost = "macs_mean",
+) -> Point:
+    """One point of the front of those within the limits, by `knee`, `best` or `fastest`.
+
+    best is the most accurate, fastest the cheapest; `knee` is described at `knee`.
+    Raises ValueError that says what the nearest point offers when no point is within the limits.
+    """
+    if rule not in RULES:
+        raise ValueError(f"{rule!r} is not a way to pick; choose one of {', '.join(RULES)}")
+    if min_accuracy is not None and not 0 <= min_accuracy <= 1:
+        raise ValueError(f"min accuracy {min_accuracy:g} is not between 0 and 1; write 0.95 for 95 %")
+    standing = front(points, cost)
+    if not standing:
+        raise ValueError("there is no point to pick from yet; wait for the first trial to finish")
+    allowed = [
+        p
+        for p in standing
+        if (max_macs is None or getattr(p, cost) <= max_macs) and (min_accuracy is None or p.accuracy >= min_accuracy)
+    ]
+    if not allowed:
+        raise ValueError(_nearest_offer(standing, max_macs, min_accuracy, cost))
+    if rule == "knee":
+        return knee(allowed, cost)
+    return allowed[-1] if rule == "best" else allowed[0]
+
+
+def knee(standing: Sequence[Point], cost: Cost = "macs_mean") -> Point:
+    """The point of a front sorted by cost that lies farthest above the chord between the front's two ends.
+
+    Log-cost and accuracy are both scaled to [0, 1] first, so that the units do not matter. With fewer than
+    three points, or none above the chord, the most accurate one.
+    After Satopää, Albrecht, Irwin and Raghavan, "Finding a 'kneedle' in a haystack", ICDCS Workshops 2011;
+    here cost is on a log axis, nothing is smoothed, and the highest bend of the whole curve counts.
+    """
+    if len(standing) < 3:
+        return standing[-1]
+    # a net that costs nothing has no logarithm; one MAC is as near to nothing as can be
+    x = np.log(np.maximum([getattr(p, cost) for p in standing], 1.0))
+    y = np.array([p.accuracy for p in standing])
+    if x[-1] == x[0]:
+        return standing[-1]
+    above = (y - y[0]) / (y[-1] - y[0]) - (x - x[0]) / (x[-1] - x[0])
+    farthest = int(np.argmax(above))
+    return standing[farthest] if above[farthest] > 1e-9 else standing[-1]
+
+
+def as_json(study: str, points: Iterable[Point], hypervolume: float) -> dict[str, Any]:
+    """The front as plain values for `json.dumps`."""
+    rows = [{key: getattr(point, key) for key in JSON_KEYS} for point in points]
+    return {"study": study, "hypervolume": hypervolume, "points": rows}
+
+
+def as_csv(points: Iterable[Point]) -> str:
+    """One line a point; knobs and params as columns of their own (knob.tau, param.backbone)."""
+    rows = [flat(point) for point in points]
+    fixed = ("trial", "family", "kind", *JSON_KEYS[2:-2], "run_id")
+    own = sorted({column for row in rows for column in row} - set(fixed))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*fixed, *own], restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def flat(point: Point) -> dict[str, Any]:
+    """The point as one level of columns; lists become JSON text."""
+    row = {key: getattr(point, key) for key in ("trial", "family", "kind", *JSON_KEYS[2:-2], "run_id")}
+    return {**row, **leaves(point.knobs, "knob."), **leaves(point.params, "param.")}
+
+
+def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one level: {"gates": {"target": 0.5}} is {"gates.target": 0.5}."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found.update(leaves(value, f"{prefix}{key}."))
+        else:
+            found[f"{prefix}{key}"] = json.dumps(list(value)) if isinstance(value, list | tuple) else value
+    return found
+
+
+def macs_number(text: str | float) -> int:
+    """10_000_000 for "10M": a number with k, M or G. Raises ValueError on anything else."""
+    match = re.fullmatch(r"\s*(\d+\.?\d*(?:e\+?\d{1,2})?|\.\d+)\s*([kmg]?)\s*(?:macs)?\s*", str(text), re.IGNORECASE)
+    if match is None:
+        raise ValueError(f"{text!r} is not a number of MACs; write it like 500k, 10M or 1.5G")
+    number, unit = match.groups()
+    scale = UNITS[unit.lower() if unit in "kK" else unit.upper()]
+    if (macs := round(float(number) * scale)) < 1:
+        raise ValueError(f"{text!r} is less than one MAC; write it like 500k, 10M or 1.5G")
+    return macs
+
+
+def macs_text(macs: float) -> str:
+    """Three significant digits and a unit: "1.20 M" for 1.2e6."""
+    rounded = float(f"{macs:.3g}")
+    for unit, scale in reversed(UNITS.items()):
+        if abs(rounded) >= scale and unit:
+            shown = rounded / scale
+            decimals = max(0, 2 - int(log(abs(shown) + 1e-9, 10)))
+            return f"{shown:.{decimals}f} {unit}"
+    return f"{rounded:.0f}"
+
+
+def _pairs(points: Sequence[Point], cost: Cost) -> np.ndarray:
+    """(points, 2): cost and accuracy."""
+    return np.array([(getattr(p, cost), p.accuracy) for p in points], dtype=np.float64)
+
+
+def _nearest_offer(standing: Sequence[Point], max_macs: float | None, min_accuracy: float | None, cost: Cost) -> str:
+    """What to say when no point of the front is within the limits."""
+    unit = "parameters" if cost == "parameters" else "MACs"
+    cheapest, best = standing[0], standing[-1]
+    if min_accuracy is not None and best.accuracy < min_accuracy:
+        return f"no point has accuracy >= {min_accuracy:g}; the best has {_offer(best, cost, unit)}"
+    if max_macs is not None and getattr(cheapest, cost) > max_macs:
+        limit = f"no point costs <= {macs_text(max_macs)} {unit}"
+        return f"{limit}; the cheapest has accuracy {_offer(cheapest, cost, unit)}"
+    # each limit can be met, only not both: say what giving way on one of them buys
+    assert max_macs is not None
+    assert min_accuracy is not None
+    within = max((p for p in standing if getattr(p, cost) <= max_macs), key=lambda p: p.accuracy)
+    enough = next(p for p in standing if p.accuracy >= min_accuracy)
+    return (
+        f"no point has accuracy >= {min_accuracy:g} at <= {macs_text(max_macs)} {unit}; "
+        f"the nearest have {_offer(within, cost, unit)} and {_offer(enough, cost, unit)}"
+    )
+
+
+def _offer(point: Point, cost: Cost, unit: str) -> str:
+    # cut, not rounded: 0.9896 must not be offered as 0.990
+    accuracy = int(point.accuracy * 1000 + 1e-6) / 1000
+    return f"{accuracy:.3f} at {macs_text(getattr(point, cost))} {unit} (trial {point.trial})"

@@ -1,0 +1,25 @@
+"""A stored study's front, its other points, its static ladder and its hypervolume."""
+
+from __future__ import annotations
+
+from search.driver import as_point, standing
+from search.front import Point, Reference, front, hypervolume
+from storage.records import StudyRecord
+from storage.store import Store
+
+
+def study_cost(record: StudyRecord) -> str:
+    """The points' column that the study minimises."""
+    return "macs_p95" if record.spec["objectives"][1] == "macs_p95" else "macs_mean"
+
+
+def study_front(store: Store, record: StudyRecord) -> tuple[list[Point], list[Point], list[Point], float]:
+    """(front, all points that may join it, points of plain nets, hypervolume)."""
+    stored = [as_point(p) for p in store.points(record.name)]
+    reference = Reference(**record.reference)
+    points = standing([p for p in stored if p.kind == "search"], reference)
+    static = [p for p in stored if p.kind == "static"]
+    cost = study_cost(record)
+    members = front(points, cost)  # type: ignore[arg-type]
+    volume = hypervolume(members, cost=cost, reference=reference) if members else 0.0  # type: ignore[arg-type]
+    return members, points, static, volume

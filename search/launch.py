@@ -1,0 +1,170 @@
+"""Opening a study: check the file against what is stored, take the lease, put driver, engine and publisher together."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import optuna
+from rich.console import Console
+
+from search.driver import Driver
+from search.engine import Engine, InProcess, LocalProcesses
+from search.front import Reference
+from search.progress import Progress
+from search.publish import Publisher
+from search.study import OptunaStudy
+from search.study_file import StudySpec, narrowed_spaces
+from search.trial import data_spec, loaded, task_of
+from spaces.family import Candidate
+from spaces.registry import family
+from spaces.task import Task
+from storage.records import StudyRecord
+from storage.settings import Settings
+from storage.store import Store
+
+LEASE_SECONDS = 60.0
+FREE_TO_CHANGE = ("budget", "run", "data_root")  # of a study that exists
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a session with a study ended."""
+
+    complete: bool  # the budget's trials are all done
+    trials: int
+    points_on_front: int
+
+
+def search(
+    spec: StudySpec, text: str, settings: Settings, console: Console, *, workers: int, ladder: bool
+) -> Finished:
+    """Run the study until its budget is spent; the same call goes on with one that was interrupted.
+
+    Raises ValueError for what a person can put right. KeyboardInterrupt passes through with everything stored.
+    """
+    task = task_of(loaded(data_spec(spec)))
+    spaces = narrowed_spaces(spec)
+    reference = reference_of(spaces, task)
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    store = Store.open(settings.database_url)
+    _record(store, spec, text, reference)
+    with _lease(store, spec.study):
+        asked = OptunaStudy(
+            optuna.storages.RDBStorage(settings.optuna_url),
+            spec.study,
+            spaces=spaces,
+            sampler=spec.sampler,
+            seed=spec.seed,
+            epochs=spec.budget.epochs,
+            trials=spec.budget.trials,
+        )
+        engine: Engine = LocalProcesses(workers) if workers else InProcess()
+        with Progress(console, spec.study, spec.budget.trials, max(1, workers)) as progress:
+            publisher = Publisher(store, settings, spec, progress.say)
+            driver = Driver(
+                spec=spec,
+                store=store,
+                optuna=asked,
+                engine=engine,
+                progress=progress,
+                follower=publisher,
+                reference=reference,
+                checkpoints=str(settings.checkpoints),
+                ladder=ladder,
+            )
+            publisher.start()
+            try:
+                complete = driver.run()
+            finally:
+                publisher.close()
+    return Finished(complete, asked.asked(), len(driver.front))
+
+
+def reference_of(spaces: Any, task: Task) -> Reference:
+    """Chance accuracy, and a tenth more MACs than the largest plain net that the narrowed spaces hold.
+
+    The tenth lets the largest nets, whose gates come on top, still count for something.
+    """
+    largest = 0
+    for name, space in spaces.items():
+        own, by_name = family(name), {d.name: d for d in space}
+        sizes = [
+            by_name[n].choices if by_name[n].searched else (by_name[n].default,) for n in own.size_dimensions
+        ]
+        for values in product(*sizes):
+            candidate = Candidate.of(own, dict(zip(own.size_dimensions, values, strict=True)), 1).plain()
+            largest = max(largest, candidate.build(task, 0).plain_macs)
+    return Reference(accuracy=1 / task.classes, macs=1.1 * largest)
+
+
+def _record(store: Store, spec: StudySpec, text: str, reference: Reference) -> StudyRecord:
+    """The stored study; made when it is new. Raises ValueError when the file asks for something else by its name."""
+    values = spec.model_dump(mode="json")
+    found = store.study(spec.study)
+    if found is None:
+        return store.add_study(
+            spec.study, values, text, {"accuracy": reference.accuracy, "macs": reference.macs}
+        )
+    for key, value in values.items():
+        if key in FREE_TO_CHANGE and not (key == "budget" and found.spec[key]["epochs"] != value["epochs"]):
+            continue
+        if found.spec.get(key) != value:
+            what = "budget.epochs" if key == "budget" else key
+            raise ValueError(
+                f"study {spec.study} exists with another {what}; its trials could not be compared. Give the file "
+                f"another `study:` name, or restore {what} (trials, hours and run may change)"
+            )
+    return found
+
+
+@contextmanager
+def _lease(store: Store, name: str) -> Iterator[None]:
+    """Be the only driver of the study; a driver on this machine that died is replaced at once."""
+    owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+    if not store.take_lease(name, owner, LEASE_SECONDS):
+        record = store.study(name)
+        assert record is not None
+        holder = record.owner or ""
+        if not _dead_here(holder):
+            host, pid = [*holder.split(":"), "?", "?"][:2]
+            raise ValueError(
+                f"study {name} is being searched by process {pid} on {host}; watch it with `dynafront status {name}`"
+            )
+        store.release_lease(name, holder)
+        store.take_lease(name, owner, LEASE_SECONDS)
+    stop = threading.Event()
+
+    def renew() -> None:
+        while not stop.wait(LEASE_SECONDS / 4):
+            store.renew_lease(name, owner, LEASE_SECONDS)
+
+    thread = threading.Thread(target=renew, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(5)
+        store.release_lease(name, owner)
+
+
+def _dead_here(owner: str) -> bool:
+    host, _, rest = owner.partition(":")
+    pid = rest.partition(":")[0]
+    if host != socket.gethostname() or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

@@ -1,0 +1,178 @@
+"""What a person sees while a study runs: counts, what trains now, the front and its hypervolume, time left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from search.front import Point, macs_text
+from search.trial import EpochResult, Failure, Job
+
+ROWS = 8  # of the front that are shown while searching
+QUIET_SECONDS = 15  # between status lines where the output is not a terminal
+
+
+class Progress:
+    """A live view on a terminal, plain lines elsewhere. Use as a context manager."""
+
+    def __init__(self, console: Console, study: str, total: int, workers: int) -> None:
+        self.console, self.study, self.total, self.workers = console, study, total, workers
+        self.complete = self.failed = self.session_done = 0
+        self.running: dict[tuple[str, int], tuple[Job, EpochResult | None]] = {}
+        self.front: Sequence[Point] = ()
+        self.hypervolume = 0.0
+        self.best_ladder = 0
+        self.started = self._spoke = time.monotonic()
+        self._live = Live(console=console, get_renderable=self._view, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Progress:
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._live.stop()
+
+    def say(self, line: str) -> None:
+        """One line that stays."""
+        self.console.print(line, highlight=False)
+
+    def counts(self, *, complete: int, failed: int) -> None:
+        self.complete, self.failed = complete, failed
+
+    def show_front(self, front: Sequence[Point], hypervolume: float) -> None:
+        self.front, self.hypervolume = front, hypervolume
+
+    def trial_started(self, job: Job) -> None:
+        self.running[job.name] = (job, None)
+
+    def epoch(self, job: Job, result: EpochResult) -> None:
+        self.running[job.name] = (job, result)
+        if not self.console.is_terminal and time.monotonic() - self._spoke > QUIET_SECONDS:
+            self._spoke = time.monotonic()
+            self.say(f"  {self.status()}")
+
+    def trial_finished(self, job: Job, joined: Sequence[Point]) -> None:
+        """`joined` are the trial's points that are on the front now."""
+        self.running.pop(job.name, None)
+        self.session_done += 1
+        if job.kind == "static":
+            return
+        self._spoke = time.monotonic()
+        label = f"[bold]trial {job.number:>3}[/bold]"
+        if joined:
+            best = max(joined, key=lambda p: p.accuracy)
+            self.say(
+                f"{label} joins the front with {len(joined)} point{'s' * (len(joined) > 1)}, up to "
+                f"{best.accuracy:.1%} at {macs_text(best.macs_mean)}MACs  hypervolume {self.hypervolume:.4f}"
+                f"{'' if self.console.is_terminal else f'  ({self.status()})'}"
+            )
+        elif not self.console.is_terminal:
+            self.say(f"{label} is dominated  ({self.status()})")
+
+    def trial_failed(self, job: Job, failure: Failure) -> None:
+        self.running.pop(job.name, None)
+        self.session_done += 1
+        self.say(f"[yellow]trial {job.number:>3} failed[/yellow]: {failure.error}")
+
+    def status(self) -> str:
+        """Counts and time left in one line."""
+        left = self._seconds_left()
+        eta = f", about {_duration(left)} left" if left is not None else ""
+        failed = f", {self.failed} failed" if self.failed else ""
+        return f"{self.complete} of {self.total} trials done, {len(self.running)} running{failed}{eta}"
+
+    def _seconds_left(self) -> float | None:
+        """From the mean time of what finished or trained in this session."""
+        done = float(self.session_done)
+        for job, result in self.running.values():
+            done += result.epoch / job.epochs if result else 0.0
+        if done < 0.3:
+            return None
+        left = max(0.0, self.total - self.complete - self.failed - (done - self.session_done))
+        return left * (time.monotonic() - self.started) / done
+
+    def _view(self) -> Group:
+        header = Text.assemble((self.study, "bold"), f"  {self.status()}")
+        parts: list[Text | Table] = [header]
+        running = Table.grid(padding=(0, 2))
+        for job, result in self.running.values():
+            what = "static net" if job.kind == "static" else "trial"
+            epochs = f"epoch {result.epoch if result else 0:>3}/{job.epochs}"
+            score = ""
+            if result:
+                score = f"{result.metrics['val/accuracy']:.1%} at {macs_text(result.metrics['val/macs'])}MACs"
+            running.add_row(f"  {what} {job.number}", epochs, score, _size(job))
+        parts.append(running)
+        if self.front:
+            parts += [
+                Text(f"  front of {len(self.front)} points, hypervolume {self.hypervolume:.4f}"),
+                self._table(),
+            ]
+        return Group(*parts)
+
+    def _table(self) -> Table:
+        return front_table_view(self.front, ROWS)
+
+
+def front_table_view(front: Sequence[Point], rows: int | None = None) -> Table:
+    """The front as a terminal table; with `rows`, evenly thinned to that many."""
+    shown = list(front)
+    if rows is not None and len(shown) > rows:
+        shown = [front[round(i * (len(front) - 1) / (rows - 1))] for i in range(rows)]
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    for name, justify in (("trial", "right"), ("accuracy", "right"), ("95 % interval", "left"), ("MACs mean", "right"),
+                          ("p95", "right"), ("knobs", "left"), ("network", "left")):  # fmt: skip
+        table.add_column(name, justify=justify, no_wrap=name != "network")  # type: ignore[arg-type]
+    for p in shown:
+        table.add_row(
+            str(p.trial),
+            f"{p.accuracy:.2%}",
+            f"{p.accuracy_low:.1%} - {p.accuracy_high:.1%}",
+            macs_text(p.macs_mean),
+            macs_text(p.macs_p95),
+            knobs_text(p.knobs),
+            _described(p.params),
+        )
+    return table
+
+
+def knobs_text(knobs: dict[str, object]) -> str:
+    """Knobs in a few words."""
+    words = [str(knobs.get("policy", "threshold")).replace("_", " ")]
+    if isinstance(tau := knobs.get("tau"), int | float):
+        words.append(f"> {tau:g}")
+    elif tau is not None:
+        words.append("> tau by gate")
+    if "passes" in knobs:
+        words.append(f"x{knobs['passes']}")
+    if "prune" in knobs:
+        words.append("pruned")
+    if "recalibrate" in knobs:
+        words.append("recalibrated")
+    return " ".join(words)
+
+
+def _described(params: dict[str, object]) -> str:
+    if params.get("gated") is False:
+        return f"plain {params.get('backbone', '')} x{params.get('width', 1)}"
+    shown = (params.get(name) for name in ("backbone", "granularity", "gate", "loss", "target"))
+    return " ".join(f"{v:.2f}" if isinstance(v, float) else str(v) for v in shown if v is not None)
+
+
+def _size(job: Job) -> str:
+    return _described(dict(job.params))
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,315 @@
+"""Our tables, shown in MLflow: a view that can be rebuilt at any time and that never holds a trial up.
+
+The publisher works in a thread of its own from a queue. When MLflow is away it says so once; what was missed stays
+marked in our tables and `sync` brings it over.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from storage.mlflow_log import MlflowLog
+
+from search.driver import as_point, standing
+from search.front import Point, Reference, as_csv, front, hypervolume
+from search.study_file import StudySpec
+from storage.records import PointRecord, StudyRecord, TrialRecord
+from storage.settings import Settings
+from storage.store import Store
+
+FRONT_SECONDS = 20.0  # at most so often is the front drawn while a study runs
+RETRY_SECONDS = 30.0  # after a failure, MLflow is left alone for this long
+
+
+class Publisher:
+    """Follows a running study. Start it, tell it what happened, close it."""
+
+    def __init__(self, store: Store, settings: Settings, spec: StudySpec, say: Callable[[str], None]) -> None:
+        self._view = View(store, settings, spec)
+        self._say = say
+        self._queue: queue.Queue[tuple[str, int] | None] = queue.Queue()
+        self._front_changed = False
+        self._away_until = 0.0
+        self._complained = False
+        self._thread = threading.Thread(target=self._follow, name="mlflow", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def trial_finished(self, kind: str, number: int) -> None:
+        self._queue.put((kind, number))
+
+    def front_changed(self) -> None:
+        self._front_changed = True
+
+    def close(self, seconds: float = 60.0) -> None:
+        """Finish what is queued and draw the front a last time, within a time limit."""
+        self._queue.put(None)
+        self._thread.join(seconds)
+        if self._thread.is_alive():
+            self._say("MLflow is slow; run `dynafront sync` later to bring it up to date")
+
+    def _follow(self) -> None:
+        drawn, last = 0.0, False
+        self._try(self._view.open)
+        while not last:
+            try:
+                item = self._queue.get(timeout=1.0)
+                last = item is None
+                if item is not None:
+                    self._try(lambda item=item: self._view.show_trial(*item))  # type: ignore[misc]
+            except queue.Empty:
+                pass
+            due = last or (self._front_changed and time.monotonic() - drawn > FRONT_SECONDS)
+            if due and (self._front_changed or last):
+                self._front_changed, drawn = False, time.monotonic()
+                self._try(self._view.show_front)
+        self._try(self._view.show_missed)
+        self._try(self._view.close)
+
+    def _try(self, action: Callable[[], Any]) -> None:
+        if time.monotonic() < self._away_until:
+            return
+        try:
+            action()
+            self._complained = False
+        except Exception as error:  # whatever MLflow throws, the study goes on
+            self._away_until = time.monotonic() + RETRY_SECONDS
+            if not self._complained:
+                self._complained = True
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                self._say(
+                    f"MLflow cannot be reached ({reason[:160]}); trials go on, `dynafront sync` will catch up"
+                )
+
+
+class View:
+    """A study as MLflow shows it; every method writes what our tables hold and can be repeated."""
+
+    def __init__(self, store: Store, settings: Settings, spec: StudySpec) -> None:
+        self.store, self.settings, self.spec = store, settings, spec
+        self._log: MlflowLog | None = None
+        self._experiment = self._parent = ""
+        self._logged_steps = -1
+
+    def open(self) -> None:
+        """Find or make the experiment and the study's run."""
+        if self._log is not None:
+            return
+        log = MlflowLog(self.settings)
+        record = self._study()
+        spec = self.spec
+        params = {
+            "data": spec.data,
+            "families": ", ".join(spec.families),
+            "sampler": spec.sampler,
+            "seed": spec.seed,
+        }
+        params |= {f"budget.{k}": v for k, v in spec.budget.model_dump().items() if v is not None}
+        params["objectives"] = ", ".join(spec.objectives)
+        self._experiment, self._parent = log.open_study(spec.study, text=record.text, params=params, tags={})
+        log.write_saved_views(self._experiment)
+        if (record.experiment_id, record.run_id) != (self._experiment, self._parent):
+            if record.run_id:  # another MLflow than before: nothing of what was logged is there
+                self.store.unpublish(spec.study)
+            self.store.set_study_run(spec.study, self._experiment, self._parent)
+        self._log = log
+
+    @property
+    def log(self) -> MlflowLog:
+        self.open()
+        assert self._log is not None
+        return self._log
+
+    def show_trial(self, kind: str, number: int) -> None:
+        """The run of one trial: parameters, curves, operating points, gate rates."""
+        log, study = self.log, self.spec.study
+        trial = self.store.trial(study, kind, number)  # type: ignore[arg-type]
+        if trial is None or trial.state == "running":
+            return
+        epochs = self.store.epochs(study, kind, number)  # type: ignore[arg-type]
+        source = number if trial.of_trial is None else trial.of_trial
+        points = self.store.points(study, kind=kind, number=source)  # type: ignore[arg-type]
+        run_id = log.log_trial(
+            self._experiment,
+            self._parent,
+            name=f"{'static' if kind == 'static' else 'trial'}-{number:04d}",
+            params={"family": trial.family, **trial.params, "seed": trial.seed, "epochs": trial.epochs},
+            tags=_tags(trial),
+            metrics=_measures(trial, points),
+            curves=[(e.epoch, dict(e.metrics)) for e in epochs],
+            artifacts=_trial_artifacts(trial, points, [(e.epoch, e.gate_rates) for e in epochs]),
+            start=trial.started_at,
+            end=trial.finished_at,
+            state=trial.state,
+        )
+        self.store.set_run(study, trial.kind, number, run_id)
+
+    def show_front(self) -> None:
+        """The parent run: hypervolume over trials, the front as page, picture, table and note, who is on it."""
+        log, study = self.log, self.spec.study
+        record, trials = self._study(), self.store.trials(study)
+        stored = self.store.points(study)
+        points = [as_point(p) for p in stored if p.kind == "search"]
+        static = [as_point(p) for p in stored if p.kind == "static"]
+        reference = Reference(**record.reference)
+        deployable = standing(points, reference)
+        members = front(deployable, self.spec.cost)  # type: ignore[arg-type]
+        volume = hypervolume(members, cost=self.spec.cost, reference=reference)  # type: ignore[arg-type]
+        on_front = {p.trial for p in members}
+        runs = {t.number: t.run_id for t in trials if t.kind == "search" and t.run_id}
+        history = _history(deployable, self.spec.cost, reference)
+        log.log_front(
+            self._experiment,
+            self._parent,
+            metrics=[(step, values) for step, values in history if step > self._logged_steps],
+            artifacts=front_artifacts(study, deployable, members, static, volume),
+            note=self._note(points, members, static, volume, runs),
+            members={run: number in on_front for number, run in runs.items()},
+        )
+        self._logged_steps = max([self._logged_steps, *(step for step, _ in history)])
+
+    def show_missed(self) -> None:
+        """Every finished trial that MLflow does not show yet, and the front when there was one."""
+        missed = [t for t in self.store.trials(self.spec.study) if t.state != "running" and not t.published]
+        for trial in missed:
+            self.show_trial(trial.kind, trial.number)
+        if missed:
+            self.show_front()
+
+    def close(self) -> None:
+        self.log.finish_study(self._parent)
+
+    def address(self) -> str:
+        """The path of the study's view below the MLflow server's address."""
+        return self.log.view_path(self._experiment)
+
+    def _study(self) -> StudyRecord:
+        record = self.store.study(self.spec.study)
+        assert record is not None
+        return record
+
+    def _note(
+        self,
+        points: list[Point],
+        members: list[Point],
+        static: list[Point],
+        volume: float,
+        runs: Mapping[int, str],
+    ) -> str:
+        from search.plots import note
+
+        links = {number: f"#/experiments/{self._experiment}/runs/{run}" for number, run in runs.items()}
+        views = {"charts of the front": self.log.view_path(self._experiment).lstrip("/")}
+        return note(
+            self.spec.study,
+            points,
+            members,
+            run_id=self._parent,
+            links=links,
+            static=static,
+            hypervolume=volume,
+            views=views,
+        )
+
+
+def front_artifacts(
+    study: str, points: list[Point], members: list[Point], static: list[Point], volume: float
+) -> dict[str, bytes]:
+    """The front as files by artifact path."""
+    from search.plots import front_html, front_png, front_table
+
+    found = {
+        "pareto/front.csv": as_csv(members).encode(),
+        "pareto/front_table.json": json.dumps(front_table(members)).encode(),
+        "pareto/front.png": front_png(study, points, front=members, static=static, hypervolume=volume),
+        "pareto/front.html": front_html(
+            study, points, front=members, static=static, hypervolume=volume
+        ).encode(),
+    }
+    if static:
+        found["pareto/static.csv"] = as_csv(static).encode()
+    return found
+
+
+def _history(points: list[Point], cost: str, reference: Reference) -> list[tuple[int, dict[str, float]]]:
+    from search.front import hypervolume_history
+
+    best, by_trial = 0.0, {}
+    for p in sorted(points, key=lambda p: p.trial):
+        best = max(best, p.accuracy)
+        by_trial[p.trial] = best
+    return [
+        (
+            trial,
+            {"study/hypervolume": volume, "study/pareto_size": size, "study/best_accuracy": by_trial[trial]},
+        )
+        for trial, volume, size in hypervolume_history(points, cost=cost, reference=reference)  # type: ignore[arg-type]
+    ]
+
+
+def _tags(trial: TrialRecord) -> dict[str, str]:
+    tags = {
+        "automl.kind": "trial" if trial.kind == "search" else "static",
+        "automl.study": trial.study,
+        "automl.trial": str(trial.number),
+        "automl.state": trial.state,
+        "pareto": "false",
+    }
+    if trial.error:
+        tags["automl.error"] = trial.error[:500]
+    if trial.of_trial is not None:
+        tags["automl.repeats"] = str(trial.of_trial)
+    return tags
+
+
+def _measures(trial: TrialRecord, points: list[PointRecord]) -> dict[str, float]:
+    """The objectives at the setting that represents the training, in units that read well."""
+    chosen = next((p for p in points if p.chosen), None)
+    if chosen is None:
+        return {"obj/seconds": trial.seconds}
+    return {
+        "obj/accuracy": chosen.accuracy,
+        "obj/macs_m": chosen.macs_mean / 1e6,
+        "obj/macs_p95_m": chosen.macs_p95 / 1e6,
+        "obj/parameters": float(chosen.parameters),
+        "obj/best_accuracy": max(p.accuracy for p in points),
+        "obj/seconds": trial.seconds,
+    }
+
+
+def _trial_artifacts(
+    trial: TrialRecord, points: list[PointRecord], rates: list[tuple[int, dict[str, float]]]
+) -> dict[str, bytes]:
+    from search.plots import gate_rates_png
+
+    found = {}
+    if points:
+        found["operating_points.json"] = json.dumps([asdict(p) for p in points], indent=1).encode()
+    if rates and rates[-1][1]:
+        names = list(rates[-1][1])
+        by_gate = {name: [values.get(name, 0.0) for _, values in rates] for name in names}
+        what = f"{trial.params.get('granularity', '')} gates of {trial.params.get('backbone', '')}"
+        title = f"trial {trial.number}: {what}"
+        found["gate_rates.png"] = gate_rates_png(title, [epoch for epoch, _ in rates], by_gate)
+    return found
+
+
+def synced(store: Store, settings: Settings, record: StudyRecord, *, everything: bool = False) -> int:
+    """Bring MLflow up to date with one study; returns how many trials were logged. Raises what MLflow raises."""
+    if everything:
+        store.unpublish(record.name)
+    view = View(store, settings, StudySpec.model_validate(record.spec, strict=False))
+    view.open()
+    missed = [t for t in store.trials(record.name) if t.state != "running" and not t.published]
+    for trial in missed:
+        view.show_trial(trial.kind, trial.number)
+    view.show_front()
+    view.close()
+    return len(missed)

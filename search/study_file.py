@@ -1,0 +1,145 @@
+"""The study file: YAML in, a checked and frozen StudySpec out.
+
+Every mistake is one line that names the file, the key, what was given and what is allowed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+SAMPLERS = ("tpe", "nsgaii", "gp", "random")
+COSTS = ("macs", "macs_p95")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Budget(_Strict):
+    """How much a study may spend: trials in total, epochs a trial, hours of wall-clock over all its runs."""
+
+    trials: Annotated[int, Field(ge=1, le=1_000_000)] = 24
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 12
+    hours: Annotated[float, Field(gt=0, strict=False)] | None = None
+
+
+class Run(_Strict):
+    """Where trials run: processes at once, threads each, device, number format."""
+
+    workers: Annotated[int, Field(ge=0, le=256)] = 0  # 0: in this process
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: bool = False
+
+
+class StudySpec(_Strict):
+    """A study as its file says it, defaults filled in."""
+
+    study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+    data: Annotated[str, Field(min_length=1)]
+    families: Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
+    space: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    budget: Budget = Budget()
+    objectives: Annotated[tuple[str, ...], Field(strict=False)] = ("accuracy", "macs")
+    sampler: Literal["tpe", "nsgaii", "gp", "random"] = "tpe"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    data_root: str | None = None
+    image_size: Annotated[int, Field(ge=4, le=4096)] | None = None
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    train_limit: Annotated[int, Field(ge=2)] | None = None
+    validation_limit: Annotated[int, Field(ge=2)] | None = None
+    run: Run = Run()
+
+    @property
+    def cost(self) -> str:
+        """The operating points' column that is minimised."""
+        return "macs_p95" if self.objectives[1] == "macs_p95" else "macs_mean"
+
+
+def read_study(path: Path) -> tuple[StudySpec, str]:
+    """The spec and the file's own text. Raises ValueError with one line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: is not a text file in UTF-8") from None
+    return parse_study(text, str(path)), text
+
+
+def parse_study(text: str, where: str) -> StudySpec:
+    """The spec that a study file's text says; `where` is the file's name in messages."""
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{where}: is not valid YAML: {_yaml_reason(error)}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{where}: must be a mapping with study, data and families")
+    try:
+        spec = StudySpec(**{str(key): value for key, value in content.items()})
+    except ValidationError as error:
+        raise ValueError(f"{where}: {_reason(error)}") from None
+    _check_objectives(spec, where)
+    narrowed_spaces(spec, where)
+    return spec
+
+
+def narrowed_spaces(spec: StudySpec, where: str = "study file") -> dict[str, tuple[Any, ...]]:
+    """Each family's dimensions as the study fixes or narrows them. Raises ValueError naming what is unknown."""
+    from spaces.registry import family
+    from spaces.space import narrowed
+
+    for name in spec.space:
+        if name not in spec.families:
+            raise ValueError(
+                f"{where}: space.{name}: is not among the study's families ({', '.join(spec.families)})"
+            )
+    found = {}
+    for name in spec.families:
+        try:
+            own = family(name)
+            found[name] = narrowed(own.space, spec.space.get(name, {}), f"space.{name}")
+        except ValueError as error:
+            key = "" if str(error).startswith("space.") else "families: "
+            raise ValueError(f"{where}: {key}{error}") from None
+    return found
+
+
+def _check_objectives(spec: StudySpec, where: str) -> None:
+    if len(spec.objectives) != 2 or spec.objectives[0] != "accuracy" or spec.objectives[1] not in COSTS:
+        given = ", ".join(spec.objectives)
+        raise ValueError(
+            f"{where}: objectives: [{given}] is not one of [accuracy, macs], [accuracy, macs_p95]"
+        )
+
+
+def _yaml_reason(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+    return f"{getattr(error, 'problem', None) or 'cannot be parsed'}{place}"
+
+
+def _reason(error: ValidationError) -> str:
+    """The first mistake that pydantic found, in our words."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    given, limits = first["input"], first.get("ctx", {})
+    match first["type"]:
+        case "extra_forbidden":
+            from spaces.space import nearest
+
+            model = {"budget": Budget, "run": Run}.get(str(first["loc"][0]), StudySpec)
+            return f"{key}: no such key{nearest(str(first['loc'][-1]), model.model_fields)}"
+        case "missing":
+            return f"{key}: is missing; a study file needs study, data and families"
+        case "string_pattern_mismatch":
+            return f"{key}: {given!r} may only have letters, digits, '-' and '_', at most 64, no path"
+        case "literal_error":
+            return f"{key}: {given} is not one of {limits['expected']}"
+        case _:
+            return f"{key}: {given!r}: {first['msg'][0].lower()}{first['msg'][1:]}"

@@ -1,0 +1,202 @@
+"""One trial, from a description to its operating points; runs in any process and knows no database."""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from storage.checkpoints import Checkpoints
+
+from spaces.family import Candidate
+from spaces.net import DynamicNet
+from spaces.registry import family
+from spaces.task import Task
+from trainers.data import DataSpec, ImageData, load
+from trainers.execution import Execution, best_device, measured
+from trainers.fit import DivergedError, EpochResult, fit, net_tensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a worker needs to train one candidate: plain values only, so that it can be sent anywhere."""
+
+    kind: str  # "search" or "static"
+    number: int
+    family: str
+    params: Mapping[str, Any]
+    epochs: int
+    seed: int
+    data: DataSpec
+    checkpoints: str  # folder
+    key: str  # of this trial's checkpoint
+    device: str = "auto"
+    precision: str = "auto"
+    compile: bool = False
+    threads: int | None = None
+
+    @property
+    def name(self) -> tuple[str, int]:
+        return self.kind, self.number
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished training: operating points (the first represents it), network size, execution, seconds."""
+
+    points: list[dict[str, Any]]
+    parameters: int
+    plain_macs: int
+    execution: dict[str, Any]
+    seconds: float
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A training that ended without a result; `crashed` when its process died rather than raised."""
+
+    error: str
+    epoch: int | None
+    trace: str
+    crashed: bool = False
+
+
+Event = EpochResult | Outcome | Failure
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One trial's place among the checkpoints."""
+
+    checkpoints: Checkpoints
+    key: str
+
+    def save(self, tensors: dict[str, Any], state: dict[str, Any]) -> None:
+        self.checkpoints.save(self.key, tensors, state)
+
+    def load(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        return self.checkpoints.load(self.key)
+
+
+def events(job: Job) -> Iterator[Event]:
+    """Train the job, yielding each epoch and at last an Outcome or a Failure. Resumes from its checkpoint."""
+    started, epoch = time.perf_counter(), 0
+    try:
+        for event in _trained(job, started):
+            epoch = event.epoch if isinstance(event, EpochResult) else epoch
+            yield event
+    except DivergedError as error:
+        yield Failure(str(error), error.epoch, "")
+    except Exception as error:
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+        yield Failure(reason, epoch + 1, traceback.format_exc())
+
+
+def _trained(job: Job, started: float) -> Iterator[Event]:
+    if job.threads:
+        import torch
+
+        torch.set_num_threads(job.threads)
+    data = loaded(job.data)
+    candidate = Candidate.of(family(job.family), job.params, job.epochs)
+    net = candidate.build(task_of(data), job.seed)
+    slot = Slot(Checkpoints(Path(job.checkpoints)), job.key)
+    execution = _execution(job, net, candidate, slot)
+    yield from fit(net, data, candidate.recipe, seed=job.seed, execution=execution, slot=slot)
+    from search.operating_points import operating_points
+
+    points = operating_points(
+        net,
+        data,
+        batch=candidate.recipe.batch,
+        execution=execution,
+        seed=job.seed,
+        augment=candidate.recipe.augment,
+    )
+    yield Outcome(
+        points,
+        sum(p.numel() for p in net.parameters()),
+        net.plain_macs,
+        execution.as_dict(),
+        time.perf_counter() - started,
+    )
+
+
+def _execution(job: Job, net: DynamicNet, candidate: Candidate, slot: Slot) -> Execution:
+    """As the checkpoint was trained, else as asked for, else the fastest by a short measurement."""
+    saved = slot.load()
+    if saved:
+        return Execution(**saved[1]["execution"])
+    device = best_device() if job.device == "auto" else job.device
+    if job.precision != "auto":
+        return Execution(device=device, dtype=job.precision, compile=job.compile)
+    size = (candidate.config, candidate.recipe.batch, net.task)
+    return replace(_measured(device, candidate, size), compile=job.compile)
+
+
+_KNOWN: dict[Any, Execution] = {}
+
+
+def _measured(device: str, candidate: Candidate, size: Any) -> Execution:
+    # the format that wins hangs on the shapes, not on gates or losses: measure each shape once a process
+    config, batch, task = size
+    names = candidate.family.size_dimensions
+    key = (device, candidate.family.name, tuple(getattr(config, n) for n in names), batch, task)
+    if key not in _KNOWN:
+        _KNOWN[key] = measured(candidate.build(task, 0), candidate.recipe, device)
+    return _KNOWN[key]
+
+
+@lru_cache(maxsize=2)
+def loaded(spec: DataSpec) -> ImageData:
+    """The data set, read once a process."""
+    return load(spec)
+
+
+def task_of(data: ImageData) -> Task:
+    """What a network for this data must take and give."""
+    return Task(
+        channels=data.channels,
+        height=data.height,
+        width=data.width,
+        classes=len(data.classes),
+        mean=tuple(data.mean),
+        std=tuple(data.std),
+    )
+
+
+def trained_net(job: Job) -> tuple[DynamicNet, Candidate, ImageData]:
+    """The network of a finished training with its final weights. Raises ValueError when its checkpoint is gone."""
+    data = loaded(job.data)
+    candidate = Candidate.of(family(job.family), job.params, job.epochs)
+    net = candidate.build(task_of(data), job.seed)
+    saved = Slot(Checkpoints(Path(job.checkpoints)), job.key).load()
+    if saved is None or saved[1]["epochs_done"] < job.epochs:
+        raise ValueError(
+            f"the checkpoint of trial {job.number} is missing in {job.checkpoints}; was it deleted or made elsewhere?"
+        )
+    net.load_state_dict(net_tensors(saved[0]))
+    return net.eval(), candidate, data
+
+
+def data_spec(values: Any) -> DataSpec:
+    """The data that a StudySpec asks for."""
+    return DataSpec(
+        source=values.data,
+        root=values.data_root or os.environ.get("DYNAFRONT_DATA"),
+        validation=values.validation,
+        train_limit=values.train_limit,
+        validation_limit=values.validation_limit,
+        image_size=values.image_size,
+        seed=values.seed,
+    )
+
+
+def as_job_values(job: Job) -> dict[str, Any]:
+    return asdict(job)
