@@ -185,7 +185,12 @@ def dataloader_loop(
     net = execution.placed(candidate.build(TASK, 0)).train()
     sgd = optimizer(net, candidate.recipe)
     loader = DataLoader(
-        Pictures(pixels, labels), batch, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0
+        Pictures(pixels, labels),
+        batch,
+        shuffle=True,
+        drop_last=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
     )
     objective = net.objective(Plan(epochs=1, steps=len(loader)))
 

@@ -39,9 +39,7 @@ class _Commands(click.Group):
         return list(self.commands)  # in the order of use, not of the alphabet
 
 
-@click.group(
-    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
-)
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="dynafront")
 @click.option(
     "--config",
@@ -134,12 +132,8 @@ def status(config: Path | None, name: str | None, as_json: bool) -> None:
 
 @main.command()
 @click.argument("name")
-@click.option(
-    "--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True
-)
-@click.option(
-    "--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture: FILE.html or FILE.png."
-)
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture: FILE.html or FILE.png.")
 @click.pass_obj
 def front(config: Path | None, name: str, form: str, plot: Path | None) -> None:
     """The points of study NAME that no other beats in accuracy and compute.
@@ -194,7 +188,7 @@ def ui(config: Path | None, name: str | None) -> None:
     studies = [_study(settings, name)[1]] if name else store.studies()
 
     def ready(address: str) -> None:
-        from storage.mlflow_log import view_path
+        from storage.saved_views import view_path
 
         click.echo(f"MLflow UI: {address}")
         for study in studies:
@@ -215,9 +209,7 @@ def ui(config: Path | None, name: str | None) -> None:
     type=float,
     help="The cheapest point of at least this validation accuracy, such as 0.97.",
 )
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("exported"), show_default=True, help="Folder."
-)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("exported"), show_default=True, help="Folder.")
 @click.option("--register", is_flag=True, help="Also register the model in MLflow, alias by pick.")
 @click.pass_obj
 def export(
@@ -326,6 +318,7 @@ def _front(store: Store, record: StudyRecord) -> tuple[list[Point], list[Point],
 
 
 def _print_front(console: Console, store: Store, record: StudyRecord) -> None:
+    from search.fronts import study_cost
     from search.plots import summary
     from search.progress import front_table_view
 
@@ -333,7 +326,9 @@ def _print_front(console: Console, store: Store, record: StudyRecord) -> None:
     if not points:
         console.print(f"{record.name}: no trial is done yet; dynafront status {record.name}", highlight=False)
         return
-    console.print(f"{summary(record.name, points, static)}; hypervolume {volume:.4f}", highlight=False)
+    console.print(
+        f"{summary(record.name, points, static, cost=study_cost(record))}; hypervolume {volume:.4f}", highlight=False
+    )
     console.print(front_table_view(points))
     if static:
         console.print("plain nets of the same recipe and budget:", highlight=False)
@@ -341,14 +336,15 @@ def _print_front(console: Console, store: Store, record: StudyRecord) -> None:
 
 
 def _write_plot(store: Store, record: StudyRecord, plot: Path) -> None:
+    from search.fronts import study_cost
     from search.plots import front_html, front_png
 
     members, points, static, volume = _front(store, record)
+    shown: dict[str, Any] = {"front": members, "static": static, "hypervolume": volume, "cost": study_cost(record)}
     if plot.suffix == ".png":
-        plot.write_bytes(front_png(record.name, points, front=members, static=static, hypervolume=volume))
+        plot.write_bytes(front_png(record.name, points, **shown))
     else:
-        page = front_html(record.name, points, front=members, static=static, hypervolume=volume)
-        plot.write_text(page, encoding="utf-8")
+        plot.write_text(front_html(record.name, points, **shown), encoding="utf-8")
 
 
 def _console() -> Console:

@@ -5,6 +5,7 @@ Our tables are the truth and are written first; Optuna is told next; MLflow is a
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from storage.store import Store
 
 ATTEMPTS = 3  # of a trial whose worker process died
 HOPELESS = 5  # failures with no success before the study stops: something is wrong with all of them
+CLOCK_SECONDS = 5.0  # between writes of the time spent
 TICK = 1.0  # seconds between looks at budget and lease while nothing happens
 
 
@@ -37,7 +39,7 @@ class Follower(Protocol):
 
 
 class HopelessError(RuntimeError):
-    """Every trial failed; says why the last one did."""
+    """Going on makes no sense: every trial failed, or another process drives the study."""
 
 
 @dataclass
@@ -53,13 +55,16 @@ class Driver:
     reference: Reference
     checkpoints: str
     ladder: bool = False
+    ours: Callable[[], bool] = lambda: True  # whether this process still holds the study's lease
     clock: Callable[[], float] = time.monotonic
     front: list[Point] = field(default_factory=list)
     _flying: dict[tuple[str, int], Job] = field(default_factory=dict)
     _waiting: deque[Job] = field(default_factory=deque)
     _known: dict[str, int] = field(default_factory=dict)
     _asked: int = 0
+    _clocked: float = 0.0
     _crashes: Counter[tuple[str, int]] = field(default_factory=Counter)
+    _news: list[tuple[str, int]] = field(default_factory=list)
     _done: Counter[str] = field(default_factory=Counter)  # trials by state
 
     def run(self) -> bool:
@@ -68,23 +73,33 @@ class Driver:
         Raises HopelessError. KeyboardInterrupt passes through: every finished epoch is stored by then.
         """
         self._take_up()
-        last = self.clock()
+        self._clocked = self.clock()
         try:
             while True:
+                if not self.ours():
+                    raise HopelessError("another process has taken this study over; dynafront status shows how it is")
                 in_time = self._in_time()
                 while in_time and len(self._flying) < self.engine.slots and (job := self._next_job()):
                     self._start(job)
+                self._spread_news()
                 if not self._flying or not in_time:
                     break
-                happened = self.engine.next_event(TICK)
-                now = self.clock()
-                self.store.add_seconds(self.spec.study, now - last)
-                last = now
-                if happened:
+                if happened := self.engine.next_event(TICK):
                     self._handle(*happened)
+                self._count_time(CLOCK_SECONDS)
         finally:
             self.engine.close()
-        return not self._flying and self._next_job() is None
+            self._count_time(0.0)
+            self._spread_news()
+            self.optuna.close()
+        return not self._flying and not self._waiting and self._asked >= self.spec.budget.trials
+
+    def _count_time(self, at_least: float) -> None:
+        """Add the time that went by to the study's, once it is worth a write."""
+        passed = self.clock() - self._clocked
+        if passed >= at_least:
+            self.store.add_seconds(self.spec.study, passed)
+            self._clocked += passed
 
     def _take_up(self) -> None:
         """Bring Optuna in line with our tables after whatever ended the last run, and queue what was under way."""
@@ -101,13 +116,17 @@ class Driver:
         if self.ladder:
             self._waiting.extend(self._ladder_jobs())
         self._known = {
-            self._candidate(t).key: t.number
-            for t in trials.values()
-            if t.state == "complete" and t.of_trial is None
+            self._candidate(t).key: t.number for t in trials.values() if t.state == "complete" and t.of_trial is None
         }
         self.front = front(standing(self._points(), self.reference), self._cost)
         self._done = Counter(t.state for t in trials.values())
         self._show()
+
+    def _spread_news(self) -> None:
+        # only now that the next trials run: followers share this process and would slow the asking down
+        for kind, number in self._news:
+            self.follower.trial_finished(kind, number)
+        self._news.clear()
 
     def _next_job(self) -> Job | None:
         if self._waiting:
@@ -133,11 +152,15 @@ class Driver:
             seed,
             candidate.recipe.epochs,
         )
+        if kind == "search":
+            self.optuna.confirm(number)
         return self._job(self.store.trial(self.spec.study, kind, number))
 
     def _job(self, record: TrialRecord | None) -> Job:
         assert record is not None
-        return job_of(self.spec, record, self.checkpoints)
+        # processes that each take all cores slow each other down
+        threads = max(1, (os.cpu_count() or 1) // self.engine.slots) if self.engine.slots > 1 else None
+        return job_of(self.spec, record, self.checkpoints, threads)
 
     def _start(self, job: Job) -> None:
         self._flying[job.name] = job
@@ -155,7 +178,7 @@ class Driver:
             self._finish(job, event)
         else:
             self._fail(job, event)
-        self.follower.trial_finished(job.kind, job.number)
+        self._news.append(job.name)
 
     def _finish(self, job: Job, outcome: Outcome) -> None:
         points = [{**p, "chosen": i == 0} for i, p in enumerate(outcome.points)]
@@ -207,9 +230,7 @@ class Driver:
         self._show()
         self.progress.trial_failed(job, failure)
         if self._done["failed"] >= HOPELESS and not self._done["complete"]:
-            raise HopelessError(
-                f"the first {self._done['failed']} trials all failed, the last with: {failure.error}"
-            )
+            raise HopelessError(f"the first {self._done['failed']} trials all failed, the last with: {failure.error}")
 
     def _answer_from(self, twin: int, job: Job) -> None:
         """A candidate that was trained before: its stored result, no training."""
@@ -221,7 +242,7 @@ class Driver:
         self._tell(job.number, twin)
         self._done["complete"] += 1
         self._show()
-        self.follower.trial_finished(job.kind, job.number)
+        self._news.append(job.name)
 
     def _tell(self, number: int, source: int | None = None) -> None:
         record = self.store.trial(self.spec.study, "search", number)
@@ -257,7 +278,7 @@ class Driver:
             return True
         record = self.store.study(self.spec.study)
         assert record is not None
-        return record.seconds_spent < 3600 * hours
+        return record.seconds_spent + self.clock() - self._clocked < 3600 * hours
 
     def _show(self) -> None:
         self.progress.counts(complete=self._done["complete"], failed=self._done["failed"])
@@ -265,8 +286,8 @@ class Driver:
         self.progress.show_front(self.front, volume)
 
 
-def job_of(spec: StudySpec, record: TrialRecord, checkpoints: str) -> Job:
-    """The job that trains (or trained) a stored trial."""
+def job_of(spec: StudySpec, record: TrialRecord, checkpoints: str, threads: int | None = None) -> Job:
+    """The job that trains (or trained) a stored trial; `threads` where the study file does not say."""
     return Job(
         kind=record.kind,
         number=record.number,
@@ -280,7 +301,7 @@ def job_of(spec: StudySpec, record: TrialRecord, checkpoints: str) -> Job:
         device=spec.run.device,
         precision=spec.run.precision,
         compile=spec.run.compile,
-        threads=spec.run.threads,
+        threads=spec.run.threads or threads,
     )
 
 
@@ -290,9 +311,7 @@ def ladder(spaces: Any, epochs: int) -> list[Candidate]:
     for name, space in spaces.items():
         own = family(name)
         by_name = {d.name: d for d in space}
-        defaults = {
-            d.name: d.choices[0] if d.kind == "choice" and len(d.choices) == 1 else d.default for d in space
-        }
+        defaults = {d.name: d.choices[0] if d.kind == "choice" and len(d.choices) == 1 else d.default for d in space}
         choices = []
         for size in own.size_dimensions:
             dimension = by_name[size]

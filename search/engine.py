@@ -109,7 +109,8 @@ class LocalProcesses:
     def _started(self, index: int) -> _Worker:
         here, there = self._context.Pipe()
         gpu = self._gpus[index % len(self._gpus)] if self._gpus else None
-        process = self._context.Process(target=_work, args=(there, gpu), daemon=True)
+        # not daemonic: a daemon may not start the processes that stream a large data set
+        process = self._context.Process(target=_work, args=(there, gpu))
         process.start()
         there.close()
         return _Worker(process, here)
@@ -130,8 +131,11 @@ def _work(pipe: Connection, gpu: str | None) -> None:
             job = pipe.recv()
         except EOFError:
             return
-        for event in events(job):
-            pipe.send(event)
+        try:
+            for event in events(job):
+                pipe.send(event)
+        except OSError:  # the driver is gone; the checkpoint stays for whoever takes over
+            return
 
 
 def _gpus() -> list[str]:

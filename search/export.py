@@ -145,9 +145,7 @@ def _report(
             pixels = batch.images.float() / 255
             logits, cost_B = compact.run(pixels)
             trained = net(normalized(batch.images, data.mean, data.std), same)
-            free = net.run(
-                normalized(batch.images, data.mean, data.std), replace(knobs, prune=None), rates=rates
-            )
+            free = net.run(normalized(batch.images, data.mean, data.std), replace(knobs, prune=None), rates=rates)
             difference = max(difference, float((logits - trained.logits_BC).abs().max()))
             answers = logits.argmax(1)
             agree += int((answers == trained.logits_BC.argmax(1)).sum())
@@ -188,9 +186,7 @@ def _report(
     }
 
 
-def _count(
-    settled: Mapping[str, Mapping[str, tuple[float | None, ...]]], which: Callable[[Any], bool]
-) -> int:
+def _count(settled: Mapping[str, Mapping[str, tuple[float | None, ...]]], which: Callable[[Any], bool]) -> int:
     return sum(which(v) for kinds in settled.values() for values in kinds.values() for v in values)
 
 

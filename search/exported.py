@@ -14,6 +14,7 @@ from torch import Tensor
 
 from spaces.deployed_resnet import DeployedResNet, rebuilt
 from spaces.task import Task
+from trainers.decode import Geometry, decoded
 
 FORMAT = 1
 MODEL, WEIGHTS, ONNX = "model.json", "model.safetensors", "model.onnx"
@@ -58,14 +59,6 @@ def load_exported(folder: Path) -> Model:
 
 
 def pixels_of(image: Path, task: Task) -> Tensor:
-    """(1, C, H, W) pixels in [0, 1] of an image file, resized and centre-cropped, gray or colour as trained."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with Image.open(image) as opened:
-            picture = ImageOps.exif_transpose(opened).convert("L" if task.channels == 1 else "RGB")
-    except (OSError, UnidentifiedImageError, SyntaxError):
-        raise ValueError(f"{image}: is not an image that can be read") from None
-    fitted = ImageOps.fit(picture, (task.width, task.height), Image.Resampling.BILINEAR)
-    data = torch.frombuffer(bytearray(fitted.tobytes()), dtype=torch.uint8)
-    return data.view(1, task.height, task.width, task.channels).permute(0, 3, 1, 2).float() / 255
+    """(1, C, H, W) pixels in [0, 1] of an image file, prepared as the training images were."""
+    stored = decoded(Geometry(task.channels, task.height, task.width), str(image), image)
+    return torch.from_numpy(stored.copy())[None].float() / 255

@@ -26,6 +26,8 @@ from search.trial import data_spec, loaded, task_of
 from spaces.family import Candidate
 from spaces.registry import family
 from spaces.task import Task
+from storage.creation import creating
+from storage.errors import StorageError
 from storage.records import StudyRecord
 from storage.settings import Settings
 from storage.store import Store
@@ -43,9 +45,7 @@ class Finished:
     points_on_front: int
 
 
-def search(
-    spec: StudySpec, text: str, settings: Settings, console: Console, *, workers: int, ladder: bool
-) -> Finished:
+def search(spec: StudySpec, text: str, settings: Settings, console: Console, *, workers: int, ladder: bool) -> Finished:
     """Run the study until its budget is spent; the same call goes on with one that was interrupted.
 
     Raises ValueError for what a person can put right. KeyboardInterrupt passes through with everything stored.
@@ -56,16 +56,8 @@ def search(
     settings.folder.mkdir(parents=True, exist_ok=True)
     store = Store.open(settings.database_url)
     _record(store, spec, text, reference)
-    with _lease(store, spec.study):
-        asked = OptunaStudy(
-            optuna.storages.RDBStorage(settings.optuna_url),
-            spec.study,
-            spaces=spaces,
-            sampler=spec.sampler,
-            seed=spec.seed,
-            epochs=spec.budget.epochs,
-            trials=spec.budget.trials,
-        )
+    with _lease(store, spec.study) as lease:
+        asked = opened_study(settings, store, spec)
         engine: Engine = LocalProcesses(workers) if workers else InProcess()
         with Progress(console, spec.study, spec.budget.trials, max(1, workers)) as progress:
             publisher = Publisher(store, settings, spec, progress.say)
@@ -79,6 +71,7 @@ def search(
                 reference=reference,
                 checkpoints=str(settings.checkpoints),
                 ladder=ladder,
+                ours=lambda: not lease.lost,
             )
             publisher.start()
             try:
@@ -86,6 +79,22 @@ def search(
             finally:
                 publisher.close()
     return Finished(complete, asked.asked(), len(driver.front))
+
+
+def opened_study(settings: Settings, store: Store, spec: StudySpec) -> OptunaStudy:
+    """The study on Optuna's side, made or brought in line with our tables."""
+    with creating(settings.optuna_url):
+        storage = optuna.storages.RDBStorage(settings.optuna_url)
+    return OptunaStudy(
+        storage,
+        spec.study,
+        spaces=narrowed_spaces(spec),
+        sampler=spec.sampler,
+        seed=spec.seed,
+        epochs=spec.budget.epochs,
+        trials=spec.budget.trials,
+        stored=store.trials(spec.study, kind="search"),
+    )
 
 
 def reference_of(spaces: Any, task: Task) -> Reference:
@@ -96,9 +105,7 @@ def reference_of(spaces: Any, task: Task) -> Reference:
     largest = 0
     for name, space in spaces.items():
         own, by_name = family(name), {d.name: d for d in space}
-        sizes = [
-            by_name[n].choices if by_name[n].searched else (by_name[n].default,) for n in own.size_dimensions
-        ]
+        sizes = [by_name[n].choices if by_name[n].searched else (by_name[n].default,) for n in own.size_dimensions]
         for values in product(*sizes):
             candidate = Candidate.of(own, dict(zip(own.size_dimensions, values, strict=True)), 1).plain()
             largest = max(largest, candidate.build(task, 0).plain_macs)
@@ -110,9 +117,7 @@ def _record(store: Store, spec: StudySpec, text: str, reference: Reference) -> S
     values = spec.model_dump(mode="json")
     found = store.study(spec.study)
     if found is None:
-        return store.add_study(
-            spec.study, values, text, {"accuracy": reference.accuracy, "macs": reference.macs}
-        )
+        return store.add_study(spec.study, values, text, {"accuracy": reference.accuracy, "macs": reference.macs})
     for key, value in values.items():
         if key in FREE_TO_CHANGE and not (key == "budget" and found.spec[key]["epochs"] != value["epochs"]):
             continue
@@ -125,8 +130,31 @@ def _record(store: Store, spec: StudySpec, text: str, reference: Reference) -> S
     return found
 
 
+class Lease:
+    """The right to drive a study, renewed by a thread; `lost` once somebody else has taken it."""
+
+    def __init__(self, store: Store, name: str, owner: str) -> None:
+        self.lost = False
+        self._store, self._name, self._owner = store, name, owner
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+        self._thread.start()
+
+    def release(self) -> None:
+        self._stop.set()
+        self._thread.join(5)
+        self._store.release_lease(self._name, self._owner)
+
+    def _renew(self) -> None:
+        while not self._stop.wait(LEASE_SECONDS / 4):
+            try:
+                self.lost = not self._store.renew_lease(self._name, self._owner, LEASE_SECONDS)
+            except StorageError:
+                continue  # the database is away; there are three more tries before the lease ends
+
+
 @contextmanager
-def _lease(store: Store, name: str) -> Iterator[None]:
+def _lease(store: Store, name: str) -> Iterator[Lease]:
     """Be the only driver of the study; a driver on this machine that died is replaced at once."""
     owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     if not store.take_lease(name, owner, LEASE_SECONDS):
@@ -140,20 +168,11 @@ def _lease(store: Store, name: str) -> Iterator[None]:
             )
         store.release_lease(name, holder)
         store.take_lease(name, owner, LEASE_SECONDS)
-    stop = threading.Event()
-
-    def renew() -> None:
-        while not stop.wait(LEASE_SECONDS / 4):
-            store.renew_lease(name, owner, LEASE_SECONDS)
-
-    thread = threading.Thread(target=renew, name="lease", daemon=True)
-    thread.start()
+    lease = Lease(store, name, owner)
     try:
-        yield
+        yield lease
     finally:
-        stop.set()
-        thread.join(5)
-        store.release_lease(name, owner)
+        lease.release()
 
 
 def _dead_here(owner: str) -> bool:

@@ -72,9 +72,7 @@ def export_choice(
 
         say("registering the model in MLflow")
         uri = register_model(record, settings, folder, choice.alias)
-    store.add_export(
-        record.name, pick=choice.alias, folder=str(folder), report=report, point=point.id, model_uri=uri
-    )
+    store.add_export(record.name, pick=choice.alias, folder=str(folder), report=report, point=point.id, model_uri=uri)
     return _lines(folder, report, uri)
 
 

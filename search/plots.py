@@ -41,7 +41,7 @@ def summary(study: str, front: Sequence[Point], static: Sequence[Point] = (), *,
     count = f"{study}: {len(front)} {'point' if len(front) == 1 else 'points'} on the front"
     if not static:
         best = max(front, key=lambda p: p.accuracy)
-        return f"{count}, up to {best.accuracy:.1%} at {_amount(best, cost)}"
+        return f"{count}, up to {_percent(best.accuracy)} at {_amount(best, cost)}"
     ahead = sum(beats_static(p, static, cost) for p in front)
     if ahead == 0:
         return f"{count}, none beats the plain nets of equal cost"
@@ -166,8 +166,8 @@ def note(
 ) -> str:
     """Markdown for the study's MLflow run: a summary, the picture of the front, and the front as a table.
 
-    `links` has the address of a trial's run; `views` names further addresses for the first line. When the text
-    would be longer than MLflow keeps, rows are left out evenly, but never the cheapest and the best.
+    `links` has the address of a trial's run, `views` names further addresses for the first line. When it
+    gets longer than MLflow keeps, rows are left out evenly, but never the cheapest and the best.
     """
     first = f"**{_cell(summary(study, front, static, cost=cost))}**"
     for name, address in (views or {}).items():
@@ -192,11 +192,11 @@ def note(
 
 def _note_row(p: Point, address: str | None) -> str:
     trial = f"[{p.trial}]({address})" if address else str(p.trial)
-    interval = f"{p.accuracy_low:.1%} to {p.accuracy_high:.1%}"
+    interval = f"{_percent(p.accuracy_low)} to {_percent(p.accuracy_high)}"
     costs = [macs_text(v) for v in (p.macs_mean, p.macs_p95, p.parameters)]
     knobs = _cell(_settings(p.knobs))
     knobs = knobs if len(knobs) <= 120 else knobs[:117] + "..."
-    return f"| {' | '.join([trial, _cell(p.family), f'{p.accuracy:.2%}', interval, *costs, knobs])} |\n"
+    return f"| {' | '.join([trial, _cell(p.family), _percent(p.accuracy, 2), interval, *costs, knobs])} |\n"
 
 
 def _cell(text: str) -> str:
@@ -211,6 +211,10 @@ def _evenly(count: int, kept: int) -> list[int]:
 
 def _settings(values: Mapping[str, Any]) -> str:
     return " ".join(f"{key}={_short(value)}" for key, value in leaves(values).items())
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    return f"{100 * share:.{digits}f} %"
 
 
 def _short(value: Any) -> str:
@@ -230,6 +234,7 @@ def _drawable(
 
     elsewhere = {same(p) for p in (*front, *static)}
     cloud = [p for p in finite(points) if p.kind != "static" and same(p) not in elsewhere]
+
     def by_cost(some: Iterable[Point]) -> list[Point]:
         return sorted(finite(some), key=lambda p: getattr(p, cost))
 
@@ -245,7 +250,7 @@ def _thinned(cloud: list[Point]) -> tuple[list[Point], int]:
 
 def _floor(cloud: Sequence[Point], front: Sequence[Point], static: Sequence[Point]) -> float:
     """The lowest accuracy worth the paper: all of the front and the plain nets, and nearly all others."""
-    lowest = [p.accuracy_low for p in (*front, *static)]
+    lowest = [min(p.accuracy, p.accuracy_low) for p in (*front, *static)]
     if cloud:
         lowest.append(float(np.quantile([p.accuracy for p in cloud], 0.05)))
     return min(lowest, default=0.0)
@@ -334,19 +339,11 @@ def _series(
 
 
 def _mark_knee(axes: Axes, p: Point, cost: Cost) -> None:
-    axes.plot([_x(p, cost)], [p.accuracy], marker="o", ms=13, mfc="none", mec=INK, mew=1.3, ls="none")
-    low, high = axes.get_xlim()
-    # to the upper left nothing can lie, as the knee is on the front; near the left edge there is no room
-    left = log10(_x(p, cost) / low) < 0.32 * log10(high / low)
-    axes.annotate(
-        f"knee: {p.accuracy:.1%} at {_amount(p, cost)} (trial {p.trial})",
-        (_x(p, cost), p.accuracy),
-        xytext=(10, -18) if left else (-10, 14),
-        textcoords="offset points",
-        ha="left" if left else "right",
-        fontsize=9,
-        color=INK,
-    )
+    """A ring, named in the legend: beside the point there is not always room for a text."""
+    label = f"knee: {_percent(p.accuracy)} at {_amount(p, cost)} (trial {p.trial})"
+    ring: dict[str, Any] = {"marker": "o", "mfc": "none", "mec": INK, "mew": 1.3, "ls": "none"}
+    axes.plot([_x(p, cost)], [p.accuracy], ms=13, **ring)
+    axes.plot([], [], ms=9, **ring, label=label)
 
 
 def _scale(axes: Axes, points: Sequence[Point], lowest: float, cost: Cost) -> None:
@@ -356,7 +353,7 @@ def _scale(axes: Axes, points: Sequence[Point], lowest: float, cost: Cost) -> No
     costs = [_x(p, cost) for p in points]
     margin = max((max(costs) / min(costs)) ** 0.04, 1.1)
     low, high = min(costs) / margin, max(costs) * margin
-    top = max(p.accuracy if p.accuracy_high > 1 else p.accuracy_high for p in points)
+    top = max(max(p.accuracy, min(p.accuracy_high, 1.0)) for p in points)
     space = max(0.07 * (top - lowest), 0.005)
     axes.set_xscale("log")
     axes.set_xlim(low, high)
@@ -384,7 +381,7 @@ def _ticks(low: float, high: float) -> list[float]:
         found = [part * 10.0**e for e in decades for part in parts if low <= part * 10.0**e <= high]
         if len(found) <= 8:
             break
-    return found if len(found) > 2 else _round_steps(low, high, 6)
+    return found[:: ceil(len(found) / 8)] if len(found) > 2 else _round_steps(low, high, 6)
 
 
 def _round_steps(low: float, high: float, count: int) -> list[float]:

@@ -14,16 +14,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from storage.mlflow_log import MlflowLog
-
 from search.driver import as_point, standing
 from search.front import Point, Reference, as_csv, front, hypervolume
 from search.study_file import StudySpec
+from storage.mlflow_log import MlflowLog
 from storage.records import PointRecord, StudyRecord, TrialRecord
 from storage.settings import Settings
 from storage.store import Store
 
-FRONT_SECONDS = 20.0  # at most so often is the front drawn while a study runs
+FRONT_SECONDS = 60.0  # at most so often is the front drawn while a study runs
 RETRY_SECONDS = 30.0  # after a failure, MLflow is left alone for this long
 
 
@@ -37,10 +36,15 @@ class Publisher:
         self._front_changed = False
         self._away_until = 0.0
         self._complained = False
+        self._opened = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="mlflow", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+
+    def wait_until_open(self, seconds: float = 120.0) -> None:
+        """Wait for the first contact with MLflow (a new database takes seconds to make), successful or not."""
+        self._opened.wait(seconds)
 
     def trial_finished(self, kind: str, number: int) -> None:
         self._queue.put((kind, number))
@@ -58,6 +62,7 @@ class Publisher:
     def _follow(self) -> None:
         drawn, last = 0.0, False
         self._try(self._view.open)
+        self._opened.set()
         while not last:
             try:
                 item = self._queue.get(timeout=1.0)
@@ -84,9 +89,7 @@ class Publisher:
             if not self._complained:
                 self._complained = True
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                self._say(
-                    f"MLflow cannot be reached ({reason[:160]}); trials go on, `dynafront sync` will catch up"
-                )
+                self._say(f"MLflow cannot be reached ({reason[:160]}); trials go on, `dynafront sync` will catch up")
 
 
 class View:
@@ -96,7 +99,6 @@ class View:
         self.store, self.settings, self.spec = store, settings, spec
         self._log: MlflowLog | None = None
         self._experiment = self._parent = ""
-        self._logged_steps = -1
 
     def open(self) -> None:
         """Find or make the experiment and the study's run."""
@@ -164,16 +166,14 @@ class View:
         volume = hypervolume(members, cost=self.spec.cost, reference=reference)  # type: ignore[arg-type]
         on_front = {p.trial for p in members}
         runs = {t.number: t.run_id for t in trials if t.kind == "search" and t.run_id}
-        history = _history(deployable, self.spec.cost, reference)
         log.log_front(
             self._experiment,
             self._parent,
-            metrics=[(step, values) for step, values in history if step > self._logged_steps],
-            artifacts=front_artifacts(study, deployable, members, static, volume),
+            metrics=_history(deployable, self.spec.cost, reference),
+            artifacts=front_artifacts(study, deployable, members, static, volume, self.spec.cost),
             note=self._note(points, members, static, volume, runs),
             members={run: number in on_front for number, run in runs.items()},
         )
-        self._logged_steps = max([self._logged_steps, *(step for step, _ in history)])
 
     def show_missed(self) -> None:
         """Every finished trial that MLflow does not show yet, and the front when there was one."""
@@ -205,7 +205,10 @@ class View:
     ) -> str:
         from search.plots import note
 
-        links = {number: f"#/experiments/{self._experiment}/runs/{run}" for number, run in runs.items()}
+        links = {
+            number: f"#/experiments/{self._experiment}/runs/{run}?workflowType=machine_learning"
+            for number, run in runs.items()
+        }
         views = {"charts of the front": self.log.view_path(self._experiment).lstrip("/")}
         return note(
             self.spec.study,
@@ -216,22 +219,23 @@ class View:
             static=static,
             hypervolume=volume,
             views=views,
+            cost=self.spec.cost,  # type: ignore[arg-type]
         )
 
 
 def front_artifacts(
-    study: str, points: list[Point], members: list[Point], static: list[Point], volume: float
+    study: str, points: list[Point], members: list[Point], static: list[Point], volume: float, cost: Any
 ) -> dict[str, bytes]:
     """The front as files by artifact path."""
     from search.plots import front_html, front_png, front_table
 
+    shown = {"front": members, "static": static, "hypervolume": volume, "cost": cost}
+
     found = {
         "pareto/front.csv": as_csv(members).encode(),
-        "pareto/front_table.json": json.dumps(front_table(members)).encode(),
-        "pareto/front.png": front_png(study, points, front=members, static=static, hypervolume=volume),
-        "pareto/front.html": front_html(
-            study, points, front=members, static=static, hypervolume=volume
-        ).encode(),
+        "pareto/front_table.json": json.dumps(front_table(members, cost)).encode(),
+        "pareto/front.png": front_png(study, points, **shown),
+        "pareto/front.html": front_html(study, points, **shown).encode(),
     }
     if static:
         found["pareto/static.csv"] = as_csv(static).encode()

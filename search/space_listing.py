@@ -15,9 +15,7 @@ def as_dict(name: str | None = None) -> dict[str, Any]:
     """{"families": [{"family", "doc", "dimensions": [...]}]}."""
     chosen = [family(name)] if name else list(families().values())
     return {
-        "families": [
-            {"family": f.name, "doc": f.doc, "dimensions": [_dimension(d) for d in f.space]} for f in chosen
-        ]
+        "families": [{"family": f.name, "doc": f.doc, "dimensions": [_dimension(d) for d in f.space]} for f in chosen]
     }
 
 
@@ -56,10 +54,4 @@ def _dimension(d: Dimension) -> dict[str, Any]:
 
 
 def _text(value: object) -> str:
-    return (
-        str(value).lower()
-        if isinstance(value, bool)
-        else f"{value:g}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)

@@ -53,11 +53,7 @@ def _status(store: Store, record: StudyRecord) -> dict[str, Any]:
     left = max(0, budget - done)
     return {
         "study": record.name,
-        "state": "searching"
-        if driven
-        else "finished"
-        if done >= budget
-        else "stopped; search again to go on",
+        "state": "searching" if driven else "finished" if done >= budget else "stopped; search again to go on",
         "trials": {
             "budget": budget,
             "by_state": dict(states),

@@ -6,8 +6,10 @@ study goes on as an uninterrupted one would and never replays its start-up trial
 
 from __future__ import annotations
 
+import copy
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 import optuna
@@ -16,12 +18,18 @@ from optuna.trial import TrialState
 from spaces.family import Candidate
 from spaces.registry import family
 from spaces.space import Dimension
+from storage.records import TrialRecord
 
 STARTUP = 8  # random trials before a model-based sampler models
 
 
 class OptunaStudy:
-    """An Optuna study over families' spaces: maximises accuracy, minimises cost."""
+    """An Optuna study over families' spaces: maximises accuracy, minimises cost.
+
+    Samplers think on a copy in memory: on a database each of a trial's dozen parameters costs a commit and a read of
+    all trials. The database is a mirror, written by a thread in the order of asking and telling, so that Optuna's own
+    tools read a complete study; what it missed when the process died is made up for from `stored` trials.
+    """
 
     def __init__(
         self,
@@ -33,45 +41,90 @@ class OptunaStudy:
         seed: int,
         epochs: int,
         trials: int,
+        stored: Sequence[TrialRecord] = (),
     ) -> None:
+        """`stored` are the study's searched trials by number, as our tables know them."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.spaces, self.sampler_name, self.seed, self.epochs, self.trials = (
-            spaces, sampler, seed, epochs, trials,
-        )  # fmt: skip
-        self.study = optuna.create_study(
-            storage=storage,
-            study_name=name,
-            directions=["maximize", "minimize"],
-            load_if_exists=True,
-            sampler=optuna.samplers.RandomSampler(seed=seed),
-        )
-        with _experimental():
-            self.study.set_metric_names(["accuracy", "cost"])
+        self.spaces, self.epochs, self.trials = spaces, epochs, trials
+        self.sampler_name, self.seed = sampler, seed
+        self.study = _created(name, storage)
+        self._memory = _created(name, optuna.storages.InMemoryStorage())
+        for record in stored[len(self.study.get_trials(deepcopy=False)) :]:
+            self.study.add_trial(self._replayed(record))
+        for trial in self.study.get_trials():
+            self._memory.add_trial(trial)
+        self._mirror = ThreadPoolExecutor(1, "optuna")
+        self._written: list[Future[object]] = []
 
     def ask(self) -> tuple[int, Candidate]:
         """The next trial's number and candidate."""
-        number = len(self.study.get_trials(deepcopy=False))
-        self.study.sampler = sampler(self.sampler_name, trial_seed(self.seed, number), self.trials)
-        trial = self.study.ask()
+        number = self.asked()
+        self._memory.sampler = sampler(self.sampler_name, trial_seed(self.seed, number), self.trials)
+        trial = self._memory.ask()
+        assert trial.number == number
+        return number, self._drawn(trial)
+
+    def _drawn(self, trial: optuna.trial.BaseTrial) -> Candidate:
         names = sorted(self.spaces)
         name = trial.suggest_categorical("family", names) if len(names) > 1 else names[0]
-        candidate = Candidate.suggested(trial, family(name), self.spaces[name], self.epochs)
-        return trial.number, candidate
+        return Candidate.suggested(trial, family(name), self.spaces[name], self.epochs)
+
+    def _replayed(self, record: TrialRecord) -> optuna.trial.FrozenTrial:
+        """A stored trial as Optuna would have recorded it when it was asked."""
+        params = {f"{record.family}.{name}": value for name, value in record.params.items()}
+        fixed = optuna.trial.FixedTrial({"family": record.family, **params})
+        self._drawn(fixed)
+        return optuna.trial.create_trial(
+            state=TrialState.RUNNING, params=fixed.params, distributions=fixed.distributions
+        )
+
+    def confirm(self, number: int) -> None:
+        """The trial is in our tables: mirror it."""
+        trial = copy.copy(self._memory.get_trials(deepcopy=False)[number])
+        self._write(lambda: self.study.add_trial(trial))
 
     def tell(self, number: int, accuracy: float, cost: float) -> None:
         """The trial's result; told again it stays as it was."""
-        self.study.tell(number, [accuracy, cost], skip_if_finished=True)
+        self._memory.tell(number, [accuracy, cost], skip_if_finished=True)
+        self._write(lambda: self.study.tell(number, [accuracy, cost], skip_if_finished=True))
 
     def fail(self, number: int) -> None:
         """The trial ended without a result."""
-        self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+        self._memory.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+        self._write(lambda: self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True))
 
     def unfinished(self) -> list[int]:
         """Numbers of trials that were asked and neither told nor failed."""
-        return [t.number for t in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))]
+        return [t.number for t in self._memory.get_trials(deepcopy=False, states=(TrialState.RUNNING,))]
 
     def asked(self) -> int:
-        return len(self.study.get_trials(deepcopy=False))
+        return len(self._memory.get_trials(deepcopy=False))
+
+    def close(self) -> None:
+        """Wait until the database holds everything. Raises what a write raised."""
+        self._mirror.shutdown()
+        self._check()
+
+    def _write(self, action: Callable[[], object]) -> None:
+        self._check()
+        self._written.append(self._mirror.submit(action))
+
+    def _check(self) -> None:
+        while self._written and self._written[0].done():
+            self._written.pop(0).result()
+
+
+def _created(name: str, storage: optuna.storages.BaseStorage) -> optuna.Study:
+    study = optuna.create_study(
+        storage=storage,
+        study_name=name,
+        directions=["maximize", "minimize"],
+        load_if_exists=True,
+        sampler=optuna.samplers.RandomSampler(seed=0),
+    )
+    with _experimental():
+        study.set_metric_names(["accuracy", "cost"])
+    return study
 
 
 def sampler(name: str, seed: int, trials: int) -> optuna.samplers.BaseSampler:

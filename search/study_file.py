@@ -96,9 +96,7 @@ def narrowed_spaces(spec: StudySpec, where: str = "study file") -> dict[str, tup
 
     for name in spec.space:
         if name not in spec.families:
-            raise ValueError(
-                f"{where}: space.{name}: is not among the study's families ({', '.join(spec.families)})"
-            )
+            raise ValueError(f"{where}: space.{name}: is not among the study's families ({', '.join(spec.families)})")
     found = {}
     for name in spec.families:
         try:
@@ -113,9 +111,7 @@ def narrowed_spaces(spec: StudySpec, where: str = "study file") -> dict[str, tup
 def _check_objectives(spec: StudySpec, where: str) -> None:
     if len(spec.objectives) != 2 or spec.objectives[0] != "accuracy" or spec.objectives[1] not in COSTS:
         given = ", ".join(spec.objectives)
-        raise ValueError(
-            f"{where}: objectives: [{given}] is not one of [accuracy, macs], [accuracy, macs_p95]"
-        )
+        raise ValueError(f"{where}: objectives: [{given}] is not one of [accuracy, macs], [accuracy, macs_p95]")
 
 
 def _yaml_reason(error: yaml.YAMLError) -> str:

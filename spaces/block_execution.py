@@ -17,9 +17,7 @@ from spaces.resnet import Block, folded
 SMALLEST_GROUP = 8  # samples that share a mask; fewer (but one alone) are cheaper masked than gathered
 
 
-def compact_residual(
-    block: Block, u: Tensor, inner: Tensor | None = None, outer: Tensor | None = None
-) -> Tensor:
+def compact_residual(block: Block, u: Tensor, inner: Tensor | None = None, outer: Tensor | None = None) -> Tensor:
     """The block's residual of u, filters that `inner` and `outer` (B or 1, C) close left out of the computation."""
     masks = [m.expand(len(u), -1) for m in (inner, outer) if m is not None]
     if not masks:

@@ -32,14 +32,10 @@ class BlockGates(nn.Module):
     `trunk_of` names the hidden layer that each gate kind reads; kinds may share one.
     """
 
-    def __init__(
-        self, inputs: int, hidden: int, trunk_of: Mapping[str, str], units: Mapping[str, int]
-    ) -> None:
+    def __init__(self, inputs: int, hidden: int, trunk_of: Mapping[str, str], units: Mapping[str, int]) -> None:
         super().__init__()
         self.trunk_of = {kind: trunk_of[kind] for kind in units}
-        self.trunks = nn.ModuleDict(
-            {name: nn.Linear(inputs, hidden) for name in dict.fromkeys(self.trunk_of.values())}
-        )
+        self.trunks = nn.ModuleDict({name: nn.Linear(inputs, hidden) for name in dict.fromkeys(self.trunk_of.values())})
         self.heads = nn.ModuleDict({kind: nn.Linear(hidden, n) for kind, n in units.items()})
 
     def open_units(self, kind: str, pooled: Tensor, tau: float) -> Tensor:
@@ -85,9 +81,7 @@ class DeployedBlock(nn.Module):
         self.kept_outer = [f for f in range(filters) if outer[f] != 0]
         self.closed = settled.get("layer") == (0.0,) or not self.kept_outer
         self.shortcut = (
-            nn.Conv2d(template.conv1.in_channels, filters, 1, self.stride)
-            if template.shortcut is not None
-            else None
+            nn.Conv2d(template.conv1.in_channels, filters, 1, self.stride) if template.shortcut is not None else None
         )
         if self.closed:
             return
@@ -242,18 +236,14 @@ class DeployedResNet(nn.Module):
         return self.fc(u.mean((2, 3))), macs_B
 
 
-def settled_gates(
-    net: GatedResNet, knobs: Knobs, rates: Rates
-) -> dict[str, dict[str, tuple[float | None, ...]]]:
+def settled_gates(net: GatedResNet, knobs: Knobs, rates: Rates) -> dict[str, dict[str, tuple[float | None, ...]]]:
     """By block and gate kind, the units' values that hold for every image under the knobs; None decides per image.
 
     A threshold settles data-independent gates, and those that never (or always) opened on validation; with
     `knobs.prune` also those that nearly never did. Raises ValueError for policies that draw at random.
     """
     if knobs.policy not in ("threshold", "always_on", "scaled_on"):
-        raise ValueError(
-            f"a point with policy {knobs.policy} draws its gates at random and cannot be exported"
-        )
+        raise ValueError(f"a point with policy {knobs.policy} draws its gates at random and cannot be exported")
     fixed: Fixed = collapsed(rates, knobs.prune or 0.0)
     if knobs.policy == "always_on":
         fixed = {gate.name: (1.0,) * gate.units for gate in net.gates}

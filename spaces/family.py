@@ -72,9 +72,7 @@ class Candidate:
         shown = active_names(self.family.space, values)
         params = {name: values[name] for name in shown}
         if values.get("gated") is False:
-            params = {
-                name: values[name] for name in (*self.family.size_dimensions, "shortcut") if name in values
-            }
+            params = {name: values[name] for name in (*self.family.size_dimensions, "shortcut") if name in values}
             params |= {d.name: values[d.name] for d in dimensions(self.family.recipe) if d.name in shown}
             params["gated"] = False
         return params

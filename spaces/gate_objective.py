@@ -17,6 +17,8 @@ from spaces.policies import AlwaysOn, Decision, Policy, Sampled
 from spaces.sparsity import SparsityConfig
 from spaces.targets import Target, TargetPlan
 
+_MAC_LOSSES = ("mac_quad", "mac_hinge")
+
 
 @dataclass
 class Group:
@@ -37,20 +39,16 @@ class GateObjective(Objective):
         self.config = config
         self.epoch = 0
         kinds = {"layer" if gate.kind == "layer" else "channel" for gate in net.gates}
-        joint = len(kinds) == 2
-        self.groups = [
-            Group(
-                kind,
-                Target(
-                    _target_plan(
-                        config, plan, config.target_channel if joint and kind == "channel" else config.target
-                    )
-                ),
-                config.lambda_layer if kind == "layer" else config.gamma_channel,
-            )
-            for kind in ("layer", "channel")
-            if kind in kinds
-        ]
+        present = [kind for kind in ("layer", "channel") if kind in kinds]
+        if config.loss in _MAC_LOSSES:
+            present = present[:1]  # one target for the whole network's compute
+        self.groups = [self._group(kind, joint=len(present) == 2) for kind in present]
+
+    def _group(self, kind: str, *, joint: bool) -> Group:
+        config = self.config
+        end = config.target_channel if joint and kind == "channel" else config.target
+        free_weight = config.lambda_layer if kind == "layer" else config.gamma_channel
+        return Group(kind, Target(_target_plan(config, self.plan, end)), free_weight)
 
     def start_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -87,7 +85,7 @@ class GateObjective(Objective):
         config = self.config
         if config.loss == "none" or not self.groups or self.warming_up:
             return terms
-        if config.loss in ("mac_quad", "mac_hinge"):
+        if config.loss in _MAC_LOSSES:
             fraction_B = output.macs_B / self.net.plain_macs
             self.groups[0].activation = fraction_B.detach().mean()
             loss = getattr(sparsity, config.loss)(fraction_B, self.groups[0].target.value)
@@ -108,7 +106,8 @@ class GateObjective(Objective):
     def report(self) -> dict[str, float]:
         if self.config.loss in ("none", "target_free"):
             return {}
-        return {f"target/{group.name}": group.target.value for group in self.groups}
+        of_macs = self.config.loss in _MAC_LOSSES
+        return {f"target/{'macs' if of_macs else group.name}": group.target.value for group in self.groups}
 
     def state(self) -> dict[str, Any]:
         return {"targets": [group.target.state() for group in self.groups]}

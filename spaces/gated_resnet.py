@@ -172,7 +172,7 @@ def _masked_block(
     if "layer" not in found:
         return F.relu(block.skip(u) + residual), found
     z = found["layer"].z_BU[:, :, None, None].to(residual.dtype)
-    return F.relu(torch.addcmul(block.skip(u), residual, z)), found
+    return F.relu(torch.addcmul(block.skip(u), residual, z), inplace=True), found
 
 
 def _compact_block(

@@ -194,14 +194,19 @@ class GateHeads(nn.Module):
         if only is not None and len(only) < self.units[kind]:
             return self._logit_of(kind, features, only)
         head = self.heads[kind]
+        assert isinstance(head.bias, Tensor)
         return self._reduced(head.bias[None] if features is None else head(features))
 
     def _logit_of(self, kind: str, features: Tensor | None, only: Sequence[int]) -> Tensor:
         head, units = self.heads[kind], self.units[kind]
+        assert isinstance(head.bias, Tensor)
         rows = torch.tensor(only, device=head.bias.device)
         outputs = torch.cat([rows + half * units for half in range(self.logits_a_unit)])
-        bias = head.bias[outputs]
-        some = self._reduced(bias[None] if features is None else F.linear(features, head.weight[outputs], bias))
+        some = head.bias[outputs][None]
+        if features is not None:
+            assert isinstance(head.weight, Tensor)
+            some = F.linear(features, head.weight[outputs], some[0])
+        some = self._reduced(some)
         return some.new_zeros(len(some), units).index_copy(1, rows, some)
 
     def _reduced(self, out: Tensor) -> Tensor:

@@ -24,8 +24,8 @@ Rates = Mapping[str, tuple[float, ...]]
 class Knobs:
     """Run-time settings of a trained network; none of them needs training.
 
-    policy: threshold (open above tau), always_on, scaled_on (always on, scaled by mean rates), stochastic (drawn as
-    in training), ensemble (mean probability of `passes` stochastic passes).
+    policy: threshold (open above tau), always_on, scaled_on (always on, scaled by mean rates), stochastic (each gate
+    drawn with its probability), ensemble (mean probability of `passes` stochastic passes).
     tau: one threshold, or one a gate by name. prune: gates whose open rate is within this of 0 or 1 are settled
     for good; None keeps all. recalibrate: batch-norm statistics refreshed on training images before use, with
     gates "sample"d as in training or deciding the "same" as at inference.
@@ -43,6 +43,9 @@ class Knobs:
             raise ValueError(f"policy: {self.policy} is not one of {', '.join(POLICIES)}")
         if self.recalibrate not in ("none", "sample", "same"):
             raise ValueError(f"recalibrate: {self.recalibrate} is not one of none, sample, same")
+        taus = self.tau.values() if isinstance(self.tau, Mapping) else [self.tau]
+        if any(not 0 <= tau <= 1 for tau in taus):
+            raise ValueError(f"tau: {self.tau} is not between 0 and 1")
         if self.policy == "ensemble" and self.passes < 2:
             raise ValueError(f"passes: an ensemble needs at least 2, not {self.passes}")
 
@@ -199,6 +202,5 @@ class DynamicNet(nn.Module):
 def collapsed(rates: Rates, eps: float) -> Fixed:
     """Gate units whose measured open rate is within eps of 0 or 1, settled there; the others stay undecided."""
     return {
-        name: tuple(0.0 if r <= eps else 1.0 if r >= 1 - eps else None for r in units)
-        for name, units in rates.items()
+        name: tuple(0.0 if r <= eps else 1.0 if r >= 1 - eps else None for r in units) for name, units in rates.items()
     }

@@ -16,12 +16,8 @@ class Recipe:
     """
 
     epochs: int = 30
-    optimizer: str = choice(
-        "sgd", "adamw", default="sgd", searched=False, doc="SGD with Nesterov momentum, or AdamW"
-    )
-    lr: float = real(
-        0.01, 0.3, default=0.1, log=True, when={"optimizer": ("sgd",)}, doc="peak learning rate of SGD"
-    )
+    optimizer: str = choice("sgd", "adamw", default="sgd", searched=False, doc="SGD with Nesterov momentum, or AdamW")
+    lr: float = real(0.01, 0.3, default=0.1, log=True, when={"optimizer": ("sgd",)}, doc="peak learning rate of SGD")
     adamw_lr: float = real(
         1e-4,
         1e-2,
@@ -33,9 +29,7 @@ class Recipe:
     momentum: float = real(
         0.5, 0.99, default=0.9, when={"optimizer": ("sgd",)}, searched=False, doc="Nesterov momentum"
     )
-    weight_decay: float = real(
-        1e-5, 1e-2, default=5e-4, log=True, doc="of weights; never of biases and norms"
-    )
+    weight_decay: float = real(1e-5, 1e-2, default=5e-4, log=True, doc="of weights; never of biases and norms")
     batch: int = choice(16, 32, 64, 128, 256, 512, default=128, searched=False, doc="images a step")
     lr_schedule: str = choice(
         "cosine", "multistep", default="cosine", searched=False, doc="multistep: x0.1 at 1/2, 3/4 and 15/16"

@@ -52,9 +52,7 @@ class Block(nn.Module):
         self.extra = outputs - inputs
         self.shortcut: nn.Module | None = None
         if shortcut == "B" and (stride != 1 or self.extra):
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
-            )
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
     @property
     def identity(self) -> bool:
@@ -70,14 +68,14 @@ class Block(nn.Module):
 
     def residual(self, u: Tensor, inner: Tensor | None = None, outer: Tensor | None = None) -> Tensor:
         """inner, outer: masks (B or 1, filters), or None where every filter is open."""
-        h = F.relu(self.bn1(self.conv1(u)))
+        h = F.relu(self.bn1(self.conv1(u)), inplace=True)
         if inner is not None:
             h = h * inner[:, :, None, None].to(h.dtype)
         r = self.bn2(self.conv2(h))
         return r if outer is None else r * outer[:, :, None, None].to(r.dtype)
 
     def forward(self, u: Tensor) -> Tensor:
-        return F.relu(self.skip(u) + self.residual(u))
+        return F.relu(self.skip(u) + self.residual(u), inplace=True)
 
 
 class ResNet(nn.Module):
@@ -105,7 +103,7 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def stem(self, images: Tensor) -> Tensor:
-        return F.relu(self.bn1(self.conv1(images)))
+        return F.relu(self.bn1(self.conv1(images)), inplace=True)
 
     def head(self, u: Tensor) -> Tensor:
         return self.fc(u.mean((2, 3)))
@@ -121,9 +119,7 @@ class ResNet(nn.Module):
         """MACs of block `index`: first convolution, second convolution, shortcut."""
         block, (height, width) = self.blocks[index], self.sizes[index]
         assert isinstance(block, Block)
-        shortcut = (
-            conv_macs(block.shortcut[0], height, width) if isinstance(block.shortcut, nn.Sequential) else 0
-        )
+        shortcut = conv_macs(block.shortcut[0], height, width) if isinstance(block.shortcut, nn.Sequential) else 0
         return conv_macs(block.conv1, height, width), conv_macs(block.conv2, height, width), shortcut
 
     def ends_macs(self) -> int:

@@ -81,9 +81,7 @@ def resnet_onnx(net: DeployedResNet) -> onnx.ModelProto:
     )
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", task.classes])
     centred = g.add("Sub", ["pixels", g.constant(net.mean[None], "mean")])  # type: ignore[index]
-    u = stem = g.add(
-        "Relu", [g.conv(g.add("Div", [centred, g.constant(net.std[None], "std")]), net.stem, "stem")]
-    )  # type: ignore[index]
+    u = stem = g.add("Relu", [g.conv(g.add("Div", [centred, g.constant(net.std[None], "std")]), net.stem, "stem")])  # type: ignore[index]
     for index, block in enumerate(net.blocks):
         assert isinstance(block, DeployedBlock)
         u = _block(g, block, u, stem if net.gate_source == "stem" else u, f"block{index}")
@@ -135,15 +133,11 @@ def _residual(g: _Graph, block: DeployedBlock, u: str, source: str, name: str) -
     if len(block.kept_outer) == block.filters:
         return r
     place = np.zeros((block.filters, len(block.kept_outer), 1, 1), np.float32)
-    place[block.kept_outer, range(len(block.kept_outer))] = (
-        1  # a 1x1 convolution that puts filters in their places
-    )
+    place[block.kept_outer, range(len(block.kept_outer))] = 1  # a 1x1 convolution that puts filters in their places
     return g.add("Conv", [r, g.constant(place, f"{name}.place")], kernel_shape=[1, 1])
 
 
-def _filter_mask(
-    g: _Graph, block: DeployedBlock, kind: str, unit_of: list[int], source: str, name: str
-) -> str:
+def _filter_mask(g: _Graph, block: DeployedBlock, kind: str, unit_of: list[int], source: str, name: str) -> str:
     """(batch, filters, 1, 1) of 0 and 1 from one decision a unit."""
     decided = _decision(g, block, kind, source, name)
     units = max(unit_of) + 1

@@ -39,10 +39,11 @@ class Target:
 
     @property
     def final(self) -> bool:
-        """Whether the target will move no more (compute is comparable from then on)."""
-        return self.plan.schedule == "constant" or (
-            self.plan.schedule == "step" and self.value <= self.plan.end
-        )
+        """Whether the target has no further to fall, so that compute is comparable from then on.
+
+        A variable target does the same in every epoch: it counts as there from the start.
+        """
+        return self.plan.schedule != "step" or self.value <= self.plan.end
 
     def start_epoch(self, epoch: int) -> None:
         plan = self.plan

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import zlib
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, uint8
 
 SUFFIX, BEFORE, UNFINISHED = ".safetensors", ".before.safetensors", ".tmp"
 _KEY = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
@@ -33,7 +34,8 @@ class Checkpoints:
         unfinished = path.with_name(path.name + UNFINISHED)
         # safetensors refuses tensors that share storage or are not contiguous
         plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        save_file(plain, unfinished, metadata={"state": json.dumps(state)})
+        text = json.dumps(state)
+        save_file(plain, unfinished, metadata={"state": text, "checksum": _checksum(plain, text)})
         with open(unfinished, "rb") as file:
             os.fsync(file.fileno())
         if path.exists():
@@ -75,7 +77,18 @@ class Checkpoints:
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     try:
         with safe_open(path, framework="pt") as file:
-            state = json.loads(file.metadata()["state"])
-            return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118
+            found = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        intact = found["checksum"] == _checksum(tensors, found["state"])
+        return (tensors, json.loads(found["state"])) if intact else None
     except (FileNotFoundError, SafetensorError, OSError, KeyError, TypeError, ValueError):
         return None
+
+
+def _checksum(tensors: dict[str, Tensor], state: str) -> str:
+    """Of state, names, shapes, types and values: safetensors itself notices only a file that is too short."""
+    found = zlib.crc32(state.encode())
+    for name, tensor in sorted(tensors.items()):
+        found = zlib.crc32(f"{name} {tensor.dtype} {list(tensor.shape)}".encode(), found)
+        found = zlib.crc32(tensor.reshape(-1).view(uint8).numpy().data, found)
+    return str(found)

@@ -28,12 +28,13 @@ def creating(url: str) -> Iterator[None]:
     """
     file = sqlite_file(url)
     if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(f"{file}.lock", timeout=PATIENCE)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise StorageError(f"{file}: another process has been creating it for {PATIENCE:.0f} s") from None
+        with told(url):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire()
+            except Timeout:
+                raise StorageError(f"{file}: another process has been creating it for {PATIENCE:.0f} s") from None
         try:
             yield
         finally:

@@ -13,7 +13,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, Row, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, OperationalError
 
 from storage import json_text
 from storage.creation import creating
@@ -32,11 +32,15 @@ class Database:
     def __init__(self, engine: Engine, url: str) -> None:
         self._engine, self._url = engine, url
         self._writer = engine.execution_options(writes=True)
+        # PostgreSQL shows every statement another moment unless told otherwise; SQLite never does
+        postgres = engine.dialect.name == "postgresql"
+        self._reader = engine.execution_options(isolation_level="REPEATABLE READ") if postgres else engine
 
     @classmethod
     def open(cls, url: str) -> Database:
         """The database at `url` with all tables in their newest form. Raises ValueError and StorageError."""
-        engine = _engine(url)
+        with told(url):
+            engine = _engine(url)
         try:
             with told(url):
                 if not _up_to_date(engine, url):
@@ -57,7 +61,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that sees one moment of the database."""
-        with told(self._url), _reached(self._engine) as connection, connection.begin():
+        with told(self._url), _reached(self._reader) as connection, connection.begin():
             yield connection
 
     @contextmanager
@@ -68,11 +72,11 @@ class Database:
 
 
 def _reached(engine: Engine) -> Connection:
-    """A connection; a database that does not answer is asked again a few times."""
-    for wait in WAITS:
+    """A connection; a server that does not answer is asked again a few times, a file is not."""
+    for wait in WAITS if engine.dialect.name != "sqlite" else ():
         try:
             return engine.connect()
-        except DBAPIError:
+        except OperationalError:
             time.sleep(wait)
     return engine.connect()
 
@@ -83,7 +87,7 @@ def _engine(url: str) -> Engine:
     except ArgumentError:
         raise ValueError(f"{without_password(url)!r} is not a database URL; write sqlite:///FILE") from None
     file = sqlite_file(url)
-    if parsed.get_backend_name() not in ("sqlite", "postgresql") or (file is None and parsed.database is None):
+    if parsed.get_backend_name() not in ("sqlite", "postgresql") or not parsed.database:
         raise ValueError(
             f"{without_password(url)!r} cannot keep studies; write sqlite:///FILE or postgresql+psycopg://..."
         )
@@ -130,7 +134,7 @@ def ours(thing: Any, name: str | None, kind: str, *_: Any) -> bool:
 
 
 def _up_to_date(engine: Engine, url: str) -> bool:
-    with engine.connect() as connection:
+    with _reached(engine) as connection:
         found = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
     directory = ScriptDirectory.from_config(_config())
     if found and found not in {script.revision for script in directory.walk_revisions()}:

@@ -12,6 +12,7 @@ from storage.urls import sqlite_file, without_password
 ADVICE = {
     "database is locked": "another process holds it; stop it, or use PostgreSQL for several machines",
     "disk is full": "free some space and run the same command again",
+    "Permission denied": "check who may write the folder",
     "unable to open database file": "check that the folder exists and may be written",
     "readonly database": "check who may write the file and its folder",
     "not a database": "the file is damaged or something else; move it away",
@@ -31,11 +32,11 @@ def told(url: str) -> Iterator[None]:
     """Turn every database error inside into a StorageError about the database at `url`."""
     try:
         yield
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, OSError) as error:
         raise StorageError(f"{sqlite_file(url) or without_password(url)}: {_line(error)}") from error
 
 
-def _line(error: SQLAlchemyError) -> str:
+def _line(error: SQLAlchemyError | OSError) -> str:
     cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
     first = without_password((str(cause).strip() or type(cause).__name__).splitlines()[0])
     advice = next((what for sign, what in ADVICE.items() if sign in first), None)

@@ -17,7 +17,9 @@ def dumps(value: Any) -> str:
         return json.dumps(_marked(value), allow_nan=False, default=lambda v: _marked(_number(v)))
 
 
-def loads(text: str) -> Any:
+def loads(text: str | bytes) -> Any:
+    """What `dumps` wrote; SQLite's driver hands over text, PostgreSQL's bytes."""
+    text = text.decode() if isinstance(text, bytes) else text
     return json.loads(text, object_hook=_unmarked) if MARK in text else json.loads(text)
 
 

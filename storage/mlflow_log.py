@@ -72,20 +72,19 @@ class MlflowLog:
     ) -> str:
         """Id of a new run that holds the whole trial; an older run with its tags `automl.kind` and `automl.trial` goes.
 
-        `curves` are measures by epoch, `artifacts` contents by path; `state` is running, complete or failed.
+        `curves` are measures by epoch, `artifacts` contents by path; `state` is running, complete or failed. The run is
+        off the front until `log_front` says otherwise.
         """
         begin, stop = _ms(start), _ms(end) if end else _now()
         mark = {PARENT: parent_id, KIND: tags[KIND], TRIAL: tags[TRIAL]}
         with asking(self.settings):
             for older in self._client.search_runs([experiment_id], having(mark)):
                 self._client.delete_run(older.info.run_id)
-            run = self._create(experiment_id, name, {PARETO: "false", **tags, PARENT: parent_id}, begin)
+            run = self._create(experiment_id, name, {**tags, PARETO: "false", PARENT: parent_id}, begin)
             self._log(run, params, _metrics(metrics, curves, begin, stop))
             self._keep(run, artifacts)
             if state != "running":
                 self._client.set_terminated(run, STATUS[state], end_time=stop)
-        if tags.get(PARETO) == "true" and parent_id in self._front:
-            self._front[parent_id].add(run)
         return run
 
     def log_front(

@@ -22,19 +22,21 @@ from storage.errors import StorageError
 from storage.settings import Settings
 from storage.urls import without_password
 
-START_SECONDS = 90.0  # about 15 on two cores; more where others compute or a new database is on a slow disk
+START_SECONDS = 120.0  # about 15 on two cores; more where others compute or a new database is on a slow disk
 STOP_SECONDS = 5.0
 EVERY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # listening on all addresses: one to ask at
 
 
 def command(settings: Settings) -> tuple[list[str], dict[str, str]]:
-    """Arguments and environment of the server's process. Raises ValueError for a host that would be open to all."""
+    """Arguments and environment of the server's process. Raises ValueError where everyone could use it."""
     server = settings.server
     _check_exposure(settings)
     arguments = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
     arguments += ["--host", server.host, "--port", str(server.port)]
     arguments += ["--allowed-hosts", ",".join(_host_headers(settings))]
-    arguments += ["--cors-allowed-origins", ",".join(f"http://{name}" for name in _host_headers(settings))]
+    # without these the UI's own requests are refused as foreign; https for whoever puts a proxy in front
+    origins = (f"{scheme}://{name}" for name in _host_headers(settings) for scheme in ("http", "https"))
+    arguments += ["--cors-allowed-origins", ",".join(origins)]
     if settings.artifact_root is not None:
         root = settings.artifact_root
         root = root if "://" in root else str(Path(root).expanduser().resolve())
@@ -74,18 +76,22 @@ def serve(settings: Settings, ready: Callable[[str], None]) -> None:
 def address(settings: Settings) -> str:
     """The URL of the UI for a person on one of the allowed hosts."""
     server = settings.server
-    name = server.allowed_hosts[0] if server.host in EVERY else server.host
+    name = server.host if server.host in server.allowed_hosts else server.allowed_hosts[0]
     return f"http://{f'[{name}]' if ':' in name else name}:{server.port}"
 
 
 def _check_exposure(settings: Settings) -> None:
     server = settings.server
-    if _loopback(server.host) or not all(_loopback(name) for name in server.allowed_hosts):
-        return
-    raise ValueError(
-        f"mlflow.yml: server.host: {server.host} opens the UI to the network, and MLflow asks for no password; "
-        "list in server.allowed_hosts the names it may be reached by, or keep 127.0.0.1"
-    )
+    if "*" in server.allowed_hosts:
+        raise ValueError(
+            "mlflow.yml: server.allowed_hosts: '*' would let any web page talk to MLflow through a visitor's browser; "
+            "list the names that the UI is reached by"
+        )
+    if not _loopback(server.host) and all(_loopback(name) for name in server.allowed_hosts):
+        raise ValueError(
+            f"mlflow.yml: server.host: {server.host} opens the UI to the network, and MLflow asks for no password; "
+            "list in server.allowed_hosts the names that it is reached by, or keep 127.0.0.1"
+        )
 
 
 def _loopback(host: str) -> bool:

@@ -96,26 +96,28 @@ def _idx(folder: str, classes: tuple[str, ...]) -> Callable[[Path, str], _Arrays
 
 
 def _svhn(root: Path, part: str) -> _Arrays:
-    from scipy.io import loadmat  # type: ignore[import-untyped]
+    from scipy.io import loadmat
 
     path = root / f"{part}_32x32.mat"
     if not path.exists():
         raise FileNotFoundError(path)
-    found = loadmat(path)
-    labels = found["y"].flatten().astype(np.int64) % 10  # the file calls the digit 0 "10"
-    return np.ascontiguousarray(found["X"].transpose(3, 0, 1, 2)), labels, _DIGITS
+    try:
+        found = loadmat(path)
+        pixels, labels = found["X"].transpose(3, 0, 1, 2), found["y"].flatten()
+    except Exception as error:  # what SciPy raises on broken files is not one family of exceptions
+        raise _broken(path) from error
+    return np.ascontiguousarray(pixels), labels.astype(np.int64) % 10, _DIGITS  # the file calls the digit 0 "10"
 
 
 def _idx_array(path: str) -> np.ndarray:
     """An IDX file, packed or not: 2 zeros, the type, the number of sizes, the sizes, the values."""
     packed = Path(path + ".gz")
-    raw = gzip.decompress(packed.read_bytes()) if packed.exists() else Path(path).read_bytes()
-    dimensions = raw[3] if len(raw) > 3 else 0
-    shape = np.frombuffer(raw, ">i4", dimensions, offset=4)
-    values = np.frombuffer(raw, np.uint8, offset=4 + 4 * dimensions)
-    if not dimensions or raw[2] != 8 or values.size != shape.prod():
-        raise ValueError(f"{path}: broken file: delete it, and it is downloaded again")
-    return values.reshape(shape)
+    try:
+        raw = gzip.decompress(packed.read_bytes()) if not Path(path).exists() else Path(path).read_bytes()
+        shape = np.frombuffer(raw, ">i4", raw[3], offset=4)
+        return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape)
+    except (ValueError, IndexError, EOFError, gzip.BadGzipFile) as error:
+        raise _broken(path) from error
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -136,8 +138,12 @@ def _unpickled(path: Path) -> dict[str, Any]:
         warnings.simplefilter("ignore")  # NumPy 2.4 warns of arrays that were pickled by the Python of 2009
         try:
             return _ArraysOnly(file, encoding="latin1").load()
-        except (pickle.UnpicklingError, EOFError, ValueError) as error:
-            raise ValueError(f"{path}: broken file ({error}): delete it, and it is downloaded again") from error
+        except Exception as error:  # of many kinds: a pickle is a program
+            raise _broken(path) from error
+
+
+def _broken(path: Path | str) -> ValueError:
+    return ValueError(f"{path}: broken file: delete it, and it is downloaded again")
 
 
 def _planes_last(data: np.ndarray) -> np.ndarray:

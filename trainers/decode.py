@@ -6,11 +6,12 @@ import io
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from trainers.images import Stored
 
 GRAY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "I;16L", "I;16B", "I;16N"})
+ORIENTATION = 0x0112  # the EXIF tag; 5 and above swap height and width, as photos held upright do
 
 
 class Geometry(NamedTuple):
@@ -31,7 +32,9 @@ def header(name: str, stored: Stored) -> tuple[int, int, bool]:
         return stored.shape[0], stored.shape[1], stored.ndim == 2
     try:
         with _opened(stored) as image:
-            return image.height, image.width, image.mode in GRAY_MODES
+            sideways = image.getexif().get(ORIENTATION, 1) >= 5
+            height, width = (image.width, image.height) if sideways else (image.height, image.width)
+            return height, width, image.mode in GRAY_MODES
     except Exception as error:  # what Pillow raises on broken files is not one family of exceptions
         raise _broken(name, error) from error
 
@@ -43,7 +46,7 @@ def decoded(geometry: Geometry, name: str, stored: Stored) -> np.ndarray:
         with _opened(stored) as image:
             # Lets JPEG decode at a fraction of its size; twice what is wanted keeps the resizing as good.
             image.draft(None, (2 * max(height, width), 2 * max(height, width)))
-            flat = _eight_bit(image, "L" if channels == 1 else "RGB")
+            flat = _eight_bit(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB")
     except Exception as error:
         raise _broken(name, error) from error
     pixels = np.asarray(_fitted(flat, height, width))

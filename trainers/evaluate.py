@@ -93,9 +93,7 @@ def evaluate(
         for batch in split.batches(BATCH, device=execution.device):
             pixels = execution.laid_out(normalized(batch.images, data.mean, data.std))
             with execution.autocast():
-                output = net.run(
-                    pixels, knobs, ids=batch.ids, rates=rates, seed=seed, step=step, compact=compact
-                )
+                output = net.run(pixels, knobs, ids=batch.ids, rates=rates, seed=seed, step=step, compact=compact)
             correct.append(output.logits_BC.argmax(1) == batch.labels)
             macs.append(output.macs_B.expand(len(batch.labels)))
             for decision in output.decisions:

@@ -26,9 +26,7 @@ from trainers.evaluate import evaluate, mean_rates
 from trainers.execution import Execution
 from trainers.optimizer import load_optimizer, lr_factor, optimizer, optimizer_tensors, set_lr
 
-CHECK_EVERY = (
-    25  # steps between looks at whether the loss is still finite; each costs a device synchronisation
-)
+CHECK_EVERY = 25  # steps between looks at whether the loss is still finite; each costs a device synchronisation
 
 
 class Slot(Protocol):
@@ -52,9 +50,7 @@ class DivergedError(ArithmeticError):
     """The loss stopped being a number; says in which epoch and which term."""
 
     def __init__(self, epoch: int, cause: str) -> None:
-        super().__init__(
-            f"epoch {epoch}: {cause} is not finite; a lower learning rate or gradient clipping may help"
-        )
+        super().__init__(f"epoch {epoch}: {cause} is not finite; a lower learning rate or gradient clipping may help")
         self.epoch = epoch
 
 
@@ -111,9 +107,7 @@ class _Sums:
 
 
 class _Training:
-    def __init__(
-        self, net: DynamicNet, data: ImageData, recipe: Recipe, seed: int, execution: Execution
-    ) -> None:
+    def __init__(self, net: DynamicNet, data: ImageData, recipe: Recipe, seed: int, execution: Execution) -> None:
         self.net, self.data, self.recipe, self.seed, self.execution = net, data, recipe, seed, execution
         self.batch = min(recipe.batch, len(data.train))
         self.steps = len(data.train) // self.batch  # an epoch; the incomplete batch is dropped (batch norm)
@@ -127,9 +121,7 @@ class _Training:
         self.objective.start_epoch(epoch)
         sums, step = _Sums(), epoch * self.steps
         shuffle = self.seed * 100_003 + epoch
-        batches = self.data.train.batches(
-            self.batch, device=self.execution.device, shuffle=shuffle, drop_last=True
-        )
+        batches = self.data.train.batches(self.batch, device=self.execution.device, shuffle=shuffle, drop_last=True)
         for batch in batches:
             set_lr(
                 self.optimizer,

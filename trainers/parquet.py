@@ -29,6 +29,8 @@ def open_parquet(folder: Path, part: str, classes: tuple[str, ...] | None = None
     schema = _schema(files[0])
     image = _column(schema, IMAGE_COLUMNS, files[0])
     label = _column(schema, LABEL_COLUMNS, files[0])
+    for file in files:
+        _check_columns(file, image, label)
     labels = np.concatenate([_labels(file, label) for file in files])
     names = _class_names(schema, label) or classes
     names = names or tuple(str(k) for k in range(int(labels.max(initial=-1)) + 1))
@@ -133,8 +135,18 @@ def _column(schema: Any, names: tuple[str, ...], file: Path) -> str:
     return found[0]
 
 
+def _check_columns(file: Path, image: str, label: str) -> None:
+    schema = _schema(file)
+    for column in (image, label):
+        _column(schema, (column,), file)
+    kind = schema.field(image).type
+    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+        kind = kind.field("bytes").type
+    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+        raise ValueError(f"{file}: column {image} has type {kind}: store encoded images (PNG, JPEG) as bytes")
+
+
 def _labels(file: Path, column: str) -> np.ndarray:
-    _schema(file)
     label = pq.read_table(file, columns=[column]).column(0)
     if not pa.types.is_integer(label.type) or label.null_count:
         what = "rows without a value" if label.null_count else f"type {label.type}"

@@ -77,6 +77,7 @@ class StreamedPixels:
             _Decoding(self.images, self.rows, self.geometry),
             batch_size=None,
             sampler=[order_B.numpy() for order_B in orders],
+            collate_fn=_as_is,
             generator=torch.Generator(),  # the loader would draw from the global one
             **_workers(len(self.rows)),
         )
@@ -87,6 +88,11 @@ class StreamedPixels:
             if device.type == "cuda":
                 images_BCHW = images_BCHW.pin_memory()
             yield order_B.to(device, non_blocking=True), images_BCHW.to(device, non_blocking=True)
+
+
+def _as_is(batch: Any) -> Any:
+    """Keeps the loader from making tensors in the workers, which would travel by shared memory."""
+    return batch
 
 
 @dataclass

@@ -1,0 +1,154 @@
+"""What the driver costs a trial: wall time of a study whose training is a sleep, with everything on.
+
+A trial is `--epochs` epochs that sleep; tables, Optuna (TPE) and MLflow run as in a real study. The driver's time a
+trial is the study's wall time without the sleeps, over a window of trials before 10, 100 and 200, with and without
+MLflow.
+
+    python benchmarks/overhead.py               # about three minutes
+    python benchmarks/overhead.py --json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import random
+import statistics
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import optuna
+from rich.console import Console
+
+from search.driver import Driver
+from search.front import Reference
+from search.launch import opened_study
+from search.progress import Progress
+from search.publish import Publisher
+from search.study_file import parse_study
+from search.trial import EpochResult, Event, Job, Outcome
+from storage.settings import Settings
+from storage.store import Store
+
+STUDY = "study: overhead\ndata: digits\nfamilies: [gated_resnet]\nbudget: {{trials: {trials}, epochs: {epochs}}}\n"
+GATES = [f"block{i}.layer" for i in range(9)]  # of a ResNet-20
+POINTS = 14  # operating points a trial, as a real sweep has
+MARKS, WINDOW = (10, 100, 200), 10
+
+
+class Sleeper:
+    """An engine whose training sleeps; everything it hands back has the size of the real thing."""
+
+    slots = 1
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.slept = seconds, 0.0
+        self.jobs: deque[tuple[Job, Iterator[Event]]] = deque()
+        self.finished: list[float] = []  # wall-clock minus sleep, at the end of each trial
+
+    def submit(self, job: Job) -> None:
+        self.jobs.append((job, self._events(job)))
+
+    def next_event(self, timeout: float) -> tuple[Job, Event] | None:
+        if not self.jobs:
+            return None
+        job, events = self.jobs[0]
+        event = next(events)
+        if isinstance(event, Outcome):
+            self.jobs.popleft()
+        return job, event
+
+    def close(self) -> None:
+        self.jobs.clear()
+
+    def _events(self, job: Job) -> Iterator[Event]:
+        draw = random.Random(job.number)
+        names = ("train/loss", "train/accuracy", "train/macs", "val/accuracy", "val/macs", "gates/open")
+        for epoch in range(job.epochs):
+            start = time.perf_counter()
+            time.sleep(self.seconds / job.epochs)
+            self.slept += time.perf_counter() - start
+            yield EpochResult(epoch + 1, {n: draw.random() for n in names}, {g: draw.random() for g in GATES})
+        self.finished.append(time.perf_counter() - self.slept)
+        yield Outcome([point(draw) for _ in range(POINTS)], 270_000, 40_000_000, {"device": "none"}, self.seconds)
+
+
+def point(draw: random.Random) -> dict[str, Any]:
+    accuracy, macs = draw.uniform(0.5, 0.9), draw.uniform(5e6, 4e7)
+    measures = {"accuracy": accuracy, "accuracy_low": accuracy - 0.01, "accuracy_high": accuracy + 0.01}
+    costs = {"macs_mean": macs, "macs_p95": macs * 1.1, "macs_max": macs * 1.2, "parameters": 270_000}
+    extra = {"rates": {gate: [draw.random()] for gate in GATES}, "accuracy_std": 0.0}
+    return {"knobs": {"policy": "threshold", "tau": 0.5}, **measures, **costs, "extra": extra}
+
+
+class Nobody:
+    """A follower that follows nothing: the study without MLflow."""
+
+    def trial_finished(self, kind: str, number: int) -> None: ...
+
+    def front_changed(self) -> None: ...
+
+
+def run(folder: Path, trials: int, epochs: int, seconds: float, mlflow: bool) -> list[float]:
+    """Milliseconds of driver time of each trial."""
+    text = STUDY.format(trials=trials, epochs=epochs)
+    spec = parse_study(text, "overhead.yml")
+    settings = Settings.model_validate({"storage": {"folder": folder}})
+    store = Store.open(settings.database_url)
+    reference = Reference(accuracy=0.1, macs=5e7)
+    store.add_study(spec.study, spec.model_dump(mode="json"), text, {"accuracy": 0.1, "macs": 5e7})
+    asked = opened_study(settings, store, spec)
+    engine = Sleeper(seconds)
+    with Progress(Console(quiet=True), spec.study, trials, 1) as progress:
+        follower = Publisher(store, settings, spec, progress.say) if mlflow else Nobody()
+        driver = Driver(
+            spec=spec, store=store, optuna=asked, engine=engine, progress=progress, follower=follower,
+            reference=reference, checkpoints=str(folder),
+        )  # fmt: skip
+        if isinstance(follower, Publisher):
+            follower.start()
+            follower.wait_until_open()
+        driver.run()
+        if isinstance(follower, Publisher):
+            follower.close(600)
+    ends = engine.finished
+    return [1000 * (b - a) for a, b in pairwise(ends)]
+
+
+def compare(trials: int, epochs: int, seconds: float) -> dict[str, Any]:
+    result: dict[str, Any] = {"trials": trials, "epochs": epochs, "sleep_seconds_a_trial": seconds}
+    for name, mlflow in (("without_mlflow", False), ("with_mlflow", True)):
+        with tempfile.TemporaryDirectory() as folder:
+            took = run(Path(folder), trials, epochs, seconds, mlflow)
+        marks = [m for m in MARKS if m <= trials]
+        at = {str(m): statistics.median(took[max(0, m - WINDOW - 1) : m - 1]) for m in marks}
+        result[name] = {"median_ms_a_trial": statistics.median(took), "median_ms_around_trial": at}
+    result["machine"] = f"{platform.machine()}, Python {platform.python_version()}, optuna {optuna.__version__}"
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=0.4, help="that a trial sleeps")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    result = compare(args.trials, args.epochs, args.seconds)
+    if args.json:
+        print(json.dumps(result, indent=2))
+        return
+    print(f"{result['machine']}; {args.trials} trials of {args.epochs} epochs, {args.seconds} s of sleep each")
+    for name in ("without_mlflow", "with_mlflow"):
+        row = ", ".join(f"{ms:.0f} ms at {mark}" for mark, ms in result[name]["median_ms_around_trial"].items())
+        print(f"{name.replace('_', ' '):<16} median {result[name]['median_ms_a_trial']:.0f} ms a trial; {row}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""The commands, as a person meets them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from search.cli import main
+
+
+def dynafront(*arguments: str | Path) -> Result:
+    """The command as a person runs it, in the current folder."""
+    return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
+
+
+COMMANDS = ("search", "status", "front", "spaces", "ui", "export", "predict", "sync")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)], ids=lambda c: " ".join(c) or "dynafront")
+def test_help_answers_without_importing_what_is_slow(command: tuple[str, ...]) -> None:
+    code = (
+        "import sys; from search.cli import main\n"
+        f"try: main([*{command!r}, '--help'])\n"
+        "except SystemExit: pass\n"
+        "slow = {'torch', 'mlflow', 'optuna', 'sklearn', 'matplotlib', 'sqlalchemy'} & set(sys.modules)\n"
+        "sys.exit(f'imported {slow}' if slow else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Usage" in done.stdout
+
+
+def test_every_command_teaches_in_its_help() -> None:
+    assert set(main.commands) == set(COMMANDS)
+    for name, command in main.commands.items():
+        assert command.help, name
+        assert all(getattr(p, "help", "arguments have none") for p in command.params), name
+
+
+def test_a_mistake_in_a_study_file_is_one_line_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bad.yml").write_text("study: x\ndata: digits\nfamilies: [gated_resnet]\nspace: {gated_resnet: {target: 7}}\n")
+    result = dynafront("search", "bad.yml")
+    assert result.exit_code == 2
+    assert "bad.yml: space.gated_resnet.target: 7 is not between 0.1 and 1" in result.output
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.yml"]
+
+
+def test_data_that_is_not_there_is_one_line_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bad.yml").write_text("study: x\ndata: folder:nowhere\nfamilies: [gated_resnet]\n")
+    result = dynafront("search", "bad.yml")
+    assert result.exit_code == 2
+    assert "nowhere" in result.output
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.yml"]
+
+
+def test_spaces_as_json_has_every_dimension_with_range_default_and_condition() -> None:
+    found = json.loads(dynafront("spaces", "--json").output)
+    gated = next(f for f in found["families"] if f["family"] == "gated_resnet")
+    by_name = {d["name"]: d for d in gated["dimensions"]}
+    assert by_name["target"]["range"] == {"low": 0.1, "high": 1.0, "log": False}
+    assert by_name["anneal_step"]["when"] == "target_schedule = step"
+    assert all({"name", "kind", "range", "default", "when"} <= set(d) for d in gated["dimensions"])
+
+
+def test_spaces_as_a_table_names_every_dimension() -> None:
+    output = dynafront("spaces").output
+    assert "gate_lr_mult" in output
+    assert "const_quad_per_gate" in output
+
+
+def test_an_unknown_study_is_refused_by_name(in_finished: Path) -> None:
+    result = dynafront("front", "tinny")
+    assert result.exit_code == 2
+    assert "there is no study tinny" in result.output
+    assert "did you mean tiny?" in result.output
+
+
+@pytest.mark.slow
+def test_front_as_json_is_non_dominated_and_complete(in_finished: Path) -> None:
+    found = json.loads(dynafront("front", "tiny", "--format", "json").output)
+    assert set(found) == {"study", "hypervolume", "points"}
+    assert 0 < found["hypervolume"] < 1
+    keys = {"trial", "family", "accuracy", "accuracy_low", "accuracy_high", "macs_mean", "macs_p95", "macs_max"}
+    for point in found["points"]:
+        assert set(point) == keys | {"parameters", "knobs", "params"}
+        assert point["accuracy_low"] <= point["accuracy"] <= point["accuracy_high"]
+        assert point["macs_mean"] <= point["macs_p95"] + 1e-9 <= point["macs_max"] + 1e-9 or point["macs_max"] > 0
+    costs = [p["macs_mean"] for p in found["points"]]
+    accuracies = [p["accuracy"] for p in found["points"]]
+    assert costs == sorted(costs)
+    assert accuracies == sorted(accuracies)
+
+
+def test_front_plots_and_csv(in_finished: Path, tmp_path: Path) -> None:
+    assert dynafront("front", "tiny", "--format", "csv").output.startswith("trial,")
+    page, picture = tmp_path / "f.html", tmp_path / "f.png"
+    assert dynafront("front", "tiny", "--plot", page).exit_code == 0
+    assert dynafront("front", "tiny", "--plot", picture).exit_code == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert page.stat().st_size < 1_500_000
+    assert dynafront("front", "tiny", "--plot", tmp_path / "f.pdf").exit_code == 2
+
+
+def test_the_table_shows_the_static_ladder(in_finished: Path) -> None:
+    output = dynafront("front", "tiny").output
+    assert "plain nets of the same recipe and budget" in output
+    assert "plain resnet8 x0.25" in output
+
+
+def test_status_counts_trials(in_finished: Path) -> None:
+    (one,) = json.loads(dynafront("status", "--json").output)
+    assert one["study"] == "tiny"
+    assert one["state"] == "finished"
+    assert one["trials"]["by_state"] == {"complete": 3}
+    assert one["trials"]["static"] >= 1
+    assert "3 complete, of 3" in dynafront("status", "tiny").output
+
+
+def exported(folder: Path, *options: str) -> dict[str, Any]:
+    result = dynafront("export", "tiny", *options, "--out", folder)
+    assert result.exit_code == 0, result.output
+    return json.loads((folder / "model.json").read_text())
+
+
+@pytest.mark.slow
+def test_export_keeps_its_promises_and_predict_answers(in_finished: Path, tmp_path: Path) -> None:
+    import numpy as np
+    import onnxruntime
+
+    from search.exported import load_exported, pixels_of
+
+    description = exported(tmp_path / "model", "--pick", "best")
+    report = description["report"]
+    assert report["parity"]["same_answers"] == report["parity"]["images"] == report["test"]["images"]
+    assert report["test"]["macs_mean"] <= report["plain_macs"] * 1.02
+    assert {"batch_1", "batch_64"} <= set(report["latency_ms"])
+    picture = tmp_path / "digit.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (8, 8), dtype=np.uint8)).save(picture)
+    rows = json.loads(dynafront("predict", tmp_path / "model", picture, "--json").output)
+    assert rows[0]["class"] in description["classes"]
+    assert 0 < rows[0]["probability"] <= 1
+    model = load_exported(tmp_path / "model")
+    pixels = pixels_of(picture, model.net.task)
+    session = onnxruntime.InferenceSession(str(tmp_path / "model" / "model.onnx"))
+    theirs = session.run(None, {"pixels": pixels.numpy()})[0]
+    np.testing.assert_allclose(theirs, model.net(pixels).detach().numpy(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_limit_alone_picks_the_best_that_keeps_it(in_finished: Path, tmp_path: Path) -> None:
+    points = json.loads(dynafront("front", "tiny", "--format", "json").output)["points"]
+    limit = points[len(points) // 2]["macs_mean"]
+    description = exported(tmp_path / "model", "--max-macs", str(limit))
+    assert description["report"]["validation"]["macs_mean"] == limit
+
+
+def test_an_impossible_limit_says_what_the_nearest_point_offers(in_finished: Path, tmp_path: Path) -> None:
+    result = dynafront("export", "tiny", "--min-accuracy", "0.999", "--out", tmp_path / "m")
+    assert result.exit_code == 2
+    assert "the best has" in result.output
+    assert not (tmp_path / "m").exists()
+
+
+def test_export_refuses_a_folder_that_holds_something_else(in_finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("mine")
+    result = dynafront("export", "tiny", "--out", tmp_path)
+    assert result.exit_code == 2
+    assert "is not empty and holds no exported model" in result.output
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [(lambda p: None, "holds no model.json"), (lambda p: (p / "model.json").write_text("{"), "is damaged")],
+)
+def test_predict_refuses_what_is_no_model(tmp_path: Path, make: Any, message: str) -> None:
+    make(tmp_path)
+    result = dynafront("predict", tmp_path, tmp_path / "x.png")
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+@pytest.mark.slow
+def test_a_registered_model_is_served_by_mlflow_alone(in_finished: Path, tmp_path: Path) -> None:
+    import mlflow
+    import numpy as np
+
+    from search.exported import load_exported
+
+    result = dynafront("export", "tiny", "--pick", "best", "--register", "--out", tmp_path / "m")
+    assert result.exit_code == 0, result.output
+    mlflow.set_tracking_uri(f"sqlite:///{in_finished}/dynafront-data/mlflow.db")
+    served = mlflow.pyfunc.load_model("models:/dynafront-tiny@best")
+    pixels = np.random.default_rng(0).random((3, 1, 8, 8), dtype=np.float32)
+    answer = served.predict(pixels)
+    logits = answer["logits"] if isinstance(answer, dict) else answer
+    import torch
+
+    expected = load_exported(tmp_path / "m").net(torch.from_numpy(pixels)).detach().numpy()
+    np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-4)

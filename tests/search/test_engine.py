@@ -1,0 +1,105 @@
+"""Engines: where trials run, and what happens when their process dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from search.engine import Engine, InProcess, LocalProcesses
+from search.trial import EpochResult, Event, Failure, Job, Outcome
+from trainers.data import DataSpec
+
+PARAMS = {"backbone": "resnet8", "width": 0.25, "batch": 32, "granularity": "joint"}
+
+
+def job(folder: Path, number: int = 0, epochs: int = 2, **values: object) -> Job:
+    return Job(
+        kind="search",
+        number=number,
+        family="gated_resnet",
+        params=PARAMS | values,
+        epochs=epochs,
+        seed=number,
+        data=DataSpec(source="digits", validation=0.2, train_limit=96),
+        checkpoints=str(folder),
+        key=f"s/search-{number:04d}",
+        precision="float32",
+        threads=1,
+    )
+
+
+def drained(engine: Engine, count: int, seconds: float = 120) -> list[tuple[Job, Event]]:
+    """Everything that happens until `count` trials have ended."""
+    found: list[tuple[Job, Event]] = []
+    end = time.monotonic() + seconds
+    while sum(not isinstance(e, EpochResult) for _, e in found) < count:
+        assert time.monotonic() < end, found
+        if happened := engine.next_event(1.0):
+            found.append(happened)
+    return found
+
+
+@pytest.mark.slow
+def test_worker_processes_give_what_this_process_gives(tmp_path: Path) -> None:
+    here = InProcess()
+    here.submit(job(tmp_path / "a"))
+    ours = [event for _, event in drained(here, 1)]
+    there = LocalProcesses(1)
+    try:
+        there.submit(job(tmp_path / "b"))
+        theirs = [event for _, event in drained(there, 1)]
+    finally:
+        there.close()
+    assert [type(e) for e in ours] == [EpochResult, EpochResult, Outcome]
+    assert isinstance(ours[-1], Outcome)
+    assert isinstance(theirs[-1], Outcome)
+    assert ours[-1].points == theirs[-1].points
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_a_crash_and_the_trial_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    engine = LocalProcesses(1)
+    try:
+        engine.submit(job(tmp_path, epochs=40))
+        while not isinstance((engine.next_event(60) or (None, None))[1], EpochResult):
+            pass
+        worker = engine._workers[0]
+        assert worker is not None
+        assert worker.process.pid is not None
+        os.kill(worker.process.pid, signal.SIGKILL)
+        last = drained(engine, 1)[-1][1]
+        assert isinstance(last, Failure)
+        assert last.crashed
+        assert "exit code -9" in last.error
+        engine.submit(job(tmp_path, epochs=40))
+        first = engine.next_event(60)
+        assert first is not None
+        assert isinstance(first[1], EpochResult)
+        assert first[1].epoch > 1
+    finally:
+        engine.close()
+
+
+@pytest.mark.slow
+def test_what_a_trial_raises_is_a_failure_with_epoch_and_trace(tmp_path: Path) -> None:
+    engine = InProcess()
+    engine.submit(job(tmp_path, batch=32, nonsense=1))
+    engine.submit(job(tmp_path, number=1, device_is_fine=0))
+    events = [event for _, event in drained(engine, 2)]
+    assert any(isinstance(e, Outcome) for e in events), "unknown params are ignored by candidates"
+
+
+def test_a_trial_on_data_that_is_gone_fails_with_one_line(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    engine = InProcess()
+    engine.submit(replace(job(tmp_path), data=DataSpec(source=f"folder:{tmp_path / 'nowhere'}")))
+    ((_, failure),) = drained(engine, 1)
+    assert isinstance(failure, Failure)
+    assert "nowhere" in failure.error
+    assert not failure.crashed
+    assert "Traceback" in failure.trace

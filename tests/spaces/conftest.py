@@ -1,0 +1,75 @@
+"""Networks as they look after a training: batch-norm statistics away from 0 and 1, gates that read the image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import settings
+from torch import Tensor, nn
+
+from spaces.gated_resnet import GatedResNet, GatedResNetConfig
+from spaces.net import DynamicNet
+from spaces.task import Task
+
+# the first call of a torch operation can take longer than hypothesis allows an example on a busy machine
+settings.register_profile("torch", deadline=None)
+settings.load_profile("torch")
+
+TASK = Task(channels=3, height=16, width=16, classes=5)
+
+
+def scrambled(net: DynamicNet, seed: int = 0) -> DynamicNet:
+    """The network in float64 eval mode, its norms and gates randomised so that gates open about half of the time."""
+    generator = torch.Generator().manual_seed(seed)
+    net = net.double().eval()
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                for tensor, low, high in (
+                    (module.running_mean, -0.5, 0.5),
+                    (module.running_var, 0.5, 2.0),
+                    (module.weight, 0.5, 1.5),
+                    (module.bias, -0.5, 0.5),
+                ):
+                    assert tensor is not None
+                    tensor.uniform_(low, high, generator=generator)
+        for parameter in net.gate_parameters():
+            parameter.normal_(0.0, 2.0 if parameter.ndim > 1 else 0.5, generator=generator)
+    return net
+
+
+@pytest.fixture
+def resnet() -> Callable[..., GatedResNet]:
+    """A small scrambled gated ResNet; keywords are those of its config, and `task`."""
+
+    def build(task: Task = TASK, **overrides: Any) -> GatedResNet:
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            config = GatedResNetConfig(**dict[str, Any]({"backbone": "resnet14", "width": 0.5}) | overrides)
+            net = scrambled(GatedResNet(config, task))
+        assert isinstance(net, GatedResNet)
+        return net
+
+    return build
+
+
+@pytest.fixture
+def images() -> Callable[..., Tensor]:
+    """Random images (B, C, H, W) in float64, each with brightness and contrast of its own."""
+
+    def draw(count: int, task: Task = TASK, seed: int = 3) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        shape = (count, task.channels, task.height, task.width)
+        pixels = torch.randn(shape, generator=generator, dtype=torch.float64)
+        contrast, brightness = 2 * torch.randn((2, *shape[:2], 1, 1), generator=generator, dtype=torch.float64)
+        return pixels * contrast + brightness
+
+    return draw
+
+
+@pytest.fixture
+def scramble() -> Callable[..., DynamicNet]:
+    return scrambled

@@ -1,0 +1,157 @@
+"""The objective of gated networks: its terms, its schedules, what it draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from spaces import sparsity
+from spaces.gate_objective import GateObjective
+from spaces.gated_resnet import GatedResNet
+from spaces.net import Output, Plan
+from spaces.policies import AlwaysOn, Decision, Sampled
+
+Build = Callable[..., GatedResNet]
+PLAN = Plan(epochs=10, steps=4, seed=6)
+LABELS = torch.tensor([0, 1, 2, 3])
+
+
+def objective(net: GatedResNet, plan: Plan = PLAN) -> GateObjective:
+    found = net.objective(plan)
+    assert isinstance(found, GateObjective)
+    return found
+
+
+def decided(net: GatedResNet, seed: int = 0) -> Output:
+    """An output with decisions drawn by hand, a gradient to each."""
+    generator = torch.Generator().manual_seed(seed)
+    decisions = tuple(
+        Decision(g, (torch.rand(4, g.units, generator=generator) > 0.4).double().requires_grad_(), None)
+        for g in net.gates
+    )
+    return Output(torch.zeros(4, 5), decisions, torch.full((4,), 0.7 * net.plain_macs, dtype=torch.float64))
+
+
+def rates(output: Output, kind: str) -> Tensor:
+    return torch.cat([d.z_BU.mean(0) for d in output.decisions if (d.gate.kind == "layer") == (kind == "layer")])
+
+
+@pytest.mark.parametrize("loss", ["per_batch", "const_quad", "per_gate", "const_quad_per_gate"])
+def test_a_targeted_loss_is_weighted_and_named_after_its_gates(resnet: Build, loss: str) -> None:
+    net = resnet(loss=loss, target=0.4, loss_weight=3.0)
+    output = decided(net)
+    terms = objective(net).losses(output, LABELS)
+    m_G = rates(output, "layer")
+    m = m_G if loss.endswith("per_gate") or loss == "per_gate" else m_G.mean()
+    assert list(terms) == ["cross_entropy", f"{loss}_layer"]
+    torch.testing.assert_close(terms[f"{loss}_layer"], 3 * getattr(sparsity, loss)(m, 0.4))
+
+
+def test_joint_gates_have_a_target_and_a_term_each(resnet: Build) -> None:
+    net = resnet(granularity="joint", target=0.3, target_channel=0.9, loss_weight=1.0, channel_count="raw")
+    output = decided(net)
+    terms = objective(net).losses(output, LABELS)
+    torch.testing.assert_close(terms["per_batch_layer"], (rates(output, "layer").mean() - 0.3) ** 2)
+    torch.testing.assert_close(terms["per_batch_channel"], (rates(output, "channel").mean() - 0.9) ** 2)
+
+
+def test_a_channel_in_a_skipped_block_counts_as_closed(resnet: Build) -> None:
+    net = resnet(granularity="joint", loss="target_free", gamma_channel=0.2, lambda_layer=0.1)
+    output = decided(net)
+    layer = {d.gate.block: d.z_BU for d in output.decisions if d.gate.kind == "layer"}
+    open_G = torch.cat([(d.z_BU * layer[d.gate.block]).mean(0) for d in output.decisions if d.gate.kind == "inner"])
+    terms = objective(net).losses(output, LABELS)
+    torch.testing.assert_close(terms["target_free_channel"], 0.2 * open_G.square().mean())
+    torch.testing.assert_close(terms["target_free_layer"], 0.1 * rates(output, "layer").square().mean())
+
+
+def test_gates_can_count_by_the_macs_they_guard(resnet: Build) -> None:
+    net = resnet(weighting="mac", target=0.2, loss_weight=1.0, shortcut="A")
+    output = decided(net)
+    macs = torch.tensor([gate.macs for gate in net.gates], dtype=torch.float64)
+    m = (rates(output, "layer") * macs).sum() / macs.sum()
+    torch.testing.assert_close(objective(net).losses(output, LABELS)["per_batch_layer"], (m - 0.2) ** 2)
+    assert len(set(macs.tolist())) > 1
+
+
+@pytest.mark.parametrize(("target", "quad", "hinge"), [(0.5, 0.04, 0.04), (0.9, 0.04, 0.0)])
+def test_mac_losses_aim_at_a_fraction_of_the_plain_network(
+    resnet: Build, target: float, quad: float, hinge: float
+) -> None:
+    for loss, value in (("mac_quad", quad), ("mac_hinge", hinge)):
+        net = resnet(loss=loss, target=target, loss_weight=10.0)
+        terms = objective(net).losses(decided(net), LABELS)
+        assert terms[loss].item() == pytest.approx(10 * value, abs=1e-6)
+
+
+def test_no_loss_leaves_the_cross_entropy_alone(resnet: Build) -> None:
+    net = resnet(loss="none")
+    assert list(objective(net).losses(decided(net), LABELS)) == ["cross_entropy"]
+    assert objective(net).settled
+    assert objective(net).report() == {}
+
+
+def test_all_gates_are_open_and_unpressed_while_warming_up(resnet: Build) -> None:
+    net = resnet(open_warmup=0.3)
+    one = objective(net)
+    for epoch in range(10):
+        one.start_epoch(epoch)
+        warm = epoch < 3
+        assert isinstance(one.policy(epoch * 4, torch.arange(4)), AlwaysOn if warm else Sampled)
+        assert len(one.losses(decided(net), LABELS)) == (1 if warm else 2)
+        assert one.settled is not warm
+
+
+def test_the_temperature_falls_to_a_tenth_and_noise_ends_before_the_training(resnet: Build) -> None:
+    net = resnet(temperature=5.0, temperature_schedule="exponential", noise_off=0.25)
+    drawn = [objective(net).policy(step, torch.arange(4)) for step in range(40)]
+    temperatures = [p.temperature for p in drawn if isinstance(p, Sampled)]
+    assert temperatures[0] == 5.0
+    assert temperatures[-1] == pytest.approx(0.1)
+    assert temperatures[13] / temperatures[12] == pytest.approx(temperatures[30] / temperatures[29])
+    assert [p.noisy for p in drawn if isinstance(p, Sampled)] == [True] * 30 + [False] * 10
+
+
+def test_gates_are_drawn_anew_at_every_step_and_alike_for_the_same_seed(resnet: Build) -> None:
+    net, ids = resnet(), torch.arange(30)
+    first, again, later = (objective(net).policy(step, ids) for step in (0, 0, 1))
+    assert isinstance(first, Sampled)
+    assert isinstance(again, Sampled)
+    assert isinstance(later, Sampled)
+    assert torch.equal(first.noise_BT, again.noise_BT)
+    assert not (first.noise_BT == later.noise_BT).any()
+    assert first.noise_BT.shape == (30, net.total_units())
+
+
+def test_a_stepping_target_is_reported_and_settles_when_it_arrives(resnet: Build) -> None:
+    net = resnet(target_schedule="step", target=0.8, anneal_step=0.1, anneal_every=0.1)
+    one, seen = objective(net), []
+    for epoch in range(4):
+        one.start_epoch(epoch)
+        seen.append((one.report()["target/layer"], one.settled))
+    assert seen == [(1.0, False), (0.9, False), (0.8, True), (0.8, True)]
+
+
+def test_a_variable_target_follows_the_batches_without_a_gradient(resnet: Build) -> None:
+    net = resnet(target_schedule="ema", ema_rho=0.75, target_start=0.8)
+    one, output = objective(net), decided(net)
+    m = rates(output, "layer").mean()
+    assert one.losses(output, LABELS)["per_batch_layer"].item() == pytest.approx(2 * (m.item() - 0.8) ** 2)
+    one.after_step(output)
+    target = 0.75 * 0.8 + 0.25 * m.item()
+    assert one.report()["target/layer"] == pytest.approx(target)
+    loss = one.losses(output, LABELS)["per_batch_layer"]
+    gradient = torch.autograd.grad(loss, output.decisions[0].z_BU)[0]
+    expected = 2 * 2 * (m.item() - target) / (4 * len(net.gates))
+    torch.testing.assert_close(gradient, torch.full_like(gradient, expected))
+
+
+def test_label_smoothing_reaches_the_cross_entropy(resnet: Build) -> None:
+    net = resnet(loss="none")
+    output = Output(torch.tensor([[9.0, 0, 0, 0, 0]]).expand(4, -1), (), torch.zeros(4))
+    sharp = objective(net).losses(output, LABELS * 0)["cross_entropy"]
+    smooth = objective(net, Plan(epochs=1, steps=1, label_smoothing=0.1)).losses(output, LABELS * 0)
+    assert smooth["cross_entropy"].item() - sharp.item() == pytest.approx(0.1 * 4 / 5 * 9, rel=1e-4)

@@ -1,0 +1,176 @@
+"""Opening databases: fresh, shared with Optuna, newer than the code, damaged, unreachable."""
+
+import sqlite3
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy.exc import OperationalError
+
+from storage import database as module
+from storage.database import Database, ours
+from storage.errors import StorageError
+from storage.store import Store
+from storage.tables import VERSION_TABLE, Table
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def add_optuna_study(url: str) -> None:
+    import optuna
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 20}})
+        study = optuna.create_study(storage=storage, study_name="digits", load_if_exists=True)
+        study.tell(study.ask(), 1.0)
+        storage.engine.dispose()
+
+
+def test_migrations_lead_to_the_tables_as_they_are_declared(url):
+    opened = Database.open(url)
+    options = {"version_table": VERSION_TABLE, "include_object": ours, "compare_type": True}
+    with opened.reading() as connection:
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, Table.metadata) == []
+    opened.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", ["optuna", "ours"])
+def test_optuna_may_share_the_file_whoever_comes_first(tmp_path, first):
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    if first == "optuna":
+        add_optuna_study(url)
+    store = Store.open(url)
+    store.add_study("digits", {}, "", {})
+    add_optuna_study(url)
+    store.close()
+    store = Store.open(url)
+    assert store.study("digits") is not None
+    add_optuna_study(url)
+    store.close()
+
+
+def test_a_sqlite_file_is_set_up_for_many_readers_and_one_writer(tmp_path):
+    opened = Database.open(f"sqlite:///{tmp_path / 'deep' / 'folder' / 'study.db'}")
+    with opened.reading() as connection:
+        found = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        }
+    opened.close()
+    assert found == {"journal_mode": "wal", "synchronous": 1, "foreign_keys": 1, "busy_timeout": 20_000}
+
+
+def test_opening_an_up_to_date_database_takes_no_lock(tmp_path):
+    file = tmp_path / "study.db"
+    Database.open(f"sqlite:///{file}").close()
+    lock = Path(f"{file}.lock")
+    lock.unlink(missing_ok=True)
+    Database.open(f"sqlite:///{file}").close()
+    assert not lock.exists()
+
+
+@pytest.mark.slow
+def test_a_fresh_database_may_be_opened_by_many_processes_at_once(tmp_path):
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    code = f"from storage.store import Store; Store.open({url!r}).close()"
+    running = [subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY) for _ in range(4)]
+    assert [process.wait(60) for process in running] == [0, 0, 0, 0]
+
+
+def test_a_database_of_a_newer_version_is_left_alone(tmp_path):
+    file = tmp_path / "study.db"
+    Database.open(f"sqlite:///{file}").close()
+    connection = sqlite3.connect(file)
+    connection.execute(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
+    connection.commit()
+    connection.close()
+    with pytest.raises(StorageError, match=r"study\.db: written by a newer dynafront; upgrade"):
+        Database.open(f"sqlite:///{file}")
+
+
+def test_a_file_that_is_no_database_is_named_in_one_line(tmp_path):
+    file = tmp_path / "study.db"
+    file.write_text("these are notes, not a database\n" * 50)
+    with pytest.raises(StorageError, match=r"study\.db: file is not a database; .* move it away") as raised:
+        Database.open(f"sqlite:///{file}")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "mysql://me:secret@host/db", "nonsense", "postgresql://h"])
+def test_a_url_that_cannot_keep_studies_is_refused_without_showing_its_password(url):
+    with pytest.raises(ValueError, match=r"write sqlite:///FILE") as raised:
+        Database.open(url)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_server_that_is_away_is_asked_again_and_then_named_without_its_password(monkeypatch):
+    pytest.importorskip("psycopg")
+    waited = []
+    monkeypatch.setattr(module.time, "sleep", waited.append)
+    with pytest.raises(StorageError, match="check that the database server runs") as raised:
+        Database.open("postgresql+psycopg://me:secret@127.0.0.1:9/nets")
+    assert waited == list(module.WAITS)
+    assert "secret" not in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_writer_that_waits_too_long_is_told_who_stands_in_the_way(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BUSY_TIMEOUT", 0.05)
+    file = tmp_path / "study.db"
+    opened = Database.open(f"sqlite:///{file}")
+    other = sqlite3.connect(file)
+    other.execute("BEGIN IMMEDIATE")
+    with (
+        pytest.raises(StorageError, match=r"study\.db: database is locked; another process holds it"),
+        opened.writing(),
+    ):
+        pass
+    other.close()
+    opened.close()
+
+
+def test_a_transaction_that_fails_changes_nothing(tmp_path):
+    opened = Database.open(f"sqlite:///{tmp_path / 'study.db'}")
+    insert = (
+        "INSERT INTO dynafront_study (name, spec, text, reference, seconds_spent, created_at) "
+        "VALUES ('a', '{}', '', '{}', 0, '2026-01-01')"
+    )
+
+    def half_a_write() -> None:
+        with opened.writing() as connection:
+            connection.exec_driver_sql(insert)
+            connection.exec_driver_sql("SELECT * FROM nowhere")
+
+    with pytest.raises(StorageError, match="no such table"):
+        half_a_write()
+    with opened.reading() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM dynafront_study").scalar() == 0
+    opened.close()
+
+
+def test_errors_of_the_program_pass_through(tmp_path):
+    opened = Database.open(f"sqlite:///{tmp_path / 'study.db'}")
+    with pytest.raises(ZeroDivisionError, match="division"), opened.writing():
+        _ = 1 / 0
+    opened.close()
+
+
+def test_a_folder_that_cannot_be_made_is_said_in_one_line(tmp_path):
+    (tmp_path / "taken").write_text("a file where the folder should be")
+    with pytest.raises(StorageError, match=r"study\.db: .*exists"):
+        Database.open(f"sqlite:///{tmp_path / 'taken' / 'study.db'}")
+
+
+def test_database_errors_keep_their_cause(tmp_path):
+    opened = Database.open(f"sqlite:///{tmp_path / 'study.db'}")
+    with pytest.raises(StorageError, match="nowhere") as raised, opened.reading() as connection:
+        connection.exec_driver_sql("SELECT * FROM nowhere")
+    opened.close()
+    assert isinstance(raised.value.__cause__, OperationalError)

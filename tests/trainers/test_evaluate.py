@@ -1,0 +1,121 @@
+"""Evaluation tables and batch-norm recalibration."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from spaces.family import Candidate
+from spaces.net import DynamicNet, Knobs
+from spaces.registry import family
+from spaces.task import Task
+from trainers.data import DataSpec, ImageData, load
+from trainers.evaluate import Table, evaluate, recalibrated, wilson
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImageData:
+    return load(DataSpec(source="digits", validation=0.2, train_limit=128))
+
+
+@pytest.fixture
+def net(digits: ImageData) -> DynamicNet:
+    """A network whose gates open for some images and not for others."""
+    values = {"backbone": "resnet8", "width": 0.25, "granularity": "joint"}
+    task = Task(channels=1, height=8, width=8, classes=10, mean=digits.mean, std=digits.std)
+    made = Candidate.of(family("gated_resnet"), values, 1).build(task, 0)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            if name.startswith("gate_heads"):
+                weight = 2 * torch.randn(parameter.shape, generator=generator)
+                parameter.copy_(weight if parameter.ndim > 1 else weight / 8)
+    made.train()
+    for batch in digits.train.batches(64):  # batch norm that has seen images lets them tell gates apart
+        made((batch.images.float() / 255 - digits.mean[0]) / digits.std[0])
+    return made.eval()
+
+
+def test_wilson_agrees_with_numbers_worked_out_by_hand() -> None:
+    low, high = wilson(0.5, 100)
+    assert (low, high) == (pytest.approx(0.4038, abs=1e-4), pytest.approx(0.5962, abs=1e-4))
+    assert wilson(1.0, 10)[1] == pytest.approx(1.0)
+    assert wilson(0.0, 10)[0] == pytest.approx(0.0)
+
+
+def test_p95_is_a_cost_that_some_image_has_and_95_percent_stay_within() -> None:
+    table = Table(torch.ones(1, 100, dtype=torch.bool), torch.arange(1.0, 101.0, dtype=torch.float64)[None], {})
+    assert table.macs_p95 == 96.0  # numpy's "higher" definition: position 0.95 * 99 = 94.05, rounded up
+    assert table.macs_max == 100.0
+    assert table.macs_mean == 50.5
+
+
+def test_masked_and_compact_evaluation_agree(net: DynamicNet, digits: ImageData) -> None:
+    masked = evaluate(net, digits.validation, digits, Knobs())
+    compact = evaluate(net, digits.validation, digits, Knobs(), compact=True)
+    assert torch.equal(masked.correct_PN, compact.correct_PN)
+    assert torch.equal(masked.macs_PN, compact.macs_PN)
+
+
+def test_mean_cost_is_the_mean_over_images_not_a_product_of_rates(net: DynamicNet, digits: ImageData) -> None:
+    table = evaluate(net, digits.validation, digits, Knobs())
+    assert table.macs_mean == pytest.approx(float(table.macs_PN.mean()))
+    assert table.macs_PN.unique().numel() > 1
+
+
+def test_a_stochastic_policy_has_one_row_a_pass_and_a_deviation(net: DynamicNet, digits: ImageData) -> None:
+    table = evaluate(net, digits.validation, digits, Knobs(policy="stochastic", passes=3), seed=1)
+    assert table.correct_PN.shape == (3, len(digits.validation))
+    assert not torch.equal(table.macs_PN[0], table.macs_PN[1])
+    assert table.accuracy_std >= 0
+
+
+def test_an_ensemble_pays_for_every_pass(net: DynamicNet, digits: ImageData) -> None:
+    one = evaluate(net, digits.validation, digits, Knobs(policy="stochastic", passes=2), seed=1)
+    both = evaluate(net, digits.validation, digits, Knobs(policy="ensemble", passes=2), seed=1)
+    assert both.macs_mean == pytest.approx(one.macs_mean * 2)
+
+
+def norms(net: DynamicNet) -> dict[str, Tensor]:
+    return {k: v for k, v in net.state_dict().items() if "running" in k}
+
+
+def test_recalibration_changes_statistics_only_and_leaves_the_original_alone(
+    net: DynamicNet, digits: ImageData
+) -> None:
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    fresh = recalibrated(net, digits, Knobs(recalibrate="same", recalibration_batches=4), batch=32)
+    assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
+    parameters = dict(fresh.named_parameters())
+    assert all(torch.equal(before[k], v) for k, v in parameters.items())
+    assert any(not torch.equal(before[k], v) for k, v in norms(fresh).items())
+
+
+def test_recalibrating_again_changes_nothing(net: DynamicNet, digits: ImageData) -> None:
+    # gates read activations that batch norm scales, so only settled gates make the second run see the same
+    knobs = Knobs(policy="always_on", recalibrate="same", recalibration_batches=4)
+    once = recalibrated(net, digits, knobs, batch=32)
+    twice = recalibrated(once, digits, knobs, batch=32)
+    for name, value in norms(once).items():
+        torch.testing.assert_close(norms(twice)[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_recalibration_averages_are_cumulative_over_batches(digits: ImageData) -> None:
+    task = Task(channels=1, height=8, width=8, classes=10, mean=digits.mean, std=digits.std)
+    plain = Candidate.of(family("gated_resnet"), {"backbone": "resnet8", "gated": False}, 1).build(task, 0).eval()
+    knobs = Knobs(policy="always_on", recalibrate="same", recalibration_batches=3)
+    fresh = recalibrated(plain, digits, knobs, batch=32, augment=False)
+    seen = [
+        b.images.float() / 255
+        for b, _ in zip(digits.train.batches(32, shuffle=0, drop_last=True), range(3), strict=False)
+    ]
+    x = (torch.cat(seen) - digits.mean[0]) / digits.std[0]
+    stem = plain.conv1(x)  # type: ignore[operator]
+    torch.testing.assert_close(fresh.bn1.running_mean, stem.mean((0, 2, 3)).detach(), rtol=1e-4, atol=1e-5)  # type: ignore[union-attr]
+
+
+def test_sampling_and_deciding_gates_recalibrate_differently(net: DynamicNet, digits: ImageData) -> None:
+    same = recalibrated(net, digits, Knobs(recalibrate="same", recalibration_batches=3), batch=32)
+    drawn = recalibrated(net, digits, Knobs(recalibrate="sample", recalibration_batches=3), batch=32)
+    assert any(not torch.equal(a, b) for a, b in zip(norms(same).values(), norms(drawn).values(), strict=True))

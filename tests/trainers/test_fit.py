@@ -1,0 +1,151 @@
+"""The training loop: it learns, it resumes exactly, it says why it stopped."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from spaces.family import Candidate
+from spaces.net import DynamicNet
+from spaces.registry import family
+from spaces.task import Task
+from trainers.data import DataSpec, ImageData, load
+from trainers.execution import Execution
+from trainers.fit import DivergedError, EpochResult, fit
+
+TINY = {"backbone": "resnet8", "width": 0.25, "batch": 32, "lr": 0.05}
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImageData:
+    return load(DataSpec(source="digits", validation=0.2, train_limit=160))
+
+
+@dataclass
+class Memory:
+    """A checkpoint slot in memory that can be cut off after some epochs."""
+
+    saved: tuple[dict[str, Tensor], dict[str, Any]] | None = None
+    history: list[int] = field(default_factory=list)
+
+    def save(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        self.saved = ({k: v.clone() for k, v in tensors.items()}, copy.deepcopy(state))
+        self.history.append(state["epochs_done"])
+
+    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        return self.saved
+
+
+def made(data: ImageData, epochs: int = 4, **values: Any) -> tuple[DynamicNet, Candidate]:
+    candidate = Candidate.of(family("gated_resnet"), TINY | values, epochs)
+    task = Task(channels=data.channels, height=data.height, width=data.width, classes=10, mean=data.mean, std=data.std)
+    return candidate.build(task, 3), candidate
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"target_schedule": "ema", "loss": "per_batch"},
+        {"granularity": "joint", "target_schedule": "step", "anneal_every": 0.2, "clip": 1.0},
+        {"optimizer": "adamw", "target_schedule": "mean", "loss": "const_quad", "temperature_schedule": "exponential"},
+        {"gate": "independent", "estimator": "soft_then_hard", "open_warmup": 0.3, "loss": "mac_hinge"},
+    ],
+    ids=["ema", "joint step", "adamw mean", "independent warm-up"],
+)
+def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(digits: ImageData, values: dict[str, Any]) -> None:
+    whole, candidate = made(digits, **values)
+    records = list(fit(whole, digits, candidate.recipe, seed=5, slot=Memory()))
+    slot = Memory()
+    first, _ = made(digits, **values)
+    for result in fit(first, digits, candidate.recipe, seed=5, slot=slot):
+        if result.epoch == 2:
+            break
+    second, _ = made(digits, **values)
+    torch.rand(7)  # a different place in the global generator must not matter
+    rest = list(fit(second, digits, candidate.recipe, seed=5, slot=slot))
+    assert [r.epoch for r in rest] == [3, 4]
+    for (name, a), b in zip(whole.state_dict().items(), second.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    assert _timeless(rest[-1]) == _timeless(records[-1])
+
+
+def _timeless(result: EpochResult) -> dict[str, float]:
+    return {k: v for k, v in result.metrics.items() if k != "train/images_per_second"} | result.gate_rates
+
+
+@pytest.mark.slow
+def test_training_learns_and_reports_every_gate(digits: ImageData) -> None:
+    net, candidate = made(digits, epochs=12, lr=0.1, width=0.5, target=0.9)
+    results = list(fit(net, digits, candidate.recipe))
+    assert [r.epoch for r in results] == list(range(1, 13))
+    assert results[-1].metrics["train/cross_entropy"] < 0.7 * results[0].metrics["train/cross_entropy"]
+    assert set(results[-1].gate_rates) == {gate.name for gate in net.gates}
+    assert not net.training
+
+
+def test_the_loss_is_the_sum_of_its_reported_terms(digits: ImageData) -> None:
+    net, candidate = made(digits, epochs=1, granularity="joint")
+    result = next(iter(fit(net, digits, candidate.recipe)))
+    terms = {k: v for k, v in result.metrics.items() if k.startswith("train/") and k.count("_")}
+    terms.pop("train/images_per_second")
+    assert set(terms) == {"train/cross_entropy", "train/per_batch_layer", "train/per_batch_channel"}
+    assert result.metrics["train/loss"] == pytest.approx(sum(terms.values()))
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_with_epoch_and_cause(digits: ImageData) -> None:
+    net, candidate = made(digits, epochs=2)
+    with torch.no_grad():
+        net.fc.weight.fill_(float("inf"))  # type: ignore[union-attr, operator]
+    with pytest.raises(DivergedError, match=r"epoch 1: cross entropy is not finite; a lower learning rate") as caught:
+        list(fit(net, digits, candidate.recipe))
+    assert caught.value.epoch == 1
+
+
+def test_training_leaves_the_global_random_state_alone(digits: ImageData) -> None:
+    net, candidate = made(digits, epochs=1)
+    torch.manual_seed(11)
+    expected = torch.rand(3)
+    torch.manual_seed(11)
+    list(fit(net, digits, candidate.recipe))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_caller_that_asks_no_more_has_stopped_the_training(digits: ImageData) -> None:
+    net, candidate = made(digits, epochs=4)
+    slot = Memory()
+    training = fit(net, digits, candidate.recipe, slot=slot)
+    next(training)
+    training.close()
+    assert slot.history == [1]
+
+
+def test_a_finished_training_resumes_to_nothing(digits: ImageData) -> None:
+    net, candidate = made(digits, epochs=1)
+    slot = Memory()
+    list(fit(net, digits, candidate.recipe, slot=slot))
+    again, _ = made(digits, epochs=1)
+    assert list(fit(again, digits, candidate.recipe, slot=slot)) == []
+    assert torch.equal(again.fc.weight, net.fc.weight)  # type: ignore[union-attr, arg-type]
+
+
+@pytest.mark.slow
+def test_bfloat16_and_channels_last_train_too(digits: ImageData) -> None:
+    net, candidate = made(digits, epochs=1, width=0.5)
+    execution = Execution(dtype="bfloat16", channels_last=True)
+    result = next(iter(fit(net, digits, candidate.recipe, execution=execution)))
+    assert 0 < result.metrics["train/cross_entropy"] < 5
+    assert net.fc.weight.dtype == torch.float32  # type: ignore[union-attr]
+
+
+@pytest.mark.slow
+def test_a_per_batch_target_is_reached() -> None:
+    data = load(DataSpec(source="digits", validation=0.2, train_limit=320))
+    net, candidate = made(data, epochs=10, loss="per_batch", target=0.5, loss_weight=10.0, gate_lr_mult=10.0, lr=0.1)
+    results = list(fit(net, data, candidate.recipe))
+    assert abs(results[-1].metrics["train/open"] - 0.5) < 0.12
