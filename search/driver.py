@@ -21,7 +21,7 @@ from search.study_file import StudySpec
 from search.trial import EpochResult, Event, Failure, Job, Outcome, data_spec
 from spaces.family import Candidate
 from spaces.registry import family
-from storage.records import EpochRecord, TrialRecord
+from storage.records import EpochRecord, Kind, TrialRecord
 from storage.store import Store
 
 ATTEMPTS = 3  # of a trial whose worker process died
@@ -33,7 +33,7 @@ TICK = 1.0  # seconds between looks at budget and lease while nothing happens
 class Follower(Protocol):
     """Who wants to know of finished trials (the MLflow publisher)."""
 
-    def trial_finished(self, kind: str, number: int) -> None: ...
+    def trial_finished(self, kind: Kind, number: int) -> None: ...
 
     def front_changed(self) -> None: ...
 
@@ -58,13 +58,13 @@ class Driver:
     ours: Callable[[], bool] = lambda: True  # whether this process still holds the study's lease
     clock: Callable[[], float] = time.monotonic
     front: list[Point] = field(default_factory=list)
-    _flying: dict[tuple[str, int], Job] = field(default_factory=dict)
+    _flying: dict[tuple[Kind, int], Job] = field(default_factory=dict)
     _waiting: deque[Job] = field(default_factory=deque)
     _known: dict[str, int] = field(default_factory=dict)
     _asked: int = 0
     _clocked: float = 0.0
-    _crashes: Counter[tuple[str, int]] = field(default_factory=Counter)
-    _news: list[tuple[str, int]] = field(default_factory=list)
+    _crashes: Counter[tuple[Kind, int]] = field(default_factory=Counter)
+    _news: list[tuple[Kind, int]] = field(default_factory=list)
     _done: Counter[str] = field(default_factory=Counter)  # trials by state
 
     def run(self) -> bool:
@@ -115,6 +115,7 @@ class Driver:
         self._waiting.extend(self._job(t) for t in self.store.trials(name, state="running"))
         if self.ladder:
             self._waiting.extend(self._ladder_jobs())
+        self.progress.static_left = sum(job.kind == "static" for job in self._waiting)
         self._known = {
             self._candidate(t).key: t.number for t in trials.values() if t.state == "complete" and t.of_trial is None
         }
@@ -141,7 +142,7 @@ class Driver:
             self._answer_from(twin, job)
         return None
 
-    def _new_job(self, kind: str, number: int, candidate: Candidate) -> Job:
+    def _new_job(self, kind: Kind, number: int, candidate: Candidate) -> Job:
         seed = trial_seed(self.spec.seed, number)
         self.store.add_trial(
             self.spec.study,

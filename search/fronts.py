@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from search.driver import as_point, standing
-from search.front import Point, Reference, front, hypervolume
+from search.front import Cost, Point, Reference, front, hypervolume
 from storage.records import StudyRecord
 from storage.store import Store
 
 
-def study_cost(record: StudyRecord) -> str:
+def study_cost(record: StudyRecord) -> Cost:
     """The points' column that the study minimises."""
     return "macs_p95" if record.spec["objectives"][1] == "macs_p95" else "macs_mean"
 
@@ -20,6 +20,6 @@ def study_front(store: Store, record: StudyRecord) -> tuple[list[Point], list[Po
     points = standing([p for p in stored if p.kind == "search"], reference)
     static = [p for p in stored if p.kind == "static"]
     cost = study_cost(record)
-    members = front(points, cost)  # type: ignore[arg-type]
-    volume = hypervolume(members, cost=cost, reference=reference) if members else 0.0  # type: ignore[arg-type]
+    members = front(points, cost)
+    volume = hypervolume(members, cost=cost, reference=reference) if members else 0.0
     return members, points, static, volume

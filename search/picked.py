@@ -62,7 +62,7 @@ def export_choice(
     if not members:
         raise ValueError(f"study {record.name} has no finished trial yet; see dynafront status {record.name}")
     point = pick(
-        members, choice.rule, max_macs=limit, min_accuracy=choice.min_accuracy, cost=study_cost(record)  # type: ignore[arg-type]
+        members, choice.rule, max_macs=limit, min_accuracy=choice.min_accuracy, cost=study_cost(record)
     )  # fmt: skip
     say(f"trial {point.trial}: {point.accuracy:.2%} on validation at {macs_text(point.macs_mean)}MACs")
     report = _export(store, record, settings, point, folder, say)

@@ -27,7 +27,7 @@ class Progress:
         self.running: dict[tuple[str, int], tuple[Job, EpochResult | None]] = {}
         self.front: Sequence[Point] = ()
         self.hypervolume = 0.0
-        self.best_ladder = 0
+        self.static_left = 0  # plain nets of the ladder that are still to be trained
         self.started = self._spoke = time.monotonic()
         self._live = Live(console=console, get_renderable=self._view, refresh_per_second=4, transient=True)
 
@@ -63,14 +63,18 @@ class Progress:
         self.running.pop(job.name, None)
         self.session_done += 1
         if job.kind == "static":
+            self.static_left -= 1
+            if not self.console.is_terminal:
+                self.say(f"plain net {job.number}: {_size(job)}  ({self.status()})")
             return
         self._spoke = time.monotonic()
         label = f"[bold]trial {job.number:>3}[/bold]"
         if joined:
             best = max(joined, key=lambda p: p.accuracy)
+            cost = f"{macs_text(best.macs_mean)}MACs"
             self.say(
                 f"{label} joins the front with {len(joined)} point{'s' * (len(joined) > 1)}, up to "
-                f"{best.accuracy:.1%} at {macs_text(best.macs_mean)}MACs  hypervolume {self.hypervolume:.4f}"
+                f"{best.accuracy:.1%} at {cost}  hypervolume {self.hypervolume:.4f}"
                 f"{'' if self.console.is_terminal else f'  ({self.status()})'}"
             )
         elif not self.console.is_terminal:
@@ -79,6 +83,7 @@ class Progress:
     def trial_failed(self, job: Job, failure: Failure) -> None:
         self.running.pop(job.name, None)
         self.session_done += 1
+        self.static_left -= job.kind == "static"
         self.say(f"[yellow]trial {job.number:>3} failed[/yellow]: {failure.error}")
 
     def status(self) -> str:
@@ -86,7 +91,8 @@ class Progress:
         left = self._seconds_left()
         eta = f", about {_duration(left)} left" if left is not None else ""
         failed = f", {self.failed} failed" if self.failed else ""
-        return f"{self.complete} of {self.total} trials done, {len(self.running)} running{failed}{eta}"
+        static = f", {self.static_left} plain nets to go" if self.static_left else ""
+        return f"{self.complete} of {self.total} trials done, {len(self.running)} running{static}{failed}{eta}"
 
     def _seconds_left(self) -> float | None:
         """From the mean time of what finished or trained in this session."""
@@ -95,7 +101,8 @@ class Progress:
             done += result.epoch / job.epochs if result else 0.0
         if done < 0.3:
             return None
-        left = max(0.0, self.total - self.complete - self.failed - (done - self.session_done))
+        waiting = self.total - self.complete - self.failed + self.static_left
+        left = max(0.0, waiting - (done - self.session_done))
         return left * (time.monotonic() - self.started) / done
 
     def _view(self) -> Group:

@@ -15,10 +15,10 @@ from dataclasses import asdict
 from typing import Any
 
 from search.driver import as_point, standing
-from search.front import Point, Reference, as_csv, front, hypervolume
+from search.front import Cost, Point, Reference, as_csv, front, hypervolume
 from search.study_file import StudySpec
 from storage.mlflow_log import MlflowLog
-from storage.records import PointRecord, StudyRecord, TrialRecord
+from storage.records import Kind, PointRecord, StudyRecord, TrialRecord
 from storage.settings import Settings
 from storage.store import Store
 
@@ -32,7 +32,7 @@ class Publisher:
     def __init__(self, store: Store, settings: Settings, spec: StudySpec, say: Callable[[str], None]) -> None:
         self._view = View(store, settings, spec)
         self._say = say
-        self._queue: queue.Queue[tuple[str, int] | None] = queue.Queue()
+        self._queue: queue.Queue[tuple[Kind, int] | None] = queue.Queue()
         self._front_changed = False
         self._away_until = 0.0
         self._complained = False
@@ -46,7 +46,7 @@ class Publisher:
         """Wait for the first contact with MLflow (a new database takes seconds to make), successful or not."""
         self._opened.wait(seconds)
 
-    def trial_finished(self, kind: str, number: int) -> None:
+    def trial_finished(self, kind: Kind, number: int) -> None:
         self._queue.put((kind, number))
 
     def front_changed(self) -> None:
@@ -129,15 +129,15 @@ class View:
         assert self._log is not None
         return self._log
 
-    def show_trial(self, kind: str, number: int) -> None:
+    def show_trial(self, kind: Kind, number: int) -> None:
         """The run of one trial: parameters, curves, operating points, gate rates."""
         log, study = self.log, self.spec.study
-        trial = self.store.trial(study, kind, number)  # type: ignore[arg-type]
+        trial = self.store.trial(study, kind, number)
         if trial is None or trial.state == "running":
             return
-        epochs = self.store.epochs(study, kind, number)  # type: ignore[arg-type]
+        epochs = self.store.epochs(study, kind, number)
         source = number if trial.of_trial is None else trial.of_trial
-        points = self.store.points(study, kind=kind, number=source)  # type: ignore[arg-type]
+        points = self.store.points(study, kind=kind, number=source)
         run_id = log.log_trial(
             self._experiment,
             self._parent,
@@ -162,8 +162,8 @@ class View:
         static = [as_point(p) for p in stored if p.kind == "static"]
         reference = Reference(**record.reference)
         deployable = standing(points, reference)
-        members = front(deployable, self.spec.cost)  # type: ignore[arg-type]
-        volume = hypervolume(members, cost=self.spec.cost, reference=reference)  # type: ignore[arg-type]
+        members = front(deployable, self.spec.cost)
+        volume = hypervolume(members, cost=self.spec.cost, reference=reference)
         on_front = {p.trial for p in members}
         runs = {t.number: t.run_id for t in trials if t.kind == "search" and t.run_id}
         log.log_front(
@@ -219,7 +219,7 @@ class View:
             static=static,
             hypervolume=volume,
             views=views,
-            cost=self.spec.cost,  # type: ignore[arg-type]
+            cost=self.spec.cost,
         )
 
 
@@ -242,7 +242,7 @@ def front_artifacts(
     return found
 
 
-def _history(points: list[Point], cost: str, reference: Reference) -> list[tuple[int, dict[str, float]]]:
+def _history(points: list[Point], cost: Cost, reference: Reference) -> list[tuple[int, dict[str, float]]]:
     from search.front import hypervolume_history
 
     best, by_trial = 0.0, {}
@@ -254,7 +254,7 @@ def _history(points: list[Point], cost: str, reference: Reference) -> list[tuple
             trial,
             {"study/hypervolume": volume, "study/pareto_size": size, "study/best_accuracy": by_trial[trial]},
         )
-        for trial, volume, size in hypervolume_history(points, cost=cost, reference=reference)  # type: ignore[arg-type]
+        for trial, volume, size in hypervolume_history(points, cost=cost, reference=reference)
     ]
 
 

@@ -6,10 +6,13 @@ Every mistake is one line that names the file, the key, what was given and what 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+if TYPE_CHECKING:
+    from search.front import Cost
 
 SAMPLERS = ("tpe", "nsgaii", "gp", "random")
 COSTS = ("macs", "macs_p95")
@@ -56,7 +59,7 @@ class StudySpec(_Strict):
     run: Run = Run()
 
     @property
-    def cost(self) -> str:
+    def cost(self) -> Cost:
         """The operating points' column that is minimised."""
         return "macs_p95" if self.objectives[1] == "macs_p95" else "macs_mean"
 
@@ -129,7 +132,8 @@ def _reason(error: ValidationError) -> str:
         case "extra_forbidden":
             from spaces.space import nearest
 
-            model = {"budget": Budget, "run": Run}.get(str(first["loc"][0]), StudySpec)
+            models: dict[str, type[_Strict]] = {"budget": Budget, "run": Run}
+            model = models.get(str(first["loc"][0]), StudySpec)
             return f"{key}: no such key{nearest(str(first['loc'][-1]), model.model_fields)}"
         case "missing":
             return f"{key}: is missing; a study file needs study, data and families"

@@ -11,12 +11,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from storage.checkpoints import Checkpoints
-
 from spaces.family import Candidate
 from spaces.net import DynamicNet
 from spaces.registry import family
 from spaces.task import Task
+from storage.checkpoints import Checkpoints
+from storage.records import Kind
 from trainers.data import DataSpec, ImageData, load
 from trainers.execution import Execution, best_device, measured
 from trainers.fit import DivergedError, EpochResult, fit, net_tensors
@@ -26,7 +26,7 @@ from trainers.fit import DivergedError, EpochResult, fit, net_tensors
 class Job:
     """What a worker needs to train one candidate: plain values only, so that it can be sent anywhere."""
 
-    kind: str  # "search" or "static"
+    kind: Kind
     number: int
     family: str
     params: Mapping[str, Any]
@@ -41,7 +41,7 @@ class Job:
     threads: int | None = None
 
     @property
-    def name(self) -> tuple[str, int]:
+    def name(self) -> tuple[Kind, int]:
         return self.kind, self.number
 
 

@@ -8,12 +8,14 @@ Shapes: B images, U units of a gate, V units that are decided per image, C filte
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from spaces.compute import conv_macs, linear_macs
 from spaces.gated_resnet import GatedResNet, GatedResNetConfig
@@ -35,8 +37,10 @@ class BlockGates(nn.Module):
     def __init__(self, inputs: int, hidden: int, trunk_of: Mapping[str, str], units: Mapping[str, int]) -> None:
         super().__init__()
         self.trunk_of = {kind: trunk_of[kind] for kind in units}
-        self.trunks = nn.ModuleDict({name: nn.Linear(inputs, hidden) for name in dict.fromkeys(self.trunk_of.values())})
-        self.heads = nn.ModuleDict({kind: nn.Linear(hidden, n) for kind, n in units.items()})
+        self.trunks = nn.ModuleDict(
+            {name: _blank(nn.Linear, inputs, hidden) for name in dict.fromkeys(self.trunk_of.values())}
+        )
+        self.heads = nn.ModuleDict({kind: _blank(nn.Linear, hidden, n) for kind, n in units.items()})
 
     def open_units(self, kind: str, pooled: Tensor, tau: float) -> Tensor:
         """(B, inputs) pooled features → (B, V) bool."""
@@ -48,7 +52,8 @@ class BlockGates(nn.Module):
         have = {self.trunk_of[kind] for kind in paid if kind in self.heads}
         own = [kind for kind in kinds if kind in self.heads]
         trunks = {self.trunk_of[kind] for kind in own} - have
-        return sum(linear_macs(self.heads[k]) for k in own) + sum(linear_macs(self.trunks[n]) for n in trunks)  # type: ignore[arg-type]
+        layers = [self.heads[kind] for kind in own] + [self.trunks[name] for name in trunks]
+        return sum(linear_macs(layer) for layer in layers if isinstance(layer, nn.Linear))
 
 
 class DeployedBlock(nn.Module):
@@ -81,12 +86,14 @@ class DeployedBlock(nn.Module):
         self.kept_outer = [f for f in range(filters) if outer[f] != 0]
         self.closed = settled.get("layer") == (0.0,) or not self.kept_outer
         self.shortcut = (
-            nn.Conv2d(template.conv1.in_channels, filters, 1, self.stride) if template.shortcut is not None else None
+            _blank(nn.Conv2d, template.conv1.in_channels, filters, 1, self.stride)
+            if template.shortcut is not None
+            else None
         )
         if self.closed:
             return
-        self.conv1 = nn.Conv2d(template.conv1.in_channels, len(self.kept_inner), 3, self.stride, 1)
-        self.conv2 = nn.Conv2d(len(self.kept_inner), len(self.kept_outer), 3, 1, 1)
+        self.conv1 = _blank(nn.Conv2d, template.conv1.in_channels, len(self.kept_inner), 3, self.stride, 1)
+        self.conv2 = _blank(nn.Conv2d, len(self.kept_inner), len(self.kept_outer), 3, 1, 1)
         undecided = {kind: n for kind, values in settled.items() if (n := sum(v is None for v in values))}
         self.gates: BlockGates | None = None
         if undecided:
@@ -143,14 +150,20 @@ class DeployedBlock(nn.Module):
         n_inner = inner.sum(1, dtype=torch.float64) if inner is not None else float(self.conv1.out_channels)
         n_outer = outer.sum(1, dtype=torch.float64) if outer is not None else float(self.conv2.out_channels)
         pixels = 9 * self.size[0] * self.size[1]
-        cost = n_inner * (pixels * self.conv1.in_channels) + n_inner * n_outer * pixels + gate_macs
-        cost_B = torch.as_tensor(cost, dtype=torch.float64, device=u.device).expand(len(u))
+        # with no filter of the last convolution open, the first has no reader and is not run either
+        first = n_inner * (pixels * self.conv1.in_channels) * (torch.as_tensor(n_outer) > 0)
+        cost_B = (first + n_inner * n_outer * pixels + gate_macs).double().to(u.device).expand(len(u))
         if len(u) == 1 and masks:
             return self._one(u, inner, outer), cost_B
-        h = F.relu(self.conv1(u))
-        r = self.conv2(h if inner is None else h * inner[:, :, None, None].to(h.dtype))
+        r = self._convolved(u, inner)
         r = r if outer is None else r * outer[:, :, None, None].to(r.dtype)
         return self._placed(r), cost_B
+
+    def _convolved(self, u: Tensor, inner: Tensor | None) -> Tensor:
+        if not self.kept_inner:  # nothing but the second batch norm's shift is left of the residual
+            return self.conv2.bias[None, :, None, None].expand(len(u), -1, *self.size)
+        h = F.relu(self.conv1(u))
+        return self.conv2(h if inner is None else h * inner[:, :, None, None].to(h.dtype))
 
     def _one(self, u: Tensor, inner: Tensor | None, outer: Tensor | None) -> Tensor:
         """A single image: only open rows and columns of the convolutions are read."""
@@ -203,15 +216,19 @@ class DeployedBlock(nn.Module):
 class DeployedResNet(nn.Module):
     """A classifier of pixels in [0, 1]. Rebuilt from (config, task, settled, taus) and a state dict alone."""
 
+    mean: Tensor  # (C, 1, 1)
+    std: Tensor
+
     def __init__(
         self, config: GatedResNetConfig, task: Task, settled: Mapping[str, Settled], taus: Mapping[str, float]
     ) -> None:
         super().__init__()
-        template = GatedResNet(config, task)
+        with torch.device("meta"):  # shapes are all that is needed of it
+            template = GatedResNet(config, task)
         self.task, self.gate_source = task, config.gate_source
         self.register_buffer("mean", torch.tensor(task.mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(task.std)[:, None, None], persistent=False)
-        self.stem = nn.Conv2d(task.channels, template.conv1.out_channels, 3, 1, 1)
+        self.stem = _blank(nn.Conv2d, task.channels, template.conv1.out_channels, 3, 1, 1)
         blocks = []
         for index, block in enumerate(template.blocks):
             assert isinstance(block, Block)
@@ -219,7 +236,7 @@ class DeployedResNet(nn.Module):
             tau = {kind: taus[f"block{index}.{kind}"] for kind in own}
             blocks.append(DeployedBlock(block, template.sizes[index], template.heads(index), own, tau))
         self.blocks = nn.ModuleList(blocks)
-        self.fc = nn.Linear(template.fc.in_features, task.classes)
+        self.fc = _blank(nn.Linear, template.fc.in_features, task.classes)
         self.ends_macs = template.ends_macs()
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -298,7 +315,8 @@ def _fill_gate(gates: BlockGates, heads: GateHeads, kind: str, values: tuple[flo
     trunk = heads.channel_trunk if heads.separate and kind != "layer" else heads.trunk
     linear = trunk[0]
     assert isinstance(linear, nn.Linear)
-    weight, bias = linear.weight, linear.bias
+    weight: Tensor = linear.weight
+    bias: Tensor = linear.bias
     if isinstance(norm := trunk[1], nn.BatchNorm1d):
         assert norm.running_mean is not None
         assert norm.running_var is not None
@@ -307,7 +325,8 @@ def _fill_gate(gates: BlockGates, heads: GateHeads, kind: str, values: tuple[flo
     _copy(gates.trunks[gates.trunk_of[kind]], weight, bias)  # type: ignore[arg-type]
     head = heads.heads[kind]
     assert isinstance(head, nn.Linear)
-    head_weight, head_bias = head.weight, head.bias
+    head_weight: Tensor = head.weight
+    head_bias: Tensor = head.bias
     if heads.logits_a_unit == 2:
         units = len(values)
         head_weight, head_bias = (
@@ -316,6 +335,13 @@ def _fill_gate(gates: BlockGates, heads: GateHeads, kind: str, values: tuple[flo
         )
     undecided = [i for i, v in enumerate(values) if v is None]
     _copy(gates.heads[kind], head_weight[undecided], head_bias[undecided])  # type: ignore[arg-type]
+
+
+def _blank(kind: type[Any], *shape: int) -> Any:
+    """A layer whose weights are yet to come; a convolution may have no filter left at all, which torch warns of."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
+        return skip_init(kind, *shape)
 
 
 def _copy(layer: nn.Conv2d | nn.Linear, weight: Tensor, bias: Tensor) -> None:

@@ -119,7 +119,9 @@ class ResNet(nn.Module):
         """MACs of block `index`: first convolution, second convolution, shortcut."""
         block, (height, width) = self.blocks[index], self.sizes[index]
         assert isinstance(block, Block)
-        shortcut = conv_macs(block.shortcut[0], height, width) if isinstance(block.shortcut, nn.Sequential) else 0
+        shortcut = 0
+        if isinstance(block.shortcut, nn.Sequential) and isinstance(projection := block.shortcut[0], nn.Conv2d):
+            shortcut = conv_macs(projection, height, width)
         return conv_macs(block.conv1, height, width), conv_macs(block.conv2, height, width), shortcut
 
     def ends_macs(self) -> int:

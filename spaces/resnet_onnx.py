@@ -80,8 +80,8 @@ def resnet_onnx(net: DeployedResNet) -> onnx.ModelProto:
         "pixels", TensorProto.FLOAT, ["batch", task.channels, task.height, task.width]
     )
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", task.classes])
-    centred = g.add("Sub", ["pixels", g.constant(net.mean[None], "mean")])  # type: ignore[index]
-    u = stem = g.add("Relu", [g.conv(g.add("Div", [centred, g.constant(net.std[None], "std")]), net.stem, "stem")])  # type: ignore[index]
+    centred = g.add("Sub", ["pixels", g.constant(net.mean[None], "mean")])
+    u = stem = g.add("Relu", [g.conv(g.add("Div", [centred, g.constant(net.std[None], "std")]), net.stem, "stem")])
     for index, block in enumerate(net.blocks):
         assert isinstance(block, DeployedBlock)
         u = _block(g, block, u, stem if net.gate_source == "stem" else u, f"block{index}")

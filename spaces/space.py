@@ -52,7 +52,9 @@ class Dimension:
     def suggest(self, trial: optuna.trial.BaseTrial, name: str) -> Value:
         """The value that an Optuna trial takes for this dimension under the parameter name `name`."""
         if self.kind == "choice":
-            return trial.suggest_categorical(name, self.choices)
+            found = trial.suggest_categorical(name, self.choices)
+            assert found is not None
+            return found
         if self.kind == "int":
             return trial.suggest_int(name, int(self.low), int(self.high), log=self.log)
         return trial.suggest_float(name, self.low, self.high, log=self.log)

@@ -88,7 +88,10 @@ def evaluate(
     execution = execution or Execution()
     net.eval()
     passes = knobs.passes if knobs.policy == "stochastic" else 1
-    correct, macs, counts, images_seen = [], [], {}, 0
+    correct: list[Tensor] = []
+    macs: list[Tensor] = []
+    counts: dict[str, Tensor] = {}
+    images_seen = 0
     for step in range(passes):
         for batch in split.batches(BATCH, device=execution.device):
             pixels = execution.laid_out(normalized(batch.images, data.mean, data.std))
@@ -98,7 +101,8 @@ def evaluate(
             macs.append(output.macs_B.expand(len(batch.labels)))
             for decision in output.decisions:
                 opened = decision.open_BU.double().expand(len(batch.labels), -1).sum(0)
-                counts[decision.gate.name] = counts.get(decision.gate.name, 0) + opened
+                name = decision.gate.name
+                counts[name] = counts[name] + opened if name in counts else opened
             images_seen += len(batch.labels)
     found = {name: tuple((total / images_seen).tolist()) for name, total in counts.items()}
     return Table(torch.cat(correct).view(passes, -1).cpu(), torch.cat(macs).view(passes, -1).cpu(), found)

@@ -39,7 +39,7 @@ class Execution:
     def placed(self, net: DynamicNet) -> DynamicNet:
         """The network on the device, its convolutions in the chosen memory format."""
         memory_format = torch.channels_last if self.channels_last else torch.contiguous_format
-        return net.to(self.device, memory_format=memory_format)  # type: ignore[call-overload, no-any-return]
+        return net.to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
 
     def laid_out(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) in the chosen memory format."""

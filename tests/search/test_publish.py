@@ -1,0 +1,94 @@
+"""MLflow follows our tables, and never holds a study up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from search.publish import Publisher, View, synced
+from search.study_file import parse_study
+from storage.settings import Settings
+from storage.store import Store
+
+TEXT = "study: s\ndata: digits\nfamilies: [gated_resnet]\nbudget: {trials: 2, epochs: 1}\n"
+
+
+def point(accuracy: float, macs: float) -> dict[str, object]:
+    return {
+        "knobs": {"policy": "threshold", "tau": 0.5},
+        "accuracy": accuracy,
+        "accuracy_low": accuracy - 0.01,
+        "accuracy_high": accuracy + 0.01,
+        "macs_mean": macs,
+        "macs_p95": macs,
+        "macs_max": macs,
+        "parameters": 10,
+        "chosen": True,
+        "extra": {"rates": {}},
+    }
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    found = Store.open(f"sqlite:///{tmp_path / 'dynafront.db'}")
+    found.add_study("s", parse_study(TEXT, "s").model_dump(mode="json"), TEXT, {"accuracy": 0.1, "macs": 1e7})
+    for number in range(2):
+        found.add_trial("s", "search", number, "gated_resnet", {"backbone": "resnet8"}, 0, 1)
+        points = [point(0.8 + number / 10, 1e6 * (1 + 3 * number))]
+        found.finish_trial("s", "search", number, points=points, result={}, seconds=1.0)
+    return found
+
+
+def settings(folder: Path, uri: str | None = None) -> Settings:
+    values: dict[str, object] = {"storage": {"folder": folder}}
+    return Settings.model_validate(values | ({"tracking_uri": uri} if uri else {}))
+
+
+@pytest.mark.slow
+def test_when_mlflow_is_away_it_is_said_once_and_sync_catches_up(store: Store, tmp_path: Path) -> None:
+    import mlflow
+
+    said: list[str] = []
+    spec = parse_study(TEXT, "s")
+    publisher = Publisher(store, settings(tmp_path, "http://127.0.0.1:9"), spec, said.append)
+    publisher.start()
+    publisher.trial_finished("search", 0)
+    publisher.trial_finished("search", 1)
+    publisher.close()
+    assert len(said) == 1
+    assert "dynafront sync" in said[0]
+    assert not any(t.published for t in store.trials("s"))
+    record = store.study("s")
+    assert record is not None
+    here = settings(tmp_path)
+    assert synced(store, here, record) == 2
+    assert all(t.published and t.run_id for t in store.trials("s"))
+    client = mlflow.MlflowClient(here.tracking_uri)
+    record = store.study("s")
+    assert record is not None
+    assert record.experiment_id is not None
+    runs = client.search_runs([record.experiment_id], "tags.pareto = 'true'")
+    assert {r.data.tags["automl.trial"] for r in runs} == {"0", "1"}
+    history = client.get_metric_history(record.run_id, "study/hypervolume")
+    assert [m.step for m in history] == [0, 1]
+    assert {f.path for f in client.list_artifacts(record.run_id, "pareto")} >= {
+        "pareto/front.html",
+        "pareto/front.png",
+        "pareto/front.csv",
+        "pareto/front_table.json",
+    }
+    assert synced(store, here, record) == 0, "a second sync has nothing to do"
+
+
+@pytest.mark.slow
+def test_a_new_mlflow_gets_everything_again(store: Store, tmp_path: Path) -> None:
+    record = store.study("s")
+    assert record is not None
+    first, second = settings(tmp_path), settings(tmp_path, f"sqlite:///{tmp_path / 'other.db'}")
+    assert synced(store, first, record) == 2
+    record = store.study("s")
+    assert record is not None
+    View(store, second, parse_study(TEXT, "s")).open()
+    assert [t.published for t in store.trials("s")] == [False, False]
+    assert synced(store, second, record) == 2
