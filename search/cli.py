@@ -132,7 +132,14 @@ def status(config: Path | None, name: str | None, as_json: bool) -> None:
 
 @main.command()
 @click.argument("name")
-@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+    show_default=True,
+    help="For people, spreadsheets, programs.",
+)
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture: FILE.html or FILE.png.")
 @click.pass_obj
 def front(config: Path | None, name: str, form: str, plot: Path | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,12 @@ def log_model(
     mlflow.set_tracking_uri(settings.tracking_uri)
     mlflow.set_registry_uri(settings.registry_uri)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    with mlflow.start_run(
-        experiment_id=experiment_id, run_name=run_name, tags={"mlflow.parentRunId": parent_id, **tags}
+    run_tags = {"mlflow.parentRunId": parent_id, **tags}
+    with (
+        warnings.catch_warnings(),
+        mlflow.start_run(experiment_id=experiment_id, run_name=run_name, tags=run_tags),
     ):
+        warnings.simplefilter("ignore")  # MLflow warns of its own type hints and of pip
         info = mlflow.onnx.log_model(
             onnx.load(onnx_file),
             name="model",

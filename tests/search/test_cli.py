@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
@@ -42,7 +43,7 @@ def test_every_command_teaches_in_its_help() -> None:
     assert set(main.commands) == set(COMMANDS)
     for name, command in main.commands.items():
         assert command.help, name
-        assert all(getattr(p, "help", "arguments have none") for p in command.params), name
+        assert all(p.help for p in command.params if isinstance(p, click.Option)), name
 
 
 def test_a_mistake_in_a_study_file_is_one_line_and_writes_nothing(
@@ -192,6 +193,7 @@ def test_predict_refuses_what_is_no_model(tmp_path: Path, make: Any, message: st
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")  # of MLflow's own modules
 def test_a_registered_model_is_served_by_mlflow_alone(in_finished: Path, tmp_path: Path) -> None:
     import mlflow
     import numpy as np
