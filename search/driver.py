@@ -25,7 +25,7 @@ from storage.records import EpochRecord, Kind, TrialRecord
 from storage.store import Store
 
 ATTEMPTS = 3  # of a trial whose worker process died
-HOPELESS = 5  # failures with no success before the study stops: something is wrong with all of them
+HOPELESS = 5  # failures in a row before the study stops: something is wrong with all of them
 CLOCK_SECONDS = 5.0  # between writes of the time spent
 TICK = 1.0  # seconds between looks at budget and lease while nothing happens
 
@@ -64,6 +64,7 @@ class Driver:
     _asked: int = 0
     _clocked: float = 0.0
     _crashes: Counter[tuple[Kind, int]] = field(default_factory=Counter)
+    _failed_in_a_row: int = 0
     _news: list[tuple[Kind, int]] = field(default_factory=list)
     _done: Counter[str] = field(default_factory=Counter)  # trials by state
 
@@ -176,6 +177,7 @@ class Driver:
             return
         self._flying.pop(job.name)
         if isinstance(event, Outcome):
+            self._failed_in_a_row = 0
             self._finish(job, event)
         else:
             self._fail(job, event)
@@ -230,8 +232,12 @@ class Driver:
             self._done["failed"] += 1
         self._show()
         self.progress.trial_failed(job, failure)
-        if self._done["failed"] >= HOPELESS and not self._done["complete"]:
-            raise HopelessError(f"the first {self._done['failed']} trials all failed, the last with: {failure.error}")
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row >= HOPELESS:
+            raise HopelessError(
+                f"{HOPELESS} trials in a row failed, the last with: {failure.error}; "
+                "put that right, then search again to go on"
+            )
 
     def _answer_from(self, twin: int, job: Job) -> None:
         """A candidate that was trained before: its stored result, no training."""

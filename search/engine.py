@@ -134,6 +134,8 @@ def _work(pipe: Connection, gpu: str | None) -> None:
         try:
             for event in events(job):
                 pipe.send(event)
+                if gpu is not None and isinstance(event, Failure):
+                    return  # an error on a GPU may outlive the trial in this process; the next gets a new one
         except OSError:  # the driver is gone; the checkpoint stays for whoever takes over
             return
 

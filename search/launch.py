@@ -57,6 +57,7 @@ def search(spec: StudySpec, text: str, settings: Settings, console: Console, *, 
     store = Store.open(settings.database_url)
     _record(store, spec, text, reference)
     with _lease(store, spec.study) as lease:
+        store.set_spec(spec.study, spec.model_dump(mode="json"), text)
         asked = opened_study(settings, store, spec)
         engine: Engine = LocalProcesses(workers) if workers else InProcess()
         with Progress(console, spec.study, spec.budget.trials, max(1, workers)) as progress:
@@ -167,7 +168,8 @@ def _lease(store: Store, name: str) -> Iterator[Lease]:
                 f"study {name} is being searched by process {pid} on {host}; watch it with `dynafront status {name}`"
             )
         store.release_lease(name, holder)
-        store.take_lease(name, owner, LEASE_SECONDS)
+        if not store.take_lease(name, owner, LEASE_SECONDS):
+            raise ValueError(f"study {name} was just taken up by another process; see `dynafront status {name}`")
     lease = Lease(store, name, owner)
     try:
         yield lease

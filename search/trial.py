@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import traceback
@@ -72,16 +73,27 @@ Event = EpochResult | Outcome | Failure
 
 @dataclass(frozen=True)
 class Slot:
-    """One trial's place among the checkpoints."""
+    """One trial's place among the checkpoints.
+
+    `identity` says what was trained on what; a checkpoint of something else that lies in this place is not loaded.
+    """
 
     checkpoints: Checkpoints
     key: str
+    identity: str
+
+    @classmethod
+    def of(cls, job: Job, candidate: Candidate) -> Slot:
+        data = {name: value for name, value in asdict(job.data).items() if name != "root"}
+        identity = json.dumps([candidate.key, job.seed, data], sort_keys=True)
+        return cls(Checkpoints(Path(job.checkpoints)), job.key, identity)
 
     def save(self, tensors: dict[str, Any], state: dict[str, Any]) -> None:
-        self.checkpoints.save(self.key, tensors, state)
+        self.checkpoints.save(self.key, tensors, state | {"identity": self.identity})
 
     def load(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        return self.checkpoints.load(self.key)
+        found = self.checkpoints.load(self.key)
+        return found if found and found[1].get("identity") == self.identity else None
 
 
 def events(job: Job) -> Iterator[Event]:
@@ -106,7 +118,7 @@ def _trained(job: Job, started: float) -> Iterator[Event]:
     data = loaded(job.data)
     candidate = Candidate.of(family(job.family), job.params, job.epochs)
     net = candidate.build(task_of(data), job.seed)
-    slot = Slot(Checkpoints(Path(job.checkpoints)), job.key)
+    slot = Slot.of(job, candidate)
     execution = _execution(job, net, candidate, slot)
     yield from fit(net, data, candidate.recipe, seed=job.seed, execution=execution, slot=slot)
     from search.operating_points import operating_points
@@ -129,11 +141,11 @@ def _trained(job: Job, started: float) -> Iterator[Event]:
 
 
 def _execution(job: Job, net: DynamicNet, candidate: Candidate, slot: Slot) -> Execution:
-    """As the checkpoint was trained, else as asked for, else the fastest by a short measurement."""
+    """Number format and layout as the checkpoint was trained, else as asked for, else the fastest as measured."""
+    device = best_device() if job.device == "auto" else job.device
     saved = slot.load()
     if saved:
-        return Execution(**saved[1]["execution"])
-    device = best_device() if job.device == "auto" else job.device
+        return replace(Execution(**saved[1]["execution"]), device=device, compile=job.compile)
     if job.precision != "auto":
         return Execution(device=device, dtype=job.precision, compile=job.compile)
     size = (candidate.config, candidate.recipe.batch, net.task)
@@ -176,7 +188,7 @@ def trained_net(job: Job) -> tuple[DynamicNet, Candidate, ImageData]:
     data = loaded(job.data)
     candidate = Candidate.of(family(job.family), job.params, job.epochs)
     net = candidate.build(task_of(data), job.seed)
-    saved = Slot(Checkpoints(Path(job.checkpoints)), job.key).load()
+    saved = Slot.of(job, candidate).load()
     if saved is None or saved[1]["epochs_done"] < job.epochs:
         raise ValueError(
             f"the checkpoint of trial {job.number} is missing in {job.checkpoints}; was it deleted or made elsewhere?"
@@ -196,7 +208,3 @@ def data_spec(values: Any) -> DataSpec:
         image_size=values.image_size,
         seed=values.seed,
     )
-
-
-def as_job_values(job: Job) -> dict[str, Any]:
-    return asdict(job)

@@ -31,7 +31,7 @@ class Checkpoints:
         """Replace the key's checkpoint; tensors may lie on any device, share memory and have any layout."""
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(path.name + UNFINISHED)
+        unfinished = path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}")
         # safetensors refuses tensors that share storage or are not contiguous
         plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         text = json.dumps(state)

@@ -77,6 +77,10 @@ class Store:
         """Count more time as spent on the study."""
         self._set_study(name, {"seconds_spent": Study.seconds_spent + seconds})
 
+    def set_spec(self, name: str, spec: Mapping[str, Any], text: str) -> None:
+        """Replace the study's checked file and its text, for what may change in a study that exists."""
+        self._set_study(name, {"spec": dict(spec), "text": text})
+
     def set_study_run(self, name: str, experiment_id: str | None, run_id: str | None) -> None:
         """Remember the study's MLflow experiment and parent run."""
         self._set_study(name, {"experiment_id": experiment_id, "run_id": run_id})

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from spaces.net import DynamicNet, Knobs, Objective, Output, Plan
+from spaces.policies import Sampled
 from spaces.recipe import Recipe
 from trainers.augment import augmented, normalized
 from trainers.data import ImageData
@@ -141,6 +142,8 @@ class _Training:
 
     def _step(self, step: int, pixels: Tensor, labels_B: Tensor, ids_B: Tensor, sums: _Sums) -> None:
         policy = self.objective.policy(step, ids_B)
+        if self.execution.compile and isinstance(policy, Sampled):
+            _ = policy.noise_BT  # drawn here, the step's number stays out of the graph and compiles it once only
         with self.execution.autocast():
             output: Output = self.forward(pixels, policy)
         terms = self.objective.losses(output, labels_B)

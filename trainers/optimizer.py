@@ -71,3 +71,8 @@ def load_optimizer(target: Optimizer, tensors: dict[str, Tensor]) -> None:
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = tensor
     target.load_state_dict({"state": state, "param_groups": target.state_dict()["param_groups"]})
+    # fused kernels pair weights and momenta by their order in memory: each must have its weight's layout
+    for parameter, values in target.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                values[name] = torch.empty_like(parameter).copy_(value)

@@ -243,7 +243,7 @@ def test_a_trial_whose_worker_died_is_submitted_again_but_not_for_ever(bench: Be
 
 
 def test_a_study_in_which_everything_fails_stops_with_the_reason(bench: Bench) -> None:
-    with pytest.raises(HopelessError, match="the first 5 trials all failed, the last with: no such file"):
+    with pytest.raises(HopelessError, match="5 trials in a row failed, the last with: no such file; put that right"):
         bench.drive(lambda job, attempt: [Failure("no such file", 1, "")], TEXT.replace("trials: 4", "trials: 9"))
 
 

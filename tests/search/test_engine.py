@@ -85,12 +85,14 @@ def test_a_killed_worker_is_a_crash_and_the_trial_goes_on_from_its_checkpoint(tm
 
 
 @pytest.mark.slow
-def test_what_a_trial_raises_is_a_failure_with_epoch_and_trace(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_candidate_in_the_same_place_is_not_taken_for_this_one(tmp_path: Path) -> None:
     engine = InProcess()
-    engine.submit(job(tmp_path, batch=32, nonsense=1))
-    engine.submit(job(tmp_path, number=1, device_is_fine=0))
-    events = [event for _, event in drained(engine, 2)]
-    assert any(isinstance(e, Outcome) for e in events), "unknown params are ignored by candidates"
+    engine.submit(job(tmp_path, target=0.3))
+    drained(engine, 1)
+    engine.submit(job(tmp_path, target=0.8))
+    assert [type(event) for _, event in drained(engine, 1)] == [EpochResult, EpochResult, Outcome]
+    engine.submit(job(tmp_path, target=0.8))
+    assert [type(event) for _, event in drained(engine, 1)] == [Outcome], "its own checkpoint is"
 
 
 def test_a_trial_on_data_that_is_gone_fails_with_one_line(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from spaces.family import Candidate
 from spaces.net import DynamicNet
 from spaces.registry import family
 from spaces.task import Task
+from storage.checkpoints import Checkpoints
 from trainers.data import DataSpec, ImageData, load
 from trainers.execution import Execution
 from trainers.fit import DivergedError, EpochResult, fit
@@ -73,6 +75,35 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(digits: Imag
     for (name, a), b in zip(whole.state_dict().items(), second.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
     assert _timeless(rest[-1]) == _timeless(records[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_resuming_in_channels_last_is_exact_though_checkpoints_are_contiguous(
+    digits: ImageData, tmp_path: Path, optimizer: str
+) -> None:
+    checkpoints, execution = Checkpoints(tmp_path), Execution(channels_last=True)
+
+    @dataclass
+    class Stored:
+        key: str
+
+        def save(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+            checkpoints.save(self.key, tensors, state)
+
+        def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+            return checkpoints.load(self.key)
+
+    whole, candidate = made(digits, epochs=3, width=0.5, optimizer=optimizer)
+    list(fit(whole, digits, candidate.recipe, seed=5, execution=execution))
+    first, _ = made(digits, epochs=3, width=0.5, optimizer=optimizer)
+    training = fit(first, digits, candidate.recipe, seed=5, execution=execution, slot=Stored("k"))
+    next(training)
+    training.close()
+    second, _ = made(digits, epochs=3, width=0.5, optimizer=optimizer)
+    list(fit(second, digits, candidate.recipe, seed=5, execution=execution, slot=Stored("k")))
+    for (name, a), b in zip(whole.state_dict().items(), second.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
 
 
 def _timeless(result: EpochResult) -> dict[str, float]:
