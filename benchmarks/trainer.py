@@ -40,7 +40,6 @@ from spaces.net import Plan
 from spaces.registry import family
 from spaces.resnet import PlainResNet
 from spaces.task import Task
-from trainers.augment import augmented, normalized
 from trainers.execution import Execution, measured
 from trainers.optimizer import optimizer
 
@@ -205,15 +204,6 @@ def dataloader_loop(
             objective.after_step(output)
 
     return epoch
-
-
-def input_share(images: int = 1024, batch: int = 256) -> float:
-    """Seconds that augmentation and normalisation alone take for so many images (for reading the ratios)."""
-    pixels = torch.randint(0, 256, (batch, 3, 32, 32), dtype=torch.uint8)
-    start = time.perf_counter()
-    for step in range(images // batch):
-        normalized(augmented(pixels, seed=0, step=step, flip=True, pad=4), TASK.mean, TASK.std)
-    return time.perf_counter() - start
 
 
 def machine(device: str) -> str:

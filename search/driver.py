@@ -189,7 +189,6 @@ class Driver:
             "parameters": outcome.parameters,
             "plain_macs": outcome.plain_macs,
             "execution": outcome.execution,
-            **outcome.extra,
         }
         self.store.finish_trial(
             self.spec.study, job.kind, job.number, points=points, result=result, seconds=outcome.seconds

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from search.driver import as_point, standing
-from search.front import Cost, Point, Reference, as_csv, front, hypervolume
+from search.front import Cost, Point, Reference, as_csv
+from search.fronts import study_front
 from search.study_file import StudySpec
 from storage.mlflow_log import MlflowLog
 from storage.records import Kind, PointRecord, StudyRecord, TrialRecord
@@ -157,38 +157,29 @@ class View:
         """The parent run: hypervolume over trials, the front as page, picture, table and note, who is on it."""
         log, study = self.log, self.spec.study
         record, trials = self._study(), self.store.trials(study)
-        stored = self.store.points(study)
-        points = [as_point(p) for p in stored if p.kind == "search"]
-        static = [as_point(p) for p in stored if p.kind == "static"]
-        reference = Reference(**record.reference)
-        deployable = standing(points, reference)
-        members = front(deployable, self.spec.cost)
-        volume = hypervolume(members, cost=self.spec.cost, reference=reference)
+        members, points, static, volume = study_front(self.store, record)
         on_front = {p.trial for p in members}
         runs = {t.number: t.run_id for t in trials if t.kind == "search" and t.run_id}
         log.log_front(
             self._experiment,
             self._parent,
-            metrics=_history(deployable, self.spec.cost, reference),
-            artifacts=front_artifacts(study, deployable, members, static, volume, self.spec.cost),
+            metrics=_history(points, self.spec.cost, Reference(**record.reference)),
+            artifacts=front_artifacts(study, points, members, static, volume, self.spec.cost),
             note=self._note(points, members, static, volume, runs),
             members={run: number in on_front for number, run in runs.items()},
         )
 
-    def show_missed(self) -> None:
-        """Every finished trial that MLflow does not show yet, and the front when there was one."""
+    def show_missed(self) -> int:
+        """Every finished trial that MLflow does not show yet, and the front when there was one; returns how many."""
         missed = [t for t in self.store.trials(self.spec.study) if t.state != "running" and not t.published]
         for trial in missed:
             self.show_trial(trial.kind, trial.number)
         if missed:
             self.show_front()
+        return len(missed)
 
     def close(self) -> None:
         self.log.finish_study(self._parent)
-
-    def address(self) -> str:
-        """The path of the study's view below the MLflow server's address."""
-        return self.log.view_path(self._experiment)
 
     def _study(self) -> StudyRecord:
         record = self.store.study(self.spec.study)
@@ -311,9 +302,8 @@ def synced(store: Store, settings: Settings, record: StudyRecord, *, everything:
         store.unpublish(record.name)
     view = View(store, settings, StudySpec.model_validate(record.spec, strict=False))
     view.open()
-    missed = [t for t in store.trials(record.name) if t.state != "running" and not t.published]
-    for trial in missed:
-        view.show_trial(trial.kind, trial.number)
-    view.show_front()
+    count = view.show_missed()
+    if not count:
+        view.show_front()
     view.close()
-    return len(missed)
+    return count

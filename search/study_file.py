@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 if TYPE_CHECKING:
     from search.front import Cost
 
-SAMPLERS = ("tpe", "nsgaii", "gp", "random")
 COSTS = ("macs", "macs_p95")
 
 

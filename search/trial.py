@@ -7,7 +7,7 @@ import os
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,6 @@ class Outcome:
     plain_macs: int
     execution: dict[str, Any]
     seconds: float
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

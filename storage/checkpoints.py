@@ -54,7 +54,8 @@ class Checkpoints:
     def remove(self, key: str) -> None:
         """Delete the key's checkpoint and the one before; nothing happens when there is none."""
         path = self._path(key)
-        for file in (path, self._before(path), path.with_name(path.name + UNFINISHED)):
+        unfinished = path.parent.glob(f"{path.name}.*{UNFINISHED}")  # one a process that was writing
+        for file in (path, self._before(path), *unfinished):
             file.unlink(missing_ok=True)
 
     def keys(self) -> list[str]:
