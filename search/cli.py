@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import os
 import sys
 from pathlib import Path
@@ -90,6 +91,7 @@ def search(config: Path | None, study_file: Path, ladder: bool, workers: int | N
         f"{', '.join(spec.families)} on {spec.data}",
         highlight=False,
     )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is as gentle as Ctrl-C
     try:
         finished = launch(spec, text, settings, console, workers=workers, ladder=ladder)
     except KeyboardInterrupt:

@@ -82,6 +82,8 @@ class Driver:
                 in_time = self._in_time()
                 while in_time and len(self._flying) < self.engine.slots and (job := self._next_job()):
                     self._start(job)
+                if self._flying and self._asked < self.spec.budget.trials:
+                    self.optuna.ask_ahead()
                 self._spread_news()
                 if not self._flying or not in_time:
                     break

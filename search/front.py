@@ -91,7 +91,7 @@ def hypervolume_history(
     cost: Cost = "macs_mean",
     known: Sequence[Point] = (),
 ) -> list[tuple[int, float, int]]:
-    """(trial, hypervolume, points on the front) after each trial, for points in trial order.
+    """(trial, hypervolume, points on the front) after each trial, for points in the order of finishing.
 
     Only the front is carried from trial to trial. To go on from an earlier call, give the new trials' points
     and, as `known`, the front so far: the cost of a trial then does not grow with the study.
@@ -138,15 +138,15 @@ def pick(
 def knee(standing: Sequence[Point], cost: Cost = "macs_mean") -> Point:
     """The point of a front sorted by cost that lies farthest above the chord between the front's two ends.
 
-    Log-cost and accuracy are both scaled to [0, 1] first, so that the units do not matter. With fewer than
+    Cost and accuracy are both scaled to [0, 1] first, so that the units do not matter. With fewer than
     three points, or none above the chord, the most accurate one.
     After Satopää, Albrecht, Irwin and Raghavan, "Finding a 'kneedle' in a haystack", ICDCS Workshops 2011;
-    here cost is on a log axis, nothing is smoothed, and the highest bend of the whole curve counts.
+    here nothing is smoothed, and the highest bend of the whole curve counts. Cost is linear, as bills are: on a
+    log axis a front that begins with a jump would have its knee at the cheapest point that is worth little.
     """
     if len(standing) < 3:
         return standing[-1]
-    # a net that costs nothing has no logarithm; one MAC is as near to nothing as can be
-    x = np.log(np.maximum([getattr(p, cost) for p in standing], 1.0))
+    x = np.array([getattr(p, cost) for p in standing])
     y = np.array([p.accuracy for p in standing])
     if x[-1] == x[0]:
         return standing[-1]

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from itertools import accumulate, groupby
 from typing import Any
 
 from search.front import Cost, Point, Reference, as_csv
@@ -236,16 +237,12 @@ def front_artifacts(
 def _history(points: list[Point], cost: Cost, reference: Reference) -> list[tuple[int, dict[str, float]]]:
     from search.front import hypervolume_history
 
-    best, by_trial = 0.0, {}
-    for p in sorted(points, key=lambda p: p.trial):
-        best = max(best, p.accuracy)
-        by_trial[p.trial] = best
+    best = list(accumulate((max(p.accuracy for p in own) for _, own in groupby(points, lambda p: p.trial)), max))
+    history = hypervolume_history(points, cost=cost, reference=reference)
+    # steps count finished trials: by trial number, parallel trials that overtake each other would rewrite the past
     return [
-        (
-            trial,
-            {"study/hypervolume": volume, "study/pareto_size": size, "study/best_accuracy": by_trial[trial]},
-        )
-        for trial, volume, size in hypervolume_history(points, cost=cost, reference=reference)
+        (step, {"study/hypervolume": volume, "study/pareto_size": size, "study/best_accuracy": best[step - 1]})
+        for step, (_, volume, size) in enumerate(history, 1)
     ]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
 import optuna
@@ -55,9 +55,21 @@ class OptunaStudy:
             self._memory.add_trial(trial)
         self._mirror = ThreadPoolExecutor(1, "optuna")
         self._written: list[Future[object]] = []
+        self._broken = False
+        self._thinker = ThreadPoolExecutor(1, "sampler")
+        self._ahead: Future[tuple[int, Candidate]] | None = None
 
     def ask(self) -> tuple[int, Candidate]:
         """The next trial's number and candidate."""
+        ahead, self._ahead = self._ahead, None
+        return ahead.result() if ahead else self._thought()
+
+    def ask_ahead(self) -> None:
+        """Think of the next trial while others train: it knows what was told so far, whatever the speed."""
+        if self._ahead is None:
+            self._ahead = self._thinker.submit(self._thought)
+
+    def _thought(self) -> tuple[int, Candidate]:
         number = self.asked()
         self._memory.sampler = sampler(self.sampler_name, trial_seed(self.seed, number), self.trials)
         trial = self._memory.ask()
@@ -85,11 +97,13 @@ class OptunaStudy:
 
     def tell(self, number: int, accuracy: float, cost: float) -> None:
         """The trial's result; told again it stays as it was."""
+        self._let_think()
         self._memory.tell(number, [accuracy, cost], skip_if_finished=True)
         self._write(lambda: self.study.tell(number, [accuracy, cost], skip_if_finished=True))
 
     def fail(self, number: int) -> None:
         """The trial ended without a result."""
+        self._let_think()
         self._memory.tell(number, state=TrialState.FAIL, skip_if_finished=True)
         self._write(lambda: self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True))
 
@@ -100,14 +114,30 @@ class OptunaStudy:
     def asked(self) -> int:
         return len(self._memory.get_trials(deepcopy=False))
 
+    def _let_think(self) -> None:
+        # a result that came in halfway would make the next candidate depend on who was faster
+        if self._ahead is not None:
+            wait([self._ahead])
+
     def close(self) -> None:
         """Wait until the database holds everything. Raises what a write raised."""
+        self._thinker.shutdown()
         self._mirror.shutdown()
         self._check()
 
     def _write(self, action: Callable[[], object]) -> None:
         self._check()
-        self._written.append(self._mirror.submit(action))
+        self._written.append(self._mirror.submit(self._unless_broken, action))
+
+    def _unless_broken(self, action: Callable[[], object]) -> None:
+        # after one that failed, a later write would give its trial the number of the one that is missing
+        if self._broken:
+            return
+        try:
+            action()
+        except Exception:
+            self._broken = True
+            raise
 
     def _check(self) -> None:
         while self._written and self._written[0].done():

@@ -93,7 +93,7 @@ class GatedResNet(ResNet, DynamicNet):
 
     def heads(self, index: int) -> GateHeads | None:
         """The gates of block `index`, if it has any."""
-        found = dict(self.gate_heads.items()).get(str(index))
+        found = dict(self.gate_heads.items()).get(f"{index}")  # f-string: str(index) would break a compiled graph
         assert found is None or isinstance(found, GateHeads)
         return found
 
@@ -165,8 +165,11 @@ def _masked_block(
 ) -> tuple[Tensor, dict[str, Decision]]:
     """The block computed for every sample and filter, multiplied by the decisions."""
     read: dict[str, Tensor | None] = {}
-    kinds = ("layer", "inner", "outer")
-    found = {kind: d for kind in kinds if (d := _decide(net, index, kind, source, policy, read))}
+    found: dict[str, Decision] = {}
+    for kind in ("layer", "inner", "outer"):
+        decision = _decide(net, index, kind, source, policy, read)
+        if decision is not None:
+            found[kind] = decision
     masks = {kind: _filter_mask(found[kind], block) for kind in ("inner", "outer") if kind in found}
     residual = block.residual(u, **masks)
     if "layer" not in found:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -66,11 +66,15 @@ def fit(
 ) -> Iterator[EpochResult]:
     """Train `net` in place, yielding one record an epoch; with a slot, continue from its checkpoint and keep it.
 
+    A training that continues first yields the record of its last epoch again: it may have been lost with its reader.
     When the generator ends the network is on the execution's device in eval mode. Raises DivergedError.
     """
     execution = execution or Execution()
     training = _Training(execution.placed(net), data, recipe, seed, execution)
-    first = training.restore(slot.load()) if slot else 0
+    saved = slot.load() if slot else None
+    first = training.restore(saved)
+    if saved is not None:
+        yield EpochResult(**saved[1]["result"])
     for epoch in range(first, recipe.epochs):
         started = time.perf_counter()
         with torch.random.fork_rng(devices=_cuda_devices(execution)):
@@ -79,7 +83,7 @@ def fit(
         trained = time.perf_counter() - started
         result = training.result(epoch, sums, trained)
         if slot:
-            slot.save(*training.checkpoint(epoch + 1))
+            slot.save(*training.checkpoint(result))
         yield result
     net.eval()
 
@@ -172,11 +176,11 @@ class _Training:
         metrics["objective/settled"] = float(self.objective.settled)
         return EpochResult(epoch + 1, metrics | _gate_summary(table.rates), mean_rates(table.rates))
 
-    def checkpoint(self, epochs_done: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def checkpoint(self, last: EpochResult) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {f"net.{name}": tensor for name, tensor in self.net.state_dict().items()}
         tensors |= {f"optimizer.{k}": t for k, t in optimizer_tensors(self.optimizer).items()}
-        state = {"epochs_done": epochs_done, "seed": self.seed, "objective": self.objective.state()}
-        return tensors, state | {"execution": self.execution.as_dict()}
+        state = {"epochs_done": last.epoch, "seed": self.seed, "objective": self.objective.state()}
+        return tensors, state | {"execution": self.execution.as_dict(), "result": asdict(last)}
 
     def restore(self, saved: tuple[dict[str, Tensor], dict[str, Any]] | None) -> int:
         """Load a checkpoint; returns how many epochs are done."""

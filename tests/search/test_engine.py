@@ -71,7 +71,9 @@ def test_a_killed_worker_is_a_crash_and_the_trial_goes_on_from_its_checkpoint(tm
         assert worker is not None
         assert worker.process.pid is not None
         os.kill(worker.process.pid, signal.SIGKILL)
-        last = drained(engine, 1)[-1][1]
+        rest = [event for _, event in drained(engine, 1)]
+        last = rest[-1]
+        last_epoch = max([1, *(event.epoch for event in rest if isinstance(event, EpochResult))])
         assert isinstance(last, Failure)
         assert last.crashed
         assert "exit code -9" in last.error
@@ -79,7 +81,7 @@ def test_a_killed_worker_is_a_crash_and_the_trial_goes_on_from_its_checkpoint(tm
         first = engine.next_event(60)
         assert first is not None
         assert isinstance(first[1], EpochResult)
-        assert first[1].epoch > 1
+        assert first[1].epoch >= last_epoch, "the record that may have been lost on the way comes again"
     finally:
         engine.close()
 
@@ -92,7 +94,7 @@ def test_a_checkpoint_of_another_candidate_in_the_same_place_is_not_taken_for_th
     engine.submit(job(tmp_path, target=0.8))
     assert [type(event) for _, event in drained(engine, 1)] == [EpochResult, EpochResult, Outcome]
     engine.submit(job(tmp_path, target=0.8))
-    assert [type(event) for _, event in drained(engine, 1)] == [Outcome], "its own checkpoint is"
+    assert [type(event) for _, event in drained(engine, 1)] == [EpochResult, Outcome], "its own is"
 
 
 def test_a_trial_on_data_that_is_gone_fails_with_one_line(tmp_path: Path) -> None:

@@ -148,8 +148,13 @@ def test_the_knee_does_not_depend_on_the_unit_of_cost():
 
 def test_a_front_without_a_bend_gives_its_best():
     assert pick(CURVE[:2]).trial == 2
-    assert pick([point(0.5, 1e5, 1), point(0.51, 1e6, 2), point(0.9, 1e7, 3)]).trial == 3
-    assert pick([point(0.1, 1, 1), point(0.2, 10, 2), point(0.3, 100, 3)]).trial == 3
+    assert pick([point(0.5, 1e5, 1), point(0.51, 5e6, 2), point(0.9, 1e7, 3)]).trial == 3
+    assert pick([point(0.1, 1, 1), point(0.2, 2, 2), point(0.3, 3, 3)]).trial == 3
+
+
+def test_a_jump_at_the_cheap_end_is_not_the_knee():
+    jump = [(0.10, 0.68e6), (0.33, 0.7e6), (0.415, 4.2e6), (0.483, 7.8e6), (0.522, 12.5e6), (0.549, 26.7e6)]
+    assert pick([point(a, c, i) for i, (a, c) in enumerate(jump)]).trial == 3
 
 
 def test_limits_apply_before_the_rule():

@@ -15,9 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spaces.family import Candidate
 from spaces.gated_resnet import GatedResNet, GatedResNetConfig
 from spaces.net import Knobs
 from spaces.policies import AlwaysOn, Decision, Gate, Policy, Sampled, Threshold
+from spaces.registry import family
 from spaces.resnet import Block, PlainResNet, ResNetConfig
 from spaces.task import Task
 
@@ -291,3 +293,16 @@ def test_compact_execution_runs_under_autocast(resnet: Build, images: Draw) -> N
 def test_a_config_takes_all_its_dimensions_as_keywords() -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'depth'"):
         GatedResNetConfig(**dict[str, Any](depth=3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("values", [{}, {"granularity": "joint", "channel_where": "both"}], ids=["layer", "joint"])
+def test_a_training_step_compiles_to_one_graph(values: dict[str, Any]) -> None:
+    task = Task(channels=3, height=16, width=16, classes=5)
+    net = Candidate.of(family("gated_resnet"), {"backbone": "resnet8", "width": 0.25, **values}, 4).build(task, 0)
+    policy = net.train().objective(Plan(epochs=4, steps=3)).policy(0, torch.arange(4))
+    assert isinstance(policy, Sampled)
+    _ = policy.noise_BT
+    images = torch.randn(4, 3, 16, 16)
+    whole = torch.compile(net, fullgraph=True, backend="eager")(images, policy)
+    torch.testing.assert_close(whole.logits_BC, net(images, policy).logits_BC)
