@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from spaces.family import Candidate
 from spaces.gated_resnet import GatedResNet, GatedResNetConfig
-from spaces.net import Knobs
+from spaces.net import Knobs, Plan
 from spaces.policies import AlwaysOn, Decision, Gate, Policy, Sampled, Threshold
 from spaces.registry import family
 from spaces.resnet import Block, PlainResNet, ResNetConfig
