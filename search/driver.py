@@ -20,6 +20,7 @@ from search.study import OptunaStudy, trial_seed
 from search.study_file import StudySpec
 from search.trial import EpochResult, Event, Failure, Job, Outcome, data_spec
 from spaces.family import Candidate
+from spaces.net import Knobs
 from spaces.registry import family
 from storage.records import EpochRecord, Kind, TrialRecord
 from storage.store import Store
@@ -337,7 +338,7 @@ def standing(points: list[Point], reference: Reference) -> list[Point]:
 
     Stochastic and ensemble settings are measured for comparison, but cannot be shipped as they were measured.
     """
-    settled = (p for p in points if p.knobs.get("policy") not in ("stochastic", "ensemble"))
+    settled = (p for p in points if not Knobs(**p.knobs).random)
     return [p for p in settled if p.accuracy > reference.accuracy]
 
 

@@ -24,7 +24,8 @@ class Family:
 
     build(config, task) makes the network; plain(config) is the config of the ungated network of the same size;
     `size_dimensions` are the dimensions that set that size, from which the static ladder is made; `ladder` adds
-    sizes of its own to it, so that plain nets as cheap as the dynamic ones are compared.
+    sizes of its own to it, so that plain nets as cheap as the dynamic ones are compared. `plain_dimensions` are the
+    others that the plain network has too. A config has a field `gated`, False in the plain network's.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Family:
     plain: Callable[[Any], Any]
     size_dimensions: tuple[str, ...]
     ladder: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    plain_dimensions: tuple[str, ...] = ()
 
     @property
     def space(self) -> tuple[Dimension, ...]:
@@ -72,7 +74,7 @@ class Candidate:
         shown = active_names(self.family.space, values)
         params = {name: values[name] for name in shown}
         if values.get("gated") is False:
-            params = {name: values[name] for name in (*self.family.size_dimensions, "shortcut") if name in values}
+            params = {name: values[name] for name in (*self.family.size_dimensions, *self.family.plain_dimensions)}
             params |= {d.name: values[d.name] for d in dimensions(self.family.recipe) if d.name in shown}
             params["gated"] = False
         return params

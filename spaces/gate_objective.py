@@ -38,7 +38,7 @@ class GateObjective(Objective):
         super().__init__(net, plan)
         self.config = config
         self.epoch = 0
-        kinds = {"layer" if gate.kind == "layer" else "channel" for gate in net.gates}
+        kinds = {"layer" if gate.kind == "layer" else "channel" for gate in net.gates if gate.kind != "exit"}
         present = [kind for kind in ("layer", "channel") if kind in kinds]
         if config.loss in _MAC_LOSSES:
             present = present[:1]  # one target for the whole network's compute
@@ -130,7 +130,7 @@ class GateObjective(Objective):
         layer_z = {d.gate.block: d.z_BU for d in decisions if d.gate.kind == "layer"}
         means, weights = [], []
         for decision in decisions:
-            if (decision.gate.kind == "layer") != (group == "layer"):
+            if decision.gate.kind == "exit" or (decision.gate.kind == "layer") != (group == "layer"):
                 continue
             z_BU = decision.z_BU
             if group == "channel" and self.config.channel_count == "effective":

@@ -17,26 +17,32 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.block_execution import compact_residual
+from spaces.compute import linear_macs
+from spaces.exits import ExitConfig, ExitNet, ExitObjective
 from spaces.family import Family
 from spaces.gate_objective import GateObjective
 from spaces.gates import GateConfig, GateHeads
-from spaces.net import DynamicNet, Objective, Output, Plan
+from spaces.net import Objective, Output, Plan
 from spaces.policies import AlwaysOn, Decision, Gate, Policy
 from spaces.recipe import Recipe
 from spaces.resnet import Block, ResNet, ResNetConfig
 from spaces.sparsity import SparsityConfig
 from spaces.task import Task
+from spaces.walk import Walk
 
 
 @dataclass(frozen=True, kw_only=True)
-class GatedResNetConfig(SparsityConfig, GateConfig, ResNetConfig):
+class GatedResNetConfig(SparsityConfig, GateConfig, ExitConfig, ResNetConfig):
     """A gated CIFAR ResNet; `gated=False` is the plain net of the same size, a rung of the static ladder."""
 
     gated: bool = True
 
 
-class GatedResNet(ResNet, DynamicNet):
-    """A ResNet with gates; parameters other than `gate_heads.*` carry the names of the plain ResNet."""
+class GatedResNet(ResNet, ExitNet):
+    """A ResNet with gates and, where asked for, exits behind its stages.
+
+    Parameters other than `gate_heads.*` and `exit_*` carry the names of the plain ResNet.
+    """
 
     def __init__(self, config: GatedResNetConfig, task: Task) -> None:
         super().__init__(config, task)
@@ -68,28 +74,34 @@ class GatedResNet(ResNet, DynamicNet):
         self.gates = tuple(gates)
         self._by_block = {(gate.block, gate.kind): gate for gate in gates}
         self.plain_macs = self.total_macs()
+        self.head_macs = linear_macs(self.fc)
+        self.add_exits(config, self.stage_ends(), self.fc.in_features, on=config.gated)
 
     def gate_parameters(self) -> list[nn.Parameter]:
-        return list(self.gate_heads.parameters())
+        return [*self.gate_heads.parameters(), *self.exit_gate_parameters()]
 
     def objective(self, plan: Plan) -> Objective:
-        return GateObjective(self, plan, self.config) if self.gates else Objective(self, plan)
+        gated = GateObjective(self, plan, self.config) if self.gates else Objective(self, plan)
+        return ExitObjective(self, plan, self.config, gated) if self.exit_count else gated
 
     def forward(self, images: Tensor, policy: Policy | None = None, *, compact: bool = False) -> Output:
         if compact and self.training:
             raise RuntimeError("compact execution would change batch-norm statistics; call eval() first")
-        policy = policy or AlwaysOn()
-        u = stem = self.stem(images)
-        decisions: list[Decision] = []
-        macs_B = torch.full((len(images),), float(self.ends_macs()), dtype=torch.float64, device=images.device)
+        walk = Walk(images, policy or AlwaysOn(), compact=compact, gates=self.gates)
+        u = self.stem(images)
+        walk.pay(self.ends_macs() - self.head_macs)
+        if self.config.gate_source == "stem":
+            walk.memory["stem"] = u
         for index, block in enumerate(self.blocks):
             assert isinstance(block, Block)
             run = _compact_block if compact else _masked_block
-            source = stem if self.config.gate_source == "stem" else u
-            u, found = run(self, index, block, u, source, policy)
-            decisions += found.values()
-            macs_B = macs_B + self._block_cost(index, found, policy)
-        return Output(self.head(u), tuple(decisions), macs_B)
+            u, found = run(self, index, block, u, walk.memory.get("stem", u), walk)
+            walk.pay(self._block_cost(index, found, walk.policy))
+            walk.record(found.values())
+            u = self.visit(index, u, walk)
+            if walk.empty:
+                break
+        return self.finish(u, walk)
 
     def heads(self, index: int) -> GateHeads | None:
         """The gates of block `index`, if it has any."""
@@ -140,7 +152,7 @@ def _decide(
     index: int,
     kind: str,
     source: Tensor,
-    policy: Policy,
+    walk: Walk,
     read: dict[str, Tensor | None],
     rows: Tensor | None = None,
 ) -> Decision | None:
@@ -151,23 +163,23 @@ def _decide(
     gate, heads = net.gate(index, kind), net.heads(index)
     if gate is None or heads is None:
         return None
-    settled = policy.settled(gate)
+    settled = walk.policy.settled(gate)
     if settled is not None:
         return Decision(gate, source.new_tensor([settled], dtype=torch.float32), None)
     trunk = heads.trunk_of(kind)
     if trunk not in read:
         read[trunk] = heads.features(source, kind)
-    return policy.decide(gate, heads.logit(kind, read[trunk], policy.undecided(gate)), rows)
+    return walk.decide(gate, heads.logit(kind, read[trunk], walk.policy.undecided(gate)), rows)
 
 
 def _masked_block(
-    net: GatedResNet, index: int, block: Block, u: Tensor, source: Tensor, policy: Policy
+    net: GatedResNet, index: int, block: Block, u: Tensor, source: Tensor, walk: Walk
 ) -> tuple[Tensor, dict[str, Decision]]:
     """The block computed for every sample and filter, multiplied by the decisions."""
     read: dict[str, Tensor | None] = {}
     found: dict[str, Decision] = {}
     for kind in ("layer", "inner", "outer"):
-        decision = _decide(net, index, kind, source, policy, read)
+        decision = _decide(net, index, kind, source, walk, read)
         if decision is not None:
             found[kind] = decision
     masks = {kind: _filter_mask(found[kind], block) for kind in ("inner", "outer") if kind in found}
@@ -179,11 +191,11 @@ def _masked_block(
 
 
 def _compact_block(
-    net: GatedResNet, index: int, block: Block, u: Tensor, source: Tensor, policy: Policy
+    net: GatedResNet, index: int, block: Block, u: Tensor, source: Tensor, walk: Walk
 ) -> tuple[Tensor, dict[str, Decision]]:
     """The block computed only for samples and filters that are open. Channel decisions of skipped samples read 0."""
     read: dict[str, Tensor | None] = {}
-    layer = _decide(net, index, "layer", source, policy, read)
+    layer = _decide(net, index, "layer", source, walk, read)
     found = {"layer": layer} if layer is not None else {}
     rows = None
     if layer is not None and len(layer.z_BU) == len(u):
@@ -203,7 +215,7 @@ def _compact_block(
         read = {trunk: None if part is None else part[rows] for trunk, part in read.items()}
     masks = {}
     for kind in ("inner", "outer"):
-        decision = _decide(net, index, kind, chosen_source, policy, read, rows)
+        decision = _decide(net, index, kind, chosen_source, walk, read, rows)
         if decision is not None:
             masks[kind] = _filter_mask(decision, block)
             found[kind] = _scattered(decision, rows, len(u))
@@ -278,4 +290,5 @@ FAMILY = Family(
     plain=_ladder,
     size_dimensions=("backbone", "width"),
     ladder={"width": (0.25, 0.5, 0.75, 1.0)},
+    plain_dimensions=("shortcut",),
 )

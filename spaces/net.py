@@ -6,16 +6,19 @@ Shapes: B images, C classes, U units of a gate.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spaces.exit_rules import ExitRule
+from spaces.noise import permutation
 from spaces.policies import AlwaysOn, Decision, Fixed, Gate, Policy, Sampled, ScaledOn, Threshold
 from spaces.task import Task
 
+ORDERS = ("sequential", "arbitrary")
 POLICIES = ("threshold", "always_on", "scaled_on", "stochastic", "ensemble")
 Rates = Mapping[str, tuple[float, ...]]
 
@@ -28,7 +31,9 @@ class Knobs:
     drawn with its probability), ensemble (mean probability of `passes` stochastic passes).
     tau: one threshold, or one a gate by name. prune: gates whose open rate is within this of 0 or 1 are settled
     for good; None keeps all. recalibrate: batch-norm statistics refreshed on training images before use, with
-    gates "sample"d as in training or deciding the "same" as at inference.
+    gates "sample"d as in training or deciding the "same" as at inference. exit_*, fallback: see ExitRule; "none"
+    leaves exits without a gate unused. order: of layers that can change places, sequential, or arbitrary (a new order
+    each pass, for the whole batch). keep: the layers that are run, None for all.
     """
 
     policy: str = "threshold"
@@ -37,8 +42,23 @@ class Knobs:
     prune: float | None = None
     recalibrate: str = "none"
     recalibration_batches: int = 0
+    exit_rule: str = "none"
+    exit_thresholds: tuple[float, ...] = ()
+    exit_temperatures: tuple[float, ...] = ()
+    exit_judges: tuple[tuple[float, ...], ...] = ()
+    fallback: str = "deepest"
+    order: str = "sequential"
+    keep: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
+        for name in ("exit_thresholds", "exit_temperatures", "exit_judges", "keep"):
+            if isinstance(value := getattr(self, name), list):  # as read from JSON
+                whole = tuple(tuple(one) if isinstance(one, list) else one for one in value)
+                object.__setattr__(self, name, whole)
+        if self.order not in ORDERS:
+            raise ValueError(f"order: {self.order} is not one of {', '.join(ORDERS)}")
+        if self.exit_rule != "none":
+            self.exits()
         if self.policy not in POLICIES:
             raise ValueError(f"policy: {self.policy} is not one of {', '.join(POLICIES)}")
         if self.recalibrate not in ("none", "sample", "same"):
@@ -60,16 +80,62 @@ class Knobs:
             out["prune"] = self.prune
         if self.recalibrate != "none":
             out |= {"recalibrate": self.recalibrate, "recalibration_batches": self.recalibration_batches}
+        if self.exit_rule != "none":
+            out |= {"exit_rule": self.exit_rule, "exit_thresholds": list(self.exit_thresholds)}
+            out |= {"fallback": self.fallback} if self.fallback != "deepest" else {}
+            out |= {"exit_temperatures": list(self.exit_temperatures)} if self.exit_temperatures else {}
+            out |= {"exit_judges": [list(one) for one in self.exit_judges]} if self.exit_judges else {}
+        if self.order != "sequential":
+            out |= {"order": self.order, "passes": self.passes}
+        if self.keep is not None:
+            out["keep"] = list(self.keep)
         return out
+
+    def exits(self) -> ExitRule | None:
+        """The rule by which images leave; None when exits are not used."""
+        if self.exit_rule == "none":
+            return None
+        return ExitRule(
+            rule=self.exit_rule,
+            thresholds=self.exit_thresholds,
+            fallback=self.fallback,
+            temperatures=self.exit_temperatures,
+            judges=self.exit_judges,
+        )
+
+    @property
+    def random(self) -> bool:
+        """Whether answers hang on a draw, so that the setting cannot be shipped as it was measured."""
+        return self.policy in ("stochastic", "ensemble") or self.order == "arbitrary"
+
+
+@dataclass(frozen=True)
+class Exits:
+    """Of the exits of one forward pass; empty tuples in compact execution, where nobody saw all of them.
+
+    `logits` and `macs` have an entry an early exit and one for the deepest head: answers (B, C), and MACs (B,) that an
+    image pays which leaves there. `features` (B, D) are what the heads read. `index_B` is who answered: 0 to K - 1 an
+    early exit, K the deepest head, K + 1 the fallback.
+    """
+
+    logits: tuple[Tensor, ...]
+    features: tuple[Tensor, ...]
+    macs: tuple[Tensor, ...]
+    index_B: Tensor
 
 
 @dataclass(frozen=True)
 class Output:
-    """Of one forward pass: logits (B, C), what every gate decided, MACs (B,) float64 with gradient to the gates."""
+    """Of one forward pass: logits (B, C), what every gate decided, MACs (B,) float64 with gradient to the gates.
+
+    `extra` are tensors that the family's objective reads.
+    """
 
     logits_BC: Tensor
     decisions: tuple[Decision, ...]
     macs_B: Tensor
+    exits: Exits | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +197,9 @@ class DynamicNet(nn.Module):
 
     task: Task
     gates: tuple[Gate, ...] = ()
-    plain_macs: int  # of the same network without gates
+    plain_macs: int  # of the same network without gates, exits and oracles
+    exit_count: int = 0  # early exits, not counting the network's own head
+    movable_layers: int = 0  # layers that can run in any order, or be left out
 
     def forward(self, images: Tensor, policy: Policy | None = None, *, compact: bool = False) -> Output:
         """Logits, decisions and MACs of normalised images (B, C, H, W) under a policy (default: all open).
@@ -149,6 +217,10 @@ class DynamicNet(nn.Module):
         """Gate units of the whole network."""
         return sum(gate.units for gate in self.gates)
 
+    def added_names(self) -> set[str]:
+        """Names of parameters that the plain network lacks, beside those of gates and exit heads."""
+        return set()
+
     def gate_parameters(self) -> list[nn.Parameter]:
         """The parameters that decide; they get their own learning rate and weight decay."""
         return []
@@ -160,14 +232,24 @@ class DynamicNet(nn.Module):
         if (knobs.prune is not None or knobs.policy == "scaled_on") and rates is None:
             raise ValueError(f"{knobs.policy} with prune={knobs.prune} needs measured gate rates")
         fixed = collapsed(rates, knobs.prune) if rates is not None and knobs.prune is not None else {}
+        rest: dict[str, Any] = {"exits": knobs.exits(), "order": self.layer_order(knobs, seed, step)}
         if knobs.policy == "always_on":
-            return AlwaysOn()
+            return AlwaysOn(**rest)
         if knobs.policy == "scaled_on":
             assert rates is not None
-            return ScaledOn(rates=rates)
+            return ScaledOn(rates=rates, **rest)
         if knobs.policy == "threshold":
-            return Threshold(tau=knobs.tau, fixed=fixed)
-        return Sampled(seed=seed, step=step, ids_B=ids, units=self.total_units(), fixed=fixed)
+            return Threshold(tau=knobs.tau, fixed=fixed, **rest)
+        return Sampled(seed=seed, step=step, ids_B=ids, units=self.total_units(), fixed=fixed, **rest)
+
+    def layer_order(self, knobs: Knobs, seed: int, step: int) -> tuple[int, ...] | None:
+        """The layers to run that the knobs ask for, in order; None for all as built."""
+        kept = knobs.keep if knobs.keep is not None else tuple(range(self.movable_layers))
+        if not self.movable_layers or (knobs.keep is None and knobs.order == "sequential"):
+            return None
+        if knobs.order == "sequential":
+            return kept
+        return tuple(kept[i] for i in permutation(seed, step, len(kept)))
 
     def run(
         self,
@@ -183,7 +265,7 @@ class DynamicNet(nn.Module):
         """One inference of normalised images under run-time knobs: masked, or computing only what is open.
 
         An ensemble returns the log of the mean probability as logits, the sum of the passes' MACs and the last
-        pass's decisions.
+        pass's decisions (and exits).
         """
         ids = torch.arange(len(images), device=images.device) if ids is None else ids
         if knobs.policy != "ensemble":

@@ -33,6 +33,12 @@ def logistic_noise(seed: int, step: int, ids_B: Tensor, units: int) -> Tensor:
     return torch.log(uniform_BU) - torch.log1p(-uniform_BU)
 
 
+def permutation(seed: int, step: int, size: int) -> tuple[int, ...]:
+    """A permutation of range(size), the same for the same seed and step."""
+    keys = logistic_noise(seed, step, torch.tensor([-1]), size)[0]  # an id that no sample has
+    return tuple(keys.argsort(stable=True).tolist())
+
+
 def _mix(x: Tensor) -> Tensor:
     x = (x ^ _shift(x, 30)) * _signed(_MIX_1)
     x = (x ^ _shift(x, 27)) * _signed(_MIX_2)

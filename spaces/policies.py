@@ -15,6 +15,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from spaces.exit_rules import ExitRule
 from spaces.noise import logistic_noise
 
 Fixed = Mapping[str, tuple[float | None, ...]]
@@ -25,11 +26,12 @@ class Gate:
     """What is known of a gate before any image: its name, what it guards, its place among all units."""
 
     name: str  # "block3.layer"
-    kind: str  # "layer", "inner" or "outer"
+    kind: str  # "layer", "inner", "outer", or "exit" (open: the image goes on to what lies behind the exit)
     block: int
     units: int
     offset: int  # of its first unit among all units of the network
     macs: float  # that one open unit costs, the rest of its block open
+    inclusive: bool = False  # whether a probability equal to the threshold opens it
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,18 @@ class Decision:
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """Decides gates; `fixed` maps a gate's name to one value a unit: 1 open, 0 closed, None decided per sample."""
+    """Decides gates, exits and the order of layers in one forward pass.
+
+    `fixed` maps a gate's name to one value a unit: 1 open, 0 closed, None decided per sample. `exits` is the rule by
+    which images leave early (None: exits without a gate of their own are not evaluated). `order` are the layers to run,
+    in this order, for networks whose layers can change places (None: all, as built). `survival` (B, L) of 0 and 1
+    switches layers off for samples at random (stochastic depth in training).
+    """
 
     fixed: Fixed = field(default_factory=dict)
+    exits: ExitRule | None = None
+    order: tuple[int, ...] | None = None
+    survival: Tensor | None = None
 
     def settled(self, gate: Gate) -> tuple[float, ...] | None:
         """The gate's values when none of its units is decided per sample (the gate need not be evaluated)."""
@@ -84,13 +95,13 @@ class Policy:
 
 @dataclass(frozen=True, kw_only=True)
 class Threshold(Policy):
-    """Open where the probability is above tau (strictly); one tau for all gates or one a gate by name."""
+    """Open where the probability is above tau (strictly, but for inclusive gates); one tau, or one a gate by name."""
 
     tau: float | Mapping[str, float] = 0.5
 
     def _z(self, gate: Gate, logit_BU: Tensor, p_BU: Tensor, rows: Tensor | None) -> Tensor:
         tau = self.tau if isinstance(self.tau, int | float) else self.tau[gate.name]
-        return (p_BU > tau).to(logit_BU.dtype)
+        return (p_BU >= tau if gate.inclusive else p_BU > tau).to(logit_BU.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)

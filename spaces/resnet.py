@@ -10,12 +10,14 @@ Shapes: B images, C channels, H x W pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.compute import conv_macs, linear_macs
+from spaces.place import Place
 from spaces.space import choice
 from spaces.task import Task
 
@@ -123,6 +125,16 @@ class ResNet(nn.Module):
         if isinstance(block.shortcut, nn.Sequential) and isinstance(projection := block.shortcut[0], nn.Conv2d):
             shortcut = conv_macs(projection, height, width)
         return conv_macs(block.conv1, height, width), conv_macs(block.conv2, height, width), shortcut
+
+    def stage_ends(self) -> list[Place]:
+        """Where exits may be: behind the last block of each stage but the last."""
+        ends = []
+        for index, (block, after) in enumerate(pairwise(self.blocks)):
+            assert isinstance(block, Block)
+            assert isinstance(after, Block)
+            if after.stride != 1 or after.extra:
+                ends.append(Place(index, block.conv1.out_channels, *self.sizes[index]))
+        return ends
 
     def ends_macs(self) -> int:
         """MACs of stem and head."""

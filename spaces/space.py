@@ -145,10 +145,23 @@ def whole(
 
 
 def dimensions(config: type) -> tuple[Dimension, ...]:
-    """The dimensions that a config dataclass declares, in field order (conditions refer to earlier ones)."""
-    return tuple(
-        dataclasses.replace(f.metadata["dimension"], name=f.name) for f in fields(config) if "dimension" in f.metadata
-    )
+    """The dimensions that a config dataclass declares, in field order (conditions refer to earlier ones).
+
+    Those whose condition cannot hold in this config, for it asks for a value that none of its dimensions takes, are no
+    part of its space: configs share fields that only some of them can use.
+    """
+    found: dict[str, Dimension] = {}
+    for f in fields(config):
+        if "dimension" not in f.metadata:
+            continue
+        dimension = dataclasses.replace(f.metadata["dimension"], name=f.name)
+        possible = {
+            name: tuple(value for value in values if name in found and found[name].contains(value))
+            for name, values in dimension.when.items()
+        }
+        if all(possible.values()):
+            found[f.name] = dataclasses.replace(dimension, when=possible)
+    return tuple(found.values())
 
 
 def suggested(trial: optuna.trial.BaseTrial, space: Iterable[Dimension], prefix: str) -> dict[str, Value]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -16,35 +16,14 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from spaces.exit_rules import ExitRule
 from spaces.family import Candidate, Family
 from spaces.net import POLICIES, DynamicNet, Knobs, Plan
 from spaces.policies import AlwaysOn, Policy, Sampled, ScaledOn, Threshold
 from spaces.registry import families
 from spaces.task import Task
+from tests.spaces.variants import COLOUR, VARIANTS
 
-COLOUR = Task(channels=3, height=16, width=16, classes=5)
-GRAY = Task(channels=1, height=28, width=28, classes=10)
-DIGITS = Task(channels=1, height=8, width=8, classes=10)
-
-# Keys that a family's config does not have are left out for it.
-SMALL = {"backbone": "resnet8", "width": 0.25}
-VARIANTS: tuple[tuple[Task, dict[str, Any]], ...] = (
-    (COLOUR, {}),
-    (COLOUR, {"gated": False}),
-    (COLOUR, {"shortcut": "A", "gate_bn": False, "two_logit": True}),
-    (COLOUR, {"gate": "independent"}),
-    (COLOUR, {"forced_open": "first_last", "backbone": "resnet14"}),
-    (COLOUR, {"forced_open": "downsample", "granularity": "joint"}),
-    (COLOUR, {"granularity": "channel", "channel_group": 1}),
-    (COLOUR, {"granularity": "channel", "channel_where": "outer", "outer_groups": 2}),
-    (COLOUR, {"granularity": "channel", "channel_where": "both", "channel_group": 2, "gate": "independent"}),
-    (GRAY, {"granularity": "channel", "channel_where": "both", "channel_group": 2, "shortcut": "A"}),
-    (COLOUR, {"granularity": "joint", "channel_group": 2}),
-    (COLOUR, {"granularity": "joint", "channel_where": "both", "shared_trunk": False, "two_logit": True}),
-    (COLOUR, {"granularity": "joint", "channel_where": "both", "gate": "independent"}),
-    (DIGITS, {"granularity": "joint", "gate_source": "stem", "channel_group": 1, "shortcut": "A"}),
-    (GRAY, {"granularity": "layer", "gate_source": "stem"}),
-)
 DRAWN = 4  # candidates at random from each family's whole space, sizes kept small
 
 
@@ -62,14 +41,15 @@ class Case:
 
 def _cases() -> Iterator[Case]:
     for family in families().values():
-        names = {f.name for f in fields(family.config)}
         seen = set()
-        for task, variant in VARIANTS:
-            values = {k: v for k, v in (SMALL | variant).items() if k in names}
+        assert family.name in VARIANTS, f"{family.name}: say in tests/spaces/variants.py which of its networks to test"
+        small, variants = VARIANTS[family.name]
+        for task, variant in variants:
+            values = small | variant
             candidate = Candidate.of(family, values, epochs=4)
             if (candidate.key, task) not in seen:
                 seen.add((candidate.key, task))
-                label = "-".join(str(v) for k, v in variant.items() if k in names)
+                label = "-".join(str(v) for v in variant.values())
                 yield Case(f"{family.name}-{label or 'default'}-{task.height}px", candidate, task)
         for index, candidate in enumerate(_drawn(family)):
             yield Case(f"{family.name}-drawn{index}", candidate, COLOUR)
@@ -78,10 +58,10 @@ def _cases() -> Iterator[Case]:
 def _drawn(family: Family) -> Iterator[Candidate]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=11))
-    names = {f.name for f in fields(family.config)}
+    small, _ = VARIANTS[family.name]
     for _ in range(DRAWN):
         drawn = Candidate.suggested(study.ask(), family, family.space, epochs=4)
-        yield Candidate.of(family, drawn.values | {k: v for k, v in SMALL.items() if k in names}, epochs=4)
+        yield Candidate.of(family, drawn.values | small, epochs=4)
 
 
 CASES = list(_cases())
@@ -117,13 +97,44 @@ def policies(net: DynamicNet, count: int) -> dict[str, Policy]:
         "soft": Sampled(**sampled, estimator="soft_then_hard", temperature=0.5),
         "pruned": Threshold(fixed=some),
         "inlined": Sampled(**sampled, fixed=ones),
+        **exit_policies(net),
+        **order_policies(net),
     }
 
 
-def counted_macs(net: DynamicNet, image: Tensor, policy: Policy) -> int:
+def exit_policies(net: DynamicNet) -> dict[str, Policy]:
+    """Ways of leaving early, for networks that have exits."""
+    k = net.exit_count
+    if not k:
+        return {}
+    judges = ((0.7, -1.2, 2.0, 0.5, -0.8),) * (k + 1)
+    return {
+        "maxprob": Threshold(exits=ExitRule(thresholds=(0.9,) * k, temperatures=(2.0,) * (k + 1))),
+        "margin": AlwaysOn(exits=ExitRule(rule="margin", thresholds=(0.5,) * (k + 1), fallback="ensemble")),
+        "entropy": Threshold(exits=ExitRule(rule="entropy", thresholds=(0.7,) * k, fallback="ensemble")),
+        "patience": Threshold(tau=0.3, exits=ExitRule(rule="patience", thresholds=(0.4,) * k)),
+        "judge": Threshold(exits=ExitRule(rule="judge", thresholds=(0.6,) * (k + 1), judges=judges)),
+        "nobody": Threshold(exits=ExitRule(thresholds=(1.0,) * k)),
+        "all at once": Threshold(exits=ExitRule(thresholds=(-0.1,) * k)),
+    }
+
+
+def order_policies(net: DynamicNet) -> dict[str, Policy]:
+    """Orders and choices of layers, for networks whose layers can change places."""
+    n = net.movable_layers
+    if not n:
+        return {}
+    return {
+        "reversed": Threshold(order=tuple(reversed(range(n)))),
+        "fewer": Threshold(order=tuple(range(0, n, 2))),
+        "none": Threshold(order=()),
+    }
+
+
+def counted_macs(net: DynamicNet, image: Tensor, policy: Policy, *, compact: bool = False) -> int:
     """MACs that torch itself counts while the network runs on one image."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        net(image, policy)
+        net(image, policy, compact=compact)
     assert counter.get_total_flops() % 2 == 0
     return counter.get_total_flops() // 2
 
@@ -194,15 +205,16 @@ def test_a_forward_pass_updates_every_batch_norm_at_most_once(
     assert set(counts.values()) <= {0, 1}, counts
 
 
-def test_plain_weights_load_into_the_gated_network_which_misses_only_gates(case: Case, net: DynamicNet) -> None:
+def test_plain_weights_load_into_the_network_which_misses_only_what_it_adds(case: Case, net: DynamicNet) -> None:
     plain = plain_twin(case, net)
-    gate_names = {name for name, _ in net.named_parameters()} - {name for name, _ in plain.named_parameters()}
+    added = {name for name, _ in net.named_parameters()} - {name for name, _ in plain.named_parameters()}
     left = net.load_state_dict(plain.state_dict(), strict=False)
     assert left.unexpected_keys == []
-    assert gate_names <= set(left.missing_keys)
-    assert sum(p.numel() for p in net.gate_parameters()) == sum(
-        p.numel() for name, p in net.named_parameters() if name in gate_names
-    )
+    assert added <= set(left.missing_keys)
+    named = {id(p): name for name, p in net.named_parameters()}
+    gates = {named[id(p)] for p in net.gate_parameters()}
+    assert gates <= added
+    assert all(name in gates or "exit_heads" in name or name in net.added_names() for name in added)
 
 
 @pytest.mark.parametrize("count", [1, 2, 24])
@@ -229,7 +241,7 @@ def test_compact_decisions_are_the_masked_ones_where_the_block_runs_and_0_elsewh
             for decision in net(x, policy, compact=True).decisions:
                 gate = decision.gate
                 expected = masked[gate.name].z_BU
-                if gate.kind != "layer" and gate.block in runs_B1:
+                if gate.kind in ("inner", "outer") and gate.block in runs_B1:
                     expected = expected * runs_B1[gate.block]
                 assert torch.equal(decision.z_BU.expand(24, -1), expected.expand(24, -1)), gate.name
 
@@ -249,7 +261,7 @@ def test_macs_of_an_open_network_are_what_torch_counts(
     assert counted_macs(plain, one, AlwaysOn()) == net.plain_macs == plain.plain_macs
     assert plain(one).macs_B.tolist() == [net.plain_macs] == net(one, AlwaysOn()).macs_B.tolist()
     everything = Threshold(tau=0.0)
-    assert net(one, everything).macs_B.tolist() == [counted_macs(net, one, everything)]
+    assert net(one, everything).macs_B.tolist() == [counted_macs(net, one, everything, compact=True)]
 
 
 def test_macs_are_what_torch_counts_in_compact_execution_image_by_image(
