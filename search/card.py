@@ -37,7 +37,7 @@ def card(description: dict[str, Any]) -> str:
     return f"""# {description["study"]}, trial {description["trial"]}
 
 An image classifier ({len(description["classes"])} classes, {size}) of the family `{description["family"]}`,
-exported by dynafront. It computes per image only what its gates open.
+exported by dynafront. It computes per image only what that image needs.
 
 | measure | value |
 | --- | --- |
@@ -56,8 +56,7 @@ or with ONNX Runtime, on float32 pixels in [0, 1] of shape (batch, {shape}):
     logits = session.run(None, {{"pixels": pixels}})[0]
 
 `model.json` holds all that is needed to rebuild the network (architecture, thresholds, preprocessing, classes),
-`model.safetensors` its weights. Blocks are skipped for real at batch 1; in a batch, a block runs when any image needs
-it (ONNX) or for just the images that need it (dynafront).
+`model.safetensors` its weights. {_skipping(description["network"]["deployed"])}
 
 ## How it was made
 
@@ -67,6 +66,19 @@ Knobs: {", ".join(f"{k} = {v}" for k, v in description["knobs"].items())}
 
 Classes: {", ".join(description["classes"][:20])}{" ..." if len(description["classes"]) > 20 else ""}
 """
+
+
+def _skipping(form: str) -> str:
+    """What each of the two files computes."""
+    if form == "resnet":
+        return (
+            "Blocks are skipped for real at batch 1; in a batch, a block runs\nwhen any image needs it (ONNX) or for "
+            "just the images that need it (dynafront)."
+        )
+    return (
+        "dynafront computes only what an image needs. The ONNX file gives\nthe same answers but computes everything "
+        "and chooses afterwards: it is for portability, not for speed."
+    )
 
 
 def _latency(one: dict[str, float]) -> str:

@@ -18,14 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from search.card import card
-from search.exported import FORMAT, MODEL, ONNX, WEIGHTS, DeployedNet
+from search.exported import FORMAT, MODEL, ONNX, WEIGHTS
 from search.trial import Job, trained_net
-from spaces.deployed_resnet import deployed, gate_taus, settled_gates
-from spaces.gated_resnet import GatedResNet
-from spaces.net import Knobs
+from spaces.deployment import DeployedNet, onnx_model, ship, static
+from spaces.net import DynamicNet, Knobs
 from spaces.policies import Policy
 from trainers.augment import normalized
 from trainers.data import ImageData, Split, test_split
@@ -80,13 +79,10 @@ def export(
             seed=job.seed,
             augment=candidate.recipe.augment,
         )
-    assert isinstance(net, GatedResNet)
-    settled = settled_gates(net, setting, rates)
-    taus = gate_taus(net, setting)
-    compact = deployed(net, settled, taus)
+    compact = ship(net, setting, rates)
     test = test_split(job.data)
     say(f"measuring on {len(test)} test images")
-    report = _report(net, compact, setting, rates, settled, test, data)
+    report = _report(net, compact, setting, rates, test, data)
     report["latency_ms"] = _latency(compact, net, test)
     report["validation"] = dict(validation)
     description = {
@@ -95,8 +91,7 @@ def export(
         "config": asdict(candidate.config),
         "task": net.task.as_dict(),
         "classes": list(data.classes),
-        "settled": settled,
-        "taus": taus,
+        "network": compact.description(),
         "study": study,
         "trial": job.number,
         "knobs": knobs,
@@ -128,19 +123,17 @@ def check_folder(folder: Path) -> None:
 
 
 def _report(
-    net: GatedResNet,
+    net: DynamicNet,
     compact: DeployedNet,
     knobs: Knobs,
     rates: Mapping[str, tuple[float, ...]],
-    settled: Mapping[str, Mapping[str, tuple[float | None, ...]]],
     test: Split,
     data: ImageData,
 ) -> dict[str, Any]:
     """Accuracy and cost on test, and how the compact model's answers compare with the trained network's."""
     same = net.knobs_policy(knobs, ids=torch.arange(1), rates=rates)
     if knobs.policy == "threshold":
-        fixed = {f"block{b}.{kind}": values for b, kinds in settled.items() for kind, values in kinds.items()}
-        same = replace(same, fixed=fixed)
+        same = replace(same, fixed=compact.fixed)
     correct, macs, difference, agree, unpruned = [], [], 0.0, 0, 0
     with torch.inference_mode():
         for batch in test.batches(BATCH):
@@ -180,15 +173,11 @@ def _report(
             "largest_logit_difference": difference,
             "same_answers_before_removing_gates": unpruned,
         },
-        "gates": {
-            "dynamic": _count(settled, lambda v: v is None),
-            "removed_open": _count(settled, lambda v: v is not None and v > 0),
-            "removed_closed": _count(settled, lambda v: v == 0),
-        },
+        "gates": compact.gate_counts(),
     }
 
 
-def _check_exactly(compact: DeployedNet, net: GatedResNet, policy: Policy, images: Tensor, data: ImageData) -> None:
+def _check_exactly(compact: DeployedNet, net: DynamicNet, policy: Policy, images: Tensor, data: ImageData) -> None:
     """Compare in float64 what differs in float32: a gate may lie within a rounding error of its threshold.
 
     Raises ParityError when the two still differ.
@@ -204,19 +193,13 @@ def _check_exactly(compact: DeployedNet, net: GatedResNet, policy: Policy, image
         )
 
 
-def _count(settled: Mapping[str, Mapping[str, tuple[float | None, ...]]], which: Callable[[Any], bool]) -> int:
-    return sum(which(v) for kinds in settled.values() for values in kinds.values() for v in values)
-
-
-def _latency(compact: DeployedNet, net: GatedResNet, test: Split) -> dict[str, Any]:
+def _latency(compact: DeployedNet, net: DynamicNet, test: Split) -> dict[str, Any]:
     """Median milliseconds on this machine, beside the static net of the same backbone, its batch norm folded too."""
-    always_on = Knobs(policy="always_on")
-    open_rates = {gate.name: (1.0,) * gate.units for gate in net.gates}
-    static = deployed(net, settled_gates(net, always_on, open_rates), gate_taus(net, always_on))
+    plain_net = static(net)
     found: dict[str, Any] = {"device": f"CPU, {torch.get_num_threads()} threads, {platform.machine()}"}
     for size in LATENCY_BATCHES:
         inputs = [batch.images.float() / 255 for batch in _first(test, size, 64)]
-        ours, plain = latencies_ms([compact, static], inputs, repeats=200 if size == 1 else 30)
+        ours, plain = latencies_ms([compact, plain_net], inputs, repeats=200 if size == 1 else 30)
         found[f"batch_{size}"] = {"exported": ours, "static": plain, "ratio": ours / plain}
     return found
 
@@ -230,16 +213,14 @@ def _first(split: Split, size: int, count: int) -> list[Any]:
     return batches
 
 
-def _write_onnx(compact: nn.Module, path: Path, test: Split) -> dict[str, Any]:
+def _write_onnx(compact: DeployedNet, path: Path, test: Split) -> dict[str, Any]:
     """Write the ONNX file and compare it with torch, one by one and in a batch. Raises ParityError."""
     import onnx
     import onnxruntime
 
-    from spaces.resnet_onnx import resnet_onnx
-
-    onnx.save(resnet_onnx(compact), path)  # type: ignore[arg-type]
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     pixels = next(iter(test.batches(64))).images.float() / 255
+    onnx.save(onnx_model(compact, pixels[:2]), path)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     whole = session.run(None, {"pixels": pixels.numpy()})[0]
     single = np.concatenate([session.run(None, {"pixels": one[None].numpy()})[0] for one in pixels[:16]])
     with torch.inference_mode():

@@ -12,13 +12,12 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from spaces.deployed_resnet import DeployedResNet, rebuilt
+from spaces.deployment import DeployedNet, rebuild
 from spaces.task import Task
 from trainers.decode import Geometry, decoded
 
-FORMAT = 1
+FORMAT = 2
 MODEL, WEIGHTS, ONNX = "model.json", "model.safetensors", "model.onnx"
-DeployedNet = DeployedResNet
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,8 @@ def load_exported(folder: Path) -> Model:
         raise ValueError(f"{path}: is damaged; export the model again") from None
     if version != FORMAT:
         raise ValueError(f"{path}: has format {version}, this version of dynafront reads {FORMAT}")
-    net = rebuilt(description["config"], Task.from_dict(description["task"]), description)
+    task = Task.from_dict(description["task"])
+    net = rebuild(description["family"], description["config"], task, description["network"])
     net.load_state_dict(load_file(folder / WEIGHTS))
     return Model(net.eval(), description)
 

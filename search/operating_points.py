@@ -1,22 +1,50 @@
 """The operating points of one training: what the same weights do under different run-time knobs.
 
-A gate's decision changes what later gates see, so each threshold is a real pass over the validation split.
+A gate's decision changes what later gates see, so each gate threshold is a real pass over the validation split. An
+exit's threshold changes nothing for who stays: all of them are read off the tables of one pass.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+from torch import nn
+
+from search.exit_points import ExitPoint, exit_points
 from spaces.net import DynamicNet, Knobs
 from trainers.data import ImageData
-from trainers.evaluate import Table, evaluate, recalibrated
+from trainers.evaluate import Table, evaluate, exit_logits, recalibrated
 from trainers.execution import Execution
 
 TAUS = (0.5, 0.1, 0.3, 0.4, 0.6, 0.7, 0.9)  # the first is the setting that the sampler is told
 RECALIBRATION_BATCHES = 20
 PASSES = 3  # of the stochastic policy
 PRUNE = 0.01
+ORDERS = 5  # arbitrary orders that a network trained for them is measured in
+SEARCHED_LAYERS = 8  # of deeper networks no subset of layers is searched, for it takes a pass a layer and subset
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """One trained network and all that measuring it takes."""
+
+    net: DynamicNet
+    data: ImageData
+    batch: int
+    execution: Execution
+    seed: int
+    augment: bool
+
+    @property
+    def parameters(self) -> int:
+        return sum(p.numel() for p in self.net.parameters())
+
+    def point(self, knobs: Knobs, rates: Any = None, net: DynamicNet | None = None) -> dict[str, Any]:
+        """A setting measured on validation by a real pass."""
+        split, data = self.data.validation, self.data
+        table = evaluate(net or self.net, split, data, knobs, execution=self.execution, rates=rates, seed=self.seed)
+        return _point(knobs, table, self.parameters, rates)
 
 
 def operating_points(
@@ -25,38 +53,105 @@ def operating_points(
     """Every point measured on validation; the first is the one that represents the training.
 
     A point is accuracy with its 95 % interval, mean, p95 and max MACs, parameters, knobs and measured gate rates.
-    A network without gates has one.
+    A network in which nothing is dynamic has one.
     """
-    parameters = sum(p.numel() for p in net.parameters())
-
-    def point(used: DynamicNet, knobs: Knobs, rates: Any = None) -> dict[str, Any]:
-        table = evaluate(used, data.validation, data, knobs, execution=execution, rates=rates, seed=seed)
-        return _point(knobs, table, parameters, rates)
-
-    if not net.gates:
-        return [point(net, Knobs(policy="always_on"))]
-    points = [point(net, Knobs(tau=tau)) for tau in TAUS]
-    rates = points[0]["extra"]["rates"]
-    points.append(point(net, Knobs(policy="always_on")))
-    points.append(point(net, Knobs(policy="scaled_on"), rates))
-    points.append(point(net, Knobs(policy="stochastic", passes=PASSES)))
-    points.append(point(net, Knobs(policy="ensemble", passes=PASSES)))
-    if any(r <= PRUNE or r >= 1 - PRUNE for units in rates.values() for r in units):
-        points.append(point(net, Knobs(prune=PRUNE), rates))
-    for knobs in _worth_recalibrating(points):
-        fresh = recalibrated(net, data, knobs, batch=batch, execution=execution, seed=seed, augment=augment)
-        points.append(point(fresh, knobs))
+    bench = _Bench(net, data, batch, execution, seed, augment)
+    points = _gate_points(bench) if net.gates else [bench.point(Knobs(policy="always_on"))]
+    if net.exit_count and not any(gate.kind == "exit" for gate in net.gates):
+        found = _exit_points(bench, points)
+        # between the cheapest and the dearest setting: what the network was trained to do
+        points = [found[len(found) // 2], *points, *found[: len(found) // 2], *found[len(found) // 2 + 1 :]]
+    if net.trained_to_move and net.movable_layers:
+        points += _layer_points(bench, points[0]["knobs"])
     return points
+
+
+def _gate_points(bench: _Bench) -> list[dict[str, Any]]:
+    points = [bench.point(Knobs(tau=tau)) for tau in TAUS]
+    rates = points[0]["extra"]["rates"]
+    points.append(bench.point(Knobs(policy="always_on")))
+    points.append(bench.point(Knobs(policy="scaled_on"), rates))
+    points.append(bench.point(Knobs(policy="stochastic", passes=PASSES)))
+    points.append(bench.point(Knobs(policy="ensemble", passes=PASSES)))
+    if any(r <= PRUNE or r >= 1 - PRUNE for units in rates.values() for r in units):
+        points.append(bench.point(Knobs(prune=PRUNE), rates))
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in bench.net.modules()):
+        points += [_recalibrated(bench, knobs) for knobs in _worth_recalibrating(points)]
+    return points
+
+
+def _recalibrated(bench: _Bench, knobs: Knobs) -> dict[str, Any]:
+    fresh = recalibrated(
+        bench.net,
+        bench.data,
+        knobs,
+        batch=bench.batch,
+        execution=bench.execution,
+        seed=bench.seed,
+        augment=bench.augment,
+    )
+    return bench.point(knobs, net=fresh)
+
+
+def _exit_points(bench: _Bench, points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Exit thresholds, searched on one pass a gate setting: all gates open, the first tau, the cheapest good one."""
+    settings = [Knobs(policy="always_on")]
+    if bench.net.gates:
+        settings += [Knobs(tau=tau) for tau in dict.fromkeys((TAUS[0], _cheapest_good(points)))]
+    found = []
+    for knobs in settings:
+        raw = exit_logits(bench.net, bench.data.validation, bench.data, knobs, execution=bench.execution)
+        for one in exit_points(raw, knobs):
+            table = Table(one.correct[None], one.macs[None], raw.rates)
+            point = _point(one.knobs, table, bench.parameters, None)
+            point["extra"]["exits"] = _shares(one, bench.net.exit_count)
+            found.append(point)
+    return sorted(found, key=lambda p: p["macs_mean"])
+
+
+def _shares(point: ExitPoint, exits: int) -> list[dict[str, float]]:
+    """Share of images and accuracy at each exit, the deepest (or fallback) last."""
+    rows = []
+    for k in range(exits + 1):
+        here = point.index == k
+        accuracy = float(point.correct[here].double().mean()) if bool(here.any()) else 0.0
+        rows.append({"share": float(here.double().mean()), "accuracy": accuracy})
+    return rows
+
+
+def _layer_points(bench: _Bench, base: dict[str, Any]) -> list[dict[str, Any]]:
+    """Fewer layers, and layers in arbitrary order, of a network that was trained for it."""
+    start, layers = Knobs(**base), tuple(range(bench.net.movable_layers))
+    points = [bench.point(replace(start, order="arbitrary", passes=ORDERS))]
+    kept: dict[tuple[int, ...], None] = {layers[:k]: None for k in range(1, len(layers))}
+    kept |= {tuple(i for i in layers if i % 2 == odd): None for odd in (0, 1)}
+    points += [bench.point(replace(start, keep=keep)) for keep in kept]
+    return points + _without_the_least(bench, start, layers)
+
+
+def _without_the_least(bench: _Bench, start: Knobs, layers: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Leave out, again and again, the layer that is missed least on validation."""
+    points, keep = [], layers
+    while 1 < len(keep) <= SEARCHED_LAYERS:
+        tried = [bench.point(replace(start, keep=tuple(i for i in keep if i != gone))) for gone in keep]
+        best = max(tried, key=lambda p: p["accuracy"])
+        points.append(best)
+        keep = tuple(best["knobs"]["keep"])
+    return points
+
+
+def _cheapest_good(points: list[dict[str, Any]]) -> float:
+    """The threshold that is cheapest among those within five points of the best."""
+    best = max(p["accuracy"] for p in points)
+    thresholds = [p for p in points if p["knobs"]["policy"] == "threshold" and "prune" not in p["knobs"]]
+    good = [p for p in thresholds if p["accuracy"] >= best - 0.05] or thresholds
+    return float(min(good, key=lambda p: p["macs_mean"])["knobs"]["tau"])
 
 
 def _worth_recalibrating(points: list[dict[str, Any]]) -> list[Knobs]:
     """Batch norm saw sampled gates in training: refresh it for the first threshold and for the cheapest good one."""
     base = Knobs(recalibrate="same", recalibration_batches=RECALIBRATION_BATCHES)
-    best = max(p["accuracy"] for p in points)
-    thresholds = [p for p in points if p["knobs"]["policy"] == "threshold" and "prune" not in p["knobs"]]
-    good = [p for p in thresholds if p["accuracy"] >= best - 0.05] or thresholds
-    cheapest = min(good, key=lambda p: p["macs_mean"])["knobs"]["tau"]
-    found = [replace(base, tau=tau) for tau in dict.fromkeys((TAUS[0], cheapest))]
+    found = [replace(base, tau=tau) for tau in dict.fromkeys((TAUS[0], _cheapest_good(points)))]
     return [*found, replace(base, recalibrate="sample")]
 
 

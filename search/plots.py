@@ -15,6 +15,7 @@ import numpy as np
 
 from search.front import Cost, Point, knee, leaves, macs_text
 from search.front import front as front_of
+from search.words import readable
 
 if TYPE_CHECKING:  # matplotlib takes a second to import; a page, a table or a note does without
     from matplotlib.axes import Axes
@@ -146,7 +147,7 @@ def front_table(points: Iterable[Point], cost: Cost = "macs_mean") -> dict[str, 
     columns = ["trial", "family", "accuracy", "accuracy_low", "accuracy_high"]
     columns += ["macs_mean", "macs_p95", "macs_max", "parameters"]
     data = [
-        [*(getattr(p, c) for c in columns), _settings(p.knobs), _settings(p.params), p.run_id or ""]
+        [*(getattr(p, c) for c in columns), _settings(readable(p.knobs)), _settings(p.params), p.run_id or ""]
         for p in sorted(points, key=lambda p: getattr(p, cost))
     ]
     return {"columns": [*columns, "knobs", "params", "run_id"], "data": data}
@@ -194,7 +195,7 @@ def _note_row(p: Point, address: str | None) -> str:
     trial = f"[{p.trial}]({address})" if address else str(p.trial)
     interval = f"{_percent(p.accuracy_low)} to {_percent(p.accuracy_high)}"
     costs = [macs_text(v) for v in (p.macs_mean, p.macs_p95, p.parameters)]
-    knobs = _cell(_settings(p.knobs))
+    knobs = _cell(_settings(readable(p.knobs)))
     knobs = knobs if len(knobs) <= 120 else knobs[:117] + "..."
     return f"| {' | '.join([trial, _cell(p.family), _percent(p.accuracy, 2), interval, *costs, knobs])} |\n"
 
@@ -269,7 +270,7 @@ def _embedded(cloud: Sequence[Point], front: Sequence[Point], static: Sequence[P
             index(configs, {"family": p.family, "params": _plain(p.params)}),
             *(p.trial, round(p.accuracy, 5), round(p.accuracy_low, 5), round(p.accuracy_high, 5)),
             *(round(v) for v in (p.macs_mean, p.macs_p95, p.macs_max, p.parameters)),
-            *(index(knobs, _plain(p.knobs)), role),
+            *(index(knobs, _plain(readable(p.knobs))), role),
         ]
         for role, members in (("cloud", cloud), ("plain", static), ("front", front))
         for p in members

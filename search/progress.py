@@ -13,6 +13,7 @@ from rich.text import Text
 
 from search.front import Point, macs_text
 from search.trial import EpochResult, Failure, Job
+from search.words import described, knobs_text
 
 ROWS = 8  # of the front that are shown while searching
 QUIET_SECONDS = 15  # between status lines where the output is not a terminal
@@ -145,36 +146,13 @@ def front_table_view(front: Sequence[Point], rows: int | None = None) -> Table:
             macs_text(p.macs_mean),
             macs_text(p.macs_p95),
             knobs_text(p.knobs),
-            _described(p.params),
+            described(p.family, p.params),
         )
     return table
 
 
-def knobs_text(knobs: dict[str, object]) -> str:
-    """Knobs in a few words."""
-    words = [str(knobs.get("policy", "threshold")).replace("_", " ")]
-    if isinstance(tau := knobs.get("tau"), int | float):
-        words.append(f"> {tau:g}")
-    elif tau is not None:
-        words.append("> tau by gate")
-    if "passes" in knobs:
-        words.append(f"x{knobs['passes']}")
-    if "prune" in knobs:
-        words.append("pruned")
-    if "recalibrate" in knobs:
-        words.append("recalibrated")
-    return " ".join(words)
-
-
-def _described(params: dict[str, object]) -> str:
-    if params.get("gated") is False:
-        return f"plain {params.get('backbone', '')} x{params.get('width', 1)}"
-    shown = (params.get(name) for name in ("backbone", "granularity", "gate", "loss", "target"))
-    return " ".join(f"{v:.2f}" if isinstance(v, float) else str(v) for v in shown if v is not None)
-
-
 def _size(job: Job) -> str:
-    return _described(dict(job.params))
+    return described(job.family, job.params)
 
 
 def _duration(seconds: float) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 from search.front import Cost, Point, Reference, as_csv
 from search.fronts import study_front
 from search.study_file import StudySpec
+from search.words import described
 from storage.mlflow_log import MlflowLog
 from storage.records import Kind, PointRecord, StudyRecord, TrialRecord
 from storage.settings import Settings
@@ -287,8 +288,7 @@ def _trial_artifacts(
     if rates and rates[-1][1]:
         names = list(rates[-1][1])
         by_gate = {name: [values.get(name, 0.0) for _, values in rates] for name in names}
-        what = f"{trial.params.get('granularity', '')} gates of {trial.params.get('backbone', '')}"
-        title = f"trial {trial.number}: {what}"
+        title = f"trial {trial.number}: gates of {described(trial.family, trial.params)}"
         found["gate_rates.png"] = gate_rates_png(title, [epoch for epoch, _ in rates], by_gate)
     return found
 

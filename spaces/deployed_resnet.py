@@ -226,6 +226,7 @@ class DeployedResNet(nn.Module):
         with torch.device("meta"):  # shapes are all that is needed of it
             template = GatedResNet(config, task)
         self.task, self.gate_source = task, config.gate_source
+        self.settled, self.taus = settled, taus
         self.register_buffer("mean", torch.tensor(task.mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(task.std)[:, None, None], persistent=False)
         self.stem = _blank(nn.Conv2d, task.channels, template.conv1.out_channels, 3, 1, 1)
@@ -242,6 +243,24 @@ class DeployedResNet(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits (B, classes) of pixels (B, C, H, W) in [0, 1]."""
         return self.run(pixels)[0]
+
+    def description(self) -> dict[str, Any]:
+        """What must be known beside config and weights to build it again."""
+        return {"deployed": "resnet", "settled": self.settled, "taus": self.taus}
+
+    @property
+    def fixed(self) -> Fixed:
+        """Units of gates settled for good, by the gates' names."""
+        return {f"block{b}.{kind}": values for b, kinds in self.settled.items() for kind, values in kinds.items()}
+
+    def gate_counts(self) -> dict[str, int]:
+        """Gate units that decide per image, and those that were settled open and closed."""
+        units = [v for values in self.fixed.values() for v in values]
+        return {
+            "dynamic": sum(v is None for v in units),
+            "removed_open": sum(v is not None and v > 0 for v in units),
+            "removed_closed": sum(v == 0 for v in units),
+        }
 
     def run(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, classes) and the MACs (B,) that each image took."""
@@ -371,7 +390,7 @@ def gate_taus(net: GatedResNet, knobs: Knobs) -> dict[str, float]:
     return {gate.name: float(knobs.tau) for gate in net.gates}
 
 
-def rebuilt(config: Mapping[str, Any], task: Task, values: Mapping[str, Any]) -> DeployedResNet:
+def rebuilt(config: GatedResNetConfig, task: Task, values: Mapping[str, Any]) -> DeployedResNet:
     """The network of an exported description, its weights still to be loaded."""
     settled = {b: {k: tuple(v) for k, v in kinds.items()} for b, kinds in values["settled"].items()}
-    return DeployedResNet(GatedResNetConfig(**config), task, settled, values["taus"])
+    return DeployedResNet(config, task, settled, values["taus"])

@@ -1,8 +1,9 @@
 """When an image leaves at an early exit: rules that read an exit's answer.
 
-Maximum probability: Zhang, Yu and Ma, "SCAN: A Scalable Neural Networks Framework Towards Compact and Efficient
-Models", NeurIPS, 2019. Entropy: Teerapittayanon, McDanel and Kung, "BranchyNet", ICPR, 2016. Patience: Zhou, Xu, Ge,
-McAuley, Xu and Wei, "BERT Loses Patience", NeurIPS, 2020. The judge is a logistic regression on what the others read.
+Maximum probability: Zhang, Tan, Song, Chen, Bao and Ma, "SCAN: A Scalable Neural Networks Framework Towards Compact
+and Efficient Models", NeurIPS, 2019. Entropy: Teerapittayanon, McDanel and Kung, "BranchyNet", ICPR, 2016. Patience:
+Zhou, Xu, Ge, McAuley, Xu and Wei, "BERT Loses Patience", NeurIPS, 2020. The judge is a logistic regression on what the
+others read.
 
 Every rule is a confidence in [0, 1] that is compared (strictly) with a threshold per exit, so that thresholds can be
 searched on tables of confidences.
@@ -48,6 +49,9 @@ class ExitRule:
             raise ValueError(f"fallback: {self.fallback} is not one of {', '.join(FALLBACKS)}")
         if self.rule == "judge" and not self.every and len(self.judges) < len(self.thresholds):
             raise ValueError(f"judges: {len(self.judges)} for {len(self.thresholds)} thresholds; give one an exit")
+        if self.temperatures and len(self.temperatures) < len(self.thresholds):
+            given, needed = len(self.temperatures), len(self.thresholds)
+            raise ValueError(f"temperatures: {given} for {needed} thresholds; give one an exit, or none")
 
     def confidence(self, exit: int, logits: Sequence[Tensor]) -> Tensor:
         """(B,) how sure exit number `exit` is of its answer; `logits` are those of the exits up to and with it."""
@@ -68,7 +72,7 @@ class ExitRule:
     def leaves(self, exit: int, logits: Sequence[Tensor]) -> Tensor:
         """(B,) bool: who is answered by exit number `exit`."""
         if self.every or exit >= len(self.thresholds):
-            return torch.zeros(len(logits[exit]), dtype=torch.bool, device=logits[exit].device)
+            return torch.zeros(logits[exit].shape[0], dtype=torch.bool, device=logits[exit].device)
         return self.confidence(exit, logits) > self.thresholds[exit]
 
 
@@ -85,7 +89,7 @@ def certainty(logits_BC: Tensor) -> Tensor:
 
 
 def agreement(logits: Sequence[Tensor]) -> Tensor:
-    """(B,) share of the exits so far, counted back from the last without a gap, that give the last one's answer."""
+    """(B,) how many exits right before the last one give its answer, over the number of exits: 0 at the first exit."""
     answers = [one.argmax(1) for one in logits]
     streak = torch.zeros(len(answers[0]), device=answers[0].device)
     running = torch.ones_like(streak)

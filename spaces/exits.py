@@ -1,8 +1,9 @@
 """Early exits: side branches that answer from a network's intermediate features, and how they are trained.
 
-Attention, bottleneck classifiers and self-distillation follow Zhang, Yu and Ma, "SCAN: A Scalable Neural Networks
-Framework Towards Compact and Efficient Models", NeurIPS, 2019. The two-convolution head follows Huang, Chen, Li, Wu,
-van der Maaten and Weinberger, "Multi-Scale Dense Networks for Resource Efficient Image Classification", ICLR, 2018.
+Attention, bottleneck classifiers and self-distillation follow Zhang, Tan, Song, Chen, Bao and Ma, "SCAN: A Scalable
+Neural Networks Framework Towards Compact and Efficient Models", NeurIPS, 2019. The two-convolution head follows Huang,
+Chen, Li, Wu, van der Maaten and Weinberger, "Multi-Scale Dense Networks for Resource Efficient Image Classification",
+ICLR, 2018.
 Exits that a gate decides follow Herrmann, Bowen and Zabih, "Deep networks with probabilistic gates", 2018.
 Differs: the feature loss is a mean over the batch by default (the published sum stays available), maps of any size
 work, and a gate's head is paid only by the images that leave there.
@@ -14,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from spaces import sparsity
 from spaces.compute import conv_macs, conv_output, linear_macs
 from spaces.exit_rules import ExitRule
-from spaces.net import DynamicNet, Objective, Output, Plan
+from spaces.net import DynamicNet, Objective, Output, Plan, WrappingObjective
 from spaces.place import Place
-from spaces.policies import Decision, Gate, Policy, straight_through
+from spaces.policies import AlwaysOn, Decision, Gate, Policy, Sampled, straight_through
 from spaces.space import choice, flag, real
 from spaces.walk import Walk
 
@@ -91,6 +91,11 @@ class ExitConfig:
     def has_exits(self) -> bool:
         return self.exits != "none"
 
+    @property
+    def head_filters(self) -> int:
+        """Filters of the heads' bottlenecks, at most; families with a width multiplier scale them."""
+        return 128
+
 
 class Attention(nn.Module):
     """A map in (0, 1) of the features' own shape: down by 2, up by 2, sigmoid."""
@@ -129,12 +134,12 @@ class Attention(nn.Module):
 
 
 class ScanHead(nn.Module):
-    """Attention, three bottleneck convolutions down to a 4x4 map at most, pooled features, linear."""
+    """Attention, three bottleneck convolutions down to a 4x4 map (up to 7x7 from odd sizes), pooled, linear."""
 
     def __init__(self, config: ExitConfig, place: Place, features: int, classes: int) -> None:
         super().__init__()
         self.attention = None if config.attention == "none" else Attention(config.attention, place)
-        width = min(128, features)
+        width = min(config.head_filters, features)
         steps = (max(1, place.height // 4), max(1, place.width // 4))
         self.reduce = nn.Conv2d(place.channels, width, 1)
         self.shrink = nn.Conv2d(width, width, steps, steps)
@@ -165,7 +170,7 @@ class MsdHead(nn.Module):
 
     def __init__(self, config: ExitConfig, place: Place, features: int, classes: int) -> None:
         super().__init__()
-        width = min(128, max(features, 16))
+        width = min(config.head_filters, max(features, 16))
         self.convs = nn.ModuleList(
             [nn.Conv2d(place.channels, width, 3, 2, 1, bias=False), nn.Conv2d(width, width, 3, 2, 1, bias=False)]
         )
@@ -289,6 +294,12 @@ class ExitNet(DynamicNet):
         self._exit_gate = tuple(gates)
         self.gates = (*self.gates, *gates)
 
+    def unneeded(self, policy: Policy) -> list[str]:
+        unused = [*super().unneeded(policy)]
+        if policy.exits is None and all(policy.settled(gate) == (1.0,) for gate in self._exit_gate):
+            unused += [f"exit_heads.{i}" for i in range(len(self.exit_heads))]
+        return unused + [f"exit_gates.{i}" for i, g in enumerate(self._exit_gate) if policy.settled(g) is not None]
+
     def exit_gate_parameters(self) -> list[nn.Parameter]:
         return list(self.exit_gates.parameters())
 
@@ -307,11 +318,12 @@ class ExitNet(DynamicNet):
             walk.pay(head.own_macs)
             logits, feature = head(source)
             on = walk.leave(policy.exits.leaves(number, [*walk.exit_logits, logits]), logits, feature)
-            return u if len(on) == len(u) else u[on]
+            return u if on is None else u[on]
         gate, judge = self._exit_gate[number], self.exit_gates[number]
         settled = policy.settled(gate)
         if settled is not None and settled[0] > 0 and not every:
             walk.record([Decision(gate, torch.ones(1, 1, device=u.device), None)])
+            walk.skip_exit()
             return u
         if settled is None:
             assert isinstance(judge.own_macs, int)
@@ -323,11 +335,11 @@ class ExitNet(DynamicNet):
         else:
             decision = Decision(gate, torch.full((1, 1), float(settled[0] > 0), device=u.device), None)
         walk.record([decision])
-        stay_A = decision.z_BU[:, 0].expand(len(u))
+        stay_A = decision.z_BU[:, 0].expand(u.shape[0])
         leaves_A = stay_A.detach() <= 0
         walk.pay((1 - stay_A.double()) * head.own_macs)
         if walk.compact:  # the head is run for those alone who leave
-            on = torch.arange(len(u), device=u.device)
+            on = None
             if bool(leaves_A.any()):
                 on = walk.leave(leaves_A, head(source[leaves_A])[0], only_leaving=True)
             else:
@@ -335,7 +347,7 @@ class ExitNet(DynamicNet):
         else:
             logits, feature = head(source)
             on = walk.leave(leaves_A, logits, feature, stay_A)
-        return u if len(on) == len(u) else u[on]
+        return u if on is None else u[on]
 
     def finish(self, u: Tensor, walk: Walk) -> Output:
         """The network's own head for those still in, the fallback for the unsure, everybody's answers."""
@@ -357,18 +369,26 @@ class ExitNet(DynamicNet):
         return walk.output(logits, fallback)
 
 
-class ExitObjective(Objective):
+class ExitObjective(WrappingObjective):
     """What `inner` minimises plus the losses of exits, all of which are evaluated in training."""
 
     def __init__(self, net: ExitNet, plan: Plan, config: ExitConfig, inner: Objective) -> None:
-        super().__init__(net, plan)
-        self.config, self.inner, self.exit_count = config, inner, net.exit_count
-
-    def start_epoch(self, epoch: int) -> None:
-        self.inner.start_epoch(epoch)
+        super().__init__(net, plan, inner)
+        self.config, self.exit_count = config, net.exit_count
+        self.exits_alone = bool(net.gates) and all(gate.kind == "exit" for gate in net.gates)
 
     def policy(self, step: int, ids_B: Tensor) -> Policy:
-        return replace(self.inner.policy(step, ids_B), exits=ExitRule(every=True))
+        policy = self.inner.policy(step, ids_B)
+        if self.exits_alone and isinstance(policy, AlwaysOn):  # the inner objective knows of no gates
+            policy = Sampled(
+                seed=self.plan.seed,
+                step=step,
+                ids_B=ids_B,
+                units=self.net.total_units(),
+                order=policy.order,
+                survival=policy.survival,
+            )
+        return replace(policy, exits=ExitRule(every=True))
 
     def losses(self, output: Output, labels_B: Tensor) -> dict[str, Tensor]:
         terms = self.inner.losses(output, labels_B)
@@ -414,22 +434,6 @@ class ExitObjective(Objective):
             "exits": self.config.shallow_weight * torch.stack(each[:-1]).mean(1).sum(),
             "exit_rates": self.config.exit_loss_weight * sparsity.exit_quad(rate_K, self.config.exit_target),
         }
-
-    def after_step(self, output: Output) -> None:
-        self.inner.after_step(output)
-
-    @property
-    def settled(self) -> bool:
-        return self.inner.settled
-
-    def report(self) -> dict[str, float]:
-        return self.inner.report()
-
-    def state(self) -> dict[str, Any]:
-        return self.inner.state()
-
-    def load(self, state: dict[str, Any]) -> None:
-        self.inner.load(state)
 
 
 def distillation(student_BC: Tensor, teacher_BC: Tensor, temperature: float) -> Tensor:

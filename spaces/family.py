@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 class Family:
     """A family of networks. Its space is the dimensions of `config` followed by those of `recipe`.
 
-    build(config, task) makes the network; plain(config) is the config of the ungated network of the same size;
-    `size_dimensions` are the dimensions that set that size, from which the static ladder is made; `ladder` adds
-    sizes of its own to it, so that plain nets as cheap as the dynamic ones are compared. `plain_dimensions` are the
-    others that the plain network has too. A config has a field `gated`, False in the plain network's.
+    build(config, task) makes the network. `size_dimensions` are the dimensions that set its size, from which the
+    static ladder is made; `ladder` adds sizes of its own to it, so that plain nets as cheap as the dynamic ones are
+    compared. `plain_dimensions` are the others that the plain network has too. A config has a field `gated`, False in
+    the plain network's.
     """
 
     name: str
@@ -33,10 +33,14 @@ class Family:
     config: type
     recipe: type[Recipe]
     build: Callable[[Any, Task], DynamicNet]
-    plain: Callable[[Any], Any]
     size_dimensions: tuple[str, ...]
     ladder: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
     plain_dimensions: tuple[str, ...] = ()
+
+    def plain(self, config: Any) -> Any:
+        """The config of the plain network of the same size."""
+        kept = {name: getattr(config, name) for name in (*self.size_dimensions, *self.plain_dimensions)}
+        return self.config(gated=False, **kept)
 
     @property
     def space(self) -> tuple[Dimension, ...]:

@@ -10,7 +10,7 @@ Shapes: B samples, U units of a gate.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -275,19 +275,12 @@ def _forced_open(config: GatedResNetConfig, blocks: nn.ModuleList) -> set[int]:
     return {"none": set(), "first": {0}, "first_last": {0, last}, "downsample": downsampling}[config.forced_open]
 
 
-def _ladder(config: GatedResNetConfig) -> GatedResNetConfig:
-    return replace(
-        GatedResNetConfig(backbone=config.backbone, width=config.width, shortcut=config.shortcut), gated=False
-    )
-
-
 FAMILY = Family(
     name="gated_resnet",
     doc="CIFAR ResNets whose gates skip blocks or filters, image by image",
     config=GatedResNetConfig,
     recipe=Recipe,
     build=GatedResNet,
-    plain=_ladder,
     size_dimensions=("backbone", "width"),
     ladder={"width": (0.25, 0.5, 0.75, 1.0)},
     plain_dimensions=("shortcut",),

@@ -32,8 +32,9 @@ class Knobs:
     tau: one threshold, or one a gate by name. prune: gates whose open rate is within this of 0 or 1 are settled
     for good; None keeps all. recalibrate: batch-norm statistics refreshed on training images before use, with
     gates "sample"d as in training or deciding the "same" as at inference. exit_*, fallback: see ExitRule; "none"
-    leaves exits without a gate unused. order: of layers that can change places, sequential, or arbitrary (a new order
-    each pass, for the whole batch). keep: the layers that are run, None for all.
+    leaves exits without a gate unused, "every" evaluates all of them and lets nobody leave. order: of layers that can
+    change places, sequential, or arbitrary (a new one each pass, for the whole batch). keep: the layers that are run,
+    None for all.
     """
 
     policy: str = "threshold"
@@ -95,6 +96,8 @@ class Knobs:
         """The rule by which images leave; None when exits are not used."""
         if self.exit_rule == "none":
             return None
+        if self.exit_rule == "every":
+            return ExitRule(every=True)
         return ExitRule(
             rule=self.exit_rule,
             thresholds=self.exit_thresholds,
@@ -189,6 +192,39 @@ class Objective:
         """Continue from what `state` returned."""
 
 
+class WrappingObjective(Objective):
+    """An objective that adds to another one, `inner`; what it does not override is the inner one's."""
+
+    def __init__(self, net: DynamicNet, plan: Plan, inner: Objective) -> None:
+        super().__init__(net, plan)
+        self.inner = inner
+
+    def start_epoch(self, epoch: int) -> None:
+        self.inner.start_epoch(epoch)
+
+    def policy(self, step: int, ids_B: Tensor) -> Policy:
+        return self.inner.policy(step, ids_B)
+
+    def losses(self, output: Output, labels_B: Tensor) -> dict[str, Tensor]:
+        return self.inner.losses(output, labels_B)
+
+    def after_step(self, output: Output) -> None:
+        self.inner.after_step(output)
+
+    @property
+    def settled(self) -> bool:
+        return self.inner.settled
+
+    def report(self) -> dict[str, float]:
+        return self.inner.report()
+
+    def state(self) -> dict[str, Any]:
+        return self.inner.state()
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.inner.load(state)
+
+
 class DynamicNet(nn.Module):
     """A classifier that decides per image what it computes. Families subclass it.
 
@@ -200,6 +236,9 @@ class DynamicNet(nn.Module):
     plain_macs: int  # of the same network without gates, exits and oracles
     exit_count: int = 0  # early exits, not counting the network's own head
     movable_layers: int = 0  # layers that can run in any order, or be left out
+    trained_to_move: bool = False  # whether training prepared those layers for it
+    opens_to_plain: bool = True  # with every gate open and no exit, the answers are the plain network's to the bit
+    standing_macs: int = 0  # that every image pays beyond the plain network's, whatever is decided
 
     def forward(self, images: Tensor, policy: Policy | None = None, *, compact: bool = False) -> Output:
         """Logits, decisions and MACs of normalised images (B, C, H, W) under a policy (default: all open).
@@ -220,6 +259,10 @@ class DynamicNet(nn.Module):
     def added_names(self) -> set[str]:
         """Names of parameters that the plain network lacks, beside those of gates and exit heads."""
         return set()
+
+    def unneeded(self, policy: Policy) -> list[str]:
+        """Names of submodules that inference under the policy never runs, so that they need not be shipped."""
+        return []
 
     def gate_parameters(self) -> list[nn.Parameter]:
         """The parameters that decide; they get their own learning rate and weight decay."""

@@ -48,3 +48,15 @@ class Recipe:
     @property
     def peak_lr(self) -> float:
         return self.lr if self.optimizer == "sgd" else self.adamw_lr
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerRecipe(Recipe):
+    """A recipe with the defaults that transformers want: AdamW, a longer warm-up, clipped gradients."""
+
+    optimizer: str = choice("sgd", "adamw", default="adamw", searched=False, doc="SGD with Nesterov momentum, or AdamW")
+    weight_decay: float = real(1e-5, 1e-1, default=1e-2, log=True, doc="of weights; never of biases and norms")
+    warmup: float = real(
+        0.0, 0.3, default=0.1, searched=False, doc="fraction of the training with rising learning rate"
+    )
+    clip: float = real(0.0, 100.0, default=1.0, searched=False, doc="largest gradient norm; 0 clips nothing")

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ class Dimension:
     searched: bool = True
     doc: str = ""
     name: str = ""
+    accepts: Callable[[str], str] | None = None  # of an open choice: the value of a text that is not listed; ValueError
 
     @property
     def fixed(self) -> bool:
@@ -44,10 +46,23 @@ class Dimension:
 
     def contains(self, value: object) -> bool:
         if self.kind == "choice":
-            return any(_same(value, choice) for choice in self.choices)
+            try:
+                self.canonical(value)
+            except ValueError:
+                return False
+            return True
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
         return self.low <= value <= self.high and (self.kind == "float" or value == int(value))
+
+    def canonical(self, value: object) -> Value:
+        """The choice that is meant. Raises ValueError, saying what is allowed, where it is none."""
+        for one in self.choices:
+            if _same(value, one):
+                return one
+        if self.accepts is not None and isinstance(value, str):
+            return self.accepts(value)
+        raise ValueError(f"{_word(value)} is not one of {self.allowed()}")
 
     def suggest(self, trial: optuna.trial.BaseTrial, name: str) -> Value:
         """The value that an Optuna trial takes for this dimension under the parameter name `name`."""
@@ -62,7 +77,7 @@ class Dimension:
     def allowed(self) -> str:
         """The range in words, for messages and tables."""
         if self.kind == "choice":
-            return ", ".join(_word(choice) for choice in self.choices)
+            return ", ".join([*(_word(choice) for choice in self.choices), *(["..."] if self.accepts else [])])
         return f"{self.low:g} to {self.high:g}{' (log)' if self.log else ''}"
 
     def condition(self) -> str:
@@ -76,10 +91,19 @@ def choice(
     when: Mapping[str, tuple[Value, ...]] | None = None,
     searched: bool = True,
     doc: str = "",
+    accepts: Callable[[str], str] | None = None,
 ) -> Any:
-    """A dataclass field that is one of `choices`."""
+    """A dataclass field that is one of `choices`, or a text that `accepts` returns without ValueError."""
     return _declared(
-        Dimension(kind="choice", default=default, choices=choices, when=when or {}, searched=searched, doc=doc)
+        Dimension(
+            kind="choice",
+            default=default,
+            choices=choices,
+            when=when or {},
+            searched=searched,
+            doc=doc,
+            accepts=accepts,
+        )
     )
 
 
@@ -151,10 +175,16 @@ def dimensions(config: type) -> tuple[Dimension, ...]:
     part of its space: configs share fields that only some of them can use.
     """
     found: dict[str, Dimension] = {}
+    later = {f.name for f in fields(config) if "dimension" in f.metadata}
     for f in fields(config):
         if "dimension" not in f.metadata:
             continue
         dimension = dataclasses.replace(f.metadata["dimension"], name=f.name)
+        if early := later & set(dimension.when):
+            raise TypeError(
+                f"{config.__name__}.{f.name} depends on {', '.join(sorted(early))}, which is declared later"
+            )
+        later.discard(f.name)
         possible = {
             name: tuple(value for value in values if name in found and found[name].contains(value))
             for name, values in dimension.when.items()
@@ -162,6 +192,21 @@ def dimensions(config: type) -> tuple[Dimension, ...]:
         if all(possible.values()):
             found[f.name] = dataclasses.replace(dimension, when=possible)
     return tuple(found.values())
+
+
+def only_under(when: Mapping[str, tuple[Value, ...]], *configs: type) -> Callable[[type], type]:
+    """A class decorator: dimensions that come from these configs matter only where `when` holds too."""
+
+    def conditioned(config: type) -> type:
+        own: dict[str, Any] = config.__dataclass_fields__  # type: ignore[attr-defined]
+        for name in {f.name for base in configs for f in fields(base) if "dimension" in f.metadata}:
+            found = own[name].metadata.get("dimension")
+            if found is not None:
+                own[name] = copy(own[name])
+                own[name].metadata = {"dimension": dataclasses.replace(found, when={**when, **found.when})}
+        return config
+
+    return conditioned
 
 
 def suggested(trial: optuna.trial.BaseTrial, space: Iterable[Dimension], prefix: str) -> dict[str, Value]:
@@ -229,12 +274,12 @@ def _narrow(dimension: Dimension, change: object, where: str) -> Dimension:
         raise ValueError(f"{where}: an empty list; allowed: {dimension.allowed()}")
     for value in values:
         _check(dimension, value, where)
-    cast = {"float": float, "int": int}.get(dimension.kind, lambda v: _canonical(v, dimension.choices))
+    cast = {"float": float, "int": int}.get(dimension.kind, dimension.canonical)
     chosen = tuple(cast(value) for value in values)
     for value in chosen:
         if chosen.count(value) > 1:
             raise ValueError(f"{where}: {_word(value)} stands there twice")
-    return dataclasses.replace(dimension, kind="choice", choices=chosen, default=chosen[0], searched=True)
+    return dataclasses.replace(dimension, kind="choice", choices=chosen, default=chosen[0], searched=True, accepts=None)
 
 
 def _narrow_range(dimension: Dimension, change: Mapping[str, object], where: str) -> Dimension:
@@ -262,7 +307,10 @@ def _check(dimension: Dimension, value: object, where: str) -> None:
     if value is None:
         raise ValueError(f"{where}: no value; allowed: {dimension.allowed()}")
     if dimension.kind == "choice":
-        raise ValueError(f"{where}: {_word(value)} is not one of {dimension.allowed()}")
+        try:
+            dimension.canonical(value)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
     between = f"between {dimension.low:g} and {dimension.high:g}"
     if isinstance(value, str):
         # YAML reads 1e-3, without a dot, as text
@@ -276,10 +324,6 @@ def _as_number(text: str) -> str:
         return f"; write {float(text)}"
     except ValueError:
         return ""
-
-
-def _canonical(value: object, choices: tuple[Value, ...]) -> Value:
-    return next(c for c in choices if _same(value, c))
 
 
 def _same(value: object, choice: object) -> bool:

@@ -25,12 +25,13 @@ class Walk:
 
     def __init__(self, images: Tensor, policy: Policy, *, compact: bool, gates: tuple[Gate, ...] = ()) -> None:
         self.policy, self.compact, self.gates = policy, compact, gates
-        self.batch, self.device = len(images), images.device
+        self.batch, self.device = images.shape[0], images.device  # not len(): an exporter would take it for a constant
         self.rows: Tensor | None = None  # compact: batch positions of the samples still in; None: all
         self.stay_B: Tensor | None = None  # masked: 1 for a sample still in (straight-through where a gate decided)
-        self.macs_B = torch.zeros(len(images), dtype=torch.float64, device=images.device)
+        self.macs_B = torch.zeros(self.batch, dtype=torch.float64, device=images.device)
         self.decisions: list[Decision] = []
         self.memory: dict[str, Tensor] = {}
+        self.extra: dict[str, list[Tensor]] = {}  # what the family's objective and pictures read, of all samples
         self.exit_logits: list[Tensor] = []  # of the exits visited, for the samples still in
         self.exit_features: list[Tensor] = []
         self.exit_macs: list[Tensor] = []  # (B,) paid by an image that leaves at this exit
@@ -70,6 +71,11 @@ class Walk:
                 decision = Decision(decision.gate, z_BU, decision.p_BU)
             self.decisions.append(decision)
 
+    def note(self, name: str, tensor: Tensor) -> None:
+        """Hand a tensor of all samples to the family's objective or pictures (in masked execution)."""
+        if not self.compact:
+            self.extra.setdefault(name, []).append(tensor)
+
     def leave(
         self,
         leaves_A: Tensor,
@@ -78,15 +84,14 @@ class Walk:
         stay_A: Tensor | None = None,
         *,
         only_leaving: bool = False,
-    ) -> Tensor:
-        """An exit was evaluated; `leaves_A` (bool) are answered by it. Returns the positions of those who go on.
+    ) -> Tensor | None:
+        """An exit was evaluated; `leaves_A` (bool) are answered by it. Returns who goes on (positions; None: all).
 
         `logits` (A, C) and `feature` (A, D) are the exit's; with `only_leaving` (compact execution) logits are of the
         leaving samples alone. `stay_A` is 0 or 1 with the gradient of the gate that decided, where one did.
         """
-        if self.index_B is None:
-            self.index_B = torch.full((self.batch,), -1, dtype=torch.long, device=self.device)
-        number, self._visited = self._visited, self._visited + 1
+        index_B, number = self._answered(), self._visited
+        self.skip_exit()
         self.exit_macs.append(self.macs_B)
         if not only_leaving:
             self.exit_logits.append(logits)
@@ -96,23 +101,35 @@ class Walk:
             before = self.stay_B
             here = leaves_A if before is None else leaves_A & (before.detach() > 0)
             self._masks.append(here)
-            self.index_B = torch.where(here, number, self.index_B)
+            self.index_B = torch.where(here, number, index_B)
             stay = (~leaves_A).to(torch.float32) if stay_A is None else stay_A
             self.stay_B = stay if before is None else before * stay
-            return torch.arange(self.batch, device=self.device)
+            return None
         rows = torch.arange(self.batch, device=self.device) if self.rows is None else self.rows
         gone, on = leaves_A.nonzero()[:, 0], (~leaves_A).nonzero()[:, 0]
-        if len(gone):
-            self._answers.append((rows[gone], logits if only_leaving else logits[gone]))
-            self.index_B[rows[gone]] = number
-            self.rows = rows[on]
-            self.memory = {name: tensor[on] for name, tensor in self.memory.items()}
-            self.exit_logits = [one[on] for one in self.exit_logits]
+        if not len(gone):
+            return None
+        self._answers.append((rows[gone], logits if only_leaving else logits[gone]))
+        index_B[rows[gone]] = number
+        self.rows = rows[on]
+        self.memory = {name: tensor[on] for name, tensor in self.memory.items()}
+        self.exit_logits = [one[on] for one in self.exit_logits]
         return on
 
     def pass_by(self) -> None:
-        """An exit was reached, and nobody left there."""
+        """An exit was evaluated, and nobody left there."""
+        self._answered()
+        self.skip_exit()
+
+    def skip_exit(self) -> None:
+        """An exit was reached that need not be evaluated; it keeps its number."""
         self._visited += 1
+
+    def _answered(self) -> Tensor:
+        """(B,) which exit answered each image so far; -1 for none."""
+        if self.index_B is None:
+            self.index_B = torch.full((self.batch,), -1, dtype=torch.long, device=self.device)
+        return self.index_B
 
     def _all_decisions(self) -> tuple[Decision, ...]:
         known = {decision.gate.name: decision for decision in self.decisions}
@@ -141,7 +158,7 @@ class Walk:
             ensemble = torch.stack([*self.exit_logits, logits_AC]).mean(0)
         if self.index_B is None:
             assert logits_AC is not None
-            return Output(logits_AC, decisions, self.macs_B)
+            return Output(logits_AC, decisions, self.macs_B, None, self.extra)
         last = logits_AC
         if ensemble is not None and fallback_A is not None and logits_AC is not None:
             last = torch.where(fallback_A[:, None], ensemble, logits_AC)
@@ -158,7 +175,7 @@ class Walk:
             whole = torch.empty(self.batch, answers[0][1].shape[1], dtype=answers[0][1].dtype, device=self.device)
             for rows, logits in answers:
                 whole[rows] = logits
-            return Output(whole, decisions, self.macs_B, Exits((), (), (), index_B))
+            return Output(whole, decisions, self.macs_B, Exits((), (), (), index_B), self.extra)
         assert last is not None
         assert logits_AC is not None
         for mask, logits in zip(self._masks, self.exit_logits, strict=True):
@@ -169,4 +186,5 @@ class Walk:
             decisions,
             self.macs_B,
             Exits(logits_all, tuple(self.exit_features), (*self.exit_macs, self.macs_B), index_B),
+            self.extra,
         )

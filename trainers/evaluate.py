@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 
 import torch
@@ -83,11 +83,11 @@ def evaluate(
 ) -> Table:
     """Run every image of a split through the network (put in eval mode) under the knobs.
 
-    A stochastic policy takes `knobs.passes` passes over the split; an ensemble is one pass.
+    A stochastic policy or an arbitrary order takes `knobs.passes` passes over the split; an ensemble is one pass.
     """
     execution = execution or Execution()
     net.eval()
-    passes = knobs.passes if knobs.policy == "stochastic" else 1
+    passes = knobs.passes if knobs.policy == "stochastic" or knobs.order == "arbitrary" else 1
     correct: list[Tensor] = []
     macs: list[Tensor] = []
     counts: dict[str, Tensor] = {}
@@ -106,6 +106,49 @@ def evaluate(
             images_seen += len(batch.labels)
     found = {name: tuple((total / images_seen).tolist()) for name, total in counts.items()}
     return Table(torch.cat(correct).view(passes, -1).cpu(), torch.cat(macs).view(passes, -1).cpu(), found)
+
+
+@dataclass(frozen=True)
+class ExitLogits:
+    """Every exit's answers on every image: logits (K + 1, N, C) float32 and MACs (K + 1, N) of leaving there.
+
+    Row K is the deepest head; `labels` (N,) are the classes, `rates` the gates' open rates under the knobs.
+    """
+
+    logits: Tensor
+    macs: Tensor
+    labels: Tensor
+    rates: dict[str, tuple[float, ...]]
+
+
+@torch.inference_mode()
+def exit_logits(
+    net: DynamicNet,
+    split: Split,
+    data: ImageData,
+    knobs: Knobs,
+    *,
+    execution: Execution | None = None,
+    rates: Rates | None = None,
+) -> ExitLogits:
+    """Run every image through all exits of the network (put in eval mode), its gates set by the knobs."""
+    execution = execution or Execution()
+    net.eval()
+    every = replace(knobs, exit_rule="every", exit_thresholds=())
+    logits, macs, labels, opened = [], [], [], []
+    for batch in split.batches(BATCH, device=execution.device):
+        pixels = execution.laid_out(normalized(batch.images, data.mean, data.std))
+        with execution.autocast():
+            output = net.run(pixels, every, ids=batch.ids, rates=rates)
+        if output.exits is None:
+            raise ValueError("this network has no exits")
+        logits.append(torch.stack([one.float() for one in output.exits.logits]).cpu())
+        macs.append(torch.stack(list(output.exits.macs)).cpu())
+        labels.append(batch.labels.cpu())
+        opened.append({d.gate.name: d.open_BU.double().expand(len(batch.labels), -1).cpu() for d in output.decisions})
+    names = opened[0] if opened else {}
+    found = {name: tuple(torch.cat([one[name] for one in opened]).mean(0).tolist()) for name in names}
+    return ExitLogits(torch.cat(logits, 1), torch.cat(macs, 1), torch.cat(labels), found)
 
 
 @torch.no_grad()

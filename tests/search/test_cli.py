@@ -175,8 +175,8 @@ def test_a_compact_model_that_differs_is_not_written(
             net.fc.bias[0] += 0.01
         return net
 
-    original = module.deployed
-    monkeypatch.setattr(module, "deployed", wrong)
+    original = module.ship
+    monkeypatch.setattr(module, "ship", wrong)
     result = dynafront("export", "tiny", "--out", tmp_path / "m")
     assert result.exit_code == 1
     assert "differs from the trained one" in result.output

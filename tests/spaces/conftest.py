@@ -37,7 +37,8 @@ def scrambled(net: DynamicNet, seed: int = 0) -> DynamicNet:
                     assert tensor is not None
                     tensor.uniform_(low, high, generator=generator)
         for parameter in net.gate_parameters():
-            parameter.normal_(0.0, 2.0 if parameter.ndim > 1 else 0.5, generator=generator)
+            fan_in = parameter[0].numel() if parameter.ndim == 4 else 1  # or two convolutions in a row saturate a gate
+            parameter.normal_(0.0, 2.0 * fan_in**-0.5 if parameter.ndim > 1 else 0.5, generator=generator)
     return net
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -92,7 +91,7 @@ def test_the_compact_network_answers_as_the_trained_one(net: GatedResNet, knobs:
 @torch.inference_mode()
 def test_a_description_and_weights_rebuild_the_same_network(net: GatedResNet, knobs: Knobs) -> None:
     compact, _, description = pair(net, knobs)
-    again = rebuilt(asdict(net.config), TASK, json.loads(json.dumps(description)))
+    again = rebuilt(net.config, TASK, json.loads(json.dumps(description)))
     again.load_state_dict(compact.state_dict())
     assert torch.equal(again.eval()(pixels()), compact(pixels()))
 

@@ -139,6 +139,11 @@ def counted_macs(net: DynamicNet, image: Tensor, policy: Policy, *, compact: boo
     return counter.get_total_flops() // 2
 
 
+def soft_scaled(net: DynamicNet) -> bool:
+    """Whether what runs is multiplied by the gate's score, so that a gate held open answers otherwise."""
+    return getattr(net, "config", None) is not None and getattr(net.config, "dt_grad", "") == "soft_scale"
+
+
 def plain_twin(case: Case, net: DynamicNet) -> DynamicNet:
     """The ungated network with the gated one's weights and mode; only keys of gates are left over."""
     plain = case.candidate.plain().build(case.task, seed=99).to(torch.float64)
@@ -174,6 +179,8 @@ def test_the_offsets_of_gates_number_all_units_without_a_gap(net: DynamicNet) ->
 def test_gates_that_are_all_open_give_the_plain_network_to_the_bit(
     case: Case, net: DynamicNet, images: Callable[..., Tensor]
 ) -> None:
+    if not net.opens_to_plain:
+        pytest.skip("this network adds to the plain one whatever its gates decide")
     x = images(6, case.task)
     fixed = {gate.name: (1.0,) * gate.units for gate in net.gates}
     wide = Sampled(seed=1, step=0, ids_B=torch.arange(6), units=net.total_units(), fixed=fixed)
@@ -187,6 +194,8 @@ def test_gates_that_are_all_open_give_the_plain_network_to_the_bit(
 def test_training_with_open_gates_moves_batch_norm_as_the_plain_network_does(
     case: Case, net: DynamicNet, images: Callable[..., Tensor]
 ) -> None:
+    if not net.opens_to_plain:
+        pytest.skip("this network adds to the plain one whatever its gates decide")
     gated = net.train()
     plain = plain_twin(case, gated)
     gated(images(6, case.task), AlwaysOn())
@@ -259,7 +268,8 @@ def test_macs_of_an_open_network_are_what_torch_counts(
     one = images(1, case.task)
     plain = plain_twin(case, net)
     assert counted_macs(plain, one, AlwaysOn()) == net.plain_macs == plain.plain_macs
-    assert plain(one).macs_B.tolist() == [net.plain_macs] == net(one, AlwaysOn()).macs_B.tolist()
+    assert plain(one).macs_B.tolist() == [net.plain_macs]
+    assert net(one, AlwaysOn()).macs_B.tolist() == [net.plain_macs + net.standing_macs]
     everything = Threshold(tau=0.0)
     assert net(one, everything).macs_B.tolist() == [counted_macs(net, one, everything, compact=True)]
 
@@ -280,7 +290,8 @@ def test_threshold_0_opens_and_threshold_1_closes_every_gate(
     case: Case, net: DynamicNet, images: Callable[..., Tensor]
 ) -> None:
     x = images(4, case.task)
-    assert torch.equal(net(x, Threshold(tau=0.0)).logits_BC, net(x, AlwaysOn()).logits_BC)
+    if not soft_scaled(net):
+        assert torch.equal(net(x, Threshold(tau=0.0)).logits_BC, net(x, AlwaysOn()).logits_BC)
     assert all(d.open_BU.all() for d in net(x, Threshold(tau=0.0)).decisions)
     assert not any(d.open_BU.any() for d in net(x, Threshold(tau=1.0)).decisions)
 
@@ -346,18 +357,20 @@ def test_pruned_gates_cost_nothing_and_change_no_image_that_agrees_with_them(
     agree = torch.ones(32, dtype=torch.bool)
     for one, other in zip(free.decisions, pruned.decisions, strict=True):
         agree &= (one.open_BU == other.open_BU).expand(32, -1).all(1)
-    torch.testing.assert_close(pruned.logits_BC[agree], free.logits_BC[agree], rtol=1e-10, atol=1e-10)
+    if not soft_scaled(net):
+        torch.testing.assert_close(pruned.logits_BC[agree], free.logits_BC[agree], rtol=1e-10, atol=1e-10)
     assert (pruned.macs_B[agree] <= free.macs_B[agree]).all()
 
 
 def test_every_parameter_learns_from_the_objective(case: Case, net: DynamicNet, images: Callable[..., Tensor]) -> None:
-    objective = net.train().objective(Plan(epochs=4, steps=3))
+    objective = net.train().objective(Plan(epochs=4, steps=16))
     objective.start_epoch(3)
-    output = net(images(8, case.task), objective.policy(step=9, ids_B=torch.arange(8)))
-    terms = objective.losses(output, torch.arange(8) % case.task.classes)
-    assert next(iter(terms)) == "cross_entropy"
-    torch.stack([term.float() for term in terms.values()]).sum().backward()
-    objective.after_step(output)
+    for step in range(48, 62):  # some, because training may leave out layers at random
+        output = net(images(8, case.task), objective.policy(step, ids_B=torch.arange(8)))
+        terms = objective.losses(output, torch.arange(8) % case.task.classes)
+        assert next(iter(terms)) == "cross_entropy"
+        torch.stack([term.float() for term in terms.values()]).sum().backward()
+        objective.after_step(output)
     unused = [name for name, p in net.named_parameters() if p.grad is None]
     assert unused == []
     assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)

@@ -100,7 +100,7 @@ def test_a_trial_is_asked_only_for_dimensions_that_matter_and_replays_to_the_sam
 ) -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
     for everything in (space, tuple(_searched(d) for d in space)):
-        searched = {d.name for d in everything if d.searched}
+        searched = {d.name for d in everything if not d.fixed}
         for _ in range(40):
             trial = study.ask()
             values = suggested(trial, everything, "family")

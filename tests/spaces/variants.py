@@ -38,6 +38,79 @@ GATED_RESNET: Variants = (
     ),
 )
 
+_DENSE: Variants = (
+    (COLOUR, {"agg_init": "uniform"}),
+    (DIGITS, {"aggregator": "wdc", "patch": 2, "exits": "cls"}),
+    (GRAY, {"w_dropout_curve": "const", "w_renorm": True, "detach_cls": True, "exits": "cls"}),
+)
+_SKIP: Variants = (
+    (COLOUR, {}),
+    (COLOUR, {"gated": False}),
+    (COLOUR, {"loss": "score_sq", "dt_grad": "literal"}),
+    (DIGITS, {"loss": "logit_sq", "dt_grad": "soft_scale", "dt_history": "hard", "patch": 2}),
+    (COLOUR, {"oracle": "cls", "dt_always": "none", "estimator": "st", "loss": "target_free"}),
+    (COLOUR, {"oracle": "independent", "dt_always": "first", "loss": "mac_quad", "stochastic_depth": 0.5}),
+    (COLOUR, {"aggregator": "wsdc"}),
+    (GRAY, {"aggregator": "wdc", "exits": "cls"}),
+    (COLOUR, {"exits": "cls", "exit_decision": "gate", "dt_history": "none", "layerdrop": 0.2}),
+)
+_SHUFFLED: Variants = (
+    (COLOUR, {}),
+    (COLOUR, {"gated": False}),
+    (COLOUR, {"ls_variant": "position"}),
+    (DIGITS, {"ls_variant": "position", "pos_shared": False, "order_train": "window", "patch": 2}),
+    (COLOUR, {"ls_variant": "predict", "exits": "cls"}),
+    (COLOUR, {"oracle": "cls", "shuffle_prob": 0.5, "exits": "cls", "exit_places": "late"}),
+    (COLOUR, {"oracle": "dt", "stochastic_depth": 0.5}),
+)
+_VIT = {"layers": 4, "dim": 32, "head_dim": 16, "mlp_ratio": 1}
+
+MULTI_EXIT: Variants = (
+    (COLOUR, {}),
+    (COLOUR, {"gated": False}),
+    (COLOUR, {"attention": "full", "exit_places": "early"}),
+    (COLOUR, {"attention": "reduced", "teacher": "ensemble", "feature_form": "code_sum", "detach_trunk": True}),
+    (COLOUR, {"exits": "light", "exit_decision": "gate"}),
+    (GRAY, {"backbone": "vgg16_bn", "exits": "msdnet", "exit_places": "late"}),
+    (DIGITS, {"backbone": "vgg19_bn", "attention": "none"}),
+    (DIGITS, {"backbone": "resnet50", "exit_decision": "gate"}),
+    (DIGITS, {"backbone": "wrn20_8", "exits": "light"}),
+)
+
+GATED_MOBILENET: Variants = (
+    (COLOUR, {}),
+    (COLOUR, {"gated": False}),
+    (COLOUR, {"granularity": "channel", "channel_group": 8, "gate_bn": False}),
+    (GRAY, {"granularity": "joint", "shared_trunk": False, "exits": "light"}),
+    (DIGITS, {"granularity": "joint", "gate_source": "stem", "forced_open": "downsample", "two_logit": True}),
+    (COLOUR, {"granularity": "joint", "gate": "independent", "exits": "msdnet", "exit_decision": "gate"}),
+)
+GATED_DENSENET: Variants = (
+    (COLOUR, {}),
+    (COLOUR, {"gated": False}),
+    (COLOUR, {"exits": "none", "gate_source": "stem", "forced_open": "first_last"}),
+    (GRAY, {"exit_after": "transition", "exit_gate": "conv", "compression": 1.0}),
+    (DIGITS, {"exits": "light", "exit_decision": "confidence", "gate": "independent"}),
+)
+
+_SMALL_COLOUR = Task(channels=3, height=32, width=32, classes=5)
+TIMM: Variants = (
+    (COLOUR, {}),
+    (COLOUR, {"gated": False}),
+    (DIGITS, {"backbone": "test_vit", "dynamics": "both", "exit_decision": "gate", "gate_bn": False}),
+    (GRAY, {"backbone": "test_mambaout", "dynamics": "both", "exits": "msdnet", "gate_source": "stem"}),
+    (_SMALL_COLOUR, {"backbone": "test_convnext", "gate": "independent", "forced_open": "first_last"}),
+    (COLOUR, {"backbone": "test_nfnet", "dynamics": "exits", "exits": "scan", "attention": "none"}),
+    (COLOUR, {"stem": "small", "dynamics": "both", "exit_places": "late"}),
+)
+
 VARIANTS: dict[str, tuple[dict[str, Any], Variants]] = {
     "gated_resnet": ({"backbone": "resnet8", "width": 0.25}, GATED_RESNET),
+    "multi_exit": ({"backbone": "resnet18", "width": 0.125}, MULTI_EXIT),
+    "dense_vit": (_VIT, _DENSE),
+    "skip_vit": (_VIT, _SKIP),
+    "shuffled_vit": (_VIT, _SHUFFLED),
+    "gated_mobilenet": ({"width": 0.25, "depth": 0.5, "channel_group": 16}, GATED_MOBILENET),
+    "gated_densenet": ({"depth": 22, "growth": 4}, GATED_DENSENET),
+    "timm": ({"backbone": "test_resnet"}, TIMM),
 }

@@ -1,0 +1,61 @@
+"""Networks and run-time settings in a few words, for tables, titles and pages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+SIZES = {
+    "backbone": "{}",
+    "layers": "{} layers",
+    "depth": "depth {}",
+    "dim": "dim {}",
+    "growth": "growth {}",
+    "width": "x{}",
+}
+DESCRIBING = ("granularity", "aggregator", "oracle", "order_train", "exits", "attention", "gate", "loss", "target")
+HIDDEN = ("exit_temperatures", "exit_judges")  # many numbers that tell a reader nothing
+
+
+def knobs_text(knobs: Mapping[str, Any]) -> str:
+    """Knobs in a few words."""
+    words = [str(knobs.get("policy", "threshold")).replace("_", " ")]
+    if isinstance(tau := knobs.get("tau"), int | float):
+        words.append(f"> {tau:g}")
+    elif tau is not None:
+        words.append("> tau by gate")
+    if "passes" in knobs:
+        words.append(f"x{knobs['passes']}")
+    if "prune" in knobs:
+        words.append("pruned")
+    if "recalibrate" in knobs:
+        words.append("recalibrated")
+    if "exit_rule" in knobs:
+        thresholds = knobs.get("exit_thresholds")
+        assert isinstance(thresholds, list | tuple)
+        shown = " ".join("all" if t < 0 else "none" if t >= 1 else f"{t:.2f}" for t in thresholds)
+        words = ([] if words == ["always", "on"] else [*words, "+"]) + [f"exits {knobs['exit_rule']} > {shown}"]
+        words += ["else ensemble"] if knobs.get("fallback") == "ensemble" else []
+    if "order" in knobs:
+        words.append(f"{knobs['order']} order")
+    if isinstance(keep := knobs.get("keep"), list | tuple):
+        words.append(f"layers {','.join(map(str, keep))}")
+    return " ".join(words)
+
+
+def described(family_name: str, params: Mapping[str, Any]) -> str:
+    """A network in a few words: its family, size, and what makes it dynamic."""
+    size = " ".join(SIZES[name].format(params[name]) for name in SIZES if name in params)
+    if params.get("gated") is False:
+        return f"plain {size}"
+    shown = (params.get(name) for name in DESCRIBING)
+    words = [f"{v:.2f}" if isinstance(v, float) else str(v) for v in shown if v is not None and v != "none"]
+    return " ".join([family_name, size, *words])
+
+
+def readable(knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """The knobs without what only a program reads, thresholds of exits in short."""
+    shown = {name: value for name, value in knobs.items() if name not in HIDDEN}
+    if "exit_thresholds" in shown:
+        shown["exit_thresholds"] = " ".join(f"{t:.3g}" for t in shown["exit_thresholds"])
+    return shown

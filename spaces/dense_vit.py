@@ -1,0 +1,37 @@
+"""Family `dense_vit`: transformers in which the image decides how earlier layers are mixed into each layer's input.
+
+Mersha, "Dynamic Transformer Networks", Dynamic Neural Networks workshop at ICML, 2022.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spaces.family import Family
+from spaces.recipe import TransformerRecipe
+from spaces.routed_vit import RoutedViT, RoutedViTConfig
+from spaces.space import choice
+from spaces.vit import PLAIN
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseViTConfig(RoutedViTConfig):
+    """A dense transformer; layers keep their order and none is skipped, but exits may answer early."""
+
+    aggregator: str = choice(
+        "wdc", "wsdc", default="wsdc", doc="earlier activations weighted by the image; with dropout on the weights"
+    )
+    oracle: str = "none"
+    order_train: str = "identity"
+
+
+FAMILY = Family(
+    name="dense_vit",
+    doc="transformers whose layers read a mixture of all earlier ones, weighted by the image",
+    config=DenseViTConfig,
+    recipe=TransformerRecipe,
+    build=RoutedViT,
+    size_dimensions=("layers", "dim"),
+    ladder={"layers": (2, 3, 4)},
+    plain_dimensions=PLAIN,
+)
