@@ -1,0 +1,274 @@
+"""Family `timm`: any model of timm by name, its residual blocks gated, exits behind its stages.
+
+Wightman, "PyTorch Image Models", 2019. Gates on residual blocks: Veit and Belongie, "Convolutional Networks with
+Adaptive Inference Graphs", ECCV, 2018. Differs: a block whose sum an activation follows is closed behind it (what goes
+on is the activated input), and where a policy opens by halves its output and its input are mixed, not the residual
+scaled.
+
+Shapes: B images, C channels, H x W pixels, U units of a gate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from spaces.exits import CONV_EXITS, ExitConfig, ExitNet, ExitObjective
+from spaces.family import Family
+from spaces.gate_objective import GateObjective
+from spaces.gates import GateConfig, GateHeads
+from spaces.net import Objective, Output, Plan
+from spaces.place import Place
+from spaces.policies import AlwaysOn, Decision, Gate, Policy
+from spaces.recipe import Recipe
+from spaces.space import choice, flag, only_under
+from spaces.sparsity import SparsityConfig
+from spaces.task import Task
+from spaces.timm_graph import INPUT, filled
+from spaces.timm_models import SMALL, created, known, unfit
+from spaces.timm_units import Layout, Unit, Units, units_of
+from spaces.walk import Walk
+
+_GATES, _EXITS = ("gates", "both"), ("exits", "both")
+_UNITS: dict[tuple[str, str, Task], Units] = {}  # taken apart once a process
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimmModelConfig:
+    """Which model, and what is made dynamic about it."""
+
+    backbone: str = choice(
+        *SMALL, default="resnet18", accepts=known, searched=False, doc="these, or any other timm model by its name"
+    )
+    pretrained: bool = flag(default=False, searched=False, doc="start from published weights, which are downloaded")
+    stem: str = choice(
+        "keep",
+        "small",
+        default="keep",
+        searched=False,
+        doc="small: no strides, no pooling, for images up to 64 px",
+    )
+    dynamics: str = choice(
+        "gates", "exits", "both", default="gates", searched=False, doc="skip residual blocks, leave early, or both"
+    )
+
+
+@only_under({"dynamics": _GATES}, GateConfig, SparsityConfig)
+@only_under({"dynamics": _EXITS}, ExitConfig)
+@dataclass(frozen=True, kw_only=True)
+class TimmConfig(SparsityConfig, GateConfig, ExitConfig, TimmModelConfig):
+    """A dynamic timm model; `gated=False` is the model itself."""
+
+    granularity: str = choice("layer", default="layer", searched=False, doc="gates skip whole blocks")
+    forced_open: str = choice(
+        "none", "first", "first_last", default="none", searched=False, doc="residual blocks without a gate"
+    )
+    exits: str = choice(*CONV_EXITS, default="light", searched=False, doc="side branches that answer early")
+    gated: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "backbone", known(self.backbone))
+
+    @property
+    def has_exits(self) -> bool:
+        return self.dynamics != "gates"
+
+
+class TimmNet(ExitNet):
+    """A timm model as `model`, with gates and exits beside it.
+
+    The model's own weights keep their names behind `model.`; `load_plain` takes a state dict of the model itself.
+    `ungated` are the blocks that cannot be skipped, with the reason.
+    """
+
+    def __init__(self, config: TimmConfig, task: Task) -> None:
+        super().__init__()
+        self.config, self.task = config, task
+        self.model = created(config.backbone, task, pretrained=config.pretrained, stem=config.stem)
+        self.parts = self._taken_apart()
+        units = self.parts.units
+        self.ungated = tuple((unit.name, unit.ungated) for unit in units if unit.ungated)
+        self.head_macs = self.parts.head_macs
+        self.plain_macs = (
+            self.parts.tail_macs + self.head_macs + sum(unit.before_macs + unit.block_macs for unit in units)
+        )
+        self.gate_heads = nn.ModuleDict()
+        self.gates = tuple(self._add_gates() if config.gated and config.dynamics in _GATES else ())
+        self._gate_at = {gate.block: gate for gate in self.gates}
+        self._add_exits()
+
+    def load_plain(self, state: dict[str, Tensor]) -> None:
+        """Load the state dict of the plain timm model of the same name and sizes."""
+        self.model.load_state_dict(state)
+
+    def gate_parameters(self) -> list[nn.Parameter]:
+        return [*self.gate_heads.parameters(), *self.exit_gate_parameters()]
+
+    def objective(self, plan: Plan) -> Objective:
+        gated = GateObjective(self, plan, self.config) if self.gates else Objective(self, plan)
+        return ExitObjective(self, plan, self.config, gated) if self.exit_count else gated
+
+    def forward(self, images: Tensor, policy: Policy | None = None, *, compact: bool = False) -> Output:
+        if compact and self.training:
+            raise RuntimeError("compact execution would change batch-norm statistics; call eval() first")
+        walk = Walk(images, policy or AlwaysOn(), compact=compact, gates=self.gates)
+        results, u = {INPUT: images}, images
+        for index, unit in enumerate(self.parts.units):
+            for step in unit.before:
+                step.run(self, results)
+            walk.pay(unit.before_macs)
+            if not index and self.config.gate_source == "stem":
+                walk.memory["stem"] = unit.inputs.maps(results[unit.reads])
+            u = self._unit(index, unit, results, walk)
+            for name in unit.block.last:
+                results.pop(name, None)
+            u = self.visit(index, u, walk)
+            results[unit.block.name] = u.clone() if unit.changed and index in self._exit_at else u
+            if walk.empty:
+                break
+        else:
+            for step in self.parts.tail:
+                step.run(self, results)
+            walk.pay(self.parts.tail_macs)
+            u = results[self.parts.result]
+        return self.finish(u, walk)
+
+    def head(self, u: Tensor) -> Tensor:
+        return self.model.forward_head(u)  # type: ignore[operator]
+
+    def head_feature(self, u: Tensor) -> Tensor:
+        return self.parts.features.maps(u).mean((2, 3))
+
+    def _taken_apart(self) -> Units:
+        config, task = self.config, self.task
+        key = (config.backbone, config.stem, task)
+        if key not in _UNITS:
+            generator = torch.Generator().manual_seed(0)
+            images = torch.randn(2, task.channels, task.height, task.width, generator=generator)
+            try:
+                _UNITS[key] = units_of(self, images)
+            except ValueError as error:
+                raise ValueError(f"backbone: {config.backbone} cannot be made dynamic: {error}") from None
+            except Exception as error:  # whatever timm or torch say of a size
+                raise unfit(config.backbone, task, error) from None
+        return _UNITS[key]
+
+    def _add_gates(self) -> list[Gate]:
+        units = self.parts.units
+        open_ones = [index for index, unit in enumerate(units) if not unit.ungated]
+        if not open_ones:
+            raise ValueError(
+                f"backbone: {self.config.backbone} has no block that adds to an input of its output's shape, so none "
+                "can be skipped; choose dynamics: exits, or another model"
+            )
+        forced: dict[str, list[int]] = {"none": [], "first": open_ones[:1], "first_last": [open_ones[0], open_ones[-1]]}
+        gates: list[Gate] = []
+        for index in open_ones:
+            if index in forced[self.config.forced_open]:
+                continue
+            source = units[0 if self.config.gate_source == "stem" else index].inputs
+            self.gate_heads[str(index)] = GateHeads(self.config, source.channels, {"layer": 1})
+            macs = units[index].block_macs
+            gates.append(
+                Gate(name=f"block{index}.layer", kind="layer", block=index, units=1, offset=len(gates), macs=macs)
+            )
+        return gates
+
+    def _add_exits(self) -> None:
+        config, units = self.config, self.parts.units
+        outputs = {index: units[index].outputs for index in self.parts.stage_ends()}
+        places = [Place(index, o.channels, o.height, o.width) for index, o in outputs.items()]
+        on = config.gated and config.has_exits
+        if on and not places:
+            raise ValueError(
+                f"backbone: {config.backbone} has no end of a stage where one tensor alone goes on, so no exit can "
+                "stand there; choose dynamics: gates, or another model"
+            )
+        self.add_exits(config, places, self.parts.features.channels, on=on)
+        for unit, number in self._exit_at.items():
+            if outputs[unit].kind != "maps":
+                self.exit_heads[number] = _MapsOf(outputs[unit], self.exit_heads[number])
+                if self.exit_gates:
+                    self.exit_gates[number] = _MapsOf(outputs[unit], self.exit_gates[number])
+
+    def _unit(self, index: int, unit: Unit, results: dict[str, Tensor], walk: Walk) -> Tensor:
+        """The block's result for those still in, skipped where its gate is closed; pays and records."""
+        gate, u = self._gate_at.get(index), results[unit.reads]
+        if gate is None:
+            walk.pay(unit.block_macs)
+            return self._block(unit, u, results)
+        decision = self._decision(gate, walk.memory.get("stem", unit.inputs.maps(u)), walk)
+        z_AU = decision.z_BU
+        counted = z_AU.double() if decision.p_BU is not None else (z_AU > 0).double()
+        walk.pay(counted[:, 0] * unit.block_macs + self._gate_macs(gate, walk.policy))
+        walk.record([decision])
+        if walk.policy.settled(gate) == (1.0,):
+            return self._block(unit, u, results)
+        z_AU = z_AU.expand(len(u), -1)
+        if not walk.compact:
+            return _mixed(self._skipped(unit, u), self._block(unit, u, results), z_AU)
+        rows = (z_AU[:, 0] > 0).nonzero()[:, 0]
+        skipped = self._skipped(unit, u)
+        if not len(rows):
+            return skipped
+        some = _mixed(skipped[rows], self._block(unit, u[rows], results), z_AU[rows])
+        return some if len(rows) == len(u) else skipped.to(some.dtype).index_copy(0, rows, some)
+
+    def _decision(self, gate: Gate, maps: Tensor, walk: Walk) -> Decision:
+        settled = walk.policy.settled(gate)
+        if settled is not None:
+            return Decision(gate, torch.tensor([settled], dtype=torch.float32, device=maps.device), None)
+        heads = self._heads(gate.block)
+        return walk.decide(gate, heads.logit("layer", heads.features(maps)))
+
+    def _gate_macs(self, gate: Gate, policy: Policy) -> int:
+        heads = self._heads(gate.block)
+        asked = heads.dependent and policy.settled(gate) is None
+        return heads.trunk_macs() + heads.unit_macs() if asked else 0
+
+    def _heads(self, index: int) -> GateHeads:
+        heads = self.gate_heads.get_submodule(f"{index}")
+        assert isinstance(heads, GateHeads)
+        return heads
+
+    def _block(self, unit: Unit, u: Tensor, results: dict[str, Tensor]) -> Tensor:
+        return unit.block.call(self, *filled((unit.block.args, unit.block.kwargs), {**results, unit.reads: u}))
+
+    def _skipped(self, unit: Unit, u: Tensor) -> Tensor:
+        """What goes on where the block is closed: its input, behind the activation of its sum if it has one."""
+        if unit.activation is None:
+            return u
+        activation = self.get_submodule(unit.activation)
+        if isinstance(activation, nn.ReLU):
+            return torch.relu(u)
+        return activation(u.clone())  # for it may work in place
+
+
+class _MapsOf(nn.Module):
+    """An exit's head or gate that is given what it reads as maps (B, C, H, W)."""
+
+    def __init__(self, layout: Layout, inner: nn.Module) -> None:
+        super().__init__()
+        self.layout, self.inner, self.own_macs = layout, inner, inner.own_macs
+
+    def forward(self, u: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        return self.inner(self.layout.maps(u))
+
+
+def _mixed(skipped: Tensor, made: Tensor, z_AU: Tensor) -> Tensor:
+    """skipped + z (made - skipped); exactly either of them where z is 0 or 1."""
+    z = z_AU[:, 0].reshape(-1, *(1,) * (made.ndim - 1)).to(made.dtype)
+    return torch.lerp(skipped.to(made.dtype), made, z)
+
+
+FAMILY = Family(
+    name="timm",
+    doc="any model of timm by name, its residual blocks skipped, exits behind its stages",
+    config=TimmConfig,
+    recipe=Recipe,
+    build=TimmNet,
+    size_dimensions=("backbone",),
+    plain_dimensions=("pretrained", "stem"),
+)
