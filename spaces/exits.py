@@ -296,58 +296,61 @@ class ExitNet(DynamicNet):
 
     def unneeded(self, policy: Policy) -> list[str]:
         unused = [*super().unneeded(policy)]
-        if policy.exits is None and all(policy.settled(gate) == (1.0,) for gate in self._exit_gate):
-            unused += [f"exit_heads.{i}" for i in range(len(self.exit_heads))]
-        return unused + [f"exit_gates.{i}" for i, g in enumerate(self._exit_gate) if policy.settled(g) is not None]
+        gates = self._exit_gate
+        passed = [policy.settled(g) is not None and policy.settled(g) != (0.0,) for g in gates]
+        if not gates:
+            passed = [policy.exits is None] * self.exit_count
+        unused += [f"exit_heads.{i}" for i, never in enumerate(passed) if never]
+        return unused + [f"exit_gates.{i}" for i, g in enumerate(gates) if policy.settled(g) is not None]
 
     def exit_gate_parameters(self) -> list[nn.Parameter]:
         return list(self.exit_gates.parameters())
 
     def visit(self, unit: int, u: Tensor, walk: Walk) -> Tensor:
         """What the units behind `unit` get: u, of those who did not leave at the exit there, if there is one."""
-        number = self._exit_at.get(unit)
-        policy = walk.policy
-        every = policy.exits is not None and policy.exits.every
-        if number is None or (policy.exits is None and not self._exit_gate):
+        number, rule = self._exit_at.get(unit), walk.policy.exits
+        if number is None or (rule is None and not self._exit_gate):
             return u
         source = u.detach() if self.exit_config.detach_trunk else u
-        head = self.exit_heads[number]
-        assert isinstance(head.own_macs, int)
-        if not self._exit_gate:
-            assert policy.exits is not None
-            walk.pay(head.own_macs)
-            logits, feature = head(source)
-            on = walk.leave(policy.exits.leaves(number, [*walk.exit_logits, logits]), logits, feature)
-            return u if on is None else u[on]
-        gate, judge = self._exit_gate[number], self.exit_gates[number]
+        on = self._by_gate(number, source, walk) if self._exit_gate else self._by_confidence(number, source, walk)
+        return u if on is None else u[on]
+
+    def _by_confidence(self, number: int, source: Tensor, walk: Walk) -> Tensor | None:
+        """Who goes on (None: all) when the exit's own answer decides."""
+        head, rule = self.exit_heads[number], walk.policy.exits
+        assert rule is not None
+        walk.pay(head.own_macs)  # type: ignore[arg-type]
+        logits, feature = head(source)
+        return walk.leave(rule.leaves(number, [*walk.exit_logits, logits]), logits, feature)
+
+    def _by_gate(self, number: int, source: Tensor, walk: Walk) -> Tensor | None:
+        """Who goes on (None: all) when a gate decides; the head is paid by those alone who leave."""
+        gate, policy, device = self._exit_gate[number], walk.policy, source.device
         settled = policy.settled(gate)
-        if settled is not None and settled[0] > 0 and not every:
-            walk.record([Decision(gate, torch.ones(1, 1, device=u.device), None)])
+        if settled is not None and settled[0] > 0 and not (policy.exits is not None and policy.exits.every):
+            walk.record([Decision(gate, torch.ones(1, 1, device=device), None)])
             walk.skip_exit()
-            return u
+            return None
         if settled is None:
-            assert isinstance(judge.own_macs, int)
-            walk.pay(judge.own_macs)
+            judge = self.exit_gates[number]
+            walk.pay(judge.own_macs)  # type: ignore[arg-type]
             decision = walk.decide(gate, judge(source))
             z_AU = decision.z_BU  # an image leaves or stays, also where a policy opens layers by halves
             stay_AU = straight_through((z_AU.detach() > 0).to(z_AU.dtype), z_AU)
             decision = Decision(gate, stay_AU, decision.p_BU)
         else:
-            decision = Decision(gate, torch.full((1, 1), float(settled[0] > 0), device=u.device), None)
+            decision = Decision(gate, torch.full((1, 1), float(settled[0] > 0), device=device), None)
         walk.record([decision])
-        stay_A = decision.z_BU[:, 0].expand(u.shape[0])
-        leaves_A = stay_A.detach() <= 0
-        walk.pay((1 - stay_A.double()) * head.own_macs)
-        if walk.compact:  # the head is run for those alone who leave
-            on = None
-            if bool(leaves_A.any()):
-                on = walk.leave(leaves_A, head(source[leaves_A])[0], only_leaving=True)
-            else:
-                walk.pass_by()
-        else:
+        stay_A = decision.z_BU[:, 0].expand(source.shape[0])
+        leaves_A, head = stay_A.detach() <= 0, self.exit_heads[number]
+        walk.pay((1 - stay_A.double()) * head.own_macs)  # type: ignore[operator]
+        if not walk.compact:
             logits, feature = head(source)
-            on = walk.leave(leaves_A, logits, feature, stay_A)
-        return u if on is None else u[on]
+            return walk.leave(leaves_A, logits, feature, stay_A)
+        if bool(leaves_A.any()):
+            return walk.leave(leaves_A, head(source[leaves_A])[0], only_leaving=True)
+        walk.pass_by()
+        return None
 
     def finish(self, u: Tensor, walk: Walk) -> Output:
         """The network's own head for those still in, the fallback for the unsure, everybody's answers."""

@@ -1,0 +1,110 @@
+"""Points of exits, read off tables: the same as what a real pass under their knobs gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from search.exit_points import exit_points, judges_of, temperature
+from search.operating_points import operating_points
+from search.trial import task_of
+from spaces.family import Candidate
+from spaces.net import DynamicNet, Knobs
+from spaces.registry import family
+from trainers.data import DataSpec, ImageData, load
+from trainers.evaluate import evaluate, exit_logits
+from trainers.execution import Execution
+from trainers.fit import fit
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImageData:
+    return load(DataSpec(source="digits", validation=0.25, train_limit=500))
+
+
+def trained(data: ImageData, name: str, epochs: int = 2, **values: Any) -> DynamicNet:
+    candidate = Candidate.of(family(name), values, epochs)
+    net = candidate.build(task_of(data), 0)
+    assert list(fit(net, data, candidate.recipe))
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def gated(digits: ImageData) -> DynamicNet:
+    return trained(digits, "gated_resnet", backbone="resnet8", width=0.5, batch=32, exits="light")
+
+
+@pytest.fixture(scope="module")
+def shuffled(digits: ImageData) -> DynamicNet:
+    return trained(digits, "shuffled_vit", layers=3, dim=32, patch=2, batch=32, augment=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("base", [Knobs(policy="always_on"), Knobs(tau=0.7)], ids=["open", "gated"])
+def test_a_point_from_tables_is_what_a_real_pass_measures(digits: ImageData, gated: DynamicNet, base: Knobs) -> None:
+    raw = exit_logits(gated, digits.validation, digits, base)
+    points = exit_points(raw, base)
+    assert len(points) >= 4
+    rules = {p.knobs.exit_rule for p in points}
+    for point in points:
+        for compact in (False, True):
+            table = evaluate(gated, digits.validation, digits, point.knobs, compact=compact)
+            torch.testing.assert_close(table.macs_PN[0], point.macs)
+            if point.knobs.exit_rule != "judge":  # its table is cross-fitted, what ships is fitted on all
+                assert torch.equal(table.correct_PN[0], point.correct)
+        if rules == {"judge"}:
+            pytest.fail("only judges on the front: nothing was compared")
+
+
+@pytest.mark.slow
+def test_points_are_a_front_that_spans_from_the_first_exit_to_the_last(digits: ImageData, gated: DynamicNet) -> None:
+    raw = exit_logits(gated, digits.validation, digits, Knobs(policy="always_on"))
+    points = exit_points(raw, Knobs(policy="always_on"))
+    costs = [float(p.macs.mean()) for p in points]
+    accuracies = [float(p.correct.double().mean()) for p in points]
+    assert costs == sorted(costs)
+    assert accuracies == sorted(accuracies)
+    assert costs[0] < 1.05 * float(raw.macs[0].mean())
+
+
+def test_temperature_undoes_overconfidence() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(4000, 5, generator=generator)
+    labels = torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]
+    assert temperature(logits, labels) == pytest.approx(1.0, abs=0.1)
+    assert temperature(4 * logits, labels) == pytest.approx(4.0, abs=0.4)
+
+
+@pytest.mark.slow
+def test_without_enough_mistakes_there_is_no_judge(digits: ImageData, gated: DynamicNet) -> None:
+    raw = exit_logits(gated, digits.validation, digits, Knobs(policy="always_on"))
+    perfect = torch.nn.functional.one_hot(raw.labels, 10).float()
+    right = type(raw)(torch.stack([10 * perfect] * len(raw.logits)), raw.macs, raw.labels, raw.rates)
+    assert judges_of(right, (1.0,) * len(raw.logits))[0] == ()
+    assert all(p.knobs.exit_rule != "judge" for p in exit_points(right, Knobs(policy="always_on")))
+
+
+@pytest.mark.slow
+def test_a_network_with_exits_and_gates_has_points_of_both_together(digits: ImageData, gated: DynamicNet) -> None:
+    points = operating_points(gated, digits, batch=32, execution=Execution(), seed=0)
+    knobs = [p["knobs"] for p in points]
+    assert "exit_rule" in knobs[0], "what the network was trained to do represents it"
+    assert any("exit_rule" in k and k["policy"] == "threshold" for k in knobs)
+    assert any("exit_rule" not in k and k["policy"] == "threshold" for k in knobs)
+    with_exits = next(p for p in points if "exit_rule" in p["knobs"])
+    assert sum(row["share"] for row in with_exits["extra"]["exits"]) == pytest.approx(1.0)
+
+
+@pytest.mark.slow
+def test_a_network_trained_to_move_is_measured_with_fewer_layers_and_in_other_orders(
+    digits: ImageData, shuffled: DynamicNet
+) -> None:
+    points = operating_points(shuffled, digits, batch=32, execution=Execution(), seed=0)
+    kept = {tuple(p["knobs"]["keep"]) for p in points if "keep" in p["knobs"]}
+    assert {(0,), (0, 1), (0, 2), (1,)} <= kept
+    assert any(p["knobs"].get("order") == "arbitrary" for p in points)
+    assert len({p["macs_mean"] for p in points}) == 3
+    again = evaluate(shuffled, digits.validation, digits, Knobs(**points[-1]["knobs"]))
+    assert again.accuracy == points[-1]["accuracy"]
