@@ -143,8 +143,9 @@ def status(config: Path | None, name: str | None, as_json: bool) -> None:
     help="For people, spreadsheets, programs.",
 )
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture: FILE.html or FILE.png.")
+@click.option("--family", help="The front of this family's networks alone.")
 @click.pass_obj
-def front(config: Path | None, name: str, form: str, plot: Path | None) -> None:
+def front(config: Path | None, name: str, form: str, plot: Path | None, family: str | None) -> None:
     """The points of study NAME that no other beats in accuracy and compute.
 
     Accuracy is validation top-1 with its 95 % interval; MACs are per image, over real images.
@@ -156,14 +157,14 @@ def front(config: Path | None, name: str, form: str, plot: Path | None) -> None:
         raise ValueError(f"--plot {plot}: give a name that ends in .html or .png")
     store, record = _study(_settings(config), name)
     if plot:
-        _write_plot(store, record, plot)
-    points, _, _, volume = _front(store, record)
+        _write_plot(store, record, plot, family)
+    points, _, _, volume = _front(store, record, family)
     if form == "json":
         click.echo(json.dumps(front_json(name, points, volume), indent=2))
     elif form == "csv":
         click.echo(as_csv(points), nl=False)
     else:
-        _print_front(_console(), store, record)
+        _print_front(_console(), store, record, family)
     if plot:
         click.echo(f"Wrote {plot}", err=True)
 
@@ -218,6 +219,7 @@ def ui(config: Path | None, name: str | None) -> None:
     type=float,
     help="The cheapest point of at least this validation accuracy, such as 0.97.",
 )
+@click.option("--family", help="A point of this family's own front.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("exported"), show_default=True, help="Folder.")
 @click.option("--register", is_flag=True, help="Also register the model in MLflow, alias by pick.")
 @click.pass_obj
@@ -227,6 +229,7 @@ def export(
     pick: str | None,
     max_macs: str | None,
     min_accuracy: float | None,
+    family: str | None,
     out: Path,
     register: bool,
 ) -> None:
@@ -238,7 +241,7 @@ def export(
     """
     from search.picked import Choice, export_choice
 
-    choice = Choice(pick=pick, max_macs=max_macs, min_accuracy=min_accuracy)
+    choice = Choice(pick=pick, max_macs=max_macs, min_accuracy=min_accuracy, family=family)
     settings = _settings(config)
     store, record = _study(settings, name)
     console = _console()
@@ -273,6 +276,36 @@ def predict(folder: Path, images: tuple[Path, ...], as_json: bool) -> None:
             click.echo(f"{image}: {label} ({probability:.1%}, {macs_text(macs)}MACs)")
     if as_json:
         click.echo(json.dumps(rows, indent=2))
+
+
+@main.command()
+@click.argument("name")
+@click.option("--trial", type=click.IntRange(0), help="This trial, at the point that represents it.")
+@click.option(
+    "--pick", type=click.Choice(["knee", "best", "fastest"]), help="A point of the front; without a choice, the knee."
+)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("inspected"), show_default=True, help="Folder.")
+@click.pass_obj
+def inspect(config: Path | None, name: str, trial: int | None, pick: str | None, out: Path) -> None:
+    """Show what a trained network of study NAME does with validation images, and where its compute goes.
+
+    Writes pictures and one interactive page: easiest and hardest images, gates by class, skip patterns, use of exits
+    and where they look, mixing of layers, layers at other places, as far as the network has them. NAME can also be
+    the folder of an exported model.
+    """
+    from search.inspected import chosen_point, exported_point, inspect_point
+
+    settings, knobs = _settings(config), None
+    if (Path(name) / "model.json").is_file():
+        name, trial, knobs = exported_point(Path(name))
+    store, record = _study(settings, name)
+    point = chosen_point(store, record, trial=trial, pick=pick, knobs=knobs)
+    console = _console()
+    done = inspect_point(
+        store, record, settings, point, out, say=lambda line: console.print(f"  {line}", style="dim")
+    )  # fmt: skip
+    for line in done:
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 @main.command()
@@ -319,19 +352,21 @@ def _study(settings: Settings, name: str) -> tuple[Store, StudyRecord]:
     return store, record
 
 
-def _front(store: Store, record: StudyRecord) -> tuple[list[Point], list[Point], list[Point], float]:
+def _front(
+    store: Store, record: StudyRecord, family: str | None = None
+) -> tuple[list[Point], list[Point], list[Point], float]:
     """The front, all standing points, the static ladder, the hypervolume."""
     from search.fronts import study_front
 
-    return study_front(store, record)
+    return study_front(store, record, family)
 
 
-def _print_front(console: Console, store: Store, record: StudyRecord) -> None:
+def _print_front(console: Console, store: Store, record: StudyRecord, family: str | None = None) -> None:
     from search.fronts import study_cost
     from search.plots import summary
     from search.progress import front_table_view
 
-    points, _, static, volume = _front(store, record)
+    points, _, static, volume = _front(store, record, family)
     if not points:
         console.print(f"{record.name}: no trial is done yet; dynafront status {record.name}", highlight=False)
         return
@@ -344,11 +379,11 @@ def _print_front(console: Console, store: Store, record: StudyRecord) -> None:
         console.print(front_table_view(sorted(static, key=lambda p: p.macs_mean)))
 
 
-def _write_plot(store: Store, record: StudyRecord, plot: Path) -> None:
+def _write_plot(store: Store, record: StudyRecord, plot: Path, family: str | None = None) -> None:
     from search.fronts import study_cost
     from search.plots import front_html, front_png
 
-    members, points, static, volume = _front(store, record)
+    members, points, static, volume = _front(store, record, family)
     shown: dict[str, Any] = {"front": members, "static": static, "hypervolume": volume, "cost": study_cost(record)}
     if plot.suffix == ".png":
         plot.write_bytes(front_png(record.name, points, **shown))

@@ -192,6 +192,7 @@ class Driver:
             "parameters": outcome.parameters,
             "plain_macs": outcome.plain_macs,
             "execution": outcome.execution,
+            "inspection": outcome.inspection,
         }
         self.store.finish_trial(
             self.spec.study, job.kind, job.number, points=points, result=result, seconds=outcome.seconds
@@ -311,6 +312,7 @@ def job_of(spec: StudySpec, record: TrialRecord, checkpoints: str, threads: int 
         precision=spec.run.precision,
         compile=spec.run.compile,
         threads=spec.run.threads or threads,
+        init_from=spec.initial(record.family),
     )
 
 

@@ -32,6 +32,7 @@ from storage.errors import StorageError
 from storage.records import StudyRecord
 from storage.settings import Settings
 from storage.store import Store
+from trainers.initial import start_from
 
 LEASE_SECONDS = 60.0
 FREE_TO_CHANGE = ("budget", "run", "data_root")  # of a study that exists
@@ -53,6 +54,7 @@ def search(spec: StudySpec, text: str, settings: Settings, console: Console, *, 
     """
     task = task_of(loaded(data_spec(spec)))
     spaces = narrowed_spaces(spec)
+    check_candidates(spec, spaces, task)
     reference = reference_of(spaces, task)
     settings.folder.mkdir(parents=True, exist_ok=True)
     store = Store.open(settings.database_url)
@@ -97,6 +99,25 @@ def opened_study(settings: Settings, store: Store, spec: StudySpec) -> OptunaStu
         trials=spec.budget.trials,
         stored=store.trials(spec.study, kind="search"),
     )
+
+
+def check_candidates(spec: StudySpec, spaces: Any, task: Task) -> None:
+    """Build one network of each family, so that what no trial could do is said before anything is written."""
+    for name, space in spaces.items():
+        own = family(name)
+        values = {d.name: d.choices[0] if d.kind == "choice" and len(d.choices) == 1 else d.default for d in space}
+        try:
+            candidate = Candidate.of(own, values, spec.budget.epochs)
+            if not (source := spec.initial(name)):
+                with torch.device("meta"):
+                    own.build(candidate.config, task)
+                continue
+            with torch.device("meta"):
+                plain = own.build(candidate.plain().config, task)
+            start_from(candidate.build(task, spec.seed), source, plain.state_dict())
+        except ValueError as error:
+            key = "" if str(error).startswith("init_from") else f"space.{name}."
+            raise ValueError(f"{key}{error}") from None
 
 
 def reference_of(spaces: Any, task: Task) -> Reference:

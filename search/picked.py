@@ -23,6 +23,7 @@ class Choice:
     pick: str | None = None
     max_macs: str | None = None
     min_accuracy: float | None = None
+    family: str | None = None
 
     @property
     def rule(self) -> str:
@@ -41,6 +42,8 @@ class Choice:
             parts.append(f"max-{self.max_macs}-macs")
         if self.min_accuracy is not None:
             parts.append(f"min-{self.min_accuracy:g}-accuracy".replace(".", "_"))
+        if self.family is not None:
+            parts.append(self.family)
         return "-".join(parts).lower().replace(".", "_")
 
 
@@ -58,7 +61,7 @@ def export_choice(
     if choice.min_accuracy is not None and not 0 <= choice.min_accuracy <= 1:
         raise ValueError(f"--min-accuracy {choice.min_accuracy}: give a share between 0 and 1, such as 0.95")
     limit = None if choice.max_macs is None else macs_number(choice.max_macs)
-    members, _, _, _ = study_front(store, record)
+    members, _, _, _ = study_front(store, record, choice.family)
     if not members:
         raise ValueError(f"study {record.name} has no finished trial yet; see dynafront status {record.name}")
     point = pick(

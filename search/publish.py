@@ -18,7 +18,7 @@ from typing import Any
 from search.front import Cost, Point, Reference, as_csv
 from search.fronts import study_front
 from search.study_file import StudySpec
-from search.words import described
+from search.words import described, knobs_text
 from storage.mlflow_log import MlflowLog
 from storage.records import Kind, PointRecord, StudyRecord, TrialRecord
 from storage.settings import Settings
@@ -290,7 +290,23 @@ def _trial_artifacts(
         by_gate = {name: [values.get(name, 0.0) for _, values in rates] for name in names}
         title = f"trial {trial.number}: gates of {described(trial.family, trial.params)}"
         found["gate_rates.png"] = gate_rates_png(title, [epoch for epoch, _ in rates], by_gate)
-    return found
+    return found | _inspection_artifacts(trial, points, rates)
+
+
+def _inspection_artifacts(
+    trial: TrialRecord, points: list[PointRecord], rates: list[tuple[int, dict[str, float]]]
+) -> dict[str, bytes]:
+    """Pictures and page of what the network does at the point that represents it, if its worker measured that."""
+    from search.inspection import inspection_of
+    from search.inspection_page import inspection_html
+    from search.inspection_plots import pictures
+
+    found, chosen = inspection_of(trial.result.get("inspection")), next((p for p in points if p.chosen), None)
+    if found is None or chosen is None:
+        return {}
+    network = f"trial {trial.number}: {described(trial.family, trial.params)}, {knobs_text(chosen.knobs)}"
+    drawn = {f"inspect/{name}.png": png for name, png in pictures(found, network).items()}
+    return drawn | {"inspect/inspect.html": inspection_html(found, network, rates).encode()} if drawn else {}
 
 
 def synced(store: Store, settings: Settings, record: StudyRecord, *, everything: bool = False) -> int:

@@ -52,10 +52,15 @@ class StudySpec(_Strict):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     data_root: str | None = None
     image_size: Annotated[int, Field(ge=4, le=4096)] | None = None
+    init_from: str | dict[str, str] | None = None  # weights to start from: one source, or one a family
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
     train_limit: Annotated[int, Field(ge=2)] | None = None
     validation_limit: Annotated[int, Field(ge=2)] | None = None
     run: Run = Run()
+
+    def initial(self, family: str) -> str | None:
+        """Where the weights come from that this family's trainings start with; None for random ones."""
+        return self.init_from.get(family) if isinstance(self.init_from, dict) else self.init_from
 
     @property
     def cost(self) -> Cost:
@@ -99,6 +104,9 @@ def narrowed_spaces(spec: StudySpec, where: str = "study file") -> dict[str, tup
     for name in spec.space:
         if name not in spec.families:
             raise ValueError(f"{where}: space.{name}: is not among the study's families ({', '.join(spec.families)})")
+    for name in spec.init_from if isinstance(spec.init_from, dict) else ():
+        if name not in spec.families:
+            raise ValueError(f"{where}: init_from.{name}: is not among the study's families")
     found = {}
     for name in spec.families:
         try:

@@ -7,13 +7,13 @@ import os
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from spaces.family import Candidate
-from spaces.net import DynamicNet
+from spaces.net import DynamicNet, Knobs
 from spaces.registry import family
 from spaces.task import Task
 from storage.checkpoints import Checkpoints
@@ -21,6 +21,7 @@ from storage.records import Kind
 from trainers.data import DataSpec, ImageData, load
 from trainers.execution import Execution, best_device, measured
 from trainers.fit import DivergedError, EpochResult, fit, net_tensors
+from trainers.initial import digest, start_from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,7 @@ class Job:
     precision: str = "auto"
     compile: bool = False
     threads: int | None = None
+    init_from: str | None = None
 
     @property
     def name(self) -> tuple[Kind, int]:
@@ -48,13 +50,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished training: operating points (the first represents it), network size, execution, seconds."""
+    """A finished training: operating points (the first represents it), network size, execution, seconds.
+
+    `inspection` is what the network does with images, see search.inspection.
+    """
 
     points: list[dict[str, Any]]
     parameters: int
     plain_macs: int
     execution: dict[str, Any]
     seconds: float
+    inspection: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,20 +85,39 @@ class Slot:
 
     checkpoints: Checkpoints
     key: str
-    identity: str
+    identity: dict[str, Any]
+    defaults: Mapping[str, Any]  # of the family's dimensions
 
     @classmethod
     def of(cls, job: Job, candidate: Candidate) -> Slot:
         data = {name: value for name, value in asdict(job.data).items() if name != "root"}
-        identity = json.dumps([candidate.key, job.seed, data], sort_keys=True)
-        return cls(Checkpoints(Path(job.checkpoints)), job.key, identity)
+        identity = {
+            "family": candidate.family.name,
+            "epochs": candidate.recipe.epochs,
+            "params": candidate.params,
+            "seed": job.seed,
+            "data": data,
+            "init": digest(job.init_from) if job.init_from else None,
+        }
+        defaults = {dimension.name: dimension.default for dimension in candidate.family.space}
+        return cls(Checkpoints(Path(job.checkpoints)), job.key, json.loads(json.dumps(identity)), defaults)
 
     def save(self, tensors: dict[str, Any], state: dict[str, Any]) -> None:
         self.checkpoints.save(self.key, tensors, state | {"identity": self.identity})
 
     def load(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
         found = self.checkpoints.load(self.key)
-        return found if found and found[1].get("identity") == self.identity else None
+        return found if found and self._same(found[1].get("identity")) else None
+
+    def _same(self, saved: Any) -> bool:
+        """Whether a checkpoint is this trial's. A dimension that a later version added counts with its default."""
+        if not isinstance(saved, dict):
+            return False
+        now, then = dict(self.identity), dict(saved)
+        ours, theirs = now.pop("params"), then.pop("params", {})
+        known = all(name in ours and ours[name] == value for name, value in theirs.items())
+        added = all(value == self.defaults.get(name) for name, value in ours.items() if name not in theirs)
+        return now == then and known and added
 
 
 def events(job: Job) -> Iterator[Event]:
@@ -116,7 +141,7 @@ def _trained(job: Job, started: float) -> Iterator[Event]:
         torch.set_num_threads(job.threads)
     data = loaded(job.data)
     candidate = Candidate.of(family(job.family), job.params, job.epochs)
-    net = candidate.build(task_of(data), job.seed)
+    net = initialised(job, candidate, task_of(data))
     slot = Slot.of(job, candidate)
     execution = _execution(job, net, candidate, slot)
     yield from fit(net, data, candidate.recipe, seed=job.seed, execution=execution, slot=slot)
@@ -130,13 +155,40 @@ def _trained(job: Job, started: float) -> Iterator[Event]:
         seed=job.seed,
         augment=candidate.recipe.augment,
     )
+    looked = _looked_into(net, data, points[0], execution, job.seed)
     yield Outcome(
         points,
         sum(p.numel() for p in net.parameters()),
         net.plain_macs,
         execution.as_dict(),
         time.perf_counter() - started,
+        looked,
     )
+
+
+def _looked_into(
+    net: DynamicNet, data: ImageData, point: Mapping[str, Any], execution: Execution, seed: int
+) -> dict[str, Any]:
+    """What there is to show of the network at one of its points; `error` where that fails, for its points count."""
+    from search.inspection import QUICK, inspected
+
+    try:
+        knobs, rates = Knobs(**point["knobs"]), point["extra"]["rates"]
+        return inspected(net, data, knobs, rates=rates, execution=execution, seed=seed, effort=QUICK).as_dict()
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+
+
+def initialised(job: Job, candidate: Candidate, task: Task) -> DynamicNet:
+    """The network before its first step: random weights, or those that the job starts from. Raises ValueError."""
+    net = candidate.build(task, job.seed)
+    if job.init_from:
+        import torch
+
+        with torch.device("meta"):
+            plain = candidate.family.build(candidate.plain().config, task)
+        start_from(net, job.init_from, plain.state_dict())
+    return net
 
 
 def _execution(job: Job, net: DynamicNet, candidate: Candidate, slot: Slot) -> Execution:

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from spaces import sparsity
+from spaces.batch_shaping import batch_shaping
 from spaces.net import DynamicNet, Objective, Output, Plan
 from spaces.policies import AlwaysOn, Decision, Policy, Sampled
 from spaces.sparsity import SparsityConfig
 from spaces.targets import Target, TargetPlan
 
-_MAC_LOSSES = ("mac_quad", "mac_hinge")
+_MAC_LOSSES = ("mac_quad", "mac_hinge", "lagrange", "utility")
+_GAIN = 50  # how far a multiplier may rise over a training while the budget is overspent by all of the MACs
 
 
 @dataclass
@@ -38,6 +40,8 @@ class GateObjective(Objective):
         super().__init__(net, plan)
         self.config = config
         self.epoch = 0
+        self.done = 0.0  # fraction of the training
+        self.multiplier = 0.0  # of the Lagrangian: what a unit of MACs costs by now
         kinds = {"layer" if gate.kind == "layer" else "channel" for gate in net.gates if gate.kind != "exit"}
         present = [kind for kind in ("layer", "channel") if kind in kinds]
         if config.loss in _MAC_LOSSES:
@@ -64,9 +68,10 @@ class GateObjective(Objective):
         return not self.warming_up and all(group.target.final for group in self.groups)
 
     def policy(self, step: int, ids_B: Tensor) -> Policy:
+        config, total = self.config, self.plan.epochs * self.plan.steps
+        self.done = step / total
         if self.warming_up:
             return AlwaysOn()
-        config, total = self.config, self.plan.epochs * self.plan.steps
         temperature = config.temperature
         if config.temperature_schedule == "exponential":
             temperature *= (0.1 / temperature) ** (step / max(1, total - 1))
@@ -83,13 +88,15 @@ class GateObjective(Objective):
     def losses(self, output: Output, labels_B: Tensor) -> dict[str, Tensor]:
         terms = super().losses(output, labels_B)
         config = self.config
-        if config.loss == "none" or not self.groups or self.warming_up:
+        if self.warming_up:
+            return terms
+        terms |= self._shaping(output)
+        if config.loss == "none" or not self.groups:
             return terms
         if config.loss in _MAC_LOSSES:
             fraction_B = output.macs_B / self.net.plain_macs
             self.groups[0].activation = fraction_B.detach().mean()
-            loss = getattr(sparsity, config.loss)(fraction_B, self.groups[0].target.value)
-            terms[config.loss] = config.loss_weight * loss.float()
+            terms[config.loss] = self._mac_loss(fraction_B).float()
             return terms
         for group in self.groups:
             m_G, weight_G = self._activations(group.name, output.decisions)
@@ -98,23 +105,47 @@ class GateObjective(Objective):
             terms[f"{config.loss}_{group.name}"] = self._loss(group, m_G, m)
         return terms
 
+    def _mac_loss(self, fraction_B: Tensor) -> Tensor:
+        config, target = self.config, self.groups[0].target.value
+        if config.loss == "utility":
+            return config.kappa * fraction_B.mean()
+        if config.loss == "lagrange":
+            return self.multiplier * (fraction_B.mean() - target)
+        return config.loss_weight * getattr(sparsity, config.loss)(fraction_B, target)
+
+    def _shaping(self, output: Output) -> dict[str, Tensor]:
+        """Batch-shaping, its weight falling to 0; nothing for gates that are the same for every image."""
+        config = self.config
+        weight = config.batch_shaping * max(0.0, 1 - self.done / config.shaping_end)
+        read = [d.p_BU for d in output.decisions if d.gate.kind != "exit" and d.p_BU is not None and len(d.p_BU) > 1]
+        if not weight or not read:
+            return {}
+        prior = config.shaping_prior
+        return {"batch_shaping": weight * batch_shaping(torch.cat(read, 1), prior, 1 - prior)}
+
     def after_step(self, output: Output) -> None:
+        if self.config.loss == "lagrange" and self.groups and self.groups[0].activation is not None:
+            over = float(self.groups[0].activation) - self.groups[0].target.value
+            gain = _GAIN * self.config.loss_weight / (self.plan.epochs * self.plan.steps)
+            self.multiplier = max(0.0, self.multiplier + gain * over)
         for group in self.groups:
             if group.activation is not None and group.target.plan.schedule in ("mean", "ema"):
                 group.target.after_step(float(group.activation))
 
     def report(self) -> dict[str, float]:
-        if self.config.loss in ("none", "target_free"):
+        if self.config.loss in ("none", "target_free", "utility"):
             return {}
         of_macs = self.config.loss in _MAC_LOSSES
-        return {f"target/{'macs' if of_macs else group.name}": group.target.value for group in self.groups}
+        found = {f"target/{'macs' if of_macs else group.name}": group.target.value for group in self.groups}
+        return found | ({"multiplier": self.multiplier} if self.config.loss == "lagrange" else {})
 
     def state(self) -> dict[str, Any]:
-        return {"targets": [group.target.state() for group in self.groups]}
+        return {"targets": [group.target.state() for group in self.groups], "multiplier": self.multiplier}
 
     def load(self, state: dict[str, Any]) -> None:
         for group, one in zip(self.groups, state["targets"], strict=True):
             group.target.load(one)
+        self.multiplier = float(state["multiplier"])
 
     def _loss(self, group: Group, m_G: Tensor, m: Tensor) -> Tensor:
         config, t = self.config, group.target.value
@@ -142,7 +173,7 @@ class GateObjective(Objective):
 
 
 def _target_plan(config: SparsityConfig, plan: Plan, end: float) -> TargetPlan:
-    targeted = config.loss not in ("none", "target_free")
+    targeted = config.loss not in ("none", "target_free", "utility")
     return TargetPlan(
         schedule=config.target_schedule if targeted else "constant",
         end=end,

@@ -43,7 +43,7 @@ class SkippingConfig(SparsityConfig, OracleConfig):
 
     loss: str = choice(
         "score_sq", "logit_sq", "per_batch", "per_gate", "const_quad", "const_quad_per_gate", "mac_quad", "mac_hinge",
-        "target_free", "none",
+        "lagrange", "utility", "target_free", "none",
         default="per_batch", when={"oracle": _ANY},
         doc="press scores or logits to 0, or pull gates, the batch's mean or the MACs to a target",
     )  # fmt: skip

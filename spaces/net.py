@@ -260,6 +260,10 @@ class DynamicNet(nn.Module):
         """Names of parameters that the plain network lacks, beside those of gates and exit heads."""
         return set()
 
+    def plain_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A plain network's state dict from elsewhere under the names that its tensors have here."""
+        return dict(state)
+
     def unneeded(self, policy: Policy) -> list[str]:
         """Names of submodules that inference under the policy never runs, so that they need not be shipped."""
         return []

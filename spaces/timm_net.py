@@ -10,6 +10,7 @@ Shapes: B images, C channels, H x W pixels, U units of a gate.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -102,6 +103,9 @@ class TimmNet(ExitNet):
     def load_plain(self, state: dict[str, Tensor]) -> None:
         """Load the state dict of the plain timm model of the same name and sizes."""
         self.model.load_state_dict(state)
+
+    def plain_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name if name.startswith("model.") else f"model.{name}": value for name, value in state.items()}
 
     def gate_parameters(self) -> list[nn.Parameter]:
         return [*self.gate_heads.parameters(), *self.exit_gate_parameters()]
@@ -263,12 +267,17 @@ def _mixed(skipped: Tensor, made: Tensor, z_AU: Tensor) -> Tensor:
     return torch.lerp(skipped.to(made.dtype), made, z)
 
 
+def _built(config: TimmConfig, task: Task) -> TimmNet:
+    with torch.device("cpu"):  # taking a model apart looks at values, which meta tensors do not have
+        return TimmNet(config, task)
+
+
 FAMILY = Family(
     name="timm",
     doc="any model of timm by name, its residual blocks skipped, exits behind its stages",
     config=TimmConfig,
     recipe=Recipe,
-    build=TimmNet,
+    build=_built,
     size_dimensions=("backbone",),
     plain_dimensions=("pretrained", "stem"),
 )

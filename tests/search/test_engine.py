@@ -8,9 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from search.engine import Engine, InProcess, LocalProcesses
-from search.trial import EpochResult, Event, Failure, Job, Outcome
+from search.trial import EpochResult, Event, Failure, Job, Outcome, Slot
+from spaces.family import Candidate
+from spaces.registry import family
 from trainers.data import DataSpec
 
 PARAMS = {"backbone": "resnet8", "width": 0.25, "batch": 32, "granularity": "joint"}
@@ -107,3 +110,18 @@ def test_a_trial_on_data_that_is_gone_fails_with_one_line(tmp_path: Path) -> Non
     assert "nowhere" in failure.error
     assert not failure.crashed
     assert "Traceback" in failure.trace
+
+
+def test_a_checkpoint_from_before_a_dimension_was_added_is_still_the_trials(tmp_path: Path) -> None:
+    one = job(tmp_path)
+    slot = Slot.of(one, Candidate.of(family(one.family), one.params, one.epochs))
+    older = dict(slot.identity, params={k: v for k, v in slot.identity["params"].items() if k != "loss_weight"})
+    slot.checkpoints.save(slot.key, {"a": torch.zeros(1)}, {"identity": older})
+    assert slot.load() is not None, "loss_weight has its default here"
+    other = dict(older, params=older["params"] | {"target": 0.123})
+    slot.checkpoints.save(slot.key, {"a": torch.zeros(1)}, {"identity": other})
+    assert slot.load() is None
+    unusual = job(tmp_path, loss_weight=7.0)
+    slot = Slot.of(unusual, Candidate.of(family(unusual.family), unusual.params, unusual.epochs))
+    slot.checkpoints.save(slot.key, {"a": torch.zeros(1)}, {"identity": older})
+    assert slot.load() is None, "what was trained then had the default"

@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 
 from spaces import sparsity
+from spaces.family import Candidate
 from spaces.gate_objective import GateObjective
 from spaces.gated_resnet import GatedResNet
 from spaces.net import Output, Plan
 from spaces.policies import AlwaysOn, Decision, Sampled
+from spaces.registry import family
+from spaces.task import Task
 
 Build = Callable[..., GatedResNet]
 PLAN = Plan(epochs=10, steps=4, seed=6)
@@ -155,3 +158,48 @@ def test_label_smoothing_reaches_the_cross_entropy(resnet: Build) -> None:
     sharp = objective(net).losses(output, LABELS * 0)["cross_entropy"]
     smooth = objective(net, Plan(epochs=1, steps=1, label_smoothing=0.1)).losses(output, LABELS * 0)
     assert smooth["cross_entropy"].item() - sharp.item() == pytest.approx(0.1 * 4 / 5 * 9, rel=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["lagrange", "utility"])
+def test_a_multiplier_or_a_price_brings_compute_down(loss: str) -> None:
+    torch.manual_seed(0)
+    values = {"backbone": "resnet14", "width": 0.25, "loss": loss, "target": 0.5, "kappa": 10.0, "loss_weight": 5.0}
+    candidate = Candidate.of(family("gated_resnet"), values, 1)
+    net = candidate.build(Task(channels=1, height=8, width=8, classes=2), 0).train()
+    objective = net.objective(Plan(epochs=1, steps=120))
+    optimizer = torch.optim.Adam(net.gate_parameters(), lr=0.05)
+    x, y = torch.randn(64, 1, 8, 8), torch.arange(64) % 2
+    multipliers = list[float]()
+    for step in range(120):
+        output = net(x, objective.policy(step, torch.arange(64)))
+        terms = objective.losses(output, y)
+        optimizer.zero_grad()
+        terms[loss].backward() if terms[loss].requires_grad else None
+        optimizer.step()
+        objective.after_step(output)
+        multipliers.append(objective.report().get("multiplier", 0.0))
+        if step == 0:
+            start = float(output.macs_B.detach().mean()) / net.plain_macs
+    end = float(output.macs_B.detach().mean()) / net.plain_macs
+    assert start > 0.8
+    assert end < (0.6 if loss == "lagrange" else 0.4)
+    if loss == "lagrange":
+        assert max(multipliers) > 0
+        again = net.objective(Plan(epochs=1, steps=120))
+        again.load(objective.state() | {"multiplier": 0.7})
+        assert again.report()["multiplier"] == 0.7
+
+
+def test_batch_shaping_fades_and_asks_nothing_of_gates_that_read_no_image() -> None:
+    task = Task(channels=1, height=8, width=8, classes=2)
+    terms = {}
+    for gate in ("dependent", "independent"):
+        values = {"backbone": "resnet8", "width": 0.25, "batch_shaping": 1.0, "shaping_end": 0.5, "gate": gate}
+        net = Candidate.of(family("gated_resnet"), values, 1).build(task, 0).train()
+        objective = net.objective(Plan(epochs=1, steps=100))
+        for step in (0, 25, 50):
+            output = net(torch.randn(16, 1, 8, 8), objective.policy(step, torch.arange(16)))
+            terms[gate, step] = objective.losses(output, torch.zeros(16, dtype=torch.long)).get("batch_shaping")
+    assert terms["dependent", 50] is None
+    assert float(terms["dependent", 25].detach()) == pytest.approx(float(terms["dependent", 0].detach()) / 2, rel=0.3)
+    assert all(terms["independent", step] is None for step in (0, 25, 50))

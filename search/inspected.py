@@ -1,0 +1,108 @@
+"""Inspecting a finished trial of a study: which one, at which setting, and the files that come out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from search.driver import job_of
+from search.exported import MODEL
+from search.front import pick as pick_point
+from search.fronts import study_cost, study_front
+from search.inspection import inspected
+from search.inspection_page import inspection_html
+from search.inspection_plots import pictures
+from search.inspection_words import subtitle
+from search.plots import gate_rates_png
+from search.study_file import StudySpec
+from search.trial import trained_net
+from search.words import described, knobs_text
+from spaces.net import Knobs
+from storage.records import EpochRecord, PointRecord, StudyRecord
+from storage.settings import Settings
+from storage.store import Store
+from trainers.evaluate import recalibrated
+from trainers.execution import Execution, best_device
+
+PAGE = "inspect.html"
+
+
+def exported_point(folder: Path) -> tuple[str, int, dict[str, Any]]:
+    """(study, trial, knobs) that an exported model came from. Raises ValueError for a damaged one."""
+    try:
+        description = json.loads((folder / MODEL).read_text(encoding="utf-8"))
+        return str(description["study"]), int(description["trial"]), dict(description["knobs"])
+    except (json.JSONDecodeError, KeyError, TypeError):
+        raise ValueError(f"{folder / MODEL}: is damaged; export the model again") from None
+
+
+def chosen_point(
+    store: Store, record: StudyRecord, *, trial: int | None, pick: str | None, knobs: dict[str, Any] | None = None
+) -> PointRecord:
+    """The point of a trial that represents it (or has these knobs), or one of the front by a rule.
+
+    Raises ValueError when there is none.
+    """
+    if trial is None:
+        members, *_ = study_front(store, record)
+        if not members:
+            raise ValueError(f"study {record.name} has no finished trial yet; see dynafront status {record.name}")
+        point = pick_point(members, pick or "knee", cost=study_cost(record))
+        return next(p for p in store.points(record.name, kind="search", number=point.trial) if p.id == point.id)
+    if pick is not None:
+        raise ValueError(f"--pick {pick}: is of the whole front; give either --trial or --pick")
+    found = store.trial(record.name, "search", trial)
+    if found is None or found.state != "complete":
+        state = "does not exist" if found is None else f"is {found.state}"
+        raise ValueError(f"--trial {trial}: {state} in study {record.name}; see dynafront status {record.name}")
+    source = trial if found.of_trial is None else found.of_trial
+    points = store.points(record.name, kind="search", number=source)
+    if knobs is None:
+        return next(p for p in points if p.chosen)
+    same = [p for p in points if p.knobs == knobs]
+    if not same:
+        raise ValueError(f"trial {trial} of study {record.name} has no such point any more; export the model again")
+    return same[0]
+
+
+def inspect_point(
+    store: Store, record: StudyRecord, settings: Settings, point: PointRecord, folder: Path, say: Callable[[str], None]
+) -> list[str]:
+    """Measure the point's network on validation, write a page and a PNG each; returns lines that tell what came out."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder}: is a file; give --out a folder")
+    trial = store.trial(record.name, "search", point.trial)
+    assert trial is not None
+    spec, knobs = StudySpec.model_validate(record.spec, strict=False), Knobs(**point.knobs)
+    say("loading the trained network")
+    net, candidate, data = trained_net(job_of(spec, trial, str(settings.checkpoints)))
+    execution = Execution(device=best_device())
+    net = execution.placed(net)
+    if knobs.recalibrate != "none":
+        say("refreshing batch-norm statistics on training images")
+        recipe = candidate.recipe
+        net = recalibrated(
+            net, data, knobs, batch=recipe.batch, execution=execution, seed=trial.seed, augment=recipe.augment
+        )
+    say(f"looking at up to 1,000 of {len(data.validation):,} validation images")
+    rates = {name: tuple(units) for name, units in point.extra["rates"].items()}
+    found = inspected(net, data, knobs, rates=rates, execution=execution, seed=trial.seed)
+    network = described(trial.family, trial.params)
+    name = f"{record.name}, trial {trial.number}: {network}, {knobs_text(point.knobs)}"
+    epochs = store.epochs(record.name, "search", trial.number)
+    drawn = pictures(found, name) | _gate_rates(f"trial {trial.number}: gates of {network}", epochs)
+    folder.mkdir(parents=True, exist_ok=True)
+    for picture, png in drawn.items():
+        (folder / f"{picture}.png").write_bytes(png)
+    page = inspection_html(found, name, [(e.epoch, e.gate_rates) for e in epochs])
+    (folder / PAGE).write_text(page, encoding="utf-8")
+    return [name, f"  {subtitle(found)}", f"  {folder / PAGE}", *(f"  {folder / one}.png" for one in drawn)]
+
+
+def _gate_rates(title: str, epochs: list[EpochRecord]) -> dict[str, bytes]:
+    if not epochs or not epochs[-1].gate_rates:
+        return {}
+    by_gate = {name: [e.gate_rates.get(name, 0.0) for e in epochs] for name in epochs[-1].gate_rates}
+    return {"gate_rates": gate_rates_png(title, [e.epoch for e in epochs], by_gate)}

@@ -1,0 +1,126 @@
+"""One pass of a trained network over images of validation, with all that an inspection needs of it kept.
+
+Shapes: N images, B images of a batch, C channels, H x W pixels, J sources of a mixture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spaces.net import DynamicNet, Knobs, Output, Rates
+from spaces.policies import Gate
+from trainers.augment import normalized
+from trainers.data import ImageData
+from trainers.execution import Execution
+
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One pass: each image's class, answer, MACs, what its gates did and who answered it; some small and large."""
+
+    label_N: Tensor
+    answer_N: Tensor
+    macs_N: Tensor
+    gates: dict[str, Tensor]  # (N,) by column
+    layers: list[str]  # the columns that are gates of whole layers
+    mixtures: list[Tensor]  # (N, J) a layer
+    exit_N: Tensor | None
+    exit_answers: list[Tensor]  # (N,) an exit, the deepest last
+    exit_macs: list[Tensor]
+    small: Tensor  # (N, C, h, w) uint8
+    first: Tensor  # (B, C, H, W) uint8, the first batch on the device
+
+    @property
+    def correct_N(self) -> Tensor:
+        return self.label_N == self.answer_N
+
+
+def seen_images(
+    net: DynamicNet,
+    data: ImageData,
+    knobs: Knobs,
+    *,
+    rates: Rates | None,
+    execution: Execution,
+    seed: int,
+    limit: int,
+    side: int,
+) -> Seen:
+    """Up to `limit` images of validation in random order; small ones have at most `side` pixels a side."""
+    parts: list[tuple[Tensor, Tensor, Output]] = []
+    small, count, first, step = [], 0, None, 0
+    # in random order: stored ones may stand class by class
+    for batch in data.validation.batches(BATCH, device=execution.device, shuffle=seed):
+        images = batch.images[: limit - count]
+        labels, ids = batch.labels[: len(images)], batch.ids[: len(images)]
+        with execution.autocast():
+            pixels = execution.laid_out(normalized(images, data.mean, data.std))
+            output = net.run(pixels, knobs, ids=ids, rates=rates, seed=seed, step=step)
+        parts.append((labels.cpu(), output.logits_BC.argmax(1).cpu(), output))
+        small.append(_small(images, side).cpu())
+        first = images if first is None else first
+        count, step = count + len(images), step + 1
+        if count >= limit:
+            break
+    assert first is not None
+    return _joined(parts, torch.cat(small), first)
+
+
+def _joined(parts: list[tuple[Tensor, Tensor, Output]], small: Tensor, first: Tensor) -> Seen:
+    outputs = [output for _, _, output in parts]
+    sizes = [len(labels) for labels, _, _ in parts]
+    columns = [_columns(output, size) for output, size in zip(outputs, sizes, strict=True)]
+    mixtures = [output.extra.get("mixing", []) for output in outputs]
+    exits = [output.exits for output in outputs if output.exits is not None]
+    return Seen(
+        label_N=torch.cat([labels for labels, _, _ in parts]),
+        answer_N=torch.cat([answers for _, answers, _ in parts]),
+        macs_N=torch.cat([o.macs_B.expand(n).cpu() for o, n in zip(outputs, sizes, strict=True)]),
+        gates={name: torch.cat([one[name] for one in columns]) for name in columns[0]},
+        layers=[_column(d.gate) for d in outputs[0].decisions if d.gate.kind == "layer"],
+        mixtures=[torch.cat([w.float().cpu() for w in layer]) for layer in zip(*mixtures, strict=True)],
+        exit_N=torch.cat([one.index_B.cpu() for one in exits]) if exits else None,
+        exit_answers=[
+            torch.cat([o.argmax(1).cpu() for o in one]) for one in zip(*(e.logits for e in exits), strict=True)
+        ],
+        exit_macs=[
+            torch.cat([m.expand(n).cpu() for m, n in zip(one, sizes, strict=True)])
+            for one in zip(*(e.macs for e in exits), strict=True)
+        ],
+        small=small,
+        first=first,
+    )
+
+
+def _column(gate: Gate) -> str:
+    return gate.name.removesuffix(".layer") if gate.kind == "layer" else f"block{gate.block} filters"
+
+
+def _columns(output: Output, size: int) -> dict[str, Tensor]:
+    """(B,) by column: whether a layer ran; which share of a block's filters did, none where its layer did not."""
+    ran = {
+        d.gate.block: d.open_BU[:, 0].double().expand(size).cpu() for d in output.decisions if d.gate.kind == "layer"
+    }
+    units: dict[str, list[Tensor]] = {}
+    for decision in output.decisions:
+        gate = decision.gate
+        if gate.kind != "exit":
+            open_BU = decision.open_BU.double().expand(size, -1).cpu()
+            units.setdefault(_column(gate), []).append(open_BU * ran.get(gate.block, torch.ones(size))[:, None])
+    return {name: torch.cat(parts, 1).mean(1) for name, parts in units.items()}
+
+
+def _small(images: Tensor, side: int) -> Tensor:
+    """uint8 images of at most `side` pixels a side."""
+    height, width = images.shape[2:]
+    scale = side / max(height, width)
+    if scale >= 1:
+        return images
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    return F.interpolate(images.float(), size, mode="area").round().to(torch.uint8)
