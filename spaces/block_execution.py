@@ -1,6 +1,6 @@
 """The residual of a block computed only on its open filters.
 
-Rows of the first convolution that no sample opened, and columns of the second that read them, are never multiplied.
+Rows of a convolution that no sample opened, and columns of the next that read them, are never multiplied.
 Samples with equal masks run together; a group too small to pay for gathering weights runs masked.
 
 Shapes: B samples, C filters, N open filters.
@@ -8,67 +8,99 @@ Shapes: B samples, C filters, N open filters.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from spaces.bottleneck import Bottleneck
 from spaces.resnet import Block, folded
 
 SMALLEST_GROUP = 8  # samples that share a mask; fewer (but one alone) are cheaper masked than gathered
 
 
-def compact_residual(block: Block, u: Tensor, inner: Tensor | None = None, outer: Tensor | None = None) -> Tensor:
-    """The block's residual of u, filters that `inner` and `outer` (B or 1, C) close left out of the computation."""
-    masks = [m.expand(len(u), -1) for m in (inner, outer) if m is not None]
-    if not masks:
+def compact_residual(block: Block | Bottleneck, u: Tensor, *masks: Tensor | None) -> Tensor:
+    """The block's residual of u, closed filters left out of the computation.
+
+    `masks` (B or 1, C) are of the filters of the block's convolutions, in order.
+    """
+    given = [m.expand(len(u), -1) for m in masks if m is not None]
+    if not given:
         return block.residual(u)
-    patterns, group_B = torch.cat(masks, 1).unique(dim=0, return_inverse=True)
+    patterns, group_B = torch.cat(given, 1).unique(dim=0, return_inverse=True)
     if len(patterns) == 1:
-        return _gathered(block, u, _first(inner), _first(outer))
+        return _gathered(block, u, [None if m is None else m[:1] for m in masks])
     out = torch.empty(0)
     for group in range(len(patterns)):
         rows = (group_B == group).nonzero()[:, 0]
         if len(rows) >= SMALLEST_GROUP:
-            part = _gathered(block, u[rows], _at(inner, rows[:1]), _at(outer, rows[:1]))
+            part = _gathered(block, u[rows], [_at(m, rows[:1]) for m in masks])
         else:
-            part = block.residual(u[rows], _at(inner, rows), _at(outer, rows))
+            part = block.residual(u[rows], *(_at(m, rows) for m in masks))
         out = part.new_empty(len(u), *part.shape[1:]) if not len(out) else out
         out[rows] = part
     return out
 
 
-def _gathered(block: Block, u: Tensor, inner: Tensor | None, outer: Tensor | None) -> Tensor:
-    """One mask (1, C) for all samples: convolutions of gathered rows and columns, batch norm folded in.
+@dataclass(frozen=True)
+class _Part:
+    """What is open of a convolution, batch norm folded in. `open_N` are the filters kept; None: all."""
 
-    A mask's value other than 0 and 1 scales its filter. With no inner filter open what remains is the second
-    batch norm's shift, not zero.
+    conv: nn.Conv2d
+    weight: Tensor
+    bias: Tensor
+    open_N: Tensor | None
+
+    def __call__(self, u: Tensor) -> Tensor:
+        return F.conv2d(u, self.weight, self.bias, self.conv.stride, self.conv.padding)
+
+    def shift(self, u: Tensor, size: tuple[int, ...]) -> Tensor:
+        """(B, N, *size) what it makes of zeros."""
+        return self.bias[None, :, None, None].expand(len(u), -1, *size).to(u.dtype)
+
+
+def _gathered(block: Block | Bottleneck, u: Tensor, masks: Sequence[Tensor | None]) -> Tensor:
+    """One mask (1, C) a convolution for all samples: convolutions of gathered rows and columns.
+
+    Behind a convolution without an open filter what remains is the next batch norm's shift, not zero.
     """
-    weight1, bias1 = folded(block.conv1, block.bn1)
-    weight2, bias2 = folded(block.conv2, block.bn2)
-    if inner is not None:
-        open_N = inner[0].nonzero()[:, 0]
-        weight1, bias1 = weight1[open_N], bias1[open_N]
-        weight2 = weight2[:, open_N] * inner[0, open_N].to(weight2.dtype)[None, :, None, None]
-    filters = len(bias2)
-    if outer is not None:
-        open_out_N = outer[0].nonzero()[:, 0]
-        scale_N = outer[0, open_out_N].to(weight2.dtype)
-        weight2, bias2 = weight2[open_out_N] * scale_N[:, None, None, None], bias2[open_out_N] * scale_N
-    height, width = ((n - 1) // block.stride + 1 for n in u.shape[2:])
-    if not len(bias2):
-        return u.new_zeros(len(u), filters, height, width)
-    if not len(bias1):
-        part = bias2[None, :, None, None].expand(len(u), -1, height, width).to(u.dtype)
-    else:
-        h = F.relu(F.conv2d(u, weight1, bias1, block.stride, 1))
-        part = F.conv2d(h, weight2, bias2, 1, 1)
-    if outer is None:
-        return part
-    return part.new_zeros(len(u), filters, height, width).index_copy(1, open_out_N, part)
+    parts = _open_parts(block, masks)
+    last = parts[-1]
+    whole = (len(u), block.outputs, *((n - 1) // block.stride + 1 for n in u.shape[2:]))
+    if not len(last.bias):
+        return u.new_zeros(whole)
+    start = max((number + 1 for number, part in enumerate(parts) if not len(part.bias)), default=0)
+    h = parts[start].shift(u, whole[2:]) if start else parts[0](u)
+    for part in parts[start + 1 :]:
+        h = part(F.relu(h))
+    return h if last.open_N is None else h.new_zeros(whole).index_copy(1, last.open_N, h)
 
 
-def _first(mask: Tensor | None) -> Tensor | None:
-    return None if mask is None else mask[:1]
+def _open_parts(block: Block | Bottleneck, masks: Sequence[Tensor | None]) -> list[_Part]:
+    """The block's convolutions reduced to their open filters.
+
+    A mask's value other than 0 and 1 scales its filter, behind the activation: in the convolution that reads it, or in
+    the last one itself.
+    """
+    parts: list[_Part] = []
+    scale_N = None
+    for (conv, norm), mask in zip_longest(block.convolutions().values(), masks):
+        weight, bias = folded(conv, norm)
+        if scale_N is not None:
+            weight = weight[:, parts[-1].open_N] * scale_N.to(weight.dtype)[None, :, None, None]
+        open_N, scale_N = None, None
+        if mask is not None:
+            open_N = mask[0].nonzero()[:, 0]
+            weight, bias, scale_N = weight[open_N], bias[open_N], mask[0, open_N]
+        parts.append(_Part(conv, weight, bias, open_N))
+    if scale_N is None:
+        return parts
+    *rest, last = parts
+    scale_N = scale_N.to(last.weight.dtype)
+    return [*rest, _Part(last.conv, last.weight * scale_N[:, None, None, None], last.bias * scale_N, last.open_N)]
 
 
 def _at(mask: Tensor | None, rows: Tensor) -> Tensor | None:

@@ -78,7 +78,8 @@ class Candidate:
         shown = active_names(self.family.space, values)
         params = {name: values[name] for name in shown}
         if values.get("gated") is False:
-            params = {name: values[name] for name in (*self.family.size_dimensions, *self.family.plain_dimensions)}
+            kept = (*self.family.size_dimensions, *self.family.plain_dimensions)
+            params = {name: values[name] for name in kept if name in shown}
             params |= {d.name: values[d.name] for d in dimensions(self.family.recipe) if d.name in shown}
             params["gated"] = False
         return params

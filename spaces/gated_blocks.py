@@ -31,12 +31,12 @@ class GatedConfig(SparsityConfig, GateConfig, ExitConfig):
 
 @dataclass(frozen=True)
 class BlockGates:
-    """The gates that block `index` gets: units of each kind, channels they read, MACs that a kind guards in all."""
+    """The gates that block `index` gets: channels they read, and by kind the units and the MACs that they guard."""
 
     index: int
     channels: int
     units: Mapping[str, int]
-    macs: int
+    macs: Mapping[str, int]
 
 
 class GatedBlocks(ExitNet):
@@ -53,7 +53,8 @@ class GatedBlocks(ExitNet):
             self.gate_heads[str(block.index)] = GateHeads(config, block.channels, dict(block.units))
             for kind, n in block.units.items():
                 name, offset = f"block{block.index}.{kind}", sum(gate.units for gate in gates)
-                gates.append(Gate(name=name, kind=kind, block=block.index, units=n, offset=offset, macs=block.macs / n))
+                macs = block.macs[kind] / n
+                gates.append(Gate(name=name, kind=kind, block=block.index, units=n, offset=offset, macs=macs))
         self.gates = tuple(gates)
         self._by_block = {(gate.block, gate.kind): gate for gate in gates}
 

@@ -189,7 +189,7 @@ class GatedDenseNet(DenseNet, GatedBlocks):
             if config.gated and index not in ungated:
                 stem = config.gate_source == "stem"
                 inputs = self.stem.out_channels if stem else self.layer(index).conv1.in_channels
-                yield BlockGates(index, inputs, {"layer": 1}, self.layer_macs(index))
+                yield BlockGates(index, inputs, {"layer": 1}, {"layer": self.layer_macs(index)})
 
     def forward(self, images: Tensor, policy: Policy | None = None, *, compact: bool = False) -> Output:
         walk = self.begin(images, policy, compact=compact)

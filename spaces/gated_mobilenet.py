@@ -80,7 +80,7 @@ class GatedMobileNet(MobileNet, GatedBlocks):
             kinds = {kind: n for kind, n in (("layer", layer), ("inner", inner)) if n}
             if config.gated and kinds and index not in ungated:
                 inputs = blocks[0].inputs if config.gate_source == "stem" else unit.inputs
-                yield BlockGates(index, inputs, kinds, self.unit_macs(index))
+                yield BlockGates(index, inputs, kinds, dict.fromkeys(kinds, self.unit_macs(index)))
 
     def forward(self, images: Tensor, policy: Policy | None = None, *, compact: bool = False) -> Output:
         walk = self.begin(images, policy, compact=compact)

@@ -41,7 +41,7 @@ class GateConfig:
         "both",
         default="inner",
         when={"granularity": _CHANNEL},
-        doc="filters of the first convolution, of the last, or of both",
+        doc="filters inside the block, those of its last convolution, or both",
     )
     channel_group: int = choice(
         1,
@@ -146,7 +146,7 @@ class GateConfig:
         return self.granularity in ("layer", "joint")
 
     def inner_units(self, filters: int) -> int:
-        """Gate units on a block's first convolution; the group is the largest that divides both."""
+        """Gate units on a convolution inside a block; the group is the largest that divides both."""
         if self.granularity == "layer" or self.channel_where == "outer":
             return 0
         return filters // gcd(filters, self.channel_group)
@@ -161,7 +161,7 @@ class GateConfig:
 class GateHeads(nn.Module):
     """The gates of one block: a layer logit and logits for its channel groups, as far as it has them.
 
-    `units` maps "layer", "inner", "outer" to the number of logits; absent kinds have no gate.
+    `units` maps "layer" and kinds of channel gates to the number of logits; absent kinds have no gate.
     """
 
     def __init__(self, config: GateConfig, channels: int, units: dict[str, int]) -> None:

@@ -26,7 +26,7 @@ class Gate:
     """What is known of a gate before any image: its name, what it guards, its place among all units."""
 
     name: str  # "block3.layer"
-    kind: str  # "layer", "inner", "outer", or "exit" (open: the image goes on to what lies behind the exit)
+    kind: str  # "layer", "inner", "middle", "outer", or "exit" (open: the image goes on to what lies behind the exit)
     block: int
     units: int
     offset: int  # of its first unit among all units of the network

@@ -1,14 +1,16 @@
-"""The plain CIFAR ResNet-(6n+2): backbone of gated networks and their static reference.
+"""The plain ResNet: backbone of gated networks and their static reference.
 
-He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition", CVPR, 2016. Takes any number of channels and
-any image size (the smallest map of an 8x8 image is 2x2), a width multiplier, and shortcut option A (subsample and
-pad with zeros) or B (1x1 convolution and batch norm).
+He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition", CVPR, 2016. The CIFAR ResNet-(6n+2) has three
+stages of two-convolution blocks and shortcut option A (subsample and pad with zeros) or B (1x1 convolution and batch
+norm); ResNets of bottlenecks have four stages, and the stem for small images or that for ImageNet. All take any number
+of channels, any image size and a width multiplier.
 
 Shapes: B images, C channels, H x W pixels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.compute import conv_macs, linear_macs
+from spaces.bottleneck import BOTTLENECKS, WIDTHS, Bottleneck
+from spaces.compute import conv_macs, conv_output, linear_macs
 from spaces.place import Place
 from spaces.space import choice
 from spaces.task import Task
@@ -24,17 +27,38 @@ from spaces.task import Task
 DEPTHS = {"resnet8": 1, "resnet14": 2, "resnet20": 3, "resnet32": 5, "resnet56": 9, "resnet110": 18}
 
 
+def known(name: str) -> str:
+    """The name of a backbone. Raises ValueError with those there are otherwise."""
+    if name not in (*DEPTHS, *BOTTLENECKS):
+        raise ValueError(f"{name} is not one of {', '.join((*DEPTHS, *BOTTLENECKS))}")
+    return name
+
+
 @dataclass(frozen=True, kw_only=True)
 class ResNetConfig:
-    """Size and shortcut of a CIFAR ResNet."""
+    """Size, stem and shortcuts of a ResNet."""
 
-    backbone: str = choice(*DEPTHS, default="resnet20", doc="depth of the residual network")
-    width: float = choice(
-        0.25, 0.5, 0.75, 1.0, 1.5, 2.0, default=1.0, searched=False, doc="multiplies 16, 32 and 64 channels"
+    # networks of bottlenecks cost many times as much as the others: taken when named, never drawn unasked
+    backbone: str = choice(
+        *DEPTHS, default="resnet20", accepts=known, doc=f"depth of the residual network; also {', '.join(BOTTLENECKS)}"
     )
+    width: float = choice(0.25, 0.5, 0.75, 1.0, 1.5, 2.0, default=1.0, searched=False, doc="multiplies the channels")
     shortcut: str = choice(
-        "A", "B", default="B", searched=False, doc="where the shape changes: zero-padding, or 1x1 convolution"
-    )
+        "A", "B", default="B", when={"backbone": tuple(DEPTHS)}, searched=False,
+        doc="where the shape changes: zero-padding, or 1x1 convolution",
+    )  # fmt: skip
+    stem: str = choice(
+        "cifar", "imagenet", default="cifar", when={"backbone": tuple(BOTTLENECKS)}, searched=False,
+        doc="3x3 convolution, or 7x7 with stride 2 and max pooling, which leave a sixteenth of the pixels",
+    )  # fmt: skip
+    stride_in: str = choice(
+        "3x3", "1x1", default="3x3", when={"backbone": tuple(BOTTLENECKS)}, searched=False,
+        doc="the convolution of a bottleneck that halves the map: today's, or the first as published",
+    )  # fmt: skip
+
+    @property
+    def has_bottlenecks(self) -> bool:
+        return self.backbone in BOTTLENECKS
 
 
 class Block(nn.Module):
@@ -50,7 +74,7 @@ class Block(nn.Module):
         self.bn1 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
-        self.stride = stride
+        self.inputs, self.outputs, self.stride = inputs, outputs, stride
         self.extra = outputs - inputs
         self.shortcut: nn.Module | None = None
         if shortcut == "B" and (stride != 1 or self.extra):
@@ -60,6 +84,10 @@ class Block(nn.Module):
     def identity(self) -> bool:
         """Whether the shortcut returns its input."""
         return self.stride == 1 and not self.extra
+
+    def convolutions(self) -> dict[str, tuple[nn.Conv2d, nn.BatchNorm2d]]:
+        """The convolutions in order, each with its batch norm, by the kind of gate that guards their filters."""
+        return {"inner": (self.conv1, self.bn1), "outer": (self.conv2, self.bn2)}
 
     def skip(self, u: Tensor) -> Tensor:
         if self.shortcut is not None:
@@ -81,31 +109,38 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A CIFAR ResNet for a task; `sizes[l]` is the (height, width) of block l's output."""
+    """A ResNet for a task; `sizes[l]` is the (height, width) of block l's output, `stem_size` of the stem's."""
 
     def __init__(self, config: ResNetConfig, task: Task) -> None:
         super().__init__()
         self.task = task
-        widths = [max(1, round(w * config.width)) for w in (16, 32, 64)]
-        self.conv1 = nn.Conv2d(task.channels, widths[0], 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(widths[0])
-        blocks: list[Block] = []
+        self.pools = config.has_bottlenecks and config.stem == "imagenet"
+        filters = _widths(config)[0]
+        kernel, stride, padding = (7, 2, 3) if self.pools else (3, 1, 1)
+        self.conv1 = nn.Conv2d(task.channels, filters, kernel, stride, padding, bias=False)
+        self.bn1 = nn.BatchNorm2d(filters)
+        self.blocks = nn.ModuleList(_blocks(config, filters))
+        self.stem_size = size = (task.height, task.width)
+        if self.pools:
+            self.stem_size = size = _halved(task.height, 4), _halved(task.width, 4)
         self.sizes: list[tuple[int, int]] = []
-        height, width, inputs = task.height, task.width, widths[0]
-        for stage, outputs in enumerate(widths):
-            for position in range(DEPTHS[config.backbone]):
-                stride = 2 if stage and not position else 1
-                blocks.append(Block(inputs, outputs, stride, config.shortcut))
-                height, width, inputs = (height - 1) // stride + 1, (width - 1) // stride + 1, outputs
-                self.sizes.append((height, width))
-        self.blocks = nn.ModuleList(blocks)
-        self.fc = nn.Linear(inputs, task.classes)
+        for index in range(len(self.blocks)):
+            stride = self.block(index).stride
+            size = _halved(size[0], stride), _halved(size[1], stride)
+            self.sizes.append(size)
+        self.fc = nn.Linear(self.block(-1).outputs, task.classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
+    def block(self, index: int) -> Block | Bottleneck:
+        block = self.blocks[index]
+        assert isinstance(block, (Block, Bottleneck))
+        return block
+
     def stem(self, images: Tensor) -> Tensor:
-        return F.relu(self.bn1(self.conv1(images)), inplace=True)
+        u = F.relu(self.bn1(self.conv1(images)), inplace=True)
+        return F.max_pool2d(u, 3, 2, 1) if self.pools else u
 
     def head(self, u: Tensor) -> Tensor:
         return self.fc(u.mean((2, 3)))
@@ -117,32 +152,56 @@ class ResNet(nn.Module):
             u = block(u)
         return self.head(u)
 
-    def block_macs(self, index: int) -> tuple[int, int, int]:
-        """MACs of block `index`: first convolution, second convolution, shortcut."""
-        block, (height, width) = self.blocks[index], self.sizes[index]
-        assert isinstance(block, Block)
+    def block_macs(self, index: int) -> tuple[int, ...]:
+        """MACs of block `index`: those of its convolutions in order, and last the shortcut's."""
+        block, macs = self.block(index), []
+        height, width = self.sizes[index - 1] if index else self.stem_size
+        for conv, _ in block.convolutions().values():
+            height, width = conv_output(height, conv), conv_output(width, conv, 1)
+            macs.append(conv_macs(conv, height, width))
         shortcut = 0
         if isinstance(block.shortcut, nn.Sequential) and isinstance(projection := block.shortcut[0], nn.Conv2d):
             shortcut = conv_macs(projection, height, width)
-        return conv_macs(block.conv1, height, width), conv_macs(block.conv2, height, width), shortcut
+        return *macs, shortcut
 
     def stage_ends(self) -> list[Place]:
         """Where exits may be: behind the last block of each stage but the last."""
-        ends = []
-        for index, (block, after) in enumerate(pairwise(self.blocks)):
-            assert isinstance(block, Block)
-            assert isinstance(after, Block)
-            if after.stride != 1 or after.extra:
-                ends.append(Place(index, block.conv1.out_channels, *self.sizes[index]))
-        return ends
+        ends = [index for index, after in pairwise(range(len(self.blocks))) if not self.block(after).identity]
+        return [Place(index, self.block(index).outputs, *self.sizes[index]) for index in ends]
 
     def ends_macs(self) -> int:
         """MACs of stem and head."""
-        return conv_macs(self.conv1, self.task.height, self.task.width) + linear_macs(self.fc)
+        size = conv_output(self.task.height, self.conv1), conv_output(self.task.width, self.conv1, 1)
+        return conv_macs(self.conv1, *size) + linear_macs(self.fc)
 
     def total_macs(self) -> int:
         """MACs of one image through the plain network."""
         return self.ends_macs() + sum(sum(self.block_macs(i)) for i in range(len(self.blocks)))
+
+
+def _widths(config: ResNetConfig) -> list[int]:
+    """Filters of the stages' inner convolutions."""
+    return [max(1, round(w * config.width)) for w in (WIDTHS if config.has_bottlenecks else (16, 32, 64))]
+
+
+def _blocks(config: ResNetConfig, inputs: int) -> Iterator[Block | Bottleneck]:
+    """The blocks behind a stem of `inputs` channels; all stages but the first halve the map."""
+    widths = _widths(config)
+    counts = BOTTLENECKS.get(config.backbone) or (DEPTHS[config.backbone],) * len(widths)
+    for stage, (count, filters) in enumerate(zip(counts, widths, strict=True)):
+        for position in range(count):
+            stride = 2 if stage and not position else 1
+            block: Block | Bottleneck
+            if config.has_bottlenecks:
+                block = Bottleneck(inputs, filters, stride, config.stride_in)
+            else:
+                block = Block(inputs, filters, stride, config.shortcut)
+            inputs = block.outputs
+            yield block
+
+
+def _halved(size: int, stride: int) -> int:
+    return (size - 1) // stride + 1
 
 
 class PlainResNet(ResNet):

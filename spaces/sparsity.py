@@ -19,9 +19,11 @@ from torch import Tensor
 
 from spaces.space import choice, real
 
-_TARGETED = ("per_gate", "per_batch", "const_quad", "const_quad_per_gate", "mac_quad", "mac_hinge")
-_EACH = ("per_gate", "const_quad_per_gate")
+_TARGETED = ("per_gate", "per_batch", "const_quad", "const_quad_per_gate", "mac_quad", "mac_hinge", "lagrange")
+EACH = ("per_gate", "const_quad_per_gate")
 _CHANNEL = ("channel", "joint")
+# of the 16 blocks of Veit and Belongie's ResNet-50; None: the target, 1: no gate
+AIG50 = (1.0, 1.0, 0.8, 1.0, *(None,) * 3, 1.0, *(None,) * 5, 1.0, 0.7, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +38,12 @@ class SparsityConfig:
         "target_free",
         "mac_quad",
         "mac_hinge",
+        "lagrange",
+        "utility",
         "none",
         default="per_batch",
-        doc="pull each gate, or the batch's mean, to the target; or press without one; or target the MACs",
+        doc="pull each gate, or the batch's mean, to the target; press without one; target the MACs, by a penalty or a "
+        "multiplier; or trade them for accuracy at a price",
     )
     weighting: str = choice(
         "count",
@@ -67,12 +72,23 @@ class SparsityConfig:
         "ramp_up",
         "ramp_down",
         default="constant",
-        when={"loss": _EACH},
+        when={"loss": EACH},
         searched=False,
         doc="one target for all gates, or rising or falling with depth around the same mean",
     )
     loss_weight: float = real(
         0.3, 30.0, default=2.0, log=True, when={"loss": _TARGETED}, doc="of the loss beside the cross-entropy"
+    )
+    kappa: float = real(
+        0.01, 10.0, default=0.5, log=True, when={"loss": ("utility",)},
+        doc="price of the plain net's MACs in cross-entropy",
+    )  # fmt: skip
+    batch_shaping: float = real(
+        0.0, 2.0, default=0.0, searched=False, doc="weight of a loss that keeps gates conditional; 0 has none"
+    )
+    shaping_prior: float = real(0.2, 0.9, default=0.6, searched=False, doc="mean of the Beta that it shapes gates to")
+    shaping_end: float = real(
+        0.1, 1.0, default=0.5, searched=False, doc="fraction of the training in which it falls to 0"
     )
     lambda_layer: float = real(
         0.003,
@@ -191,7 +207,14 @@ def exit_quad(rate_K: Tensor, t_K: Tensor | float) -> Tensor:
 
 
 def target_vector(shape: str, target: float, gates: int) -> list[float]:
-    """One target a gate with mean `target`: constant, or linear in depth as far as [0, 1] allows (half of it)."""
+    """One target a gate: constant, linear in depth as far as [0, 1] allows (half of it), or as published (aig50).
+
+    The mean of all but aig50 is `target`; aig50 is of the blocks that have a gate there, and needs that many gates.
+    """
+    if shape == "aig50":
+        own = [target if one is None else one for one in AIG50 if one != 1]
+        assert len(own) == gates
+        return own
     if shape == "constant" or gates == 1:
         return [target] * gates
     reach = min(target, 1 - target) / 2

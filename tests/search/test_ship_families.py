@@ -37,6 +37,7 @@ NETS: dict[str, tuple[dict[str, Any], Knobs]] = {
     ),
     "shuffled_vit": (_VIT, Knobs(policy="always_on", keep=(0, 2))),
     "timm": ({"backbone": "resnet10t"}, Knobs()),
+    "gated_features": ({"cell": 2}, Knobs()),
 }
 
 

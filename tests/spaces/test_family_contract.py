@@ -250,7 +250,7 @@ def test_compact_decisions_are_the_masked_ones_where_the_block_runs_and_0_elsewh
             for decision in net(x, policy, compact=True).decisions:
                 gate = decision.gate
                 expected = masked[gate.name].z_BU
-                if gate.kind in ("inner", "outer") and gate.block in runs_B1:
+                if gate.kind not in ("layer", "exit") and gate.block in runs_B1:
                     expected = expected * runs_B1[gate.block]
                 assert torch.equal(decision.z_BU.expand(24, -1), expected.expand(24, -1)), gate.name
 
@@ -258,7 +258,7 @@ def test_compact_decisions_are_the_masked_ones_where_the_block_runs_and_0_elsewh
 def test_compact_execution_is_refused_while_training(
     case: Case, net: DynamicNet, images: Callable[..., Tensor]
 ) -> None:
-    with pytest.raises(RuntimeError, match=r"batch-norm statistics; call eval\(\) first"):
+    with pytest.raises(RuntimeError, match=r"call eval\(\) first"):
         net.train()(images(2, case.task), Threshold(), compact=True)
 
 
@@ -411,6 +411,7 @@ def test_the_variants_decide_both_ways(scramble: Callable[..., DynamicNet], imag
     shares = []
     for case in CASES:
         for decision in scramble(case.net())(images(16, case.task), Threshold()).decisions:
-            shares += decision.open_BU.double().mean(0).tolist()
+            if len(decision.z_BU) == 16:  # the others are the same for every image by design
+                shares += decision.open_BU.double().mean(0).tolist()
     assert 0.2 < sum(shares) / len(shares) < 0.8
     assert sum(0 < share < 1 for share in shares) > 0.2 * len(shares)

@@ -87,7 +87,7 @@ def test_every_dimension_has_a_doc_and_a_default_that_it_allows(space: tuple[Dim
 @every_space
 def test_every_dimension_matters_under_some_values(space: tuple[Dimension, ...]) -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    everything = tuple(_searched(d) for d in space)
+    everything = tuple(_searched(d, space) for d in space)
     seen: set[str] = set()
     for _ in range(300):
         seen |= set(active_names(everything, suggested(study.ask(), everything, "x")))
@@ -225,5 +225,7 @@ def test_the_nearest_known_name_is_offered_or_else_all_of_them() -> None:
     assert nearest("zzz", ["b", "a"]) == "; known: a, b"
 
 
-def _searched(dimension: Dimension) -> Dimension:
-    return dataclasses.replace(dimension, searched=True)
+def _searched(dimension: Dimension, space: tuple[Dimension, ...] = ()) -> Dimension:
+    """With the values that conditions in `space` name beside its choices, for an open choice takes more than those."""
+    named = [v for d in space for v in d.when.get(dimension.name, ()) if v not in dimension.choices]
+    return dataclasses.replace(dimension, searched=True, choices=(*dimension.choices, *dict.fromkeys(named)))

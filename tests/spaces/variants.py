@@ -36,6 +36,18 @@ GATED_RESNET: Variants = (
         GRAY,
         {"exits": "scan", "attention": "reduced", "exit_decision": "gate", "exit_gate": "conv"},
     ),
+    (DIGITS, {"backbone": "resnet26", "granularity": "joint", "channel_where": "both", "exits": "light"}),
+    (
+        COLOUR,
+        {
+            "backbone": "resnet26",
+            "granularity": "channel",
+            "stem": "imagenet",
+            "stride_in": "1x1",
+            "gate_source": "stem",  # activations grow along the blocks until the gates that read them saturate
+        },
+    ),
+    (DIGITS, {"backbone": "resnet50", "loss": "per_gate", "target_vector": "aig50"}),
 )
 
 _DENSE: Variants = (
@@ -107,6 +119,10 @@ TIMM: Variants = (
 VARIANTS: dict[str, tuple[dict[str, Any], Variants]] = {
     "gated_resnet": ({"backbone": "resnet8", "width": 0.25}, GATED_RESNET),
     "multi_exit": ({"backbone": "resnet18", "width": 0.125}, MULTI_EXIT),
+    "gated_features": (
+        {"hidden": 16},
+        ((COLOUR, {}), (GRAY, {"cell": 4, "loss": "mac_quad"}), (DIGITS, {"two_logit": True})),
+    ),
     "dense_vit": (_VIT, _DENSE),
     "skip_vit": (_VIT, _SKIP),
     "shuffled_vit": (_VIT, _SHUFFLED),
