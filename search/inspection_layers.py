@@ -22,8 +22,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from spaces.exit_heads import Attention
 from spaces.exit_rules import ExitRule
-from spaces.exits import Attention, ExitNet
+from spaces.exits import ExitNet
 from spaces.net import DynamicNet
 from spaces.policies import AlwaysOn
 

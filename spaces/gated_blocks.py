@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from spaces.exits import ExitConfig, ExitNet, ExitObjective
+from spaces.exit_heads import ExitConfig
+from spaces.exit_objective import ExitObjective
+from spaces.exits import ExitNet
 from spaces.gate_objective import GateObjective
 from spaces.gates import GateConfig, GateHeads
 from spaces.net import Objective, Plan

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from spaces.compute import linear_macs
-from spaces.exits import CONV_EXITS, ExitConfig, ExitNet, ExitObjective
+from spaces.exit_heads import CONV_EXITS, ExitConfig
+from spaces.exit_objective import ExitObjective
+from spaces.exits import ExitNet
 from spaces.family import Family
 from spaces.net import Objective, Output, Plan
 from spaces.policies import AlwaysOn, Policy

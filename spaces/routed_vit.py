@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from spaces.compute import linear_macs
-from spaces.exits import ExitConfig, ExitNet, ExitObjective
+from spaces.exit_heads import ExitConfig
+from spaces.exit_objective import ExitObjective
+from spaces.exits import ExitNet
 from spaces.layer_mixing import Mixing, MixingConfig, dropout_rates
 from spaces.layer_order import OrderConfig, OrderObjective, PlaceHead, Places, survival_rates
 from spaces.layer_skipping import Oracle, SkippingConfig, SkippingObjective, mixed, remember

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from spaces.exits import CONV_EXITS, ExitConfig, ExitNet, ExitObjective
+from spaces.exit_heads import CONV_EXITS, ExitConfig
+from spaces.exit_objective import ExitObjective
+from spaces.exits import ExitNet
 from spaces.family import Family
 from spaces.gate_objective import GateObjective
 from spaces.gates import GateConfig, GateHeads

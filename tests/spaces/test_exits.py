@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spaces.exit_heads import Attention, ScanHead
+from spaces.exit_objective import distillation, feature_distance
 from spaces.exit_rules import ExitRule, agreement, certainty, judged, margin
-from spaces.exits import Attention, ScanHead, distillation, feature_distance
 from spaces.multi_exit import MultiExitConfig, MultiExitNet
 from spaces.net import Exits, Knobs, Output, Plan
 from spaces.place import Place

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from spaces.exits import ExitObjective, ScanHead
+from spaces.exit_heads import ScanHead
+from spaces.exit_objective import ExitObjective
 from spaces.multi_exit import FAMILY, PAPER_COSTS, MultiExitConfig, MultiExitNet, paper_cost
 from spaces.net import Knobs, Objective, Plan
 from spaces.sectioned_nets import BACKBONES, RESNETS, WIDE_RESNETS
