@@ -1,9 +1,9 @@
 """How networks with exits are trained: distillation from the deepest head, or gates that learn whom to let go.
 
 Self-distillation follows Zhang, Tan, Song, Chen, Bao and Ma, "SCAN: A Scalable Neural Networks Framework Towards
-Compact and Efficient Models", NeurIPS, 2019; exits that a gate decides follow Herrmann, Bowen and Zabih, "Deep networks with
-probabilistic gates", 2018. Differs: the feature loss is a mean over the batch by default (the published sum stays
-available).
+Compact and Efficient Models", NeurIPS, 2019; exits that a gate decides follow Herrmann, Bowen and Zabih, "Deep
+networks with probabilistic gates", 2018. Differs: the feature loss is a mean over the batch by default (the published
+sum stays available).
 
 Shapes: B images, C classes, D features, K early exits.
 """
