@@ -86,7 +86,8 @@ def digest(source: str) -> str:
 def start_from(net: DynamicNet, source: str, needed: Iterable[str]) -> int:
     """Load the weights that `source` has for the plain part of the network; returns how many tensors were loaded.
 
-    `needed` are the names of the plain network's tensors. A classifier for another number of classes is left as it is.
+    `needed` are the names of the plain network's tensors. A classifier for another number of classes is left as it is;
+    filters of colour images are summed for gray ones.
     Raises ValueError, the network unchanged, when tensors lack or have other shapes.
     """
     given, own = net.plain_state(initial_state(source)), net.state_dict()
@@ -102,6 +103,8 @@ def start_from(net: DynamicNet, source: str, needed: Iterable[str]) -> int:
         there, here = tuple(given[name].shape), tuple(own[name].shape)
         if there == here:
             chosen[name] = given[name]
+        elif len(there) == 4 and there == (here[0], 3, *here[2:]) and here[1] == 1:
+            chosen[name] = given[name].sum(1, keepdim=True)  # what colour filters answer to a gray image
         elif name.rpartition(".")[0] != classifier or there[1:] != here[1:]:
             raise ValueError(
                 f"init_from: {source}: {name} has shape {there}, this network needs {here}; fix the sizes in `space` "

@@ -54,6 +54,15 @@ def test_a_classifier_for_other_classes_is_left_as_it_is(tmp_path: Path) -> None
     assert torch.equal(net.conv1.weight, other.conv1.weight)  # type: ignore[union-attr, arg-type]
 
 
+def test_filters_of_colour_images_are_summed_for_gray_ones(tmp_path: Path) -> None:
+    net, plain = nets()
+    _, colour = nets(Task(channels=3, height=8, width=8, classes=4))
+    start_from(net, saved(tmp_path / "w.pt", colour.state_dict()), plain.state_dict())
+    gray = torch.randn(2, 1, 8, 8)
+    ours = net.conv1(gray)  # type: ignore[operator]
+    torch.testing.assert_close(ours, colour.conv1(gray.expand(-1, 3, -1, -1)))  # type: ignore[operator]
+
+
 def test_another_size_or_architecture_is_refused_and_nothing_changes(tmp_path: Path) -> None:
     net, plain = nets()
     before = {k: v.clone() for k, v in net.state_dict().items()}

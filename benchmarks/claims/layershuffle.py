@@ -1,0 +1,135 @@
+"""Freiberger, Kun, Løvlie and Risi, "LayerShuffle: Enhancing Robustness in Vision Transformers by Randomizing Layer
+Execution Order", 2024; the baseline with left-out layers is Fan, Grave and Joulin, "Reducing Transformer Depth on
+Demand with Structured Dropout", ICLR, 2020.
+
+As in the paper every network is a transformer that was trained in order and is then trained on in its own way. Differs:
+small transformers, and the trained-in-order one is made here. The paper leaves open in which order merged plain
+networks were run, so both are tried. To survive means to keep more than half of the accuracy above chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from benchmarks.claims.claim import Claim, Results, Variant, average
+from benchmarks.claims.scales import Scale
+from benchmarks.claims.verdicts import Pair
+
+PAPER = "layershuffle"
+DROPPED = 0.2
+
+
+def base(scale: Scale) -> Variant:
+    """Trained in order; all the others start from it."""
+    return _variant(scale, scale.routed, scale.routed_epochs)
+
+
+def refined(scale: Scale, copies: int = 1, **values: Any) -> Variant:
+    params = {**scale.routed, **scale.refining, **values}
+    return _variant(scale, params, scale.refining_epochs, base(scale), copies)
+
+
+def _variant(
+    scale: Scale, params: Mapping[str, Any], epochs: int, start: Variant | None = None, copies: int = 1
+) -> Variant:
+    ordered = {"order_train": "identity", **params}
+    return Variant("orders", "shuffled_vit", ordered, epochs, start, copies, {"draws": scale.draws})
+
+
+def shuffled(scale: Scale) -> dict[str, Variant]:
+    return {"shuffled": refined(scale, scale.copies, order_train="shuffle")}
+
+
+def plain(scale: Scale) -> dict[str, Variant]:
+    return {"plain": refined(scale, scale.copies)}
+
+
+def layerdrop(scale: Scale) -> dict[str, Variant]:
+    return {"layerdrop": refined(scale, layerdrop=DROPPED)}
+
+
+def survives(role: str, value: str, of: str = "sequential") -> Callable[[Results], Pair]:
+    """The accuracy, and that which is half as far above chance as the network's undisturbed one."""
+
+    def pair(results: Results) -> Pair:
+        one = results[role]
+        ours = one["kept"]["0.5"] if value == "half" else one[value]
+        return ours, (one[of] + one["chance"]) / 2
+
+    return pair
+
+
+def ensemble_pair(results: Results) -> Pair:
+    return results["shuffled"]["ensemble_arbitrary"], results["shuffled"]["arbitrary"]
+
+
+def orders_note(role: str) -> Callable[[Sequence[Results]], str]:
+    def note(results: Sequence[Results]) -> str:
+        values = [100 * average(one[role][v] for one in results) for v in ("sequential", "arbitrary", "chance")]
+        return f"in order {values[0]:.1f}, in any {values[1]:.1f}, chance {values[2]:.1f} %"
+
+    return note
+
+
+def merged_note(role: str) -> Callable[[Sequence[Results]], str]:
+    def note(results: Sequence[Results]) -> str:
+        names = ("merged_sequential", "merged_arbitrary", "sequential", "arbitrary")
+        values = [100 * average(one[role][v] for one in results) for v in names]
+        return (
+            f"merged in order {values[0]:.1f}, in any {values[1]:.1f}; alone in order {values[2]:.1f}, "
+            f"in any {values[3]:.1f} %"
+        )
+
+    return note
+
+
+def kept_note(results: Sequence[Results]) -> str:
+    parts = []
+    for role in results[0]:
+        kept = [100 * average(one[role]["kept"][s] for one in results) for s in ("0.75", "0.5", "0.25")]
+        whole = 100 * average(one[role]["sequential"] for one in results)
+        parts.append(f"{role} {whole:.1f}/" + "/".join(f"{value:.1f}" for value in kept))
+    return "all, 3/4, 1/2, 1/4 of the layers: " + ", ".join(parts) + " %"
+
+
+CLAIMS = (
+    Claim(
+        paper=PAPER, name="shuffled_order", statement="a network trained shuffled survives arbitrary order",
+        variants=shuffled, pair=survives("shuffled", "arbitrary"), note=orders_note("shuffled"),
+    ),
+    Claim(
+        paper=PAPER, name="plain_order", statement="a network trained in order does not survive arbitrary order",
+        variants=plain, pair=survives("plain", "arbitrary"), rule="below", note=orders_note("plain"),
+    ),
+    Claim(
+        paper=PAPER, name="layerdrop_order",
+        statement="a network trained with LayerDrop does not survive arbitrary order",
+        variants=layerdrop, pair=survives("layerdrop", "arbitrary"), rule="below", note=orders_note("layerdrop"),
+    ),
+    Claim(
+        paper=PAPER, name="shuffled_merged",
+        statement="layers drawn from several shuffled networks make one that survives arbitrary order",
+        variants=shuffled, pair=survives("shuffled", "merged_arbitrary"), note=merged_note("shuffled"),
+    ),
+    Claim(
+        paper=PAPER, name="plain_merged",
+        statement="layers drawn from several plain networks make none that works, each layer at its own place",
+        variants=plain, pair=survives("plain", "merged_sequential"), rule="below", note=merged_note("plain"),
+    ),
+    Claim(
+        paper=PAPER, name="plain_merged_order",
+        statement="layers drawn from several plain networks make none that survives arbitrary order",
+        variants=plain, pair=survives("plain", "merged_arbitrary"), rule="below", note=merged_note("plain"),
+    ),
+    Claim(
+        paper=PAPER, name="shuffled_ensemble",
+        statement="an ensemble of shuffled networks beats a single one in arbitrary order",
+        variants=shuffled, pair=ensemble_pair,
+    ),
+    Claim(
+        paper=PAPER, name="shuffled_pruning", statement="a shuffled network survives without half of its layers",
+        variants=lambda scale: shuffled(scale) | plain(scale) | layerdrop(scale), pair=survives("shuffled", "half"),
+        note=kept_note,
+    ),
+)  # fmt: skip

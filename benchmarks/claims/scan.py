@@ -1,0 +1,105 @@
+"""Zhang, Tan, Song, Chen, Bao and Ma, "SCAN: A Scalable Neural Networks Framework Towards Compact and Efficient
+Models", NeurIPS, 2019.
+
+Differs: narrow ResNet-18s and few epochs; a cascade's thresholds are chosen on one half of the images and measured on
+the other; its MACs are those that are run, side branches included, and not the published constants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.claims.claim import Claim, Results, Variant, average
+from benchmarks.claims.scales import Scale
+from benchmarks.claims.verdicts import Pair
+
+PAPER = "scan"
+UNTAUGHT: Mapping[str, Any] = {
+    "alpha_kd": 0.0,
+    "feature_weight": 1e-7,
+}  # no distillation; the least weight that a search may draw
+
+
+def multi_exit(scale: Scale, attention: str = "full", **values: Any) -> Variant:
+    params = {**scale.exits, "exits": "scan", "attention": attention, **values}
+    return Variant("exits", "multi_exit", params, scale.exits_epochs)
+
+
+def whole(scale: Scale) -> dict[str, Variant]:
+    return {"scan": multi_exit(scale)}
+
+
+def plain(scale: Scale) -> dict[str, Variant]:
+    return {"plain": Variant("accuracy", "multi_exit", {**scale.exits, "gated": False}, scale.exits_epochs)}
+
+
+def without_attention(scale: Scale) -> Mapping[str, Variant]:
+    return whole(scale) | {"without": multi_exit(scale, "none")}
+
+
+def without_distillation(scale: Scale) -> Mapping[str, Variant]:
+    return whole(scale) | {"without": multi_exit(scale, **UNTAUGHT)}
+
+
+def shallow(results: Results, role: str) -> float:
+    """Mean accuracy of the early exits."""
+    return average(results[role]["exits"][:-1])
+
+
+def shallow_pair(results: Results) -> Pair:
+    return shallow(results, "scan"), shallow(results, "without")
+
+
+def ensemble_pair(results: Results) -> Pair:
+    return results["scan"]["ensemble"], max(results["scan"]["exits"])
+
+
+def cascade_pair(results: Results) -> Pair:
+    """The plain network's MACs (1), and the cascade's at its accuracy: 2 where no budget reaches it."""
+    reached = [macs for macs, right in results["scan"]["cascade"] if right >= results["plain"]["accuracy"]]
+    return 1.0, min(reached, default=2.0)
+
+
+def exits_note(results: Sequence[Results]) -> str:
+    return f"exits {_exits(results, 'scan')}, without {_exits(results, 'without')} %"
+
+
+def ensemble_note(results: Sequence[Results]) -> str:
+    return f"exits {_exits(results, 'scan')} %"
+
+
+def _exits(results: Sequence[Results], role: str) -> str:
+    """Mean accuracy of each exit, in per cent, shallow ones first."""
+    by_exit = zip(*(one[role]["exits"] for one in results), strict=True)
+    return "/".join(f"{100 * average(exit):.1f}" for exit in by_exit)
+
+
+def cascade_note(results: Sequence[Results]) -> str:
+    plain_accuracy = average(one["plain"]["accuracy"] for one in results)
+    missed = sum(cascade_pair(one)[1] == 2.0 for one in results)
+    return f"plain net {100 * plain_accuracy:.1f} %" + (
+        f"; not reached at {missed} seeds (counted as 2)" if missed else ""
+    )
+
+
+CLAIMS = (
+    Claim(
+        paper=PAPER, name="attention", statement="attention makes the shallow exits more accurate",
+        variants=without_attention, pair=shallow_pair, note=exits_note,
+    ),
+    Claim(
+        paper=PAPER, name="distillation",
+        statement="distillation from the deepest classifier makes the shallow exits more accurate",
+        variants=without_distillation, pair=shallow_pair, note=exits_note,
+    ),
+    Claim(
+        paper=PAPER, name="exit_ensemble",
+        statement="the ensemble of all exits is more accurate than every single exit",
+        variants=whole, pair=ensemble_pair, note=ensemble_note,
+    ),
+    Claim(
+        paper=PAPER, name="cascade", statement="a cascade needs fewer MACs than the plain network of equal accuracy",
+        variants=lambda scale: whole(scale) | plain(scale), pair=cascade_pair, share=False, note=cascade_note,
+    ),
+)  # fmt: skip
