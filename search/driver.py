@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from search.engine import Engine
 from search.front import Point, Reference, front, hypervolume
 from search.progress import Progress
-from search.study import OptunaStudy, trial_seed
+from search.study import OptunaStudy, Refused, trial_seed
 from search.study_file import StudySpec
 from search.trial import EpochResult, Event, Failure, Job, Outcome, data_spec
 from spaces.family import Candidate
@@ -139,12 +139,26 @@ class Driver:
         while self._asked < self.spec.budget.trials:
             number, candidate = self.optuna.ask()
             self._asked += 1
+            if isinstance(candidate, Refused):
+                self._refuse(number, candidate)
+                continue
             job = self._new_job("search", number, candidate)
             twin = self._known.get(candidate.key)
             if twin is None:
                 return job
             self._answer_from(twin, job)
         return None
+
+    def _refuse(self, number: int, refused: Refused) -> None:
+        """Record a combination that its family refuses as a failed trial: the sampler goes on from there."""
+        seed, epochs = trial_seed(self.spec.seed, number), self.spec.budget.epochs
+        self.store.add_trial(self.spec.study, "search", number, refused.family, refused.params, seed, epochs)
+        self.optuna.confirm(number)
+        self.store.fail_trial(self.spec.study, "search", number, error=refused.reason, epoch=None, trace="")
+        self.optuna.fail(number)
+        self._done["failed"] += 1
+        self.progress.say(f"trial {number} is refused: {refused.reason}")
+        self._show()
 
     def _new_job(self, kind: Kind, number: int, candidate: Candidate) -> Job:
         seed = trial_seed(self.spec.seed, number)

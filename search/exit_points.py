@@ -28,6 +28,7 @@ from trainers.evaluate import ExitLogits
 VECTORS = 4096  # threshold vectors tried a rule and fallback
 POINTS = 10  # kept of a gate setting's front
 FOLDS = 5
+CALIBRATED = 5000  # images that a temperature is fitted on
 FEWEST = 20  # right and wrong answers that a judge needs
 
 
@@ -52,7 +53,9 @@ def exit_points(raw: ExitLogits, base: Knobs) -> list[ExitPoint]:
         one = ExitRule(rule=rule, temperatures=temperatures, every=True)
         own = judged_confidence if rule == "judge" else confidences(raw, one)
         table = table_of(raw, own)
-        levels = quantile_levels(table, max(3, int(VECTORS ** (1 / table.exits))))
+        # no more vectors than images: the more are tried on few images, the more the best of them owes to luck
+        vectors = min(VECTORS, max(FEWEST, len(raw.labels)))
+        levels = quantile_levels(table, max(3, int(vectors ** (1 / table.exits))))
         for fallback in FALLBACKS:
             candidates += [(found, rule, table) for found in exhaustive(table, levels, fallback)]
     best = thinned(front_of([found for found, _, _ in candidates]), POINTS)
@@ -75,8 +78,10 @@ def exit_points(raw: ExitLogits, base: Knobs) -> list[ExitPoint]:
 def temperature(logits_NC: Tensor, labels_N: Tensor) -> float:
     """The number that logits are divided by to be best calibrated (least cross-entropy), in [0.05, 20]."""
 
+    some, labels = logits_NC[:CALIBRATED].double(), labels_N[:CALIBRATED]
+
     def loss(log_t: float) -> float:
-        return float(torch.nn.functional.cross_entropy(logits_NC.double() / np.exp(log_t), labels_N))
+        return float(torch.nn.functional.cross_entropy(some / np.exp(log_t), labels))
 
     return round(float(np.exp(minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded").x)), 4)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -51,10 +52,14 @@ def load_exported(folder: Path) -> Model:
     except (json.JSONDecodeError, KeyError, TypeError):
         raise ValueError(f"{path}: is damaged; export the model again") from None
     if version != FORMAT:
-        raise ValueError(f"{path}: has format {version}, this version of dynafront reads {FORMAT}")
-    task = Task.from_dict(description["task"])
-    net = rebuild(description["family"], description["config"], task, description["network"])
-    net.load_state_dict(load_file(folder / WEIGHTS))
+        raise ValueError(f"{path}: has format {version}, this version of dynafront reads {FORMAT}; export it again")
+    try:
+        task = Task.from_dict(description["task"])
+        net = rebuild(description["family"], description["config"], task, description["network"])
+        net.load_state_dict(load_file(folder / WEIGHTS))
+    except (KeyError, TypeError, OSError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{folder}: does not hold together ({reason}); export the model again") from None
     return Model(net.eval(), description)
 
 

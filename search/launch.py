@@ -54,6 +54,8 @@ def search(spec: StudySpec, text: str, settings: Settings, console: Console, *, 
     """
     task = task_of(loaded(data_spec(spec)))
     spaces = narrowed_spaces(spec)
+    if ladder and spec.init_from:
+        raise ValueError("--ladder: the ladder's other sizes have no weights to start from; leave out init_from or it")
     check_candidates(spec, spaces, task)
     reference = reference_of(spaces, task)
     settings.folder.mkdir(parents=True, exist_ok=True)
@@ -112,9 +114,13 @@ def check_candidates(spec: StudySpec, spaces: Any, task: Task) -> None:
                 with torch.device("meta"):
                     own.build(candidate.config, task)
                 continue
-            with torch.device("meta"):
-                plain = own.build(candidate.plain().config, task)
-            start_from(candidate.build(task, spec.seed), source, plain.state_dict())
+            by_name = {d.name: d for d in space}
+            sizes = [by_name[n].choices if by_name[n].searched else (values[n],) for n in own.size_dimensions]
+            for size in product(*sizes):
+                one = Candidate.of(own, values | dict(zip(own.size_dimensions, size, strict=True)), spec.budget.epochs)
+                with torch.device("meta"):
+                    plain = own.build(one.plain().config, task)
+                start_from(one.build(task, spec.seed), source, plain.state_dict())
         except ValueError as error:
             key = "" if str(error).startswith("init_from") else f"space.{name}."
             raise ValueError(f"{key}{error}") from None

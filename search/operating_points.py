@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import moocore
+import numpy as np
 from torch import nn
 
 from search.exit_points import ExitPoint, exit_points
@@ -59,8 +61,9 @@ def operating_points(
     points = _gate_points(bench) if net.gates else [bench.point(Knobs(policy="always_on"))]
     if net.exit_count and not any(gate.kind == "exit" for gate in net.gates):
         found = _exit_points(bench, points)
-        # between the cheapest and the dearest setting: what the network was trained to do
-        points = [found[len(found) // 2], *points, *found[: len(found) // 2], *found[len(found) // 2 + 1 :]]
+        best = front_rows(found)
+        first = best[len(best) // 2]  # between the cheapest and the dearest setting: what it was trained to do
+        points = [found[first], *points, *(p for i, p in enumerate(found) if i != first)]
     if net.trained_to_move and net.movable_layers:
         points += _layer_points(bench, points[0]["knobs"])
     return points
@@ -70,10 +73,12 @@ def _gate_points(bench: _Bench) -> list[dict[str, Any]]:
     points = [bench.point(Knobs(tau=tau)) for tau in TAUS]
     rates = points[0]["extra"]["rates"]
     points.append(bench.point(Knobs(policy="always_on")))
-    points.append(bench.point(Knobs(policy="scaled_on"), rates))
+    exits = any(gate.kind == "exit" for gate in bench.net.gates)  # behind which rates are of those who stayed
+    if not exits:
+        points.append(bench.point(Knobs(policy="scaled_on"), rates))
     points.append(bench.point(Knobs(policy="stochastic", passes=PASSES)))
     points.append(bench.point(Knobs(policy="ensemble", passes=PASSES)))
-    if any(r <= PRUNE or r >= 1 - PRUNE for units in rates.values() for r in units):
+    if not exits and any(r <= PRUNE or r >= 1 - PRUNE for units in rates.values() for r in units):
         points.append(bench.point(Knobs(prune=PRUNE), rates))
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in bench.net.modules()):
         points += [_recalibrated(bench, knobs) for knobs in _worth_recalibrating(points)]
@@ -107,6 +112,12 @@ def _exit_points(bench: _Bench, points: list[dict[str, Any]]) -> list[dict[str, 
             point["extra"]["exits"] = _shares(one, bench.net.exit_count)
             found.append(point)
     return sorted(found, key=lambda p: p["macs_mean"])
+
+
+def front_rows(points: list[dict[str, Any]]) -> list[int]:
+    """Which of the points, cheapest first, no other beats in accuracy and mean MACs."""
+    values = np.array([[p["macs_mean"], p["accuracy"]] for p in points])
+    return [int(i) for i in np.flatnonzero(moocore.is_nondominated(values, maximise=[False, True]))]
 
 
 def _shares(point: ExitPoint, exits: int) -> list[dict[str, float]]:

@@ -10,17 +10,33 @@ import copy
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 import optuna
 from optuna.trial import TrialState
 
 from spaces.family import Candidate
 from spaces.registry import family
-from spaces.space import Dimension
+from spaces.space import Dimension, Value, suggested
 from storage.records import TrialRecord
 
 STARTUP = 8  # random trials before a model-based sampler models
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A drawn combination that its family refuses, and why."""
+
+    family: str
+    params: dict[str, Value]
+    reason: str
+
+
+class _RefusedError(ValueError):
+    def __init__(self, refused: Refused) -> None:
+        super().__init__(refused.reason)
+        self.refused = refused
 
 
 class OptunaStudy:
@@ -57,10 +73,10 @@ class OptunaStudy:
         self._written: list[Future[object]] = []
         self._broken = False
         self._thinker = ThreadPoolExecutor(1, "sampler")
-        self._ahead: Future[tuple[int, Candidate]] | None = None
+        self._ahead: Future[tuple[int, Candidate | Refused]] | None = None
 
-    def ask(self) -> tuple[int, Candidate]:
-        """The next trial's number and candidate."""
+    def ask(self) -> tuple[int, Candidate | Refused]:
+        """The next trial's number and candidate, or why what was drawn cannot be one."""
         ahead, self._ahead = self._ahead, None
         return ahead.result() if ahead else self._thought()
 
@@ -69,23 +85,31 @@ class OptunaStudy:
         if self._ahead is None:
             self._ahead = self._thinker.submit(self._thought)
 
-    def _thought(self) -> tuple[int, Candidate]:
+    def _thought(self) -> tuple[int, Candidate | Refused]:
         number = self.asked()
         self._memory.sampler = sampler(self.sampler_name, trial_seed(self.seed, number), self.trials)
         trial = self._memory.ask()
         assert trial.number == number
-        return number, self._drawn(trial)
+        try:
+            return number, self._drawn(trial)
+        except _RefusedError as error:
+            return number, error.refused
 
     def _drawn(self, trial: optuna.trial.BaseTrial) -> Candidate:
         names = sorted(self.spaces)
         name = trial.suggest_categorical("family", names) if len(names) > 1 else names[0]
-        return Candidate.suggested(trial, family(name), self.spaces[name], self.epochs)
+        values = suggested(trial, self.spaces[name], name)
+        try:
+            return Candidate.of(family(name), values, self.epochs)
+        except ValueError as error:
+            raise _RefusedError(Refused(name, values, str(error))) from None
 
     def _replayed(self, record: TrialRecord) -> optuna.trial.FrozenTrial:
         """A stored trial as Optuna would have recorded it when it was asked."""
         params = {f"{record.family}.{name}": value for name, value in record.params.items()}
         fixed = optuna.trial.FixedTrial({"family": record.family, **params})
-        self._drawn(fixed)
+        with suppress(_RefusedError):
+            self._drawn(fixed)
         return optuna.trial.create_trial(
             state=TrialState.RUNNING, params=fixed.params, distributions=fixed.distributions
         )

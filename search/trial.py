@@ -19,9 +19,11 @@ from spaces.task import Task
 from storage.checkpoints import Checkpoints
 from storage.records import Kind
 from trainers.data import DataSpec, ImageData, load
-from trainers.execution import Execution, best_device, measured
+from trainers.execution import Execution, best_device, in_eights, measured
 from trainers.fit import DivergedError, EpochResult, fit, net_tensors
 from trainers.initial import digest, start_from
+
+UNKNOWN = "unknown"  # weights that a training started from, once their file is gone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +99,7 @@ class Slot:
             "params": candidate.params,
             "seed": job.seed,
             "data": data,
-            "init": digest(job.init_from) if job.init_from else None,
+            "init": digest(job.init_from) or UNKNOWN if job.init_from else None,
         }
         defaults = {dimension.name: dimension.default for dimension in candidate.family.space}
         return cls(Checkpoints(Path(job.checkpoints)), job.key, json.loads(json.dumps(identity)), defaults)
@@ -114,6 +116,9 @@ class Slot:
         if not isinstance(saved, dict):
             return False
         now, then = dict(self.identity), dict(saved)
+        starts = (now.pop("init"), then.pop("init", None))
+        if starts[0] != starts[1] and UNKNOWN not in starts:
+            return False
         ours, theirs = now.pop("params"), then.pop("params", {})
         known = all(name in ours and ours[name] == value for name, value in theirs.items())
         added = all(value == self.defaults.get(name) for name, value in ours.items() if name not in theirs)
@@ -196,7 +201,8 @@ def _execution(job: Job, net: DynamicNet, candidate: Candidate, slot: Slot) -> E
     device = best_device() if job.device == "auto" else job.device
     saved = slot.load()
     if saved:
-        return replace(Execution(**saved[1]["execution"]), device=device, compile=job.compile)
+        known = replace(Execution(**saved[1]["execution"]), device=device, compile=job.compile)
+        return known if device != "cpu" or in_eights(net) else replace(known, channels_last=False)
     if job.precision != "auto":
         return Execution(device=device, dtype=job.precision, compile=job.compile)
     size = (candidate.config, candidate.recipe.batch, net.task)
@@ -210,9 +216,10 @@ def _measured(device: str, candidate: Candidate, size: Any) -> Execution:
     # the format that wins hangs on the shapes, not on gates or losses: measure each shape once a process
     config, batch, task = size
     names = candidate.family.size_dimensions
-    key = (device, candidate.family.name, tuple(getattr(config, n) for n in names), batch, task)
+    net = candidate.build(task, 0)
+    key = (device, candidate.family.name, tuple(getattr(config, n) for n in names), batch, task, in_eights(net))
     if key not in _KNOWN:
-        _KNOWN[key] = measured(candidate.build(task, 0), candidate.recipe, device)
+        _KNOWN[key] = measured(net, candidate.recipe, device)
     return _KNOWN[key]
 
 

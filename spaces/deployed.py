@@ -75,7 +75,12 @@ def settled(net: DynamicNet, knobs: Knobs, rates: Rates) -> dict[str, tuple[floa
         return {gate.name: (1.0,) * gate.units for gate in net.gates}
     if knobs.policy == "scaled_on":
         return {gate.name: tuple(rates[gate.name]) for gate in net.gates}
-    return dict(collapsed({gate.name: tuple(rates[gate.name]) for gate in net.gates}, knobs.prune or 0.0))
+    if knobs.prune is None and not net.settles_exactly:
+        return {}
+    found = dict(collapsed({gate.name: tuple(rates[gate.name]) for gate in net.gates}, knobs.prune or 0.0))
+    if any(gate.kind == "exit" for gate in net.gates):  # a rate of 0 may mean that nobody got so far
+        found = {name: tuple(None if v == 0 else v for v in values) for name, values in found.items()}
+    return found
 
 
 def settled_policy(net: DynamicNet, knobs: Knobs, fixed: Fixed) -> Policy:

@@ -42,7 +42,7 @@ class ExitConfig:
         doc="leave by the answer's confidence (thresholds are searched after training), or by a learned gate",
     )  # fmt: skip
     exit_gate: str = choice(
-        "light", "conv", default="light", when={"exit_decision": ("gate",)}, searched=False,
+        "light", "conv", default="light", when={"exits": CONV_EXITS, "exit_decision": ("gate",)}, searched=False,
         doc="pooled features and a hidden layer, or two convolutions as published, dearer than the network",
     )  # fmt: skip
     exit_target: float = real(

@@ -30,7 +30,7 @@ class ExitObjective(WrappingObjective):
 
     def __init__(self, net: ExitNet, plan: Plan, config: ExitConfig, inner: Objective) -> None:
         super().__init__(net, plan, inner)
-        self.config, self.exit_count = config, net.exit_count
+        self.config, self.heads = config, net.exit_heads
         self.exits_alone = bool(net.gates) and all(gate.kind == "exit" for gate in net.gates)
 
     def policy(self, step: int, ids_B: Tensor) -> Policy:
@@ -47,8 +47,9 @@ class ExitObjective(WrappingObjective):
         return replace(policy, exits=ExitRule(every=True))
 
     def losses(self, output: Output, labels_B: Tensor) -> dict[str, Tensor]:
-        terms = self.inner.losses(output, labels_B)
-        assert output.exits is not None
+        if output.exits is None or len(output.exits.logits) < 2:  # too few layers were run to get to an exit
+            return self.inner.losses(output, labels_B)
+        terms = self.inner.losses(self._without_heads(output), labels_B)
         logits = [one.float() for one in output.exits.logits]
         smoothing = self.plan.label_smoothing
         if self.config.exit_decision == "gate":
@@ -64,6 +65,13 @@ class ExitObjective(WrappingObjective):
             terms["features"] = self._features(output.exits.features)
         return terms
 
+    def _without_heads(self, output: Output) -> Output:
+        """The output as if it had not paid for all heads, which in use are paid as far as an image goes."""
+        if self.config.exit_decision == "gate" or output.exits is None:
+            return output
+        heads = list(self.heads)[: len(output.exits.logits) - 1]
+        return replace(output, macs_B=output.macs_B - sum(head.own_macs for head in heads))  # type: ignore[misc]
+
     def _features(self, features: Sequence[Tensor]) -> Tensor:
         deepest = features[-1].detach().float()
         form = self.config.feature_form
@@ -72,11 +80,9 @@ class ExitObjective(WrappingObjective):
 
     def _gated(self, output: Output, logits: Sequence[Tensor], labels_B: Tensor) -> dict[str, Tensor]:
         """Cross-entropy of the answer used, through the gates; each exit's own; and the target of exit rates."""
-        stay = [d for d in output.decisions if d.gate.kind == "exit"]
+        stay = [d for d in output.decisions if d.gate.kind == "exit" and d.asked]
         smoothing = self.plan.label_smoothing
         each = [F.cross_entropy(one, labels_B, reduction="none", label_smoothing=smoothing) for one in logits]
-        if len(stay) < self.exit_count:  # warming up: nobody leaves yet
-            return {"exits": self.config.shallow_weight * torch.stack(each[:-1]).mean(1).sum()}
         alive_B, used_B, rates = torch.ones_like(each[0]), torch.zeros_like(each[0]), []
         for one_B, decision in zip(each, stay, strict=False):
             on_B = decision.z_BU[:, 0].to(alive_B.dtype)  # already 0 for who left before

@@ -54,8 +54,12 @@ class ExitRule:
             raise ValueError(f"temperatures: {given} for {needed} thresholds; give one an exit, or none")
 
     def confidence(self, exit: int, logits: Sequence[Tensor]) -> Tensor:
-        """(B,) how sure exit number `exit` is of its answer; `logits` are those of the exits up to and with it."""
-        here = logits[exit].float()
+        """(B,) how sure exit number `exit` is of its answer; `logits` are those of the exits up to and with it.
+
+        Fewer than exit + 1 where exits before it were passed without a look.
+        """
+        logits = logits[: exit + 1]
+        here = logits[-1].float()
         if self.temperatures:
             here = here / self.temperatures[exit]
         if self.rule == "maxprob":
@@ -65,15 +69,16 @@ class ExitRule:
         if self.rule == "entropy":
             return certainty(here)
         if self.rule == "patience":
-            return agreement(logits[: exit + 1])
+            return agreement(logits)
         weights = torch.tensor(self.judges[exit], device=here.device)
-        return torch.sigmoid(judged(here, agreement(logits[: exit + 1])) @ weights[:-1] + weights[-1])
+        # a sum of products, which autocast leaves alone: a matrix product would be rounded
+        return torch.sigmoid((judged(here, agreement(logits)) * weights[:-1]).sum(1) + weights[-1])
 
     def leaves(self, exit: int, logits: Sequence[Tensor]) -> Tensor:
         """(B,) bool: who is answered by exit number `exit`."""
         if self.every or exit >= len(self.thresholds):
-            return torch.zeros(logits[exit].shape[0], dtype=torch.bool, device=logits[exit].device)
-        return self.confidence(exit, logits) > self.thresholds[exit]
+            return torch.zeros(logits[-1].shape[0], dtype=torch.bool, device=logits[-1].device)
+        return self.confidence(exit, logits).double() > self.thresholds[exit]  # thresholds were found in float64
 
 
 def margin(logits_BC: Tensor) -> Tensor:

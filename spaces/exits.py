@@ -103,7 +103,7 @@ class ExitNet(DynamicNet):
             walk.pay(judge.own_macs)  # type: ignore[arg-type]
             decision = walk.decide(gate, judge(source))
             z_AU = decision.z_BU  # an image leaves or stays, also where a policy opens layers by halves
-            stay_AU = straight_through((z_AU.detach() > 0).to(z_AU.dtype), z_AU)
+            stay_AU = straight_through((z_AU.detach() > 0.5).to(z_AU.dtype), z_AU)
             decision = Decision(gate, stay_AU, decision.p_BU)
         else:
             decision = Decision(gate, torch.full((1, 1), float(settled[0] > 0), device=device), None)
@@ -121,6 +121,7 @@ class ExitNet(DynamicNet):
 
     def finish(self, u: Tensor, walk: Walk) -> Output:
         """The network's own head for those still in, the fallback for the unsure, everybody's answers."""
+        walk.exit_count = self.exit_count
         if walk.empty:
             return walk.output(None)
         walk.pay(self.head_macs)

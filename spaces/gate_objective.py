@@ -99,7 +99,10 @@ class GateObjective(Objective):
             terms[config.loss] = self._mac_loss(fraction_B).float()
             return terms
         for group in self.groups:
-            m_G, weight_G = self._activations(group.name, output.decisions)
+            found = self._activations(group.name, output.decisions)
+            if found is None:  # training left all of these layers out
+                continue
+            m_G, weight_G = found
             m = (m_G * weight_G).sum() / weight_G.sum()
             group.activation = m.detach()
             terms[f"{config.loss}_{group.name}"] = self._loss(group, m_G, m)
@@ -156,12 +159,16 @@ class GateObjective(Objective):
             return config.loss_weight * getattr(sparsity, config.loss)(m_G, t_G)
         return config.loss_weight * getattr(sparsity, config.loss)(m, t)
 
-    def _activations(self, group: str, decisions: tuple[Decision, ...]) -> tuple[Tensor, Tensor]:
-        """Mean open value a unit, and the unit's weight: its MACs, or 1."""
+    def _activations(self, group: str, decisions: tuple[Decision, ...]) -> tuple[Tensor, Tensor] | None:
+        """Mean open value a unit, and the unit's weight: its MACs, or 1; None when no gate of the group was asked."""
         layer_z = {d.gate.block: d.z_BU for d in decisions if d.gate.kind == "layer"}
         means, weights = [], []
         for decision in decisions:
-            if decision.gate.kind == "exit" or (decision.gate.kind == "layer") != (group == "layer"):
+            if (
+                not decision.asked
+                or decision.gate.kind == "exit"
+                or (decision.gate.kind == "layer") != (group == "layer")
+            ):
                 continue
             z_BU = decision.z_BU
             if group == "channel" and self.config.channel_count == "effective":
@@ -169,7 +176,7 @@ class GateObjective(Objective):
             means.append(z_BU.mean(0))
             by_macs = self.config.weighting == "mac"
             weights.append(torch.full_like(means[-1], decision.gate.macs if by_macs else 1.0))
-        return torch.cat(means), torch.cat(weights)
+        return (torch.cat(means), torch.cat(weights)) if means else None
 
 
 def _target_plan(config: SparsityConfig, plan: Plan, end: float) -> TargetPlan:

@@ -89,7 +89,8 @@ class Mixing(nn.Module):
         if self.training:
             w_BJ = dropped(w_BJ, self.rate, self.renormalize)
         stacked = torch.stack(list(activations), 1).flatten(2)
-        mixed = torch.bmm(w_BJ[:, None].to(stacked.dtype), stacked)[:, 0]
+        with torch.autocast(stacked.device.type, enabled=False):  # the residual stream keeps its precision
+            mixed = torch.bmm(w_BJ[:, None].to(stacked.dtype), stacked)[:, 0]
         return mixed.view_as(activations[-1]), w_BJ
 
     def macs(self, tokens: int) -> int:

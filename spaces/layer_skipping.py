@@ -10,7 +10,7 @@ Shapes: B images, A of them still in, D width, U = 1 unit of a gate.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from spaces.gate_objective import GateObjective
 from spaces.net import Output
-from spaces.policies import Policy, Sampled, Threshold
+from spaces.policies import Policy, Sampled
 from spaces.space import choice, real
 from spaces.sparsity import SparsityConfig
 from spaces.walk import Walk
@@ -145,13 +145,13 @@ class SkippingObjective(GateObjective):
     def policy(self, step: int, ids_B: Tensor) -> Policy:
         policy = super().policy(step, ids_B)
         if isinstance(policy, Sampled) and self.config.dt_grad != "st":
-            return Threshold()  # the decision itself carries no gradient
+            return replace(policy, estimator="st", noisy=False)
         return policy
 
     def losses(self, output: Output, labels_B: Tensor) -> dict[str, Tensor]:
         if self.config.loss not in _SQUARES:
             return super().losses(output, labels_B)
-        terms = super(GateObjective, self).losses(output, labels_B)
+        terms = super(GateObjective, self).losses(output, labels_B) | ({} if self.warming_up else self._shaping(output))
         logits = output.extra.get("oracle_logits")
         if logits:  # none while all gates are held open
             logit = torch.cat([one.flatten() for one in logits])

@@ -237,6 +237,7 @@ class DynamicNet(nn.Module):
     exit_count: int = 0  # early exits, not counting the network's own head
     movable_layers: int = 0  # layers that can run in any order, or be left out
     trained_to_move: bool = False  # whether training prepared those layers for it
+    settles_exactly: bool = True  # a gate held open (closed) answers as one that decides to be open (closed)
     opens_to_plain: bool = True  # with every gate open and no exit, the answers are the plain network's to the bit
     standing_macs: int = 0  # that every image pays beyond the plain network's, whatever is decided
 
@@ -291,6 +292,9 @@ class DynamicNet(nn.Module):
 
     def layer_order(self, knobs: Knobs, seed: int, step: int) -> tuple[int, ...] | None:
         """The layers to run that the knobs ask for, in order; None for all as built."""
+        if knobs.keep is not None and not set(knobs.keep) <= set(range(self.movable_layers)):
+            able = f"layers 0 to {self.movable_layers - 1}" if self.movable_layers else "no layer that can be left out"
+            raise ValueError(f"keep: {list(knobs.keep)} is not possible, this network has {able}")
         kept = knobs.keep if knobs.keep is not None else tuple(range(self.movable_layers))
         if not self.movable_layers or (knobs.keep is None and knobs.order == "sequential"):
             return None

@@ -46,6 +46,7 @@ class Decision:
     gate: Gate
     z_BU: Tensor
     p_BU: Tensor | None
+    asked: bool = True  # False: no image got to this gate
 
     @property
     def open_BU(self) -> Tensor:
@@ -158,7 +159,8 @@ class Sampled(Policy):
         soft_BU = torch.sigmoid(noisy_BU / temperature)
         if self.estimator == "soft_then_hard":
             return soft_BU
-        return straight_through((noisy_BU > 0).to(soft_BU.dtype), soft_BU)
+        hard_BU = noisy_BU >= 0 if gate.inclusive else noisy_BU > 0
+        return straight_through(hard_BU.to(soft_BU.dtype), soft_BU)
 
 
 def straight_through(hard: Tensor, soft: Tensor) -> Tensor:

@@ -40,14 +40,14 @@ class RoutedViTConfig(ExitConfig, OrderConfig, SkippingConfig, MixingConfig, ViT
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.moves and self.aggregator != "none":
+        if (self.moves or self.layerdrop) and self.aggregator != "none":
             raise ValueError(
-                f"aggregator: {self.aggregator} weighs layers by their place, so they cannot be shuffled; "
-                "take order_train identity or aggregator none"
+                f"aggregator: {self.aggregator} weighs layers by their place, so they cannot be shuffled or left out; "
+                "take order_train identity and layerdrop 0, or aggregator none"
             )
-        if self.moves and self.oracle == "dt" and self.dt_history != "none":
+        if (self.moves or self.layerdrop) and self.oracle == "dt" and self.dt_history != "none":
             raise ValueError(
-                f"dt_history: {self.dt_history} hangs on the order of layers, so they cannot be shuffled; "
+                f"dt_history: {self.dt_history} hangs on the order of layers, so they cannot be shuffled or left out; "
                 "take dt_history none, or oracle cls"
             )
 
@@ -90,6 +90,7 @@ class RoutedViT(ViT, ExitNet):
         self.trained_to_move = on and (config.moves or config.layerdrop > 0)
         self.movable_layers = 0 if not on or config.fixed_order else count
         scales = bool(gated) and config.dt_grad == "soft_scale"
+        self.settles_exactly = not (gated and config.oracle == "dt" and config.dt_history == "soft") and not scales
         self.opens_to_plain = not (mixes or told or self.survival or scales)
         self.add_exits(config, _exit_places(config), config.dim, on=on)
 
@@ -212,7 +213,7 @@ class RoutedViT(ViT, ExitNet):
         """(A or 1, 1) what the layer's update is multiplied with."""
         if self.config.dt_grad == "soft_scale" and decision.p_BU is not None:
             return decision.z_BU.detach() * decision.p_BU
-        return decision.z_BU
+        return decision.z_BU.detach() if self.config.dt_grad == "literal" else decision.z_BU
 
 
 def _counted(decision: Decision) -> Tensor:

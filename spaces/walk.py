@@ -37,6 +37,7 @@ class Walk:
         self.exit_macs: list[Tensor] = []  # (B,) paid by an image that leaves at this exit
         self.index_B: Tensor | None = None  # which exit answered: 0.. early, then the deepest, then the fallback
         self._answers: list[tuple[Tensor, Tensor]] = []  # batch positions and logits of those who left
+        self.exit_count: int | None = None  # of the network
         self._visited = 0  # exits
         self._masks: list[Tensor] = []  # masked: (B,) bool, who is answered by each early exit
 
@@ -134,7 +135,7 @@ class Walk:
     def _all_decisions(self) -> tuple[Decision, ...]:
         known = {decision.gate.name: decision for decision in self.decisions}
         nobody = [g for g in self.gates if g.name not in known]
-        known |= {g.name: Decision(g, torch.zeros(1, g.units, device=self.device), None) for g in nobody}
+        known |= {g.name: Decision(g, torch.zeros(1, g.units, device=self.device), None, False) for g in nobody}
         return tuple(known[gate.name] for gate in self.gates)
 
     @property
@@ -151,7 +152,7 @@ class Walk:
         """
         from spaces.net import Exits, Output
 
-        deepest = self._visited
+        deepest = self._visited if self.exit_count is None else self.exit_count
         decisions = self._all_decisions()
         ensemble = None
         if logits_AC is not None and fallback_A is not None:

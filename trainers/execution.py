@@ -55,7 +55,7 @@ def options(net: DynamicNet, device: str) -> tuple[Execution, ...]:
     """What is worth measuring for a network on a device, plain float32 first."""
     cuda = device.startswith("cuda")
     dtypes = ["float32", "bfloat16"] if cuda or _has_fast_bfloat16() else ["float32"]
-    layouts = [False, True] if cuda or _in_eights(net) else [False]
+    layouts = [False, True] if cuda or in_eights(net) else [False]
     return tuple(Execution(device=device, dtype=d, channels_last=last) for d in dtypes for last in layouts)
 
 
@@ -96,7 +96,7 @@ def _synchronize(tensor: Tensor) -> None:
         torch.cuda.synchronize(tensor.device)
 
 
-def _in_eights(net: DynamicNet) -> bool:
+def in_eights(net: DynamicNet) -> bool:
     """Whether every convolution has a multiple of 8 filters.
 
     On one CPU thread, torch 2.15's channels_last backward of a convolution with 4 filters corrupts memory and takes the

@@ -288,3 +288,41 @@ def test_ladder_nets_have_no_gates() -> None:
     task = Task(channels=1, height=8, width=8, classes=10)
     rungs = ladder(narrowed_spaces(spec), 3)
     assert all(not rung.build(task, 0).gates for rung in rungs[:3])
+
+
+def test_a_combination_that_the_family_refuses_is_a_failed_trial_and_the_study_goes_on(tmp_path: Path) -> None:
+    text = TEXT.replace("gated_resnet", "skip_vit").replace("trials: 4", "trials: 12")
+    text += "space: {skip_vit: {dt_grad: [literal, st], loss: [per_batch, score_sq]}}\nsampler: random\n"
+    spec = parse_study(text, "s.yml")
+    store = Store.open(f"sqlite:///{tmp_path / 'd.db'}")
+    store.add_study(spec.study, spec.model_dump(mode="json"), text, {"accuracy": 0.1, "macs": 1e8})
+
+    def opened() -> OptunaStudy:
+        storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'o.db'}")
+        stored = store.trials("s", kind="search")
+        return OptunaStudy(
+            storage, "s", spaces=narrowed_spaces(spec), sampler="random", seed=0, epochs=3, trials=12, stored=stored
+        )
+
+    def drive() -> bool:
+        with Progress(Console(quiet=True), "s", 12, 1) as progress:
+            return Driver(
+                spec=spec,
+                store=store,
+                optuna=opened(),
+                engine=Scripted(lambda job, attempt: [outcome()]),
+                progress=progress,
+                follower=Follower(),
+                reference=Reference(accuracy=0.1, macs=1e8),
+                checkpoints=str(tmp_path),
+            ).run()
+
+    assert drive()
+    trials = store.trials("s", kind="search")
+    assert len(trials) == 12
+    refused = [t for t in trials if t.state == "failed"]
+    assert refused
+    assert all("literal oracles learn from their own scores only" in (t.error or "") for t in refused)
+    assert all(t.params["dt_grad"] == "literal" and t.params["loss"] == "per_batch" for t in refused)
+    assert drive(), "and it opens again"
+    assert len(opened().study.get_trials()) == 12

@@ -358,3 +358,83 @@ def test_a_training_step_compiles_to_one_graph(name: str) -> None:
         whole = torch.compile(copy.deepcopy(net), fullgraph=True, backend="eager")(images, policy).logits_BC
     torch.manual_seed(0)
     torch.testing.assert_close(whole, net(images, policy).logits_BC)
+
+
+# found by review
+
+
+@pytest.mark.parametrize("decision", ["confidence", "gate"])
+def test_layers_left_out_may_leave_out_every_exit(images: Draw, decision: str) -> None:
+    net = vit("shuffled_vit", exits="cls", exit_decision=decision, layerdrop=0.5, oracle="cls").train()
+    objective = net.objective(Plan(epochs=1, steps=100))
+    short = 0
+    for step in range(60, 90):
+        policy = objective.policy(step, torch.arange(8))
+        output = net(images(8, TASK), policy)
+        short += output.exits is None
+        loss = torch.stack([t.float() for t in objective.losses(output, torch.arange(8) % 5).values()]).sum()
+        assert torch.isfinite(loss)
+    assert short > 0, "no order was too short to reach an exit: nothing was tested"
+
+
+def test_a_left_out_layers_gate_is_not_a_closed_gate(images: Draw) -> None:
+    net = vit("shuffled_vit", oracle="cls", dt_always="none", layerdrop=0.5, order_train="identity", bias_init=4.0)
+    objective = net.train().objective(Plan(epochs=1, steps=40))
+    rates = []
+    for step in range(40):
+        output = net(images(64, TASK), objective.policy(step, torch.arange(64)))
+        objective.losses(output, torch.zeros(64, dtype=torch.long))
+        group = objective.inner.groups[0]  # type: ignore[attr-defined]
+        rates.append(1.0 if group.activation is None else float(group.activation))
+    assert min(rates) > 0.9
+
+
+@pytest.mark.parametrize("grad", ["literal", "soft_scale"])
+def test_exit_gates_learn_whatever_teaches_the_oracles(images: Draw, grad: str) -> None:
+    net = vit("skip_vit", exits="cls", exit_decision="gate", dt_grad=grad, loss="score_sq").train()
+    objective = net.objective(Plan(epochs=4, steps=4))
+    output = net(images(32, TASK), objective.policy(9, torch.arange(32)))
+    terms = objective.losses(output, torch.arange(32) % 5)
+    torch.stack([t.float() for t in terms.values()]).sum().backward()
+    assert all(
+        p.grad is not None and bool(p.grad.any()) for p in [net.exit_gates[0].fc.weight, net.exit_gates[0].fc.bias]
+    )
+
+
+def test_scaling_oracles_hear_of_their_target(images: Draw) -> None:
+    net = vit("skip_vit", dt_grad="soft_scale", loss="per_batch", target=0.3).train()
+    objective = net.objective(Plan(epochs=4, steps=4))
+    output = net(images(32, TASK), objective.policy(9, torch.arange(32)))
+    objective.losses(output, torch.arange(32) % 5)["per_batch_layer"].backward()
+    assert all(bool(oracle.head.bias.grad.any()) for oracle in net.oracles.values())
+
+
+def test_fewer_layers_than_exits_still_answer(images: Draw) -> None:
+    net = vit("shuffled_vit", exits="cls")
+    knobs = Knobs(
+        policy="always_on", exit_rule="maxprob", exit_thresholds=(0.99,) * 3, fallback="ensemble", keep=(0, 1)
+    )
+    for compact in (False, True):
+        output = net.run(images(4, TASK), knobs, compact=compact)
+        assert output.logits_BC.shape == (4, 5)
+        assert output.exits is not None
+        assert set(output.exits.index_B.tolist()) <= {0, 1, 3, 4}
+    with pytest.raises(ValueError, match=r"^keep: \[9\] is not possible, this network has layers 0 to 3$"):
+        net.run(images(4, TASK), Knobs(keep=(9,)))
+    with pytest.raises(ValueError, match="no layer that can be left out"):
+        vit("dense_vit").run(images(4, TASK), Knobs(keep=(0,)))
+
+
+def test_a_network_whose_oracles_read_scores_is_shipped_with_its_oracles(
+    images: Draw, scramble: Callable[..., Any]
+) -> None:
+    from spaces.deployed import deployed
+
+    net = scramble(vit("skip_vit"))
+    rates = {gate.name: (1.0,) for gate in net.gates}
+    shipped = deployed(net, Knobs(), rates)
+    assert shipped.gate_counts()["dynamic"] == len(net.gates)
+    pixels = images(64, TASK)
+    torch.testing.assert_close(shipped.double()(pixels), net.run(pixels, Knobs()).logits_BC)
+    history_free = scramble(vit("skip_vit", dt_history="none"))
+    assert deployed(history_free, Knobs(), rates).gate_counts()["dynamic"] == 0
