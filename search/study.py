@@ -65,6 +65,7 @@ class OptunaStudy:
         self.sampler_name, self.seed = sampler, seed
         self.study = _created(name, storage)
         self._memory = _created(name, optuna.storages.InMemoryStorage())
+        _check_choices(name, self.study, spaces)
         for record in stored[len(self.study.get_trials(deepcopy=False)) :]:
             self.study.add_trial(self._replayed(record))
         for trial in self.study.get_trials():
@@ -166,6 +167,21 @@ class OptunaStudy:
     def _check(self) -> None:
         while self._written and self._written[0].done():
             self._written.pop(0).result()
+
+
+def _check_choices(name: str, study: optuna.Study, spaces: Mapping[str, tuple[Dimension, ...]]) -> None:
+    """Refuse, in one line, a study from when a dimension had other choices: Optuna's tables cannot mix the two."""
+    now = {f"{family_name}.{d.name}": d for family_name, space in spaces.items() for d in space}
+    for trial in study.get_trials(deepcopy=False):
+        for parameter, then in trial.distributions.items():
+            if not isinstance(then, optuna.distributions.CategoricalDistribution) or parameter not in now:
+                continue
+            if now[parameter].kind != "choice" or tuple(then.choices) != tuple(now[parameter].choices):
+                choices = ", ".join(map(str, then.choices))
+                raise ValueError(
+                    f"study {name} was begun when {parameter} had the choices {choices}; this version has others. Its "
+                    "front and models stay; give the file another `study:` name to search on"
+                )
 
 
 def _created(name: str, storage: optuna.storages.BaseStorage) -> optuna.Study:

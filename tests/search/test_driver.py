@@ -326,3 +326,20 @@ def test_a_combination_that_the_family_refuses_is_a_failed_trial_and_the_study_g
     assert all(t.params["dt_grad"] == "literal" and t.params["loss"] == "per_batch" for t in refused)
     assert drive(), "and it opens again"
     assert len(opened().study.get_trials()) == 12
+
+
+def test_a_study_from_when_a_dimension_had_other_choices_is_refused_in_one_line(tmp_path: Path) -> None:
+    def opened(text: str) -> OptunaStudy:
+        storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'o.db'}")
+        spaces = narrowed_spaces(parse_study(text, "s.yml"))
+        return OptunaStudy(storage, "s", spaces=spaces, sampler="random", seed=0, epochs=3, trials=4)
+
+    before = opened(TEXT + "space: {gated_resnet: {loss: [per_batch, per_gate]}}\n")
+    number, _ = before.ask()
+    before.confirm(number)
+    before.close()
+    with pytest.raises(
+        ValueError, match=r"was begun when gated_resnet\.loss had the choices per_batch, per_gate"
+    ) as found:
+        opened(TEXT)
+    assert "\n" not in str(found.value)
