@@ -15,6 +15,7 @@ from torch import nn
 
 from search.exit_points import ExitPoint, exit_points
 from spaces.net import DynamicNet, Knobs
+from spaces.noise import permutation
 from trainers.data import ImageData
 from trainers.evaluate import Table, evaluate, exit_logits, recalibrated
 from trainers.execution import Execution
@@ -24,6 +25,7 @@ RECALIBRATION_BATCHES = 20
 PASSES = 3  # of the stochastic policy
 PRUNE = 0.01
 ORDERS = 5  # arbitrary orders that a network trained for them is measured in
+SUBSETS = 2  # halves of the layers drawn at random
 SEARCHED_LAYERS = 8  # of deeper networks no subset of layers is searched, for it takes a pass a layer and subset
 
 
@@ -109,7 +111,8 @@ def _exit_points(bench: _Bench, points: list[dict[str, Any]]) -> list[dict[str, 
         for one in exit_points(raw, knobs):
             table = Table(one.correct[None], one.macs[None], raw.rates)
             point = _point(one.knobs, table, bench.parameters, None)
-            point["extra"]["exits"] = _shares(one, bench.net.exit_count)
+            shares = point["extra"]["exits"] = _shares(one, bench.net.exit_count)
+            point["extra"]["paper_cost"] = bench.net.paper_cost([row["share"] for row in shares], one.knobs.fallback)
             found.append(point)
     return sorted(found, key=lambda p: p["macs_mean"])
 
@@ -136,6 +139,9 @@ def _layer_points(bench: _Bench, base: dict[str, Any]) -> list[dict[str, Any]]:
     points = [bench.point(replace(start, order="arbitrary", passes=ORDERS))]
     kept: dict[tuple[int, ...], None] = {layers[:k]: None for k in range(1, len(layers))}
     kept |= {tuple(i for i in layers if i % 2 == odd): None for odd in (0, 1)}
+    half = (len(layers) + 1) // 2  # and halves at random, to see what choosing is worth
+    drawn = (permutation(bench.seed, step, len(layers))[:half] for step in range(SUBSETS))
+    kept |= {tuple(sorted(one)): None for one in drawn}
     points += [bench.point(replace(start, keep=keep)) for keep in kept]
     return points + _without_the_least(bench, start, layers)
 

@@ -71,8 +71,12 @@ def export_choice(
     report = _export(store, record, settings, point, folder, say)
     uri = None
     if register:
+        from search.inspected import inspect_point
         from search.registered import register as register_model
 
+        say("drawing what the model does")
+        stored = next(p for p in store.points(record.name, kind="search", number=point.trial) if p.id == point.id)
+        inspect_point(store, record, settings, stored, folder / "inspect", lambda line: None)
         say("registering the model in MLflow")
         uri = register_model(record, settings, folder, choice.alias)
     store.add_export(record.name, pick=choice.alias, folder=str(folder), report=report, point=point.id, model_uri=uri)

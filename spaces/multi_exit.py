@@ -56,6 +56,12 @@ class MultiExitNet(SectionedNet, ExitNet):
         self.head_macs = linear_macs(self.fc)
         self.add_exits(config, self.places[:-1], self.fc.in_features, on=config.gated)
 
+    def paper_cost(self, shares: Sequence[float], fallback: str) -> float | None:
+        if self.config.backbone != "resnet18" or len(shares) != len(PAPER_COSTS) - 1:
+            return None
+        *early, rest = shares
+        return paper_cost([*early, 0.0, rest] if fallback == "ensemble" else [*early, rest, 0.0])
+
     def gate_parameters(self) -> list[nn.Parameter]:
         return self.exit_gate_parameters()
 

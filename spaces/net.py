@@ -5,7 +5,7 @@ Shapes: B images, C classes, U units of a gate.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -264,6 +264,13 @@ class DynamicNet(nn.Module):
     def plain_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A plain network's state dict from elsewhere under the names that its tensors have here."""
         return dict(state)
+
+    def paper_cost(self, shares: Sequence[float], fallback: str) -> float | None:
+        """Compute over the plain network's as a paper counts it, from the share of images at each exit, if one does.
+
+        `shares` has one entry an early exit and one for the rest, which the deepest head or the fallback answers.
+        """
+        return None
 
     def unneeded(self, policy: Policy) -> list[str]:
         """Names of submodules that inference under the policy never runs, so that they need not be shipped."""
