@@ -10,6 +10,7 @@ import json
 import queue
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from itertools import accumulate, groupby
@@ -290,7 +291,10 @@ def _trial_artifacts(
         by_gate = {name: [values.get(name, 0.0) for _, values in rates] for name in names}
         title = f"trial {trial.number}: gates of {described(trial.family, trial.params)}"
         found["gate_rates.png"] = gate_rates_png(title, [epoch for epoch, _ in rates], by_gate)
-    return found | _inspection_artifacts(trial, points, rates)
+    try:
+        return found | _inspection_artifacts(trial, points, rates)
+    except Exception:  # a picture that cannot be drawn must not keep this trial, or later ones, out of MLflow
+        return found | {"inspect/error.txt": traceback.format_exc().encode()}
 
 
 def _inspection_artifacts(

@@ -92,3 +92,18 @@ def test_a_new_mlflow_gets_everything_again(store: Store, tmp_path: Path) -> Non
     View(store, second, parse_study(TEXT, "s")).open()
     assert [t.published for t in store.trials("s")] == [False, False]
     assert synced(store, second, record) == 2
+
+
+def test_pictures_that_cannot_be_drawn_keep_no_trial_out_of_mlflow(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import search.publish as module
+
+    def broken(*arguments: object) -> dict[str, bytes]:
+        raise ZeroDivisionError("no picture today")
+
+    monkeypatch.setattr(module, "_inspection_artifacts", broken)
+    trial = store.trials("s")[0]
+    found = module._trial_artifacts(trial, store.points("s", number=trial.number), [])
+    assert b"no picture today" in found["inspect/error.txt"]
+    assert "operating_points.json" in found
