@@ -103,7 +103,7 @@ def test_what_inference_never_runs_is_not_shipped() -> None:
     net, _, _, rates = built("skip_vit")
     whole = sum(p.numel() for p in net.parameters())
     closed = {**rates, "layer1": (0.0,)}
-    shipped = ship(net, Knobs(), closed)
+    shipped = ship(net, Knobs(prune=0.0), closed)
     layer = sum(p.numel() for p in net.layers[1].parameters())  # type: ignore[union-attr, index]
     oracle = sum(p.numel() for p in net.oracles["1"].parameters())  # type: ignore[union-attr, index]
     heads = sum(p.numel() for p in net.exit_heads.parameters())  # type: ignore[union-attr]
