@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.compute import conv_macs, conv_output, linear_macs
-from spaces.place import Place
+from spaces.place import Place, numbered
 from spaces.space import choice, flag, real
 
 CONV_EXITS = ("scan", "msdnet", "light")
@@ -31,8 +31,9 @@ class ExitConfig:
 
     exits: str = choice("none", *CONV_EXITS, default="none", searched=False, doc="side branches that answer early")
     exit_places: str = choice(
-        "all", "early", "late", default="all", when={"exits": _ANY}, searched=False, doc="which ends of stages have one"
-    )
+        "all", "early", "late", default="all", accepts=numbered, when={"exits": _ANY}, searched=False,
+        doc="which ends of stages have one; or their numbers from 0 on, such as 0+2",
+    )  # fmt: skip
     attention: str = choice(
         "full", "depthwise", "reduced", "none", default="depthwise", when={"exits": ("scan",)},
         doc="map that an exit multiplies its features with; full is published, and dear",

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from spaces.exit_heads import HEADS, ExitConfig, ExitGate
 from spaces.net import DynamicNet, Output
-from spaces.place import Place
+from spaces.place import Place, chosen
 from spaces.policies import Decision, Gate, Policy, straight_through
 from spaces.walk import Walk
 
@@ -45,19 +45,19 @@ class ExitNet(DynamicNet):
         self._exit_gate: tuple[Gate, ...] = ()
         if not config.has_exits or not on:
             return
-        chosen = _chosen(config.exit_places, places)
-        if not chosen:
+        taken = chosen(config.exit_places, places)
+        if not taken:
             raise ValueError(f"exits: {config.exits} needs a network of two stages at least")
         gates, rest = [], self.plain_macs
         offset = sum(gate.units for gate in self.gates)
-        for number, place in enumerate(chosen):
+        for number, place in enumerate(taken):
             self.exit_heads.append(HEADS[config.exits](config, place, features, self.task.classes))
             self._exit_at[place.unit] = number
             if config.exit_decision == "gate":
                 self.exit_gates.append(ExitGate(config.exit_gate, place, config.exits == "cls"))
                 name = f"exit{number}.stay"
                 gates.append(Gate(name=name, kind="exit", block=place.unit, units=1, offset=offset + number, macs=rest))
-        self.exit_count = len(chosen)
+        self.exit_count = len(taken)
         self._exit_gate = tuple(gates)
         self.gates = (*self.gates, *gates)
 
@@ -138,8 +138,3 @@ class ExitNet(DynamicNet):
             sure = rule.leaves(self.exit_count, heads)
             fallback = ~sure
         return walk.output(logits, fallback)
-
-
-def _chosen(which: str, places: Sequence[Place]) -> list[Place]:
-    half = (len(places) + 1) // 2
-    return list({"all": places, "early": places[:half], "late": places[len(places) - half :]}[which])

@@ -60,8 +60,8 @@ class Dimension:
         for one in self.choices:
             if _same(value, one):
                 return one
-        if self.accepts is not None and isinstance(value, str):
-            return self.accepts(value)
+        if self.accepts is not None and isinstance(value, str | int) and not isinstance(value, bool):
+            return self.accepts(str(value))  # YAML reads a text of digits as a number
         raise ValueError(f"{_word(value)} is not one of {self.allowed()}")
 
     def suggest(self, trial: optuna.trial.BaseTrial, name: str) -> Value:
@@ -105,6 +105,17 @@ def choice(
             accepts=accepts,
         )
     )
+
+
+def one_of(*names: str) -> Callable[[str], str]:
+    """What an open choice `accepts` when it can be more than a study draws unasked: these names."""
+
+    def accepted(text: str) -> str:
+        if text not in names:
+            raise ValueError(f"{text} is not one of {', '.join(names)}")
+        return text
+
+    return accepted
 
 
 def flag(

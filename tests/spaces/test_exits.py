@@ -21,6 +21,7 @@ from spaces.multi_exit import MultiExitConfig, MultiExitNet
 from spaces.net import Exits, Knobs, Output, Plan
 from spaces.place import Place
 from spaces.policies import AlwaysOn, Sampled, Threshold
+from spaces.space import dimensions, narrowed
 from spaces.task import Task
 
 TASK = Task(channels=3, height=16, width=16, classes=5)
@@ -318,7 +319,10 @@ def test_gated_exits_keep_their_numbers_however_they_are_run(
     assert torch.equal(*found)
 
 
-@pytest.mark.parametrize(("which", "units"), [("all", [0, 1, 2]), ("early", [0, 1]), ("late", [1, 2])])
+@pytest.mark.parametrize(
+    ("which", "units"),
+    [("all", [0, 1, 2]), ("early", [0, 1]), ("late", [1, 2]), ("1", [1]), ("0+2", [0, 2]), ("2+0+2", [0, 2])],
+)
 def test_exits_stand_where_they_were_asked_for(
     net: Callable[..., MultiExitNet], images: Callable[..., Tensor], which: str, units: list[int]
 ) -> None:
@@ -326,6 +330,20 @@ def test_exits_stand_where_they_were_asked_for(
     assert made.exit_count == len(units)
     assert [head.fc.in_features for head in made.exit_heads] == [made.places[unit].channels for unit in units]
     assert len(every(made, images(2)).logits) == len(units) + 1
+
+
+def test_a_place_that_the_network_lacks_is_refused_with_those_it_has(net: Callable[..., MultiExitNet]) -> None:
+    with pytest.raises(ValueError, match=r"^exit_places: 0\+3 is not possible, this network has places 0 to 2$"):
+        net(exit_places="0+3", exits="light")
+
+
+def test_a_study_file_takes_numbers_of_places_in_one_way_of_writing_and_refuses_other_texts() -> None:
+    space = dimensions(MultiExitConfig)
+    places = {d.name: d for d in narrowed(space, {"exit_places": ["late", "2+0", 1]}, "space")}["exit_places"]
+    assert places.choices == ("late", "0+2", "1")
+    for wrong in ("0+", "middle", "-1", "0,2", "²"):
+        with pytest.raises(ValueError, match=r"is not one of all, early, late, or numbers of places such as 0\+2$"):
+            narrowed(space, {"exit_places": wrong}, "space")
 
 
 def test_confidences_of_hand_made_answers() -> None:

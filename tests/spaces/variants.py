@@ -82,7 +82,7 @@ MULTI_EXIT: Variants = (
     (COLOUR, {"gated": False}),
     (COLOUR, {"attention": "full", "exit_places": "early"}),
     (COLOUR, {"attention": "reduced", "teacher": "ensemble", "feature_form": "code_sum", "detach_trunk": True}),
-    (COLOUR, {"exits": "light", "exit_decision": "gate"}),
+    (COLOUR, {"exits": "light", "exit_decision": "gate", "exit_places": "0+2"}),
     (GRAY, {"backbone": "vgg16_bn", "exits": "msdnet", "exit_places": "late"}),
     (DIGITS, {"backbone": "vgg19_bn", "attention": "none"}),
     (DIGITS, {"backbone": "resnet50", "exit_decision": "gate"}),
