@@ -8,7 +8,8 @@ Shapes: B images, C classes.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -55,12 +56,17 @@ class Deployed(nn.Module):
 
     def gate_counts(self) -> dict[str, int]:
         """Gate units that decide per image, and those that were settled open and closed."""
-        values = [v for gate in self.net.gates for v in self.fixed.get(gate.name, (None,) * gate.units)]
-        return {
-            "dynamic": sum(v is None for v in values),
-            "removed_open": sum(v is not None and v > 0 for v in values),
-            "removed_closed": sum(v == 0 for v in values),
-        }
+        return gate_counts(v for gate in self.net.gates for v in self.fixed.get(gate.name, (None,) * gate.units))
+
+
+def gate_counts(units: Iterable[float | None]) -> dict[str, int]:
+    """How many of these units decide per image (None), and how many were settled open and closed."""
+    values = list(units)
+    return {
+        "dynamic": sum(v is None for v in values),
+        "removed_open": sum(v is not None and v > 0 for v in values),
+        "removed_closed": sum(v == 0 for v in values),
+    }
 
 
 def settled(net: DynamicNet, knobs: Knobs, rates: Rates) -> dict[str, tuple[float | None, ...]]:
@@ -85,8 +91,6 @@ def settled(net: DynamicNet, knobs: Knobs, rates: Rates) -> dict[str, tuple[floa
 
 def settled_policy(net: DynamicNet, knobs: Knobs, fixed: Fixed) -> Policy:
     """The knobs' policy with these gates settled."""
-    from dataclasses import replace
-
     rates: Mapping[str, tuple[float, ...]] = {
         name: tuple(0.5 if v is None else v for v in values) for name, values in fixed.items()
     }

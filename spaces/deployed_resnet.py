@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from spaces.compute import conv_macs, linear_macs
+from spaces.deployed import gate_counts
 from spaces.gated_resnet import GatedResNet, GatedResNetConfig
 from spaces.gates import GateHeads
 from spaces.net import Knobs, Rates, collapsed
@@ -255,12 +256,7 @@ class DeployedResNet(nn.Module):
 
     def gate_counts(self) -> dict[str, int]:
         """Gate units that decide per image, and those that were settled open and closed."""
-        units = [v for values in self.fixed.values() for v in values]
-        return {
-            "dynamic": sum(v is None for v in units),
-            "removed_open": sum(v is not None and v > 0 for v in units),
-            "removed_closed": sum(v == 0 for v in units),
-        }
+        return gate_counts(v for values in self.fixed.values() for v in values)
 
     def run(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, classes) and the MACs (B,) that each image took."""

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spaces.block_execution import SMALLEST_GROUP
 from spaces.compute import linear_macs
 from spaces.family import Family
 from spaces.gated_blocks import (
@@ -39,7 +40,6 @@ from spaces.space import choice
 from spaces.task import Task
 from spaces.walk import Walk
 
-SMALLEST_GROUP = 8  # samples that share a mask; fewer (but one alone) are cheaper masked than gathered
 _CHANNEL = ("channel", "joint")
 Found = dict[str, Decision]
 

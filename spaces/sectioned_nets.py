@@ -18,9 +18,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spaces.bottleneck import EXPANSION, Bottleneck
 from spaces.compute import conv_macs, linear_macs
 from spaces.place import Place
 from spaces.resnet import Block
@@ -53,34 +53,6 @@ class ConvNorm(nn.Sequential):
     def __init__(self, inputs: int, outputs: int) -> None:
         conv = nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False)
         super().__init__(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
-
-
-class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions with a shortcut; the last has EXPANSION times the filters of the others.
-
-    The 3x3 convolution has the stride, as is usual today (the paper: the first 1x1).
-    """
-
-    EXPANSION = 4
-
-    def __init__(self, inputs: int, filters: int, stride: int) -> None:
-        super().__init__()
-        outputs = self.EXPANSION * filters
-        self.stride = stride
-        self.conv1 = nn.Conv2d(inputs, filters, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(filters)
-        self.conv2 = nn.Conv2d(filters, filters, 3, stride, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(filters)
-        self.conv3 = nn.Conv2d(filters, outputs, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(outputs)
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
-
-    def forward(self, u: Tensor) -> Tensor:
-        h = F.relu(self.bn1(self.conv1(u)), inplace=True)
-        h = F.relu(self.bn2(self.conv2(h)), inplace=True)
-        return F.relu(self.shortcut(u) + self.bn3(self.conv3(h)), inplace=True)
 
 
 @dataclass(frozen=True)
@@ -162,8 +134,8 @@ def _residual(blocks: Sequence[int], widths: Sequence[int], inputs: int, *, bott
         for position in range(count):
             stride = 2 if stage and not position else 1
             if bottleneck:
-                units.append(Bottleneck(inputs, filters, stride))
-                inputs = Bottleneck.EXPANSION * filters
+                units.append(Bottleneck(inputs, filters, stride, "3x3"))
+                inputs = EXPANSION * filters
             else:
                 units.append(Block(inputs, filters, stride, "B"))
                 inputs = filters
