@@ -154,3 +154,11 @@ def counted(decision: Decision | None) -> Tensor | float:
     z_BU = decision.z_BU.double()
     # a scaled-on gate multiplies by its rate but computes all of what it guards
     return (z_BU if decision.p_BU is not None else (z_BU > 0).double()).sum(1)
+
+
+def mixed(skip: Tensor, run: Tensor, z: Tensor) -> Tensor:
+    """`run` where z is 1 and `skip` where it is 0, exactly; z in between scales the difference. Gradient to all three.
+
+    The textbook skip + z (run - skip) has the same gradient, but rounds where z is 1.
+    """
+    return torch.lerp(skip.to(run.dtype), run, z.to(run.dtype))

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from spaces.compute import linear_macs
 from spaces.family import Family
 from spaces.gate_objective import GateObjective
+from spaces.gated_blocks import counted
 from spaces.gates import GateConfig, GateHeads
 from spaces.net import DynamicNet, Objective, Output, Plan
 from spaces.policies import AlwaysOn, Decision, Gate, Policy
@@ -90,8 +91,7 @@ class GatedFeatures(DynamicNet):
             h = self.fc1(x_BFP.flatten(1))
         else:
             z_BF = decision.z_BU.to(x_BFP.dtype)
-            count = _counted(decision).sum(1)
-            walk.pay(count * (self.pixels * self.config.hidden))
+            walk.pay(counted(decision) * (self.pixels * self.config.hidden))
             walk.record([decision])
             h = self._first(x_BFP, z_BF, compact)
         walk.pay(self.rest_macs)
@@ -122,12 +122,6 @@ class GatedFeatures(DynamicNet):
             return self.fc1.bias.expand(len(x_BFP), -1)
         weight = self.fc1.weight.unflatten(1, (-1, self.pixels))[:, read].flatten(1)
         return F.linear((x_BFP[:, read] * z_BF[:, read, None]).flatten(1), weight, self.fc1.bias)
-
-
-def _counted(decision: Decision) -> Tensor:
-    # a scaled gate multiplies by its rate but its cell is read
-    z_BU = decision.z_BU.double()
-    return z_BU if decision.p_BU is not None else (z_BU > 0).double()
 
 
 FAMILY = Family(

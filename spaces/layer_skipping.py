@@ -165,14 +165,3 @@ class SkippingObjective(GateObjective):
     @property
     def settled(self) -> bool:
         return not self.warming_up if self.config.loss in _SQUARES else super().settled
-
-
-def mixed(skip: Tensor, run: Tensor, z: Tensor) -> Tensor:
-    """`run` where z is 1 and `skip` where it is 0, exactly; z in between scales the difference. Gradient to all three.
-
-    The textbook skip + z (run - skip) has the same gradient, but rounds where z is 1.
-    """
-    hard = (z.detach() == 0) | (z.detach() == 1)
-    picked = torch.where(z.detach() == 1, run, skip)
-    scaled = torch.where(hard, picked, skip + z.detach() * (run - skip))
-    return scaled + (z - z.detach()) * (run - skip).detach()

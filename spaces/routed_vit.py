@@ -19,9 +19,10 @@ from spaces.compute import linear_macs
 from spaces.exit_heads import ExitConfig
 from spaces.exit_objective import ExitObjective
 from spaces.exits import ExitNet
+from spaces.gated_blocks import counted, mixed
 from spaces.layer_mixing import Mixing, MixingConfig, dropout_rates
 from spaces.layer_order import OrderConfig, OrderObjective, PlaceHead, Places, survival_rates
-from spaces.layer_skipping import Oracle, SkippingConfig, SkippingObjective, mixed, remember
+from spaces.layer_skipping import Oracle, SkippingConfig, SkippingObjective, remember
 from spaces.net import Objective, Output, Plan
 from spaces.place import Place
 from spaces.policies import AlwaysOn, Decision, Gate, Policy
@@ -195,10 +196,7 @@ class RoutedViT(ViT, ExitNet):
         if z is None:
             walk.pay(macs)
             return layer(u)
-        if decision is None:
-            walk.pay(macs)
-        else:
-            walk.pay(macs * _counted(decision)[:, 0])
+        walk.pay(macs * counted(decision))
         z = z.to(u.dtype)
         if not walk.compact:
             return mixed(u, layer(u), z[:, :, None])
@@ -214,12 +212,6 @@ class RoutedViT(ViT, ExitNet):
         if self.config.dt_grad == "soft_scale" and decision.p_BU is not None:
             return decision.z_BU.detach() * decision.p_BU
         return decision.z_BU.detach() if self.config.dt_grad == "literal" else decision.z_BU
-
-
-def _counted(decision: Decision) -> Tensor:
-    # a scaled gate multiplies by its rate but computes all of its layer
-    z = decision.z_BU.double()
-    return z if decision.p_BU is not None else (z > 0).double()
 
 
 def _places(config: RoutedViTConfig) -> nn.ModuleList:

@@ -10,21 +10,19 @@ Shapes: B images, C channels, H x W pixels, U units of a gate.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from spaces.exit_heads import CONV_EXITS, ExitConfig
-from spaces.exit_objective import ExitObjective
-from spaces.exits import ExitNet
 from spaces.family import Family
-from spaces.gate_objective import GateObjective
-from spaces.gates import GateConfig, GateHeads
-from spaces.net import Objective, Output, Plan
+from spaces.gated_blocks import BlockGates, GatedBlocks, GatedConfig, counted, mixed
+from spaces.gates import GateConfig
+from spaces.net import Output
 from spaces.place import Place
-from spaces.policies import AlwaysOn, Decision, Gate, Policy
+from spaces.policies import Policy
 from spaces.recipe import Recipe
 from spaces.space import choice, flag, only_under
 from spaces.sparsity import SparsityConfig
@@ -61,7 +59,7 @@ class TimmModelConfig:
 @only_under({"dynamics": _GATES}, GateConfig, SparsityConfig)
 @only_under({"dynamics": _EXITS}, ExitConfig)
 @dataclass(frozen=True, kw_only=True)
-class TimmConfig(SparsityConfig, GateConfig, ExitConfig, TimmModelConfig):
+class TimmConfig(GatedConfig, TimmModelConfig):
     """A dynamic timm model; `gated=False` is the model itself."""
 
     granularity: str = choice("layer", default="layer", searched=False, doc="gates skip whole blocks")
@@ -69,7 +67,6 @@ class TimmConfig(SparsityConfig, GateConfig, ExitConfig, TimmModelConfig):
         "none", "first", "first_last", default="none", searched=False, doc="residual blocks without a gate"
     )
     exits: str = choice(*CONV_EXITS, default="light", searched=False, doc="side branches that answer early")
-    gated: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "backbone", known(self.backbone))
@@ -79,12 +76,14 @@ class TimmConfig(SparsityConfig, GateConfig, ExitConfig, TimmModelConfig):
         return self.dynamics != "gates"
 
 
-class TimmNet(ExitNet):
+class TimmNet(GatedBlocks):
     """A timm model as `model`, with gates and exits beside it.
 
     The model's own weights keep their names behind `model.`; `load_plain` takes a state dict of the model itself.
     `ungated` are the blocks that cannot be skipped, with the reason.
     """
+
+    config: TimmConfig
 
     def __init__(self, config: TimmConfig, task: Task) -> None:
         super().__init__()
@@ -97,9 +96,7 @@ class TimmNet(ExitNet):
         self.plain_macs = (
             self.parts.tail_macs + self.head_macs + sum(unit.before_macs + unit.block_macs for unit in units)
         )
-        self.gate_heads = nn.ModuleDict()
-        self.gates = tuple(self._add_gates() if config.gated and config.dynamics in _GATES else ())
-        self._gate_at = {gate.block: gate for gate in self.gates}
+        self.add_gates(config, self._block_gates() if config.gated and config.dynamics in _GATES else ())
         self._add_exits()
 
     def load_plain(self, state: dict[str, Tensor]) -> None:
@@ -109,17 +106,8 @@ class TimmNet(ExitNet):
     def plain_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name if name.startswith("model.") else f"model.{name}": value for name, value in state.items()}
 
-    def gate_parameters(self) -> list[nn.Parameter]:
-        return [*self.gate_heads.parameters(), *self.exit_gate_parameters()]
-
-    def objective(self, plan: Plan) -> Objective:
-        gated = GateObjective(self, plan, self.config) if self.gates else Objective(self, plan)
-        return ExitObjective(self, plan, self.config, gated) if self.exit_count else gated
-
     def forward(self, images: Tensor, policy: Policy | None = None, *, compact: bool = False) -> Output:
-        if compact and self.training:
-            raise RuntimeError("compact execution would change batch-norm statistics; call eval() first")
-        walk = Walk(images, policy or AlwaysOn(), compact=compact, gates=self.gates)
+        walk = self.begin(images, policy, compact=compact)
         results, u = {INPUT: images}, images
         for index, unit in enumerate(self.parts.units):
             for step in unit.before:
@@ -161,7 +149,7 @@ class TimmNet(ExitNet):
                 raise unfit(config.backbone, task, error) from None
         return _UNITS[key]
 
-    def _add_gates(self) -> list[Gate]:
+    def _block_gates(self) -> Iterator[BlockGates]:
         units = self.parts.units
         open_ones = [index for index, unit in enumerate(units) if not unit.ungated]
         if not open_ones:
@@ -170,17 +158,10 @@ class TimmNet(ExitNet):
                 "can be skipped; choose dynamics: exits, or another model"
             )
         forced: dict[str, list[int]] = {"none": [], "first": open_ones[:1], "first_last": [open_ones[0], open_ones[-1]]}
-        gates: list[Gate] = []
         for index in open_ones:
-            if index in forced[self.config.forced_open]:
-                continue
-            source = units[0 if self.config.gate_source == "stem" else index].inputs
-            self.gate_heads[str(index)] = GateHeads(self.config, source.channels, {"layer": 1})
-            macs = units[index].block_macs
-            gates.append(
-                Gate(name=f"block{index}.layer", kind="layer", block=index, units=1, offset=len(gates), macs=macs)
-            )
-        return gates
+            if index not in forced[self.config.forced_open]:
+                source = units[0 if self.config.gate_source == "stem" else index].inputs
+                yield BlockGates(index, source.channels, {"layer": 1}, {"layer": units[index].block_macs})
 
     def _add_exits(self) -> None:
         config, units = self.config, self.parts.units
@@ -201,18 +182,18 @@ class TimmNet(ExitNet):
 
     def _unit(self, index: int, unit: Unit, results: dict[str, Tensor], walk: Walk) -> Tensor:
         """The block's result for those still in, skipped where its gate is closed; pays and records."""
-        gate, u = self._gate_at.get(index), results[unit.reads]
-        if gate is None:
+        u = results[unit.reads]
+        if self.gate(index, "layer") is None:
             walk.pay(unit.block_macs)
             return self._block(unit, u, results)
-        decision = self._decision(gate, walk.memory.get("stem", unit.inputs.maps(u)), walk)
-        z_AU = decision.z_BU
-        counted = z_AU.double() if decision.p_BU is not None else (z_AU > 0).double()
-        walk.pay(counted[:, 0] * unit.block_macs + self._gate_macs(gate, walk.policy))
+        decision = self.decide(index, "layer", walk.memory.get("stem", unit.inputs.maps(u)), walk, {})
+        always, _ = self.gate_macs(index, walk.policy)
+        assert decision is not None
+        walk.pay(counted(decision) * unit.block_macs + always)
         walk.record([decision])
-        if walk.policy.settled(gate) == (1.0,):
+        if walk.policy.settled(decision.gate) == (1.0,):
             return self._block(unit, u, results)
-        z_AU = z_AU.expand(len(u), -1)
+        z_AU = decision.z_BU.expand(len(u), -1)
         if not walk.compact:
             return _mixed(self._skipped(unit, u), self._block(unit, u, results), z_AU)
         rows = (z_AU[:, 0] > 0).nonzero()[:, 0]
@@ -221,23 +202,6 @@ class TimmNet(ExitNet):
             return skipped
         some = _mixed(skipped[rows], self._block(unit, u[rows], results), z_AU[rows])
         return some if len(rows) == len(u) else skipped.to(some.dtype).index_copy(0, rows, some)
-
-    def _decision(self, gate: Gate, maps: Tensor, walk: Walk) -> Decision:
-        settled = walk.policy.settled(gate)
-        if settled is not None:
-            return Decision(gate, torch.tensor([settled], dtype=torch.float32, device=maps.device), None)
-        heads = self._heads(gate.block)
-        return walk.decide(gate, heads.logit("layer", heads.features(maps)))
-
-    def _gate_macs(self, gate: Gate, policy: Policy) -> int:
-        heads = self._heads(gate.block)
-        asked = heads.dependent and policy.settled(gate) is None
-        return heads.trunk_macs() + heads.unit_macs() if asked else 0
-
-    def _heads(self, index: int) -> GateHeads:
-        heads = self.gate_heads.get_submodule(f"{index}")
-        assert isinstance(heads, GateHeads)
-        return heads
 
     def _block(self, unit: Unit, u: Tensor, results: dict[str, Tensor]) -> Tensor:
         return unit.block.call(self, *filled((unit.block.args, unit.block.kwargs), {**results, unit.reads: u}))
@@ -264,9 +228,7 @@ class _MapsOf(nn.Module):
 
 
 def _mixed(skipped: Tensor, made: Tensor, z_AU: Tensor) -> Tensor:
-    """skipped + z (made - skipped); exactly either of them where z is 0 or 1."""
-    z = z_AU[:, 0].reshape(-1, *(1,) * (made.ndim - 1)).to(made.dtype)
-    return torch.lerp(skipped.to(made.dtype), made, z)
+    return mixed(skipped, made, z_AU[:, 0].reshape(-1, *(1,) * (made.ndim - 1)))
 
 
 def _built(config: TimmConfig, task: Task) -> TimmNet:

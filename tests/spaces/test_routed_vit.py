@@ -16,9 +16,9 @@ from torch import Tensor
 
 from spaces.exit_rules import ExitRule
 from spaces.family import Candidate
+from spaces.gated_blocks import mixed
 from spaces.layer_mixing import Mixing, MixingConfig, dropout_rates, dropped
 from spaces.layer_order import survival_rates, training_order
-from spaces.layer_skipping import mixed
 from spaces.net import Knobs, Plan
 from spaces.policies import AlwaysOn, Sampled, Threshold
 from spaces.registry import family
