@@ -21,7 +21,8 @@ from storage.settings import Settings
 
 KIND, STUDY, TRIAL, PARETO = "automl.kind", "automl.study", "automl.trial", "pareto"
 NOTE, PARENT, EXPERIMENT_KIND = "mlflow.note.content", "mlflow.parentRunId", "mlflow.experimentKind"
-STATUS = {"running": "RUNNING", "complete": "FINISHED", "failed": "FAILED"}  # of a run, by state of its trial
+# of a run, by state of its trial
+STATUS = {"running": "RUNNING", "complete": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
 PAGE = 1000  # runs that one search returns
 
 
@@ -32,7 +33,7 @@ class MlflowLog:
         self.settings = settings
         self._client = client(settings)
         self._front: dict[str, set[str]] = {}  # runs tagged as on the front, by study run
-        self._steps: dict[str, set[int]] = {}  # steps that are logged, by study run
+        self._steps: dict[str, dict[int, float]] = {}  # first measure of each step that is logged, by study run
 
     def open_study(
         self, name: str, *, text: str, params: Mapping[str, Any], tags: Mapping[str, str]
@@ -72,8 +73,8 @@ class MlflowLog:
     ) -> str:
         """Id of a new run that holds the whole trial; an older run with its tags `automl.kind` and `automl.trial` goes.
 
-        `curves` are measures by epoch, `artifacts` contents by path; `state` is running, complete or failed. The run is
-        off the front until `log_front` says otherwise.
+        `curves` are measures by epoch, `artifacts` contents by path; `state` is running, complete, stopped or failed.
+        The run is off the front until `log_front` says otherwise.
         """
         begin, stop = _ms(start), _ms(end) if end else _now()
         mark = {PARENT: parent_id, KIND: tags[KIND], TRIAL: tags[TRIAL]}
@@ -99,8 +100,8 @@ class MlflowLog:
     ) -> None:
         """Put the front on the study's run, and on the trials' runs whether they are `members` of it.
 
-        Of `metrics` (measures by step) those steps are written that the run does not hold; of `members` those that
-        changed.
+        Of `metrics` (measures by step) those steps are written that the run does not hold, and the last again if its
+        first measure changed: a trial that goes on ends once more. Of `members` those that changed.
         """
         from mlflow.entities import Metric
 
@@ -108,9 +109,11 @@ class MlflowLog:
         with asking(self.settings):
             logged = self._logged_steps(parent_id, metrics)
             fresh = [(step, values) for step, values in metrics if step not in logged]
+            if metrics and not fresh and logged[metrics[-1][0]] != _first(metrics[-1][1]):
+                fresh = [metrics[-1]]
             points = [Metric(key, value, now, step) for step, values in fresh for key, value in values.items()]
             self._log(parent_id, {}, points, {NOTE: fitting(note)})
-            logged |= {step for step, _ in fresh}
+            logged |= {step: _first(values) for step, values in fresh}
             self._keep(parent_id, artifacts)
             self._tag_members(experiment_id, parent_id, members)
 
@@ -179,12 +182,13 @@ class MlflowLog:
                 file.write_bytes(content)
             self._client.log_artifacts(run_id, folder)
 
-    def _logged_steps(self, run_id: str, metrics: Sequence[tuple[int, Mapping[str, float]]]) -> set[int]:
+    def _logged_steps(self, run_id: str, metrics: Sequence[tuple[int, Mapping[str, float]]]) -> dict[int, float]:
         if run_id not in self._steps:
             key = next((key for _, values in metrics for key in values), None)
             if key is None:
-                return set()
-            self._steps[run_id] = {m.step for m in self._client.get_metric_history(run_id, key)}
+                return {}
+            history = sorted(self._client.get_metric_history(run_id, key), key=lambda m: m.timestamp)
+            self._steps[run_id] = {m.step: m.value for m in history}
         return self._steps[run_id]
 
     def _tag_members(self, experiment_id: str, parent_id: str, members: Mapping[str, bool]) -> None:
@@ -223,6 +227,10 @@ def _metrics(
         at = begin + (stop - begin) * done // len(curves)
         found += [Metric(key, float(value), at, epoch) for key, value in values.items()]
     return found
+
+
+def _first(values: Mapping[str, float]) -> float:
+    return float(next(iter(values.values())))
 
 
 def _ms(time_: datetime) -> int:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 Kind = Literal["search", "static"]
-State = Literal["running", "complete", "failed"]
+State = Literal["running", "complete", "stopped", "failed"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,10 @@ class StudyRecord:
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """A training: `epochs` are the planned ones, `of_trial` the trial that this one repeats."""
+    """A training: `epochs` are the planned ones, `of_trial` the trial that this one repeats.
+
+    The `result` of a stopped one says after which epoch, as `stopped_at`; its points were measured then.
+    """
 
     study: str
     kind: Kind
@@ -55,6 +58,15 @@ class EpochRecord:
     epoch: int
     metrics: dict[str, float]
     gate_rates: dict[str, float]
+
+
+@dataclass(frozen=True)
+class RungRecord:
+    """What a trial showed after an epoch at which trials are compared."""
+
+    trial: int
+    epoch: int
+    data: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,7 +38,8 @@ def view_path(experiment_id: str, view: str = "pareto") -> str:
 
 
 def _state(where: str, order_by: str, ascending: bool, params: Sequence[str], curves: Sequence[str]) -> dict[str, Any]:
-    shown = [f"metrics.`{ACCURACY}`", f"metrics.`{MACS}`", *(f"params.`{p}`" for p in params), "tags.`pareto`"]
+    shown = [f"metrics.`{ACCURACY}`", f"metrics.`{MACS}`", *(f"params.`{p}`" for p in params)]
+    shown += ["tags.`pareto`", "tags.`automl.state`"]
     return {
         "searchFilter": where,
         "orderByKey": order_by,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Connection, Select, delete, insert, or_, select, update
 
@@ -20,16 +20,19 @@ from storage.records import (
     FailureRecord,
     Kind,
     PointRecord,
+    RungRecord,
     State,
     StudyRecord,
     TrialRecord,
 )
 from storage.rows import point_record, point_row, record
-from storage.tables import Epoch, Export, Failure, Point, Study, Trial
+from storage.tables import Epoch, Export, Failure, Point, Rung, Study, Trial
+
+WITH_POINTS: tuple[State, ...] = ("complete", "stopped")
 
 
 class Store:
-    """Studies, trials, epochs, operating points, failures, exports and leases in one database."""
+    """Studies, trials, epochs, rungs, operating points, failures, exports and leases in one database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -103,8 +106,10 @@ class Store:
             if found is None:
                 rest = {"study": study, "kind": kind, "number": number, "seconds": 0.0, "result": {}}
                 connection.execute(insert(Trial).values(fresh | rest))
-            elif found.state == "complete":
-                raise StorageError(f"trial {number} ({kind}) of study {study!r} is complete; it cannot start again")
+            elif found.state in WITH_POINTS:
+                raise StorageError(
+                    f"trial {number} ({kind}) of study {study!r} is {found.state}; it cannot start again"
+                )
             else:
                 connection.execute(update(Trial).where(Trial.id == found.id).values(fresh))
 
@@ -134,6 +139,19 @@ class Store:
         rows = self._database.rows(query.where(*_is(study, kind, number)).order_by(Epoch.epoch))
         return [record(EpochRecord, row) for row in rows]
 
+    def add_rung(self, study: str, kind: Kind, number: int, epoch: int, data: Mapping[str, Any]) -> None:
+        """Keep what a trial showed at a rung; the same rung again replaces it and counts as reported last."""
+        with self._database.writing() as connection:
+            trial = _trial_id(connection, study, kind, number)
+            connection.execute(delete(Rung).where(Rung.trial_id == trial, Rung.epoch == epoch))
+            connection.execute(insert(Rung).values(trial_id=trial, epoch=epoch, data=dict(data)))
+
+    def rungs(self, study: str, kind: Kind = "search") -> list[RungRecord]:
+        """What all trials of a kind showed at their rungs, in the order of reporting."""
+        query = select(Trial.number.label("trial"), Rung.epoch, Rung.data).join(Trial, Trial.id == Rung.trial_id)
+        of = query.where(Trial.study == study, Trial.kind == kind)
+        return [record(RungRecord, row) for row in self._database.rows(of.order_by(Rung.id))]
+
     def finish_trial(
         self,
         study: str,
@@ -144,13 +162,14 @@ class Store:
         result: Mapping[str, Any],
         seconds: float,
         of_trial: int | None = None,
+        state: Literal["complete", "stopped"] = "complete",
     ) -> None:
-        """Complete a trial with all its operating points, or not at all; again replaces the points.
+        """End a trial with all its operating points, or not at all; again replaces the points.
 
         A point gives every field of PointRecord that is not the trial's; `chosen` and `extra` may be left out.
         """
         rows = [point_row(point) for point in points]
-        done = {"state": "complete", "result": dict(result), "seconds": seconds, "of_trial": of_trial}
+        done: dict[str, Any] = {"state": state, "result": dict(result), "seconds": seconds, "of_trial": of_trial}
         done |= {"finished_at": _now(), "error": None, "published": False}
         with self._database.writing() as connection:
             trial = _trial_id(connection, study, kind, number)
@@ -158,6 +177,16 @@ class Store:
             if rows:
                 connection.execute(insert(Point), [row | {"trial_id": trial} for row in rows])
             connection.execute(update(Trial).where(Trial.id == trial).values(done))
+
+    def resume_trial(self, study: str, kind: Kind, number: int) -> None:
+        """Let a stopped trial go on: it runs again, its points go; its seconds and rungs stay."""
+        again: dict[str, Any] = {"state": "running", "result": {}, "finished_at": None, "published": False}
+        with self._database.writing() as connection:
+            trial = _trial_id(connection, study, kind, number)
+            stopped = update(Trial).where(Trial.id == trial, Trial.state == "stopped")
+            if not connection.execute(stopped.values(again)).rowcount:
+                raise StorageError(f"trial {number} ({kind}) of study {study!r} is not stopped; it cannot be resumed")
+            connection.execute(delete(Point).where(Point.trial_id == trial))
 
     def fail_trial(self, study: str, kind: Kind, number: int, *, error: str, epoch: int | None, trace: str) -> None:
         """Mark a trial as failed and keep the reason of this attempt."""
@@ -170,8 +199,8 @@ class Store:
             connection.execute(insert(Failure).values(attempt))
 
     def points(self, study: str, kind: Kind | None = None, number: int | None = None) -> list[PointRecord]:
-        """The operating points of all complete trials, or of those of one kind, or of one number."""
-        of = [Trial.study == study, Trial.state == "complete"]
+        """The operating points of all complete and stopped trials, or of those of one kind, or of one number."""
+        of = [Trial.study == study, Trial.state.in_(WITH_POINTS)]
         of += [Trial.kind == kind] if kind else []
         of += [Trial.number == number] if number is not None else []
         columns = (Trial.id, Trial.number, Trial.kind, Trial.family, Trial.params, Trial.run_id)

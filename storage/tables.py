@@ -92,6 +92,18 @@ class Epoch(Table):
     gate_rates: Mapped[dict[str, Any]]
 
 
+class Rung(Table):
+    """What a trial showed at an epoch where it may have been stopped; ids ascend in the order of reporting."""
+
+    __tablename__ = "dynafront_rung"
+    __table_args__ = (UniqueConstraint("trial_id", "epoch"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    trial_id: Mapped[int] = mapped_column(ForeignKey("dynafront_trial.id", ondelete="CASCADE"))
+    epoch: Mapped[int]
+    data: Mapped[dict[str, Any]]
+
+
 class Point(Table):
     __tablename__ = "dynafront_point"
 

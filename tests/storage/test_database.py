@@ -7,15 +7,17 @@ import warnings
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import inspect, select
 from sqlalchemy.exc import OperationalError
 
 from storage import database as module
 from storage.database import Database, ours
 from storage.errors import StorageError
 from storage.store import Store
-from storage.tables import VERSION_TABLE, Table
+from storage.tables import VERSION_TABLE, Rung, Table
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -38,6 +40,41 @@ def test_migrations_lead_to_the_tables_as_they_are_declared(url):
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, Table.metadata) == []
     opened.close()
+
+
+def as_of(url: str, revision: str) -> None:
+    """Leave the database as a fresh one looked at a revision."""
+    opened, config = Database.open(url), module._config()
+    with opened.writing() as connection:
+        Table.metadata.drop_all(connection)
+        connection.exec_driver_sql(f"DROP TABLE {VERSION_TABLE}")
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    opened.close()
+
+
+def test_a_database_from_before_rungs_keeps_its_trials_and_gets_them(url):
+    as_of(url, "0001")
+    older = Store(Database(module._engine(url), url))
+    with older._database.reading() as connection:
+        assert not inspect(connection).has_table("dynafront_rung")
+    older.add_study("digits", {}, "", {})
+    older.add_trial("digits", "search", 0, "gated_resnet", {"depth": 20}, 1, 3)
+    point = dict.fromkeys(("accuracy", "accuracy_low", "accuracy_high", "macs_mean", "macs_p95", "macs_max"), 0.5)
+    older.finish_trial(
+        "digits", "search", 0, points=[point | {"knobs": {}, "parameters": 1}], result={"execution": {}}, seconds=1.0
+    )
+    before = older.trials("digits"), older.points("digits")
+    older.close()
+    newer = Store.open(url)
+    assert (newer.trials("digits"), newer.points("digits")) == before
+    assert newer.rungs("digits") == []
+    newer.add_rung("digits", "search", 0, 4, {"outlook": None})
+    assert [r.epoch for r in newer.rungs("digits")] == [4]
+    with newer._database.writing() as connection:
+        connection.exec_driver_sql("DELETE FROM dynafront_study")
+    assert newer._database.rows(select(Rung.id)) == [], "rungs go with their trial"
+    newer.close()
 
 
 @pytest.mark.slow

@@ -119,6 +119,10 @@ def test_a_diverged_trial_with_nan_in_its_curves_is_a_failed_run(log, mlflow, st
     assert run.data.metrics["train/loss"] != run.data.metrics["train/loss"]
 
 
+def test_a_trial_that_was_stopped_early_is_a_finished_run(log, mlflow, study):
+    assert mlflow.get_run(trial(log, study, 0, state="stopped")).info.status == "FINISHED"
+
+
 def test_a_trial_that_is_logged_again_replaces_its_run_and_no_other(log, mlflow, study):
     static = {"automl.kind": "static", "automl.study": "s", "automl.trial": "1"}
     others = {trial(log, study, 0), trial(log, study, 1, tags=static)}
@@ -129,10 +133,11 @@ def test_a_trial_that_is_logged_again_replaces_its_run_and_no_other(log, mlflow,
     assert mlflow.get_run(old).info.lifecycle_stage == "deleted"
 
 
-def front(log, study, members, steps=(0,), note="**front**"):
+def front(log, study, members, steps=(0,), note="**front**", last=0.0):
+    volumes = [0.1 * step for step in steps[:-1]] + [0.1 * steps[-1] + last]
     log.log_front(
         *study,
-        metrics=[(step, {"study/hypervolume": 0.1 * step}) for step in steps],
+        metrics=[(step, {"study/hypervolume": volume}) for step, volume in zip(steps, volumes, strict=True)],
         artifacts={"pareto/front.csv": b"trial\n0\n"},
         note=note,
         members=members,
@@ -162,6 +167,14 @@ def test_a_new_process_knows_which_members_and_steps_are_written(settings, log, 
     front(other, study, {a: False, b: True}, steps=(0, 1, 2))
     assert tagged(mlflow, study) == {b}
     assert [m.step for m in mlflow.get_metric_history(study[1], "study/hypervolume")] == [0, 1, 2]
+
+
+def test_what_a_trial_that_went_on_added_shows_although_no_step_is_new(settings, log, mlflow, study):
+    front(log, study, {}, steps=(0, 1))
+    front(log, study, {}, steps=(0, 1), last=0.5)
+    assert mlflow.get_run(study[1]).data.metrics["study/hypervolume"] == 0.6
+    front(MlflowLog(settings), study, {}, steps=(0, 1), last=0.5)
+    assert [m.step for m in mlflow.get_metric_history(study[1], "study/hypervolume")] == [0, 1, 1]
 
 
 def test_only_changed_members_cost_a_request(log, mlflow, study, monkeypatch):

@@ -41,6 +41,10 @@ def test_chosen_params_and_curves_appear():
     assert charts[2]["metricKey"] == "val/macs"
 
 
+def test_trials_that_were_stopped_early_can_be_told_from_the_others():
+    assert all("tags.`automl.state`" in state(view)["selectedColumns"] for view in saved_views().values())
+
+
 def test_views_fit_into_an_experiment_tag():
     assert all(len(view) < 20_000 for view in saved_views().values())
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from storage.errors import StorageError
-from storage.records import EpochRecord
+from storage.records import EpochRecord, RungRecord
 from storage.store import Store
 
 POINT = {
@@ -149,7 +149,7 @@ def test_points_can_be_asked_for_by_kind_and_number(digits):
     assert len(digits.points("digits", number=1)) == 2
 
 
-def test_only_complete_trials_have_points(digits):
+def test_a_failed_trial_has_no_points(digits):
     start(digits, 0)
     finish(digits, 0)
     digits.fail_trial("digits", "search", 0, error="the checkpoint is gone", epoch=None, trace="")
@@ -208,6 +208,79 @@ def test_a_complete_trial_cannot_start_again(digits):
     finish(digits, 0)
     with pytest.raises(StorageError, match=r"trial 0 \(search\) of study 'digits' is complete"):
         start(digits, 0)
+
+
+def stop(store: Store, number: int, epoch: int = 4, points=(POINT,)) -> None:
+    start(store, number)
+    result = {"stopped_at": epoch}
+    store.finish_trial("digits", "search", number, points=points, result=result, seconds=1.5, state="stopped")
+
+
+def test_a_stopped_trial_keeps_its_points_beside_those_of_complete_ones(digits):
+    stop(digits, 0, points=[POINT, POINT])
+    start(digits, 1)
+    finish(digits, 1)
+    trial = digits.trial("digits", "search", 0)
+    assert (trial.state, trial.result, trial.seconds) == ("stopped", {"stopped_at": 4}, 1.5)
+    assert trial.finished_at >= trial.started_at
+    assert [p.trial for p in digits.points("digits")] == [0, 0, 1]
+    assert [t.number for t in digits.trials("digits", state="stopped")] == [0]
+
+
+def test_a_stopped_trial_cannot_start_again_but_be_resumed_without_its_points(digits):
+    stop(digits, 0)
+    stop(digits, 1)
+    digits.set_run("digits", "search", 0, "run0")
+    with pytest.raises(StorageError, match=r"trial 0 \(search\) of study 'digits' is stopped; it cannot start"):
+        start(digits, 0)
+    digits.resume_trial("digits", "search", 0)
+    trial = digits.trial("digits", "search", 0)
+    assert (trial.state, trial.result, trial.finished_at, trial.published) == ("running", {}, None, False)
+    assert (trial.run_id, trial.seconds) == ("run0", 1.5)
+    assert [p.trial for p in digits.points("digits")] == [1]
+    finish(digits, 0, [POINT] * 2)
+    assert [p.trial for p in digits.points("digits")] == [1, 0, 0]
+
+
+@pytest.mark.parametrize("state", ["running", "complete", "failed"])
+def test_only_a_stopped_trial_can_be_resumed(digits, state):
+    start(digits, 0)
+    if state == "complete":
+        finish(digits, 0)
+    if state == "failed":
+        digits.fail_trial("digits", "search", 0, error="", epoch=None, trace="")
+    with pytest.raises(StorageError, match=r"trial 0 \(search\) of study 'digits' is not stopped"):
+        digits.resume_trial("digits", "search", 0)
+    assert digits.trial("digits", "search", 0).state == state
+    assert len(digits.points("digits")) == (state == "complete")
+
+
+def test_rungs_come_back_in_the_order_of_reporting(digits):
+    for number, kind in ((2, "search"), (0, "search"), (2, "static")):
+        start(digits, number, kind)
+    for number, epoch in ((2, 4), (0, 4), (2, 12)):
+        digits.add_rung("digits", "search", number, epoch, {"points": [[0.5, 1e6]], "outlook": math.inf})
+    digits.add_rung("digits", "static", 2, 4, {})
+    assert [(r.trial, r.epoch) for r in digits.rungs("digits")] == [(2, 4), (0, 4), (2, 12)]
+    assert digits.rungs("digits")[0] == RungRecord(2, 4, {"points": [[0.5, 1e6]], "outlook": math.inf})
+    assert [(r.trial, r.epoch) for r in digits.rungs("digits", kind="static")] == [(2, 4)]
+
+
+def test_a_rung_that_is_reported_again_replaces_the_first_report_and_comes_last(digits):
+    for number in (0, 1):
+        start(digits, number)
+        digits.add_rung("digits", "search", number, 4, {"tried": 1})
+    digits.add_rung("digits", "search", 0, 4, {"tried": 2})
+    assert digits.rungs("digits") == [RungRecord(1, 4, {"tried": 1}), RungRecord(0, 4, {"tried": 2})]
+
+
+def test_rungs_stay_when_a_trial_goes_on(digits):
+    stop(digits, 0)
+    digits.add_rung("digits", "search", 0, 4, {})
+    digits.resume_trial("digits", "search", 0)
+    assert [r.epoch for r in digits.rungs("digits")] == [4]
+    with pytest.raises(StorageError, match=r"study 'digits' has no trial 9 \(search\)"):
+        digits.add_rung("digits", "search", 9, 4, {})
 
 
 def test_the_same_epoch_again_replaces_it(digits):
