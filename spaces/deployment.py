@@ -26,7 +26,7 @@ DeployedNet = Deployed | DeployedResNet
 
 def ship(net: DynamicNet, knobs: Knobs, rates: Rates) -> DeployedNet:
     """The network to ship. Raises ValueError for knobs that draw at random."""
-    if isinstance(net, GatedResNet) and not (net.exit_count or net.config.has_bottlenecks):
+    if isinstance(net, GatedResNet) and not (net.exit_count or net.config.has_bottlenecks or net.gate_net):
         return resnet.deployed(net, resnet.settled_gates(net, knobs, rates), resnet.gate_taus(net, knobs))
     return generic.deployed(net, knobs, rates)
 

@@ -18,6 +18,7 @@ from spaces.gate_objective import GateObjective
 from spaces.gates import GateConfig, GateHeads
 from spaces.net import Objective, Plan
 from spaces.policies import AlwaysOn, Decision, Gate, Policy
+from spaces.shared_gates import PolicyNet, RecurrentGate
 from spaces.sparsity import SparsityConfig
 from spaces.walk import Walk
 
@@ -59,9 +60,34 @@ class GatedBlocks(ExitNet):
                 gates.append(Gate(name=name, kind=kind, block=block.index, units=n, offset=offset, macs=macs))
         self.gates = tuple(gates)
         self._by_block = {(gate.block, gate.kind): gate for gate in gates}
+        self.gate_net = self._shared_gate(config) if gates else None
+        # a gate that is settled is not asked, and those behind it do not hear of its block
+        self.settles_exactly = not isinstance(self.gate_net, RecurrentGate)
+
+    def _shared_gate(self, config: GatedConfig) -> RecurrentGate | PolicyNet | None:
+        """The network that all gates ask, if the config has one."""
+        if config.gate == "policy_net":
+            return PolicyNet(config.gate_hidden, self.task)
+        if config.gate != "lstm":
+            return None
+        if config.granularity != "layer":
+            raise ValueError(
+                f"gate: lstm decides about whole blocks, not with granularity {config.granularity}; "
+                "take granularity layer, or gate policy_net"
+            )
+        return RecurrentGate(config.gate_hidden)
 
     def gate_parameters(self) -> list[nn.Parameter]:
-        return [*self.gate_heads.parameters(), *self.exit_gate_parameters()]
+        shared = [] if self.gate_net is None else [*self.gate_net.parameters()]
+        return [*self.gate_heads.parameters(), *shared, *self.exit_gate_parameters()]
+
+    def unneeded(self, policy: Policy) -> list[str]:
+        unasked = self.gate_net is not None and not self._asks(policy)
+        return [*super().unneeded(policy), *(["gate_net"] if unasked else [])]
+
+    def _asks(self, policy: Policy) -> bool:
+        """Whether any gate of a block is decided image by image."""
+        return any(policy.settled(gate) is None for gate in self._by_block.values())
 
     def objective(self, plan: Plan) -> Objective:
         gated = GateObjective(self, plan, self.config) if self.gates else Objective(self, plan)
@@ -71,7 +97,11 @@ class GatedBlocks(ExitNet):
         """The state of a new forward pass. Raises RuntimeError for compact execution in training mode."""
         if compact and self.training:
             raise RuntimeError("compact execution would change batch-norm statistics; call eval() first")
-        return Walk(images, policy or AlwaysOn(), compact=compact, gates=self.gates)
+        walk = Walk(images, policy or AlwaysOn(), compact=compact, gates=self.gates)
+        if isinstance(self.gate_net, PolicyNet) and self._asks(walk.policy):
+            walk.memory["policy"] = self.gate_net(images)
+            walk.pay(self.gate_net.own_macs)
+        return walk
 
     def heads(self, index: int) -> GateHeads | None:
         """The gates of block `index`, if it has any."""
@@ -97,8 +127,19 @@ class GatedBlocks(ExitNet):
             return Decision(gate, source_ACHW.new_tensor([settled], dtype=torch.float32), None)
         trunk = heads.trunk_of(kind)
         if trunk not in read:
-            read[trunk] = heads.features(source_ACHW, kind)
+            read[trunk] = self._read(heads.features(source_ACHW, kind), walk, rows)
         return walk.decide(gate, heads.logit(kind, read[trunk], walk.policy.undecided(gate)), rows)
+
+    def _read(self, own_AH: Tensor | None, walk: Walk, rows: Tensor | None) -> Tensor | None:
+        """(A, H) what heads read: what their block makes of it, or what the network that gates share makes of that."""
+        if isinstance(self.gate_net, PolicyNet):
+            return walk.memory["policy"] if rows is None else walk.memory["policy"][rows]
+        if not isinstance(self.gate_net, RecurrentGate):
+            return own_AH
+        assert own_AH is not None
+        state = [walk.memory.get(name, torch.zeros_like(own_AH)) for name in ("gate_hidden", "gate_cell")]
+        walk.memory["gate_hidden"], walk.memory["gate_cell"] = self.gate_net(own_AH, *state)
+        return walk.memory["gate_hidden"]
 
     def gate_macs(self, index: int, policy: Policy) -> tuple[int, int]:
         """MACs of a block's gates that are always paid, and those paid where its layer gate is open."""

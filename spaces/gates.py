@@ -19,9 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.space import choice, flag, real
+from spaces.shared_gates import PolicyNet, RecurrentGate
+from spaces.space import choice, flag, one_of, real
 
 _CHANNEL = ("channel", "joint")
+SHARED = ("lstm", "policy_net")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,11 @@ class GateConfig:
         when={"granularity": _CHANNEL, "channel_where": ("outer", "both")},
         doc="equal groups that the block's output filters are split into",
     )
-    gate: str = choice("dependent", "independent", default="dependent", doc="decide by the image, or by a learned rate")
+    gate: str = choice(
+        "dependent", "independent", default="dependent", accepts=one_of("dependent", "independent", *SHARED),
+        doc="decide by the image, or by a learned rate; also lstm (one for all gates, along the blocks) and policy_net "
+        "(one small network that sees the image once)",
+    )  # fmt: skip
     shared_trunk: bool = flag(
         default=True,
         when={"granularity": ("joint",), "gate": ("dependent",)},
@@ -76,9 +82,9 @@ class GateConfig:
         32,
         64,
         default=16,
-        when={"gate": ("dependent",)},
+        when={"gate": ("dependent", *SHARED)},
         searched=False,
-        doc="units of the hidden layer",
+        doc="units of the hidden layer, of the lstm, filters of the policy network's first stage",
     )
     gate_bn: bool = flag(
         default=True, when={"gate": ("dependent",)}, searched=False, doc="batch norm in the hidden layer"
@@ -87,7 +93,7 @@ class GateConfig:
         "block_input",
         "stem",
         default="block_input",
-        when={"gate": ("dependent",)},
+        when={"gate": ("dependent", "lstm")},
         searched=False,
         doc="features that gates read; with stem all decisions are known before the first block",
     )
@@ -167,20 +173,31 @@ class GateHeads(nn.Module):
     def __init__(self, config: GateConfig, channels: int, units: dict[str, int]) -> None:
         super().__init__()
         self.units = dict(units)
-        self.dependent = config.gate == "dependent"
+        self.kind = config.gate
+        self.dependent = config.gate != "independent"
         self.logits_a_unit = 2 if config.two_logit else 1
-        self.separate = self.dependent and "layer" in units and len(units) > 1 and not config.shared_trunk
+        both = "layer" in units and len(units) > 1
+        self.separate = config.gate == "dependent" and both and not config.shared_trunk
         self.hidden = config.gate_hidden if self.dependent else 0
         self.channels = channels
-        if self.dependent:
+        if config.gate == "dependent":
             self.trunk = _trunk(channels, config)
             if self.separate:
                 self.channel_trunk = _trunk(channels, config)
+        elif config.gate == "lstm":
+            self.trunk = nn.Sequential(nn.Linear(channels, self.hidden))
+        elif config.gate == "policy_net":
+            self.hidden = PolicyNet.WIDEST * config.gate_hidden
         self.heads = nn.ModuleDict({kind: self._head(n, config.bias_init) for kind, n in units.items()})
 
     def features(self, x: Tensor, kind: str = "layer") -> Tensor | None:
-        """(B, C, H, W) → (B, hidden) what the heads of this kind read; None for data-independent gates."""
-        return self.get_submodule(self.trunk_of(kind))(x.mean((2, 3))) if self.dependent else None
+        """(B, C, H, W) → (B, hidden) what this block's gates of the kind make of it; None for those that read nothing.
+
+        Heads read that, or what a network that all gates share makes of it, see spaces.shared_gates.
+        """
+        if self.kind not in ("dependent", "lstm"):
+            return None
+        return self.get_submodule(self.trunk_of(kind))(x.mean((2, 3)))
 
     def trunk_of(self, kind: str) -> str:
         """The name of the trunk that this kind reads; kinds with the same trunk have the same features."""
@@ -219,8 +236,10 @@ class GateHeads(nn.Module):
         return on_BU - off_BU
 
     def trunk_macs(self) -> int:
-        """MACs of the hidden layer that one evaluation pays."""
-        return self.channels * self.hidden
+        """MACs that one evaluation pays whatever the number of logits: of the hidden layer, and of an LSTM's step."""
+        if self.kind == "policy_net":
+            return 0
+        return self.channels * self.hidden + (RecurrentGate.step_macs(self.hidden) if self.kind == "lstm" else 0)
 
     def unit_macs(self) -> int:
         """MACs of one gate unit's logit."""

@@ -34,7 +34,7 @@ def test_three_keys_are_enough() -> None:
         (GOOD + "space: {multi_exit: {}}\n", "s.yml: space.multi_exit: is not among the study's families"),
         (GOOD + "space: {gated_resnet: {targt: 0.5}}\n", r"space.gated_resnet.targt: no such dimension; did you mean"),
         (GOOD + "space: {gated_resnet: {target: 1.4}}\n", "gated_resnet.target: 1.4 is not between 0.1 and 1"),
-        (GOOD + "space: {gated_resnet: {gate: [lstm]}}\n", "gate: lstm is not one of dependent, independent"),
+        (GOOD + "space: {gated_resnet: {gate: [mlp]}}\n", "gate: mlp is not one of dependent, independent"),
         (GOOD + "space: {gated_resnet: {target: {low: 0.8, high: 0.2}}}\n", "target: low 0.8 is above high 0.2"),
     ],
 )

@@ -48,6 +48,10 @@ GATED_RESNET: Variants = (
         },
     ),
     (DIGITS, {"backbone": "resnet50", "loss": "per_gate", "target_vector": "aig50"}),
+    (COLOUR, {"gate": "lstm", "gate_hidden": 8, "backbone": "resnet14"}),
+    (DIGITS, {"gate": "lstm", "gate_source": "stem", "exits": "light", "two_logit": True, "forced_open": "first"}),
+    (COLOUR, {"gate": "policy_net", "gate_hidden": 8, "granularity": "joint", "channel_group": 2}),
+    (GRAY, {"gate": "policy_net", "gate_hidden": 8, "exits": "light", "exit_decision": "gate"}),
 )
 
 _DENSE: Variants = (
@@ -96,6 +100,7 @@ GATED_MOBILENET: Variants = (
     (GRAY, {"granularity": "joint", "shared_trunk": False, "exits": "light"}),
     (DIGITS, {"granularity": "joint", "gate_source": "stem", "forced_open": "downsample", "two_logit": True}),
     (COLOUR, {"granularity": "joint", "gate": "independent", "exits": "msdnet", "exit_decision": "gate"}),
+    (COLOUR, {"granularity": "joint", "gate": "policy_net", "gate_hidden": 8}),
 )
 GATED_DENSENET: Variants = (
     (COLOUR, {}),
@@ -103,6 +108,7 @@ GATED_DENSENET: Variants = (
     (COLOUR, {"exits": "none", "gate_source": "stem", "forced_open": "first_last"}),
     (GRAY, {"exit_after": "transition", "exit_gate": "conv", "compression": 1.0}),
     (DIGITS, {"exits": "light", "exit_decision": "confidence", "gate": "independent"}),
+    (COLOUR, {"gate": "lstm", "gate_hidden": 8}),
 )
 
 _SMALL_COLOUR = Task(channels=3, height=32, width=32, classes=5)
@@ -114,6 +120,8 @@ TIMM: Variants = (
     (_SMALL_COLOUR, {"backbone": "test_convnext", "gate": "independent", "forced_open": "first_last"}),
     (COLOUR, {"backbone": "test_nfnet", "dynamics": "exits", "exits": "scan", "attention": "none"}),
     (COLOUR, {"stem": "small", "dynamics": "both", "exit_places": "late"}),
+    (COLOUR, {"gate": "policy_net", "gate_hidden": 8, "dynamics": "both"}),
+    (DIGITS, {"backbone": "test_vit", "gate": "lstm"}),
 )
 
 VARIANTS: dict[str, tuple[dict[str, Any], Variants]] = {
