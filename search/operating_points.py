@@ -2,18 +2,22 @@
 
 A gate's decision changes what later gates see, so each gate threshold is a real pass over the validation split. An
 exit's threshold changes nothing for who stays: all of them are read off the tables of one pass.
+
+Passes over validation: of gates at most 25 (7 thresholds for all gates, 6 with one a gate, 3 sampled, 3 of an ensemble,
+3 recalibrated and 3 more), of exits one a gate setting (at most 3), of layers that can be left out at most 35 beside 5
+orders and as many as there are layers and 4. A quick call takes at most 4 in all.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import moocore
-import numpy as np
 from torch import nn
 
 from search.exit_points import ExitPoint, exit_points
+from search.gate_thresholds import GOOD, front_rows, gate_threshold_points
 from spaces.net import DynamicNet, Knobs
 from spaces.noise import permutation
 from trainers.data import ImageData
@@ -21,12 +25,16 @@ from trainers.evaluate import Table, evaluate, exit_logits, recalibrated
 from trainers.execution import Execution
 
 TAUS = (0.5, 0.1, 0.3, 0.4, 0.6, 0.7, 0.9)  # the first is the setting that the sampler is told
+QUICK_TAUS = (0.5, 0.3, 0.7)  # of a quick call; some of TAUS
 RECALIBRATION_BATCHES = 20
 PASSES = 3  # of the stochastic policy
 PRUNE = 0.01
 ORDERS = 5  # arbitrary orders that a network trained for them is measured in
 SUBSETS = 2  # halves of the layers drawn at random
-SEARCHED_LAYERS = 8  # of deeper networks no subset of layers is searched, for it takes a pass a layer and subset
+LAYER_PASSES = 35  # in search of layers to leave out: all that there are to try for 8 layers
+
+
+OPEN = Knobs(policy="always_on")
 
 
 @dataclass(frozen=True)
@@ -52,29 +60,56 @@ class _Bench:
 
 
 def operating_points(
-    net: DynamicNet, data: ImageData, *, batch: int, execution: Execution, seed: int, augment: bool = True
+    net: DynamicNet,
+    data: ImageData,
+    *,
+    batch: int,
+    execution: Execution,
+    seed: int,
+    augment: bool = True,
+    quick: bool = False,
 ) -> list[dict[str, Any]]:
     """Every point measured on validation; the first is the one that represents the training.
 
     A point is accuracy with its 95 % interval, mean, p95 and max MACs, parameters, knobs and measured gate rates.
-    A network in which nothing is dynamic has one.
+    A network in which nothing is dynamic has one. `quick`: a few of the same settings by at most four passes, to rank
+    trainings under way.
     """
     bench = _Bench(net, data, batch, execution, seed, augment)
-    points = _gate_points(bench) if net.gates else [bench.point(Knobs(policy="always_on"))]
-    if net.exit_count and not any(gate.kind == "exit" for gate in net.gates):
-        found = _exit_points(bench, points)
-        best = front_rows(found)
-        first = best[len(best) // 2]  # between the cheapest and the dearest setting: what it was trained to do
-        points = [found[first], *points, *(p for i, p in enumerate(found) if i != first)]
+    if quick:
+        return _quick_points(bench)
+    points = _gate_points(bench) if net.gates else [bench.point(OPEN)]
+    if _thresholds_exits(net):
+        settings = [OPEN, Knobs(tau=TAUS[0]), Knobs(tau=_cheapest_good(points))] if net.gates else [OPEN]
+        points = _with_exits(bench, points, settings)
     if net.trained_to_move and net.movable_layers:
         points += _layer_points(bench, points[0]["knobs"])
+    return points
+
+
+def _thresholds_exits(net: DynamicNet) -> bool:
+    """Whether images leave the network by thresholds that can be searched on tables, not by gates."""
+    return net.exit_count > 0 and not any(gate.kind == "exit" for gate in net.gates)
+
+
+def _quick_points(bench: _Bench) -> list[dict[str, Any]]:
+    net, exits = bench.net, _thresholds_exits(bench.net)
+    taus = QUICK_TAUS[:1] if exits else QUICK_TAUS
+    settings = [Knobs(tau=tau) for tau in taus if net.gates] + [OPEN]
+    points = [bench.point(knobs) for knobs in settings]
+    if exits:
+        return _with_exits(bench, points, settings)
+    layers = tuple(range(net.movable_layers))
+    if net.trained_to_move and not net.gates:
+        shares = dict.fromkeys((len(layers) // 2, 3 * len(layers) // 4, len(layers) - 1))
+        points += [bench.point(replace(OPEN, keep=layers[:k])) for k in shares if 0 < k < len(layers)]
     return points
 
 
 def _gate_points(bench: _Bench) -> list[dict[str, Any]]:
     points = [bench.point(Knobs(tau=tau)) for tau in TAUS]
     rates = points[0]["extra"]["rates"]
-    points.append(bench.point(Knobs(policy="always_on")))
+    points.append(bench.point(OPEN))
     exits = any(gate.kind == "exit" for gate in bench.net.gates)  # behind which rates are of those who stayed
     if not exits:
         points.append(bench.point(Knobs(policy="scaled_on"), rates))
@@ -82,6 +117,7 @@ def _gate_points(bench: _Bench) -> list[dict[str, Any]]:
     points.append(bench.point(Knobs(policy="ensemble", passes=PASSES)))
     if not exits and any(r <= PRUNE or r >= 1 - PRUNE for units in rates.values() for r in units):
         points.append(bench.point(Knobs(prune=PRUNE), rates))
+    points += gate_threshold_points(points, bench.net.gates, _cheapest_good(points), bench.point)
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in bench.net.modules()):
         points += [_recalibrated(bench, knobs) for knobs in _worth_recalibrating(points)]
     return points
@@ -100,27 +136,29 @@ def _recalibrated(bench: _Bench, knobs: Knobs) -> dict[str, Any]:
     return bench.point(knobs, net=fresh)
 
 
-def _exit_points(bench: _Bench, points: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Exit thresholds, searched on one pass a gate setting: all gates open, the first tau, the cheapest good one."""
-    settings = [Knobs(policy="always_on")]
-    if bench.net.gates:
-        settings += [Knobs(tau=tau) for tau in dict.fromkeys((TAUS[0], _cheapest_good(points)))]
+def _with_exits(bench: _Bench, points: list[dict[str, Any]], settings: Sequence[Knobs]) -> list[dict[str, Any]]:
+    """The points and those of exits under each of the gate settings, one of an exit in the middle first."""
+    found = _exit_points(bench, settings)
+    best = front_rows(found)
+    first = best[len(best) // 2]  # between the cheapest and the dearest setting: what it was trained to do
+    return [found[first], *points, *(p for i, p in enumerate(found) if i != first)]
+
+
+def _exit_points(bench: _Bench, settings: Sequence[Knobs]) -> list[dict[str, Any]]:
+    """Exit thresholds, searched on one pass a gate setting."""
     found = []
-    for knobs in settings:
+    for i, knobs in enumerate(settings):
+        if knobs in settings[:i]:
+            continue
         raw = exit_logits(bench.net, bench.data.validation, bench.data, knobs, execution=bench.execution)
         for one in exit_points(raw, knobs):
             table = Table(one.correct[None], one.macs[None], raw.rates)
             point = _point(one.knobs, table, bench.parameters, None)
             shares = point["extra"]["exits"] = _shares(one, bench.net.exit_count)
             point["extra"]["paper_cost"] = bench.net.paper_cost([row["share"] for row in shares], one.knobs.fallback)
+            point["extra"]["selection_bias"] = one.selection_bias
             found.append(point)
     return sorted(found, key=lambda p: p["macs_mean"])
-
-
-def front_rows(points: list[dict[str, Any]]) -> list[int]:
-    """Which of the points, cheapest first, no other beats in accuracy and mean MACs."""
-    values = np.array([[p["macs_mean"], p["accuracy"]] for p in points])
-    return [int(i) for i in np.flatnonzero(moocore.is_nondominated(values, maximise=[False, True]))]
 
 
 def _shares(point: ExitPoint, exits: int) -> list[dict[str, float]]:
@@ -147,29 +185,42 @@ def _layer_points(bench: _Bench, base: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _without_the_least(bench: _Bench, start: Knobs, layers: tuple[int, ...]) -> list[dict[str, Any]]:
-    """Leave out, again and again, the layer that is missed least on validation."""
-    points, keep = [], layers
-    while 1 < len(keep) <= SEARCHED_LAYERS:
-        tried = [bench.point(replace(start, keep=tuple(i for i in keep if i != gone))) for gone in keep]
-        best = max(tried, key=lambda p: p["accuracy"])
-        points.append(best)
-        keep = tuple(best["knobs"]["keep"])
+    """Leave out, again and again, the layer that is missed least on validation, by at most LAYER_PASSES passes.
+
+    Where these do not suffice to try every layer every time, later rounds try those that were missed least before, as
+    many as leave each round to come its share.
+    """
+    points, keep, left = [], layers, LAYER_PASSES
+    missed = dict.fromkeys(layers, 0.0)
+    while len(keep) > 1 and left > 0:
+        rounds = len(keep) - 1
+        needed = (len(keep) * (len(keep) + 1)) // 2 - 1
+        count = len(keep) if keep == layers or needed <= left else max(1, left // rounds)
+        tried = {}
+        for gone in sorted(keep, key=missed.__getitem__)[: min(count, left)]:
+            tried[gone] = bench.point(replace(start, keep=tuple(i for i in keep if i != gone)))
+            missed[gone] = -tried[gone]["accuracy"]
+        left -= len(tried)
+        gone = max(tried, key=lambda one: tried[one]["accuracy"])
+        points.append(tried[gone])
+        keep = tuple(tried[gone]["knobs"]["keep"])
     return points
 
 
-def _cheapest_good(points: list[dict[str, Any]]) -> float:
-    """The threshold that is cheapest among those within five points of the best."""
+def _cheapest_good(points: list[dict[str, Any]]) -> Any:
+    """The threshold, or thresholds by gate, cheapest among those within five points of the best."""
     best = max(p["accuracy"] for p in points)
-    thresholds = [p for p in points if p["knobs"]["policy"] == "threshold" and "prune" not in p["knobs"]]
-    good = [p for p in thresholds if p["accuracy"] >= best - 0.05] or thresholds
-    return float(min(good, key=lambda p: p["macs_mean"])["knobs"]["tau"])
+    thresholds = [p for p in points if list(p["knobs"]) == ["policy", "tau"]]
+    good = [p for p in thresholds if p["accuracy"] >= best - GOOD] or thresholds
+    return min(good, key=lambda p: p["macs_mean"])["knobs"]["tau"]
 
 
 def _worth_recalibrating(points: list[dict[str, Any]]) -> list[Knobs]:
     """Batch norm saw sampled gates in training: refresh it for the first threshold and for the cheapest good one."""
     base = Knobs(recalibrate="same", recalibration_batches=RECALIBRATION_BATCHES)
-    found = [replace(base, tau=tau) for tau in dict.fromkeys((TAUS[0], _cheapest_good(points)))]
-    return [*found, replace(base, recalibrate="sample")]
+    cheap = _cheapest_good(points)
+    found = [replace(base, tau=tau) for tau in (TAUS[0], cheap)]
+    return [*(found if cheap != TAUS[0] else found[:1]), replace(base, recalibrate="sample")]
 
 
 def _point(knobs: Knobs, table: Table, parameters: int, rates: Any) -> dict[str, Any]:

@@ -12,45 +12,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import moocore
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
+from search.threshold_grid import Bools, ExitTable, Floats, grid_front
 
 SCAN_LEVELS = tuple(round(1.0 - 0.01 * i, 2) for i in range(31))  # 1.00, 0.99 ... 0.70
 CHUNK = 2_000_000  # table entries looked at together
 
 
 @dataclass(frozen=True)
-class ExitTable:
-    """What each exit answers on each image.
-
-    `confidence` (K, N), `correct` (K + 1, N), `macs` (K + 1, N) when it leaves there; `ensemble` (N,): whether the mean
-    of all heads' logits is right.
-    """
-
-    confidence: Floats
-    correct: Bools
-    macs: Floats
-    ensemble: Bools
-
-    @property
-    def exits(self) -> int:
-        return len(self.confidence)
-
-
-@dataclass(frozen=True)
 class Setting:
-    """One vector of thresholds and what it gives: accuracy and mean MACs."""
+    """One vector of thresholds, on the confidences of a rule, and what it gives: accuracy and mean MACs."""
 
     thresholds: tuple[float, ...]
     fallback: str
     accuracy: float
     macs: float
+    rule: str = "maxprob"
 
 
 def leaving(
@@ -61,8 +42,7 @@ def leaving(
     for k in reversed(range(table.exits)):
         index = np.where(table.confidence[k] > thresholds[k], k, index)
     images = np.arange(len(index))
-    last = table.ensemble if fallback == "ensemble" else table.correct[-1]
-    correct = np.where(index == table.exits, last, table.correct[index, images])
+    correct = table.answers(fallback)[index, images]
     return correct, table.macs[index, images], index
 
 
@@ -85,29 +65,23 @@ def exhaustive(
     table: ExitTable, levels: Sequence[Sequence[float]] | None = None, fallback: str = "deepest"
 ) -> list[Setting]:
     """The front over all combinations of levels (by default SCAN's 31 at every exit), exactly."""
-    levels = levels or [SCAN_LEVELS] * table.exits
-    vectors = np.array(list(product(*levels)))
-    accuracy, macs = scores(table, vectors, fallback)
-    settings = [
-        Setting(tuple(map(float, v)), fallback, float(a), float(m))
-        for v, a, m in zip(vectors, accuracy, macs, strict=True)
-    ]
-    return front_of(settings)
+    found = grid_front(table, [sorted(own) for own in levels or [SCAN_LEVELS] * table.exits], fallback)
+    return [Setting(thresholds, fallback, accuracy, macs) for thresholds, accuracy, macs in found]
 
 
 def scores(table: ExitTable, vectors: Floats, fallback: str = "deepest") -> tuple[Floats, Floats]:
     """(accuracy (V,), mean MACs (V,)) of many vectors (V, K) of thresholds."""
     images = table.confidence.shape[1]
-    last = table.ensemble if fallback == "ensemble" else table.correct[-1]
+    answers = table.answers(fallback)
     accuracy, macs = np.empty(len(vectors)), np.empty(len(vectors))
     step = max(1, CHUNK // images)
     for start in range(0, len(vectors), step):
         part = vectors[start : start + step]
-        right = np.broadcast_to(last, (len(part), images))
+        right = np.broadcast_to(answers[-1], (len(part), images))
         cost = np.broadcast_to(table.macs[-1], (len(part), images))
         for k in reversed(range(table.exits)):
             gone = table.confidence[k][None] > part[:, k : k + 1]
-            right = np.where(gone, table.correct[k][None], right)
+            right = np.where(gone, answers[k][None], right)
             cost = np.where(gone, table.macs[k][None], cost)
         accuracy[start : start + step], macs[start : start + step] = right.mean(1), cost.mean(1)
     return accuracy, macs

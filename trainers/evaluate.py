@@ -135,20 +135,22 @@ def exit_logits(
     execution = execution or Execution()
     net.eval()
     every = replace(knobs, exit_rule="every", exit_thresholds=())
-    logits, macs, labels, opened = [], [], [], []
+    macs, opened, start = [], [], 0
+    logits = torch.empty(net.exit_count + 1, len(split), len(data.classes))  # once: of many classes they fill memory
     for batch in split.batches(BATCH, device=execution.device):
         pixels = execution.laid_out(normalized(batch.images, data.mean, data.std))
         with execution.autocast():
             output = net.run(pixels, every, ids=batch.ids, rates=rates)
         if output.exits is None:
             raise ValueError("this network has no exits")
-        logits.append(torch.stack([one.float() for one in output.exits.logits]).cpu())
+        for k, one in enumerate(output.exits.logits):
+            logits[k, start : start + len(one)] = one
+        start += len(batch.labels)
         macs.append(torch.stack(list(output.exits.macs)).cpu())
-        labels.append(batch.labels.cpu())
         opened.append({d.gate.name: d.open_BU.double().expand(len(batch.labels), -1).cpu() for d in output.decisions})
     names = opened[0] if opened else {}
     found = {name: tuple(torch.cat([one[name] for one in opened]).mean(0).tolist()) for name in names}
-    return ExitLogits(torch.cat(logits, 1), torch.cat(macs, 1), torch.cat(labels), found)
+    return ExitLogits(logits, torch.cat(macs, 1), split.labels, found)
 
 
 @torch.no_grad()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from search.exit_points import exit_points, judges_of, temperature
+from search.exit_points import exit_points, judges_of, searched, selection_biases, temperature
 from search.operating_points import operating_points
+from search.threshold_grid import ExitTable
+from search.thresholds import setting, thinned
 from search.trial import task_of
 from spaces.family import Candidate
 from spaces.net import DynamicNet, Knobs
@@ -77,6 +80,43 @@ def test_temperature_undoes_overconfidence() -> None:
     assert temperature(4 * logits, labels) == pytest.approx(4.0, abs=0.4)
 
 
+def lucky(images: int, seed: int) -> ExitTable:
+    """Exits that know something of who is right, and not much."""
+    draw = np.random.default_rng(seed)
+    ease = draw.random(images)
+    confidence = np.clip(ease + draw.normal(0, 0.5, (3, images)), 0, 1)
+    correct = draw.random((4, images)) < 0.3 + 0.1 * np.arange(4)[:, None] + 0.3 * ease
+    macs = np.broadcast_to(np.arange(1.0, 5.0)[:, None], (4, images)).copy()
+    return ExitTable(confidence, correct, macs, draw.random(images) < 0.7)
+
+
+def test_the_bias_is_about_what_choosing_on_the_measured_images_flatters() -> None:
+    estimated, actual = [], []
+    for seed in range(12):
+        both = lucky(10_300, seed)
+        seen, fresh = both.of(np.arange(300)), both.of(np.arange(300, 10_300))
+        kept = thinned(searched({"maxprob": seen}, fine=True), 10)
+        estimated += selection_biases({"maxprob": seen}, kept, fine=True)
+        actual += [one.accuracy - setting(fresh, one.thresholds, one.fallback).accuracy for one in kept]
+    assert 0.02 < np.mean(actual) < np.mean(estimated) < 2.5 * np.mean(actual)
+
+
+def test_a_coarse_grid_flatters_less_than_a_fine_one() -> None:
+    biases = {fine: [] for fine in (False, True)}  # type: dict[bool, list[float]]
+    for seed in range(12):
+        tables = {"maxprob": lucky(300, seed)}
+        for fine, found in biases.items():
+            found += selection_biases(tables, thinned(searched(tables, fine=fine), 10), fine=fine)
+    assert np.mean(biases[False]) < 0.8 * np.mean(biases[True])
+
+
+def test_images_that_are_all_alike_leave_nothing_to_luck() -> None:
+    one = lucky(1, 0)
+    tables = {"maxprob": one.of(np.zeros(40, np.int64))}
+    kept = searched(tables, fine=False)
+    assert selection_biases(tables, kept, fine=False) == [0.0] * len(kept)
+
+
 @pytest.mark.slow
 def test_without_enough_mistakes_there_is_no_judge(digits: ImageData, gated: DynamicNet) -> None:
     raw = exit_logits(gated, digits.validation, digits, Knobs(policy="always_on"))
@@ -95,6 +135,7 @@ def test_a_network_with_exits_and_gates_has_points_of_both_together(digits: Imag
     assert any("exit_rule" not in k and k["policy"] == "threshold" for k in knobs)
     with_exits = next(p for p in points if "exit_rule" in p["knobs"])
     assert sum(row["share"] for row in with_exits["extra"]["exits"]) == pytest.approx(1.0)
+    assert all(("selection_bias" in p["extra"]) == ("exit_rule" in p["knobs"]) for p in points)
 
 
 @pytest.mark.slow

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
+import moocore
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from search.threshold_grid import ExitTable, grid_front, levels_within, totals
 from search.thresholds import (
     SCAN_LEVELS,
-    ExitTable,
     Genetic,
     budget_curve,
     coordinate,
@@ -165,3 +169,79 @@ def test_levels_lie_between_confidences_and_reach_from_nobody_to_everybody() -> 
         assert (row > levels[0]).all()
         assert not (row > levels[-1]).any()
         assert not set(levels) & set(row)
+
+
+@st.composite
+def small_tables(draw: st.DrawFn) -> ExitTable:
+    """Few images, many of the same confidence, costs of their own that rise from exit to exit."""
+    exits, images = draw(st.integers(1, 3)), draw(st.integers(1, 12))
+    shape = (exits + 1, images)
+    seeded = np.random.default_rng(draw(st.integers(0, 2**32)))
+    confidence = seeded.choice([0.0, 0.1, 0.5, 0.7, 0.70001, 1.0], shape)[:-1]
+    macs = seeded.integers(0, 9, shape).cumsum(0).astype(float)
+    return ExitTable(confidence, seeded.random(shape) < 0.6, macs, seeded.random(images) < 0.6)
+
+
+def every_vector(table: ExitTable) -> np.ndarray:
+    """Vectors of thresholds of which one sends the same images away as any that there is."""
+    return np.array(list(product(*([-1.0, *np.unique(row)] for row in table.confidence))))
+
+
+@given(small_tables(), st.sampled_from(["deepest", "ensemble"]))
+def test_a_grid_holds_what_each_of_its_vectors_gives(table: ExitTable, fallback: str) -> None:
+    levels = [[-1.0, 0.1, 0.3, 0.7, 1.0]] * table.exits
+    right, macs = totals(table, levels, fallback)
+    accuracy, mean = scores(table, np.array(list(product(*levels))), fallback)
+    images = table.confidence.shape[1]
+    np.testing.assert_allclose(right.ravel() / images, accuracy, rtol=1e-12)
+    np.testing.assert_allclose(macs.ravel() / images, mean, rtol=1e-12)
+
+
+@given(small_tables(), st.sampled_from(["deepest", "ensemble"]))
+def test_without_a_limit_the_grid_has_the_front_of_all_thresholds(table: ExitTable, fallback: str) -> None:
+    levels, slack = levels_within(table, most=10**6, fallback=fallback)
+    accuracy, macs = scores(table, every_vector(table), fallback)
+    kept = moocore.filter_dominated(np.stack([macs, accuracy], 1), maximise=[False, True])
+    found = [(m, a) for _, a, m in grid_front(table, levels, fallback)]
+    assert slack == 0
+    np.testing.assert_allclose(found, kept[np.argsort(kept[:, 0])], rtol=1e-12)
+
+
+@given(small_tables(), st.integers(1, 30), st.floats(0, 0.5))
+def test_no_vector_of_thresholds_is_better_by_more_than_the_slack(table: ExitTable, most: int, epsilon: float) -> None:
+    levels, slack = levels_within(table, epsilon, most=most)
+    assert np.prod([len(own) for own in levels]) <= most
+    assert levels_within(table, epsilon, most=10**6)[1] <= epsilon
+    front = np.array([(a, m) for _, a, m in grid_front(table, levels)])
+    for accuracy, macs in zip(*scores(table, every_vector(table)), strict=True):
+        within = front[front[:, 1] <= macs * (1 + 1e-12)]
+        assert within[:, 0].max() >= accuracy - slack - 1e-12
+
+
+@pytest.mark.slow
+def test_the_front_of_all_vectors_of_scan_is_brute_force_s() -> None:
+    table = drawn(4, images=60)
+    vectors = np.array(list(product(SCAN_LEVELS, repeat=4)))
+    assert len(vectors) == 923_521
+    accuracy, macs = scores(table, vectors)
+    kept = moocore.filter_dominated(np.stack([macs, accuracy], 1), maximise=[False, True])
+    assert [(s.macs, s.accuracy) for s in exhaustive(table)] == sorted(map(tuple, kept))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("exits", [3, 4])
+def test_a_grid_has_more_hypervolume_than_the_genetic_search_of_as_many_evaluations(exits: int) -> None:
+    how = Genetic()
+    count = int((how.population * how.generations) ** (1 / exits) + 1e-9)
+    levels = [np.linspace(1.0, 0.7, count).tolist()] * exits
+    for seed in range(5):
+        table = drawn(exits, images=2000, seed=seed)
+        plain = float(table.correct[-1].mean()), float(table.macs[-1].mean())
+        best = {beta: genetic(table, *plain, Genetic(seed=seed, beta=beta))[1] for beta in (0.1, 1.0, 10.0)}
+        ours = hypervolume(table, exhaustive(table, levels, "ensemble"))
+        assert all(ours > hypervolume(table, seen) for seen in best.values())
+
+
+def hypervolume(table: ExitTable, settings: list[Any]) -> float:
+    values = np.array([[s.macs, -s.accuracy] for s in settings])
+    return float(moocore.hypervolume(values, ref=[table.macs[-1].mean(), 0.0]))

@@ -11,7 +11,7 @@ from spaces.net import DynamicNet, Knobs
 from spaces.registry import family
 from spaces.task import Task
 from trainers.data import DataSpec, ImageData, load
-from trainers.evaluate import Table, evaluate, recalibrated, wilson
+from trainers.evaluate import Table, evaluate, exit_logits, recalibrated, wilson
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +119,21 @@ def test_sampling_and_deciding_gates_recalibrate_differently(net: DynamicNet, di
     same = recalibrated(net, digits, Knobs(recalibrate="same", recalibration_batches=3), batch=32)
     drawn = recalibrated(net, digits, Knobs(recalibrate="sample", recalibration_batches=3), batch=32)
     assert any(not torch.equal(a, b) for a, b in zip(norms(same).values(), norms(drawn).values(), strict=True))
+
+
+def test_exit_logits_are_those_of_each_head_in_the_order_of_the_images(digits: ImageData) -> None:
+    task = Task(channels=1, height=8, width=8, classes=10, mean=digits.mean, std=digits.std)
+    values = {"backbone": "resnet8", "width": 0.25, "exits": "light"}
+    made = Candidate.of(family("gated_resnet"), values, 1).build(task, 0).eval()
+    raw = exit_logits(made, digits.validation, digits, Knobs(policy="always_on"))
+    heads = made.exit_count + 1
+    assert raw.logits.shape == (heads, len(digits.validation), 10)
+    assert raw.macs.shape == (heads, len(digits.validation))
+    assert torch.equal(raw.labels, digits.validation.labels)
+    deepest = evaluate(made, digits.validation, digits, Knobs(policy="always_on"))
+    assert torch.equal(raw.logits[-1].argmax(1) == raw.labels, deepest.correct_PN[0])
+    first = evaluate(
+        made, digits.validation, digits, Knobs(policy="always_on", exit_rule="maxprob", exit_thresholds=(-1.0,))
+    )
+    assert torch.equal(raw.logits[0].argmax(1) == raw.labels, first.correct_PN[0])
+    assert torch.equal(raw.macs[0], first.macs_PN[0])
