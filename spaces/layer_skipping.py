@@ -19,11 +19,15 @@ from torch import Tensor, nn
 from spaces.gate_objective import GateObjective
 from spaces.net import Output
 from spaces.policies import Policy, Sampled
-from spaces.space import choice, real
+from spaces.space import choice, one_of, real
 from spaces.sparsity import SparsityConfig
 from spaces.walk import Walk
 
 _SQUARES = ("logit_sq", "score_sq")
+_LOSSES = (
+    *_SQUARES[::-1], "per_batch", "per_gate", "const_quad", "const_quad_per_gate", "mac_quad", "mac_hinge",
+    "lagrange", "utility", "target_free", "none",
+)  # fmt: skip
 _ANY = ("dt", "cls", "independent")
 
 
@@ -42,10 +46,9 @@ class SkippingConfig(SparsityConfig, OracleConfig):
     """How gates of layers learn, and which layers always run."""
 
     loss: str = choice(
-        "score_sq", "logit_sq", "per_batch", "per_gate", "const_quad", "const_quad_per_gate", "mac_quad", "mac_hinge",
-        "lagrange", "utility", "target_free", "none",
-        default="per_batch", when={"oracle": _ANY},
-        doc="press scores or logits to 0, or pull gates, the batch's mean or the MACs to a target",
+        *_LOSSES, default="per_batch", accepts=one_of(*_LOSSES, "l0"), when={"oracle": _ANY},
+        doc="press scores or logits to 0, or pull gates, the batch's mean or the MACs to a target; also l0, pressure "
+        "that sets in late, as behind batch_shaping",
     )  # fmt: skip
     skip_weight: float = real(
         0.01, 10.0, default=1.0, log=True, when={"loss": _SQUARES}, doc="of the loss on scores or logits"

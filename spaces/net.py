@@ -181,6 +181,11 @@ class Objective:
         """Whether compute is comparable by now: no target still moves."""
         return True
 
+    @property
+    def outlook(self) -> float | None:
+        """What compute will be at the end of the training over what it is now, at least; None: nobody can say yet."""
+        return 1.0
+
     def report(self) -> dict[str, float]:
         """What a reader of the epoch's record wants to know of the objective."""
         return {}
@@ -214,6 +219,10 @@ class WrappingObjective(Objective):
     @property
     def settled(self) -> bool:
         return self.inner.settled
+
+    @property
+    def outlook(self) -> float | None:
+        return self.inner.outlook
 
     def report(self) -> dict[str, float]:
         return self.inner.report()

@@ -3,9 +3,11 @@
 Per-gate: Veit and Belongie, "Convolutional Networks with Adaptive Inference Graphs", ECCV, 2018. Per-batch,
 const-quad and variable targets: Herrmann, Bowen and Zabih, "Deep networks with probabilistic gates", 2018.
 Target-free: Ehteshami Bejnordi and Krestel, "Dynamic Channel and Layer Gating in Convolutional Neural Networks",
-KI, 2020. MAC-weighted quadratic: Verelst and Tuytelaars, "Dynamic Convolutions", CVPR, 2020.
-Differs: target-free is a mean over gates by default (the sum stays available), and const-quad compares the mean
-activation, not a count, with the target.
+KI, 2020. MAC-weighted quadratic, and bounds on single gates: Verelst and Tuytelaars, "Dynamic Convolutions: Exploiting
+Spatial Sparsity for Faster Inference", CVPR, 2020. L0, with which batch-shaping ends: Ehteshami Bejnordi, Blankevoort
+and Welling, "Batch-Shaping for Learning Conditional Channel Gated Networks", ICLR, 2020.
+Differs: target-free is a mean over gates by default (the sum stays available), L0 always; const-quad compares the mean
+activation, not a count, with the target; bounds are on open rates, not on costs.
 
 Shapes: B samples, G gate units. m_G are mean open values over the batch, m their (weighted) mean.
 """
@@ -17,9 +19,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spaces.space import choice, real
+from spaces.space import choice, one_of, real
 
 _TARGETED = ("per_gate", "per_batch", "const_quad", "const_quad_per_gate", "mac_quad", "mac_hinge", "lagrange")
+LOSSES = (*_TARGETED[:4], "target_free", *_TARGETED[4:], "utility", "none")
 EACH = ("per_gate", "const_quad_per_gate")
 _CHANNEL = ("channel", "joint")
 # of the 16 blocks of Veit and Belongie's ResNet-50; None: the target, 1: no gate
@@ -31,19 +34,12 @@ class SparsityConfig:
     """Which loss closes gates, towards which rate, along which schedule."""
 
     loss: str = choice(
-        "per_gate",
-        "per_batch",
-        "const_quad",
-        "const_quad_per_gate",
-        "target_free",
-        "mac_quad",
-        "mac_hinge",
-        "lagrange",
-        "utility",
-        "none",
+        *LOSSES,
         default="per_batch",
+        accepts=one_of(*LOSSES, "l0"),
         doc="pull each gate, or the batch's mean, to the target; press without one; target the MACs, by a penalty or a "
-        "multiplier; or trade them for accuracy at a price",
+        "multiplier; or trade them for accuracy at a price; also l0, pressure that sets in late, as behind "
+        "batch_shaping",
     )
     weighting: str = choice(
         "count",
@@ -90,6 +86,12 @@ class SparsityConfig:
     shaping_end: float = real(
         0.1, 1.0, default=0.5, searched=False, doc="fraction of the training in which it falls to 0"
     )
+    l0_weight: float = real(
+        0.01, 10.0, default=0.5, log=True, when={"loss": ("l0",)}, doc="price of all gates open in cross-entropy"
+    )
+    l0_start: float = real(
+        0.0, 0.9, default=0.5, when={"loss": ("l0",)}, searched=False, doc="fraction of the training before it"
+    )
     lambda_layer: float = real(
         0.003,
         0.3,
@@ -128,8 +130,10 @@ class SparsityConfig:
         "mean",
         "ema",
         default="constant",
+        accepts=one_of("constant", "step", "mean", "ema", "bounds"),
         when={"loss": _TARGETED},
-        doc="fixed; annealed down in steps; or following the batches' mean or moving average",
+        doc="fixed; annealed down in steps; or following the batches' mean or moving average; also bounds, fixed, with "
+        "each gate held near it at first",
     )
     anneal_from: float = real(
         0.5, 1.0, default=1.0, when={"target_schedule": ("step",)}, searched=False, doc="first target"
@@ -189,6 +193,18 @@ def target_free(m_G: Tensor, reduction: str = "mean") -> Tensor:
     """Mean (or sum) over gates of m_g^2: presses the busiest gates hardest, towards no particular rate."""
     squares_G = m_G.square()
     return squares_G.sum() if reduction == "sum" else squares_G.mean()
+
+
+def bounds(m_L: Tensor, t_L: Tensor, tightness: float) -> Tensor:
+    """Mean over gates of the squared distance to [tightness t, 1 - tightness (1 - t)]: t alone at 1, [0, 1] at 0."""
+    above_L = torch.relu(m_L - (1 - tightness * (1 - t_L)))
+    below_L = torch.relu(tightness * t_L - m_L)
+    return (above_L.square() + below_L.square()).mean()
+
+
+def l0(p_G: Tensor) -> Tensor:
+    """The expected share of gates that are open."""
+    return p_G.mean()
 
 
 def mac_quad(fraction_B: Tensor, t: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -150,6 +151,71 @@ def test_a_variable_target_follows_the_batches_without_a_gradient(resnet: Build)
     gradient = torch.autograd.grad(loss, output.decisions[0].z_BU)[0]
     expected = 2 * 2 * (m.item() - target) / (4 * len(net.gates))
     torch.testing.assert_close(gradient, torch.full_like(gradient, expected))
+
+
+def test_bounds_hold_single_gates_and_then_let_go(resnet: Build) -> None:
+    net = resnet(target_schedule="bounds", target=0.3, loss_weight=3.0)
+    one, output = objective(net), decided(net)
+    m_L = rates(output, "layer")
+    bounds = one.losses(output, LABELS)["bounds_layer"]
+    torch.testing.assert_close(bounds, 3 * sparsity.per_gate(m_L, 0.3))
+    assert (one.settled, one.outlook) == (False, 1.0)
+    one.start_epoch(2)
+    held = math.cos(0.6 * math.pi / 2) ** 2
+    expected = 3 * sparsity.bounds(m_L, torch.full_like(m_L, 0.3), held)
+    torch.testing.assert_close(one.losses(output, LABELS)["bounds_layer"], expected)
+    one.start_epoch(4)
+    assert list(one.losses(output, LABELS)) == ["cross_entropy", "per_batch_layer"]
+    assert one.settled
+
+
+def test_bounds_are_on_the_mean_rate_of_a_gates_units_of_both_kinds_where_the_target_is_of_macs(resnet: Build) -> None:
+    values = {"granularity": "joint", "target_schedule": "bounds", "target": 0.3, "loss_weight": 1.0}
+    net = resnet(loss="mac_quad", channel_count="raw", **values)
+    output = decided(net)
+    m_L = torch.stack([d.z_BU.mean() for d in output.decisions])
+    terms = objective(net).losses(output, LABELS)
+    assert list(terms) == ["cross_entropy", "mac_quad", "bounds_macs"]
+    torch.testing.assert_close(terms["bounds_macs"], sparsity.per_gate(m_L, 0.3))
+    both = objective(resnet(channel_count="raw", target_channel=0.9, **values)).losses(output, LABELS)
+    channel = torch.stack([d.z_BU.mean() for d in output.decisions if d.gate.kind != "layer"])
+    torch.testing.assert_close(both["bounds_channel"], sparsity.per_gate(channel, 0.9))
+
+
+def test_l0_sets_in_late_and_costs_what_gates_expect_to_open(resnet: Build) -> None:
+    net = resnet(loss="l0", l0_weight=2.0, l0_start=0.5)
+    one = objective(net)
+    decisions = tuple(Decision(g, torch.ones(4, g.units), torch.full((4, g.units), 0.1 + g.block)) for g in net.gates)
+    output = Output(torch.zeros(4, 5), decisions, torch.ones(4))
+    seen = []
+    for epoch in (0, 4, 5):
+        one.start_epoch(epoch)
+        seen.append((list(one.losses(output, LABELS)), one.settled, one.outlook))
+    assert seen[:2] == [(["cross_entropy"], False, None)] * 2
+    assert seen[2] == (["cross_entropy", "l0"], True, 1.0)
+    mean = 0.1 + sum(gate.block for gate in net.gates) / len(net.gates)
+    assert one.losses(output, LABELS)["l0"].item() == pytest.approx(2 * mean)
+    assert one.report() == {}
+
+
+def test_batch_shaping_and_then_l0_close_gates() -> None:
+    torch.manual_seed(0)
+    values = {"backbone": "resnet8", "width": 0.25, "loss": "l0", "l0_weight": 5.0, "batch_shaping": 1.0}
+    net = Candidate.of(family("gated_resnet"), values, 2).build(Task(channels=1, height=8, width=8, classes=2), 0)
+    one = net.train().objective(Plan(epochs=2, steps=60))
+    optimizer = torch.optim.Adam(net.gate_parameters(), lr=0.05)
+    x, shares = torch.randn(64, 1, 8, 8), []
+    for step in range(120):
+        one.start_epoch(step // 60)
+        output = net(x, one.policy(step, torch.arange(64)))
+        terms = one.losses(output, torch.arange(64) % 2)
+        assert (set(terms) == {"cross_entropy", "l0"}) == (step >= 60)
+        optimizer.zero_grad()
+        torch.stack([term for name, term in terms.items() if name != "cross_entropy"]).sum().backward()
+        optimizer.step()
+        shares.append(torch.cat([d.z_BU.detach().mean(0) for d in output.decisions]).mean().item())
+    assert shares[59] == pytest.approx(0.6, abs=0.15), "the mean of the prior"
+    assert shares[119] < 0.1
 
 
 def test_label_smoothing_reaches_the_cross_entropy(resnet: Build) -> None:

@@ -70,6 +70,13 @@ def test_const_quad_and_its_slope_are_continuous_at_the_target() -> None:
         assert gradient.item() == pytest.approx(2 * step)
 
 
+def test_bounds_are_the_target_itself_at_first_and_nothing_in_the_end() -> None:
+    m_L, t_L = tensor([0.1, 0.5, 0.9]), tensor([0.4] * 3)
+    torch.testing.assert_close(sparsity.bounds(m_L, t_L, 1.0), sparsity.per_gate(m_L, 0.4))
+    assert sparsity.bounds(m_L, t_L, 0.5).item() == pytest.approx((0.1**2 + 0 + 0.2**2) / 3)  # within [0.2, 0.7]
+    assert sparsity.bounds(tensor([0.0, 1.0]), t_L[:2], 0.0).item() == 0
+
+
 def test_const_quad_per_gate_counts_only_gates_above_their_target() -> None:
     loss = sparsity.const_quad_per_gate(tensor([0.9, 0.2, 0.5]), tensor([0.5, 0.5, 0.5]))
     assert loss.item() == pytest.approx(0.16 / 3)

@@ -91,7 +91,17 @@ def test_a_variable_target_starts_every_epoch_anew(schedule: str) -> None:
         assert one.value == fresh.value
 
 
-@pytest.mark.parametrize("schedule", ["constant", "step", "mean", "ema"])
+def test_bounds_let_go_of_gates_in_the_first_third_while_the_target_stays() -> None:
+    one, seen = target("bounds", epochs=12), []
+    for epoch in range(6):
+        one.start_epoch(epoch)
+        seen.append((one.tightness, one.final))
+        assert (one.value, one.left) == (0.8, 1.0), "the rate of all gates together is asked for from the start"
+    assert [tightness for tightness, _ in seen] == pytest.approx([1, 0.853553, 0.5, 0.146447, 0, 0], abs=1e-6)
+    assert [final for _, final in seen] == [False] * 4 + [True] * 2
+
+
+@pytest.mark.parametrize("schedule", ["constant", "step", "mean", "ema", "bounds"])
 def test_a_target_goes_on_from_its_state_in_the_middle_of_an_epoch(schedule: str) -> None:
     one, other = target(schedule), target(schedule)
     one.start_epoch(7)
