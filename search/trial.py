@@ -6,7 +6,7 @@ import json
 import os
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -28,7 +28,11 @@ UNKNOWN = "unknown"  # weights that a training started from, once their file is 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a worker needs to train one candidate: plain values only, so that it can be sent anywhere."""
+    """What a worker needs to train one candidate: plain values only, so that it can be sent anywhere.
+
+    `epochs` are the planned ones, `rungs` those after which the network is measured to decide whether it goes on (the
+    last is never one), `trained` those that the weights of an ended training have, where it was stopped.
+    """
 
     kind: Kind
     number: int
@@ -44,10 +48,29 @@ class Job:
     compile: bool = False
     threads: int | None = None
     init_from: str | None = None
+    rungs: tuple[int, ...] = ()
+    trained: int | None = None
 
     @property
     def name(self) -> tuple[Kind, int]:
         return self.kind, self.number
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A training after an epoch that may be its last: a few operating points, what an Outcome says, seconds so far.
+
+    `outlook` is compute at the end of the training over compute now, at least, as its objective foresees it; None
+    when it cannot say yet.
+    """
+
+    epoch: int
+    points: list[dict[str, Any]]
+    outlook: float | None
+    parameters: int
+    plain_macs: int
+    execution: dict[str, Any]
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -75,7 +98,7 @@ class Failure:
     crashed: bool = False
 
 
-Event = EpochResult | Outcome | Failure
+Event = EpochResult | Rung | Outcome | Failure
 
 
 @dataclass(frozen=True)
@@ -125,8 +148,11 @@ class Slot:
         return now == then and known and added
 
 
-def events(job: Job) -> Iterator[Event]:
-    """Train the job, yielding each epoch and at last an Outcome or a Failure. Resumes from its checkpoint."""
+def events(job: Job) -> Generator[Event, None, None]:
+    """Train the job, yielding each epoch, rungs, and at last an Outcome or a Failure. Resumes from its checkpoint.
+
+    Whoever asks for more after a Rung lets the training go on, whoever closes the generator has stopped it.
+    """
     started, epoch = time.perf_counter(), 0
     try:
         for event in _trained(job, started):
@@ -149,7 +175,18 @@ def _trained(job: Job, started: float) -> Iterator[Event]:
     net = initialised(job, candidate, task_of(data))
     slot = Slot.of(job, candidate)
     execution = _execution(job, net, candidate, slot)
-    yield from fit(net, data, candidate.recipe, seed=job.seed, execution=execution, slot=slot)
+    for result in fit(net, data, candidate.recipe, seed=job.seed, execution=execution, slot=slot):
+        yield result
+        if result.epoch in job.rungs:
+            yield Rung(
+                result.epoch,
+                rung_points(net, data, candidate, execution, job.seed),
+                result.metrics.get("objective/outlook"),
+                sum(p.numel() for p in net.parameters()),
+                net.plain_macs,
+                execution.as_dict(),
+                time.perf_counter() - started,
+            )
     from search.operating_points import operating_points
 
     points = operating_points(
@@ -168,6 +205,18 @@ def _trained(job: Job, started: float) -> Iterator[Event]:
         execution.as_dict(),
         time.perf_counter() - started,
         looked,
+    )
+
+
+def rung_points(
+    net: DynamicNet, data: ImageData, candidate: Candidate, execution: Execution, seed: int
+) -> list[dict[str, Any]]:
+    """The few operating points that trials are compared by before their trainings are over."""
+    from search.operating_points import operating_points
+
+    recipe = candidate.recipe
+    return operating_points(
+        net, data, batch=recipe.batch, execution=execution, seed=seed, augment=recipe.augment, quick=True
     )
 
 
@@ -242,14 +291,23 @@ def task_of(data: ImageData) -> Task:
 
 
 def trained_net(job: Job) -> tuple[DynamicNet, Candidate, ImageData]:
-    """The network of a finished training with its final weights. Raises ValueError when its checkpoint is gone."""
+    """The network of an ended training with the weights that it was measured with.
+
+    Raises ValueError when its checkpoint is gone or of another epoch.
+    """
     data = loaded(job.data)
     candidate = Candidate.of(family(job.family), job.params, job.epochs)
     net = candidate.build(task_of(data), job.seed)
     saved = Slot.of(job, candidate).load()
-    if saved is None or saved[1]["epochs_done"] < job.epochs:
+    if saved is None:
         raise ValueError(
             f"the checkpoint of trial {job.number} is missing in {job.checkpoints}; was it deleted or made elsewhere?"
+        )
+    wanted, found = job.trained or job.epochs, saved[1]["epochs_done"]
+    if found != wanted:
+        raise ValueError(
+            f"the checkpoint of trial {job.number} holds epoch {found}, its points were measured after epoch {wanted}; "
+            "search the study to its end, or choose another trial's point"
         )
     net.load_state_dict(net_tensors(saved[0]))
     return net.eval(), candidate, data

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from search.engine import Engine, InProcess, LocalProcesses
-from search.trial import EpochResult, Event, Failure, Job, Outcome, Slot
+from search.trial import EpochResult, Event, Failure, Job, Outcome, Rung, Slot
 from spaces.family import Candidate
 from spaces.registry import family
 from trainers.data import DataSpec
@@ -36,7 +38,7 @@ def job(folder: Path, number: int = 0, epochs: int = 2, **values: object) -> Job
 
 
 def drained(engine: Engine, count: int, seconds: float = 120) -> list[tuple[Job, Event]]:
-    """Everything that happens until `count` trials have ended."""
+    """Everything that happens until `count` trials have ended or wait for an answer."""
     found: list[tuple[Job, Event]] = []
     end = time.monotonic() + seconds
     while sum(not isinstance(e, EpochResult) for _, e in found) < count:
@@ -100,9 +102,92 @@ def test_a_checkpoint_of_another_candidate_in_the_same_place_is_not_taken_for_th
     assert [type(event) for _, event in drained(engine, 1)] == [EpochResult, Outcome], "its own is"
 
 
-def test_a_trial_on_data_that_is_gone_fails_with_one_line(tmp_path: Path) -> None:
-    from dataclasses import replace
+@pytest.fixture(params=["in process", "local processes"])
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    made: Engine = InProcess() if request.param == "in process" else LocalProcesses(1)
+    yield made
+    made.close()
 
+
+def kinds(found: list[tuple[Job, Event]]) -> list[type[Event]]:
+    return [type(event) for _, event in found]
+
+
+@pytest.mark.slow
+def test_a_training_waits_at_its_rung_for_the_answer(tmp_path: Path, engine: Engine) -> None:
+    one = replace(job(tmp_path), rungs=(1,))
+    engine.submit(one)
+    assert kinds(drained(engine, 1)) == [EpochResult, Rung]
+    assert engine.next_event(1.0) is None, "two epochs take less"
+    engine.answer(one, True)
+    assert kinds(drained(engine, 1)) == [EpochResult, Outcome]
+
+
+@pytest.mark.slow
+def test_a_training_that_is_stopped_frees_its_slot_and_says_no_more(tmp_path: Path, engine: Engine) -> None:
+    one = replace(job(tmp_path), rungs=(1,))
+    engine.submit(one)
+    drained(engine, 1)
+    worker = engine._workers[0] if isinstance(engine, LocalProcesses) else None
+    engine.answer(one, False)
+    assert engine.next_event(0.2) is None
+    engine.submit(job(tmp_path, number=1))
+    rest = drained(engine, 1)
+    assert [(j.number, type(e)) for j, e in rest] == [(1, EpochResult), (1, EpochResult), (1, Outcome)]
+    if isinstance(engine, LocalProcesses):
+        assert engine._workers[0] is worker, "the process is used again"
+    engine.submit(replace(one, rungs=()))
+    assert [e.epoch for _, e in drained(engine, 1) if isinstance(e, EpochResult)] == [1, 2], "from its checkpoint"
+
+
+def killed(engine: LocalProcesses) -> None:
+    worker = engine._workers[0]
+    assert worker is not None
+    assert worker.process.pid is not None
+    os.kill(worker.process.pid, signal.SIGKILL)
+    worker.process.join()
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_while_it_waits_for_an_answer_has_crashed(tmp_path: Path) -> None:
+    engine = LocalProcesses(1)
+    one = replace(job(tmp_path), rungs=(1,))
+    try:
+        engine.submit(one)
+        drained(engine, 1)
+        killed(engine)
+        engine.answer(one, True)
+        ((ended, failure),) = drained(engine, 1)
+        assert ended == one
+        assert isinstance(failure, Failure)
+        assert failure.crashed
+        engine.submit(one)
+        drained(engine, 1)
+        killed(engine)
+        engine.answer(one, False)
+        assert engine.next_event(0.2) is None, "it was over anyway"
+        engine.submit(job(tmp_path, number=1))
+        assert kinds(drained(engine, 1)) == [EpochResult, EpochResult, Outcome]
+    finally:
+        engine.close()
+
+
+@pytest.mark.slow
+def test_a_job_submitted_right_after_a_failure_on_a_gpu_gets_a_process_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")  # the name is enough
+    engine = LocalProcesses(1)
+    try:
+        engine.submit(replace(job(tmp_path), data=DataSpec(source=f"folder:{tmp_path / 'nowhere'}"), device="cpu"))
+        assert kinds(drained(engine, 1)) == [Failure]
+        engine.submit(replace(job(tmp_path), device="cpu"))
+        assert kinds(drained(engine, 1)) == [EpochResult, EpochResult, Outcome]
+    finally:
+        engine.close()
+
+
+def test_a_trial_on_data_that_is_gone_fails_with_one_line(tmp_path: Path) -> None:
     engine = InProcess()
     engine.submit(replace(job(tmp_path), data=DataSpec(source=f"folder:{tmp_path / 'nowhere'}")))
     ((_, failure),) = drained(engine, 1)
