@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -13,12 +12,11 @@ from torch import Tensor, nn
 from spaces.gated_resnet import GatedResNet, GatedResNetConfig
 from spaces.net import DynamicNet
 from spaces.task import Task
+from tests.spaces.gated import SMALL, builder
 
 # the first call of a torch operation can take longer than hypothesis allows an example on a busy machine
 settings.register_profile("torch", deadline=None)
 settings.load_profile("torch")
-
-TASK = Task(channels=3, height=16, width=16, classes=5)
 
 
 def scrambled(net: DynamicNet, seed: int = 0) -> DynamicNet:
@@ -45,23 +43,14 @@ def scrambled(net: DynamicNet, seed: int = 0) -> DynamicNet:
 @pytest.fixture
 def resnet() -> Callable[..., GatedResNet]:
     """A small scrambled gated ResNet; keywords are those of its config, and `task`."""
-
-    def build(task: Task = TASK, **overrides: Any) -> GatedResNet:
-        with torch.random.fork_rng():
-            torch.manual_seed(1)
-            config = GatedResNetConfig(**dict[str, Any]({"backbone": "resnet14", "width": 0.5}) | overrides)
-            net = scrambled(GatedResNet(config, task))
-        assert isinstance(net, GatedResNet)
-        return net
-
-    return build
+    return builder(GatedResNet, GatedResNetConfig, {"backbone": "resnet14", "width": 0.5}, scrambled)
 
 
 @pytest.fixture
 def images() -> Callable[..., Tensor]:
     """Random images (B, C, H, W) in float64, each with brightness and contrast of its own."""
 
-    def draw(count: int, task: Task = TASK, seed: int = 3) -> Tensor:
+    def draw(count: int, task: Task = SMALL, seed: int = 3) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
         shape = (count, task.channels, task.height, task.width)
         pixels = torch.randn(shape, generator=generator, dtype=torch.float64)

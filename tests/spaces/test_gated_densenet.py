@@ -6,7 +6,6 @@ Shapes: B samples, U units of a gate.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -16,39 +15,19 @@ from torch import Tensor, nn
 
 from spaces.gated_densenet import DenseNet, GatedDenseNet, GatedDenseNetConfig
 from spaces.net import DynamicNet, Plan
-from spaces.policies import AlwaysOn, Decision, Gate, Policy, Sampled, Threshold
+from spaces.policies import AlwaysOn, Sampled, Threshold
 from spaces.task import Task
+from tests.spaces.gated import SMALL, Told, builder
 
 CIFAR = Task(channels=3, height=32, width=32, classes=10)
-SMALL = Task(channels=3, height=16, width=16, classes=5)
 Build = Callable[..., GatedDenseNet]
 Draw = Callable[..., Tensor]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Told(Policy):
-    """Decides what it is told: a value a sample and unit, by gate."""
-
-    values: dict[str, Tensor]
-
-    def decide(self, gate: Gate, logit_BU: Tensor, rows: Tensor | None = None) -> Decision:
-        z_BU = self.values[gate.name]
-        return Decision(gate, z_BU if rows is None else z_BU[rows], torch.sigmoid(logit_BU))
 
 
 @pytest.fixture
 def densenet(scramble: Callable[..., DynamicNet]) -> Build:
     """A small scrambled net; keywords are those of its config, and `task`."""
-
-    def build(task: Task = SMALL, **overrides: Any) -> GatedDenseNet:
-        with torch.random.fork_rng():
-            torch.manual_seed(1)
-            config = GatedDenseNetConfig(**dict[str, Any]({"depth": 22, "growth": 4}) | overrides)
-            net = scramble(GatedDenseNet(config, task))
-        assert isinstance(net, GatedDenseNet)
-        return net
-
-    return build
+    return builder(GatedDenseNet, GatedDenseNetConfig, {"depth": 22, "growth": 4}, scramble)
 
 
 def published(**values: Any) -> GatedDenseNet:

@@ -6,7 +6,6 @@ Shapes: B samples, U units of a gate, E expanded channels.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -18,39 +17,19 @@ from torch import Tensor, nn
 from spaces.gated_mobilenet import GatedMobileNet, GatedMobileNetConfig, compact_residual
 from spaces.mobilenet import Bottleneck, strides
 from spaces.net import DynamicNet, Plan
-from spaces.policies import Decision, Gate, Policy, Sampled, Threshold
+from spaces.policies import Sampled, Threshold
 from spaces.task import Task
+from tests.spaces.gated import SMALL, Told, builder
 
 IMAGENET = Task(channels=3, height=224, width=224, classes=1000)
-SMALL = Task(channels=3, height=16, width=16, classes=5)
 Build = Callable[..., GatedMobileNet]
 Draw = Callable[..., Tensor]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Told(Policy):
-    """Decides what it is told: a value a sample and unit, by gate."""
-
-    values: dict[str, Tensor]
-
-    def decide(self, gate: Gate, logit_BU: Tensor, rows: Tensor | None = None) -> Decision:
-        z_BU = self.values[gate.name]
-        return Decision(gate, z_BU if rows is None else z_BU[rows], torch.sigmoid(logit_BU))
 
 
 @pytest.fixture
 def mobilenet(scramble: Callable[..., DynamicNet]) -> Build:
     """A small scrambled net; keywords are those of its config, and `task`."""
-
-    def build(task: Task = SMALL, **overrides: Any) -> GatedMobileNet:
-        with torch.random.fork_rng():
-            torch.manual_seed(1)
-            config = GatedMobileNetConfig(**dict[str, Any]({"width": 0.25, "depth": 0.5}) | overrides)
-            net = scramble(GatedMobileNet(config, task))
-        assert isinstance(net, GatedMobileNet)
-        return net
-
-    return build
+    return builder(GatedMobileNet, GatedMobileNetConfig, {"width": 0.25, "depth": 0.5}, scramble)
 
 
 def on_meta(task: Task, **values: Any) -> GatedMobileNet:

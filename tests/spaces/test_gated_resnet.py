@@ -6,7 +6,6 @@ Shapes: B samples, U units of a gate.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -18,25 +17,15 @@ from torch import Tensor, nn
 from spaces.family import Candidate
 from spaces.gated_resnet import GatedResNet, GatedResNetConfig
 from spaces.net import Knobs, Plan
-from spaces.policies import AlwaysOn, Decision, Gate, Policy, Sampled, Threshold
+from spaces.policies import AlwaysOn, Sampled, Threshold
 from spaces.registry import family
 from spaces.resnet import Block, PlainResNet, ResNetConfig
 from spaces.task import Task
+from tests.spaces.gated import Told
 
 CIFAR = Task(channels=3, height=32, width=32, classes=10)
 Build = Callable[..., GatedResNet]
 Draw = Callable[..., Tensor]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Told(Policy):
-    """Decides what it is told: a value a sample and unit, by gate."""
-
-    values: dict[str, Tensor]
-
-    def decide(self, gate: Gate, logit_BU: Tensor, rows: Tensor | None = None) -> Decision:
-        z_BU = self.values[gate.name]
-        return Decision(gate, z_BU if rows is None else z_BU[rows], torch.sigmoid(logit_BU))
 
 
 def settled(net: GatedResNet, value: float, kind: str | None = None) -> Threshold:
