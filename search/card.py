@@ -64,8 +64,14 @@ Knobs: {", ".join(f"{k} = {v}" for k, v in description["knobs"].items())}
 
 {params}
 
+Training: {_training(**description["epochs"])}
+
 Classes: {", ".join(description["classes"][:20])}{" ..." if len(description["classes"]) > 20 else ""}
 """
+
+
+def _training(planned: int, trained: int) -> str:
+    return f"{planned} epochs" if trained == planned else f"stopped after {trained} of {planned} epochs"
 
 
 def _skipping(form: str) -> str:

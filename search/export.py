@@ -59,7 +59,7 @@ def export(
     folder: Path,
     say: Callable[[str], None] = lambda line: None,
 ) -> Exported:
-    """Make the folder from a finished trial and one of its operating points.
+    """Make the folder from an ended trial, stopped early or not, and one of its operating points.
 
     `rates` are the gates' open rates that the point was measured with; `validation` is the point's own record.
     Raises ValueError (missing checkpoint or test split, random policy, a folder that holds something else),
@@ -96,6 +96,7 @@ def export(
         "trial": job.number,
         "knobs": knobs,
         "params": dict(job.params),
+        "epochs": {"planned": job.epochs, "trained": job.trained or job.epochs},
         "report": report,
     }
     say("writing ONNX and comparing onnxruntime's logits")

@@ -1,4 +1,4 @@
-"""Inspecting a finished trial of a study: which one, at which setting, and the files that come out."""
+"""Inspecting a trained network of a study: which one, at which setting, and the files that come out."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def chosen_point(
     if pick is not None:
         raise ValueError(f"--pick {pick}: is of the whole front; give either --trial or --pick")
     found = store.trial(record.name, "search", trial)
-    if found is None or found.state != "complete":
+    if found is None or found.state not in ("complete", "stopped"):
         state = "does not exist" if found is None else f"is {found.state}"
         raise ValueError(f"--trial {trial}: {state} in study {record.name}; see dynafront status {record.name}")
     source = trial if found.of_trial is None else found.of_trial

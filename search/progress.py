@@ -24,8 +24,10 @@ class Progress:
 
     def __init__(self, console: Console, study: str, total: int, workers: int) -> None:
         self.console, self.study, self.total, self.workers = console, study, total, workers
-        self.complete = self.failed = self.session_done = 0
+        self.complete = self.failed = self.stopped = 0
+        self.session_done = 0  # trainings that ended in this session, a stopped one that went on twice
         self.running: dict[tuple[str, int], tuple[Job, EpochResult | None]] = {}
+        self._resumed: dict[tuple[str, int], int] = {}  # epoch after which running trials went on
         self.front: Sequence[Point] = ()
         self.hypervolume = 0.0
         self.static_left = 0  # plain nets of the ladder that are still to be trained
@@ -44,8 +46,8 @@ class Progress:
         """One line that stays."""
         self.console.print(line, highlight=False)
 
-    def counts(self, *, complete: int, failed: int) -> None:
-        self.complete, self.failed = complete, failed
+    def counts(self, *, complete: int, failed: int, stopped: int = 0) -> None:
+        self.complete, self.failed, self.stopped = complete, failed, stopped
 
     def show_front(self, front: Sequence[Point], hypervolume: float) -> None:
         self.front, self.hypervolume = front, hypervolume
@@ -61,15 +63,35 @@ class Progress:
 
     def trial_finished(self, job: Job, joined: Sequence[Point]) -> None:
         """`joined` are the trial's points that are on the front now."""
+        self._ended(job)
+        if job.kind == "search":
+            self._say_ended(job, "", joined)
+        elif not self.console.is_terminal:
+            self.say(f"plain net {job.number}: {_size(job)}  ({self.status()})")
+
+    def trial_stopped(self, job: Job, epoch: int, joined: Sequence[Point]) -> None:
+        """`joined` are the points of the trial, stopped early after this epoch, that are on the front now."""
+        self._ended(job)
+        self._say_ended(job, f", stopped after epoch {epoch} of {job.epochs},", joined)
+
+    def trial_resumed(self, job: Job, epoch: int) -> None:
+        """A stopped trial goes on after this epoch."""
+        self._resumed[job.name] = epoch
+        self.say(f"[bold]trial {job.number:>3}[/bold] goes on after epoch {epoch} of {job.epochs}")
+
+    def trial_failed(self, job: Job, failure: Failure) -> None:
+        self._ended(job)
+        self.say(f"[yellow]trial {job.number:>3} failed[/yellow]: {failure.error}")
+
+    def _ended(self, job: Job) -> None:
         self.running.pop(job.name, None)
+        self._resumed.pop(job.name, None)
         self.session_done += 1
-        if job.kind == "static":
-            self.static_left -= 1
-            if not self.console.is_terminal:
-                self.say(f"plain net {job.number}: {_size(job)}  ({self.status()})")
-            return
+        self.static_left -= job.kind == "static"
+
+    def _say_ended(self, job: Job, how: str, joined: Sequence[Point]) -> None:
         self._spoke = time.monotonic()
-        label = f"[bold]trial {job.number:>3}[/bold]"
+        label = f"[bold]trial {job.number:>3}[/bold]{how}"
         if joined:
             best = max(joined, key=lambda p: p.accuracy)
             cost = f"{macs_text(best.macs_mean)}MACs"
@@ -81,28 +103,25 @@ class Progress:
         elif not self.console.is_terminal:
             self.say(f"{label} is dominated  ({self.status()})")
 
-    def trial_failed(self, job: Job, failure: Failure) -> None:
-        self.running.pop(job.name, None)
-        self.session_done += 1
-        self.static_left -= job.kind == "static"
-        self.say(f"[yellow]trial {job.number:>3} failed[/yellow]: {failure.error}")
-
     def status(self) -> str:
         """Counts and time left in one line."""
         left = self._seconds_left()
         eta = f", about {_duration(left)} left" if left is not None else ""
         failed = f", {self.failed} failed" if self.failed else ""
         static = f", {self.static_left} plain nets to go" if self.static_left else ""
-        return f"{self.complete} of {self.total} trials done, {len(self.running)} running{static}{failed}{eta}"
+        done = f"{self.complete + self.stopped} of {self.total} trials done"
+        stopped = f" ({self.stopped} stopped early)" if self.stopped else ""
+        return f"{done}{stopped}, {len(self.running)} running{static}{failed}{eta}"
 
     def _seconds_left(self) -> float | None:
-        """From the mean time of what finished or trained in this session."""
+        """From the mean time of what ended or trained in this session, early or not."""
         done = float(self.session_done)
         for job, result in self.running.values():
-            done += result.epoch / job.epochs if result else 0.0
+            first = self._resumed.get(job.name, 0)
+            done += (result.epoch - first) / (job.epochs - first) if result else 0.0
         if done < 0.3:
             return None
-        waiting = self.total - self.complete - self.failed + self.static_left
+        waiting = self.total - self.complete - self.stopped - self.failed + self.static_left
         left = max(0.0, waiting - (done - self.session_done))
         return left * (time.monotonic() - self.started) / done
 

@@ -258,6 +258,8 @@ def _tags(trial: TrialRecord) -> dict[str, str]:
     }
     if trial.error:
         tags["automl.error"] = trial.error[:500]
+    if trial.state == "stopped":
+        tags["automl.stopped_at"] = str(trial.result["stopped_at"])
     if trial.of_trial is not None:
         tags["automl.repeats"] = str(trial.of_trial)
     return tags

@@ -11,6 +11,7 @@ from storage.records import StudyRecord
 from storage.store import Store
 
 SHOWN = 5  # failures
+STATES = {"complete": "complete", "stopped": "stopped early", "failed": "failed", "running": "running"}
 
 
 def statuses(store: Store, name: str | None = None) -> list[dict[str, Any]]:
@@ -27,10 +28,11 @@ def statuses(store: Store, name: str | None = None) -> list[dict[str, Any]]:
 def as_text(one: dict[str, Any]) -> str:
     """A few lines for people."""
     trials = one["trials"]
-    states = ", ".join(f"{count} {state}" for state, count in trials["by_state"].items()) or "none started"
+    by_state = trials["by_state"]
+    states = ", ".join(f"{by_state[state]} {word}" for state, word in STATES.items() if state in by_state)
     lines = [
         f"{one['study']}: {one['state']}",
-        f"  trials   {states}, of {trials['budget']}; static nets: {trials['static']}",
+        f"  trials   {states or 'none started'}, of {trials['budget']}; static nets: {trials['static']}",
         f"  time     {one['seconds'] / 60:.1f} min spent"
         + (f", about {one['eta_seconds'] / 60:.0f} min left" if one["eta_seconds"] else ""),
         f"  front    {one['front']['points']} points, hypervolume {one['front']['hypervolume']:.4f}",
@@ -48,7 +50,7 @@ def _status(store: Store, record: StudyRecord) -> dict[str, Any]:
     states = Counter(t.state for t in searched)
     budget = record.spec["budget"]["trials"]
     driven = record.owner is not None and (record.lease_until or 0) > time.time()
-    done = states["complete"] + states["failed"]
+    done = states["complete"] + states["stopped"] + states["failed"]
     members, _, _, volume = study_front(store, record)
     left = max(0, budget - done)
     return {

@@ -94,6 +94,48 @@ def test_a_new_mlflow_gets_everything_again(store: Store, tmp_path: Path) -> Non
     assert synced(store, second, record) == 2
 
 
+@pytest.mark.slow
+def test_a_stopped_trial_is_shown_like_a_complete_one_and_again_when_it_went_on(store: Store, tmp_path: Path) -> None:
+    import mlflow
+
+    store.add_trial("s", "search", 2, "gated_resnet", {"backbone": "resnet14"}, 0, 36)
+    result = {"parameters": 10, "plain_macs": 100, "execution": {}, "stopped_at": 4}
+    store.finish_trial("s", "search", 2, points=[point(0.95, 5e6)], result=result, seconds=1.0, state="stopped")
+    here, record = settings(tmp_path), store.study("s")
+    assert record is not None
+    assert synced(store, here, record) == 3
+    client, record = mlflow.MlflowClient(here.tracking_uri), store.study("s")
+    assert record is not None
+
+    def shown() -> mlflow.entities.Run:
+        assert record is not None
+        (run,) = client.search_runs([str(record.experiment_id)], "tags.`automl.trial` = '2'")
+        return run
+
+    run = shown()
+    assert run.info.status == "FINISHED"
+    assert (run.data.tags["automl.state"], run.data.tags["automl.stopped_at"]) == ("stopped", "4")
+    assert run.data.tags["pareto"] == "true"
+    assert (run.data.params["backbone"], run.data.params["epochs"]) == ("resnet14", "36")
+    assert run.data.metrics["obj/accuracy"] == 0.95
+    assert "operating_points.json" in {f.path for f in client.list_artifacts(run.info.run_id)}
+    volume = client.get_run(record.run_id).data.metrics["study/hypervolume"]
+
+    store.resume_trial("s", "search", 2)
+    View(store, here, parse_study(TEXT, "s")).show_trial("search", 2)
+    assert shown().info.run_id == run.info.run_id, "while it runs, what it was"
+    assert synced(store, here, record) == 0
+    assert shown().data.tags["pareto"] == "false", "its points are gone"
+    store.finish_trial("s", "search", 2, points=[point(0.99, 5e6)], result={}, seconds=1.0)
+    assert synced(store, here, record) == 1
+    again = shown()
+    assert again.info.run_id != run.info.run_id
+    assert again.data.tags["automl.state"] == "complete"
+    assert "automl.stopped_at" not in again.data.tags
+    assert (again.data.metrics["obj/accuracy"], again.data.tags["pareto"]) == (0.99, "true")
+    assert client.get_run(record.run_id).data.metrics["study/hypervolume"] > volume
+
+
 def test_pictures_that_cannot_be_drawn_keep_no_trial_out_of_mlflow(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
