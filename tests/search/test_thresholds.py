@@ -233,7 +233,7 @@ def test_the_front_of_all_vectors_of_scan_is_brute_force_s() -> None:
 def test_a_grid_has_more_hypervolume_than_the_genetic_search_of_as_many_evaluations(exits: int) -> None:
     how = Genetic()
     count = int((how.population * how.generations) ** (1 / exits) + 1e-9)
-    levels = [np.linspace(1.0, 0.7, count).tolist()] * exits
+    levels = [[SCAN_LEVELS[i] for i in np.linspace(0, 30, count).round().astype(int)]] * exits
     for seed in range(5):
         table = drawn(exits, images=2000, seed=seed)
         plain = float(table.correct[-1].mean()), float(table.macs[-1].mean())
