@@ -50,7 +50,10 @@ class RecurrentGate(nn.Module):
 
 
 class PolicyNet(nn.Module):
-    """Images → (B, WIDEST x filters): a 3x3 convolution and residual blocks of 1, 2 and 4 times the filters, pooled."""
+    """Images → (B, WIDEST x filters): a 3x3 convolution and residual blocks of 1, 2 and 4 times the filters, pooled.
+
+    With 8 filters it costs 8 % of a ResNet-20 and 1 % of a ResNet-110 of full width, with 16 (as published) 31 and 5 %.
+    """
 
     WIDEST = 4
 

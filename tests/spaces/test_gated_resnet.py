@@ -285,7 +285,11 @@ def test_a_config_takes_all_its_dimensions_as_keywords() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("values", [{}, {"granularity": "joint", "channel_where": "both"}], ids=["layer", "joint"])
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"granularity": "joint", "channel_where": "both"}, {"gate": "lstm"}, {"gate": "policy_net"}],
+    ids=["layer", "joint", "lstm", "policy_net"],
+)
 def test_a_training_step_compiles_to_one_graph(values: dict[str, Any]) -> None:
     task = Task(channels=3, height=16, width=16, classes=5)
     net = Candidate.of(family("gated_resnet"), {"backbone": "resnet8", "width": 0.25, **values}, 4).build(task, 0)
