@@ -21,6 +21,7 @@ def point(knobs: Knobs, accuracy: float, macs: float, *rates: float) -> dict[str
 
 
 COMMON = [
+    point(Knobs(tau=0.1), 0.92, 110.0, 1.0, 1.0, 1.0),
     point(Knobs(tau=0.3), 0.92, 100.0, 1.0, 1.0, 0.9),
     point(Knobs(tau=0.5), 0.90, 70.0, 0.8, 1.0, 0.8),
     point(Knobs(tau=0.7), 0.70, 40.0, 0.8, 0.0, 0.1),

@@ -89,3 +89,17 @@ def test_layers_are_left_out_one_by_one_within_the_budget(digits: ImageData, pas
     left_out = [set(p["knobs"]["keep"]) for p in points[1 - layers :]]
     assert [len(keep) for keep in left_out] == list(range(layers - 1, 0, -1))
     assert all(after < before for before, after in pairwise(left_out))
+
+
+@pytest.mark.slow
+def test_with_fewer_passes_than_layers_no_more_are_spent(
+    digits: ImageData, passes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = trained(digits, "shuffled_vit", 1, layers=5, **VIT)
+    spent = []
+    for most in (0, 3):
+        monkeypatch.setattr(module, "LAYER_PASSES", most)
+        passes.clear()
+        operating_points(net, digits, batch=32, execution=Execution(), seed=0)
+        spent.append(sum(passes))
+    assert spent[1] - spent[0] == 3

@@ -121,7 +121,10 @@ def test_sampling_and_deciding_gates_recalibrate_differently(net: DynamicNet, di
     assert any(not torch.equal(a, b) for a, b in zip(norms(same).values(), norms(drawn).values(), strict=True))
 
 
-def test_exit_logits_are_those_of_each_head_in_the_order_of_the_images(digits: ImageData) -> None:
+def test_exit_logits_are_those_of_each_head_in_the_order_of_the_images(
+    digits: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainers.evaluate.BATCH", 64)
     task = Task(channels=1, height=8, width=8, classes=10, mean=digits.mean, std=digits.std)
     values = {"backbone": "resnet8", "width": 0.25, "exits": "light"}
     made = Candidate.of(family("gated_resnet"), values, 1).build(task, 0).eval()
