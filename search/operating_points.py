@@ -93,7 +93,7 @@ def _thresholds_exits(net: DynamicNet) -> bool:
 
 
 def _quick_points(bench: _Bench) -> list[dict[str, Any]]:
-    """Some settings of a full call: three thresholds or all gates open, exits under either, three prefixes of layers."""
+    """Some of a full call: three thresholds and all gates open, exits under either, three prefixes of layers."""
     net, exits = bench.net, _thresholds_exits(bench.net)
     taus = QUICK_TAUS[:1] if exits else QUICK_TAUS
     settings = [Knobs(tau=tau) for tau in taus if net.gates] + [OPEN]
