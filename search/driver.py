@@ -8,20 +8,26 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from itertools import product
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
+from search.curves import Box
 from search.engine import Engine
-from search.front import Point, Reference, front, hypervolume
+from search.front import Point, Reference, box_of, front, hypervolume
+from search.plain_nets import epochs_of, ladder, plain_key, plain_start, warm
+from search.points import as_point, curve_of, standing
 from search.progress import Progress
-from search.study import OptunaStudy, Refused, trial_seed
-from search.study_file import StudySpec
-from search.trial import EpochResult, Event, Failure, Job, Outcome, data_spec
+from search.region import scale_of
+from search.rungs import Rungs, rung_epochs
+from search.sampling import Refused, trial_seed
+from search.study import OptunaStudy
+from search.study_file import StudySpec, narrowed_spaces
+from search.trial import EpochResult, Event, Failure, Job, Outcome, Rung, data_spec
 from spaces.family import Candidate
-from spaces.net import Knobs
 from spaces.registry import family
+from storage.checkpoints import Checkpoints
 from storage.records import EpochRecord, Kind, TrialRecord
 from storage.store import Store
 
@@ -45,7 +51,7 @@ class HopelessError(RuntimeError):
 
 @dataclass
 class Driver:
-    """Runs one study to the end of its budget. `spaces` are the narrowed dimensions by family."""
+    """Runs one study to the end of its budget."""
 
     spec: StudySpec
     store: Store
@@ -59,31 +65,40 @@ class Driver:
     ours: Callable[[], bool] = lambda: True  # whether this process still holds the study's lease
     clock: Callable[[], float] = time.monotonic
     front: list[Point] = field(default_factory=list)
+    plateau: bool = False  # whether the study ended because its front grows no more
     _flying: dict[tuple[Kind, int], Job] = field(default_factory=dict)
     _waiting: deque[Job] = field(default_factory=deque)
-    _known: dict[str, int] = field(default_factory=dict)
+    _held: dict[str, list[TrialRecord]] = field(default_factory=dict)  # trials by the plain network they wait for
+    _plain: dict[str, TrialRecord] = field(default_factory=dict)  # plain networks by their candidate's key
+    _known: dict[str, int] = field(default_factory=dict)  # trials by their candidate's key
+    _echoes: dict[int, list[Job]] = field(default_factory=dict)  # equal candidates of a trial that is under way
     _asked: int = 0
     _clocked: float = 0.0
     _crashes: Counter[tuple[Kind, int]] = field(default_factory=Counter)
     _failed_in_a_row: int = 0
     _news: list[tuple[Kind, int]] = field(default_factory=list)
     _done: Counter[str] = field(default_factory=Counter)  # trials by state
+    _volumes: list[float] = field(default_factory=list)  # the front's hypervolume after each finished trial
+
+    def __post_init__(self) -> None:
+        self.box: Box = box_of(self.reference, self.spec.costs)
+        self.rungs = Rungs()
 
     def run(self) -> bool:
-        """Go on until the budget is spent; True when it is, False when hours ran out with trials left to train.
+        """Go on until the budget is spent or the front grows no more; False when hours ran out with trials left.
 
         Raises HopelessError. KeyboardInterrupt passes through: every finished epoch is stored by then.
         """
-        self._take_up()
-        self._clocked = self.clock()
         try:
+            self._take_up()
+            self._clocked = self.clock()
             while True:
                 if not self.ours():
                     raise HopelessError("another process has taken this study over; dynafront status shows how it is")
                 in_time = self._in_time()
                 while in_time and len(self._flying) < self.engine.slots and (job := self._next_job()):
                     self._start(job)
-                if self._flying and self._asked < self.spec.budget.trials:
+                if self._flying and self._may_ask():
                     self.optuna.ask_ahead()
                 self._spread_news()
                 if not self._flying or not in_time:
@@ -96,36 +111,79 @@ class Driver:
             self._count_time(0.0)
             self._spread_news()
             self.optuna.close()
-        return not self._flying and not self._waiting and self._asked >= self.spec.budget.trials
+        return not self._flying and not self._waiting and not self._may_ask()
+
+    def _may_ask(self) -> bool:
+        return self._asked < self.spec.budget.trials and not self.plateau
 
     def _count_time(self, at_least: float) -> None:
         """Add the time that went by to the study's, once it is worth a write."""
-        passed = self.clock() - self._clocked
+        passed = self.clock() - self._clocked if self._clocked else 0.0
         if passed >= at_least:
             self.store.add_seconds(self.spec.study, passed)
             self._clocked += passed
 
     def _take_up(self) -> None:
-        """Bring Optuna in line with our tables after whatever ended the last run, and queue what was under way."""
+        """Rebuild what is only in memory from our tables, and queue what was under way."""
         name = self.spec.study
         trials = {t.number: t for t in self.store.trials(name, kind="search")}
+        for plain in self.store.trials(name, kind="static"):
+            if plain.state != "failed":
+                self._plain[self._candidate(plain).key] = plain
+        self._take_up_told(trials)
+        self._asked = self.optuna.asked()
+        for trial in self.store.trials(name, state="running"):
+            if job := self._ready(trial):
+                self._waiting.append(job)
+        if self.ladder:
+            self._waiting.extend(self._ladder_jobs())
+        self.progress.static_left = sum(job.kind == "static" for job in self._waiting)
+        for t in trials.values():
+            if t.state != "failed" and t.of_trial is None:
+                self._known[self._candidate(t).key] = t.number
+        self.front = front(standing(self._points(), self.reference), self.spec.costs)
+        self._done = Counter(t.state for t in trials.values())
+        self._refocus()
+        self._show()
+
+    def _take_up_told(self, trials: Mapping[int, TrialRecord]) -> None:
+        """Tell sampler and rungs what our tables know, in the order in which it became known."""
+        rows: dict[int, list[Any]] = {}
+        for point in self.store.points(self.spec.study, kind="search"):
+            rows.setdefault(point.trial, []).append(vars(point))
+        for rung in self.store.rungs(self.spec.study):
+            trial = trials[rung.trial]
+            stopped = trial.state == "stopped" and trial.result.get("stopped_at") == rung.epoch
+            curve = curve_of(rung.data["points"], self.box, self.spec.costs)
+            self.rungs.restore(trial.number, trial.family, rung.epoch, curve, rung.data["outlook"], stopped=stopped)
+            self.optuna.look(trial.number, rung.epoch, curve, self._chosen(rung.data["points"])[0])
         for number in self.optuna.unfinished():
             record = trials.get(number)
             if record is None or record.state == "failed":
                 self.optuna.fail(number)
-            elif record.state == "complete":
-                self._tell(number)
-        self._asked = self.optuna.asked()
-        self._waiting.extend(self._job(t) for t in self.store.trials(name, state="running"))
-        if self.ladder:
-            self._waiting.extend(self._ladder_jobs())
-        self.progress.static_left = sum(job.kind == "static" for job in self._waiting)
-        self._known = {
-            self._candidate(t).key: t.number for t in trials.values() if t.state == "complete" and t.of_trial is None
-        }
-        self.front = front(standing(self._points(), self.reference), self._cost)
-        self._done = Counter(t.state for t in trials.values())
-        self._show()
+            elif record.state != "running":
+                source = number if record.of_trial is None else record.of_trial
+                self._told(record, rows[source])
+
+    def _told(self, record: TrialRecord, points: Sequence[Mapping[str, Any]]) -> None:
+        """Sampler and rungs learn how a trial ended."""
+        curve = curve_of(points, self.box, self.spec.costs)
+        chosen, values = self._chosen(points)
+        epoch = record.result.get("stopped_at", record.epochs)
+        ended = epoch >= record.epochs
+        self.optuna.look(record.number, epoch, curve, chosen, ended=ended)
+        if record.state == "stopped":
+            self.optuna.stop(record.number, epoch, values)
+            return
+        if ended and record.of_trial is None:
+            self.rungs.end(record.number, record.family, curve)
+        self.optuna.tell(record.number, values)
+
+    def _chosen(self, points: Sequence[Mapping[str, Any]]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """(losses, values) of the point that a training was made for."""
+        one = next((p for p in points if p.get("chosen")), points[0])
+        values = (one["accuracy"], *(one[cost] for cost in self.spec.costs))
+        return tuple(map(float, self.box.curve([values])[0])), values
 
     def _spread_news(self) -> None:
         # only now that the next trials run: followers share this process and would slow the asking down
@@ -136,50 +194,86 @@ class Driver:
     def _next_job(self) -> Job | None:
         if self._waiting:
             return self._waiting.popleft()
-        while self._asked < self.spec.budget.trials:
+        if self.spec.early_stopping and (number := self.rungs.promising()) is not None:
+            return self._resumed(number)
+        while self._may_ask():
             number, candidate = self.optuna.ask()
             self._asked += 1
             if isinstance(candidate, Refused):
                 self._refuse(number, candidate)
                 continue
-            job = self._new_job("search", number, candidate)
             twin = self._known.get(candidate.key)
-            if twin is None:
+            record = self._recorded("search", number, candidate)
+            if twin is not None:
+                self._answer_from(twin, record)
+                continue
+            self._known[candidate.key] = number
+            if job := self._ready(record):
                 return job
-            self._answer_from(twin, job)
+            if self._waiting:  # the plain network that it waits for
+                return self._waiting.popleft()
         return None
+
+    def _resumed(self, number: int) -> Job:
+        """A stopped trial goes on from its checkpoint."""
+        epoch = self.rungs.resume(number)
+        self.store.resume_trial(self.spec.study, "search", number)
+        self._done["stopped"] -= 1
+        self.front = front(standing(self._points(), self.reference), self.spec.costs)
+        job = self._ready(self.store.trial(self.spec.study, "search", number))
+        assert job is not None
+        self.progress.trial_resumed(job, epoch)
+        return job
 
     def _refuse(self, number: int, refused: Refused) -> None:
         """Record a combination that its family refuses as a failed trial: the sampler goes on from there."""
-        seed, epochs = trial_seed(self.spec.seed, number), self.spec.budget.epochs
+        seed, epochs = trial_seed(self.spec.seed, number), epochs_of(self.spec, refused.family)
         self.store.add_trial(self.spec.study, "search", number, refused.family, refused.params, seed, epochs)
         self.optuna.confirm(number)
-        self.store.fail_trial(self.spec.study, "search", number, error=refused.reason, epoch=None, trace="")
+        self._failed_before_training(number, refused.reason)
+        self.progress.say(f"trial {number} is refused: {refused.reason}")
+
+    def _failed_before_training(self, number: int, reason: str) -> None:
+        self.store.fail_trial(self.spec.study, "search", number, error=reason, epoch=None, trace="")
         self.optuna.fail(number)
         self._done["failed"] += 1
-        self.progress.say(f"trial {number} is refused: {refused.reason}")
         self._show()
 
-    def _new_job(self, kind: Kind, number: int, candidate: Candidate) -> Job:
-        seed = trial_seed(self.spec.seed, number)
-        self.store.add_trial(
-            self.spec.study,
-            kind,
-            number,
-            candidate.family.name,
-            dict(candidate.params),
-            seed,
-            candidate.recipe.epochs,
-        )
+    def _recorded(self, kind: Kind, number: int, candidate: Candidate) -> TrialRecord:
+        """The candidate as a trial of our tables, and of Optuna's mirror."""
+        seed, params = trial_seed(self.spec.seed, number), dict(candidate.params)
+        name, epochs = candidate.family.name, candidate.recipe.epochs
+        self.store.add_trial(self.spec.study, kind, number, name, params, seed, epochs)
         if kind == "search":
             self.optuna.confirm(number)
-        return self._job(self.store.trial(self.spec.study, kind, number))
+        record = self.store.trial(self.spec.study, kind, number)
+        assert record is not None
+        return record
 
-    def _job(self, record: TrialRecord | None) -> Job:
+    def _ready(self, record: TrialRecord | None) -> Job | None:
+        """The job of a trial; None while the plain network that it starts from is still to be trained."""
         assert record is not None
         # processes that each take all cores slow each other down
         threads = max(1, (os.cpu_count() or 1) // self.engine.slots) if self.engine.slots > 1 else None
-        return job_of(self.spec, record, self.checkpoints, threads)
+        job = job_of(self.spec, record, self.checkpoints, threads)
+        if record.kind != "search":
+            return job
+        if self.spec.early_stopping:
+            decided = {epoch for epoch, seen in self.rungs.seen.items() if record.number in seen}
+            job = replace(job, rungs=tuple(e for e in rung_epochs(record.epochs) if e not in decided))
+        if not warm(self.spec, record.family):
+            return job
+        plain = plain_start(self.spec, self.optuna.spaces[record.family], self._candidate(record))
+        found = self._plain.get(plain.key)
+        if found is None:
+            number = len(self.store.trials(self.spec.study, kind="static"))
+            found = self._plain[plain.key] = self._recorded("static", number, plain)
+            self._waiting.append(job_of(self.spec, found, self.checkpoints, threads))
+            self.progress.static_left += 1
+        if found.state == "complete":
+            return job
+        self._held.setdefault(plain.key, []).append(record)
+        return None
 
     def _start(self, job: Job) -> None:
         self._flying[job.name] = job
@@ -192,6 +286,9 @@ class Driver:
             self.store.add_epoch(self.spec.study, job.kind, job.number, record)
             self.progress.epoch(job, event)
             return
+        if isinstance(event, Rung):
+            self._judge(job, event)
+            return
         self._flying.pop(job.name)
         if isinstance(event, Outcome):
             self._failed_in_a_row = 0
@@ -200,41 +297,98 @@ class Driver:
             self._fail(job, event)
         self._news.append(job.name)
 
+    def _judge(self, job: Job, rung: Rung) -> None:
+        """Whether a trial goes on after a rung; if not it ends here, and its points count."""
+        curve = curve_of(rung.points, self.box, self.spec.costs)
+        data = {"points": rung.points, "outlook": rung.outlook}
+        self.store.add_rung(self.spec.study, job.kind, job.number, rung.epoch, data)
+        self.optuna.look(job.number, rung.epoch, curve, self._chosen(rung.points)[0])
+        go_on = self.rungs.report(job.number, job.family, rung.epoch, curve, rung.outlook)
+        if not go_on:
+            self._flying.pop(job.name)
+            self._end(job, rung.points, rung, stopped_at=rung.epoch)
+            self._news.append(job.name)
+        self.engine.answer(job, go_on)
+
     def _finish(self, job: Job, outcome: Outcome) -> None:
-        points = [{**p, "chosen": i == 0} for i, p in enumerate(outcome.points)]
-        result = {
-            "parameters": outcome.parameters,
-            "plain_macs": outcome.plain_macs,
-            "execution": outcome.execution,
-            "inspection": outcome.inspection,
-        }
-        self.store.finish_trial(
-            self.spec.study, job.kind, job.number, points=points, result=result, seconds=outcome.seconds
-        )
-        joined: list[Point] = []
-        if job.kind == "search":
-            candidate = Candidate.of(family(job.family), job.params, job.epochs)
-            self._known.setdefault(candidate.key, job.number)
-            self.optuna.tell(job.number, points[0]["accuracy"], points[0][self._cost])
-            joined = self._extend_front(job)
-            self._done["complete"] += 1
+        if job.kind == "static":
+            self._store_end(job, outcome.points, outcome)
+            self.progress.trial_finished(job, [])
+            self._release(job)
+        else:
+            self._end(job, outcome.points, outcome)
+
+    def _end(self, job: Job, points: list[dict[str, Any]], seen: Outcome | Rung, stopped_at: int | None = None) -> None:
+        record = self._store_end(job, points, seen, stopped_at)
+        self._told(record, points)
+        self._done[record.state] += 1
+        joined = self._extend_front(job)
+        self._refocus()
         self._show()
-        self.progress.trial_finished(job, joined)
+        if stopped_at is None:
+            self.progress.trial_finished(job, joined)
+        else:
+            self.progress.trial_stopped(job, stopped_at, joined)
+        for echo in self._echoes.pop(job.number, []):
+            self._answer(record, echo)
+
+    def _store_end(
+        self, job: Job, points: list[dict[str, Any]], seen: Outcome | Rung, stopped_at: int | None = None
+    ) -> TrialRecord:
+        before = self.store.trial(self.spec.study, job.kind, job.number)
+        assert before is not None
+        result = {"parameters": seen.parameters, "plain_macs": seen.plain_macs, "execution": seen.execution}
+        result |= {"inspection": seen.inspection} if isinstance(seen, Outcome) else {"stopped_at": stopped_at}
+        self.store.finish_trial(
+            self.spec.study,
+            job.kind,
+            job.number,
+            points=[{**p, "chosen": i == 0} for i, p in enumerate(points)],
+            result=result,
+            seconds=before.seconds + seen.seconds,
+            state="complete" if stopped_at is None else "stopped",
+        )
+        after = self.store.trial(self.spec.study, job.kind, job.number)
+        assert after is not None
+        return after
 
     def _extend_front(self, job: Job) -> list[Point]:
         stored = self.store.points(self.spec.study, kind="search", number=job.number)
         new = standing([as_point(record) for record in stored], self.reference)
-        self.front = front([*self.front, *new], self._cost)
+        self.front = front([*self.front, *new], self.spec.costs)
         joined = [p for p in self.front if p.trial == job.number]
         if joined:
             self.follower.front_changed()
         return joined
 
+    def _refocus(self) -> None:
+        """Let sampler and rungs look at the region that the study asks for, as far as the front has come."""
+        scale = scale_of(
+            self.spec.region, self.box, self.spec.costs, max((p.accuracy for p in self.front), default=0.0)
+        )
+        self.optuna.thinker.scale = self.rungs.scale = scale
+        self._volumes.append(hypervolume(self.front, cost=self.spec.costs, reference=self.reference))
+        wait = self.spec.budget.plateau
+        if wait and len(self._volumes) > wait.trials and self._volumes[-1 - wait.trials] > 0:
+            self.plateau = self._volumes[-1] < self._volumes[-1 - wait.trials] * (1 + wait.growth)
+
+    def _release(self, job: Job) -> None:
+        """A plain network is trained: the trials that wait for it may start."""
+        record = self.store.trial(self.spec.study, "static", job.number)
+        assert record is not None
+        key = self._candidate(record).key
+        self._plain[key] = record
+        for held in self._held.pop(key, []):
+            if ready := self._ready(held):
+                self._waiting.append(ready)
+
     def _fail(self, job: Job, failure: Failure) -> None:
         self._crashes[job.name] += failure.crashed
         if failure.crashed and self._crashes[job.name] < ATTEMPTS:
             self.progress.say(f"trial {job.number}: {failure.error}; it goes on from its last epoch")
-            self._waiting.appendleft(job)
+            again = self._ready(self.store.trial(self.spec.study, job.kind, job.number))
+            assert again is not None
+            self._waiting.appendleft(again)
             return
         self.store.fail_trial(
             self.spec.study,
@@ -244,11 +398,14 @@ class Driver:
             epoch=failure.epoch,
             trace=failure.trace,
         )
+        self.progress.trial_failed(job, failure)
         if job.kind == "search":
             self.optuna.fail(job.number)
             self._done["failed"] += 1
+            self._without(job)
+        else:
+            self._abandon(job, failure.error)
         self._show()
-        self.progress.trial_failed(job, failure)
         self._failed_in_a_row += 1
         if self._failed_in_a_row >= HOPELESS:
             raise HopelessError(
@@ -256,34 +413,53 @@ class Driver:
                 "put that right, then search again to go on"
             )
 
-    def _answer_from(self, twin: int, job: Job) -> None:
-        """A candidate that was trained before: its stored result, no training."""
-        record = self.store.trial(self.spec.study, "search", twin)
-        assert record is not None
+    def _without(self, job: Job) -> None:
+        """An equal candidate need not fail too: the first that waited for this one is trained."""
+        self._known.pop(Candidate.of(family(job.family), job.params, job.epochs).key, None)
+        if echoes := self._echoes.pop(job.number, []):
+            first, *others = echoes
+            self._known[Candidate.of(family(first.family), first.params, first.epochs).key] = first.number
+            self._waiting.append(first)
+            self._echoes[first.number] = others
+
+    def _abandon(self, job: Job, error: str) -> None:
+        """A plain network failed, and with it the trials that were to start from it."""
+        key = Candidate.of(family(job.family), job.params, job.epochs).key
+        self._plain.pop(key, None)
+        for held in self._held.pop(key, []):
+            self._failed_before_training(held.number, f"the plain network that it was to start from failed: {error}")
+
+    def _answer_from(self, twin: int, record: TrialRecord) -> None:
+        """A candidate that is there before: its result as stored, or once it is finished; no training."""
+        found = self.store.trial(self.spec.study, "search", twin)
+        assert found is not None
+        job = job_of(self.spec, record, self.checkpoints)
+        if found.state == "running":
+            self._echoes.setdefault(twin, []).append(job)
+        else:
+            self._answer(found, job)
+
+    def _answer(self, twin: TrialRecord, job: Job) -> None:
         self.store.finish_trial(
-            self.spec.study, job.kind, job.number, points=[], result=record.result, seconds=0.0, of_trial=twin
+            self.spec.study, job.kind, job.number, points=[], result=twin.result, seconds=0.0, of_trial=twin.number
         )
-        self._tell(job.number, twin)
+        record = self.store.trial(self.spec.study, "search", job.number)
+        assert record is not None
+        points = self.store.points(self.spec.study, kind="search", number=twin.number)
+        self._told(record, [vars(p) for p in points])
         self._done["complete"] += 1
         self._show()
         self._news.append(job.name)
 
-    def _tell(self, number: int, source: int | None = None) -> None:
-        record = self.store.trial(self.spec.study, "search", number)
-        assert record is not None
-        source = source if source is not None else record.of_trial if record.of_trial is not None else number
-        chosen = next(p for p in self.store.points(self.spec.study, kind="search", number=source) if p.chosen)
-        self.optuna.tell(number, chosen.accuracy, getattr(chosen, self._cost))
-
     def _ladder_jobs(self) -> list[Job]:
         """Plain nets of the sizes that the study searches, and narrower ones, under the families' default recipes."""
-        have = {self._candidate(t).key for t in self.store.trials(self.spec.study, kind="static")}
-        number = len(have)
         jobs = []
         for candidate in ladder(self.optuna.spaces, self.spec.budget.epochs):
-            if candidate.key not in have:
-                jobs.append(self._new_job("static", number, candidate))
-                number += 1
+            if candidate.key not in self._plain:
+                number = len(self.store.trials(self.spec.study, kind="static"))
+                record = self._plain[candidate.key] = self._recorded("static", number, candidate)
+                if job := self._ready(record):
+                    jobs.append(job)
         return jobs
 
     def _candidate(self, record: TrialRecord) -> Candidate:
@@ -291,10 +467,6 @@ class Driver:
 
     def _points(self) -> list[Point]:
         return [as_point(record) for record in self.store.points(self.spec.study, kind="search")]
-
-    @property
-    def _cost(self) -> Any:
-        return self.spec.cost
 
     def _in_time(self) -> bool:
         hours = self.spec.budget.hours
@@ -305,13 +477,22 @@ class Driver:
         return record.seconds_spent + self.clock() - self._clocked < 3600 * hours
 
     def _show(self) -> None:
-        self.progress.counts(complete=self._done["complete"], failed=self._done["failed"])
-        volume = hypervolume(self.front, cost=self._cost, reference=self.reference) if self.front else 0.0
+        counts = self._done
+        self.progress.counts(complete=counts["complete"], failed=counts["failed"], stopped=counts["stopped"])
+        volume = hypervolume(self.front, cost=self.spec.costs, reference=self.reference) if self.front else 0.0
         self.progress.show_front(self.front, volume)
 
 
 def job_of(spec: StudySpec, record: TrialRecord, checkpoints: str, threads: int | None = None) -> Job:
     """The job that trains (or trained) a stored trial; `threads` where the study file does not say."""
+    key, start = f"{spec.study}/{record.kind}-{record.number:04d}", spec.initial(record.family)
+    if warm(spec, record.family):
+        candidate = Candidate.of(family(record.family), record.params, record.epochs)
+        if record.kind == "static":
+            key = plain_key(spec, candidate)
+        else:
+            space = narrowed_spaces(spec)[record.family]
+            start = str(Checkpoints(Path(checkpoints)).path(plain_key(spec, plain_start(spec, space, candidate))))
     return Job(
         kind=record.kind,
         number=record.number,
@@ -321,58 +502,11 @@ def job_of(spec: StudySpec, record: TrialRecord, checkpoints: str, threads: int 
         seed=record.seed,
         data=data_spec(spec),
         checkpoints=checkpoints,
-        key=f"{spec.study}/{record.kind}-{record.number:04d}",
+        key=key,
         device=spec.run.device,
         precision=spec.run.precision,
         compile=spec.run.compile,
         threads=spec.run.threads or threads,
-        init_from=spec.initial(record.family),
-    )
-
-
-def ladder(spaces: Any, epochs: int) -> list[Candidate]:
-    """Plain candidates of every size in the narrowed spaces and of the family's smaller reference sizes."""
-    found = {}
-    for name, space in spaces.items():
-        own = family(name)
-        by_name = {d.name: d for d in space}
-        defaults = {d.name: d.choices[0] if d.kind == "choice" and len(d.choices) == 1 else d.default for d in space}
-        choices = []
-        for size in own.size_dimensions:
-            dimension = by_name[size]
-            own_choices = dimension.choices if dimension.searched else (dimension.default,)
-            choices.append(sorted({*own_choices, *own.ladder.get(size, ())}, key=str))
-        for sizes in product(*choices):
-            values = defaults | dict(zip(own.size_dimensions, sizes, strict=True))
-            candidate = Candidate.of(own, values, epochs).plain()
-            found[candidate.key] = candidate
-    return list(found.values())
-
-
-def standing(points: list[Point], reference: Reference) -> list[Point]:
-    """The points that may join a front: better than chance, and with answers that hang on no draw.
-
-    Stochastic and ensemble settings are measured for comparison, but cannot be shipped as they were measured.
-    """
-    settled = (p for p in points if not Knobs(**p.knobs).random)
-    return [p for p in settled if p.accuracy > reference.accuracy]
-
-
-def as_point(record: Any) -> Point:
-    """A front's point from a stored one."""
-    return Point(
-        trial=record.trial,
-        family=record.family,
-        kind=record.kind,
-        accuracy=record.accuracy,
-        accuracy_low=record.accuracy_low,
-        accuracy_high=record.accuracy_high,
-        macs_mean=record.macs_mean,
-        macs_p95=record.macs_p95,
-        macs_max=record.macs_max,
-        parameters=record.parameters,
-        knobs=record.knobs,
-        params=record.params,
-        run_id=record.run_id,
-        id=record.id,
+        init_from=start,
+        trained=record.result.get("stopped_at"),
     )

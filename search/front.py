@@ -15,7 +15,10 @@ from typing import Any, Literal
 import moocore
 import numpy as np
 
+from search.curves import Box, volume
+
 Cost = Literal["macs_mean", "macs_p95", "macs_max", "parameters"]
+Costs = Cost | tuple[Cost, ...]  # what is minimised: one cost, several, or none (the most accurate alone)
 RULES = ("knee", "best", "fastest")
 JSON_KEYS = (
     *("trial", "family", "accuracy", "accuracy_low", "accuracy_high"),
@@ -50,6 +53,7 @@ class Reference:
 
     accuracy: float
     macs: float
+    parameters: float | None = None  # of the largest plain net, where parameters are minimised
 
     def __post_init__(self) -> None:
         if not 0 <= self.accuracy < 1:
@@ -57,38 +61,55 @@ class Reference:
         if not 0 < self.macs < float("inf"):
             raise ValueError(f"reference macs {self.macs} is not above 0; give the largest plain net's MACs")
 
+    def of(self, cost: Cost) -> float:
+        """The dearest that is worth anything."""
+        if cost != "parameters":
+            return self.macs
+        if self.parameters is None:
+            raise ValueError("the reference has no number of parameters; the study does not minimise them")
+        return self.parameters
 
-def front(points: Iterable[Point], cost: Cost = "macs_mean") -> list[Point]:
-    """The points that no other beats (higher accuracy, lower cost), cheapest first.
 
-    Of several with equal accuracy and cost the first stays. Points that are not finite are left out.
+def costs_of(cost: Costs) -> tuple[Cost, ...]:
+    return (cost,) if isinstance(cost, str) else cost
+
+
+def front(points: Iterable[Point], cost: Costs = "macs_mean") -> list[Point]:
+    """The points that no other beats (higher accuracy, lower costs), cheapest first.
+
+    Of several with equal accuracy and costs the first stays. Points that are not finite are left out.
     """
-    finite = [p for p in points if isfinite(p.accuracy) and isfinite(getattr(p, cost))]
+    costs = costs_of(cost)
+    finite = _finite(points, costs)
     if not finite:
         return []
-    kept = moocore.is_nondominated(_pairs(finite, cost), maximise=[False, True])
-    return sorted((p for p, keep in zip(finite, kept, strict=True) if keep), key=lambda p: getattr(p, cost))
+    kept = moocore.is_nondominated(_values(finite, costs), maximise=[True, *[False] * len(costs)])
+    first = costs[0] if costs else "macs_mean"
+    return sorted((p for p, keep in zip(finite, kept, strict=True) if keep), key=lambda p: getattr(p, first))
 
 
-def hypervolume(points: Iterable[Point], *, cost: Cost = "macs_mean", reference: Reference) -> float:
-    """The share in [0, 1] of the box between the reference and (accuracy 1, cost 0) that the points dominate.
+def hypervolume(points: Iterable[Point], *, cost: Costs = "macs_mean", reference: Reference) -> float:
+    """The share in [0, 1] of the box between the reference and (accuracy 1, costs 0) that the points dominate.
 
     A point beyond the reference (below chance, or dearer than the largest plain net) adds nothing.
     """
-    finite = [p for p in points if isfinite(p.accuracy) and isfinite(getattr(p, cost))]
+    costs = costs_of(cost)
+    finite = _finite(points, costs)
     if not finite:
         return 0.0
-    scaled = _pairs(finite, cost)
-    scaled[:, 0] /= reference.macs
-    scaled[:, 1] = (1 - scaled[:, 1]) / (1 - reference.accuracy)
-    return min(1.0, float(moocore.hypervolume(scaled, ref=[1.0, 1.0])))
+    return volume(box_of(reference, costs).curve(_values(finite, costs)))
+
+
+def box_of(reference: Reference, cost: Costs) -> Box:
+    """What losses are measured in."""
+    return Box(reference.accuracy, tuple(reference.of(one) for one in costs_of(cost)))
 
 
 def hypervolume_history(
     points: Iterable[Point],
     *,
     reference: Reference,
-    cost: Cost = "macs_mean",
+    cost: Costs = "macs_mean",
     known: Sequence[Point] = (),
 ) -> list[tuple[int, float, int]]:
     """(trial, hypervolume, points on the front) after each trial, for points in the order of finishing.
@@ -213,9 +234,13 @@ def macs_text(macs: float) -> str:
     return f"{rounded:.0f}"
 
 
-def _pairs(points: Sequence[Point], cost: Cost) -> np.ndarray:
-    """(points, 2): cost and accuracy."""
-    return np.array([(getattr(p, cost), p.accuracy) for p in points], dtype=np.float64)
+def _finite(points: Iterable[Point], costs: tuple[Cost, ...]) -> list[Point]:
+    return [p for p in points if isfinite(p.accuracy) and all(isfinite(getattr(p, one)) for one in costs)]
+
+
+def _values(points: Sequence[Point], costs: tuple[Cost, ...]) -> np.ndarray:
+    """(points, 1 + costs): accuracy, then costs."""
+    return np.array([(p.accuracy, *(getattr(p, one) for one in costs)) for p in points], dtype=np.float64)
 
 
 def _nearest_offer(standing: Sequence[Point], max_macs: float | None, min_accuracy: float | None, cost: Cost) -> str:

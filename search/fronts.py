@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from search.driver import as_point, standing
 from search.front import Cost, Point, Reference, front, hypervolume
+from search.points import as_point, standing
+from search.study_file import COSTS
 from storage.records import StudyRecord
 from storage.store import Store
 
 
+def study_costs(record: StudyRecord) -> tuple[Cost, ...]:
+    """The points' columns that the study minimises."""
+    return tuple(COSTS[name] for name in record.spec["objectives"][1:])
+
+
 def study_cost(record: StudyRecord) -> Cost:
-    """The points' column that the study minimises."""
-    return "macs_p95" if record.spec["objectives"][1] == "macs_p95" else "macs_mean"
+    """The column that pictures show accuracy against, and that points are picked by."""
+    return next(iter(study_costs(record)), "macs_mean")
 
 
 def study_front(
@@ -26,7 +32,7 @@ def study_front(
     reference = Reference(**record.reference)
     points = standing([p for p in stored if p.kind == "search"], reference)
     static = [p for p in stored if p.kind == "static"]
-    cost = study_cost(record)
-    members = front(points, cost)
-    volume = hypervolume(members, cost=cost, reference=reference) if members else 0.0
+    costs = study_costs(record)
+    members = front(points, costs)
+    volume = hypervolume(members, cost=costs, reference=reference) if members else 0.0
     return members, points, static, volume

@@ -16,7 +16,7 @@ from search.inspection_page import inspection_html
 from search.inspection_plots import pictures
 from search.inspection_words import subtitle
 from search.plots import gate_rates_png
-from search.study_file import StudySpec
+from search.study_file import stored_spec
 from search.trial import trained_net
 from search.words import described, knobs_text
 from spaces.net import Knobs
@@ -75,7 +75,7 @@ def inspect_point(
         raise ValueError(f"{folder}: is a file; give --out a folder")
     trial = store.trial(record.name, "search", point.trial)
     assert trial is not None
-    spec, knobs = StudySpec.model_validate(record.spec, strict=False), Knobs(**point.knobs)
+    spec, knobs = stored_spec(record.spec), Knobs(**point.knobs)
     say("loading the trained network")
     net, candidate, data = trained_net(job_of(spec, trial, str(settings.checkpoints)))
     execution = Execution(device=best_device())

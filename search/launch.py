@@ -8,7 +8,8 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -19,30 +20,33 @@ from rich.console import Console
 from search.driver import Driver
 from search.engine import Engine, InProcess, LocalProcesses
 from search.front import Reference
+from search.limits import limit_of
+from search.plain_nets import epochs_of
 from search.progress import Progress
 from search.publish import Publisher
+from search.sampling import Thinker
 from search.study import OptunaStudy
-from search.study_file import StudySpec, narrowed_spaces
+from search.study_file import BEFORE, StudySpec, narrowed_spaces
 from search.trial import data_spec, loaded, task_of
 from spaces.family import Candidate
 from spaces.registry import family
 from spaces.task import Task
 from storage.creation import creating
 from storage.errors import StorageError
-from storage.records import StudyRecord
 from storage.settings import Settings
 from storage.store import Store
 from trainers.initial import start_from
 
 LEASE_SECONDS = 60.0
-FREE_TO_CHANGE = ("budget", "run", "data_root")  # of a study that exists
+FREE_TO_CHANGE = ("budget", "run", "data_root", "region", "limits", "early_stopping")  # of a study that exists
 
 
 @dataclass(frozen=True)
 class Finished:
     """How a session with a study ended."""
 
-    complete: bool  # the budget's trials are all done
+    complete: bool  # the budget's trials are all done, or the front grows no more
+    plateau: bool
     trials: int
     points_on_front: int
 
@@ -60,10 +64,12 @@ def search(spec: StudySpec, text: str, settings: Settings, console: Console, *, 
     reference = reference_of(spaces, task)
     settings.folder.mkdir(parents=True, exist_ok=True)
     store = Store.open(settings.database_url)
-    _record(store, spec, text, reference)
+    spec = _recorded(store, spec, text, reference)
     with _lease(store, spec.study) as lease:
         store.set_spec(spec.study, spec.model_dump(mode="json"), text)
-        asked = opened_study(settings, store, spec)
+        with creating(settings.optuna_url):
+            storage = optuna.storages.RDBStorage(settings.optuna_url)
+        asked = opened_study(storage, store, spec, task)
         engine: Engine = LocalProcesses(workers) if workers else InProcess()
         with Progress(console, spec.study, spec.budget.trials, max(1, workers)) as progress:
             publisher = Publisher(store, settings, spec, progress.say)
@@ -84,23 +90,23 @@ def search(spec: StudySpec, text: str, settings: Settings, console: Console, *, 
                 complete = driver.run()
             finally:
                 publisher.close()
-    return Finished(complete, asked.asked(), len(driver.front))
+    return Finished(complete, driver.plateau, asked.asked(), len(driver.front))
 
 
-def opened_study(settings: Settings, store: Store, spec: StudySpec) -> OptunaStudy:
+def opened_study(storage: optuna.storages.BaseStorage, store: Store, spec: StudySpec, task: Task) -> OptunaStudy:
     """The study on Optuna's side, made or brought in line with our tables."""
-    with creating(settings.optuna_url):
-        storage = optuna.storages.RDBStorage(settings.optuna_url)
-    return OptunaStudy(
-        storage,
-        spec.study,
-        spaces=narrowed_spaces(spec),
-        sampler=spec.sampler,
+    thinker = Thinker(
+        narrowed_spaces(spec),
+        spec.sampler,
+        costs=len(spec.costs),
         seed=spec.seed,
-        epochs=spec.budget.epochs,
+        epochs=partial(epochs_of, spec),
         trials=spec.budget.trials,
-        stored=store.trials(spec.study, kind="search"),
+        starts=spec.starting_points,
+        limit=limit_of(spec, task),
     )
+    metrics = ("accuracy", *("cost" if len(spec.costs) == 1 else name for name in spec.objectives[1:]))
+    return OptunaStudy(storage, spec.study, thinker, metrics=metrics, stored=store.trials(spec.study, kind="search"))
 
 
 def check_candidates(spec: StudySpec, spaces: Any, task: Task) -> None:
@@ -127,37 +133,44 @@ def check_candidates(spec: StudySpec, spaces: Any, task: Task) -> None:
 
 
 def reference_of(spaces: Any, task: Task) -> Reference:
-    """Chance accuracy, and a tenth more MACs than the largest plain net that the narrowed spaces hold.
+    """Chance accuracy, and a tenth more MACs and parameters than the largest plain nets of the narrowed spaces have.
 
     The tenth lets the largest nets, whose gates come on top, still count for something.
     """
-    largest = 0
+    macs = parameters = 0
     for name, space in spaces.items():
         own, by_name = family(name), {d.name: d for d in space}
         sizes = [by_name[n].choices if by_name[n].searched else (by_name[n].default,) for n in own.size_dimensions]
         for values in product(*sizes):
             candidate = Candidate.of(own, dict(zip(own.size_dimensions, values, strict=True)), 1).plain()
             with torch.device("meta"):  # the shapes are enough
-                largest = max(largest, own.build(candidate.config, task).plain_macs)
-    return Reference(accuracy=1 / task.classes, macs=1.1 * largest)
+                net = own.build(candidate.config, task)
+            macs, parameters = max(macs, net.plain_macs), max(parameters, sum(p.numel() for p in net.parameters()))
+    return Reference(accuracy=1 / task.classes, macs=1.1 * macs, parameters=1.1 * parameters)
 
 
-def _record(store: Store, spec: StudySpec, text: str, reference: Reference) -> StudyRecord:
-    """The stored study; made when it is new. Raises ValueError when the file asks for something else by its name."""
-    values = spec.model_dump(mode="json")
-    found = store.study(spec.study)
+def _recorded(store: Store, spec: StudySpec, text: str, reference: Reference) -> StudySpec:
+    """The spec to search under, its study stored. Raises ValueError when the file asks for something else by its name.
+
+    A study from before some keys existed goes on as it was begun.
+    """
+    values, found = spec.model_dump(mode="json"), store.study(spec.study)
     if found is None:
-        return store.add_study(spec.study, values, text, {"accuracy": reference.accuracy, "macs": reference.macs})
+        store.add_study(spec.study, values, text, asdict(reference))
+        return spec
+    if old := {key: value for key, value in BEFORE.items() if key not in found.spec}:
+        spec = spec.model_copy(update={**old, "sampler": found.spec["sampler"]})
+        values = spec.model_dump(mode="json")
     for key, value in values.items():
         if key in FREE_TO_CHANGE and not (key == "budget" and found.spec[key]["epochs"] != value["epochs"]):
             continue
-        if found.spec.get(key) != value:
+        if key in found.spec and found.spec[key] != value:
             what = "budget.epochs" if key == "budget" else key
             raise ValueError(
                 f"study {spec.study} exists with another {what}; its trials could not be compared. Give the file "
-                f"another `study:` name, or restore {what} (trials, hours and run may change)"
+                f"another `study:` name, or restore {what} (budget, run, region, limits and early_stopping may change)"
             )
-    return found
+    return spec
 
 
 class Lease:

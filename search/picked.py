@@ -10,7 +10,7 @@ from typing import Any
 from search.driver import job_of
 from search.front import Point, macs_number, macs_text, pick
 from search.fronts import study_cost, study_front
-from search.study_file import StudySpec
+from search.study_file import stored_spec
 from storage.records import StudyRecord
 from storage.settings import Settings
 from storage.store import Store
@@ -96,7 +96,7 @@ def _export(
     trial = store.trial(record.name, "search", point.trial)
     assert trial is not None
     stored = next(p for p in store.points(record.name, kind="search", number=point.trial) if p.id == point.id)
-    spec = StudySpec.model_validate(record.spec, strict=False)
+    spec = stored_spec(record.spec)
     validation = {"accuracy": point.accuracy, "macs_mean": point.macs_mean, "macs_p95": point.macs_p95}
     return export(
         job_of(spec, trial, str(settings.checkpoints)),

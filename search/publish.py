@@ -18,7 +18,7 @@ from typing import Any
 
 from search.front import Cost, Point, Reference, as_csv
 from search.fronts import study_front
-from search.study_file import StudySpec
+from search.study_file import StudySpec, stored_spec
 from search.words import described, knobs_text
 from storage.mlflow_log import MlflowLog
 from storage.records import Kind, PointRecord, StudyRecord, TrialRecord
@@ -319,7 +319,7 @@ def synced(store: Store, settings: Settings, record: StudyRecord, *, everything:
     """Bring MLflow up to date with one study; returns how many trials were logged. Raises what MLflow raises."""
     if everything:
         store.unpublish(record.name)
-    view = View(store, settings, StudySpec.model_validate(record.spec, strict=False))
+    view = View(store, settings, stored_spec(record.spec))
     view.open()
     count = view.show_missed()
     if not count:

@@ -5,20 +5,29 @@ Every mistake is one line that names the file, the key, what was given and what 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 if TYPE_CHECKING:
     from search.front import Cost
 
-COSTS = ("macs", "macs_p95")
+COSTS: dict[str, Cost] = {"macs": "macs_mean", "macs_p95": "macs_p95", "parameters": "parameters"}
+Macs = Annotated[float, BeforeValidator(lambda value: _macs(value))]
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Plateau(_Strict):
+    """When to stop early: the hypervolume has not grown by this fraction over so many finished trials."""
+
+    trials: Annotated[int, Field(ge=1, le=1_000_000)] = 20
+    growth: Annotated[float, Field(gt=0, lt=1)] = 0.005
 
 
 class Budget(_Strict):
@@ -27,6 +36,23 @@ class Budget(_Strict):
     trials: Annotated[int, Field(ge=1, le=1_000_000)] = 24
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 12
     hours: Annotated[float, Field(gt=0, strict=False)] | None = None
+    plateau: Plateau | None = None
+
+
+class Region(_Strict):
+    """The part of the front that counts: at most so dear, at least so accurate, within so much of the best accuracy."""
+
+    max_macs: Macs | None = None
+    min_accuracy: Annotated[float, Field(gt=0, lt=1)] | None = None
+    within: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+
+class Limits(_Strict):
+    """What no candidate may exceed, checked before it is built: of the network with everything open."""
+
+    macs: Macs | None = None
+    parameters: Macs | None = None
+    megabytes: Annotated[float, Field(gt=0, strict=False)] | None = None  # of float32 weights
 
 
 class Run(_Strict):
@@ -48,7 +74,12 @@ class StudySpec(_Strict):
     space: dict[str, dict[str, Any]] = Field(default_factory=dict)
     budget: Budget = Budget()
     objectives: Annotated[tuple[str, ...], Field(strict=False)] = ("accuracy", "macs")
-    sampler: Literal["tpe", "nsgaii", "gp", "random"] = "tpe"
+    sampler: Literal["growth", "tpe", "nsgaii", "gp", "random"] = "growth"
+    warm_start: bool = True  # each size's plain network is trained once, and its candidates start from it
+    early_stopping: bool = True
+    starting_points: bool = True  # the families' recommended settings first
+    region: Region = Region()
+    limits: Limits = Limits()
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     data_root: str | None = None
     image_size: Annotated[int, Field(ge=4, le=4096)] | None = None
@@ -63,9 +94,22 @@ class StudySpec(_Strict):
         return self.init_from.get(family) if isinstance(self.init_from, dict) else self.init_from
 
     @property
+    def costs(self) -> tuple[Cost, ...]:
+        """The operating points' columns that are minimised."""
+        return tuple(COSTS[name] for name in self.objectives[1:])
+
+    @property
     def cost(self) -> Cost:
-        """The operating points' column that is minimised."""
-        return "macs_p95" if self.objectives[1] == "macs_p95" else "macs_mean"
+        """The column that pictures show accuracy against."""
+        return self.costs[0] if self.costs else "macs_mean"
+
+
+BEFORE = {"warm_start": False, "early_stopping": False, "starting_points": False}  # these were keys of study files
+
+
+def stored_spec(values: Mapping[str, Any]) -> StudySpec:
+    """The spec of a stored study; one from before a key existed goes on without what it turns on."""
+    return StudySpec.model_validate({**BEFORE, **values}, strict=False)
 
 
 def read_study(path: Path) -> tuple[StudySpec, str]:
@@ -119,9 +163,24 @@ def narrowed_spaces(spec: StudySpec, where: str = "study file") -> dict[str, tup
 
 
 def _check_objectives(spec: StudySpec, where: str) -> None:
-    if len(spec.objectives) != 2 or spec.objectives[0] != "accuracy" or spec.objectives[1] not in COSTS:
+    first, *costs = spec.objectives or ("",)
+    twice = len({COSTS.get(name, "").partition("_")[0] for name in costs}) < len(costs)  # the mean and the p95 of MACs
+    if spec.region.max_macs and not any(name.startswith("macs") for name in costs):
+        raise ValueError(f"{where}: region.max_macs: needs macs among the objectives")
+    if first != "accuracy" or any(name not in COSTS for name in costs) or twice:
         given = ", ".join(spec.objectives)
-        raise ValueError(f"{where}: objectives: [{given}] is not one of [accuracy, macs], [accuracy, macs_p95]")
+        raise ValueError(
+            f"{where}: objectives: [{given}] is not accuracy alone or followed by costs: [accuracy, macs], "
+            "[accuracy, macs_p95], [accuracy, macs, parameters]"
+        )
+
+
+def _macs(value: object) -> float:
+    from search.front import macs_number
+
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"{value!r} is not a number; write it like 500k, 20M or 1.5G")
+    return float(macs_number(value))
 
 
 def _yaml_reason(error: yaml.YAMLError) -> str:
@@ -139,7 +198,7 @@ def _reason(error: ValidationError) -> str:
         case "extra_forbidden":
             from spaces.space import nearest
 
-            models: dict[str, type[_Strict]] = {"budget": Budget, "run": Run}
+            models: dict[str, type[_Strict]] = {"budget": Budget, "run": Run, "region": Region, "limits": Limits}
             model = models.get(str(first["loc"][0]), StudySpec)
             return f"{key}: no such key{nearest(str(first['loc'][-1]), model.model_fields)}"
         case "missing":
@@ -148,5 +207,7 @@ def _reason(error: ValidationError) -> str:
             return f"{key}: {given!r} may only have letters, digits, '-' and '_', at most 64, no path"
         case "literal_error":
             return f"{key}: {given} is not one of {limits['expected']}"
+        case "value_error":
+            return f"{key}: {limits['error']}"
         case _:
             return f"{key}: {given!r}: {first['msg'][0].lower()}{first['msg'][1:]}"

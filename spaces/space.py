@@ -290,7 +290,8 @@ def _narrow(dimension: Dimension, change: object, where: str) -> Dimension:
     for value in chosen:
         if chosen.count(value) > 1:
             raise ValueError(f"{where}: {_word(value)} stands there twice")
-    return dataclasses.replace(dimension, kind="choice", choices=chosen, default=chosen[0], searched=True, accepts=None)
+    default = dimension.default if dimension.default in chosen else chosen[0]
+    return dataclasses.replace(dimension, kind="choice", choices=chosen, default=default, searched=True, accepts=None)
 
 
 def _narrow_range(dimension: Dimension, change: Mapping[str, object], where: str) -> Dimension:

@@ -29,7 +29,7 @@ class Checkpoints:
 
     def save(self, key: str, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Replace the key's checkpoint; tensors may lie on any device, share memory and have any layout."""
-        path = self._path(key)
+        path = self.path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}")
         # safetensors refuses tensors that share storage or are not contiguous
@@ -44,7 +44,7 @@ class Checkpoints:
 
     def load(self, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """The latest checkpoint that can be read, tensors on the CPU; None when there is none."""
-        path = self._path(key)
+        path = self.path(key)
         for candidate in (path, self._before(path)):
             found = _read(candidate)
             if found is not None:
@@ -53,7 +53,7 @@ class Checkpoints:
 
     def remove(self, key: str) -> None:
         """Delete the key's checkpoint and the one before; nothing happens when there is none."""
-        path = self._path(key)
+        path = self.path(key)
         unfinished = path.parent.glob(f"{path.name}.*{UNFINISHED}")  # one a process that was writing
         for file in (path, self._before(path), *unfinished):
             file.unlink(missing_ok=True)
@@ -66,7 +66,8 @@ class Checkpoints:
             found.add(name.removesuffix(BEFORE).removesuffix(SUFFIX))
         return sorted(found)
 
-    def _path(self, key: str) -> Path:
+    def path(self, key: str) -> Path:
+        """Where the key's checkpoint lies."""
         if not _KEY.fullmatch(key):
             raise ValueError(f"{key!r} is not a checkpoint key; use letters, digits, '-', '_' and '/'")
         return self.folder / f"{key}{SUFFIX}"

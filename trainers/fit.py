@@ -174,6 +174,8 @@ class _Training:
         }
         metrics |= {f"objective/{name}": value for name, value in self.objective.report().items()}
         metrics["objective/settled"] = float(self.objective.settled)
+        if (outlook := self.objective.outlook) is not None:
+            metrics["objective/outlook"] = outlook
         return EpochResult(epoch + 1, metrics | _gate_summary(table.rates), mean_rates(table.rates))
 
     def checkpoint(self, last: EpochResult) -> tuple[dict[str, Tensor], dict[str, Any]]:

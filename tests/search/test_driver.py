@@ -12,15 +12,20 @@ import optuna
 import pytest
 from rich.console import Console
 
-from search.driver import Driver, HopelessError, ladder
+from search.driver import Driver, HopelessError
 from search.front import Reference
+from search.launch import opened_study
+from search.plain_nets import ladder
 from search.progress import Progress
 from search.study import OptunaStudy
 from search.study_file import narrowed_spaces, parse_study
-from search.trial import EpochResult, Event, Failure, Job, Outcome
+from search.trial import EpochResult, Event, Failure, Job, Outcome, Rung
+from spaces.task import Task
 from storage.store import Store
 
-TEXT = "study: s\ndata: digits\nfamilies: [gated_resnet]\nbudget: {trials: 4, epochs: 3}\n"
+ALONE = "warm_start: false\nearly_stopping: false\n"  # each trial by itself: what most tests are about
+TEXT = "study: s\ndata: digits\nfamilies: [gated_resnet]\nbudget: {trials: 4, epochs: 3}\n" + ALONE
+TASK = Task(channels=1, height=8, width=8, classes=10)
 
 
 def outcome(accuracy: float = 0.8, macs: float = 1e6) -> Outcome:
@@ -46,6 +51,7 @@ class Scripted:
     slots: int = 1
     submitted: list[int] = field(default_factory=list)
     waiting: deque[tuple[Job, Iterator[Event | BaseException]]] = field(default_factory=deque)
+    answers: list[tuple[int, int, bool]] = field(default_factory=list)  # (trial, epoch, whether it goes on)
 
     def submit(self, job: Job) -> None:
         attempt = self.submitted.count(job.number)
@@ -57,9 +63,16 @@ class Scripted:
         event = next(events)
         if isinstance(event, BaseException):
             raise event
-        if not isinstance(event, EpochResult):
+        if isinstance(event, Rung):
+            self.asked = event.epoch
+        elif not isinstance(event, EpochResult):
             self.waiting.popleft()
         return job, event
+
+    def answer(self, job: Job, go_on: bool) -> None:
+        self.answers.append((job.number, self.asked, go_on))
+        if not go_on:
+            self.waiting.popleft()
 
     def close(self) -> None:
         self.waiting.clear()
@@ -88,11 +101,7 @@ class Bench:
     def drive(self, script: Callable[[Job, int], list[Any]], text: str = TEXT, **settings: Any) -> Scripted:
         spec = parse_study(text, "s.yml")
         engine = Scripted(script)
-        asked = OptunaStudy(
-            optuna.storages.RDBStorage(self.url), "s", spaces=narrowed_spaces(spec), sampler=spec.sampler,
-            seed=spec.seed, epochs=spec.budget.epochs, trials=spec.budget.trials,
-            stored=self.store.trials("s", kind="search"),
-        )  # fmt: skip
+        asked = opened_study(optuna.storages.RDBStorage(self.url), self.store, spec, TASK)
         with Progress(Console(quiet=True), "s", spec.budget.trials, 1) as progress:
             self.finished = Driver(
                 spec=spec, store=self.store, optuna=asked, engine=engine, progress=progress,
@@ -282,12 +291,8 @@ def test_the_ladder_trains_plain_nets_of_every_size_once(bench: Bench) -> None:
 
 
 def test_ladder_nets_have_no_gates() -> None:
-    spec = parse_study(TEXT, "s.yml")
-    from spaces.task import Task
-
-    task = Task(channels=1, height=8, width=8, classes=10)
-    rungs = ladder(narrowed_spaces(spec), 3)
-    assert all(not rung.build(task, 0).gates for rung in rungs[:3])
+    nets = ladder(narrowed_spaces(parse_study(TEXT, "s.yml")), 3)
+    assert all(not one.build(TASK, 0).gates for one in nets[:3])
 
 
 def test_a_combination_that_the_family_refuses_is_a_failed_trial_and_the_study_goes_on(tmp_path: Path) -> None:
@@ -298,11 +303,7 @@ def test_a_combination_that_the_family_refuses_is_a_failed_trial_and_the_study_g
     store.add_study(spec.study, spec.model_dump(mode="json"), text, {"accuracy": 0.1, "macs": 1e8})
 
     def opened() -> OptunaStudy:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'o.db'}")
-        stored = store.trials("s", kind="search")
-        return OptunaStudy(
-            storage, "s", spaces=narrowed_spaces(spec), sampler="random", seed=0, epochs=3, trials=12, stored=stored
-        )
+        return opened_study(optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'o.db'}"), store, spec, TASK)
 
     def drive() -> bool:
         with Progress(Console(quiet=True), "s", 12, 1) as progress:
@@ -331,8 +332,7 @@ def test_a_combination_that_the_family_refuses_is_a_failed_trial_and_the_study_g
 def test_a_study_from_when_a_dimension_had_other_choices_is_refused_in_one_line(tmp_path: Path) -> None:
     def opened(text: str) -> OptunaStudy:
         storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'o.db'}")
-        spaces = narrowed_spaces(parse_study(text, "s.yml"))
-        return OptunaStudy(storage, "s", spaces=spaces, sampler="random", seed=0, epochs=3, trials=4)
+        return opened_study(storage, Store.open(f"sqlite:///{tmp_path / 'd.db'}"), parse_study(text, "s.yml"), TASK)
 
     before = opened(TEXT + "space: {gated_resnet: {loss: [per_batch, per_gate]}}\n")
     number, _ = before.ask()

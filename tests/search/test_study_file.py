@@ -13,7 +13,7 @@ GOOD = "study: s\ndata: digits\nfamilies: [gated_resnet]\n"
 
 def test_three_keys_are_enough() -> None:
     spec = parse_study(GOOD, "s.yml")
-    assert (spec.budget.trials, spec.sampler, spec.objectives, spec.seed) == (24, "tpe", ("accuracy", "macs"), 0)
+    assert (spec.budget.trials, spec.sampler, spec.objectives, spec.seed) == (24, "growth", ("accuracy", "macs"), 0)
     assert spec.cost == "macs_mean"
 
 

@@ -1,0 +1,1 @@
+"""Search methods compared on a table of real trainings."""

@@ -1,0 +1,174 @@
+"""Search methods on the same table and clock: hypervolume of the front against epochs trained.
+
+    python benchmarks/search_bench/compare.py                      # all methods, 20 seeds, tables and pictures
+    python benchmarks/search_bench/compare.py --quick --json       # the ratios alone, in under a minute
+
+A method spends epochs of trainings that are rows of a table (see the table's card.md). Its front is made of what it has
+trained by then, and judged by the hypervolume from chance accuracy and the dearest point of the whole table's front.
+`epochs_ratio_to_optuna_default` is the median over seeds of the epochs that dynafront's default needs to reach the
+hypervolume that Optuna's default has in the end (its median), over Optuna's epochs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parents[1]))
+
+import numpy as np  # noqa: E402
+
+TRIALS = 60  # full trainings that the budget pays for
+STEPS = 60  # times of the clock at which fronts are measured
+OPTUNA, OURS = "optuna tpe (its default)", "dynafront"
+QUICK = (OPTUNA, OURS, "dynafront: one point a trial", "dynafront: no stopping", "dynafront: no warm start",
+         "dynafront: no starting points", "dynafront: random candidates")  # fmt: skip
+
+
+def methods() -> dict[str, Callable[[Any], None]]:
+    """By name: Optuna's samplers, other libraries where they are installed, dynafront, and dynafront without a part."""
+    from optuna.samplers import GPSampler, NSGAIISampler, RandomSampler, TPESampler
+
+    from benchmarks.search_bench.ours import Ours
+    from benchmarks.search_bench.plain_optuna import Optuna
+
+    found: dict[str, Callable[[Any], None]] = {
+        "random": Optuna(lambda seed: RandomSampler(seed=seed)),
+        OPTUNA: Optuna(lambda seed: TPESampler(seed=seed)),
+        "optuna nsga-ii": Optuna(lambda seed: NSGAIISampler(seed=seed)),
+        "optuna gp": Optuna(lambda seed: GPSampler(seed=seed)),
+        "optuna tpe, all operating points counted": Optuna(lambda seed: TPESampler(seed=seed), curve=True),
+        OURS: Ours(),
+        "dynafront: one point a trial": Ours(curve=False),
+        "dynafront: no stopping": Ours(stopping=False),
+        "dynafront: no warm start": Ours(warm=False),
+        "dynafront: no warm start, no stopping": Ours(warm=False, stopping=False),
+        "dynafront: no starting points": Ours(starts=False),
+        "dynafront: no de-duplication": Ours(dedup=False),
+        "dynafront: random candidates": Ours(sampler="random"),
+        "dynafront: tpe on one point (signal)": Ours(sampler="tpe"),
+    }
+    from benchmarks.search_bench.signals import signals
+
+    found |= signals()
+    from benchmarks.search_bench.others import others
+
+    return found | others()
+
+
+@lru_cache(maxsize=1)
+def _table(name: str) -> Any:
+    from benchmarks.search_bench.table import Table
+
+    return Table(HERE / name)
+
+
+def replay(table: str, method: str, seed: int) -> list[float]:
+    """Hypervolume at STEPS even times of the clock, of one method under one seed."""
+    import warnings
+
+    from benchmarks.search_bench.world import World, volumes
+
+    warnings.filterwarnings("ignore")
+    budget = TRIALS * _table(table).epochs
+    world = World(_table(table), seed, budget)
+    methods()[method](world)
+    return volumes(world.log, np.linspace(0, budget, STEPS + 1)[1:])
+
+
+def ratio(curve: np.ndarray, target: float) -> float:
+    """The share of the budget after which a hypervolume curve has reached the target; infinite if it never does."""
+    reached = np.flatnonzero(curve >= target - 1e-12)
+    return float((reached[0] + 1) / len(curve)) if len(reached) else float("inf")
+
+
+def summary(found: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Medians with the middle half of the seeds, by method."""
+    target = float(np.median(found[OPTUNA][:, -1]))
+    rows = {}
+    for name, curves in found.items():
+        ratios = np.array([ratio(curve, target) for curve in curves])
+        at = {f"{share:.0%}": float(np.median(curves[:, round(share * STEPS) - 1])) for share in (0.1, 0.25, 0.5, 1)}
+        rows[name] = {
+            "epochs_ratio": _quantiles(ratios)[1],
+            "epochs_ratio_quartiles": _quantiles(ratios)[::2],
+            "hypervolume": at,
+            "seeds": len(curves),
+        }
+    return {
+        "epochs_ratio_to_optuna_default": rows[OURS]["epochs_ratio"],
+        "interval": bootstrap(found),
+        "target_hypervolume": target,
+        "budget_epochs": TRIALS * _table(_NAME[0]).epochs,
+        "methods": rows,
+    }
+
+
+def _quantiles(ratios: np.ndarray) -> list[float | None]:
+    """Quartiles and median (lower ones, for what never arrives is infinite); None where infinite."""
+    found = np.quantile(ratios, [0.25, 0.5, 0.75], method="inverted_cdf")
+    return [float(x) if np.isfinite(x) else None for x in found]
+
+
+def bootstrap(found: dict[str, np.ndarray], draws: int = 2000) -> list[float | None]:
+    """95 % interval of the median ratio: seeds of both methods drawn again."""
+    draw, ours, theirs = np.random.default_rng(0), found[OURS], found[OPTUNA][:, -1]
+    medians = []
+    for _ in range(draws):
+        target = np.median(draw.choice(theirs, len(theirs)))
+        some = ours[draw.integers(len(ours), size=len(ours))]
+        medians.append(np.median([ratio(curve, float(target)) for curve in some]))
+    return [float(x) if np.isfinite(x) else None for x in np.quantile(medians, [0.025, 0.975])]
+
+
+_NAME = ["digits"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", default="digits", choices=sorted(p.parent.name for p in HERE.glob("*/runs.parquet")))
+    parser.add_argument("--seeds", type=int, help="replays of each method [20; 6 when quick]")
+    parser.add_argument("--only", nargs="*", help="methods by name, beside dynafront and Optuna's default")
+    parser.add_argument("--quick", action="store_true", help="few methods and seeds")
+    parser.add_argument("--json", action="store_true", help="print JSON alone")
+    parser.add_argument("--out", type=Path, help="folder for curves.json, table.md and pictures")
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    given = parser.parse_args()
+    _NAME[0] = given.table
+    os.environ["OMP_NUM_THREADS"] = "1"
+    names = list(QUICK) if given.quick else list(methods())
+    if given.only is not None:
+        names = [OPTUNA, OURS, *(name for name in names if name in given.only and name not in (OPTUNA, OURS))]
+    seeds = given.seeds or (6 if given.quick else 20)
+    found = {name: np.zeros((seeds, STEPS)) for name in names}
+    with ProcessPoolExecutor(given.workers, multiprocessing.get_context("spawn")) as pool:
+        jobs = {pool.submit(replay, given.table, name, seed): (name, seed) for seed in range(seeds) for name in names}
+        for number, job in enumerate(as_completed(jobs), 1):
+            name, seed = jobs[job]
+            found[name][seed] = job.result()
+            if not given.json:
+                print(f"\r{number}/{len(jobs)}", end="", file=sys.stderr, flush=True)
+    result = summary(found)
+    if given.json:
+        print(json.dumps(result, indent=1))
+    else:
+        from benchmarks.search_bench.report import markdown
+
+        print("\n" + markdown(result))
+    if given.out:
+        from benchmarks.search_bench.report import write
+
+        write(given.out, found, result)
+
+
+if __name__ == "__main__":
+    main()

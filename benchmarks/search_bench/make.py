@@ -1,0 +1,211 @@
+"""Trains the table that search methods are compared on: candidates, plain networks to start from, second seeds.
+
+    python benchmarks/search_bench/make.py digits --workers 2      # stop it and call it again as often as you like
+    python benchmarks/search_bench/make.py digits --pack           # what is there so far, as Parquet
+
+Every run is one JSON file in the work folder. Runs come in an order in which a part of them is of use: all candidates
+once, then the plain networks and the candidates that start from them, then second seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parents[1]))
+
+WARM_SHARE = 1 / 3  # of the epochs, for a training that starts from its plain network
+ETA = 3  # ratio of rungs
+AGAIN = 60  # candidates that are trained with a second seed too
+WARM = ("scratch", "warm", "plain")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of the table. `start`: from scratch, warm (from its plain network), or the plain network itself."""
+
+    candidate: int
+    family: str
+    params: dict[str, Any]
+    start: str
+    seed: int
+    epochs: int
+    origin: str | None = None  # name of the plain network that a warm one starts from
+
+    @property
+    def name(self) -> str:
+        return f"{self.start}-{self.candidate:04d}-{self.seed}"
+
+
+def candidates(spec: Any) -> list[tuple[str, dict[str, Any]]]:
+    """Families in turn, each candidate drawn at random from its space; none twice."""
+    import optuna
+
+    from search.study import trial_seed
+    from search.study_file import narrowed_spaces
+    from spaces.family import Candidate
+    from spaces.registry import family
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    spaces, found, keys = narrowed_spaces(spec), [], set()
+    draw = 0
+    while len(found) < spec.budget.trials:
+        name = spec.families[len(found) % len(spec.families)]
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=trial_seed(spec.seed, draw)))
+        draw += 1
+        try:
+            one = Candidate.suggested(study.ask(), family(name), spaces[name], spec.budget.epochs)
+        except ValueError:  # a combination that the family refuses
+            continue
+        if one.key not in keys:
+            keys.add(one.key)
+            found.append((name, dict(one.params)))
+    return found
+
+
+def runs(spec: Any) -> list[Run]:
+    """All trainings of the table, the most useful first."""
+    from spaces.family import Candidate
+    from spaces.registry import family
+
+    drawn, epochs = candidates(spec), spec.budget.epochs
+    scratch = [Run(i, name, params, "scratch", 0, epochs) for i, (name, params) in enumerate(drawn)]
+    plain: dict[str, Run] = {}
+    warm = []
+    for one in scratch:
+        values = Candidate.of(family(one.family), one.params, epochs)
+        own = values.family
+        size = {n: values.values[n] for n in (*own.size_dimensions, *own.plain_dimensions)}
+        size |= {n: values.values[n] for n in ("batch", "optimizer", "augment", "weight_decay") if n in values.params}
+        key = json.dumps([one.family, size], sort_keys=True, default=str)
+        if key not in plain:
+            start = Candidate.of(own, size, epochs).plain()
+            plain[key] = Run(len(plain), one.family, dict(start.params), "plain", 0, epochs)
+        short = max(1, round(epochs * WARM_SHARE))
+        warm.append(replace(one, start="warm", epochs=short, origin=plain[key].name))
+    return [*scratch, *plain.values(), *warm, *(replace(one, seed=1) for one in scratch[:AGAIN])]
+
+
+def rungs(epochs: int) -> list[int]:
+    """Epochs after which operating points are kept; the last is the end."""
+    found = [epochs]
+    while found[0] / ETA >= 2:
+        found.insert(0, round(found[0] / ETA))
+    return found
+
+
+def train(run: Run, spec: Any, data_root: str | None, work: Path) -> dict[str, Any]:
+    """The record of one training: every epoch, and the operating points at its rungs."""
+    import torch
+    from safetensors.torch import save_file
+
+    from search.operating_points import operating_points
+    from search.trial import data_spec, loaded, task_of
+    from spaces.family import Candidate
+    from spaces.registry import family
+    from trainers.execution import Execution, best_device
+    from trainers.fit import DivergedError, fit
+    from trainers.initial import start_from
+
+    torch.set_num_threads(1)
+    data = loaded(replace(data_spec(spec), root=data_root))
+    candidate = Candidate.of(family(run.family), run.params, run.epochs)
+    task, seed = task_of(data), 1000 * run.seed + run.candidate
+    net = candidate.build(task, seed)
+    if run.origin:
+        with torch.device("meta"):
+            needed = candidate.family.build(candidate.plain().config, task).state_dict()
+        start_from(net, str(work / f"{run.origin}.safetensors"), needed)
+    execution = Execution(device=best_device())
+    record: dict[str, Any] = {"epochs": [], "points": [], "plain_macs": net.plain_macs}
+    record["parameters"] = sum(p.numel() for p in net.parameters())
+    keep = set(rungs(run.epochs))
+    try:
+        started = time.perf_counter()
+        for event in fit(net, data, candidate.recipe, seed=seed, execution=execution):
+            seconds = time.perf_counter() - started
+            kept = {k: v for k, v in event.metrics.items() if k.startswith(("val/", "objective/"))}
+            record["epochs"].append({"epoch": event.epoch, "seconds": seconds, **kept})
+            started = time.perf_counter()
+            if event.epoch in keep:
+                found = operating_points(
+                    net,
+                    data,
+                    batch=candidate.recipe.batch,
+                    execution=execution,
+                    seed=seed,
+                    augment=candidate.recipe.augment,
+                )
+                for i, point in enumerate(found):
+                    point.pop("extra")
+                    record["points"].append({"epoch": event.epoch, "first": i == 0, **point})
+                record["epochs"][-1]["measuring"] = time.perf_counter() - started
+                net.train()
+                started = time.perf_counter()
+    except DivergedError as error:
+        record["error"] = str(error)
+    if run.start == "plain":
+        save_file({k: v.contiguous() for k, v in net.state_dict().items()}, work / f"{run.name}.safetensors")
+    return record
+
+
+def _finish(run: Run, spec: Any, data_root: str | None, work: Path) -> str:
+    """Train and write the record; returns a line that says how it went."""
+    path, started = work / f"{run.name}.json", time.perf_counter()
+    try:
+        record = train(run, spec, data_root, work)
+    except ValueError as error:  # refused, as a study would record it
+        record = {"epochs": [], "points": [], "error": str(error)}
+    record |= {"run": run.__dict__, "seconds": time.perf_counter() - started}
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(record))
+    part.rename(path)
+    last = record["epochs"][-1]["val/accuracy"] if record["epochs"] else float("nan")
+    return f"{run.name}: {last:.4f} in {record['seconds']:.1f} s {record.get('error', '')}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", choices=sorted(p.parent.name for p in HERE.glob("*/study.yml")))
+    parser.add_argument("--work", type=Path, help="folder of finished runs [benchmarks/search_bench/TABLE/work]")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--only", choices=WARM, help="only runs that start this way")
+    parser.add_argument("--data-root", help="folder of the data, for tables that need files")
+    parser.add_argument("--pack", action="store_true", help="write what is there as Parquet, train nothing")
+    given = parser.parse_args()
+
+    from search.study_file import read_study
+
+    spec, _ = read_study(HERE / given.table / "study.yml")
+    work = given.work or HERE / given.table / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    if given.pack:
+        from benchmarks.search_bench.table import pack
+
+        pack(work, HERE / given.table)
+        return
+    todo = [run for run in runs(spec) if not (work / f"{run.name}.json").exists()]
+    todo = [run for run in todo if given.only in (None, run.start)]
+    print(f"{len(todo)} runs to go", flush=True)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # warm runs need their plain network: all of those first
+    first = [run for run in todo if run.start != "warm" and not run.seed]
+    rest = [run for run in todo if run.start == "warm" or run.seed]
+    with ProcessPoolExecutor(given.workers, multiprocessing.get_context("spawn")) as pool:
+        for part in (first, rest):
+            waiting = [pool.submit(_finish, run, spec, given.data_root, work) for run in part]
+            for number, one in enumerate(as_completed(waiting), 1):
+                print(f"[{number}/{len(part)}] {one.result()}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""A world in which training is looking up: a clock of epochs, and the front of what was trained so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.search_bench.table import Table, Training
+from search.curves import Box, Curve, own_front, volume
+from spaces.net import Knobs
+
+
+class SpentError(Exception):
+    """The budget of epochs is spent."""
+
+
+class World:
+    """One replay of the table. The seed says which of a candidate's two trainings is seen."""
+
+    def __init__(self, table: Table, seed: int, budget: float) -> None:
+        self.table, self.seed, self.budget = table, seed, budget
+        self.box = Box(1 / 10, (table.reference_macs,))
+        self.judged = Box(1 / 10, (table.nadir_macs,))
+        self.clock = 0.0
+        self.log: list[tuple[float, Curve]] = []
+        self._draw = np.random.default_rng(seed)
+        self._seeds: dict[int, int] = {}
+        self._plain: set[str] = set()
+
+    def find(self, family: str, params: Mapping[str, Any], start: str = "scratch") -> Training:
+        """The training that stands for these values."""
+        number, _ = self.table.nearest(family, params)
+        if number not in self._seeds:
+            both = ("scratch", number, 1) in self.table.trainings
+            self._seeds[number] = int(self._draw.integers(2)) if both else 0
+        seed = self._seeds[number] if start == "scratch" else 0
+        return self.table.trainings[start, number, seed]
+
+    def spend(self, epochs: float) -> None:
+        """Let the clock run. Raises SpentError at the end of the budget."""
+        if self.clock + epochs > self.budget:
+            self.clock = self.budget
+            raise SpentError
+        self.clock += epochs
+
+    def spend_once(self, plain: str) -> None:
+        """Train a plain network that others start from, unless that was done."""
+        if plain not in self._plain:
+            self.spend(self.table.epochs)
+            self._plain.add(plain)
+
+    def curve(self, training: Training, epoch: int) -> Curve:
+        """All operating points at a rung that may join a front."""
+        rows = [row for row in training.points[epoch] if not Knobs(**row["knobs"]).random]
+        return self.box.curve([(row["accuracy"], row["macs_mean"]) for row in rows])
+
+    def point(self, training: Training, epoch: int) -> tuple[float, float]:
+        """(accuracy, MACs) of the one setting that the network was trained for."""
+        return next((row["accuracy"], row["macs_mean"]) for row in training.points[epoch] if row["first"])
+
+    def count(self, curve: Curve) -> None:
+        """These points are there from now on."""
+        self.log.append((self.clock, curve * np.array([1.0, self.box.costs[0] / self.judged.costs[0]])))
+
+
+def volumes(log: Sequence[tuple[float, Curve]], at: Sequence[float]) -> list[float]:
+    """The front's hypervolume at each time of the clock."""
+    front, found, rest = np.empty((0, 2)), [], list(log)
+    for time in at:
+        new = [curve for when, curve in rest if when <= time]
+        rest = [one for one in rest if one[0] > time]
+        if new:
+            front = own_front(np.concatenate([front, *new]))
+        found.append(volume(front))
+    return found

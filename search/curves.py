@@ -1,0 +1,112 @@
+"""Trainings compared by all their operating points, not by one of them.
+
+A curve is an array (P, D) of one training's P operating points as losses in D objectives, all minimised and scaled to a
+box: 0 is perfect, 1 the worst that is worth anything. Column 0 is accuracy's loss, the others are costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import moocore
+import numpy as np
+from numpy.typing import NDArray
+
+Curve = NDArray[np.float64]
+NOTHING = 1e-12  # a share of the box that is rounding, not growth
+
+
+@dataclass(frozen=True)
+class Box:
+    """What losses are measured in: accuracy at chance (or the least that is asked for), and the dearest costs."""
+
+    accuracy: float
+    costs: tuple[float, ...]
+
+    def curve(self, values: Iterable[Sequence[float]]) -> Curve:
+        """Points as (accuracy, cost, ...) to losses; what is not finite is left out."""
+        found = np.array([tuple(row) for row in values], dtype=np.float64).reshape(-1, 1 + len(self.costs))
+        found = found[np.isfinite(found).all(1)]
+        found[:, 0] = (1 - found[:, 0]) / (1 - self.accuracy)
+        found[:, 1:] /= np.array(self.costs)
+        return found
+
+
+def inside(curve: Curve) -> Curve:
+    """The points that are better than the box's worst corner in every objective."""
+    return curve[(curve < 1).all(1)]
+
+
+def own_front(curve: Curve) -> Curve:
+    """The points that no other beats, cheapest first (by the first cost, if there is one)."""
+    if not len(curve):
+        return curve
+    kept = curve[moocore.is_nondominated(curve)]
+    return kept[np.argsort(kept[:, -1 if kept.shape[1] == 1 else 1], kind="stable")]
+
+
+def volume(curve: Curve) -> float:
+    """The share of the box that the points dominate."""
+    within = inside(curve)
+    return float(moocore.hypervolume(within, ref=np.ones(within.shape[1]))) if len(within) else 0.0
+
+
+def contributions(curves: Mapping[int, Curve], members: Sequence[int]) -> dict[int, float]:
+    """What the box would lose without each of these trainings (all their points), in shares of the box."""
+    whole = np.concatenate([curves[one] for one in members])
+    total = volume(whole)
+    owner = np.concatenate([np.full(len(curves[one]), one) for one in members])
+    return {one: total - volume(whole[owner != one]) for one in members}
+
+
+def layers(curves: Mapping[int, Curve]) -> dict[int, int]:
+    """For each training the best layer of non-dominated sorting that one of its points is in; 0 is the front.
+
+    Non-dominated sorting: Deb, Pratap, Agarwal and Meyarivan, "A fast and elitist multiobjective genetic algorithm:
+    NSGA-II", IEEE Transactions on Evolutionary Computation, 2002. A training without a point in the box comes last.
+    """
+    own = {number: own_front(inside(curve)) for number, curve in curves.items()}
+    points = [curve for curve in own.values() if len(curve)]
+    if not points:
+        return dict.fromkeys(curves, 0)
+    rank = moocore.pareto_rank(np.concatenate(points))
+    last, found, start = int(rank.max()) + 1, {}, 0
+    for number, curve in own.items():
+        found[number] = int(rank[start : start + len(curve)].min()) if len(curve) else last
+        start += len(curve)
+    return found
+
+
+def leaders(curves: Mapping[int, Curve], count: int) -> list[int]:
+    """All trainings of the first layer, and as many of the next as make up `count`, best first.
+
+    Within a layer those come first without whom the box would lose most. Hypervolume contribution as tie-break:
+    Emmerich, Beume and Naujoks, "An EMO algorithm using the hypervolume measure as selection criterion", EMO, 2005.
+    """
+    layer = layers(curves)
+    found: list[int] = []
+    for level in sorted(set(layer.values())):
+        if level > 0 and len(found) >= count:
+            break
+        peers = [number for number, own in layer.items() if own == level]
+        worth = contributions({one: own_front(inside(curves[one])) for one in peers}, peers)
+        peers.sort(key=lambda one: -worth[one])
+        found += peers if level == 0 else peers[: count - len(found)]
+    return found
+
+
+def loss_within(curves: Sequence[Curve], budget: Sequence[float]) -> NDArray[np.float64]:
+    """For each curve the least accuracy loss among points within the budget of costs.
+
+    A curve that has none gets 1 and more: how far its nearest point is over the budget, in powers of e.
+    """
+    if not curves:
+        return np.empty(0)
+    points = np.concatenate(curves)
+    owner = np.repeat(np.arange(len(curves)), [len(curve) for curve in curves])
+    over = np.log(np.maximum(points[:, 1:] / np.maximum(np.array(budget), 1e-9), 1e-9)).max(1, initial=-np.inf)
+    value = np.where(over <= 0, np.minimum(points[:, 0], 1.0), 1.0 + np.maximum(over, 0))
+    found = np.full(len(curves), 3.0)
+    np.minimum.at(found, owner, value)
+    return found

@@ -1,0 +1,141 @@
+"""Which candidate would make the front grow most: a forest predicts whole curves, not one point of each training.
+
+A training's curve is a function: the accuracy that its operating points reach within a budget of compute. A forest
+learns it from (dimensions, budget), and a candidate is worth the area by which its curve is expected to lie beyond the
+front of all trainings. Expected improvement on a forest follows Hutter, Hoos and Leyton-Brown, "Sequential model-based
+optimization for general algorithm configuration", LION, 2011; improvement over many budgets at once, "Knowles, ParEGO",
+IEEE Transactions on Evolutionary Computation, 2006, draws one budget a step where we add all of them up.
+
+Shapes: T trainings, B budgets, C candidates, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from itertools import product
+from math import log
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+from sklearn.ensemble import ExtraTreesRegressor
+
+from spaces.space import Dimension, Value
+
+Floats = NDArray[np.float64]
+TREES = 40
+BUDGETS, OTHERS = 12, 3  # levels of the first cost, and of each further one
+CHEAPEST = 1e-3  # of the box: the smallest budget that is looked at
+NOISE = 0.05  # of the logarithm of a loss, at least: two seeds of one candidate differ by that
+LEAST = 2e-3  # loss below which nobody can tell two networks apart
+EVEN = 0.5  # of the worth of a budget: how much of the logarithm of cost it stands for; the rest, how much of cost
+REMEMBERED = 250  # trainings that the forest learns from
+
+
+def budgets(costs: int) -> Floats:
+    """(B, costs) budgets that curves are compared at, as shares of the box."""
+    levels = [np.geomspace(CHEAPEST, 1.0, BUDGETS if i == 0 else OTHERS) for i in range(costs)]
+    return np.array(list(product(*levels))).reshape(-1, costs)
+
+
+def weights(grid: Floats) -> Floats:
+    """(B,) what each budget is worth: a mean of its share of cost and of its share of the logarithm of cost."""
+    found = np.ones(len(grid))
+    for column in grid.T:
+        levels = np.unique(column)
+        linear = np.gradient(levels) if len(levels) > 1 else np.ones(1)
+        share = (1 - EVEN) * linear / linear.sum() + EVEN / len(levels)
+        found *= share[np.searchsorted(levels, column)]
+    return found
+
+
+class Draw:
+    """Takes the place of an Optuna trial: draws each dimension, or keeps the value that it is given."""
+
+    def __init__(self, draw: np.random.Generator, kept: Mapping[str, Value] | None = None, keep: float = 0.0) -> None:
+        self.draw, self.kept, self.keep = draw, kept or {}, keep
+        self.params: dict[str, Value] = {}
+
+    def suggest_categorical(self, name: str, choices: Sequence[Value]) -> Value:
+        return self._taken(name, choices[int(self.draw.integers(len(choices)))])
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        drawn = np.exp(self.draw.uniform(np.log(low), np.log(high))) if log else self.draw.uniform(low, high)
+        return float(self._taken(name, min(high, max(low, float(drawn)))))
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        return int(self._taken(name, int(self.draw.integers(low, high + 1))))
+
+    def _taken(self, name: str, drawn: Value) -> Value:
+        keep = name in self.kept and self.draw.random() < self.keep
+        self.params[name] = self.kept[name] if keep else drawn
+        return self.params[name]
+
+
+class Encoder:
+    """Parameters, as Optuna names them, as rows of numbers; -1 where a dimension does not matter."""
+
+    def __init__(self, spaces: Mapping[str, tuple[Dimension, ...]]) -> None:
+        self.families = sorted(spaces)
+        self._spaces = spaces
+
+    @cached_property
+    def _columns(self) -> dict[str, tuple[int, Dimension]]:
+        found, width = {}, len(self.families)
+        for name, space in self._spaces.items():
+            for dimension in space:
+                found[f"{name}.{dimension.name}"] = width, dimension
+                width += 1 if _ordered(dimension) else len(dimension.choices)
+        return found
+
+    def rows(self, params: Sequence[Mapping[str, Any]]) -> Floats:
+        """(T, F)."""
+        last, dimension = list(self._columns.values())[-1]
+        found = np.full((len(params), last + (1 if _ordered(dimension) else len(dimension.choices))), -1.0)
+        for row, values in zip(found, params, strict=True):
+            row[: len(self.families)] = [float(one == values.get("family")) for one in self.families]
+            for name, value in values.items():
+                if name in self._columns:
+                    self._write(row, *self._columns[name], value)
+        return found
+
+    @staticmethod
+    def _write(row: Floats, at: int, dimension: Dimension, value: Any) -> None:
+        if not _ordered(dimension):
+            row[at : at + len(dimension.choices)] = [float(value == one) for one in dimension.choices]
+        elif dimension.kind == "choice":
+            row[at] = dimension.choices.index(value) / max(1, len(dimension.choices) - 1)
+        else:
+            low, high = float(dimension.low), float(dimension.high)
+            row[at] = log(value / low) / log(high / low) if dimension.log else (value - low) / (high - low)
+
+
+def _ordered(dimension: Dimension) -> bool:
+    """Whether the values are numbers, of which more or less means something."""
+    return all(isinstance(one, int | float) and not isinstance(one, bool) for one in dimension.choices)
+
+
+def worth(rows_TF: Floats, losses_TB: Floats, grid: Floats, candidates_CF: Floats, worst: float, seed: int) -> Floats:
+    """(C,) the area by which each candidate's curve is expected to lie beyond the front of the trainings.
+
+    Only what has a smaller accuracy loss than `worst` counts.
+    """
+    features = np.log(grid)
+    forest = ExtraTreesRegressor(
+        TREES, min_samples_leaf=2, max_features=0.7, bootstrap=True, n_jobs=1, random_state=seed
+    )
+    forest.fit(_crossed(rows_TF, features), np.log(np.maximum(losses_TB, LEAST)).ravel())
+    at = _crossed(candidates_CF, features).astype(np.float32)
+    each = np.stack([tree.predict(at) for tree in forest.estimators_])
+    mean, std = each.mean(0), np.hypot(each.std(0), NOISE)
+    front = np.tile(np.log(np.clip(losses_TB.min(0), LEAST, worst)), len(candidates_CF))
+    z = (front - mean) / std  # losses are log-normal: what remains below the front, in closed form
+    gain = np.exp(front) * norm.cdf(z) - np.exp(mean + std**2 / 2) * norm.cdf(z - std)
+    return np.maximum(gain, 0.0).reshape(len(candidates_CF), len(grid)) @ weights(grid)
+
+
+def _crossed(rows: Floats, features: Floats) -> Floats:
+    """Every row with every budget."""
+    return np.concatenate([np.repeat(rows, len(features), 0), np.tile(features, (len(rows), 1))], 1)

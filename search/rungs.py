@@ -1,0 +1,126 @@
+"""Early stopping by operating points: after some epochs, the rungs, a trial goes on only while it may extend the front.
+
+Rungs are those of asynchronous successive halving: Li, Jamieson, Rostamizadeh, Gonina, Ben-tzur, Hardt, Recht and
+Talwalkar, "A system for massively parallel hyperparameter tuning", MLSys, 2020; in more than one objective Schmucker,
+Donini, Zafar, Salinas and Archambeau, "Multi-objective asynchronous successive halving", 2021. Those rank trials at a
+rung and keep a third. Networks of different families learn at different speeds, though, and ranks then stop the slow
+ones, which end up at the accurate end of the front. So here a trial is compared at what it may become: its curve, with
+accuracy losses shrunk as those of the family's luckier trainings did from this rung to their end. It goes on while that
+curve would add to the front of all trials; one at the cheap or at the accurate end does. A trial that was stopped goes
+on from its checkpoint when later ones show that it should have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from search.curves import NOTHING, Curve, inside, own_front, volume
+
+ETA = 3  # rungs are so many times apart
+FIRST = 2  # epochs before which nothing is compared
+KNOWN = 3  # trainings of a family that must have ended before others of it are stopped
+LUCK = 0.2  # share of a family's trainings that learned at least as much from a rung on as a trial is given credit for
+
+
+def rung_epochs(epochs: int) -> tuple[int, ...]:
+    """The epochs at which trials of so many epochs are compared, ascending; none for very short trainings."""
+    found: list[int] = []
+    at = epochs / ETA
+    while round(at) >= FIRST:
+        found.insert(0, round(at))
+        at /= ETA
+    return tuple(found)
+
+
+class Rungs:
+    """Who was seen at which rung, and who goes on. Decisions follow from what was reported, in its order."""
+
+    def __init__(self, luck: float = LUCK) -> None:
+        self.luck = luck
+        self.scale: Curve | float = 1.0  # the worst corner that counts, as losses
+        self.seen: dict[int, dict[int, Curve]] = {}  # curves by epoch and trial, at what they will cost
+        self.stopped: dict[int, int] = {}  # the epoch that a trial was stopped after
+        self._family: dict[int, str] = {}
+        self._ended: dict[int, Curve] = {}
+        self._counting: dict[int, Curve] = {}  # curves whose points are on offer: of ended and of stopped trials
+
+    def report(self, number: int, family: str, epoch: int, curve: Curve, outlook: float | None = 1.0) -> bool:
+        """Whether a trial goes on after this epoch.
+
+        `outlook` is what compute will be at the end over what it is now; a trial that cannot say yet (None) goes on.
+        """
+        self.restore(number, family, epoch, curve, outlook)
+        if outlook is None or self._may_extend([number], epoch):
+            return True
+        self._stop(number, epoch, curve)
+        return False
+
+    def restore(
+        self, number: int, family: str, epoch: int, curve: Curve, outlook: float | None, *, stopped: bool = False
+    ) -> None:
+        """Take up what was reported earlier, without deciding again."""
+        self._family[number] = family
+        if outlook is not None:
+            later = curve.copy()
+            later[:, 1:] *= outlook
+            self.seen.setdefault(epoch, {})[number] = later
+        if stopped:
+            self._stop(number, epoch, curve)
+
+    def end(self, number: int, family: str, curve: Curve) -> None:
+        """The trial was trained to its end."""
+        self._family[number] = family
+        self._ended[number] = curve
+        self._counting[number] = own_front(inside(curve))
+
+    def promising(self) -> int | None:
+        """A stopped trial that would go on by now, the farthest trained first; None if there is none."""
+        for epoch in sorted(self.seen, reverse=True):
+            waiting = sorted(
+                number for number, at in self.stopped.items() if at == epoch and number in self.seen[epoch]
+            )
+            if found := self._may_extend(waiting, epoch):
+                return found[0]
+        return None
+
+    def resume(self, number: int) -> int:
+        """The trial goes on; returns the epoch that it was stopped after."""
+        del self._counting[number]
+        return self.stopped.pop(number)
+
+    def _stop(self, number: int, epoch: int, curve: Curve) -> None:
+        self.stopped[number] = epoch
+        self._counting[number] = own_front(inside(curve))
+
+    def _may_extend(self, numbers: Sequence[int], epoch: int) -> list[int]:
+        """Those of these trials, seen at this rung, whose curve at its best would add to the front."""
+        if not numbers or not self._counting:
+            return list(numbers)
+        front = own_front(inside(np.concatenate(list(self._counting.values())) / self.scale))
+        reached, gains = volume(front), {family: self._gain(family, epoch) for family in set(self._family.values())}
+        found = []
+        for number in numbers:
+            gain = gains[self._family[number]]
+            if gain is not None:
+                hoped = self.seen[epoch][number].copy()
+                hoped[:, 0] *= gain
+                if volume(np.concatenate([front, hoped / self.scale])) <= reached + NOTHING:
+                    continue
+            found.append(number)
+        return found
+
+    def _gain(self, family: str, epoch: int) -> float | None:
+        """What the least accuracy loss of a lucky training becomes from this rung on; None while too few have ended."""
+        seen = self.seen.get(epoch, {})
+        both = [number for number in self._ended if self._family[number] == family and number in seen]
+        if len(both) < KNOWN:
+            return None
+        return float(np.quantile([_least(self._ended[n]) / _least(seen[n]) for n in both], self.luck))
+
+
+def _least(curve: Curve) -> float:
+    """The least accuracy loss within the box."""
+    within = inside(curve)
+    return max(1e-6, float(within[:, 0].min())) if len(within) else 1.0

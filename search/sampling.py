@@ -1,0 +1,252 @@
+"""Which candidate to train next: known-good ones first, then by a sampler that knows what was told so far.
+
+Optuna holds the study: every candidate is one of its trials, whatever chose its parameters. The sampler `growth`
+chooses by the whole curves of all trainings (see search.growth); Optuna's own samplers are told the one operating point
+that a training was made for. Whoever chooses does so from (study seed, trial number), so a resumed study goes on as an
+uninterrupted one would and never replays its start-up trials.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from optuna.trial import TrialState
+
+from search import growth
+from search.curves import Curve, layers, loss_within
+from search.plain_nets import recommended
+from spaces.family import Candidate
+from spaces.registry import family
+from spaces.space import Dimension, Value, suggested
+
+Spaces = Mapping[str, tuple[Dimension, ...]]
+Epochs = Callable[[str], int]  # of a trial of a family
+Limit = Callable[[Candidate], str | None]  # why a candidate is beyond what the study allows, if it is
+STARTUP = 8  # trials before a model-based sampler models
+DRAWN, WEIGHED = 200, 300  # candidates that `growth` weighs: drawn from the space, the rest good ones changed a little
+TRIED = 50  # of them, the best first, until one is within the study's limits
+KEPT = 0.75  # of a good one's values
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A drawn combination that its family refuses, and why."""
+
+    family: str
+    params: dict[str, Value]
+    reason: str
+
+
+class RefusedError(ValueError):
+    def __init__(self, refused: Refused) -> None:
+        super().__init__(refused.reason)
+        self.refused = refused
+
+
+@dataclass
+class Told:
+    """What is known of one training: its curve after each epoch that it was measured at, and the setting it is for."""
+
+    curves: dict[int, Curve] = field(default_factory=dict)
+    chosen: tuple[float, ...] = ()
+    ended: bool = False  # trained to its end, not stopped or under way
+
+    @property
+    def epoch(self) -> int:
+        return max(self.curves)
+
+    @property
+    def last(self) -> Curve:
+        return self.curves[self.epoch]
+
+
+def drawn(trial: Any, spaces: Spaces, epochs: Epochs) -> Candidate:
+    """The candidate that an Optuna trial, or what takes its place, draws. Raises RefusedError."""
+    names = sorted(spaces)
+    name = trial.suggest_categorical("family", names) if len(names) > 1 else names[0]
+    values = suggested(trial, spaces[name], name)
+    try:
+        return Candidate.of(family(name), values, epochs(name))
+    except ValueError as error:
+        raise RefusedError(Refused(name, values, str(error))) from None
+
+
+class Thinker:
+    """The study in memory, on which samplers think. Not for several threads at once."""
+
+    def __init__(
+        self,
+        spaces: Spaces,
+        sampler: str,
+        *,
+        costs: int,
+        seed: int,
+        epochs: Epochs,
+        trials: int,
+        starts: bool = True,
+        limit: Limit = lambda _: None,
+    ) -> None:
+        self.spaces, self.sampler, self.costs, self.limit = spaces, sampler, costs, limit
+        self.seed, self.epochs, self.trials = seed, epochs, trials
+        self.scale = np.ones(1 + costs)  # the worst corner that counts, as losses
+        self.told: dict[int, Told] = {}
+        self.starts = starting_points(spaces) if starts else []
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.study = optuna.create_study(
+            directions=["minimize"] * (1 + costs), sampler=optuna.samplers.RandomSampler(seed=0)
+        )
+        self._encoder = growth.Encoder(spaces)
+
+    @property
+    def asked(self) -> int:
+        return len(self.study.get_trials(deepcopy=False))
+
+    def ask(self) -> tuple[int, Candidate | Refused]:
+        """The next trial's number and candidate, or why what was drawn cannot be one."""
+        number = self.asked
+        self.study.sampler = sampler(self.sampler, trial_seed(self.seed, number), self.trials)
+        if number < len(self.starts):
+            self.study.enqueue_trial(self.starts[number])
+        elif self.sampler == "growth":
+            self.study.enqueue_trial(self._chosen(np.random.default_rng((self.seed, number))))
+        trial = self.study.ask()
+        assert trial.number == number
+        try:
+            candidate = drawn(trial, self.spaces, self.epochs)
+        except RefusedError as error:
+            return number, error.refused
+        if reason := self.limit(candidate):
+            return number, Refused(candidate.family.name, dict(candidate.params), reason)
+        return number, candidate
+
+    def frozen(self, number: int) -> optuna.trial.FrozenTrial:
+        return self.study.get_trials(deepcopy=False)[number]
+
+    def add(self, trial: optuna.trial.FrozenTrial) -> None:
+        """A trial that was asked in an earlier process; what became of it is told like that of any other."""
+        self.study.add_trial(
+            optuna.trial.create_trial(state=TrialState.RUNNING, params=trial.params, distributions=trial.distributions)
+        )
+
+    def look(self, number: int, epoch: int, curve: Curve, chosen: Sequence[float], *, ended: bool = False) -> None:
+        """A training's operating points after an epoch: at its end, or on the way."""
+        told = self.told.setdefault(number, Told())
+        told.curves[epoch] = curve
+        told.chosen, told.ended = tuple(chosen), ended
+
+    def finish(self, number: int) -> None:
+        """The training is over or was stopped: it counts with what was seen of it."""
+        self.study.tell(number, self.told[number].chosen, skip_if_finished=True)
+
+    def fail(self, number: int) -> None:
+        self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+
+    def running(self) -> list[int]:
+        return [t.number for t in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))]
+
+    def _chosen(self, draw: np.random.Generator) -> dict[str, Value]:
+        """Parameters of the candidate from which the front's growth is expected to be largest, within the limits.
+
+        Before there is anything to learn from, any candidate's.
+        """
+        seen, params = self._remembered(), []
+        good: list[int] = []
+        if learned := len(seen) >= STARTUP:
+            grid = growth.budgets(self.costs) * self.scale[1:]
+            told = [self.told[n] for n in seen]
+            losses_TB = np.stack([within(told, one) for one in grid], 1)
+            params = [self.frozen(n).params for n in seen]
+            good = list(np.unique(losses_TB.argmin(0)))
+        made = [self._made(draw, params[good[i % len(good)]] if good and i >= DRAWN else {}) for i in range(WEIGHED)]
+        found = [(one, candidate) for one, candidate in made if candidate is not None]
+        if learned and found:
+            new = self._encoder.rows([one for one, _ in found])
+            seed = int(draw.integers(2**31))
+            worth = growth.worth(self._encoder.rows(params), losses_TB, grid, new, float(self.scale[0]), seed)
+            found = [found[i] for i in np.argsort(-worth, kind="stable")]
+        return next((one for one, candidate in found[:TRIED] if self.limit(candidate) is None), {})
+
+    def _remembered(self) -> list[int]:
+        """Trainings to learn from: all of them, or those nearest to the front and the latest."""
+        seen = sorted(self.told)
+        if len(seen) <= growth.REMEMBERED:
+            return seen
+        layer = layers({n: self.told[n].last for n in seen})
+        near = sorted(seen, key=lambda n: layer[n])[: growth.REMEMBERED // 2]
+        return sorted({*near, *seen[-growth.REMEMBERED // 2 :]})
+
+    def _made(self, draw: np.random.Generator, kept: Mapping[str, Value]) -> tuple[dict[str, Value], Candidate | None]:
+        one = growth.Draw(draw, kept, KEPT)
+        try:
+            return one.params, drawn(one, self.spaces, self.epochs)
+        except RefusedError:
+            return one.params, None
+
+
+def within(told: Sequence[Told], budget: Sequence[float]) -> NDArray[np.float64]:
+    """(T,) accuracy loss within the budget; of trainings that were stopped, as if they had gone on like the others."""
+    found = np.minimum(1.0, loss_within([one.last for one in told], budget))
+    ended = [one for one in told if one.ended]
+    for epoch in {one.epoch for one in told if not one.ended}:
+        both = [one for one in ended if epoch in one.curves]
+        if both:
+            then = np.minimum(1.0, loss_within([one.curves[epoch] for one in both], budget))
+            now = np.minimum(1.0, loss_within([one.last for one in both], budget))
+            at = np.array([one.epoch == epoch and not one.ended for one in told])
+            found[at] *= min(1.0, float(np.median(now / np.maximum(then, 1e-6))))
+    return found
+
+
+def starting_points(spaces: Spaces) -> list[dict[str, Value]]:
+    """Known-good candidates: each family's recommended settings, then at its smallest and largest size."""
+    found: list[dict[str, Value]] = []
+    for size in ("recommended", "smallest", "largest"):
+        for name in sorted(spaces):
+            values = recommended(spaces[name])
+            if size != "recommended":
+                values |= {d.name: d.choices[0 if size == "smallest" else -1] for d in _sizes(name, spaces[name])}
+            params = {f"{name}.{key}": value for key, value in values.items()}
+            params |= {"family": name} if len(spaces) > 1 else {}
+            if params not in found:
+                found.append(params)
+    return found
+
+
+def _sizes(name: str, space: Sequence[Dimension]) -> list[Dimension]:
+    return [d for d in space if d.name in family(name).size_dimensions and d.kind == "choice" and d.searched]
+
+
+def sampler(name: str, seed: int, trials: int) -> optuna.samplers.BaseSampler:
+    """A sampler by the name that study files use, seeded."""
+    with experimental():
+        if name == "tpe":
+            return optuna.samplers.TPESampler(
+                multivariate=True, group=True, constant_liar=True, n_startup_trials=STARTUP, seed=seed
+            )
+        if name == "nsgaii":
+            # a population of 50 (Optuna's default) is random search for most of a study of this size
+            return optuna.samplers.NSGAIISampler(population_size=max(4, min(20, trials // 4)), seed=seed)
+        if name == "gp":
+            return optuna.samplers.GPSampler(seed=seed, n_startup_trials=STARTUP)
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+@contextmanager
+def experimental() -> Iterator[None]:
+    """Quiet about what Optuna marks experimental and we chose knowingly: group TPE, GP, metric names."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
+
+
+def trial_seed(study_seed: int, number: int) -> int:
+    """A seed for one trial: far from its neighbours', below 2^31."""
+    mixed = (study_seed * 0x9E3779B97F4A7C15 + number * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % 2**64
+    return (mixed ^ (mixed >> 29)) % (2**31 - 1)
