@@ -27,6 +27,7 @@ class Ours:
     dedup: bool = True
     starts: bool = True
     luck: float = LUCK
+    thinker: type[Thinker] = Thinker
 
     def __call__(self, world: World) -> None:
         _Replay(self, world).run()
@@ -39,7 +40,7 @@ class _Replay:
         self.how, self.world = how, world
         self.epochs = max(1, round(world.table.epochs * WARM_SHARE)) if how.warm else world.table.epochs
         self.rungs = Rungs(how.luck)
-        self.thinker = Thinker(
+        self.thinker = how.thinker(
             world.table.spaces,
             how.sampler,
             costs=1,

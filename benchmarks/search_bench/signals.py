@@ -1,10 +1,89 @@
-"""What a sampler is told of a training, tried on the table; the product keeps the best of them."""
+"""What a sampler can be told of a training, tried on the table: Optuna's TPE on one number a training.
+
+Which number is best changes with the front, so that all of them are told anew before each candidate. The point that a
+training is made for, told once, is `Ours(sampler="tpe")`; the product's own signal is in search.growth.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+
+import numpy as np
+import optuna
+
+from benchmarks.search_bench.ours import Ours
+from benchmarks.search_bench.world import World
+from search.curves import NOTHING, Curve, contributions, inside, layers, loss_within, own_front
+from search.sampling import RefusedError, Thinker, drawn, sampler
+from spaces.space import Value
 
 
-def signals() -> dict[str, Callable[[Any], None]]:
-    return {}
+class Signal(Thinker):
+    """The product's thinker, but TPE with one objective chooses."""
+
+    def values(self, draw: np.random.Generator) -> dict[int, float]:
+        """What TPE is told of each training by its number; less is better."""
+        raise NotImplementedError
+
+    def _chosen(self, draw: np.random.Generator) -> dict[str, Value]:
+        study = optuna.create_study(sampler=sampler("tpe", int(draw.integers(2**31)), self.trials))
+        for number, value in self.values(draw).items():
+            past = self.frozen(number)
+            study.add_trial(
+                optuna.trial.create_trial(value=value, params=past.params, distributions=past.distributions)
+            )
+        trial = study.ask()
+        with suppress(RefusedError):  # who asked finds out from the same parameters
+            drawn(trial, self.spaces, self.epochs)
+        return trial.params
+
+
+class Contribution(Signal):
+    """What the front would lose without the training; of those it would not miss, how many layers they lie behind it.
+
+    Hypervolume contribution: Emmerich, Beume and Naujoks, "An EMO algorithm using the hypervolume measure as selection
+    criterion", EMO, 2005; of all a training's points where that is of one.
+    """
+
+    def values(self, draw: np.random.Generator) -> dict[int, float]:
+        if not self.told:
+            return {}
+        curves = {number: own_front(inside(told.last)) for number, told in self.told.items()}
+        lost, layer = contributions(curves, list(curves)), layers(curves)
+        return {number: -lost[number] if lost[number] > NOTHING else layer[number] for number in curves}
+
+
+class DrawnBudget(Signal):
+    """The least accuracy loss within one budget of compute, drawn anew where the front has room to grow.
+
+    Like Knowles, "ParEGO", IEEE Transactions on Evolutionary Computation, 2006, which draws one weighting of the
+    objectives a step; here whole curves are compared, and the budget is more likely the wider the gap it falls in.
+    """
+
+    def values(self, draw: np.random.Generator) -> dict[int, float]:
+        if not self.told:
+            return {}
+        curves = [told.last for told in self.told.values()]
+        budget = drawn_budget(np.concatenate(curves), draw)
+        return dict(zip(self.told, loss_within(curves, (budget,)).tolist(), strict=True))
+
+
+def drawn_budget(curve: Curve, draw: np.random.Generator) -> float:
+    """A cost between two neighbours on the front, or one of them and the box's edge.
+
+    A pair is drawn in proportion to the rectangle between the two: what a point in there could add at most.
+    """
+    front = own_front(inside(curve))
+    costs, losses = [0.0, *front[:, 1], 1.0], [1.0, *front[:, 0], 0.0]
+    gap = np.diff(costs) * -np.diff(losses)
+    at = int(draw.choice(len(gap), p=gap / gap.sum()))
+    return float(draw.uniform(costs[at], costs[at + 1]))
+
+
+def signals() -> dict[str, Callable[[World], None]]:
+    """Methods by name."""
+    return {
+        "dynafront: tpe on contribution (signal)": Ours(thinker=Contribution),
+        "dynafront: tpe on a drawn budget (signal)": Ours(thinker=DrawnBudget),
+    }

@@ -1,0 +1,210 @@
+"""The table of trainings and what replays it: look-ups, the clock, signals, other libraries, and what is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+
+from benchmarks.search_bench import others
+from benchmarks.search_bench.compare import OPTUNA, OURS, bootstrap, ratio
+from benchmarks.search_bench.ours import Ours
+from benchmarks.search_bench.plain_optuna import Optuna
+from benchmarks.search_bench.signals import Contribution, DrawnBudget, Signal, drawn_budget, signals
+from benchmarks.search_bench.table import Table
+from benchmarks.search_bench.world import SpentError, World
+from search.growth import Draw
+from search.sampling import Refused, Told, drawn
+from spaces.space import Dimension
+
+FOLDER = Path(__file__).parents[2] / "benchmarks" / "search_bench" / "digits"
+RANDOM = Optuna(lambda seed: optuna.samplers.RandomSampler(seed=seed))
+CHEAP, EXACT, BEHIND = (np.array([point]) for point in ((0.6, 0.2), (0.2, 0.6), (0.7, 0.7)))
+
+
+@pytest.fixture(scope="module")
+def table() -> Table:
+    return Table(FOLDER)
+
+
+def replayed(method: Callable[[World], None], table: Table, seed: int, budget: float) -> list[tuple[float, Any]]:
+    world = World(table, seed, budget)
+    method(world)
+    return [(time, curve.tolist()) for time, curve in world.log]
+
+
+def told(kind: type[Signal], table: Table, *curves: np.ndarray) -> Signal:
+    thinker = kind(table.spaces, "growth", costs=1, seed=0, epochs=lambda _: 18, trials=10)
+    thinker.told = {number: Told({18: curve}, ended=True) for number, curve in enumerate(curves)}
+    return thinker
+
+
+def test_a_candidate_is_nearest_to_its_own_values(table: Table) -> None:
+    for number, one in table.of("scratch").items():
+        assert table.nearest(one.family, one.params) == (number, 0)
+        other, distance = table.nearest(one.family, one.params, but=number)
+        assert other != number
+        assert distance > 0
+
+
+def test_the_clock_stops_at_the_budget_and_what_was_under_way_does_not_count(table: Table) -> None:
+    world = World(table, 0, 2.5 * table.epochs)
+    RANDOM(world)
+    assert world.clock == world.budget
+    assert [time for time, _ in world.log] == [table.epochs, 2 * table.epochs]
+
+
+def test_the_whole_budget_can_be_spent_and_a_plain_network_is_paid_once(table: Table) -> None:
+    world = World(table, 0, table.epochs + 1)
+    world.spend_once("plain-0000-0")
+    world.spend_once("plain-0000-0")
+    world.spend(1)
+    assert world.clock == world.budget
+    with pytest.raises(SpentError):
+        world.spend(1)
+
+
+@pytest.mark.parametrize("name", ["random", OURS, *signals()])
+def test_a_replay_with_the_same_seed_gives_the_same_log(table: Table, name: str) -> None:
+    cold = {n: replace(one, starts=False, warm=False) for n, one in {OURS: Ours(), **signals()}.items()}
+    method = {"random": RANDOM, **cold}[name]
+    first, again, other = (replayed(method, table, seed, 250) for seed in (0, 0, 1))
+    assert first
+    assert first == again
+    assert first != other
+
+
+def test_contributions_by_hand(table: Table) -> None:
+    # each of the two on the front dominates 0.8 x 0.4, of which 0.4 x 0.4 is common
+    values = told(Contribution, table, CHEAP, EXACT, BEHIND).values(np.random.default_rng(0))
+    assert values == pytest.approx({0: -0.16, 1: -0.16, 2: 1})
+
+
+def test_a_budget_is_drawn_in_proportion_to_the_rectangle_between_neighbours() -> None:
+    # 0.2 x 0.4 below the cheap one, 0.4 x 0.4 between the two, 0.4 x 0.2 above the exact one
+    draw, curve = np.random.default_rng(0), np.concatenate([CHEAP, EXACT, BEHIND])
+    budgets = [drawn_budget(curve, draw) for _ in range(2000)]
+    shares = np.histogram(budgets, [0, 0.2, 0.6, 1])[0] / len(budgets)
+    assert shares == pytest.approx([0.25, 0.5, 0.25], abs=0.03)
+
+
+def test_without_a_front_any_budget_is_drawn() -> None:
+    budgets = [drawn_budget(np.ones((1, 2)), np.random.default_rng(seed)) for seed in range(200)]
+    assert np.quantile(budgets, [0, 0.5, 1]) == pytest.approx([0, 0.5, 1], abs=0.1)
+
+
+def test_a_drawn_budget_is_the_same_for_all_and_new_each_time(table: Table) -> None:
+    thinker, found = told(DrawnBudget, table, CHEAP, EXACT), []
+    for seed in range(20):
+        budget = drawn_budget(np.concatenate([CHEAP, EXACT]), np.random.default_rng(seed))
+        values = thinker.values(np.random.default_rng(seed))
+        found.append((values[0] == 0.6, values[1] == 0.2))
+        assert found[-1] == (budget >= 0.2, budget >= 0.6)
+    assert set(found) == {(False, False), (True, False), (True, True)}
+
+
+def test_tpe_follows_a_signal(table: Table) -> None:
+    class Transformers(Signal):
+        def values(self, draw: np.random.Generator) -> dict[int, float]:
+            return {n: float(self.frozen(n).params["family"] != "skip_vit") for n in self.told}
+
+    thinker = Transformers(table.spaces, "growth", costs=1, seed=0, epochs=lambda _: 18, trials=30, starts=False)
+    families = []
+    for _ in range(30):
+        number, candidate = thinker.ask()
+        if isinstance(candidate, Refused):
+            thinker.fail(number)
+            continue
+        families.append(candidate.family.name)
+        thinker.look(number, 18, CHEAP, (0.6, 0.2), ended=True)
+        thinker.finish(number)
+    assert families[-10:].count("skip_vit") >= 8
+
+
+def test_flat_spaces_hold_what_can_matter_and_their_conditions_say_when(table: Table) -> None:
+    dimensions, seen = others.flat(table.spaces), set()
+    for seed in range(400):
+        one = Draw(np.random.default_rng(seed))
+        drawn(one, table.spaces, lambda _: 18)
+        active = {d.name for d in dimensions if all(one.params.get(p) in values for p, values in d.when.items())}
+        assert active == set(one.params)
+        seen |= active
+    assert seen == {d.name for d in dimensions}
+
+
+def test_a_flat_condition_reaches_through_dimensions_that_are_fixed() -> None:
+    def real(name: str, **when: tuple[Any, ...]) -> Dimension:
+        return Dimension(kind="float", default=0.5, high=1.0, name=name, when=when)
+
+    space = (
+        Dimension(kind="choice", default="x", choices=("x", "y"), name="searched"),
+        Dimension(kind="choice", default="p", choices=("p",), name="fixed", when={"searched": ("x",)}),
+        real("deep", fixed=("p", "q")),
+        real("never", fixed=("q",)),
+        real("below_never", never=(0.5,)),
+    )
+    found = {d.name: d.when for d in others.flat({"net": space})}
+    assert found == {
+        "family": {},
+        "net.searched": {"family": ("net",)},
+        "net.deep": {"family": ("net",), "net.searched": ("x",)},
+    }
+
+
+def test_a_training_that_goes_on_costs_the_further_epochs_alone(table: Table) -> None:
+    world = World(table, 0, 100)
+    trainings, one = others.Trainings(world), Draw(np.random.default_rng(0))
+    candidate = drawn(one, table.spaces, lambda _: 18)
+    known = {d.name: d for d in trainings.dimensions}
+    positions = {n: known[n].choices.index(v) if known[n].kind == "choice" else v for n, v in one.params.items()}
+    points = [trainings.point("a", positions, epoch) for epoch in (2, 6)]
+    assert world.clock == 6
+    trainings.point("b", positions, 2)
+    assert world.clock == 8
+    training = world.find(candidate.family.name, candidate.params)
+    for point, epoch in zip(points, (2, 6), strict=True):
+        assert point is not None
+        assert point == pytest.approx(world.box.curve([training.trained[epoch - 1]]))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("package", "method"),
+    [
+        ("syne_tune", others.moasha),
+        ("syne_tune", others.repaired_moasha),
+        ("smac", others.smac),
+        ("neps", others.neps),
+    ],
+)
+def test_other_libraries_stop_trainings_and_repeat_themselves(
+    table: Table, package: str, method: Callable[[World], None]
+) -> None:
+    pytest.importorskip(package)
+    first, again, other = (replayed(method, table, seed, 120) for seed in (0, 0, 1))
+    assert len(first) > 120 / table.epochs
+    assert first == again
+    assert first != other
+
+
+def test_the_share_of_the_budget_until_a_target_is_reached() -> None:
+    curve = np.array([0.1, 0.5, 0.9, 0.9])
+    assert [ratio(curve, target) for target in (0.1, 0.5, 0.7, 0.95)] == [0.25, 0.5, 0.75, np.inf]
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")  # NumPy's, of quantiles among infinities
+def test_an_interval_of_the_median_ratio() -> None:
+    theirs = np.tile([0.1, 0.2, 0.3, 0.5], (20, 1))
+    same = np.tile([0.1, 0.5, 0.5, 0.5], (20, 1))
+    assert bootstrap({OURS: same, OPTUNA: theirs}, draws=50) == [0.5, 0.5]
+    mixed = same.copy()
+    mixed[:10, 0] = 0.5
+    assert bootstrap({OURS: mixed, OPTUNA: theirs}, draws=200) == [0.25, 0.5]
+    mixed[:10] = 0.4
+    assert bootstrap({OURS: mixed, OPTUNA: theirs}, draws=200) == [0.5, None]
