@@ -28,7 +28,7 @@ from search.trial import EpochResult, Event, Failure, Job, Outcome, Rung, data_s
 from spaces.family import Candidate
 from spaces.registry import family
 from storage.checkpoints import Checkpoints
-from storage.records import EpochRecord, Kind, TrialRecord
+from storage.records import EpochRecord, Kind, RungRecord, TrialRecord
 from storage.store import Store
 
 ATTEMPTS = 3  # of a trial whose worker process died
@@ -132,27 +132,55 @@ class Driver:
                 self._plain[self._candidate(plain).key] = plain
         self._take_up_told(trials)
         self._asked = self.optuna.asked()
+        repeats = self._take_up_known(trials)
         for trial in self.store.trials(name, state="running"):
-            if job := self._ready(trial):
+            if (trial.kind == "static" or trial.number not in repeats) and (job := self._ready(trial)):
                 self._waiting.append(job)
         if self.ladder:
             self._waiting.extend(self._ladder_jobs())
         self.progress.static_left = sum(job.kind == "static" for job in self._waiting)
-        for t in trials.values():
-            if t.state != "failed" and t.of_trial is None:
-                self._known[self._candidate(t).key] = t.number
         self.front = front(standing(self._points(), self.reference), self.spec.costs)
         self._done = Counter(t.state for t in trials.values())
+        self._take_up_volumes(trials)
         self._refocus()
         self._show()
+        for number, twin in repeats.items():
+            self._answer_from(twin, trials[number])
+
+    def _take_up_known(self, trials: Mapping[int, TrialRecord]) -> dict[int, int]:
+        """Remember the candidates; returns the trials under way that only wait for an equal one, which by number."""
+        repeats = {}
+        for number, trial in sorted(trials.items()):
+            if trial.state != "failed" and trial.of_trial is None:
+                twin = self._known.setdefault(self._candidate(trial).key, number)
+                if twin != number and trial.state == "running":
+                    repeats[number] = twin
+        return repeats
+
+    def _take_up_volumes(self, trials: Mapping[int, TrialRecord]) -> None:
+        """The front's hypervolume before each training ended, so that a plateau is seen across interruptions."""
+        if not self.spec.budget.plateau:
+            return
+        points: dict[int, list[Point]] = {}
+        for point in standing(self._points(), self.reference):
+            points.setdefault(point.trial, []).append(point)
+        ended = [t for t in trials.values() if t.state in ("complete", "stopped") and t.of_trial is None]
+        so_far: list[Point] = []
+        for trial in sorted(ended, key=lambda t: (t.finished_at or t.started_at, t.number)):
+            self._volumes.append(hypervolume(so_far, cost=self.spec.costs, reference=self.reference))
+            so_far = front([*so_far, *points.get(trial.number, [])], self.spec.costs)
 
     def _take_up_told(self, trials: Mapping[int, TrialRecord]) -> None:
         """Tell sampler and rungs what our tables know, in the order in which it became known."""
         rows: dict[int, list[Any]] = {}
         for point in self.store.points(self.spec.study, kind="search"):
             rows.setdefault(point.trial, []).append(vars(point))
+        shown: dict[tuple[int, int | None], list[Any]] = {}
         for rung in self.store.rungs(self.spec.study):
             trial = trials[rung.trial]
+            shown[rung.trial, rung.epoch] = rung.data["points"]
+            if trial.state == "running" and not self._went_on(rung):
+                continue  # whether it was decided is not known; its training shows this rung again
             stopped = trial.state == "stopped" and trial.result.get("stopped_at") == rung.epoch
             curve = curve_of(rung.data["points"], self.box, self.spec.costs)
             self.rungs.restore(trial.number, trial.family, rung.epoch, curve, rung.data["outlook"], stopped=stopped)
@@ -163,7 +191,11 @@ class Driver:
                 self.optuna.fail(number)
             elif record.state != "running":
                 source = number if record.of_trial is None else record.of_trial
-                self._told(record, rows[source])
+                answered = shown.get((source, record.result.get("stopped_at")))  # the twin may have gone on since
+                self._told(record, rows[source] if answered is None else answered)
+
+    def _went_on(self, rung: RungRecord) -> bool:
+        return any(one.epoch > rung.epoch for one in self.store.epochs(self.spec.study, "search", rung.trial))
 
     def _told(self, record: TrialRecord, points: Sequence[Mapping[str, Any]]) -> None:
         """Sampler and rungs learn how a trial ended."""
@@ -419,15 +451,19 @@ class Driver:
         if echoes := self._echoes.pop(job.number, []):
             first, *others = echoes
             self._known[Candidate.of(family(first.family), first.params, first.epochs).key] = first.number
-            self._waiting.append(first)
+            if ready := self._ready(self.store.trial(self.spec.study, first.kind, first.number)):
+                self._waiting.append(ready)
             self._echoes[first.number] = others
 
     def _abandon(self, job: Job, error: str) -> None:
         """A plain network failed, and with it the trials that were to start from it."""
         key = Candidate.of(family(job.family), job.params, job.epochs).key
         self._plain.pop(key, None)
+        reason = f"the plain network that it was to start from failed: {error}"
         for held in self._held.pop(key, []):
-            self._failed_before_training(held.number, f"the plain network that it was to start from failed: {error}")
+            self._known.pop(self._candidate(held).key, None)
+            for number in (held.number, *(echo.number for echo in self._echoes.pop(held.number, []))):
+                self._failed_before_training(number, reason)
 
     def _answer_from(self, twin: int, record: TrialRecord) -> None:
         """A candidate that is there before: its result as stored, or once it is finished; no training."""

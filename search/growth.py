@@ -37,7 +37,8 @@ REMEMBERED = 250  # trainings that the forest learns from
 def budgets(costs: int) -> Floats:
     """(B, costs) budgets that curves are compared at, as shares of the box."""
     levels = [np.geomspace(CHEAPEST, 1.0, BUDGETS if i == 0 else OTHERS) for i in range(costs)]
-    return np.array(list(product(*levels))).reshape(-1, costs)
+    found = list(product(*levels))
+    return np.array(found).reshape(len(found), costs)
 
 
 def weights(grid: Floats) -> Floats:
@@ -109,7 +110,8 @@ class Encoder:
             row[at] = dimension.choices.index(value) / max(1, len(dimension.choices) - 1)
         else:
             low, high = float(dimension.low), float(dimension.high)
-            row[at] = log(value / low) / log(high / low) if dimension.log else (value - low) / (high - low)
+            over, span = (log(value / low), log(high / low)) if dimension.log else (value - low, high - low)
+            row[at] = over / span if span else 0.0
 
 
 def _ordered(dimension: Dimension) -> bool:

@@ -64,9 +64,9 @@ def search(spec: StudySpec, text: str, settings: Settings, console: Console, *, 
     reference = reference_of(spaces, task)
     settings.folder.mkdir(parents=True, exist_ok=True)
     store = Store.open(settings.database_url)
-    spec = _recorded(store, spec, text, reference)
+    spec, values = _recorded(store, spec, text, reference)
     with _lease(store, spec.study) as lease:
-        store.set_spec(spec.study, spec.model_dump(mode="json"), text)
+        store.set_spec(spec.study, values, text)
         with creating(settings.optuna_url):
             storage = optuna.storages.RDBStorage(settings.optuna_url)
         asked = opened_study(storage, store, spec, task)
@@ -149,15 +149,16 @@ def reference_of(spaces: Any, task: Task) -> Reference:
     return Reference(accuracy=1 / task.classes, macs=1.1 * macs, parameters=1.1 * parameters)
 
 
-def _recorded(store: Store, spec: StudySpec, text: str, reference: Reference) -> StudySpec:
-    """The spec to search under, its study stored. Raises ValueError when the file asks for something else by its name.
+def _recorded(store: Store, spec: StudySpec, text: str, reference: Reference) -> tuple[StudySpec, dict[str, Any]]:
+    """(the spec to search under, what is stored of it), its study stored.
 
-    A study from before some keys existed goes on as it was begun.
+    A study from before some keys existed goes on as it was begun, each time: they stay out of what is stored.
+    Raises ValueError when the file asks for something else by the study's name.
     """
     values, found = spec.model_dump(mode="json"), store.study(spec.study)
     if found is None:
         store.add_study(spec.study, values, text, asdict(reference))
-        return spec
+        return spec, values
     if old := {key: value for key, value in BEFORE.items() if key not in found.spec}:
         spec = spec.model_copy(update={**old, "sampler": found.spec["sampler"]})
         values = spec.model_dump(mode="json")
@@ -170,7 +171,7 @@ def _recorded(store: Store, spec: StudySpec, text: str, reference: Reference) ->
                 f"study {spec.study} exists with another {what}; its trials could not be compared. Give the file "
                 f"another `study:` name, or restore {what} (budget, run, region, limits and early_stopping may change)"
             )
-    return spec
+    return spec, {key: value for key, value in values.items() if key not in old}
 
 
 class Lease:

@@ -171,7 +171,8 @@ class Thinker:
             seed = int(draw.integers(2**31))
             worth = growth.worth(self._encoder.rows(params), losses_TB, grid, new, float(self.scale[0]), seed)
             found = [found[i] for i in np.argsort(-worth, kind="stable")]
-        return next((one for one, candidate in found[:TRIED] if self.limit(candidate) is None), {})
+        known = [trial.params for trial in self.study.get_trials(deepcopy=False)]
+        return next((one for one, candidate in found[:TRIED] if one not in known and not self.limit(candidate)), {})
 
     def _remembered(self) -> list[int]:
         """Trainings to learn from: all of them, or those nearest to the front and the latest."""

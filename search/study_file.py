@@ -199,7 +199,8 @@ def _reason(error: ValidationError) -> str:
             from spaces.space import nearest
 
             models: dict[str, type[_Strict]] = {"budget": Budget, "run": Run, "region": Region, "limits": Limits}
-            model = models.get(str(first["loc"][0]), StudySpec)
+            models["budget.plateau"] = Plateau
+            model = models.get(key.rpartition(".")[0], StudySpec)
             return f"{key}: no such key{nearest(str(first['loc'][-1]), model.model_fields)}"
         case "missing":
             return f"{key}: is missing; a study file needs study, data and families"

@@ -41,7 +41,7 @@ def test_a_limit_takes_what_is_equal_to_it_and_refuses_what_is_above(key: str) -
 def test_a_refusal_says_what_the_network_has_and_what_is_allowed() -> None:
     limit = limit_of(parse_study(TEXT + "limits: {macs: 100k}\n", "s"), GRAY)
     macs = candidate(width=1.0).build(GRAY, 0).plain_macs
-    assert limit(candidate(width=1.0)) == (f"{macs / 1e6:.2f} M MACs with everything open, limits.macs allows 100 k")
+    assert limit(candidate(width=1.0)) == (f"{macs / 1e3:.0f} k MACs with everything open, limits.macs allows 100 k")
     limit = limit_of(parse_study(TEXT + "limits: {megabytes: 0.01}\n", "s"), GRAY)
     assert str(limit(candidate(width=1.0))).endswith(" MB, limits.megabytes allows 0.01")
 

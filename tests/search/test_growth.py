@@ -1,0 +1,98 @@
+"""What a candidate is worth, and how parameters become numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search.growth import Draw, Encoder, budgets, weights, worth
+from spaces.space import Dimension
+
+SPACE = (
+    Dimension(name="depth", kind="choice", default=8, choices=(8, 14, 20)),
+    Dimension(name="loss", kind="choice", default="none", choices=("none", "sum")),
+    Dimension(name="gated", kind="choice", default=True, choices=(False, True)),
+    Dimension(name="target", kind="float", default=0.5, low=0.2, high=0.7),
+    Dimension(name="lr", kind="float", default=0.1, low=0.01, high=1.0, log=True),
+    Dimension(name="groups", kind="int", default=2, low=1, high=5),
+)
+ONE = (Dimension(name="target", kind="float", default=0.5, low=0.5, high=0.5),)
+
+
+@pytest.mark.parametrize(("costs", "count"), [(0, 1), (1, 12), (2, 36)])
+def test_budgets_span_the_box_and_their_weights_add_up_to_one(costs: int, count: int) -> None:
+    grid = budgets(costs)
+    assert grid.shape == (count, costs)
+    assert np.all((grid > 0) & (grid <= 1))
+    assert weights(grid).sum() == pytest.approx(1)
+    if costs:
+        assert grid.max(0).tolist() == [1.0] * costs
+
+
+def trainings(costs: int) -> tuple[np.ndarray, np.ndarray]:
+    """(rows, losses) of trainings that are the better the larger their one number is, at every budget."""
+    quality = np.linspace(0, 1, 24)
+    return quality[:, None], np.repeat(0.8 - 0.7 * quality[:, None], len(budgets(costs)), 1)
+
+
+@pytest.mark.parametrize("costs", [0, 1, 2])
+def test_a_candidate_like_a_good_training_is_worth_more_than_one_like_a_bad_one(costs: int) -> None:
+    rows, losses = trainings(costs)
+    found = worth(rows, losses, budgets(costs), np.array([[0.05], [0.5], [0.95]]), 1.0, seed=0)
+    assert found.shape == (3,)
+    assert (found >= 0).all()
+    assert found[2] > 10 * max(found[0], found[1], 1e-9)
+
+
+def test_only_losses_below_the_worst_count() -> None:
+    grid = budgets(1)
+    rows, losses = trainings(1)
+    candidate, whole = np.array([[0.95]]), 1.0
+    losses = losses + 0.15  # the best has 0.25
+    assert worth(rows, losses, grid, candidate, 0.3, seed=0) == worth(rows, losses, grid, candidate, whole, seed=0)
+    assert (
+        worth(rows, losses, grid, candidate, 0.05, seed=0)[0]
+        < 1e-6
+        < worth(rows, losses, grid, candidate, whole, seed=0)
+    )
+
+
+def test_the_same_seed_gives_the_same_worth() -> None:
+    rows, losses = trainings(1)
+    first, again = (worth(rows, losses, budgets(1), rows, 1.0, seed=5) for _ in range(2))
+    assert first.tolist() == again.tolist()
+
+
+def test_parameters_become_shares_of_their_range_and_one_column_a_word() -> None:
+    encoder = Encoder({"b": SPACE, "a": ONE})
+    values = {"family": "b", "b.depth": 14, "b.loss": "sum", "b.gated": False, "b.target": 0.3, "b.lr": 0.1}
+    (row, other) = encoder.rows([values | {"b.groups": 5}, {"family": "a", "a.target": 0.5}])
+    assert row.tolist() == pytest.approx([0, 1, 0.5, 0, 1, 1, 0, 0.2, 0.5, 1, -1])
+    assert other.tolist() == [1, 0, *[-1] * 8, 0]
+
+
+def test_dimensions_that_do_not_matter_and_names_that_are_unknown_leave_minus_one() -> None:
+    assert Encoder({"b": SPACE}).rows([{"b.depth": 20, "b.gone": 3}]).tolist() == [[0, 1, *[-1] * 7]]
+    assert Encoder({"b": SPACE}).rows([]).shape == (0, 9)
+
+
+@given(st.integers(0, 1000), st.sampled_from([0.0, 1.0]))
+def test_a_draw_keeps_the_values_it_is_given_or_draws_within_the_dimension(seed: int, keep: float) -> None:
+    kept = {"depth": 14, "lr": 0.3, "groups": 3, "target": 0.55}
+    draw = Draw(np.random.default_rng(seed), kept, keep)
+    for dimension in SPACE:
+        value = dimension.suggest(draw, dimension.name)  # type: ignore[arg-type]
+        assert dimension.contains(value)
+        assert type(value) is type(dimension.default)
+    assert list(draw.params) == [dimension.name for dimension in SPACE]
+    if keep:
+        assert kept.items() <= draw.params.items()
+
+
+def test_a_draw_keeps_about_the_share_of_values_that_it_is_told() -> None:
+    draw = np.random.default_rng(0)
+    found = [Draw(draw, {"lr": 0.3}, 0.75).suggest_float("lr", 0.01, 1.0, log=True) for _ in range(400)]
+    assert 0.7 < found.count(0.3) / 400 < 0.8
+    assert 0.08 < np.median([value for value in found if value != 0.3]) < 0.13, "drawn evenly in the logarithm"

@@ -1,0 +1,198 @@
+"""What is asked next: starting points, then by the sampler, within the limits, and the same after an interruption."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import numpy as np
+import pytest
+
+from search import growth
+from search.curves import Curve
+from search.sampling import Limit, Refused, Thinker, Told, starting_points, trial_seed, within
+from search.study_file import narrowed_spaces, parse_study
+from spaces.family import Candidate
+from spaces.task import Task
+
+TASK = Task(channels=1, height=8, width=8, classes=10)
+SIZES = "space: {gated_resnet: {backbone: [resnet8, resnet14, resnet20], width: [0.25, 0.5, 0.75, 1.0]}}\n"
+SPACES = narrowed_spaces(parse_study(f"study: s\ndata: digits\nfamilies: [gated_resnet]\n{SIZES}", "s"))
+BOTH = narrowed_spaces(parse_study(f"study: s\ndata: digits\nfamilies: [multi_exit, gated_resnet]\n{SIZES}", "s"))
+LARGEST = 2.6e6  # MACs, about those of the largest network in SPACES
+
+
+def thinker(
+    sampler: str = "growth",
+    *,
+    costs: int = 1,
+    starts: bool = False,
+    limit: Limit = lambda _: None,
+) -> Thinker:
+    return Thinker(SPACES, sampler, costs=costs, seed=3, epochs=lambda _: 4, trials=40, starts=starts, limit=limit)
+
+
+@cache
+def macs(key: str) -> float:
+    import torch
+
+    with torch.device("meta"):
+        return BUILT[key].family.build(BUILT[key].config, TASK).plain_macs
+
+
+BUILT: dict[str, Candidate] = {}
+
+
+def measured(candidate: Candidate, costs: int = 1) -> Curve:
+    """A made-up training: dearer networks are more accurate, and each can be run for half of its cost too."""
+    BUILT[candidate.key] = candidate
+    cost = macs(candidate.key) / LARGEST
+    loss = 0.6 - 0.4 * min(1.0, cost) ** 0.3 + 0.02 * abs(np.log10(candidate.recipe.lr) + 1)
+    return np.array([[loss, *[cost] * costs], [loss + 0.1, *[cost / 2] * costs]])
+
+
+def run(one: Thinker, count: int, costs: int = 1) -> list[Candidate | Refused]:
+    """Ask and tell so many trials."""
+    found = []
+    for _ in range(count):
+        number, candidate = one.ask()
+        found.append(candidate)
+        if isinstance(candidate, Refused):
+            one.fail(number)
+            continue
+        curve = measured(candidate, costs)
+        one.look(number, 4, curve, curve[0], ended=True)
+        one.finish(number)
+    return found
+
+
+def candidates(found: Sequence[Candidate | Refused]) -> list[Candidate]:
+    assert all(isinstance(one, Candidate) for one in found)
+    return [one for one in found if isinstance(one, Candidate)]
+
+
+def plain_macs(found: Sequence[Candidate | Refused]) -> float:
+    """Their geometric mean."""
+    for one in candidates(found):
+        BUILT[one.key] = one
+    return float(np.exp(np.mean([np.log(macs(one.key)) for one in candidates(found)])))
+
+
+def test_starting_points_are_each_family_recommended_then_at_another_size() -> None:
+    points = starting_points(BOTH)
+    assert [point["family"] for point in points][:3] == ["gated_resnet", "multi_exit", "gated_resnet"]
+    mine = [point for point in points if point["family"] == "gated_resnet"]
+    sizes = [(point["gated_resnet.backbone"], point["gated_resnet.width"]) for point in mine]
+    assert sizes == [("resnet20", 1.0), ("resnet8", 0.25)]
+    assert "family" not in starting_points(SPACES)[0]
+
+
+def test_the_first_trials_are_the_starting_points_and_may_be_left_out() -> None:
+    first = candidates(run(thinker("random", starts=True), 2))
+    for one, point in zip(first, starting_points(SPACES), strict=True):
+        asked = {f"gated_resnet.{name}": value for name, value in one.params.items()}
+        assert asked.items() <= point.items()
+    without = candidates(run(thinker("random"), 1))
+    assert without[0].key != first[0].key
+
+
+@pytest.mark.parametrize("costs", [0, 1, 2])
+def test_growth_chooses_with_one_to_three_objectives(costs: int) -> None:
+    found = candidates(run(thinker(costs=costs), 12, costs))
+    assert len({one.key for one in found}) == 12
+
+
+def test_trainings_whose_points_are_all_unusable_do_not_keep_growth_from_choosing() -> None:
+    one = thinker()
+    for _ in range(9):
+        number, _ = one.ask()
+        one.look(number, 4, np.empty((0, 2)), (2.0, 2.0), ended=True)
+        one.finish(number)
+    assert isinstance(one.ask()[1], Candidate)
+
+
+def narrow(limit: float) -> Callable[[Candidate], str | None]:
+    return lambda candidate: "too wide" if candidate.values["width"] > limit else None
+
+
+def test_growth_avoids_what_the_limits_refuse_and_others_are_refused_before_training() -> None:
+    assert all(one.values["width"] <= 0.5 for one in candidates(run(thinker(limit=narrow(0.5)), 12)))
+    found = run(thinker("random", limit=narrow(0.5)), 12)
+    refused = [one for one in found if isinstance(one, Refused)]
+    assert 0 < len(refused) < 12
+    assert all(one.reason == "too wide" and one.params["width"] > 0.5 for one in refused)
+
+
+def test_a_starting_point_beyond_the_limits_is_refused() -> None:
+    found = run(thinker(starts=True, limit=narrow(0.1)), 1)
+    assert isinstance(found[0], Refused)
+
+
+def test_when_all_that_growth_drew_is_beyond_the_limits_the_trial_is_refused() -> None:
+    (one,) = run(thinker(limit=lambda _: "nothing is allowed"), 1)
+    assert isinstance(one, Refused)
+    assert one.reason == "nothing is allowed"
+
+
+@pytest.mark.slow
+def test_a_region_moves_what_growth_asks_for() -> None:
+    one = thinker()
+    run(one, 16)
+    means = []
+    for scale in ((1.0, 1.0), (1.0, 0.1), (0.3, 1.0)):
+        one.scale = np.array(scale)
+        means.append(plain_macs([one.ask()[1] for _ in range(5)]))
+    whole, cheap, accurate = means
+    assert cheap < 0.1 * LARGEST
+    assert cheap < 0.7 * whole
+    assert accurate > whole
+
+
+def test_growth_asks_for_no_candidate_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("search.sampling.KEPT", 1.0)  # nine in ten of what is weighed are copies
+    monkeypatch.setattr("search.sampling.DRAWN", 20)
+    found = candidates(run(thinker(), 16))
+    assert len({one.key for one in found}) == 16
+
+
+@pytest.mark.parametrize("sampler", ["growth", "tpe", "random"])
+def test_a_thinker_that_was_told_everything_again_asks_what_the_first_one_would(sampler: str) -> None:
+    first, second = thinker(sampler), thinker(sampler)
+    for number, one in enumerate(run(first, 10)):
+        second.add(first.frozen(number))
+        if isinstance(one, Refused):
+            second.fail(number)
+            continue
+        curve = measured(one)
+        second.look(number, 4, curve, curve[0], ended=True)
+        second.finish(number)
+    assert first.ask()[1] == second.ask()[1]
+
+
+def test_growth_remembers_the_trainings_nearest_to_the_front_and_the_latest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growth, "REMEMBERED", 4)
+    one = thinker()
+    for number, loss in enumerate([0.9, 0.1, 0.8, 0.2, 0.7, 0.6, 0.5]):
+        one.told[number] = Told({4: np.array([[loss, 0.5]])})
+    assert one._remembered() == [1, 3, 5, 6]
+
+
+def test_a_stopped_training_counts_as_if_it_had_gone_on_like_the_others() -> None:
+    def training(ended: bool, *losses: float) -> Told:
+        return Told({2 * (i + 1): np.array([[loss, 0.5]]) for i, loss in enumerate(losses)}, ended=ended)
+
+    ended = [training(True, 0.8, 0.4), training(True, 0.6, 0.3), training(True, 0.5, 0.4)]
+    assert within([*ended, training(False, 0.6)], [0.5]) == pytest.approx([0.4, 0.3, 0.4, 0.3])
+    assert within([training(False, 0.6)], [0.5]) == pytest.approx([0.6]), "nothing is known of how others went on"
+    assert within([*ended, training(False, 0.6)], [0.1]) == pytest.approx([1, 1, 1, 1])
+
+
+def test_a_training_that_got_worse_gives_stopped_ones_no_worse_prospect() -> None:
+    worse = Told({2: np.array([[0.3, 0.5]]), 4: np.array([[0.6, 0.5]])}, ended=True)
+    assert within([worse, Told({2: np.array([[0.4, 0.5]])})], [0.5]) == pytest.approx([0.6, 0.4])
+
+
+def test_trial_seeds_are_far_apart_and_below_two_to_the_31() -> None:
+    seeds = {trial_seed(study, number) for study in range(20) for number in range(100)}
+    assert len(seeds) == 2000
+    assert all(0 <= seed < 2**31 for seed in seeds)
