@@ -1,10 +1,10 @@
 """What the driver costs a trial: wall time of a study whose training is a sleep, with everything on.
 
-A trial is `--epochs` epochs that sleep; tables, Optuna (TPE) and MLflow run as in a real study. The driver's time a
-trial is the study's wall time without the sleeps, over a window of trials before 10, 100 and 200, with and without
-MLflow.
+A trial is `--epochs` epochs that sleep; tables, sampler and MLflow run as in a real study. The driver's time a trial is
+the study's wall time without the sleeps, over a window of trials before 10, 100 and 200, with and without MLflow.
 
-    python benchmarks/overhead.py               # about three minutes
+    python benchmarks/overhead.py                                # about three minutes
+    python benchmarks/overhead.py --stored 1000 --trials 30      # a study that has a thousand finished trials already
     python benchmarks/overhead.py --json
 """
 
@@ -23,22 +23,30 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from rich.console import Console
 
 from search.driver import Driver
 from search.front import Reference
+from search.growth import Draw
 from search.launch import opened_study
 from search.progress import Progress
 from search.publish import Publisher
-from search.study_file import parse_study
+from search.sampling import drawn
+from search.study_file import StudySpec, narrowed_spaces, parse_study
 from search.trial import EpochResult, Event, Job, Outcome
+from spaces.task import Task
 from storage.settings import Settings
 from storage.store import Store
 
-STUDY = "study: overhead\ndata: digits\nfamilies: [gated_resnet]\nbudget: {{trials: {trials}, epochs: {epochs}}}\n"
+STUDY = (
+    "study: overhead\ndata: digits\nfamilies: [gated_resnet]\nbudget: {{trials: {trials}, epochs: {epochs}}}\n"
+    "warm_start: false\nearly_stopping: false\n"  # every trial a training from scratch, to its end
+)
+TASK = Task(channels=1, height=8, width=8, classes=10)
 GATES = [f"block{i}.layer" for i in range(9)]  # of a ResNet-20
-POINTS = 14  # operating points a trial, as a real sweep has
+POINTS = 30  # operating points a trial, as a real sweep has
 MARKS, WINDOW = (10, 100, 200), 10
 
 
@@ -63,6 +71,9 @@ class Sleeper:
         if isinstance(event, Outcome):
             self.jobs.popleft()
         return job, event
+
+    def answer(self, job: Job, go_on: bool) -> None:
+        raise AssertionError("its trainings are not measured on the way")
 
     def close(self) -> None:
         self.jobs.clear()
@@ -95,15 +106,26 @@ class Nobody:
     def front_changed(self) -> None: ...
 
 
-def run(folder: Path, trials: int, epochs: int, seconds: float, mlflow: bool) -> list[float]:
+def fill(store: Store, spec: StudySpec, trials: int) -> None:
+    """Finished trials of random candidates, as a study that has run for long holds them."""
+    spaces, draw = narrowed_spaces(spec), random.Random(0)
+    for number in range(trials):
+        one = drawn(Draw(np.random.default_rng(number)), spaces, lambda _: spec.budget.epochs)
+        store.add_trial(spec.study, "search", number, one.family.name, dict(one.params), number, spec.budget.epochs)
+        points = [{**point(draw), "chosen": i == 0} for i in range(POINTS)]
+        store.finish_trial(spec.study, "search", number, points=points, result={}, seconds=1.0)
+
+
+def run(folder: Path, trials: int, epochs: int, seconds: float, mlflow: bool, stored: int) -> list[float]:
     """Milliseconds of driver time of each trial."""
-    text = STUDY.format(trials=trials, epochs=epochs)
+    text = STUDY.format(trials=stored + trials, epochs=epochs)
     spec = parse_study(text, "overhead.yml")
     settings = Settings.model_validate({"storage": {"folder": folder}})
     store = Store.open(settings.database_url)
     reference = Reference(accuracy=0.1, macs=5e7)
     store.add_study(spec.study, spec.model_dump(mode="json"), text, {"accuracy": 0.1, "macs": 5e7})
-    asked = opened_study(settings, store, spec)
+    fill(store, spec, stored)
+    asked = opened_study(optuna.storages.RDBStorage(settings.optuna_url), store, spec, TASK)
     engine = Sleeper(seconds)
     with Progress(Console(quiet=True), spec.study, trials, 1) as progress:
         follower = Publisher(store, settings, spec, progress.say) if mlflow else Nobody()
@@ -121,11 +143,11 @@ def run(folder: Path, trials: int, epochs: int, seconds: float, mlflow: bool) ->
     return [1000 * (b - a) for a, b in pairwise(ends)]
 
 
-def compare(trials: int, epochs: int, seconds: float) -> dict[str, Any]:
-    result: dict[str, Any] = {"trials": trials, "epochs": epochs, "sleep_seconds_a_trial": seconds}
+def compare(trials: int, epochs: int, seconds: float, stored: int) -> dict[str, Any]:
+    result: dict[str, Any] = {"stored": stored, "trials": trials, "epochs": epochs, "sleep_seconds_a_trial": seconds}
     for name, mlflow in (("without_mlflow", False), ("with_mlflow", True)):
         with tempfile.TemporaryDirectory() as folder:
-            took = run(Path(folder), trials, epochs, seconds, mlflow)
+            took = run(Path(folder), trials, epochs, seconds, mlflow, stored)
         marks = [m for m in MARKS if m <= trials]
         at = {str(m): statistics.median(took[max(0, m - WINDOW - 1) : m - 1]) for m in marks}
         result[name] = {"median_ms_a_trial": statistics.median(took), "median_ms_around_trial": at}
@@ -138,13 +160,15 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.4, help="that a trial sleeps")
+    parser.add_argument("--stored", type=int, default=0, help="finished trials that the study begins with")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    result = compare(args.trials, args.epochs, args.seconds)
+    result = compare(args.trials, args.epochs, args.seconds, args.stored)
     if args.json:
         print(json.dumps(result, indent=2))
         return
-    print(f"{result['machine']}; {args.trials} trials of {args.epochs} epochs, {args.seconds} s of sleep each")
+    after = f"after {args.stored} finished ones, {POINTS} points each" if args.stored else f"{POINTS} points each"
+    print(f"{result['machine']}; {args.trials} trials of {args.epochs} epochs, {args.seconds} s of sleep each, {after}")
     for name in ("without_mlflow", "with_mlflow"):
         row = ", ".join(f"{ms:.0f} ms at {mark}" for mark, ms in result[name]["median_ms_around_trial"].items())
         print(f"{name.replace('_', ' '):<16} median {result[name]['median_ms_a_trial']:.0f} ms a trial; {row}")

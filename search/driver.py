@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from search.curves import Box
 from search.engine import Engine
 from search.front import Point, Reference, box_of, front, hypervolume
-from search.plain_nets import epochs_of, ladder, plain_key, plain_start, warm
+from search.plain_nets import USES, epochs_of, ladder, plain_key, plain_start, warm
 from search.points import as_point, curve_of, standing
 from search.progress import Progress
 from search.region import scale_of
@@ -83,6 +83,8 @@ class Driver:
     def __post_init__(self) -> None:
         self.box: Box = box_of(self.reference, self.spec.costs)
         self.rungs = Rungs()
+        self.optuna.thinker.price = self._price
+        self._starts: dict[Any, str] = {}  # keys of plain networks by family and size
 
     def run(self) -> bool:
         """Go on until the budget is spent or the front grows no more; False when hours ran out with trials left.
@@ -134,6 +136,8 @@ class Driver:
         self._asked = self.optuna.asked()
         repeats = self._take_up_known(trials)
         for trial in self.store.trials(name, state="running"):
+            if trial.kind == "finalist":
+                continue
             if (trial.kind == "static" or trial.number not in repeats) and (job := self._ready(trial)):
                 self._waiting.append(job)
         if self.ladder:
@@ -306,6 +310,16 @@ class Driver:
             return job
         self._held.setdefault(plain.key, []).append(record)
         return None
+
+    def _price(self, candidate: Candidate) -> float:
+        """Epochs that training a candidate takes, with its part of a plain network that is not there yet."""
+        own, epochs = candidate.family, float(candidate.recipe.epochs)
+        if not warm(self.spec, own.name):
+            return epochs
+        size = (own.name, *(getattr(candidate.config, name) for name in (*own.size_dimensions, *own.plain_dimensions)))
+        if size not in self._starts:
+            self._starts[size] = plain_start(self.spec, self.optuna.spaces[own.name], candidate).key
+        return epochs + (0.0 if self._starts[size] in self._plain else self.spec.budget.epochs / USES)
 
     def _start(self, job: Job) -> None:
         self._flying[job.name] = job

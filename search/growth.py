@@ -1,10 +1,10 @@
 """Which candidate would make the front grow most: a forest predicts whole curves, not one point of each training.
 
 A training's curve is a function: the accuracy that its operating points reach within a budget of compute. A forest
-learns it from (dimensions, budget), and a candidate is worth the area by which its curve is expected to lie beyond the
-front of all trainings. Expected improvement on a forest follows Hutter, Hoos and Leyton-Brown, "Sequential model-based
-optimization for general algorithm configuration", LION, 2011; improvement over many budgets at once, "Knowles, ParEGO",
-IEEE Transactions on Evolutionary Computation, 2006, draws one budget a step where we add all of them up.
+learns it from the dimensions, at many budgets at once, and a candidate is worth the area by which its curve is expected
+to lie beyond the front of all trainings. Expected improvement on a forest follows Hutter, Hoos and Leyton-Brown,
+"Sequential model-based optimization for general algorithm configuration", LION, 2011. Where Knowles, "ParEGO", IEEE
+Transactions on Evolutionary Computation, 2006, draws one scalar of the objectives a step, here budgets are added up.
 
 Shapes: T trainings, B budgets, C candidates, F features.
 """
@@ -25,7 +25,7 @@ from sklearn.ensemble import ExtraTreesRegressor
 from spaces.space import Dimension, Value
 
 Floats = NDArray[np.float64]
-TREES = 40
+TREES = 25
 BUDGETS, OTHERS = 12, 3  # levels of the first cost, and of each further one
 CHEAPEST = 1e-3  # of the box: the smallest budget that is looked at
 NOISE = 0.05  # of the logarithm of a loss, at least: two seeds of one candidate differ by that
@@ -124,20 +124,13 @@ def worth(rows_TF: Floats, losses_TB: Floats, grid: Floats, candidates_CF: Float
 
     Only what has a smaller accuracy loss than `worst` counts.
     """
-    features = np.log(grid)
-    forest = ExtraTreesRegressor(
-        TREES, min_samples_leaf=2, max_features=0.7, bootstrap=True, n_jobs=1, random_state=seed
-    )
-    forest.fit(_crossed(rows_TF, features), np.log(np.maximum(losses_TB, LEAST)).ravel())
-    at = _crossed(candidates_CF, features).astype(np.float32)
-    each = np.stack([tree.predict(at) for tree in forest.estimators_])
+    forest = ExtraTreesRegressor(TREES, min_samples_leaf=2, max_features=0.7, bootstrap=True, random_state=seed)
+    learned = np.log(np.maximum(losses_TB, LEAST))
+    forest.fit(rows_TF, learned if len(grid) > 1 else learned.ravel())
+    at = candidates_CF.astype(np.float32)
+    each = np.stack([tree.predict(at).reshape(len(at), -1) for tree in forest.estimators_])
     mean, std = each.mean(0), np.hypot(each.std(0), NOISE)
-    front = np.tile(np.log(np.clip(losses_TB.min(0), LEAST, worst)), len(candidates_CF))
+    front = np.log(np.clip(losses_TB.min(0), LEAST, worst))
     z = (front - mean) / std  # losses are log-normal: what remains below the front, in closed form
     gain = np.exp(front) * norm.cdf(z) - np.exp(mean + std**2 / 2) * norm.cdf(z - std)
-    return np.maximum(gain, 0.0).reshape(len(candidates_CF), len(grid)) @ weights(grid)
-
-
-def _crossed(rows: Floats, features: Floats) -> Floats:
-    """Every row with every budget."""
-    return np.concatenate([np.repeat(rows, len(features), 0), np.tile(features, (len(rows), 1))], 1)
+    return np.maximum(gain, 0.0) @ weights(grid)

@@ -16,6 +16,7 @@ from spaces.registry import family
 from spaces.space import Dimension, Value
 
 WARM_SHARE = 1 / 3  # of the epochs, for a training that starts from its plain network
+USES = 3  # trainings that a plain network is paid for by, when a candidate that needs a new one is weighed
 
 
 def epochs_of(spec: StudySpec, name: str) -> int:

@@ -29,8 +29,9 @@ from spaces.space import Dimension, Value, suggested
 Spaces = Mapping[str, tuple[Dimension, ...]]
 Epochs = Callable[[str], int]  # of a trial of a family
 Limit = Callable[[Candidate], str | None]  # why a candidate is beyond what the study allows, if it is
-STARTUP = 8  # trials before a model-based sampler models
-DRAWN, WEIGHED = 200, 300  # candidates that `growth` weighs: drawn from the space, the rest good ones changed a little
+Price = Callable[[Candidate], float]  # epochs that training a candidate takes, with those of what it starts from
+STARTUP = 6  # trials before a model-based sampler models
+DRAWN, WEIGHED = 80, 130  # candidates that `growth` weighs: drawn from the space, the rest good ones changed a little
 TRIED = 50  # of them, the best first, until one is within the study's limits
 KEPT = 0.75  # of a good one's values
 
@@ -92,8 +93,9 @@ class Thinker:
         trials: int,
         starts: bool = True,
         limit: Limit = lambda _: None,
+        price: Price = lambda _: 1.0,
     ) -> None:
-        self.spaces, self.sampler, self.costs, self.limit = spaces, sampler, costs, limit
+        self.spaces, self.sampler, self.costs, self.limit, self.price = spaces, sampler, costs, limit, price
         self.seed, self.epochs, self.trials = seed, epochs, trials
         self.scale = np.ones(1 + costs)  # the worst corner that counts, as losses
         self.told: dict[int, Told] = {}
@@ -170,6 +172,7 @@ class Thinker:
             new = self._encoder.rows([one for one, _ in found])
             seed = int(draw.integers(2**31))
             worth = growth.worth(self._encoder.rows(params), losses_TB, grid, new, float(self.scale[0]), seed)
+            worth /= [self.price(candidate) for _, candidate in found]
             found = [found[i] for i in np.argsort(-worth, kind="stable")]
         known = [trial.params for trial in self.study.get_trials(deepcopy=False)]
         return next((one for one, candidate in found[:TRIED] if one not in known and not self.limit(candidate)), {})
@@ -206,13 +209,13 @@ def within(told: Sequence[Told], budget: Sequence[float]) -> NDArray[np.float64]
 
 
 def starting_points(spaces: Spaces) -> list[dict[str, Value]]:
-    """Known-good candidates: each family's recommended settings, then at its smallest and largest size."""
+    """Known-good candidates: each family's recommended settings, then at its smallest size."""
     found: list[dict[str, Value]] = []
-    for size in ("recommended", "smallest", "largest"):
+    for smallest in (False, True):
         for name in sorted(spaces):
             values = recommended(spaces[name])
-            if size != "recommended":
-                values |= {d.name: d.choices[0 if size == "smallest" else -1] for d in _sizes(name, spaces[name])}
+            if smallest:
+                values |= {d.name: d.choices[0] for d in _sizes(name, spaces[name])}
             params = {f"{name}.{key}": value for key, value in values.items()}
             params |= {"family": name} if len(spaces) > 1 else {}
             if params not in found:

@@ -4,7 +4,8 @@
     python benchmarks/search_bench/compare.py --quick --json       # the ratios alone, in under a minute
 
 A method spends epochs of trainings that are rows of a table (see the table's card.md). Its front is made of what it has
-trained by then, and judged by the hypervolume from chance accuracy and the dearest point of the whole table's front.
+trained by then, and judged by the hypervolume from chance accuracy and the dearest point of the whole table's front:
+over cost, where being ten times cheaper counts little, and over the logarithm of cost, as fronts are drawn.
 `epochs_ratio_to_optuna_default` is the median over seeds of the epochs that dynafront's default needs to reach the
 hypervolume that Optuna's default has in the end (its median), over Optuna's epochs.
 """
@@ -30,8 +31,8 @@ import numpy as np  # noqa: E402
 TRIALS = 60  # full trainings that the budget pays for
 STEPS = 60  # times of the clock at which fronts are measured
 OPTUNA, OURS = "optuna tpe (its default)", "dynafront"
-QUICK = (OPTUNA, OURS, "dynafront: one point a trial", "dynafront: no stopping", "dynafront: no warm start",
-         "dynafront: no starting points", "dynafront: random candidates")  # fmt: skip
+QUICK = (OPTUNA, "random", OURS, "dynafront: one point a trial", "dynafront: no stopping", "dynafront: no warm start",
+         "dynafront: random candidates")  # fmt: skip
 
 
 def methods() -> dict[str, Callable[[Any], None]]:
@@ -72,8 +73,8 @@ def _table(name: str) -> Any:
     return Table(HERE / name)
 
 
-def replay(table: str, method: str, seed: int) -> list[float]:
-    """Hypervolume at STEPS even times of the clock, of one method under one seed."""
+def replay(table: str, method: str, seed: int) -> list[list[float]]:
+    """Hypervolume at STEPS even times of the clock, of one method under one seed: over cost, over its logarithm."""
     import warnings
 
     from benchmarks.search_bench.world import World, volumes
@@ -82,7 +83,15 @@ def replay(table: str, method: str, seed: int) -> list[float]:
     budget = TRIALS * _table(table).epochs
     world = World(_table(table), seed, budget)
     methods()[method](world)
-    return volumes(world.log, np.linspace(0, budget, STEPS + 1)[1:])
+    at = np.linspace(0, budget, STEPS + 1)[1:]
+    return [volumes(world.log, at), volumes([(when, in_decades(curve)) for when, curve in world.log], at)]
+
+
+def in_decades(curve: np.ndarray) -> np.ndarray:
+    """The same points with cost as the share of three decades below the reference: a tenth of the cost is a third."""
+    found = curve.copy()
+    found[:, 1] = np.maximum(0.0, 1 + np.log10(np.maximum(found[:, 1], 1e-9)) / 3)
+    return found
 
 
 def ratio(curve: np.ndarray, target: float) -> float:
@@ -91,7 +100,20 @@ def ratio(curve: np.ndarray, target: float) -> float:
     return float((reached[0] + 1) / len(curve)) if len(reached) else float("inf")
 
 
-def summary(found: dict[str, np.ndarray]) -> dict[str, Any]:
+def summary(both: dict[str, np.ndarray]) -> dict[str, Any]:
+    """What was found, over cost; and the ratios over the logarithm of cost beside it."""
+    plain, decades = ({name: curves[:, i] for name, curves in both.items()} for i in (0, 1))
+    found, other = _summary(plain), _summary(decades)
+    found["log_cost"] = {
+        key: other[key] for key in ("epochs_ratio_to_optuna_default", "interval", "target_hypervolume")
+    }
+    for name, row in found["methods"].items():
+        row["epochs_ratio_log_cost"] = other["methods"][name]["epochs_ratio"]
+        row["hypervolume_log_cost"] = other["methods"][name]["hypervolume"]
+    return found
+
+
+def _summary(found: dict[str, np.ndarray]) -> dict[str, Any]:
     """Medians with the middle half of the seeds, by method."""
     target = float(np.median(found[OPTUNA][:, -1]))
     rows = {}
@@ -127,7 +149,7 @@ def bootstrap(found: dict[str, np.ndarray], draws: int = 2000) -> list[float | N
         target = np.median(draw.choice(theirs, len(theirs)))
         some = ours[draw.integers(len(ours), size=len(ours))]
         medians.append(np.median([ratio(curve, float(target)) for curve in some]))
-    return [float(x) if np.isfinite(x) else None for x in np.quantile(medians, [0.025, 0.975])]
+    return [float(x) if np.isfinite(x) else None for x in np.quantile(medians, [0.025, 0.975], method="inverted_cdf")]
 
 
 _NAME = ["digits"]
@@ -136,7 +158,7 @@ _NAME = ["digits"]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", default="digits", choices=sorted(p.parent.name for p in HERE.glob("*/runs.parquet")))
-    parser.add_argument("--seeds", type=int, help="replays of each method [20; 6 when quick]")
+    parser.add_argument("--seeds", type=int, help="replays of each method [20; 3 when quick]")
     parser.add_argument("--only", nargs="*", help="methods by name, beside dynafront and Optuna's default")
     parser.add_argument("--quick", action="store_true", help="few methods and seeds")
     parser.add_argument("--json", action="store_true", help="print JSON alone")
@@ -148,15 +170,8 @@ def main() -> None:
     names = list(QUICK) if given.quick else list(methods())
     if given.only is not None:
         names = [OPTUNA, OURS, *(name for name in names if name in given.only and name not in (OPTUNA, OURS))]
-    seeds = given.seeds or (6 if given.quick else 20)
-    found = {name: np.zeros((seeds, STEPS)) for name in names}
-    with ProcessPoolExecutor(given.workers, multiprocessing.get_context("spawn")) as pool:
-        jobs = {pool.submit(replay, given.table, name, seed): (name, seed) for seed in range(seeds) for name in names}
-        for number, job in enumerate(as_completed(jobs), 1):
-            name, seed = jobs[job]
-            found[name][seed] = job.result()
-            if not given.json:
-                print(f"\r{number}/{len(jobs)}", end="", file=sys.stderr, flush=True)
+    seeds = given.seeds or (3 if given.quick else 20)
+    found = _replayed(given.table, names, seeds, given.workers, given.out, quiet=given.json)
     result = summary(found)
     if given.json:
         print(json.dumps(result, indent=1))
@@ -168,6 +183,26 @@ def main() -> None:
         from benchmarks.search_bench.report import write
 
         write(given.out, found, result)
+
+
+def _replayed(
+    table: str, names: list[str], seeds: int, workers: int, out: Path | None, *, quiet: bool
+) -> dict[str, np.ndarray]:
+    """(seeds, 2, STEPS) of every method; replays that are in the folder already are not run again."""
+    known = json.loads((out / "curves.json").read_text()) if out and (out / "curves.json").exists() else {}
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        todo = [(name, seed) for seed in range(seeds) for name in names if str(seed) not in known.get(name, {})]
+        jobs = {pool.submit(replay, table, name, seed): (name, seed) for name, seed in todo}
+        for number, job in enumerate(as_completed(jobs), 1):
+            name, seed = jobs[job]
+            known.setdefault(name, {})[str(seed)] = np.round(job.result(), 5).tolist()
+            if out:
+                out.mkdir(parents=True, exist_ok=True)
+                (out / "curves.json").write_text(json.dumps(known))
+            if not quiet:
+                print(f"\r{number}/{len(jobs)}", end="", file=sys.stderr, flush=True)
+    order = [*names, *(name for name in known if name not in names)]
+    return {name: np.array(list(known[name].values())) for name in order if known.get(name)}
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from benchmarks.search_bench.table import Training
 from benchmarks.search_bench.world import SpentError, World
 from search.curves import Curve
-from search.plain_nets import WARM_SHARE
+from search.plain_nets import USES, WARM_SHARE
 from search.rungs import LUCK, Rungs, rung_epochs
 from search.sampling import Refused, Thinker
+from spaces.family import Candidate
 
 Method = Callable[[World], None]
 
@@ -48,6 +49,7 @@ class _Replay:
             epochs=lambda _: self.epochs,
             trials=1000,
             starts=how.starts,
+            price=self._price,
         )
         self.known: dict[str, int] = {}
         self.running: dict[int, Training] = {}
@@ -71,6 +73,11 @@ class _Replay:
                 start = "warm" if self.how.warm else "scratch"
                 self.running[number] = self.world.find(candidate.family.name, candidate.params, start)
                 self._train(number, 0)
+
+    def _price(self, candidate: Candidate) -> float:
+        world = self.world
+        origin = world.find(candidate.family.name, candidate.params, "warm").origin if self.how.warm else None
+        return self.epochs + (world.table.epochs / USES if origin and not world.has(origin) else 0)
 
     def _train(self, number: int, at: int) -> None:
         world, training = self.world, self.running[number]

@@ -19,56 +19,54 @@ def markdown(result: dict[str, Any]) -> str:
     """One row a method: share of the budget to Optuna's final hypervolume, and hypervolume along the way."""
     low, high = result["interval"]
     lines = [
-        f"Share of the budget ({result['budget_epochs']} epochs) to reach the hypervolume {result['target_hypervolume']:.4f} "
-        f"that Optuna's default ends with: {_number(result['epochs_ratio_to_optuna_default'])} "
-        f"[{_number(low)}, {_number(high)}]",
+        f"Share of the budget ({result['budget_epochs']} epochs) to reach the hypervolume "
+        f"{result['target_hypervolume']:.4f} that Optuna's default ends with:",
+        f"{_number(result['epochs_ratio_to_optuna_default'])} [{_number(low)}, {_number(high)}]; over the logarithm of "
+        f"cost {_number(result['log_cost']['epochs_ratio_to_optuna_default'])} "
+        f"[{', '.join(_number(x) for x in result['log_cost']['interval'])}]",
         "",
-        "| method | share of epochs (quartiles) | at 10 % | at 25 % | at 50 % | at 100 % | seeds |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| method | share of epochs (quartiles) | log cost | at 10 % | at 25 % | at 50 % | at 100 % | seeds |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, row in result["methods"].items():
         quartiles = " - ".join(_number(x) for x in row["epochs_ratio_quartiles"])
         volumes = " | ".join(f"{x:.4f}" for x in row["hypervolume"].values())
-        lines.append(f"| {name} | {_number(row['epochs_ratio'])} ({quartiles}) | {volumes} | {row['seeds']} |")
+        ratios = f"{_number(row['epochs_ratio'])} ({quartiles}) | {_number(row['epochs_ratio_log_cost'])}"
+        lines.append(f"| {name} | {ratios} | {volumes} | {row['seeds']} |")
     return "\n".join(lines)
 
 
 def write(folder: Path, found: dict[str, np.ndarray], result: dict[str, Any]) -> None:
-    """curves.json, table.md, curves.png."""
+    """result.json, table.md, curves.png."""
     folder.mkdir(parents=True, exist_ok=True)
-    curves = {name: curve.round(5).tolist() for name, curve in found.items()}
-    (folder / "curves.json").write_text(json.dumps({"result": result, "curves": curves}))
+    (folder / "result.json").write_text(json.dumps(result, indent=1))
     (folder / "table.md").write_text(markdown(result) + "\n")
     picture(folder / "curves.png", found, result)
 
 
 def picture(path: Path, found: dict[str, np.ndarray], result: dict[str, Any]) -> None:
-    """Median hypervolume over the share of the budget, with the middle half of the seeds."""
-    figure, axes = plt.subplots(figsize=(9, 5.2), dpi=150, layout="constrained")
+    """Median hypervolume over the share of the budget, with the middle half of the seeds of the two that matter."""
+    figure, both = plt.subplots(1, 2, figsize=(13, 5.4), dpi=130, layout="constrained", sharex=True)
     grays = plt.get_cmap("Set2")
-    for i, (name, curves) in enumerate(found.items()):
-        colour = COLOURS.get(name, grays(i % 8))
-        share = np.arange(1, curves.shape[1] + 1) / curves.shape[1]
-        low, middle, high = np.quantile(1 - curves, [0.25, 0.5, 0.75], axis=0)
-        strong = name in COLOURS
-        axes.plot(share, middle, color=colour, lw=2.4 if strong else 1.2, label=name, zorder=3 if strong else 2)
-        if strong:
-            axes.fill_between(share, low, high, color=colour, alpha=0.15, lw=0)
-    axes.axhline(1 - result["target_hypervolume"], color="#64748b", ls=":", lw=1)
-    axes.set_yscale("log")
-    axes.set_xlabel("epochs trained, share of the budget")
-    axes.set_ylabel("hypervolume still missing (lower is better)")
-    share = result["epochs_ratio_to_optuna_default"]
-    axes.set_title(
-        f"dynafront needs {share:.0%} of the epochs for the front that Optuna's default ends with"
-        if share
-        else "dynafront does not reach the front that Optuna's default ends with",
-        loc="left",
-        fontsize=11,
-        fontweight="bold",
-    )
-    axes.grid(alpha=0.25)
-    axes.legend(fontsize=8, frameon=False)
+    for side, (axes, measure) in enumerate(zip(both, ("cost", "the logarithm of cost"), strict=True)):
+        for i, (name, curves) in enumerate(found.items()):
+            colour, strong = COLOURS.get(name, grays(i % 8)), name in COLOURS
+            share = np.arange(1, curves.shape[2] + 1) / curves.shape[2]
+            low, middle, high = np.quantile(curves[:, side], [0.25, 0.5, 0.75], axis=0)
+            axes.plot(share, middle, color=colour, lw=2.6 if strong else 1.2, label=name, zorder=3 if strong else 2)
+            if strong:
+                axes.fill_between(share, low, high, color=colour, alpha=0.15, lw=0)
+        target = result["target_hypervolume"] if side == 0 else result["log_cost"]["target_hypervolume"]
+        needed = (result if side == 0 else result["log_cost"])["epochs_ratio_to_optuna_default"]
+        axes.axhline(target, color="#1d4ed8", ls=":", lw=1)
+        axes.set_ylim(max(0, target - (0.12 if side == 0 else 0.45)), None)
+        axes.set_xlabel("epochs trained, share of the budget")
+        axes.set_ylabel(f"hypervolume over {measure}")
+        said = f"{needed:.0%} of the epochs" if needed else "more than all epochs"
+        axes.set_title(f"{said} for Optuna's final front", loc="left", fontsize=11, fontweight="bold")
+        axes.grid(alpha=0.25)
+    handles, labels = both[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     figure.savefig(path)
     plt.close(figure)
 

@@ -51,6 +51,10 @@ class World:
             self.spend(self.table.epochs)
             self._plain.add(plain)
 
+    def has(self, plain: str) -> bool:
+        """Whether this plain network is trained already."""
+        return plain in self._plain
+
     def curve(self, training: Training, epoch: int) -> Curve:
         """All operating points at a rung that may join a front."""
         rows = [row for row in training.points[epoch] if not Knobs(**row["knobs"]).random]
