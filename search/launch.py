@@ -65,7 +65,7 @@ def search(spec: StudySpec, text: str, settings: Settings, console: Console, *, 
     settings.folder.mkdir(parents=True, exist_ok=True)
     store = Store.open(settings.database_url)
     spec, values = _recorded(store, spec, text, reference)
-    with _lease(store, spec.study) as lease:
+    with leased(store, spec.study) as lease:
         store.set_spec(spec.study, values, text)
         with creating(settings.optuna_url):
             storage = optuna.storages.RDBStorage(settings.optuna_url)
@@ -198,7 +198,7 @@ class Lease:
 
 
 @contextmanager
-def _lease(store: Store, name: str) -> Iterator[Lease]:
+def leased(store: Store, name: str) -> Iterator[Lease]:
     """Be the only driver of the study; a driver on this machine that died is replaced at once."""
     owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     if not store.take_lease(name, owner, LEASE_SECONDS):

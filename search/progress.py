@@ -16,6 +16,7 @@ from search.trial import EpochResult, Failure, Job
 from search.words import described, knobs_text
 
 ROWS = 8  # of the front that are shown while searching
+NAMES = {"search": "trial", "static": "plain net", "finalist": "finalist"}  # of trainings, by kind
 QUIET_SECONDS = 15  # between status lines where the output is not a terminal
 
 
@@ -67,7 +68,7 @@ class Progress:
         if job.kind == "search":
             self._say_ended(job, "", joined)
         elif not self.console.is_terminal:
-            self.say(f"plain net {job.number}: {_size(job)}  ({self.status()})")
+            self.say(f"{NAMES[job.kind]} {job.number}: {_size(job)}  ({self.status()})")
 
     def trial_stopped(self, job: Job, epoch: int, joined: Sequence[Point]) -> None:
         """`joined` are the points of the trial, stopped early after this epoch, that are on the front now."""
@@ -81,7 +82,7 @@ class Progress:
 
     def trial_failed(self, job: Job, failure: Failure) -> None:
         self._ended(job)
-        self.say(f"[yellow]trial {job.number:>3} failed[/yellow]: {failure.error}")
+        self.say(f"[yellow]{NAMES[job.kind]} {job.number:>3} failed[/yellow]: {failure.error}")
 
     def _ended(self, job: Job) -> None:
         self.running.pop(job.name, None)
@@ -130,12 +131,11 @@ class Progress:
         parts: list[Text | Table] = [header]
         running = Table.grid(padding=(0, 2))
         for job, result in self.running.values():
-            what = "static net" if job.kind == "static" else "trial"
             epochs = f"epoch {result.epoch if result else 0:>3}/{job.epochs}"
             score = ""
             if result:
                 score = f"{result.metrics['val/accuracy']:.1%} at {macs_text(result.metrics['val/macs'])}MACs"
-            running.add_row(f"  {what} {job.number}", epochs, score, _size(job))
+            running.add_row(f"  {NAMES[job.kind]} {job.number}", epochs, score, _size(job))
         parts.append(running)
         if self.front:
             parts += [

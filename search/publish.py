@@ -27,6 +27,7 @@ from storage.store import Store
 
 FRONT_SECONDS = 60.0  # at most so often is the front drawn while a study runs
 RETRY_SECONDS = 30.0  # after a failure, MLflow is left alone for this long
+RUN_NAMES = {"search": "trial", "static": "static", "finalist": "finalist"}  # of trials, by kind
 
 
 class Publisher:
@@ -144,7 +145,7 @@ class View:
         run_id = log.log_trial(
             self._experiment,
             self._parent,
-            name=f"{'static' if kind == 'static' else 'trial'}-{number:04d}",
+            name=f"{RUN_NAMES[kind]}-{number:04d}",
             params={"family": trial.family, **trial.params, "seed": trial.seed, "epochs": trial.epochs},
             tags=_tags(trial),
             metrics=_measures(trial, points),
@@ -250,7 +251,7 @@ def _history(points: list[Point], cost: Cost, reference: Reference) -> list[tupl
 
 def _tags(trial: TrialRecord) -> dict[str, str]:
     tags = {
-        "automl.kind": "trial" if trial.kind == "search" else "static",
+        "automl.kind": RUN_NAMES[trial.kind],
         "automl.study": trial.study,
         "automl.trial": str(trial.number),
         "automl.state": trial.state,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-Kind = Literal["search", "static"]
+Kind = Literal["search", "static", "finalist"]
 State = Literal["running", "complete", "stopped", "failed"]
 
 

@@ -21,7 +21,7 @@ def dynafront(*arguments: str | Path) -> Result:
     return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
 
 
-COMMANDS = ("search", "status", "front", "spaces", "ui", "export", "predict", "inspect", "sync")
+COMMANDS = ("search", "status", "finalists", "front", "spaces", "ui", "export", "predict", "inspect", "sync")
 
 
 @pytest.mark.slow
