@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from search.front import macs_text
+from search.selection_bias import bias_text
 
 
 def card(description: dict[str, Any]) -> str:
@@ -17,6 +18,7 @@ def card(description: dict[str, Any]) -> str:
         ("test accuracy", f"{test['accuracy']:.2%} (95 % interval {test['accuracy_low']:.1%} to "
                           f"{test['accuracy_high']:.1%}, n = {test['images']})"),
         ("validation accuracy", f"{validation['accuracy']:.2%} (selected on it: expect test to be a little lower)"),
+        ("validation - test, 95 % interval", bias_text(report["selection_bias"])),
         ("MACs an image", f"mean {macs_text(test['macs_mean'])}, p95 {macs_text(test['macs_p95'])}, "
                           f"max {macs_text(test['macs_max'])}"),
         ("static net of the same backbone", f"{macs_text(report['plain_macs'])} MACs: {saving:.0%} saved on average"),

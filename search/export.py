@@ -22,6 +22,7 @@ from torch import Tensor
 
 from search.card import card
 from search.exported import FORMAT, MODEL, ONNX, WEIGHTS
+from search.selection_bias import selection_bias
 from search.trial import Job, trained_net
 from spaces.deployment import DeployedNet, onnx_model, ship, static
 from spaces.net import DynamicNet, Knobs
@@ -61,7 +62,8 @@ def export(
 ) -> Exported:
     """Make the folder from an ended trial, stopped early or not, and one of its operating points.
 
-    `rates` are the gates' open rates that the point was measured with; `validation` is the point's own record.
+    `rates` are the gates' open rates that the point was measured with; `validation` is the point's own record,
+    with the `selection_bias` of its exits' thresholds where that was estimated.
     Raises ValueError (missing checkpoint or test split, random policy, a folder that holds something else),
     ParityError.
     """
@@ -85,6 +87,7 @@ def export(
     report = _report(net, compact, setting, rates, test, data)
     report["latency_ms"] = _latency(compact, net, test)
     report["validation"] = dict(validation)
+    report["selection_bias"] = selection_bias(validation, len(data.validation), report["test"])
     description = {
         "format": FORMAT,
         "family": candidate.family.name,

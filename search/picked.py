@@ -10,6 +10,7 @@ from typing import Any
 from search.driver import job_of
 from search.front import Point, macs_number, macs_text, pick
 from search.fronts import study_cost, study_front
+from search.selection_bias import bias_text
 from search.study_file import stored_spec
 from storage.records import StudyRecord
 from storage.settings import Settings
@@ -98,6 +99,8 @@ def _export(
     stored = next(p for p in store.points(record.name, kind="search", number=point.trial) if p.id == point.id)
     spec = stored_spec(record.spec)
     validation = {"accuracy": point.accuracy, "macs_mean": point.macs_mean, "macs_p95": point.macs_p95}
+    if "selection_bias" in stored.extra:
+        validation["selection_bias"] = stored.extra["selection_bias"]
     return export(
         job_of(spec, trial, str(settings.checkpoints)),
         study=record.name,
@@ -115,6 +118,7 @@ def _lines(folder: Path, report: dict[str, Any], uri: str | None) -> list[str]:
     lines = [
         f"[bold]{folder}[/bold]: test accuracy {test['accuracy']:.2%} "
         f"({test['accuracy_low']:.1%} to {test['accuracy_high']:.1%}, n = {test['images']})",
+        f"  validation - test: {bias_text(report['selection_bias'])}".replace("[", r"\["),
         f"  MACs      mean {macs_text(test['macs_mean'])}, p95 {macs_text(test['macs_p95'])}, max "
         f"{macs_text(test['macs_max'])}; static net {macs_text(report['plain_macs'])}",
         f"  latency   {one['exported']:.2f} ms at batch 1, static net {one['static']:.2f} ms "
