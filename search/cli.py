@@ -90,12 +90,16 @@ def search(config: Path | None, study_file: Path, ladder: bool, workers: int | N
     spec, text = read_study(study_file)
     settings = _settings(config)
     from search.launch import search as launch
+    from search.plain_nets import epochs_of
 
     console = _console()
     workers = spec.run.workers if workers is None else workers
+    epochs = spec.budget.epochs
+    trained = sorted({epochs_of(spec, name) for name in spec.families})
     console.print(
-        f"[bold]{spec.study}[/bold]: {spec.budget.trials} trials of {spec.budget.epochs} epochs over "
-        f"{', '.join(spec.families)} on {spec.data}",
+        f"[bold]{spec.study}[/bold]: {spec.budget.trials} trials of {' or '.join(map(str, trained))} epochs over "
+        f"{', '.join(spec.families)} on {spec.data}"
+        + (f", from plain networks that are trained once for {epochs}" if trained[0] < epochs else ""),
         highlight=False,
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is as gentle as Ctrl-C
@@ -116,7 +120,14 @@ def search(config: Path | None, study_file: Path, ladder: bool, workers: int | N
 
         show(console, retrained)
         console.print()
-    if not finished.complete:
+    if finished.plateau and spec.budget.plateau:
+        wait = spec.budget.plateau
+        console.print(
+            f"The front has not grown by {wait.growth:.2%} over the last {wait.trials} trials: the search has ended. "
+            "Take budget.plateau out, or raise it, to go on.",
+            highlight=False,
+        )
+    elif not finished.complete:
         console.print(
             f"The budget of {spec.budget.hours} hours is spent with trials left; raise budget.hours to go on.",
             highlight=False,
