@@ -423,7 +423,9 @@ def _print_front(console: Console, store: Store, record: StudyRecord, family: st
     )
     console.print(front_table_view(points))
     if static:
-        console.print("plain nets of the same recipe and budget:", highlight=False)
+        warm = record.spec.get("warm_start") and not record.spec.get("init_from")
+        what = "that trials start from, and of other sizes" if warm else "of the same recipe and budget"
+        console.print(f"plain nets {what}:", highlight=False)
         console.print(front_table_view(sorted(static, key=lambda p: p.macs_mean)))
 
 

@@ -116,7 +116,7 @@ def test_front_plots_and_csv(in_finished: Path, tmp_path: Path) -> None:
 
 def test_the_table_shows_the_static_ladder(in_finished: Path) -> None:
     output = dynafront("front", "tiny").output
-    assert "plain nets of the same recipe and budget" in output
+    assert "plain nets that trials start from, and of other sizes" in output
     assert "plain resnet8 x0.25" in output
 
 
