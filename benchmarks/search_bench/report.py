@@ -47,10 +47,10 @@ def write(folder: Path, found: dict[str, np.ndarray], result: dict[str, Any]) ->
 def picture(path: Path, found: dict[str, np.ndarray], result: dict[str, Any]) -> None:
     """Median hypervolume over the share of the budget, with the middle half of the seeds of the two that matter."""
     figure, both = plt.subplots(1, 2, figsize=(13, 5.4), dpi=130, layout="constrained", sharex=True)
-    grays = plt.get_cmap("Set2")
+    others = plt.get_cmap("tab20")
     for side, (axes, measure) in enumerate(zip(both, ("cost", "the logarithm of cost"), strict=True)):
         for i, (name, curves) in enumerate(found.items()):
-            colour, strong = COLOURS.get(name, grays(i % 8)), name in COLOURS
+            colour, strong = COLOURS.get(name, others(i % 20)), name in COLOURS
             share = np.arange(1, curves.shape[2] + 1) / curves.shape[2]
             low, middle, high = np.quantile(curves[:, side], [0.25, 0.5, 0.75], axis=0)
             axes.plot(share, middle, color=colour, lw=2.6 if strong else 1.2, label=name, zorder=3 if strong else 2)
@@ -59,7 +59,8 @@ def picture(path: Path, found: dict[str, np.ndarray], result: dict[str, Any]) ->
         target = result["target_hypervolume"] if side == 0 else result["log_cost"]["target_hypervolume"]
         needed = (result if side == 0 else result["log_cost"])["epochs_ratio_to_optuna_default"]
         axes.axhline(target, color="#1d4ed8", ls=":", lw=1)
-        axes.set_ylim(max(0, target - (0.12 if side == 0 else 0.45)), None)
+        top = max(float(np.median(curves[:, side, -1])) for curves in found.values())
+        axes.set_ylim(max(0, target - (0.05 if side == 0 else 0.45)), top + 0.1 * (top - target) + 0.004)
         axes.set_xlabel("epochs trained, share of the budget")
         axes.set_ylabel(f"hypervolume over {measure}")
         said = f"{needed:.0%} of the epochs" if needed else "more than all epochs"
