@@ -125,7 +125,7 @@ def run(folder: Path, trials: int, epochs: int, seconds: float, mlflow: bool, st
     reference = Reference(accuracy=0.1, macs=5e7)
     store.add_study(spec.study, spec.model_dump(mode="json"), text, {"accuracy": 0.1, "macs": 5e7})
     fill(store, spec, stored)
-    asked = opened_study(optuna.storages.RDBStorage(settings.optuna_url), store, spec, TASK)
+    asked = opened_study(optuna.storages.RDBStorage(settings.optuna_url), store, spec, TASK, reference)
     engine = Sleeper(seconds)
     with Progress(Console(quiet=True), spec.study, trials, 1) as progress:
         follower = Publisher(store, settings, spec, progress.say) if mlflow else Nobody()

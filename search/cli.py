@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from search.front import Point
-    from storage.records import StudyRecord
+    from storage.records import Kind, StudyRecord
     from storage.settings import Settings
     from storage.store import Store
 
@@ -344,10 +344,11 @@ def inspect(config: Path | None, name: str, trial: int | None, pick: str | None,
     from search.inspected import chosen_point, exported_point, inspect_point
 
     settings, knobs = _settings(config), None
+    training: tuple[Kind, int] | None = None if trial is None else ("search", trial)
     if (Path(name) / "model.json").is_file():
-        name, trial, knobs = exported_point(Path(name))
+        name, training, knobs = exported_point(Path(name))
     store, record = _study(settings, name)
-    point = chosen_point(store, record, trial=trial, pick=pick, knobs=knobs)
+    point = chosen_point(store, record, training=training, pick=pick, knobs=knobs)
     console = _console()
     done = inspect_point(
         store, record, settings, point, out, say=lambda line: console.print(f"  {line}", style="dim")
@@ -403,7 +404,7 @@ def _study(settings: Settings, name: str) -> tuple[Store, StudyRecord]:
 def _front(
     store: Store, record: StudyRecord, family: str | None = None
 ) -> tuple[list[Point], list[Point], list[Point], float]:
-    """The front, all standing points, the static ladder, the hypervolume."""
+    """The front, all standing points, the plain nets, the hypervolume."""
     from search.fronts import study_front
 
     return study_front(store, record, family)

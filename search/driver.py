@@ -17,11 +17,12 @@ from search.curves import Box
 from search.engine import Engine
 from search.front import Point, Reference, box_of, front, hypervolume
 from search.plain_nets import USES, epochs_of, ladder, plain_key, plain_start, warm
-from search.points import as_point, curve_of, standing
+from search.points import ON_OFFER, as_point, curve_of, standing
 from search.progress import Progress
 from search.region import scale_of
 from search.rungs import Rungs, rung_epochs
 from search.sampling import Refused, trial_seed
+from search.sizes import size_key
 from search.study import OptunaStudy
 from search.study_file import StudySpec, narrowed_spaces
 from search.trial import EpochResult, Event, Failure, Job, Outcome, Rung, data_spec
@@ -132,6 +133,8 @@ class Driver:
         for plain in self.store.trials(name, kind="static"):
             if plain.state != "failed":
                 self._plain[self._candidate(plain).key] = plain
+            if plain.state == "complete":
+                self._count_plain([vars(p) for p in self.store.points(name, kind="static", number=plain.number)])
         self._take_up_told(trials)
         self._asked = self.optuna.asked()
         repeats = self._take_up_known(trials)
@@ -147,6 +150,7 @@ class Driver:
         self._done = Counter(t.state for t in trials.values())
         self._take_up_volumes(trials)
         self._refocus()
+        self._look_for_plateau()
         self._show()
         for number, twin in repeats.items():
             self._answer_from(twin, trials[number])
@@ -165,14 +169,16 @@ class Driver:
         """The front's hypervolume before each training ended, so that a plateau is seen across interruptions."""
         if not self.spec.budget.plateau:
             return
-        points: dict[int, list[Point]] = {}
+        points: dict[tuple[Kind, int], list[Point]] = {}
         for point in standing(self._points(), self.reference):
-            points.setdefault(point.trial, []).append(point)
-        ended = [t for t in trials.values() if t.state in ("complete", "stopped") and t.of_trial is None]
+            points.setdefault(point.training, []).append(point)
+        known = [*trials.values(), *self.store.trials(self.spec.study, kind="static")]
+        ended = [t for t in known if t.state in ("complete", "stopped") and t.of_trial is None]
         so_far: list[Point] = []
         for trial in sorted(ended, key=lambda t: (t.finished_at or t.started_at, t.number)):
-            self._volumes.append(hypervolume(so_far, cost=self.spec.costs, reference=self.reference))
-            so_far = front([*so_far, *points.get(trial.number, [])], self.spec.costs)
+            if trial.kind == "search":
+                self._volumes.append(hypervolume(so_far, cost=self.spec.costs, reference=self.reference))
+            so_far = front([*so_far, *points.get((trial.kind, trial.number), [])], self.spec.costs)
 
     def _take_up_told(self, trials: Mapping[int, TrialRecord]) -> None:
         """Tell sampler and rungs what our tables know, in the order in which it became known."""
@@ -316,7 +322,7 @@ class Driver:
         own, epochs = candidate.family, float(candidate.recipe.epochs)
         if not warm(self.spec, own.name):
             return epochs
-        size = (own.name, *(getattr(candidate.config, name) for name in (*own.size_dimensions, *own.plain_dimensions)))
+        size = size_key(candidate)
         if size not in self._starts:
             self._starts[size] = plain_start(self.spec, self.optuna.spaces[own.name], candidate).key
         return epochs + (0.0 if self._starts[size] in self._plain else self.spec.budget.epochs / USES)
@@ -359,18 +365,25 @@ class Driver:
     def _finish(self, job: Job, outcome: Outcome) -> None:
         if job.kind == "static":
             self._store_end(job, outcome.points, outcome)
-            self.progress.trial_finished(job, [])
+            self._count_plain(outcome.points)
+            joined = self._extend_front(job)
+            self.progress.trial_finished(job, joined)
             self._release(job)
         else:
             self._end(job, outcome.points, outcome)
+
+    def _count_plain(self, points: Sequence[Mapping[str, Any]]) -> None:
+        """What a plain network offers is there: dynamic ones have to beat it."""
+        curve = curve_of(points, self.box, self.spec.costs)
+        self.optuna.rival(curve)
+        self.rungs.rival(curve)
 
     def _end(self, job: Job, points: list[dict[str, Any]], seen: Outcome | Rung, stopped_at: int | None = None) -> None:
         record = self._store_end(job, points, seen, stopped_at)
         self._told(record, points)
         self._done[record.state] += 1
         joined = self._extend_front(job)
-        self._refocus()
-        self._show()
+        self._look_for_plateau()
         if stopped_at is None:
             self.progress.trial_finished(job, joined)
         else:
@@ -399,12 +412,14 @@ class Driver:
         return after
 
     def _extend_front(self, job: Job) -> list[Point]:
-        stored = self.store.points(self.spec.study, kind="search", number=job.number)
+        stored = self.store.points(self.spec.study, kind=job.kind, number=job.number)
         new = standing([as_point(record) for record in stored], self.reference)
         self.front = front([*self.front, *new], self.spec.costs)
-        joined = [p for p in self.front if p.trial == job.number]
+        joined = [p for p in self.front if p.training == job.name]
         if joined:
             self.follower.front_changed()
+        self._refocus()
+        self._show()
         return joined
 
     def _refocus(self) -> None:
@@ -413,6 +428,9 @@ class Driver:
             self.spec.region, self.box, self.spec.costs, max((p.accuracy for p in self.front), default=0.0)
         )
         self.optuna.thinker.scale = self.rungs.scale = scale
+
+    def _look_for_plateau(self) -> None:
+        """Whether the front has grown too little over the last trials."""
         self._volumes.append(hypervolume(self.front, cost=self.spec.costs, reference=self.reference))
         wait = self.spec.budget.plateau
         if wait and len(self._volumes) > wait.trials and self._volumes[-1 - wait.trials] > 0:
@@ -516,7 +534,7 @@ class Driver:
         return Candidate.of(family(record.family), record.params, record.epochs)
 
     def _points(self) -> list[Point]:
-        return [as_point(record) for record in self.store.points(self.spec.study, kind="search")]
+        return [as_point(p) for kind in ON_OFFER for p in self.store.points(self.spec.study, kind=kind)]
 
     def _in_time(self) -> bool:
         hours = self.spec.budget.hours

@@ -96,6 +96,7 @@ def export(
         "classes": list(data.classes),
         "network": compact.description(),
         "study": study,
+        "kind": job.kind,
         "trial": job.number,
         "knobs": knobs,
         "params": dict(job.params),

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from search.curves import contributions
+from search.curves import leaders
 from search.driver import ATTEMPTS, TICK, HopelessError, job_of
 from search.engine import Engine, InProcess, LocalProcesses
 from search.front import Point, Reference, box_of, macs_text
@@ -66,20 +66,21 @@ class Retrained:
 
 
 def ranked(store: Store, record: StudyRecord) -> list[int]:
-    """The trials on the front, first those without whom the region that the study asks for would lose most."""
+    """The trials on the front, first those without whom the region that the study asks for would lose most.
+
+    Plain networks on the front are left out.
+    """
     members, points, _, _ = study_front(store, record)
-    if not members:
+    if not (on_front := sorted({p.trial for p in members if p.kind == "search"})):
         return []
     spec, costs = stored_spec(record.spec), study_costs(record)
     box = box_of(Reference(**record.reference), costs)
     scale = scale_of(spec.region, box, costs, max(p.accuracy for p in members))
-    on_front = sorted({p.trial for p in members})
     curves = {
-        trial: box.curve([(p.accuracy, *_costs(p, costs)) for p in points if p.trial == trial]) / scale
+        trial: box.curve([(p.accuracy, *_costs(p, costs)) for p in points if p.training == ("search", trial)]) / scale
         for trial in on_front
     }
-    worth = contributions(curves, on_front)
-    return sorted(on_front, key=lambda trial: -worth[trial])
+    return leaders(curves, len(curves))
 
 
 def search_finalists(
@@ -217,7 +218,7 @@ def report(store: Store, record: StudyRecord) -> dict[str, Any]:
     costs, curves = study_costs(record), _curves(store, record)
     rows = []
     for point in study_front(store, record)[0]:
-        if point.trial in curves:
+        if point.kind == "search" and point.trial in curves:
             budget = _costs(point, costs)
             within = {trial: _within(seeds, costs, budget) for trial, seeds in curves.items()}
             rows.append(_row(point, dict(zip(costs, budget, strict=True)), len(curves[point.trial]), within))

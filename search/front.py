@@ -16,14 +16,16 @@ import moocore
 import numpy as np
 
 from search.curves import Box, volume
+from storage.records import Kind
 
 Cost = Literal["macs_mean", "macs_p95", "macs_max", "parameters"]
 Costs = Cost | tuple[Cost, ...]  # what is minimised: one cost, several, or none (the most accurate alone)
 RULES = ("knee", "best", "fastest")
 JSON_KEYS = (
-    *("trial", "family", "accuracy", "accuracy_low", "accuracy_high"),
+    *("trial", "kind", "family", "accuracy", "accuracy_low", "accuracy_high"),
     *("macs_mean", "macs_p95", "macs_max", "parameters", "knobs", "params"),
 )
+TRAININGS: dict[Kind, str] = {"search": "trial", "static": "plain net", "finalist": "finalist"}
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 
 
@@ -33,7 +35,7 @@ class Point:
 
     trial: int
     family: str
-    kind: str  # "search", or "static" for the ladder of plain nets
+    kind: Kind  # of training: "search", or "static" for a plain net
     accuracy: float  # validation top-1 in [0, 1], with its 95 % interval
     accuracy_low: float
     accuracy_high: float
@@ -45,6 +47,16 @@ class Point:
     params: dict[str, Any]
     run_id: str | None = None
     id: int | None = None
+
+    @property
+    def training(self) -> tuple[Kind, int]:
+        """Which training it is a setting of."""
+        return self.kind, self.trial
+
+    @property
+    def name(self) -> str:
+        """That training in words, where there is little room."""
+        return str(self.trial) if self.kind == "search" else f"plain {self.trial}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +130,7 @@ def hypervolume_history(
     and, as `known`, the front so far: the cost of a trial then does not grow with the study.
     """
     standing, history = list(known), []
-    for trial, added in groupby(points, key=lambda p: p.trial):
+    for (_, trial), added in groupby(points, key=lambda p: p.training):
         standing = front([*standing, *added], cost)
         history.append((trial, hypervolume(standing, cost=cost, reference=reference), len(standing)))
     return history
@@ -185,7 +197,7 @@ def as_json(study: str, points: Iterable[Point], hypervolume: float) -> dict[str
 def as_csv(points: Iterable[Point]) -> str:
     """One line a point; knobs and params as columns of their own (knob.tau, param.backbone)."""
     rows = [flat(point) for point in points]
-    fixed = ("trial", "family", "kind", *JSON_KEYS[2:-2], "run_id")
+    fixed = (*JSON_KEYS[:-2], "run_id")
     own = sorted({column for row in rows for column in row} - set(fixed))
     text = io.StringIO()
     writer = csv.DictWriter(text, [*fixed, *own], restval="", lineterminator="\n")
@@ -196,7 +208,7 @@ def as_csv(points: Iterable[Point]) -> str:
 
 def flat(point: Point) -> dict[str, Any]:
     """The point as one level of columns; lists become JSON text."""
-    row = {key: getattr(point, key) for key in ("trial", "family", "kind", *JSON_KEYS[2:-2], "run_id")}
+    row = {key: getattr(point, key) for key in (*JSON_KEYS[:-2], "run_id")}
     return {**row, **leaves(point.knobs, "knob."), **leaves(point.params, "param.")}
 
 
@@ -266,4 +278,4 @@ def _nearest_offer(standing: Sequence[Point], max_macs: float | None, min_accura
 def _offer(point: Point, cost: Cost, unit: str) -> str:
     # cut, not rounded: 0.9896 must not be offered as 0.990
     accuracy = int(point.accuracy * 1000 + 1e-6) / 1000
-    return f"{accuracy:.3f} at {macs_text(getattr(point, cost))} {unit} (trial {point.trial})"
+    return f"{accuracy:.3f} at {macs_text(getattr(point, cost))} {unit} ({TRAININGS[point.kind]} {point.trial})"

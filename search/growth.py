@@ -1,12 +1,13 @@
 """Which candidate would make the front grow most: a forest predicts whole curves, not one point of each training.
 
 A training's curve is a function: the accuracy that its operating points reach within a budget of compute. A forest
-learns it from the dimensions, at many budgets at once, and a candidate is worth the area by which its curve is expected
-to lie beyond the front of all trainings. Expected improvement on a forest follows Hutter, Hoos and Leyton-Brown,
+learns it from the dimensions, at many budgets at once, each a share of what the plain network of that size costs, so
+that what is known of one size tells of others. A candidate is worth the area by which its curve is expected to lie
+beyond the front of all trainings. Expected improvement on a forest follows Hutter, Hoos and Leyton-Brown,
 "Sequential model-based optimization for general algorithm configuration", LION, 2011. Where Knowles, "ParEGO", IEEE
 Transactions on Evolutionary Computation, 2006, draws one scalar of the objectives a step, here budgets are added up.
 
-Shapes: T trainings, B budgets, C candidates, F features.
+Shapes: T trainings, B budgets, S shares, C candidates, F features, K costs.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ Floats = NDArray[np.float64]
 TREES = 25
 BUDGETS, OTHERS = 12, 3  # levels of the first cost, and of each further one
 CHEAPEST = 1e-3  # of the box: the smallest budget that is looked at
+SHARES, LEAST_SHARE, MOST_SHARE = 24, 0.01, 1.25  # of a plain network's cost, that curves are learned at
 NOISE = 0.05  # of the logarithm of a loss, at least: two seeds of one candidate differ by that
 LEAST = 2e-3  # loss below which nobody can tell two networks apart
 EVEN = 0.5  # of the worth of a budget: how much of the logarithm of cost it stands for; the rest, how much of cost
@@ -36,9 +38,34 @@ REMEMBERED = 250  # trainings that the forest learns from
 
 def budgets(costs: int) -> Floats:
     """(B, costs) budgets that curves are compared at, as shares of the box."""
-    levels = [np.geomspace(CHEAPEST, 1.0, BUDGETS if i == 0 else OTHERS) for i in range(costs)]
-    found = list(product(*levels))
-    return np.array(found).reshape(len(found), costs)
+    return _grid([np.geomspace(CHEAPEST, 1.0, BUDGETS if i == 0 else OTHERS) for i in range(costs)])
+
+
+def levels(costs: int) -> list[Floats]:
+    """For each cost the shares of a plain network's that curves are learned at, ascending."""
+    first, other = np.geomspace(LEAST_SHARE, MOST_SHARE, SHARES), np.geomspace(0.1, MOST_SHARE, OTHERS)
+    return [first if i == 0 else other for i in range(costs)]
+
+
+def shares(costs: int) -> Floats:
+    """(S, K) all combinations of levels, in the order of what `at_budgets` returns."""
+    return _grid(levels(costs))
+
+
+def _grid(axes: Sequence[Floats]) -> Floats:
+    found = list(product(*axes))
+    return np.array(found).reshape(len(found), len(axes))
+
+
+def at_budgets(grid: Floats, sizes_CK: Floats) -> NDArray[np.int64]:
+    """(C, B) which of the shares each budget is for networks of these sizes; -1 where it is below the least."""
+    axes = levels(grid.shape[1])
+    found = np.zeros((len(sizes_CK), len(grid)), dtype=np.int64)
+    below = np.zeros_like(found, dtype=bool)
+    for i, axis in enumerate(axes):
+        at = np.searchsorted(axis, grid[None, :, i] / sizes_CK[:, i : i + 1] * (1 + 1e-9), side="right") - 1
+        found, below = found * len(axis) + at, below | (at < 0)
+    return np.where(below, -1, found)
 
 
 def weights(grid: Floats) -> Floats:
@@ -91,8 +118,8 @@ class Encoder:
                 width += 1 if _ordered(dimension) else len(dimension.choices)
         return found
 
-    def rows(self, params: Sequence[Mapping[str, Any]]) -> Floats:
-        """(T, F)."""
+    def rows(self, params: Sequence[Mapping[str, Any]], sizes_TK: Floats) -> Floats:
+        """(T, F); the last features are the sizes."""
         last, dimension = list(self._columns.values())[-1]
         found = np.full((len(params), last + (1 if _ordered(dimension) else len(dimension.choices))), -1.0)
         for row, values in zip(found, params, strict=True):
@@ -100,7 +127,7 @@ class Encoder:
             for name, value in values.items():
                 if name in self._columns:
                     self._write(row, *self._columns[name], value)
-        return found
+        return np.concatenate([found, np.log(sizes_TK)], 1)
 
     @staticmethod
     def _write(row: Floats, at: int, dimension: Dimension, value: Any) -> None:
@@ -119,18 +146,27 @@ def _ordered(dimension: Dimension) -> bool:
     return all(isinstance(one, int | float) and not isinstance(one, bool) for one in dimension.choices)
 
 
-def worth(rows_TF: Floats, losses_TB: Floats, grid: Floats, candidates_CF: Floats, worst: float, seed: int) -> Floats:
-    """(C,) the area by which each candidate's curve is expected to lie beyond the front of the trainings.
-
-    Only what has a smaller accuracy loss than `worst` counts.
-    """
+def predicted(rows_TF: Floats, losses_TS: Floats, candidates_CF: Floats, seed: int) -> tuple[Floats, Floats]:
+    """(C, S) mean and standard deviation of the logarithm of each candidate's accuracy loss within each share."""
     forest = ExtraTreesRegressor(TREES, min_samples_leaf=2, max_features=0.7, bootstrap=True, random_state=seed)
-    learned = np.log(np.maximum(losses_TB, LEAST))
-    forest.fit(rows_TF, learned if len(grid) > 1 else learned.ravel())
-    at = candidates_CF.astype(np.float32)
-    each = np.stack([tree.predict(at).reshape(len(at), -1) for tree in forest.estimators_])
-    mean, std = each.mean(0), np.hypot(each.std(0), NOISE)
-    front = np.log(np.clip(losses_TB.min(0), LEAST, worst))
+    learned = np.log(np.maximum(losses_TS, LEAST))
+    forest.fit(rows_TF, learned if learned.shape[1] > 1 else learned.ravel())
+    rows = candidates_CF.astype(np.float32)
+    each = np.stack([tree.predict(rows).reshape(len(rows), -1) for tree in forest.estimators_])
+    return each.mean(0), np.hypot(each.std(0), NOISE)
+
+
+def worth(
+    mean_CS: Floats, std_CS: Floats, sizes_CK: Floats, grid: Floats, front_B: Floats, worst: float = 1.0
+) -> Floats:
+    """(C,) the area by which each candidate's curve is expected to lie beyond the front that there is.
+
+    `sizes_CK`: what the candidates' plain networks cost; `grid`: the budgets, in the same unit; `front_B`: the least
+    loss within each so far. Only what has a smaller loss than `worst` counts.
+    """
+    at = at_budgets(grid, sizes_CK)
+    mean, std = (np.take_along_axis(one, np.maximum(at, 0), 1) for one in (mean_CS, std_CS))
+    front = np.log(np.clip(front_B, LEAST, worst))
     z = (front - mean) / std  # losses are log-normal: what remains below the front, in closed form
     gain = np.exp(front) * norm.cdf(z) - np.exp(mean + std**2 / 2) * norm.cdf(z - std)
-    return np.maximum(gain, 0.0) @ weights(grid)
+    return np.where(at < 0, 0.0, np.maximum(gain, 0.0)) @ weights(grid)

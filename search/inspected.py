@@ -9,8 +9,9 @@ from typing import Any
 
 from search.driver import job_of
 from search.exported import MODEL
+from search.front import TRAININGS
 from search.front import pick as pick_point
-from search.fronts import study_cost, study_front
+from search.fronts import stored_point, study_cost, study_front
 from search.inspection import inspected
 from search.inspection_page import inspection_html
 from search.inspection_plots import pictures
@@ -20,7 +21,7 @@ from search.study_file import stored_spec
 from search.trial import trained_net
 from search.words import described, knobs_text
 from spaces.net import Knobs
-from storage.records import EpochRecord, PointRecord, StudyRecord
+from storage.records import EpochRecord, Kind, PointRecord, StudyRecord
 from storage.settings import Settings
 from storage.store import Store
 from trainers.evaluate import recalibrated
@@ -29,41 +30,50 @@ from trainers.execution import Execution, best_device
 PAGE = "inspect.html"
 
 
-def exported_point(folder: Path) -> tuple[str, int, dict[str, Any]]:
-    """(study, trial, knobs) that an exported model came from. Raises ValueError for a damaged one."""
+def exported_point(folder: Path) -> tuple[str, tuple[Kind, int], dict[str, Any]]:
+    """(study, training, knobs) that an exported model came from. Raises ValueError for a damaged one."""
     try:
         description = json.loads((folder / MODEL).read_text(encoding="utf-8"))
-        return str(description["study"]), int(description["trial"]), dict(description["knobs"])
+        training = description.get("kind", "search"), int(description["trial"])
+        return str(description["study"]), training, dict(description["knobs"])
     except (json.JSONDecodeError, KeyError, TypeError):
         raise ValueError(f"{folder / MODEL}: is damaged; export the model again") from None
 
 
 def chosen_point(
-    store: Store, record: StudyRecord, *, trial: int | None, pick: str | None, knobs: dict[str, Any] | None = None
+    store: Store,
+    record: StudyRecord,
+    *,
+    training: tuple[Kind, int] | None = None,
+    pick: str | None = None,
+    knobs: dict[str, Any] | None = None,
 ) -> PointRecord:
-    """The point of a trial that represents it (or has these knobs), or one of the front by a rule.
+    """The point of a training that represents it (or has these knobs), or one of the front by a rule.
 
     Raises ValueError when there is none.
     """
-    if trial is None:
+    if training is None:
         members, *_ = study_front(store, record)
         if not members:
             raise ValueError(f"study {record.name} has no finished trial yet; see dynafront status {record.name}")
         point = pick_point(members, pick or "knee", cost=study_cost(record))
-        return next(p for p in store.points(record.name, kind="search", number=point.trial) if p.id == point.id)
+        return stored_point(store, record, point)
     if pick is not None:
         raise ValueError(f"--pick {pick}: is of the whole front; give either --trial or --pick")
-    found = store.trial(record.name, "search", trial)
+    kind, trial = training
+    found = store.trial(record.name, kind, trial)
     if found is None or found.state not in ("complete", "stopped"):
         state = "does not exist" if found is None else f"is {found.state}"
         raise ValueError(f"--trial {trial}: {state} in study {record.name}; see dynafront status {record.name}")
     source = trial if found.of_trial is None else found.of_trial
-    points = store.points(record.name, kind="search", number=source)
+    points = store.points(record.name, kind=kind, number=source)
     if knobs is None:
         return next(p for p in points if p.chosen)
     same = [p for p in points if p.knobs == knobs]
     if not same:
-        raise ValueError(f"trial {trial} of study {record.name} has no such point any more; export the model again")
+        raise ValueError(
+            f"{TRAININGS[kind]} {trial} of study {record.name} has no such point any more; export the model again"
+        )
     return same[0]
 
 
@@ -73,7 +83,7 @@ def inspect_point(
     """Measure the point's network on validation, write a page and a PNG each; returns lines that tell what came out."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: is a file; give --out a folder")
-    trial = store.trial(record.name, "search", point.trial)
+    trial = store.trial(record.name, point.kind, point.trial)
     assert trial is not None
     spec, knobs = stored_spec(record.spec), Knobs(**point.knobs)
     say("loading the trained network")
@@ -90,9 +100,10 @@ def inspect_point(
     rates = {name: tuple(units) for name, units in point.extra["rates"].items()}
     found = inspected(net, data, knobs, rates=rates, execution=execution, seed=trial.seed)
     network = described(trial.family, trial.params)
-    name = f"{record.name}, trial {trial.number}: {network}, {knobs_text(point.knobs)}"
-    epochs = store.epochs(record.name, "search", trial.number)
-    drawn = pictures(found, name) | _gate_rates(f"trial {trial.number}: gates of {network}", epochs)
+    training = f"{TRAININGS[trial.kind]} {trial.number}"
+    name = f"{record.name}, {training}: {network}, {knobs_text(point.knobs)}"
+    epochs = store.epochs(record.name, trial.kind, trial.number)
+    drawn = pictures(found, name) | _gate_rates(f"{training}: gates of {network}", epochs)
     folder.mkdir(parents=True, exist_ok=True)
     for picture, png in drawn.items():
         (folder / f"{picture}.png").write_bytes(png)

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import product
 from typing import Any
 
 import optuna
@@ -19,12 +18,13 @@ from rich.console import Console
 
 from search.driver import Driver
 from search.engine import Engine, InProcess, LocalProcesses
-from search.front import Reference
+from search.front import Reference, box_of
 from search.limits import limit_of
-from search.plain_nets import epochs_of
+from search.plain_nets import epochs_of, recommended
 from search.progress import Progress
 from search.publish import Publisher
 from search.sampling import Thinker
+from search.sizes import plain_size, shapes, sizes
 from search.study import OptunaStudy
 from search.study_file import BEFORE, StudySpec, narrowed_spaces
 from search.trial import data_spec, loaded, task_of
@@ -69,7 +69,7 @@ def search(spec: StudySpec, text: str, settings: Settings, console: Console, *, 
         store.set_spec(spec.study, values, text)
         with creating(settings.optuna_url):
             storage = optuna.storages.RDBStorage(settings.optuna_url)
-        asked = opened_study(storage, store, spec, task)
+        asked = opened_study(storage, store, spec, task, reference)
         engine: Engine = LocalProcesses(workers) if workers else InProcess()
         with Progress(console, spec.study, spec.budget.trials, max(1, workers)) as progress:
             publisher = Publisher(store, settings, spec, progress.say)
@@ -93,7 +93,9 @@ def search(spec: StudySpec, text: str, settings: Settings, console: Console, *, 
     return Finished(complete, driver.plateau, asked.asked(), len(driver.front))
 
 
-def opened_study(storage: optuna.storages.BaseStorage, store: Store, spec: StudySpec, task: Task) -> OptunaStudy:
+def opened_study(
+    storage: optuna.storages.BaseStorage, store: Store, spec: StudySpec, task: Task, reference: Reference
+) -> OptunaStudy:
     """The study on Optuna's side, made or brought in line with our tables."""
     thinker = Thinker(
         narrowed_spaces(spec),
@@ -104,6 +106,7 @@ def opened_study(storage: optuna.storages.BaseStorage, store: Store, spec: Study
         trials=spec.budget.trials,
         starts=spec.starting_points,
         limit=limit_of(spec, task),
+        size=plain_size(task, box_of(reference, spec.costs), spec.costs),
     )
     metrics = ("accuracy", *("cost" if len(spec.costs) == 1 else name for name in spec.objectives[1:]))
     return OptunaStudy(storage, spec.study, thinker, metrics=metrics, stored=store.trials(spec.study, kind="search"))
@@ -113,17 +116,14 @@ def check_candidates(spec: StudySpec, spaces: Any, task: Task) -> None:
     """Build one network of each family, so that what no trial could do is said before anything is written."""
     for name, space in spaces.items():
         own = family(name)
-        values = {d.name: d.choices[0] if d.kind == "choice" and len(d.choices) == 1 else d.default for d in space}
+        values = recommended(space)
         try:
             candidate = Candidate.of(own, values, spec.budget.epochs)
             if not (source := spec.initial(name)):
-                with torch.device("meta"):
-                    own.build(candidate.config, task)
+                shapes(candidate, task)
                 continue
-            by_name = {d.name: d for d in space}
-            sizes = [by_name[n].choices if by_name[n].searched else (values[n],) for n in own.size_dimensions]
-            for size in product(*sizes):
-                one = Candidate.of(own, values | dict(zip(own.size_dimensions, size, strict=True)), spec.budget.epochs)
+            for size in sizes(own, space):
+                one = Candidate.of(own, values | size, spec.budget.epochs)
                 with torch.device("meta"):
                     plain = own.build(one.plain().config, task)
                 start_from(one.build(task, spec.seed), source, plain.state_dict())
@@ -139,13 +139,10 @@ def reference_of(spaces: Any, task: Task) -> Reference:
     """
     macs = parameters = 0
     for name, space in spaces.items():
-        own, by_name = family(name), {d.name: d for d in space}
-        sizes = [by_name[n].choices if by_name[n].searched else (by_name[n].default,) for n in own.size_dimensions]
-        for values in product(*sizes):
-            candidate = Candidate.of(own, dict(zip(own.size_dimensions, values, strict=True)), 1).plain()
-            with torch.device("meta"):  # the shapes are enough
-                net = own.build(candidate.config, task)
-            macs, parameters = max(macs, net.plain_macs), max(parameters, sum(p.numel() for p in net.parameters()))
+        own = family(name)
+        for values in sizes(own, space):
+            found = shapes(Candidate.of(own, values, 1).plain(), task)
+            macs, parameters = max(macs, found[0]), max(parameters, found[1])
     return Reference(accuracy=1 / task.classes, macs=1.1 * macs, parameters=1.1 * parameters)
 
 

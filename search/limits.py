@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-
 from search.front import macs_text
+from search.sizes import shapes
 from search.study_file import StudySpec
 from spaces.family import Candidate
 from spaces.task import Task
@@ -23,12 +22,10 @@ def limit_of(spec: StudySpec, task: Task) -> Callable[[Candidate], str | None]:
     known: dict[str, str | None] = {}
 
     def exceeded(candidate: Candidate) -> str | None:
-        with torch.device("meta"):  # the shapes are enough
-            net = candidate.family.build(candidate.config, task)
-        parameters = sum(p.numel() for p in net.parameters())
+        macs, parameters = shapes(candidate, task)
         megabytes = FLOAT_BYTES * parameters / 1e6
-        if limits.macs and net.plain_macs > limits.macs:
-            return f"{macs_text(net.plain_macs)} MACs with everything open, limits.macs allows {macs_text(limits.macs)}"
+        if limits.macs and macs > limits.macs:
+            return f"{macs_text(macs)} MACs with everything open, limits.macs allows {macs_text(limits.macs)}"
         if limits.parameters and parameters > limits.parameters:
             allowed = macs_text(limits.parameters)
             return f"{macs_text(parameters)} parameters, limits.parameters allows {allowed}"

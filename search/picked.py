@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from search.driver import job_of
-from search.front import Point, macs_number, macs_text, pick
-from search.fronts import study_cost, study_front
+from search.front import TRAININGS, Point, macs_number, macs_text, pick
+from search.fronts import stored_point, study_cost, study_front
 from search.selection_bias import bias_text
 from search.study_file import stored_spec
 from storage.records import StudyRecord
@@ -68,7 +68,8 @@ def export_choice(
     point = pick(
         members, choice.rule, max_macs=limit, min_accuracy=choice.min_accuracy, cost=study_cost(record)
     )  # fmt: skip
-    say(f"trial {point.trial}: {point.accuracy:.2%} on validation at {macs_text(point.macs_mean)}MACs")
+    training = f"{TRAININGS[point.kind]} {point.trial}"
+    say(f"{training}: {point.accuracy:.2%} on validation at {macs_text(point.macs_mean)}MACs")
     report = _export(store, record, settings, point, folder, say)
     uri = None
     if register:
@@ -76,7 +77,7 @@ def export_choice(
         from search.registered import register as register_model
 
         say("drawing what the model does")
-        stored = next(p for p in store.points(record.name, kind="search", number=point.trial) if p.id == point.id)
+        stored = stored_point(store, record, point)
         inspect_point(store, record, settings, stored, folder / "inspect", lambda line: None)
         say("registering the model in MLflow")
         uri = register_model(record, settings, folder, choice.alias)
@@ -94,9 +95,9 @@ def _export(
 ) -> dict[str, Any]:
     from search.export import export
 
-    trial = store.trial(record.name, "search", point.trial)
+    trial = store.trial(record.name, point.kind, point.trial)
     assert trial is not None
-    stored = next(p for p in store.points(record.name, kind="search", number=point.trial) if p.id == point.id)
+    stored = stored_point(store, record, point)
     spec = stored_spec(record.spec)
     validation = {"accuracy": point.accuracy, "macs_mean": point.macs_mean, "macs_p95": point.macs_p95}
     if "selection_bias" in stored.extra:

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from itertools import product
 
+from search.sizes import sizes
 from search.study_file import StudySpec
 from spaces.family import Candidate
 from spaces.registry import family
@@ -46,14 +47,13 @@ def ladder(spaces: Mapping[str, tuple[Dimension, ...]], epochs: int) -> list[Can
     found = {}
     for name, space in spaces.items():
         own = family(name)
-        by_name = {d.name: d for d in space}
-        choices = []
-        for size in own.size_dimensions:
-            dimension = by_name[size]
-            own_choices = dimension.choices if dimension.searched else (dimension.default,)
-            choices.append(sorted({*own_choices, *own.ladder.get(size, ())}, key=str))
-        for sizes in product(*choices):
-            values = recommended(space) | dict(zip(own.size_dimensions, sizes, strict=True))
+        searched = sizes(own, space)
+        choices = [
+            sorted({*(one[size] for one in searched), *own.ladder.get(size, ())}, key=str)
+            for size in own.size_dimensions
+        ]
+        for one in product(*choices):
+            values = recommended(space) | dict(zip(own.size_dimensions, one, strict=True))
             candidate = Candidate.of(own, values, epochs).plain()
             found[candidate.key] = candidate
     return list(found.values())

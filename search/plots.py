@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from search.front import Cost, Point, knee, leaves, macs_text
+from search.front import TRAININGS, Cost, Point, knee, leaves, macs_text
 from search.front import front as front_of
 from search.words import readable
+from storage.records import Kind
 
 if TYPE_CHECKING:  # matplotlib takes a second to import; a page, a table or a note does without
     from matplotlib.axes import Axes
@@ -40,10 +41,12 @@ def summary(study: str, front: Sequence[Point], static: Sequence[Point] = (), *,
     if not front:
         return f"{study}: {NO_POINTS}"
     count = f"{study}: {len(front)} {'point' if len(front) == 1 else 'points'} on the front"
+    if plain := sum(p.kind == "static" for p in front):
+        count += f" ({plain} of plain nets)"
     if not static:
         best = max(front, key=lambda p: p.accuracy)
         return f"{count}, up to {_percent(best.accuracy)} at {_amount(best, cost)}"
-    ahead = sum(beats_static(p, static, cost) for p in front)
+    ahead = sum(p.kind != "static" and beats_static(p, static, cost) for p in front)
     if ahead == 0:
         return f"{count}, none beats the plain nets of equal cost"
     return f"{count}, {ahead} {'beats' if ahead == 1 else 'beat'} every plain net of equal cost"
@@ -159,7 +162,7 @@ def note(
     front: Sequence[Point],
     *,
     run_id: str,
-    links: Mapping[int, str],
+    links: Mapping[tuple[Kind, int], str],
     static: Sequence[Point] = (),
     hypervolume: float | None = None,
     views: Mapping[str, str] | None = None,
@@ -167,7 +170,7 @@ def note(
 ) -> str:
     """Markdown for the study's MLflow run: a summary, the picture of the front, and the front as a table.
 
-    `links` has the address of a trial's run, `views` names further addresses for the first line. When it
+    `links` has the address of a training's run, `views` names further addresses for the first line. When it
     gets longer than MLflow keeps, rows are left out evenly, but never the cheapest and the best.
     """
     first = f"**{_cell(summary(study, front, static, cost=cost))}**"
@@ -179,7 +182,7 @@ def note(
         head += f"{about(points, hypervolume)}\n\n"
     columns = ["trial", "family", "accuracy", "95 % interval", "MACs mean", "MACs p95", "parameters", "knobs"]
     head += f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}\n"
-    rows = [_note_row(p, links.get(p.trial)) for p in front]
+    rows = [_note_row(p, links.get(p.training)) for p in front]
     # no need to try more rows than would fit if all were as short as the shortest
     fitting = min(len(rows), NOTE_BYTES // min(map(len, rows), default=NOTE_BYTES))
     for kept in range(fitting, -1, -1):
@@ -192,7 +195,7 @@ def note(
 
 
 def _note_row(p: Point, address: str | None) -> str:
-    trial = f"[{p.trial}]({address})" if address else str(p.trial)
+    trial = f"[{p.name}]({address})" if address else p.name
     interval = f"{_percent(p.accuracy_low)} to {_percent(p.accuracy_high)}"
     costs = [macs_text(v) for v in (p.macs_mean, p.macs_p95, p.parameters)]
     knobs = _cell(_settings(readable(p.knobs)))
@@ -230,8 +233,8 @@ def _drawable(
     def finite(some: Iterable[Point]) -> list[Point]:
         return [p for p in some if all(isfinite(getattr(p, key)) for key in NUMBERS)]
 
-    def same(p: Point) -> tuple[int, str, float, float]:
-        return (p.trial, p.kind, p.accuracy, p.macs_mean)
+    def same(p: Point) -> tuple[Kind, int, float, float]:
+        return (*p.training, p.accuracy, p.macs_mean)
 
     elsewhere = {same(p) for p in (*front, *static)}
     cloud = [p for p in finite(points) if p.kind != "static" and same(p) not in elsewhere]
@@ -268,7 +271,7 @@ def _embedded(cloud: Sequence[Point], front: Sequence[Point], static: Sequence[P
     rows = [
         [
             index(configs, {"family": p.family, "params": _plain(p.params)}),
-            *(p.trial, round(p.accuracy, 5), round(p.accuracy_low, 5), round(p.accuracy_high, 5)),
+            *(p.name, round(p.accuracy, 5), round(p.accuracy_low, 5), round(p.accuracy_high, 5)),
             *(round(v) for v in (p.macs_mean, p.macs_p95, p.macs_max, p.parameters)),
             *(index(knobs, _plain(readable(p.knobs))), role),
         ]
@@ -341,7 +344,7 @@ def _series(
 
 def _mark_knee(axes: Axes, p: Point, cost: Cost) -> None:
     """A ring, named in the legend: beside the point there is not always room for a text."""
-    label = f"knee: {_percent(p.accuracy)} at {_amount(p, cost)} (trial {p.trial})"
+    label = f"knee: {_percent(p.accuracy)} at {_amount(p, cost)} ({TRAININGS[p.kind]} {p.trial})"
     ring: dict[str, Any] = {"marker": "o", "mfc": "none", "mec": INK, "mew": 1.3, "ls": "none"}
     axes.plot([_x(p, cost)], [p.accuracy], ms=13, **ring)
     axes.plot([], [], ms=9, **ring, label=label)

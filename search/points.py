@@ -8,6 +8,9 @@ from typing import Any
 from search.curves import Box, Curve
 from search.front import Costs, Point, Reference, costs_of
 from spaces.net import Knobs
+from storage.records import Kind
+
+ON_OFFER: tuple[Kind, ...] = ("search", "static")  # whose points may join a front
 
 
 def standing(points: Iterable[Point], reference: Reference) -> list[Point]:

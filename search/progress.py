@@ -11,12 +11,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from search.front import Point, macs_text
+from search.front import TRAININGS, Point, macs_text
+from search.points import ON_OFFER
 from search.trial import EpochResult, Failure, Job
 from search.words import described, knobs_text
 
 ROWS = 8  # of the front that are shown while searching
-NAMES = {"search": "trial", "static": "plain net", "finalist": "finalist"}  # of trainings, by kind
 QUIET_SECONDS = 15  # between status lines where the output is not a terminal
 
 
@@ -63,12 +63,12 @@ class Progress:
             self.say(f"  {self.status()}")
 
     def trial_finished(self, job: Job, joined: Sequence[Point]) -> None:
-        """`joined` are the trial's points that are on the front now."""
+        """`joined` are the training's points that are on the front now."""
         self._ended(job)
-        if job.kind == "search":
+        if job.kind in ON_OFFER:
             self._say_ended(job, "", joined)
         elif not self.console.is_terminal:
-            self.say(f"{NAMES[job.kind]} {job.number}: {_size(job)}  ({self.status()})")
+            self.say(f"{TRAININGS[job.kind]} {job.number}: {_size(job)}  ({self.status()})")
 
     def trial_stopped(self, job: Job, epoch: int, joined: Sequence[Point]) -> None:
         """`joined` are the points of the trial, stopped early after this epoch, that are on the front now."""
@@ -82,7 +82,7 @@ class Progress:
 
     def trial_failed(self, job: Job, failure: Failure) -> None:
         self._ended(job)
-        self.say(f"[yellow]{NAMES[job.kind]} {job.number:>3} failed[/yellow]: {failure.error}")
+        self.say(f"[yellow]{TRAININGS[job.kind]} {job.number:>3} failed[/yellow]: {failure.error}")
 
     def _ended(self, job: Job) -> None:
         self.running.pop(job.name, None)
@@ -92,7 +92,7 @@ class Progress:
 
     def _say_ended(self, job: Job, how: str, joined: Sequence[Point]) -> None:
         self._spoke = time.monotonic()
-        label = f"[bold]trial {job.number:>3}[/bold]{how}"
+        label = f"[bold]{TRAININGS[job.kind]} {job.number:>3}[/bold]{how}"
         if joined:
             best = max(joined, key=lambda p: p.accuracy)
             cost = f"{macs_text(best.macs_mean)}MACs"
@@ -135,7 +135,7 @@ class Progress:
             score = ""
             if result:
                 score = f"{result.metrics['val/accuracy']:.1%} at {macs_text(result.metrics['val/macs'])}MACs"
-            running.add_row(f"  {NAMES[job.kind]} {job.number}", epochs, score, _size(job))
+            running.add_row(f"  {TRAININGS[job.kind]} {job.number}", epochs, score, _size(job))
         parts.append(running)
         if self.front:
             parts += [
@@ -159,7 +159,7 @@ def front_table_view(front: Sequence[Point], rows: int | None = None) -> Table:
         table.add_column(name, justify=justify, no_wrap=name != "network")  # type: ignore[arg-type]
     for p in shown:
         table.add_row(
-            str(p.trial),
+            p.name,
             f"{p.accuracy:.2%}",
             f"{p.accuracy_low:.1%} - {p.accuracy_high:.1%}",
             macs_text(p.macs_mean),

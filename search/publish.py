@@ -18,6 +18,7 @@ from typing import Any
 
 from search.front import Cost, Point, Reference, as_csv
 from search.fronts import study_front
+from search.points import ON_OFFER
 from search.study_file import StudySpec, stored_spec
 from search.words import described, knobs_text
 from storage.mlflow_log import MlflowLog
@@ -162,15 +163,15 @@ class View:
         log, study = self.log, self.spec.study
         record, trials = self._study(), self.store.trials(study)
         members, points, static, volume = study_front(self.store, record)
-        on_front = {p.trial for p in members}
-        runs = {t.number: t.run_id for t in trials if t.kind == "search" and t.run_id}
+        on_front = {p.training for p in members}
+        runs = {(t.kind, t.number): t.run_id for t in trials if t.kind in ON_OFFER and t.run_id}
         log.log_front(
             self._experiment,
             self._parent,
             metrics=_history(points, self.spec.cost, Reference(**record.reference)),
             artifacts=front_artifacts(study, points, members, static, volume, self.spec.cost),
             note=self._note(points, members, static, volume, runs),
-            members={run: number in on_front for number, run in runs.items()},
+            members={run: training in on_front for training, run in runs.items()},
         )
 
     def show_missed(self) -> int:
@@ -196,13 +197,13 @@ class View:
         members: list[Point],
         static: list[Point],
         volume: float,
-        runs: Mapping[int, str],
+        runs: Mapping[tuple[Kind, int], str],
     ) -> str:
         from search.plots import note
 
         links = {
-            number: f"#/experiments/{self._experiment}/runs/{run}?workflowType=machine_learning"
-            for number, run in runs.items()
+            training: f"#/experiments/{self._experiment}/runs/{run}?workflowType=machine_learning"
+            for training, run in runs.items()
         }
         views = {"charts of the front": self.log.view_path(self._experiment).lstrip("/")}
         return note(
@@ -240,7 +241,7 @@ def front_artifacts(
 def _history(points: list[Point], cost: Cost, reference: Reference) -> list[tuple[int, dict[str, float]]]:
     from search.front import hypervolume_history
 
-    best = list(accumulate((max(p.accuracy for p in own) for _, own in groupby(points, lambda p: p.trial)), max))
+    best = list(accumulate((max(p.accuracy for p in own) for _, own in groupby(points, lambda p: p.training)), max))
     history = hypervolume_history(points, cost=cost, reference=reference)
     # steps count finished trials: by trial number, parallel trials that overtake each other would rewrite the past
     return [

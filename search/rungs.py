@@ -45,6 +45,7 @@ class Rungs:
         self._family: dict[int, str] = {}
         self._ended: dict[int, Curve] = {}
         self._counting: dict[int, Curve] = {}  # curves whose points are on offer: of ended and of stopped trials
+        self._rivals: list[Curve] = []  # and of plain networks
 
     def report(self, number: int, family: str, epoch: int, curve: Curve, outlook: float | None = 1.0) -> bool:
         """Whether a trial goes on after this epoch.
@@ -75,6 +76,10 @@ class Rungs:
         self._ended[number] = curve
         self._counting[number] = own_front(inside(curve))
 
+    def rival(self, curve: Curve) -> None:
+        """These points are on offer too, of a plain network, which is no trial."""
+        self._rivals.append(own_front(inside(curve)))
+
     def promising(self) -> int | None:
         """A stopped trial that would go on by now, the farthest trained first; None if there is none."""
         for epoch in sorted(self.seen, reverse=True):
@@ -96,9 +101,10 @@ class Rungs:
 
     def _may_extend(self, numbers: Sequence[int], epoch: int) -> list[int]:
         """Those of these trials, seen at this rung, whose curve at its best would add to the front."""
-        if not numbers or not self._counting:
+        on_offer = [*self._counting.values(), *self._rivals]
+        if not numbers or not on_offer:
             return list(numbers)
-        front = own_front(inside(np.concatenate(list(self._counting.values())) / self.scale))
+        front = own_front(inside(np.concatenate(on_offer) / self.scale))
         reached, gains = volume(front), {family: self._gain(family, epoch) for family in set(self._family.values())}
         found = []
         for number in numbers:

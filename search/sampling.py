@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from optuna.trial import TrialState
 
 from search import growth
-from search.curves import Curve, layers, loss_within
+from search.curves import Curve, layers, loss_within, own_front
 from search.plain_nets import recommended
 from spaces.family import Candidate
 from spaces.registry import family
@@ -29,6 +29,7 @@ from spaces.space import Dimension, Value, suggested
 Spaces = Mapping[str, tuple[Dimension, ...]]
 Epochs = Callable[[str], int]  # of a trial of a family
 Limit = Callable[[Candidate], str | None]  # why a candidate is beyond what the study allows, if it is
+Size = Callable[[Candidate], Sequence[float]]  # what its plain network costs, in shares of the box
 Price = Callable[[Candidate], float]  # epochs that training a candidate takes, with those of what it starts from
 STARTUP = 6  # trials before a model-based sampler models
 DRAWN, WEIGHED = 80, 130  # candidates that `growth` weighs: drawn from the space, the rest good ones changed a little
@@ -53,19 +54,16 @@ class RefusedError(ValueError):
 
 @dataclass
 class Told:
-    """What is known of one training: its curve after each epoch that it was measured at, and the setting it is for."""
+    """What is known of one training: its latest curve, what is learned of it, and the setting that it is for."""
 
-    curves: dict[int, Curve] = field(default_factory=dict)
+    last: Curve
+    losses: dict[int, NDArray[np.float64]] = field(default_factory=dict)  # by epoch, within each of growth.shares
     chosen: tuple[float, ...] = ()
     ended: bool = False  # trained to its end, not stopped or under way
 
     @property
     def epoch(self) -> int:
-        return max(self.curves)
-
-    @property
-    def last(self) -> Curve:
-        return self.curves[self.epoch]
+        return max(self.losses)
 
 
 def drawn(trial: Any, spaces: Spaces, epochs: Epochs) -> Candidate:
@@ -94,11 +92,16 @@ class Thinker:
         starts: bool = True,
         limit: Limit = lambda _: None,
         price: Price = lambda _: 1.0,
+        size: Size | None = None,
     ) -> None:
         self.spaces, self.sampler, self.costs, self.limit, self.price = spaces, sampler, costs, limit, price
         self.seed, self.epochs, self.trials = seed, epochs, trials
         self.scale = np.ones(1 + costs)  # the worst corner that counts, as losses
+        self.size: Size = size or (lambda _: (1.0,) * costs)
         self.told: dict[int, Told] = {}
+        self._shares = growth.shares(costs)
+        self._sizes: dict[int, tuple[float, ...]] = {}
+        self.plain: list[Curve] = []  # of plain networks, which a candidate must beat too
         self.starts = starting_points(spaces) if starts else []
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.study = optuna.create_study(
@@ -139,9 +142,16 @@ class Thinker:
 
     def look(self, number: int, epoch: int, curve: Curve, chosen: Sequence[float], *, ended: bool = False) -> None:
         """A training's operating points after an epoch: at its end, or on the way."""
-        told = self.told.setdefault(number, Told())
-        told.curves[epoch] = curve
-        told.chosen, told.ended = tuple(chosen), ended
+        told = self.told.setdefault(number, Told(curve))
+        relative = curve / np.array([1.0, *self._size(number)])
+        told.losses[epoch] = np.array([min(1.0, float(loss_within([relative], one)[0])) for one in self._shares])
+        told.last, told.chosen, told.ended = curve, tuple(chosen), ended
+
+    def _size(self, number: int) -> tuple[float, ...]:
+        if number not in self._sizes:
+            again = optuna.trial.FixedTrial(self.frozen(number).params)
+            self._sizes[number] = tuple(self.size(drawn(again, self.spaces, self.epochs)))
+        return self._sizes[number]
 
     def finish(self, number: int) -> None:
         """The training is over or was stopped: it counts with what was seen of it."""
@@ -162,16 +172,20 @@ class Thinker:
         good: list[int] = []
         if learned := len(seen) >= STARTUP:
             grid = growth.budgets(self.costs) * self.scale[1:]
-            told = [self.told[n] for n in seen]
-            losses_TB = np.stack([within(told, one) for one in grid], 1)
-            params = [self.frozen(n).params for n in seen]
+            params, sizes_TK = [self.frozen(n).params for n in seen], np.array([self._size(n) for n in seen])
+            losses_TS = learned_losses([self.told[n] for n in seen])
+            at = growth.at_budgets(grid, sizes_TK)
+            losses_TB = np.where(at < 0, 1.0, np.take_along_axis(losses_TS, np.maximum(at, 0), 1))
             good = list(np.unique(losses_TB.argmin(0)))
+            front = own_front(np.concatenate([*(self.told[n].last for n in seen), *self.plain]))
+            front_B = np.array([loss_within([front], one)[0] for one in grid])
         made = [self._made(draw, params[good[i % len(good)]] if good and i >= DRAWN else {}) for i in range(WEIGHED)]
         found = [(one, candidate) for one, candidate in made if candidate is not None]
         if learned and found:
-            new = self._encoder.rows([one for one, _ in found])
-            seed = int(draw.integers(2**31))
-            worth = growth.worth(self._encoder.rows(params), losses_TB, grid, new, float(self.scale[0]), seed)
+            sizes_CK = np.array([self.size(candidate) for _, candidate in found])
+            new = self._encoder.rows([one for one, _ in found], sizes_CK)
+            curves = growth.predicted(self._encoder.rows(params, sizes_TK), losses_TS, new, int(draw.integers(2**31)))
+            worth = growth.worth(*curves, sizes_CK, grid, front_B, float(self.scale[0]))
             worth /= [self.price(candidate) for _, candidate in found]
             found = [found[i] for i in np.argsort(-worth, kind="stable")]
         known = [trial.params for trial in self.study.get_trials(deepcopy=False)]
@@ -194,17 +208,15 @@ class Thinker:
             return one.params, None
 
 
-def within(told: Sequence[Told], budget: Sequence[float]) -> NDArray[np.float64]:
-    """(T,) accuracy loss within the budget; of trainings that were stopped, as if they had gone on like the others."""
-    found = np.minimum(1.0, loss_within([one.last for one in told], budget))
+def learned_losses(told: Sequence[Told]) -> NDArray[np.float64]:
+    """(T, S) accuracy losses; of trainings that were stopped, as if they had gone on like the others."""
+    found = np.stack([one.losses[one.epoch] for one in told])
     ended = [one for one in told if one.ended]
     for epoch in {one.epoch for one in told if not one.ended}:
-        both = [one for one in ended if epoch in one.curves]
-        if both:
-            then = np.minimum(1.0, loss_within([one.curves[epoch] for one in both], budget))
-            now = np.minimum(1.0, loss_within([one.last for one in both], budget))
+        if both := [one for one in ended if epoch in one.losses]:
+            gains = [one.losses[one.epoch] / np.maximum(one.losses[epoch], 1e-6) for one in both]
             at = np.array([one.epoch == epoch and not one.ended for one in told])
-            found[at] *= min(1.0, float(np.median(now / np.maximum(then, 1e-6))))
+            found[at] *= np.minimum(1.0, np.median(gains, 0))
     return found
 
 

@@ -87,6 +87,11 @@ class OptunaStudy:
         self._let_think()
         self.thinker.look(number, epoch, curve, chosen, ended=ended)
 
+    def rival(self, curve: Curve) -> None:
+        """The operating points of a plain network, which trials must beat."""
+        self._let_think()
+        self.thinker.plain.append(curve)
+
     def tell(self, number: int, values: Sequence[float]) -> None:
         """The trial is over: its accuracy and costs; told again it stays as it was."""
         self._let_think()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,7 +43,7 @@ class Family:
         kept = {name: getattr(config, name) for name in (*self.size_dimensions, *self.plain_dimensions)}
         return self.config(gated=False, **kept)
 
-    @property
+    @cached_property  # read for every candidate that a search weighs
     def space(self) -> tuple[Dimension, ...]:
         return dimensions(self.config) + dimensions(self.recipe)
 

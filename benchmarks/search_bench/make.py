@@ -4,7 +4,8 @@
     python benchmarks/search_bench/make.py digits --pack           # what is there so far, as Parquet
 
 Every run is one JSON file in the work folder. Runs come in an order in which a part of them is of use: all candidates
-once, then the plain networks and the candidates that start from them, then second seeds.
+once, then the plain networks, the candidates that start from them, for a third of the epochs (warm) and for all (long),
+then second seeds.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ sys.path.insert(0, str(HERE.parents[1]))
 
 WARM_SHARE = 1 / 3  # of the epochs, for a training that starts from its plain network
 ETA = 3  # ratio of rungs
-AGAIN = 60  # candidates that are trained with a second seed too
-WARM = ("scratch", "warm", "plain")
+AGAIN = 5  # one candidate of so many is trained with a second seed too
+STARTS = ("scratch", "warm", "long", "plain")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training of the table. `start`: from scratch, warm (from its plain network), or the plain network itself."""
+    """One training of the table, from scratch, from its plain network (warm, long), or that network itself (plain)."""
 
     candidate: int
     family: str
@@ -50,7 +51,7 @@ def candidates(spec: Any) -> list[tuple[str, dict[str, Any]]]:
     """Families in turn, each candidate drawn at random from its space; none twice."""
     import optuna
 
-    from search.study import trial_seed
+    from search.sampling import trial_seed
     from search.study_file import narrowed_spaces
     from spaces.family import Candidate
     from spaces.registry import family
@@ -80,7 +81,7 @@ def runs(spec: Any) -> list[Run]:
     drawn, epochs = candidates(spec), spec.budget.epochs
     scratch = [Run(i, name, params, "scratch", 0, epochs) for i, (name, params) in enumerate(drawn)]
     plain: dict[str, Run] = {}
-    warm = []
+    warm, long = [], []
     for one in scratch:
         values = Candidate.of(family(one.family), one.params, epochs)
         own = values.family
@@ -92,7 +93,14 @@ def runs(spec: Any) -> list[Run]:
             plain[key] = Run(len(plain), one.family, dict(start.params), "plain", 0, epochs)
         short = max(1, round(epochs * WARM_SHARE))
         warm.append(replace(one, start="warm", epochs=short, origin=plain[key].name))
-    return [*scratch, *plain.values(), *warm, *(replace(one, seed=1) for one in scratch[:AGAIN])]
+        long.append(replace(warm[-1], start="long", epochs=epochs))
+    return [
+        *scratch,
+        *plain.values(),
+        *warm,
+        *long,
+        *(replace(one, seed=1) for one in scratch[: len(scratch) // AGAIN]),
+    ]
 
 
 def rungs(epochs: int) -> list[int]:
@@ -103,7 +111,7 @@ def rungs(epochs: int) -> list[int]:
     return found
 
 
-def train(run: Run, spec: Any, data_root: str | None, work: Path) -> dict[str, Any]:
+def train(run: Run, spec: Any, work: Path) -> dict[str, Any]:
     """The record of one training: every epoch, and the operating points at its rungs."""
     import torch
     from safetensors.torch import save_file
@@ -117,7 +125,7 @@ def train(run: Run, spec: Any, data_root: str | None, work: Path) -> dict[str, A
     from trainers.initial import start_from
 
     torch.set_num_threads(1)
-    data = loaded(replace(data_spec(spec), root=data_root))
+    data = loaded(data_spec(spec))
     candidate = Candidate.of(family(run.family), run.params, run.epochs)
     task, seed = task_of(data), 1000 * run.seed + run.candidate
     net = candidate.build(task, seed)
@@ -158,11 +166,11 @@ def train(run: Run, spec: Any, data_root: str | None, work: Path) -> dict[str, A
     return record
 
 
-def _finish(run: Run, spec: Any, data_root: str | None, work: Path) -> str:
+def _finish(run: Run, spec: Any, work: Path) -> str:
     """Train and write the record; returns a line that says how it went."""
     path, started = work / f"{run.name}.json", time.perf_counter()
     try:
-        record = train(run, spec, data_root, work)
+        record = train(run, spec, work)
     except ValueError as error:  # refused, as a study would record it
         record = {"epochs": [], "points": [], "error": str(error)}
     record |= {"run": run.__dict__, "seconds": time.perf_counter() - started}
@@ -178,7 +186,8 @@ def main() -> None:
     parser.add_argument("table", choices=sorted(p.parent.name for p in HERE.glob("*/study.yml")))
     parser.add_argument("--work", type=Path, help="folder of finished runs [benchmarks/search_bench/TABLE/work]")
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--only", choices=WARM, help="only runs that start this way")
+    parser.add_argument("--only", choices=STARTS, help="only runs that start this way")
+    parser.add_argument("--data", help="where the images are, in the place of the study file's data")
     parser.add_argument("--data-root", help="folder of the data, for tables that need files")
     parser.add_argument("--pack", action="store_true", help="write what is there as Parquet, train nothing")
     given = parser.parse_args()
@@ -186,6 +195,7 @@ def main() -> None:
     from search.study_file import read_study
 
     spec, _ = read_study(HERE / given.table / "study.yml")
+    spec = spec.model_copy(update={"data": given.data or spec.data, "data_root": given.data_root or spec.data_root})
     work = given.work or HERE / given.table / "work"
     work.mkdir(parents=True, exist_ok=True)
     if given.pack:
@@ -198,11 +208,11 @@ def main() -> None:
     print(f"{len(todo)} runs to go", flush=True)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # warm runs need their plain network: all of those first
-    first = [run for run in todo if run.start != "warm" and not run.seed]
-    rest = [run for run in todo if run.start == "warm" or run.seed]
+    first = [run for run in todo if not run.origin and not run.seed]
+    rest = [run for run in todo if run.origin or run.seed]
     with ProcessPoolExecutor(given.workers, multiprocessing.get_context("spawn")) as pool:
         for part in (first, rest):
-            waiting = [pool.submit(_finish, run, spec, given.data_root, work) for run in part]
+            waiting = [pool.submit(_finish, run, spec, work) for run in part]
             for number, one in enumerate(as_completed(waiting), 1):
                 print(f"[{number}/{len(part)}] {one.result()}", flush=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from benchmarks.search_bench.table import Training
 from benchmarks.search_bench.world import SpentError, World
@@ -12,6 +13,7 @@ from search.curves import Curve
 from search.plain_nets import USES, WARM_SHARE
 from search.rungs import LUCK, Rungs, rung_epochs
 from search.sampling import Refused, Thinker
+from search.sizes import size_key
 from spaces.family import Candidate
 
 Method = Callable[[World], None]
@@ -27,6 +29,7 @@ class Ours:
     stopping: bool = True
     dedup: bool = True
     starts: bool = True
+    plain: bool = True  # the plain networks that trainings start from count
     luck: float = LUCK
     thinker: type[Thinker] = Thinker
 
@@ -50,7 +53,9 @@ class _Replay:
             trials=1000,
             starts=how.starts,
             price=self._price,
+            size=self._size,
         )
+        self.sizes: dict[Any, Training] = {}
         self.known: dict[str, int] = {}
         self.running: dict[int, Training] = {}
 
@@ -74,15 +79,28 @@ class _Replay:
                 self.running[number] = self.world.find(candidate.family.name, candidate.params, start)
                 self._train(number, 0)
 
+    def _like(self, candidate: Candidate) -> Training:
+        """A training of the candidate's size."""
+        key = size_key(candidate)
+        if key not in self.sizes:
+            number, _ = self.world.table.nearest(candidate.family.name, candidate.params)
+            self.sizes[key] = self.world.table.trainings["warm", number, 0]
+        return self.sizes[key]
+
     def _price(self, candidate: Candidate) -> float:
-        world = self.world
-        origin = world.find(candidate.family.name, candidate.params, "warm").origin if self.how.warm else None
-        return self.epochs + (world.table.epochs / USES if origin and not world.has(origin) else 0)
+        world, origin = self.world, self._like(candidate).origin
+        new = self.how.warm and origin and not world.has(origin)
+        return self.epochs + (world.table.epochs / USES if new else 0)
+
+    def _size(self, candidate: Candidate) -> tuple[float]:
+        return (self._like(candidate).plain_macs / self.world.box.costs[0],)
 
     def _train(self, number: int, at: int) -> None:
         world, training = self.world, self.running[number]
-        if training.origin:
-            world.spend_once(training.origin)
+        if training.origin and (plain := world.spend_once(training.origin)) is not None and self.how.plain:
+            self.thinker.plain.append(plain)
+            self.rungs.rival(plain)
+            world.count(plain)
         rungs = rung_epochs(self.epochs) if self.how.stopping else ()
         for epoch in [e for e in (*rungs, self.epochs) if e > at]:
             world.spend(epoch - at)

@@ -7,7 +7,7 @@ at the rungs).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import log
@@ -117,12 +117,13 @@ class Table:
     def _place(self, name: str, params: Mapping[str, Value]) -> list[float]:
         return [x for d in self.spaces[name] if not d.fixed for x in _coordinates(d, params.get(d.name))]
 
-    def nearest(self, name: str, params: Mapping[str, Value], but: int | None = None) -> tuple[int, float]:
-        """(candidate that is most like these values, its distance); `but` one that does not count."""
+    def nearest(self, name: str, params: Mapping[str, Value], but: Collection[int] = ()) -> tuple[int, float]:
+        """(candidate that is most like these values, its distance); `but` some that do not count, unless all are."""
         numbers, places = self._places[name]
         distance = np.abs(places - np.array(self._place(name, params))).sum(1)
-        if but is not None:
-            distance[numbers.index(but)] = np.inf
+        free = np.array([one not in but for one in numbers])
+        if free.any():
+            distance[~free] = np.inf
         best = int(np.argmin(distance))
         return numbers[best], float(distance[best])
 

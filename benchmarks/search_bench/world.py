@@ -30,8 +30,8 @@ class World:
         self._plain: set[str] = set()
 
     def find(self, family: str, params: Mapping[str, Any], start: str = "scratch") -> Training:
-        """The training that stands for these values."""
-        number, _ = self.table.nearest(family, params)
+        """The training that stands for these values: the nearest that was not seen yet, as long as there is one."""
+        number, _ = self.table.nearest(family, params, self._seeds)
         if number not in self._seeds:
             both = ("scratch", number, 1) in self.table.trainings
             self._seeds[number] = int(self._draw.integers(2)) if both else 0
@@ -45,11 +45,14 @@ class World:
             raise SpentError
         self.clock += epochs
 
-    def spend_once(self, plain: str) -> None:
-        """Train a plain network that others start from, unless that was done."""
-        if plain not in self._plain:
-            self.spend(self.table.epochs)
-            self._plain.add(plain)
+    def spend_once(self, plain: str) -> Curve | None:
+        """Train a plain network that others start from; its points, or nothing if that was done."""
+        if plain in self._plain:
+            return None
+        self.spend(self.table.epochs)
+        self._plain.add(plain)
+        start, number, seed = plain.split("-")
+        return self.curve(self.table.trainings[start, int(number), int(seed)], self.table.epochs)
 
     def has(self, plain: str) -> bool:
         """Whether this plain network is trained already."""

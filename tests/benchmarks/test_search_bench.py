@@ -40,7 +40,7 @@ def replayed(method: Callable[[World], None], table: Table, seed: int, budget: f
 
 def told(kind: type[Signal], table: Table, *curves: np.ndarray) -> Signal:
     thinker = kind(table.spaces, "growth", costs=1, seed=0, epochs=lambda _: 18, trials=10)
-    thinker.told = {number: Told({18: curve}, ended=True) for number, curve in enumerate(curves)}
+    thinker.told = {number: Told(curve, ended=True) for number, curve in enumerate(curves)}
     return thinker
 
 

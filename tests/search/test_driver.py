@@ -24,6 +24,7 @@ from spaces.task import Task
 from storage.store import Store
 
 ALONE = "warm_start: false\nearly_stopping: false\n"  # each trial by itself: what most tests are about
+REFERENCE = Reference(accuracy=0.1, macs=1e7)
 TEXT = "study: s\ndata: digits\nfamilies: [gated_resnet]\nbudget: {trials: 4, epochs: 3}\n" + ALONE
 TASK = Task(channels=1, height=8, width=8, classes=10)
 
@@ -101,11 +102,11 @@ class Bench:
     def drive(self, script: Callable[[Job, int], list[Any]], text: str = TEXT, **settings: Any) -> Scripted:
         spec = parse_study(text, "s.yml")
         engine = Scripted(script)
-        asked = opened_study(optuna.storages.RDBStorage(self.url), self.store, spec, TASK)
+        asked = opened_study(optuna.storages.RDBStorage(self.url), self.store, spec, TASK, REFERENCE)
         with Progress(Console(quiet=True), "s", spec.budget.trials, 1) as progress:
             self.finished = Driver(
                 spec=spec, store=self.store, optuna=asked, engine=engine, progress=progress,
-                follower=self.follower, reference=Reference(accuracy=0.1, macs=1e7), checkpoints="none", **settings,
+                follower=self.follower, reference=REFERENCE, checkpoints="none", **settings,
             ).run()  # fmt: skip
         return engine
 
@@ -303,7 +304,7 @@ def test_a_combination_that_the_family_refuses_is_a_failed_trial_and_the_study_g
     store.add_study(spec.study, spec.model_dump(mode="json"), text, {"accuracy": 0.1, "macs": 1e8})
 
     def opened() -> OptunaStudy:
-        return opened_study(optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'o.db'}"), store, spec, TASK)
+        return opened_study(optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'o.db'}"), store, spec, TASK, REFERENCE)
 
     def drive() -> bool:
         with Progress(Console(quiet=True), "s", 12, 1) as progress:
@@ -314,7 +315,7 @@ def test_a_combination_that_the_family_refuses_is_a_failed_trial_and_the_study_g
                 engine=Scripted(lambda job, attempt: [outcome()]),
                 progress=progress,
                 follower=Follower(),
-                reference=Reference(accuracy=0.1, macs=1e8),
+                reference=REFERENCE,
                 checkpoints=str(tmp_path),
             ).run()
 
@@ -332,7 +333,8 @@ def test_a_combination_that_the_family_refuses_is_a_failed_trial_and_the_study_g
 def test_a_study_from_when_a_dimension_had_other_choices_is_refused_in_one_line(tmp_path: Path) -> None:
     def opened(text: str) -> OptunaStudy:
         storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'o.db'}")
-        return opened_study(storage, Store.open(f"sqlite:///{tmp_path / 'd.db'}"), parse_study(text, "s.yml"), TASK)
+        store = Store.open(f"sqlite:///{tmp_path / 'd.db'}")
+        return opened_study(storage, store, parse_study(text, "s.yml"), TASK, REFERENCE)
 
     before = opened(TEXT + "space: {gated_resnet: {loss: [per_batch, per_gate]}}\n")
     number, _ = before.ask()

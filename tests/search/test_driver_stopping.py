@@ -14,6 +14,7 @@ from rich.console import Console
 
 from search.driver import Driver, job_of
 from search.front import Reference
+from search.fronts import study_front
 from search.launch import opened_study
 from search.progress import Progress
 from search.study_file import parse_study
@@ -77,7 +78,7 @@ class Bench:
 
     def drive(self, script: Script, *, slots: int = 1, **settings: Any) -> Driver:
         engine = Scripted(lambda job, attempt: self.jobs.append(job) or script(job, attempt), slots)  # type: ignore[func-returns-value]
-        asked = opened_study(self.storage, self.store, self.spec, TASK)
+        asked = opened_study(self.storage, self.store, self.spec, TASK, REFERENCE)
         with Progress(Console(quiet=True), "s", self.spec.budget.trials, 1) as progress:
             self.driver = Driver(
                 spec=self.spec, store=self.store, optuna=asked, engine=engine, progress=progress,
@@ -403,3 +404,40 @@ def test_sampler_and_rungs_look_at_the_region_as_far_as_the_front_has_come(tmp_p
     bench.spec = parse_study(text.replace("trials: 8", "trials: 2"), "s.yml")
     driver = bench.drive(lambda job, attempt: [outcome(0.05, 1e6)])
     assert driver.rungs.scale == pytest.approx(np.array([0.1, 0.4]))
+
+
+RIVALS = WARM.replace("early_stopping: false\n", "").replace("epochs: 9", "epochs: 18")  # trials of 6, a rung after 2
+
+
+def beaten(job: Job, attempt: int) -> list[Any]:
+    """The plain networks are cheaper and better than all that their trials learn; at the rung nothing else is known."""
+    if job.kind == "static":
+        return [EpochResult(18, {"val/accuracy": 0.5, "val/macs": 1.0}, {}), outcome(0.1, 1e6)]
+    return trained(job, rung(0.4, 5e6), outcome(0.2, 5e6 + 1e5 * job.number))
+
+
+def test_a_plain_network_that_no_trial_beats_is_on_the_front_and_stops_trials(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, RIVALS)
+    driver = bench.drive(beaten)
+    assert {p.kind for p in driver.front} == {"static"}
+    assert driver.optuna.thinker.plain[0].tolist() == [[pytest.approx(0.1), pytest.approx(0.1)]]
+    stopped = [number for number, state in bench.states().items() if state == "stopped"]
+    assert len(stopped) == 8 - 3, "once three have shown what is still learned after the rung"
+    record = bench.store.study("s")
+    assert record is not None
+    members, points, static, volume = study_front(bench.store, record)
+    assert [p.training for p in members] == [("static", 0)]
+    assert {p.kind for p in points} == {"search", "static"}
+    assert {p.kind for p in static} == {"static"}
+    assert volume == pytest.approx(0.9 * 0.9)
+
+
+def test_a_study_that_goes_on_knows_its_plain_networks_still(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, RIVALS)
+    with pytest.raises(KeyboardInterrupt):
+        bench.drive(lambda job, attempt: [KeyboardInterrupt()] if job.number == 5 else beaten(job, attempt))
+    bench.drive(beaten)
+    other = Bench(tmp_path / "other", RIVALS)
+    other.drive(beaten)
+    assert bench.decisions() == other.decisions()
+    assert len(bench.driver.optuna.thinker.plain) == 2, "one a size"

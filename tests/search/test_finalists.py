@@ -177,7 +177,7 @@ def test_a_running_finalist_is_no_trial_of_the_search(bench: Bench) -> None:
         bench.train(lambda job, attempt: [KeyboardInterrupt()])
     assert "running" in bench.states().values()
     engine = Engine(good)
-    asked = opened_study(optuna.storages.RDBStorage(bench.url), bench.store, bench.spec, TASK)
+    asked = opened_study(optuna.storages.RDBStorage(bench.url), bench.store, bench.spec, TASK, REFERENCE)
     with Progress(Console(quiet=True), "s", 3, 1) as progress:
         assert Driver(
             spec=bench.spec, store=bench.store, optuna=asked, engine=engine, progress=progress,

@@ -219,6 +219,7 @@ def test_the_json_has_exactly_the_promised_keys():
         "points": [
             {
                 "trial": 3,
+                "kind": "search",
                 "family": "gated_resnet",
                 "accuracy": 0.9,
                 "accuracy_low": 0.89,

@@ -137,8 +137,8 @@ def test_each_point_stands_in_the_page_once_and_in_its_role():
     data = embedded(page([*CLOUD, *LADDER], static=LADDER))
     rows = [(row[1], row[2], row[5], row[-1]) for row in data["points"]]
     assert sorted(rows) == sorted(
-        [(p.trial, p.accuracy, p.macs_mean, "front" if p in front(CLOUD) else "cloud") for p in CLOUD]
-        + [(p.trial, p.accuracy, p.macs_mean, "plain") for p in LADDER]
+        [(str(p.trial), p.accuracy, p.macs_mean, "front" if p in front(CLOUD) else "cloud") for p in CLOUD]
+        + [("plain 1000", p.accuracy, p.macs_mean, "plain") for p in LADDER]
     )
     assert data["configs"][0] == {"family": "gated_resnet", "params": {"backbone": "resnet20", "gates.target": 0.5}}
     assert data["knobs"][0] == {"tau": 0.5}
@@ -301,7 +301,7 @@ def test_the_table_has_a_value_for_each_column_and_the_cheapest_first():
     assert json.loads(json.dumps(table)) == table
 
 
-LINKS = {trial: f"#/experiments/1/runs/{trial:032x}" for trial in range(1000)}
+LINKS = {("search", trial): f"#/experiments/1/runs/{trial:032x}" for trial in range(1000)}
 
 
 def table_rows(text: str) -> list[str]:
@@ -315,10 +315,21 @@ def test_the_note_begins_with_the_summary_then_the_picture_then_the_table():
     assert lines[2] == "![front](/get-artifact?path=pareto%2Ffront.png&run_uuid=r1)"
     assert lines[4].startswith("| trial | family | accuracy |")
     assert re.fullmatch(r"\|( --- \|){8}", lines[5])
-    assert lines[6] == (
-        f"| [1]({LINKS[1]}) | gated_resnet | 70.00 % | 69.0 % to 71.0 % | 1.00 M | 2.00 M | 1.00 k | tau=0.5 |"
-    )
+    costs = "1.00 M | 2.00 M | 1.00 k"
+    assert lines[6] == f"| [1]({LINKS['search', 1]}) | gated_resnet | 70.00 % | 69.0 % to 71.0 % | {costs} | tau=0.5 |"
     assert len(lines) == 9
+
+
+def test_plain_nets_on_the_front_are_called_that() -> None:
+    winner = plain(0.95, 1e4)
+    standing = front([*CLOUD, winner])
+    none = "none beats the plain nets of equal cost"
+    assert summary("s", standing, [winner]) == f"s: 1 point on the front (1 of plain nets), {none}"
+    links = {("static", 1000): "#plain", ("search", 1000): "#trial"}
+    (row,) = table_rows(note("s", CLOUD, standing, run_id="r", links=links))
+    assert row.startswith("| [plain 1000](#plain) | resnet |")
+    roles = {(name, role) for _, name, *_, role in embedded(page([*CLOUD, winner], static=(winner,)))["points"]}
+    assert ("plain 1000", "plain") in roles
 
 
 def test_a_trial_without_a_run_stands_in_the_note_without_a_link():

@@ -68,10 +68,10 @@ def test_time_left_counts_stopped_trials_as_done(store: Store) -> None:
 def test_a_stopped_trial_can_be_inspected_and_a_running_one_not(store: Store) -> None:
     record = store.study("s")
     assert record is not None
-    assert chosen_point(store, record, trial=1, pick=None).trial == 1
+    assert chosen_point(store, record, training=("search", 1)).trial == 1
     store.resume_trial("s", "search", 1)
     with pytest.raises(ValueError, match="--trial 1: is running in study s"):
-        chosen_point(store, record, trial=1, pick=None)
+        chosen_point(store, record, training=("search", 1))
 
 
 @pytest.mark.slow
