@@ -10,13 +10,13 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 from search.curves import Box
 from search.engine import Engine
 from search.front import Point, Reference, box_of, front, hypervolume
-from search.plain_nets import USES, epochs_of, ladder, plain_key, plain_start, warm
+from search.jobs import candidate_of, job_of
+from search.plain_nets import USES, epochs_of, from_plain, ladder, plain_start
 from search.points import ON_OFFER, as_point, curve_of, standing
 from search.progress import Progress
 from search.region import scale_of
@@ -24,11 +24,10 @@ from search.rungs import Rungs, rung_epochs
 from search.sampling import Refused, trial_seed
 from search.sizes import size_key
 from search.study import OptunaStudy
-from search.study_file import StudySpec, narrowed_spaces
-from search.trial import EpochResult, Event, Failure, Job, Outcome, Rung, data_spec
+from search.study_file import StudySpec
+from search.trial import EpochResult, Event, Failure, Job, Outcome, Rung
 from spaces.family import Candidate
 from spaces.registry import family
-from storage.checkpoints import Checkpoints
 from storage.records import EpochRecord, Kind, RungRecord, TrialRecord
 from storage.store import Store
 
@@ -132,7 +131,7 @@ class Driver:
         trials = {t.number: t for t in self.store.trials(name, kind="search")}
         for plain in self.store.trials(name, kind="static"):
             if plain.state != "failed":
-                self._plain[self._candidate(plain).key] = plain
+                self._plain[candidate_of(plain).key] = plain
             if plain.state == "complete":
                 self._count_plain([vars(p) for p in self.store.points(name, kind="static", number=plain.number)])
         self._take_up_told(trials)
@@ -160,7 +159,7 @@ class Driver:
         repeats = {}
         for number, trial in sorted(trials.items()):
             if trial.state != "failed" and trial.of_trial is None:
-                twin = self._known.setdefault(self._candidate(trial).key, number)
+                twin = self._known.setdefault(candidate_of(trial).key, number)
                 if twin != number and trial.state == "running":
                     repeats[number] = twin
         return repeats
@@ -193,7 +192,7 @@ class Driver:
                 continue  # whether it was decided is not known; its training shows this rung again
             stopped = trial.state == "stopped" and trial.result.get("stopped_at") == rung.epoch
             curve = curve_of(rung.data["points"], self.box, self.spec.costs)
-            self.rungs.restore(trial.number, trial.family, rung.epoch, curve, rung.data["outlook"], stopped=stopped)
+            self.rungs.restore(trial.number, _group(trial), rung.epoch, curve, rung.data["outlook"], stopped=stopped)
             self.optuna.look(trial.number, rung.epoch, curve, self._chosen(rung.data["points"])[0])
         for number in self.optuna.unfinished():
             record = trials.get(number)
@@ -218,7 +217,7 @@ class Driver:
             self.optuna.stop(record.number, epoch, values)
             return
         if ended and record.of_trial is None:
-            self.rungs.end(record.number, record.family, curve)
+            self.rungs.end(record.number, _group(record), curve)
         self.optuna.tell(record.number, values)
 
     def _chosen(self, points: Sequence[Mapping[str, Any]]) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -303,9 +302,9 @@ class Driver:
         if self.spec.early_stopping:
             decided = {epoch for epoch, seen in self.rungs.seen.items() if record.number in seen}
             job = replace(job, rungs=tuple(e for e in rung_epochs(record.epochs) if e not in decided))
-        if not warm(self.spec, record.family):
+        if not from_plain(self.spec, record.family, record.epochs):
             return job
-        plain = plain_start(self.spec, self.optuna.spaces[record.family], self._candidate(record))
+        plain = plain_start(self.spec, self.optuna.spaces[record.family], candidate_of(record))
         found = self._plain.get(plain.key)
         if found is None:
             number = len(self.store.trials(self.spec.study, kind="static"))
@@ -320,7 +319,7 @@ class Driver:
     def _price(self, candidate: Candidate) -> float:
         """Epochs that training a candidate takes, with its part of a plain network that is not there yet."""
         own, epochs = candidate.family, float(candidate.recipe.epochs)
-        if not warm(self.spec, own.name):
+        if not from_plain(self.spec, own.name, candidate.recipe.epochs):
             return epochs
         size = size_key(candidate)
         if size not in self._starts:
@@ -355,7 +354,7 @@ class Driver:
         data = {"points": rung.points, "outlook": rung.outlook}
         self.store.add_rung(self.spec.study, job.kind, job.number, rung.epoch, data)
         self.optuna.look(job.number, rung.epoch, curve, self._chosen(rung.points)[0])
-        go_on = self.rungs.report(job.number, job.family, rung.epoch, curve, rung.outlook)
+        go_on = self.rungs.report(job.number, _group(job), rung.epoch, curve, rung.outlook)
         if not go_on:
             self._flying.pop(job.name)
             self._end(job, rung.points, rung, stopped_at=rung.epoch)
@@ -440,7 +439,7 @@ class Driver:
         """A plain network is trained: the trials that wait for it may start."""
         record = self.store.trial(self.spec.study, "static", job.number)
         assert record is not None
-        key = self._candidate(record).key
+        key = candidate_of(record).key
         self._plain[key] = record
         for held in self._held.pop(key, []):
             if ready := self._ready(held):
@@ -493,7 +492,7 @@ class Driver:
         self._plain.pop(key, None)
         reason = f"the plain network that it was to start from failed: {error}"
         for held in self._held.pop(key, []):
-            self._known.pop(self._candidate(held).key, None)
+            self._known.pop(candidate_of(held).key, None)
             for number in (held.number, *(echo.number for echo in self._echoes.pop(held.number, []))):
                 self._failed_before_training(number, reason)
 
@@ -530,9 +529,6 @@ class Driver:
                     jobs.append(job)
         return jobs
 
-    def _candidate(self, record: TrialRecord) -> Candidate:
-        return Candidate.of(family(record.family), record.params, record.epochs)
-
     def _points(self) -> list[Point]:
         return [as_point(p) for kind in ON_OFFER for p in self.store.points(self.spec.study, kind=kind)]
 
@@ -551,30 +547,6 @@ class Driver:
         self.progress.show_front(self.front, volume)
 
 
-def job_of(spec: StudySpec, record: TrialRecord, checkpoints: str, threads: int | None = None) -> Job:
-    """The job that trains (or trained) a stored trial; `threads` where the study file does not say."""
-    key, start = f"{spec.study}/{record.kind}-{record.number:04d}", spec.initial(record.family)
-    if warm(spec, record.family):
-        candidate = Candidate.of(family(record.family), record.params, record.epochs)
-        if record.kind == "static":
-            key = plain_key(spec, candidate)
-        else:
-            space = narrowed_spaces(spec)[record.family]
-            start = str(Checkpoints(Path(checkpoints)).path(plain_key(spec, plain_start(spec, space, candidate))))
-    return Job(
-        kind=record.kind,
-        number=record.number,
-        family=record.family,
-        params=record.params,
-        epochs=record.epochs,
-        seed=record.seed,
-        data=data_spec(spec),
-        checkpoints=checkpoints,
-        key=key,
-        device=spec.run.device,
-        precision=spec.run.precision,
-        compile=spec.run.compile,
-        threads=spec.run.threads or threads,
-        init_from=start,
-        trained=record.result.get("stopped_at"),
-    )
+def _group(one: TrialRecord | Job) -> str:
+    """Trainings that learn alike: of a family and of a length."""
+    return f"{one.family}, {one.epochs} epochs"

@@ -20,10 +20,11 @@ from rich.table import Table
 from scipy import stats
 
 from search.curves import leaders
-from search.driver import ATTEMPTS, TICK, HopelessError, job_of
+from search.driver import ATTEMPTS, TICK, HopelessError
 from search.engine import Engine, InProcess, LocalProcesses
 from search.front import Point, Reference, box_of, macs_text
 from search.fronts import study_costs, study_front
+from search.jobs import job_of
 from search.launch import leased
 from search.points import as_point, standing
 from search.progress import Progress

@@ -30,9 +30,9 @@ TREES = 25
 BUDGETS, OTHERS = 12, 3  # levels of the first cost, and of each further one
 CHEAPEST = 1e-3  # of the box: the smallest budget that is looked at
 SHARES, LEAST_SHARE, MOST_SHARE = 24, 0.01, 1.25  # of a plain network's cost, that curves are learned at
-NOISE = 0.05  # of the logarithm of a loss, at least: two seeds of one candidate differ by that
+NOISE = 0.15  # of the logarithm of a loss, at least: two seeds of one candidate differ by that
 LEAST = 2e-3  # loss below which nobody can tell two networks apart
-EVEN = 0.5  # of the worth of a budget: how much of the logarithm of cost it stands for; the rest, how much of cost
+EVEN = 0.7  # of the worth of a budget: how much of the logarithm of cost it stands for; the rest, how much of cost
 REMEMBERED = 250  # trainings that the forest learns from
 
 
@@ -118,8 +118,8 @@ class Encoder:
                 width += 1 if _ordered(dimension) else len(dimension.choices)
         return found
 
-    def rows(self, params: Sequence[Mapping[str, Any]], sizes_TK: Floats) -> Floats:
-        """(T, F); the last features are the sizes."""
+    def rows(self, params: Sequence[Mapping[str, Any]], others_TO: Floats) -> Floats:
+        """(T, F); what else is known of each comes last."""
         last, dimension = list(self._columns.values())[-1]
         found = np.full((len(params), last + (1 if _ordered(dimension) else len(dimension.choices))), -1.0)
         for row, values in zip(found, params, strict=True):
@@ -127,7 +127,7 @@ class Encoder:
             for name, value in values.items():
                 if name in self._columns:
                     self._write(row, *self._columns[name], value)
-        return np.concatenate([found, np.log(sizes_TK)], 1)
+        return np.concatenate([found, others_TO], 1)
 
     @staticmethod
     def _write(row: Floats, at: int, dimension: Dimension, value: Any) -> None:
@@ -154,6 +154,11 @@ def predicted(rows_TF: Floats, losses_TS: Floats, candidates_CF: Floats, seed: i
     rows = candidates_CF.astype(np.float32)
     each = np.stack([tree.predict(rows).reshape(len(rows), -1) for tree in forest.estimators_])
     return each.mean(0), np.hypot(each.std(0), NOISE)
+
+
+def area(front_B: Floats, grid: Floats) -> float:
+    """The share of all budgets' worth that lies beyond a front."""
+    return float((1 - front_B) @ weights(grid))
 
 
 def worth(

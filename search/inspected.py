@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from search.driver import job_of
 from search.exported import MODEL
 from search.front import TRAININGS
 from search.front import pick as pick_point
@@ -16,6 +15,7 @@ from search.inspection import inspected
 from search.inspection_page import inspection_html
 from search.inspection_plots import pictures
 from search.inspection_words import subtitle
+from search.jobs import job_of
 from search.plots import gate_rates_png
 from search.study_file import stored_spec
 from search.trial import trained_net

@@ -20,7 +20,7 @@ from search.driver import Driver
 from search.engine import Engine, InProcess, LocalProcesses
 from search.front import Reference, box_of
 from search.limits import limit_of
-from search.plain_nets import epochs_of, recommended
+from search.plain_nets import epochs_of, recommended, warm
 from search.progress import Progress
 from search.publish import Publisher
 from search.sampling import Thinker
@@ -107,6 +107,7 @@ def opened_study(
         starts=spec.starting_points,
         limit=limit_of(spec, task),
         size=plain_size(task, box_of(reference, spec.costs), spec.costs),
+        full=(lambda _: spec.budget.epochs) if any(warm(spec, name) for name in spec.families) else None,
     )
     metrics = ("accuracy", *("cost" if len(spec.costs) == 1 else name for name in spec.objectives[1:]))
     return OptunaStudy(storage, spec.study, thinker, metrics=metrics, stored=store.trials(spec.study, kind="search"))

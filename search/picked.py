@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.driver import job_of
 from search.front import TRAININGS, Point, macs_number, macs_text, pick
 from search.fronts import stored_point, study_cost, study_front
+from search.jobs import job_of
 from search.selection_bias import bias_text
 from search.study_file import stored_spec
 from storage.records import StudyRecord

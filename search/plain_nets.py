@@ -1,7 +1,8 @@
 """Plain networks beside the dynamic ones: the static ladder, and the backbones that trainings start from.
 
 Gates, exits and oracles are learned faster on a backbone that classifies already; the papers fine-tune trained ones. A
-study with `warm_start` trains each size's plain network once, and every candidate of that size starts from it.
+study with `warm_start` trains each size's plain network once, and the candidates of that size start from it and take a
+third of the epochs, until such trials add nothing to the front; the rest are trained from scratch, at full length.
 """
 
 from __future__ import annotations
@@ -21,12 +22,20 @@ USES = 3  # trainings that a plain network is paid for by, when a candidate that
 
 
 def epochs_of(spec: StudySpec, name: str) -> int:
-    """The epochs of a searched trial of this family."""
+    """The epochs of a searched trial of this family, of a short one where there are two lengths."""
     return max(1, round(spec.budget.epochs * WARM_SHARE)) if warm(spec, name) else spec.budget.epochs
 
 
+def from_plain(spec: StudySpec, name: str, epochs: int) -> bool:
+    """Whether a training of so many epochs starts from the plain network of its size.
+
+    One of the study's full length starts from scratch: it finds what short ones do not.
+    """
+    return warm(spec, name) and epochs < spec.budget.epochs
+
+
 def warm(spec: StudySpec, name: str) -> bool:
-    """Whether this family's trials start from plain networks of the study's own."""
+    """Whether plain networks of the study's own are where this family's trials start, as long as that pays."""
     return spec.warm_start and spec.initial(name) is None
 
 

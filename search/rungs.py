@@ -48,7 +48,7 @@ class Rungs:
         self._rivals: list[Curve] = []  # and of plain networks
 
     def report(self, number: int, family: str, epoch: int, curve: Curve, outlook: float | None = 1.0) -> bool:
-        """Whether a trial goes on after this epoch.
+        """Whether a trial goes on after this epoch. `family` is the name of those that learn alike.
 
         `outlook` is what compute will be at the end over what it is now; a trial that cannot say yet (None) goes on.
         """

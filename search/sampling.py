@@ -34,7 +34,8 @@ Price = Callable[[Candidate], float]  # epochs that training a candidate takes, 
 STARTUP = 6  # trials before a model-based sampler models
 DRAWN, WEIGHED = 80, 130  # candidates that `growth` weighs: drawn from the space, the rest good ones changed a little
 TRIED = 50  # of them, the best first, until one is within the study's limits
-KEPT = 0.75  # of a good one's values
+KEPT = 0.5  # of a good one's values
+PATIENCE, LITTLE = 10, 1e-3  # so many short trainings that add so little of the budgets' worth: time for full ones
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Told:
     losses: dict[int, NDArray[np.float64]] = field(default_factory=dict)  # by epoch, within each of growth.shares
     chosen: tuple[float, ...] = ()
     ended: bool = False  # trained to its end, not stopped or under way
+    full: bool = False  # of full length
 
     @property
     def epoch(self) -> int:
@@ -93,12 +95,15 @@ class Thinker:
         limit: Limit = lambda _: None,
         price: Price = lambda _: 1.0,
         size: Size | None = None,
+        full: Epochs | None = None,
     ) -> None:
         self.spaces, self.sampler, self.costs, self.limit, self.price = spaces, sampler, costs, limit, price
         self.seed, self.epochs, self.trials = seed, epochs, trials
         self.scale = np.ones(1 + costs)  # the worst corner that counts, as losses
         self.size: Size = size or (lambda _: (1.0,) * costs)
         self.told: dict[int, Told] = {}
+        self.full = full
+        self._full: set[int] = set()  # trials of full length
         self._shares = growth.shares(costs)
         self._sizes: dict[int, tuple[float, ...]] = {}
         self.plain: list[Curve] = []  # of plain networks, which a candidate must beat too
@@ -116,15 +121,19 @@ class Thinker:
     def ask(self) -> tuple[int, Candidate | Refused]:
         """The next trial's number and candidate, or why what was drawn cannot be one."""
         number = self.asked
+        full = self._exhausted()
+        epochs = self.full if full and self.full else self.epochs
         self.study.sampler = sampler(self.sampler, trial_seed(self.seed, number), self.trials)
         if number < len(self.starts):
             self.study.enqueue_trial(self.starts[number])
         elif self.sampler == "growth":
-            self.study.enqueue_trial(self._chosen(np.random.default_rng((self.seed, number))))
+            self.study.enqueue_trial(self._chosen(np.random.default_rng((self.seed, number)), epochs, full=full))
         trial = self.study.ask()
         assert trial.number == number
+        if full:
+            self._full.add(number)
         try:
-            candidate = drawn(trial, self.spaces, self.epochs)
+            candidate = drawn(trial, self.spaces, epochs)
         except RefusedError as error:
             return number, error.refused
         if reason := self.limit(candidate):
@@ -134,15 +143,17 @@ class Thinker:
     def frozen(self, number: int) -> optuna.trial.FrozenTrial:
         return self.study.get_trials(deepcopy=False)[number]
 
-    def add(self, trial: optuna.trial.FrozenTrial) -> None:
+    def add(self, trial: optuna.trial.FrozenTrial, *, full: bool = False) -> None:
         """A trial that was asked in an earlier process; what became of it is told like that of any other."""
+        if full and self.full is not None:
+            self._full.add(self.asked)
         self.study.add_trial(
             optuna.trial.create_trial(state=TrialState.RUNNING, params=trial.params, distributions=trial.distributions)
         )
 
     def look(self, number: int, epoch: int, curve: Curve, chosen: Sequence[float], *, ended: bool = False) -> None:
         """A training's operating points after an epoch: at its end, or on the way."""
-        told = self.told.setdefault(number, Told(curve))
+        told = self.told.setdefault(number, Told(curve, full=number in self._full))
         relative = curve / np.array([1.0, *self._size(number)])
         told.losses[epoch] = np.array([min(1.0, float(loss_within([relative], one)[0])) for one in self._shares])
         told.last, told.chosen, told.ended = curve, tuple(chosen), ended
@@ -163,7 +174,24 @@ class Thinker:
     def running(self) -> list[int]:
         return [t.number for t in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))]
 
-    def _chosen(self, draw: np.random.Generator) -> dict[str, Value]:
+    def _exhausted(self) -> bool:
+        """Whether it is time for trainings of full length: the last short ones have added next to nothing."""
+        short = [number for number, told in sorted(self.told.items()) if not told.full]
+        if self.full is None or len(short) < STARTUP + PATIENCE:
+            return False
+        others = [number for number in self.told if number not in short[-PATIENCE:]]
+        now, without = (growth.area(self._front(numbers), self._grid()) for numbers in (list(self.told), others))
+        return now - without < LITTLE
+
+    def _grid(self) -> NDArray[np.float64]:
+        return growth.budgets(self.costs) * self.scale[1:]
+
+    def _front(self, numbers: Sequence[int]) -> NDArray[np.float64]:
+        """The least loss within each budget, of these trainings and of plain networks."""
+        front = own_front(np.concatenate([*(self.told[n].last for n in numbers), *self.plain]))
+        return np.array([loss_within([front], one)[0] for one in self._grid()])
+
+    def _chosen(self, draw: np.random.Generator, epochs: Epochs, *, full: bool) -> dict[str, Value]:
         """Parameters of the candidate from which the front's growth is expected to be largest, within the limits.
 
         Before there is anything to learn from, any candidate's.
@@ -171,24 +199,27 @@ class Thinker:
         seen, params = self._remembered(), []
         good: list[int] = []
         if learned := len(seen) >= STARTUP:
-            grid = growth.budgets(self.costs) * self.scale[1:]
+            grid = self._grid()
             params, sizes_TK = [self.frozen(n).params for n in seen], np.array([self._size(n) for n in seen])
             losses_TS = learned_losses([self.told[n] for n in seen])
             at = growth.at_budgets(grid, sizes_TK)
             losses_TB = np.where(at < 0, 1.0, np.take_along_axis(losses_TS, np.maximum(at, 0), 1))
             good = list(np.unique(losses_TB.argmin(0)))
-            front = own_front(np.concatenate([*(self.told[n].last for n in seen), *self.plain]))
-            front_B = np.array([loss_within([front], one)[0] for one in grid])
-        made = [self._made(draw, params[good[i % len(good)]] if good and i >= DRAWN else {}) for i in range(WEIGHED)]
+        kept = [params[good[i % len(good)]] if good and i >= DRAWN else {} for i in range(WEIGHED)]
+        made = [self._made(draw, epochs, one) for one in kept]
         found = [(one, candidate) for one, candidate in made if candidate is not None]
         if learned and found:
             sizes_CK = np.array([self.size(candidate) for _, candidate in found])
-            new = self._encoder.rows([one for one, _ in found], sizes_CK)
-            curves = growth.predicted(self._encoder.rows(params, sizes_TK), losses_TS, new, int(draw.integers(2**31)))
-            worth = growth.worth(*curves, sizes_CK, grid, front_B, float(self.scale[0]))
+            long_T = np.array([[self.told[n].full] for n in seen])
+            old = self._encoder.rows(params, np.concatenate([np.log(sizes_TK), long_T], 1))
+            long_C = np.full((len(found), 1), float(full))
+            new = self._encoder.rows([one for one, _ in found], np.concatenate([np.log(sizes_CK), long_C], 1))
+            curves = growth.predicted(old, losses_TS, new, int(draw.integers(2**31)))
+            worth = growth.worth(*curves, sizes_CK, grid, self._front(seen), float(self.scale[0]))
             worth /= [self.price(candidate) for _, candidate in found]
             found = [found[i] for i in np.argsort(-worth, kind="stable")]
-        known = [trial.params for trial in self.study.get_trials(deepcopy=False)]
+        asked = self.study.get_trials(deepcopy=False)
+        known = [trial.params for trial in asked if (trial.number in self._full) == full]
         return next((one for one, candidate in found[:TRIED] if one not in known and not self.limit(candidate)), {})
 
     def _remembered(self) -> list[int]:
@@ -200,10 +231,12 @@ class Thinker:
         near = sorted(seen, key=lambda n: layer[n])[: growth.REMEMBERED // 2]
         return sorted({*near, *seen[-growth.REMEMBERED // 2 :]})
 
-    def _made(self, draw: np.random.Generator, kept: Mapping[str, Value]) -> tuple[dict[str, Value], Candidate | None]:
+    def _made(
+        self, draw: np.random.Generator, epochs: Epochs, kept: Mapping[str, Value]
+    ) -> tuple[dict[str, Value], Candidate | None]:
         one = growth.Draw(draw, kept, KEPT)
         try:
-            return one.params, drawn(one, self.spaces, self.epochs)
+            return one.params, drawn(one, self.spaces, epochs)
         except RefusedError:
             return one.params, None
 
@@ -212,10 +245,10 @@ def learned_losses(told: Sequence[Told]) -> NDArray[np.float64]:
     """(T, S) accuracy losses; of trainings that were stopped, as if they had gone on like the others."""
     found = np.stack([one.losses[one.epoch] for one in told])
     ended = [one for one in told if one.ended]
-    for epoch in {one.epoch for one in told if not one.ended}:
-        if both := [one for one in ended if epoch in one.losses]:
+    for epoch, full in {(one.epoch, one.full) for one in told if not one.ended}:
+        if both := [one for one in ended if epoch in one.losses and one.full == full]:
             gains = [one.losses[one.epoch] / np.maximum(one.losses[epoch], 1e-6) for one in both]
-            at = np.array([one.epoch == epoch and not one.ended for one in told])
+            at = np.array([(one.epoch, one.full, one.ended) == (epoch, full, False) for one in told])
             found[at] *= np.minimum(1.0, np.median(gains, 0))
     return found
 

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from itertools import zip_longest
 
 import optuna
 from optuna.study import StudyDirection
@@ -47,8 +48,8 @@ class OptunaStudy:
         for record in stored[len(self.study.get_trials(deepcopy=False)) :]:
             self.study.add_trial(self._replayed(record))
         trials = self.study.get_trials(deepcopy=False)
-        for trial in trials:
-            thinker.add(trial)
+        for trial, record in zip_longest(trials, stored):
+            thinker.add(trial, full=record is not None and record.epochs > thinker.epochs(record.family))
         self._over = {trial.number for trial in trials if trial.state.is_finished()}  # in the mirror
         self._stopped: dict[int, tuple[int, tuple[float, ...]]] = {}
         self._mirror = ThreadPoolExecutor(1, "optuna")

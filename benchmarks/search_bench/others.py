@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 from optuna.trial import FixedTrial
 
+from benchmarks.search_bench.table import Training
 from benchmarks.search_bench.world import SpentError, World
 from search.curves import Curve
 from search.sampling import RefusedError, Spaces, drawn
@@ -95,6 +96,7 @@ class Trainings:
     def __init__(self, world: World) -> None:
         self.world, self.dimensions = world, flat(world.table.spaces)
         self._trained: dict[Any, int] = {}
+        self._training: dict[Any, Training] = {}
 
     def point(self, key: Any, positions: Mapping[str, Any], epoch: int) -> Curve | None:
         """(1, 2) losses of the training `key` after an epoch, once that is paid; None if the family refuses it."""
@@ -103,7 +105,9 @@ class Trainings:
             candidate = drawn(FixedTrial(values), self.world.table.spaces, lambda _: self.world.table.epochs)
         except RefusedError:
             return None
-        training = self.world.find(candidate.family.name, candidate.params)
+        if key not in self._training:
+            self._training[key] = self.world.find(candidate.family.name, candidate.params)
+        training = self._training[key]
         self.world.spend(max(0, epoch - self._trained.get(key, 0)))
         self._trained[key] = epoch
         return self.world.box.curve([training.trained[epoch - 1]])

@@ -29,6 +29,7 @@ class Ours:
     stopping: bool = True
     dedup: bool = True
     starts: bool = True
+    full: str = "scratch"  # what trainings of full length start from, once the short ones add nothing; "": none
     plain: bool = True  # the plain networks that trainings start from count
     luck: float = LUCK
     thinker: type[Thinker] = Thinker
@@ -50,6 +51,7 @@ class _Replay:
             costs=1,
             seed=world.seed,
             epochs=lambda _: self.epochs,
+            full=(lambda _: world.table.epochs) if how.full and how.warm else None,
             trials=1000,
             starts=how.starts,
             price=self._price,
@@ -75,7 +77,8 @@ class _Replay:
                     self.thinker.finish(number)
                     continue
                 self.known[candidate.key] = number
-                start = "warm" if self.how.warm else "scratch"
+                long = candidate.recipe.epochs == self.world.table.epochs
+                start = (self.how.full if self.how.warm else "scratch") if long else "warm"
                 self.running[number] = self.world.find(candidate.family.name, candidate.params, start)
                 self._train(number, 0)
 
@@ -89,8 +92,9 @@ class _Replay:
 
     def _price(self, candidate: Candidate) -> float:
         world, origin = self.world, self._like(candidate).origin
-        new = self.how.warm and origin and not world.has(origin)
-        return self.epochs + (world.table.epochs / USES if new else 0)
+        epochs = candidate.recipe.epochs
+        new = epochs < world.table.epochs and origin and not world.has(origin)
+        return epochs + (world.table.epochs / USES if new else 0)
 
     def _size(self, candidate: Candidate) -> tuple[float]:
         return (self._like(candidate).plain_macs / self.world.box.costs[0],)
@@ -101,16 +105,17 @@ class _Replay:
             self.thinker.plain.append(plain)
             self.rungs.rival(plain)
             world.count(plain)
-        rungs = rung_epochs(self.epochs) if self.how.stopping else ()
-        for epoch in [e for e in (*rungs, self.epochs) if e > at]:
+        last, kind = training.epochs, f"{training.family} {training.start}"
+        rungs = rung_epochs(last) if self.how.stopping else ()
+        for epoch in [e for e in (*rungs, last) if e > at]:
             world.spend(epoch - at)
             at = epoch
-            curve, ended = self._curve(training, epoch), epoch == self.epochs
+            curve, ended = self._curve(training, epoch), epoch == last
             chosen = world.box.curve([world.point(training, epoch)])[0]
             self.thinker.look(number, epoch, curve, chosen, ended=ended)
             if ended:
-                self.rungs.end(number, training.family, curve)
-            elif not self.rungs.report(number, training.family, epoch, curve, training.outlook[epoch - 1]):
+                self.rungs.end(number, kind, curve)
+            elif not self.rungs.report(number, kind, epoch, curve, training.outlook[epoch - 1]):
                 break
         self.thinker.finish(number)
         world.count(self._curve(training, at))

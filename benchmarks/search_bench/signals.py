@@ -15,7 +15,7 @@ import optuna
 from benchmarks.search_bench.ours import Ours
 from benchmarks.search_bench.world import World
 from search.curves import NOTHING, Curve, contributions, inside, layers, loss_within, own_front
-from search.sampling import RefusedError, Thinker, drawn, sampler
+from search.sampling import Epochs, RefusedError, Thinker, drawn, sampler
 from spaces.space import Value
 
 
@@ -26,7 +26,7 @@ class Signal(Thinker):
         """What TPE is told of each training by its number; less is better."""
         raise NotImplementedError
 
-    def _chosen(self, draw: np.random.Generator) -> dict[str, Value]:
+    def _chosen(self, draw: np.random.Generator, epochs: Epochs, *, full: bool) -> dict[str, Value]:
         study = optuna.create_study(sampler=sampler("tpe", int(draw.integers(2**31)), self.trials))
         for number, value in self.values(draw).items():
             past = self.frozen(number)
@@ -35,7 +35,7 @@ class Signal(Thinker):
             )
         trial = study.ask()
         with suppress(RefusedError):  # who asked finds out from the same parameters
-            drawn(trial, self.spaces, self.epochs)
+            drawn(trial, self.spaces, epochs)
         return trial.params
 
 

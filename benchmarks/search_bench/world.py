@@ -26,17 +26,16 @@ class World:
         self.clock = 0.0
         self.log: list[tuple[float, Curve]] = []
         self._draw = np.random.default_rng(seed)
-        self._seeds: dict[int, int] = {}
+        self._seen: dict[str, set[int]] = {}
         self._plain: set[str] = set()
 
     def find(self, family: str, params: Mapping[str, Any], start: str = "scratch") -> Training:
         """The training that stands for these values: the nearest that was not seen yet, as long as there is one."""
-        number, _ = self.table.nearest(family, params, self._seeds)
-        if number not in self._seeds:
-            both = ("scratch", number, 1) in self.table.trainings
-            self._seeds[number] = int(self._draw.integers(2)) if both else 0
-        seed = self._seeds[number] if start == "scratch" else 0
-        return self.table.trainings[start, number, seed]
+        seen = self._seen.setdefault(start, set())
+        number, _ = self.table.nearest(family, params, seen)
+        seen.add(number)
+        both = start == "scratch" and (start, number, 1) in self.table.trainings
+        return self.table.trainings[start, number, int(self._draw.integers(2)) if both else 0]
 
     def spend(self, epochs: float) -> None:
         """Let the clock run. Raises SpentError at the end of the budget."""

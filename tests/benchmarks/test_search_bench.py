@@ -11,7 +11,7 @@ import numpy as np
 import optuna
 import pytest
 
-from benchmarks.search_bench import others
+from benchmarks.search_bench import make, others
 from benchmarks.search_bench.compare import OPTUNA, OURS, bootstrap, ratio
 from benchmarks.search_bench.ours import Ours
 from benchmarks.search_bench.plain_optuna import Optuna
@@ -47,9 +47,23 @@ def told(kind: type[Signal], table: Table, *curves: np.ndarray) -> Signal:
 def test_a_candidate_is_nearest_to_its_own_values(table: Table) -> None:
     for number, one in table.of("scratch").items():
         assert table.nearest(one.family, one.params) == (number, 0)
-        other, distance = table.nearest(one.family, one.params, but=number)
+        other, distance = table.nearest(one.family, one.params, but={number})
         assert other != number
         assert distance > 0
+
+
+def test_a_replay_trains_no_candidate_twice_as_long_as_others_are_left(table: Table) -> None:
+    world, one = World(table, 0, 100), table.of("scratch")[0]
+    found = [world.find(one.family, one.params).candidate for _ in range(100)]
+    assert sorted(found) == [n for n, other in table.of("scratch").items() if other.family == one.family]
+    assert found[:2] == [0, table.nearest(one.family, one.params, but={0})[0]]
+    assert world.find(one.family, one.params, "warm").candidate == 0, "a training of another kind"
+    assert world.find(one.family, one.params).candidate == 0, "none is left"
+
+
+def test_the_table_is_what_its_script_would_train(table: Table) -> None:
+    would = {(run.start, run.candidate, run.seed): (run.params, run.epochs) for run in make.runs(table.spec)}
+    assert {key: (one.params, one.epochs) for key, one in table.trainings.items()}.items() <= would.items()
 
 
 def test_the_clock_stops_at_the_budget_and_what_was_under_way_does_not_count(table: Table) -> None:
@@ -166,7 +180,7 @@ def test_a_training_that_goes_on_costs_the_further_epochs_alone(table: Table) ->
     assert world.clock == 6
     trainings.point("b", positions, 2)
     assert world.clock == 8
-    training = world.find(candidate.family.name, candidate.params)
+    training = World(table, 0, 100).find(candidate.family.name, candidate.params)
     for point, epoch in zip(points, (2, 6), strict=True):
         assert point is not None
         assert point == pytest.approx(world.box.curve([training.trained[epoch - 1]]))

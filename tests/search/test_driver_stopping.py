@@ -12,9 +12,10 @@ import optuna
 import pytest
 from rich.console import Console
 
-from search.driver import Driver, job_of
+from search.driver import Driver
 from search.front import Reference
 from search.fronts import study_front
+from search.jobs import job_of
 from search.launch import opened_study
 from search.progress import Progress
 from search.study_file import parse_study

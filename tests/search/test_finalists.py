@@ -14,10 +14,11 @@ import optuna
 import pytest
 from rich.console import Console
 
-from search.driver import Driver, HopelessError, job_of
+from search.driver import Driver, HopelessError
 from search.finalists import LONGER, SEEDS, Finals, _interval, ranked, report, show, surely_better
 from search.front import Reference
 from search.fronts import study_front
+from search.jobs import job_of
 from search.launch import opened_study
 from search.plain_nets import recommended
 from search.progress import Progress
@@ -29,7 +30,7 @@ from spaces.task import Task
 from storage.records import StudyRecord
 from storage.store import Store
 
-TEXT = "study: s\ndata: digits\nfamilies: [gated_resnet]\nbudget: {trials: 3, epochs: 4}\n"
+TEXT = "study: s\ndata: digits\nfamilies: [gated_resnet]\nbudget: {trials: 3, epochs: 12}\n"
 TASK = Task(channels=1, height=8, width=8, classes=10)
 REFERENCE = Reference(accuracy=0.1, macs=100.0)
 Script = Callable[[Job, int], list[Event | BaseException]]
