@@ -32,7 +32,7 @@ CHEAPEST = 1e-3  # of the box: the smallest budget that is looked at
 SHARES, LEAST_SHARE, MOST_SHARE = 24, 0.01, 1.25  # of a plain network's cost, that curves are learned at
 NOISE = 0.15  # of the logarithm of a loss, at least: two seeds of one candidate differ by that
 LEAST = 2e-3  # loss below which nobody can tell two networks apart
-EVEN = 0.7  # of the worth of a budget: how much of the logarithm of cost it stands for; the rest, how much of cost
+EVEN = 0.5  # of the worth of a budget: how much of the logarithm of cost it stands for; the rest, how much of cost
 REMEMBERED = 250  # trainings that the forest learns from
 
 
@@ -156,9 +156,9 @@ def predicted(rows_TF: Floats, losses_TS: Floats, candidates_CF: Floats, seed: i
     return each.mean(0), np.hypot(each.std(0), NOISE)
 
 
-def area(front_B: Floats, grid: Floats) -> float:
-    """The share of all budgets' worth that lies beyond a front."""
-    return float((1 - front_B) @ weights(grid))
+def area(front_B: Floats, grid: Floats, worst: float = 1.0) -> float:
+    """The share of all that could be gained below `worst` that a front has, each budget at its worth."""
+    return float((1 - np.minimum(front_B / worst, 1)) @ weights(grid))
 
 
 def worth(

@@ -92,7 +92,8 @@ class Progress:
 
     def _say_ended(self, job: Job, how: str, joined: Sequence[Point]) -> None:
         self._spoke = time.monotonic()
-        label = f"[bold]{TRAININGS[job.kind]} {job.number:>3}[/bold]{how}"
+        number = f"{job.number:>3}" if job.kind == "search" else str(job.number)
+        label = f"[bold]{TRAININGS[job.kind]} {number}[/bold]{how}"
         if joined:
             best = max(joined, key=lambda p: p.accuracy)
             cost = f"{macs_text(best.macs_mean)}MACs"

@@ -180,7 +180,10 @@ class Thinker:
         if self.full is None or len(short) < STARTUP + PATIENCE:
             return False
         others = [number for number in self.told if number not in short[-PATIENCE:]]
-        now, without = (growth.area(self._front(numbers), self._grid()) for numbers in (list(self.told), others))
+        now, without = (
+            growth.area(self._front(numbers), self._grid(), float(self.scale[0]))
+            for numbers in (list(self.told), others)
+        )
         return now - without < LITTLE
 
     def _grid(self) -> NDArray[np.float64]:

@@ -75,7 +75,7 @@ class StudySpec(_Strict):
     budget: Budget = Budget()
     objectives: Annotated[tuple[str, ...], Field(strict=False)] = ("accuracy", "macs")
     sampler: Literal["growth", "tpe", "nsgaii", "gp", "random"] = "growth"
-    warm_start: bool = True  # each size's plain network is trained once, and its candidates start from it
+    warm_start: bool = True  # each size's plain network is trained once; candidates start from it while that pays
     early_stopping: bool = True
     starting_points: bool = True  # the families' recommended settings first
     region: Region = Region()

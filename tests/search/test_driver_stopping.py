@@ -442,3 +442,25 @@ def test_a_study_that_goes_on_knows_its_plain_networks_still(tmp_path: Path) -> 
     other.drive(beaten)
     assert bench.decisions() == other.decisions()
     assert len(bench.driver.optuna.thinker.plain) == 2, "one a size"
+
+
+def test_trials_of_full_length_start_from_scratch_and_are_compared_among_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.sampling.PATIENCE", 2)
+    monkeypatch.setattr("search.sampling.STARTUP", 1)
+    bench = Bench(tmp_path, RIVALS)
+    with pytest.raises(KeyboardInterrupt):
+        bench.drive(lambda job, attempt: [KeyboardInterrupt()] if job.number == 6 else beaten(job, attempt))
+    bench.drive(beaten)
+    jobs = {job.number: job for job in bench.jobs if job.kind == "search"}
+    lengths = [jobs[number].epochs for number in range(8)]
+    assert lengths == [6, 6, 6, 6, 18, 18, 18, 18], "the fourth was asked while the third was trained"
+    assert all("plain-" in str(jobs[number].init_from) for number in range(4))
+    assert all(jobs[number].init_from is None for number in range(4, 8))
+    assert {job.kind for job in bench.jobs if job.epochs == 18 and job.init_from is None} == {"search", "static"}
+    stopped = [number for number, state in bench.states().items() if state == "stopped"]
+    assert stopped == [3, 7], "three of that length have to end first"
+    other = Bench(tmp_path / "other", RIVALS)
+    other.drive(beaten)
+    assert bench.decisions() == other.decisions()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -11,7 +12,18 @@ import pytest
 
 from search import growth
 from search.curves import Curve
-from search.sampling import Limit, Refused, Size, Thinker, Told, learned_losses, starting_points, trial_seed
+from search.sampling import (
+    PATIENCE,
+    STARTUP,
+    Limit,
+    Refused,
+    Size,
+    Thinker,
+    Told,
+    learned_losses,
+    starting_points,
+    trial_seed,
+)
 from search.study_file import narrowed_spaces, parse_study
 from spaces.family import Candidate
 from spaces.task import Task
@@ -220,6 +232,54 @@ def test_what_is_learned_of_a_training_are_its_losses_within_shares_of_its_size(
     assert {loss for share, loss in learned.items() if share < 0.2} == {1.0}
     assert {loss for share, loss in learned.items() if 0.2 < share < 1} == {0.7}
     assert {loss for share, loss in learned.items() if share > 1} == {0.3}
+
+
+def useless(one: Thinker, count: int) -> list[int]:
+    """Ask and tell so many trainings of which the first is the best; returns their epochs."""
+    lengths = []
+    for _ in range(count):
+        number, candidate = one.ask()
+        assert isinstance(candidate, Candidate)
+        lengths.append(candidate.recipe.epochs)
+        one.look(number, lengths[-1], np.array([[0.1 if number == 0 else 0.5, 0.1]]), (0.1, 0.1), ended=True)
+        one.finish(number)
+    return lengths
+
+
+@pytest.mark.parametrize("sampler", ["growth", "tpe"])
+def test_trainings_are_of_full_length_once_the_short_ones_add_nothing(sampler: str) -> None:
+    both = Thinker(SPACES, sampler, costs=1, seed=3, epochs=lambda _: 4, full=lambda _: 12, trials=40, starts=False)
+    patient = STARTUP + PATIENCE
+    assert useless(both, patient + 3) == [*[4] * patient, 12, 12, 12]
+    assert useless(thinker(sampler), patient + 3) == [4] * (patient + 3), "there is no other length"
+    again = Thinker(SPACES, sampler, costs=1, seed=3, epochs=lambda _: 4, full=lambda _: 12, trials=40, starts=False)
+    for number in range(patient + 3):
+        again.add(both.frozen(number), full=number >= patient)
+        told = both.told[number]
+        again.look(number, told.epoch, told.last, told.chosen, ended=True)
+        again.finish(number)
+    first, second = both.ask()[1], again.ask()[1]
+    assert isinstance(first, Candidate)
+    assert first.recipe.epochs == 12
+    assert first == second
+
+
+def test_short_trainings_go_on_as_long_as_they_make_the_front_grow() -> None:
+    one = Thinker(SPACES, "growth", costs=1, seed=3, epochs=lambda _: 4, full=lambda _: 12, trials=40, starts=False)
+    for number in range(STARTUP + PATIENCE + 4):
+        _, candidate = one.ask()
+        assert isinstance(candidate, Candidate)
+        assert candidate.recipe.epochs == 4
+        one.look(number, 4, np.array([[0.9 - 0.02 * number, 0.1]]), (0.5, 0.1), ended=True)
+        one.finish(number)
+
+
+def test_stopped_trainings_are_compared_with_those_of_their_length() -> None:
+    def full(*losses: float, ended: bool = True) -> Told:
+        return replace(seen(*losses, ended=ended), full=True)
+
+    short, long = [seen(0.8, 0.4), seen(0.6, ended=False)], [full(0.8, 0.2), full(0.6, ended=False)]
+    assert learned_losses([*short, *long])[:, 1] == pytest.approx([0.4, 0.3, 0.2, 0.15])
 
 
 def test_a_plain_network_is_a_rival_of_what_growth_weighs(monkeypatch: pytest.MonkeyPatch) -> None:
