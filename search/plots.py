@@ -327,7 +327,7 @@ def _amount(p: Point, cost: Cost) -> str:
 def _series(
     axes: Axes, members: Sequence[Point], colour: str, cost: Cost, *, marker: str, line: str, label: str
 ) -> None:
-    """Markers with intervals, and the best accuracy that each cost buys as a step line."""
+    """Markers with intervals, diamonds for plain nets, and the best accuracy that each cost buys as a step line."""
     if not members:
         return
     x, y = np.array([_x(p, cost) for p in members]), np.array([p.accuracy for p in members])
@@ -339,7 +339,10 @@ def _series(
     x_steps = [*(_x(p, cost) for p in best), axes.get_xlim()[1]]
     axes.step(x_steps, [*(p.accuracy for p in best), best[-1].accuracy], where="post", color=colour, ls=line, lw=1.4)
     axes.plot([], [], marker=marker, ls=line, color=colour, mec="white", ms=7, lw=1.4, label=label)
-    axes.plot(x, y, marker=marker, ls="none", color=colour, mec="white", ms=7 if marker == "o" else 6.5)
+    for shape, size in (("o", 7), ("D", 6.5)):
+        own = [(_x(p, cost), p.accuracy) for p in members if (p.kind == "static") == (shape == "D")]
+        if own:
+            axes.plot(*zip(*own, strict=True), marker=shape, ls="none", color=colour, mec="white", ms=size)
 
 
 def _mark_knee(axes: Axes, p: Point, cost: Cost) -> None:

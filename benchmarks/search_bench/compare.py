@@ -103,10 +103,10 @@ def ratio(curve: np.ndarray, target: float) -> float:
     return float((reached[0] + 1) / len(curve)) if len(reached) else float("inf")
 
 
-def summary(both: dict[str, np.ndarray]) -> dict[str, Any]:
-    """What was found, over cost; and the ratios over the logarithm of cost beside it."""
+def summary(both: dict[str, np.ndarray], budget: int) -> dict[str, Any]:
+    """What was found, over cost; and the ratios over the logarithm of cost beside it. `budget` is in epochs."""
     plain, decades = ({name: curves[:, i] for name, curves in both.items()} for i in (0, 1))
-    found, other = _summary(plain), _summary(decades)
+    found, other = _summary(plain) | {"budget_epochs": budget}, _summary(decades)
     found["log_cost"] = {
         key: other[key] for key in ("epochs_ratio_to_optuna_default", "interval", "target_hypervolume")
     }
@@ -133,7 +133,6 @@ def _summary(found: dict[str, np.ndarray]) -> dict[str, Any]:
         "epochs_ratio_to_optuna_default": rows[OURS]["epochs_ratio"],
         "interval": bootstrap(found),
         "target_hypervolume": target,
-        "budget_epochs": TRIALS * _table(_NAME[0]).epochs,
         "methods": rows,
     }
 
@@ -155,9 +154,6 @@ def bootstrap(found: dict[str, np.ndarray], draws: int = 2000) -> list[float | N
     return [float(x) if np.isfinite(x) else None for x in np.quantile(medians, [0.025, 0.975], method="inverted_cdf")]
 
 
-_NAME = ["digits"]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", default="digits", choices=sorted(p.parent.name for p in HERE.glob("*/runs.parquet")))
@@ -168,14 +164,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for curves.json, table.md and pictures")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     given = parser.parse_args()
-    _NAME[0] = given.table
     os.environ["OMP_NUM_THREADS"] = "1"
     names = list(QUICK) if given.quick else list(methods())
     if given.only is not None:
         names = [OPTUNA, OURS, *(name for name in names if name in given.only and name not in (OPTUNA, OURS))]
     seeds = given.seeds or (3 if given.quick else 20)
     found = _replayed(given.table, names, seeds, given.workers, given.out, quiet=given.json)
-    result = summary(found)
+    result = summary(found, TRIALS * _table(given.table).epochs)
     if given.json:
         print(json.dumps(result, indent=1))
     else:

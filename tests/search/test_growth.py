@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.growth import Draw, Encoder, at_budgets, budgets, levels, predicted, shares, weights, worth
+from search.growth import Draw, Encoder, area, at_budgets, budgets, levels, predicted, shares, weights, worth
 from spaces.space import Dimension
 
 SPACE = (
@@ -79,6 +79,13 @@ def test_a_budget_is_looked_up_at_the_share_that_it_is_of_the_size() -> None:
     both = at_budgets(np.array([[1.0, 1.0]]), np.array([[1.0, 1.0], [1.0, 1e3]]))
     assert shares(2)[both[0, 0]].tolist() == [max(one[one <= 1]) for one in levels(2)]
     assert both[1, 0] == -1, "one of two costs is beyond it"
+
+
+def test_the_area_of_a_front_counts_what_is_below_the_worst_alone() -> None:
+    grid = budgets(1)
+    assert area(np.full(len(grid), 3.0), grid) == 0, "beyond a budget by however much"
+    assert area(np.full(len(grid), 0.25), grid) == pytest.approx(0.75)
+    assert area(np.full(len(grid), 0.25), grid, 0.5) == pytest.approx(0.5)
 
 
 def test_a_smaller_size_that_was_never_trained_is_worth_what_it_would_add_below_the_front() -> None:
