@@ -57,7 +57,7 @@ def run(arm: str, seed: int, minutes: float, folder: str) -> None:
     settings = Settings.model_validate({"storage": {"folder": folder}})
     search(parse_study(text, "live.yml"), text, settings, Console(quiet=True), workers=0, ladder=False)
     store = Store.open(settings.database_url)
-    kept = [p for p in store.points("live", kind="search") if p.chosen or arm == "dynafront"]
+    kept = [p for p in store.points("live") if p.chosen or arm == "dynafront"]
     rows = [{"accuracy": p.accuracy, "macs": p.macs_mean, "knobs": p.knobs} for p in kept]
     trials = [t.state for t in store.trials("live", kind="search")]
     Path(folder, "found.json").write_text(json.dumps({"points": rows, "trials": trials}))

@@ -21,7 +21,7 @@ from search.curves import NOTHING, Curve, inside, own_front, volume
 ETA = 3  # rungs are so many times apart
 FIRST = 2  # epochs before which nothing is compared
 KNOWN = 3  # trainings of a family that must have ended before others of it are stopped
-LUCK = 0.2  # share of a family's trainings that learned at least as much from a rung on as a trial is given credit for
+LUCK = 0.05  # share of a family's trainings that learned at least as much from a rung on as a trial is given credit for
 
 
 def rung_epochs(epochs: int) -> tuple[int, ...]:
