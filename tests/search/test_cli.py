@@ -93,7 +93,7 @@ def test_front_as_json_is_non_dominated_and_complete(in_finished: Path) -> None:
     found = json.loads(dynafront("front", "tiny", "--format", "json").output)
     assert set(found) == {"study", "hypervolume", "points"}
     assert 0 < found["hypervolume"] < 1
-    keys = {"trial", "family", "accuracy", "accuracy_low", "accuracy_high", "macs_mean", "macs_p95", "macs_max"}
+    keys = {"trial", "kind", "family", "accuracy", "accuracy_low", "accuracy_high", "macs_mean", "macs_p95", "macs_max"}
     for point in found["points"]:
         assert set(point) == keys | {"parameters", "knobs", "params"}
         assert point["accuracy_low"] <= point["accuracy"] <= point["accuracy_high"]
