@@ -65,8 +65,7 @@ def run(arm: str, seed: int, minutes: float, folder: str) -> None:
 
 def judged(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Trials and hypervolumes of both arms of one seed."""
-    import numpy as np
-
+    from benchmarks.search_bench.compare import in_decades
     from search.curves import Box, volume
     from spaces.net import Knobs
 
@@ -80,13 +79,11 @@ def judged(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
     rows = {}
     for arm, own in points.items():
         curve = box.curve(own)
-        decades = curve.copy()
-        decades[:, 1] = np.maximum(0, 1 + np.log10(np.maximum(curve[:, 1], 1e-9)) / 3)
         rows[arm] = {
             "trials": len(found[arm]["trials"]),
             "stopped": found[arm]["trials"].count("stopped"),
             "hypervolume": volume(curve),
-            "log_cost": volume(decades),
+            "log_cost": volume(in_decades(curve)),
         }
     return rows
 

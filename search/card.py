@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from search.front import TRAININGS, macs_text
+from search.front import macs_text, training_text
 from search.selection_bias import bias_text
 
 
@@ -36,7 +36,7 @@ def card(description: dict[str, Any]) -> str:
     params = "\n".join(f"- {name}: {value}" for name, value in description["params"].items())
     shape = f"{task['channels']}, {task['height']}, {task['width']}"
     size = f"{task['height']} x {task['width']}, {'gray' if task['channels'] == 1 else 'RGB'}"
-    return f"""# {description["study"]}, {TRAININGS[description["kind"]]} {description["trial"]}
+    return f"""# {description["study"]}, {training_text(description["kind"], description["trial"])}
 
 An image classifier ({len(description["classes"])} classes, {size}) of the family `{description["family"]}`,
 exported by dynafront. It computes per image only what that image needs.

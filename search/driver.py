@@ -27,7 +27,6 @@ from search.study import OptunaStudy
 from search.study_file import StudySpec
 from search.trial import EpochResult, Event, Failure, Job, Outcome, Rung
 from spaces.family import Candidate
-from spaces.registry import family
 from storage.records import EpochRecord, Kind, RungRecord, TrialRecord
 from storage.store import Store
 
@@ -478,17 +477,17 @@ class Driver:
 
     def _without(self, job: Job) -> None:
         """An equal candidate need not fail too: the first that waited for this one is trained."""
-        self._known.pop(Candidate.of(family(job.family), job.params, job.epochs).key, None)
+        self._known.pop(candidate_of(job).key, None)
         if echoes := self._echoes.pop(job.number, []):
             first, *others = echoes
-            self._known[Candidate.of(family(first.family), first.params, first.epochs).key] = first.number
+            self._known[candidate_of(first).key] = first.number
             if ready := self._ready(self.store.trial(self.spec.study, first.kind, first.number)):
                 self._waiting.append(ready)
             self._echoes[first.number] = others
 
     def _abandon(self, job: Job, error: str) -> None:
         """A plain network failed, and with it the trials that were to start from it."""
-        key = Candidate.of(family(job.family), job.params, job.epochs).key
+        key = candidate_of(job).key
         self._plain.pop(key, None)
         reason = f"the plain network that it was to start from failed: {error}"
         for held in self._held.pop(key, []):

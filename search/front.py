@@ -29,6 +29,11 @@ TRAININGS: dict[Kind, str] = {"search": "trial", "static": "plain net", "finalis
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 
 
+def training_text(kind: Kind, number: int) -> str:
+    """A training in words: "trial 3", "plain net 0"."""
+    return f"{TRAININGS[kind]} {number}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Point:
     """One operating point: a trained net at one setting of its run-time knobs."""
@@ -171,21 +176,23 @@ def pick(
 def knee(standing: Sequence[Point], cost: Cost = "macs_mean") -> Point:
     """The point of a front sorted by cost that lies farthest above the chord between the front's two ends.
 
-    Cost and accuracy are both scaled to [0, 1] first, so that the units do not matter. With fewer than
+    Cost and accuracy are both scaled to [0, 1] first, so that the units do not matter. Points less than half as
+    accurate as the best are left out: nobody ships them, and one of them moves the chord's end. With fewer than
     three points, or none above the chord, the most accurate one.
     After Satopää, Albrecht, Irwin and Raghavan, "Finding a 'kneedle' in a haystack", ICDCS Workshops 2011;
     here nothing is smoothed, and the highest bend of the whole curve counts. Cost is linear, as bills are: on a
     log axis a front that begins with a jump would have its knee at the cheapest point that is worth little.
     """
-    if len(standing) < 3:
-        return standing[-1]
-    x = np.array([getattr(p, cost) for p in standing])
-    y = np.array([p.accuracy for p in standing])
+    useful = [p for p in standing if 2 * p.accuracy >= standing[-1].accuracy]
+    if len(useful) < 3:
+        return useful[-1]
+    x = np.array([getattr(p, cost) for p in useful])
+    y = np.array([p.accuracy for p in useful])
     if x[-1] == x[0]:
-        return standing[-1]
+        return useful[-1]
     above = (y - y[0]) / (y[-1] - y[0]) - (x - x[0]) / (x[-1] - x[0])
     farthest = int(np.argmax(above))
-    return standing[farthest] if above[farthest] > 1e-9 else standing[-1]
+    return useful[farthest] if above[farthest] > 1e-9 else useful[-1]
 
 
 def as_json(study: str, points: Iterable[Point], hypervolume: float) -> dict[str, Any]:
@@ -278,4 +285,4 @@ def _nearest_offer(standing: Sequence[Point], max_macs: float | None, min_accura
 def _offer(point: Point, cost: Cost, unit: str) -> str:
     # cut, not rounded: 0.9896 must not be offered as 0.990
     accuracy = int(point.accuracy * 1000 + 1e-6) / 1000
-    return f"{accuracy:.3f} at {macs_text(getattr(point, cost))} {unit} ({TRAININGS[point.kind]} {point.trial})"
+    return f"{accuracy:.3f} at {macs_text(getattr(point, cost))} {unit} ({training_text(*point.training)})"

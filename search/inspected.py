@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from search.exported import MODEL
-from search.front import TRAININGS
 from search.front import pick as pick_point
+from search.front import training_text
 from search.fronts import stored_point, study_cost, study_front
 from search.inspection import inspected
 from search.inspection_page import inspection_html
@@ -61,19 +61,18 @@ def chosen_point(
     if pick is not None:
         raise ValueError(f"--pick {pick}: is of the whole front; give either --trial or --pick")
     kind, trial = training
+    name = training_text(kind, trial)
     found = store.trial(record.name, kind, trial)
     if found is None or found.state not in ("complete", "stopped"):
         state = "does not exist" if found is None else f"is {found.state}"
-        raise ValueError(f"--trial {trial}: {state} in study {record.name}; see dynafront status {record.name}")
+        raise ValueError(f"{name} {state} in study {record.name}; see dynafront status {record.name}")
     source = trial if found.of_trial is None else found.of_trial
     points = store.points(record.name, kind=kind, number=source)
     if knobs is None:
         return next(p for p in points if p.chosen)
     same = [p for p in points if p.knobs == knobs]
     if not same:
-        raise ValueError(
-            f"{TRAININGS[kind]} {trial} of study {record.name} has no such point any more; export the model again"
-        )
+        raise ValueError(f"{name} of study {record.name} has no such point any more; export the model again")
     return same[0]
 
 
@@ -100,7 +99,7 @@ def inspect_point(
     rates = {name: tuple(units) for name, units in point.extra["rates"].items()}
     found = inspected(net, data, knobs, rates=rates, execution=execution, seed=trial.seed)
     network = described(trial.family, trial.params)
-    training = f"{TRAININGS[trial.kind]} {trial.number}"
+    training = training_text(trial.kind, trial.number)
     name = f"{record.name}, {training}: {network}, {knobs_text(point.knobs)}"
     epochs = store.epochs(record.name, trial.kind, trial.number)
     drawn = pictures(found, name) | _gate_rates(f"{training}: gates of {network}", epochs)

@@ -13,8 +13,8 @@ from storage.checkpoints import Checkpoints
 from storage.records import TrialRecord
 
 
-def candidate_of(record: TrialRecord) -> Candidate:
-    return Candidate.of(family(record.family), record.params, record.epochs)
+def candidate_of(one: TrialRecord | Job) -> Candidate:
+    return Candidate.of(family(one.family), one.params, one.epochs)
 
 
 def job_of(spec: StudySpec, record: TrialRecord, checkpoints: str, threads: int | None = None) -> Job:

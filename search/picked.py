@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.front import TRAININGS, Point, macs_number, macs_text, pick
+from search.front import Point, macs_number, macs_text, pick, training_text
 from search.fronts import stored_point, study_cost, study_front
 from search.jobs import job_of
 from search.selection_bias import bias_text
@@ -68,7 +68,7 @@ def export_choice(
     point = pick(
         members, choice.rule, max_macs=limit, min_accuracy=choice.min_accuracy, cost=study_cost(record)
     )  # fmt: skip
-    training = f"{TRAININGS[point.kind]} {point.trial}"
+    training = training_text(*point.training)
     say(f"{training}: {point.accuracy:.2%} on validation at {macs_text(point.macs_mean)}MACs")
     report = _export(store, record, settings, point, folder, say)
     uri = None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from search.front import TRAININGS, Cost, Point, knee, leaves, macs_text
+from search.front import Cost, Point, knee, leaves, macs_text, training_text
 from search.front import front as front_of
 from search.words import readable
 from storage.records import Kind
@@ -347,7 +347,7 @@ def _series(
 
 def _mark_knee(axes: Axes, p: Point, cost: Cost) -> None:
     """A ring, named in the legend: beside the point there is not always room for a text."""
-    label = f"knee: {_percent(p.accuracy)} at {_amount(p, cost)} ({TRAININGS[p.kind]} {p.trial})"
+    label = f"knee: {_percent(p.accuracy)} at {_amount(p, cost)} ({training_text(*p.training)})"
     ring: dict[str, Any] = {"marker": "o", "mfc": "none", "mec": INK, "mew": 1.3, "ls": "none"}
     axes.plot([_x(p, cost)], [p.accuracy], ms=13, **ring)
     axes.plot([], [], ms=9, **ring, label=label)

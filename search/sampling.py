@@ -213,10 +213,8 @@ class Thinker:
         found = [(one, candidate) for one, candidate in made if candidate is not None]
         if learned and found:
             sizes_CK = np.array([self.size(candidate) for _, candidate in found])
-            long_T = np.array([[self.told[n].full] for n in seen])
-            old = self._encoder.rows(params, np.concatenate([np.log(sizes_TK), long_T], 1))
-            long_C = np.full((len(found), 1), float(full))
-            new = self._encoder.rows([one for one, _ in found], np.concatenate([np.log(sizes_CK), long_C], 1))
+            old = self._rows(params, sizes_TK, [self.told[n].full for n in seen])
+            new = self._rows([one for one, _ in found], sizes_CK, [full] * len(found))
             curves = growth.predicted(old, losses_TS, new, int(draw.integers(2**31)))
             worth = growth.worth(*curves, sizes_CK, grid, self._front(seen), float(self.scale[0]))
             worth /= [self.price(candidate) for _, candidate in found]
@@ -224,6 +222,12 @@ class Thinker:
         asked = self.study.get_trials(deepcopy=False)
         known = [trial.params for trial in asked if (trial.number in self._full) == full]
         return next((one for one, candidate in found[:TRIED] if one not in known and not self.limit(candidate)), {})
+
+    def _rows(
+        self, params: Sequence[Mapping[str, Any]], sizes_TK: NDArray[np.float64], full: Sequence[bool]
+    ) -> NDArray[np.float64]:
+        """What the forest knows of each: its parameters, its size and its length."""
+        return self._encoder.rows(params, np.column_stack([np.log(sizes_TK), full]))
 
     def _remembered(self) -> list[int]:
         """Trainings to learn from: all of them, or those nearest to the front and the latest."""

@@ -28,7 +28,7 @@ sys.path.insert(0, str(HERE.parents[1]))
 
 import numpy as np  # noqa: E402
 
-TRIALS = 60  # full trainings that the budget pays for
+TRIALS = 60  # full trainings that the budget pays for, unless said otherwise
 STEPS = 60  # times of the clock at which fronts are measured
 OPTUNA, OURS = "optuna tpe (its default)", "dynafront"
 QUICK = (OPTUNA, "random", OURS, "dynafront: one point a trial", "dynafront: no stopping", "dynafront: no warm start",
@@ -46,7 +46,7 @@ def methods() -> dict[str, Callable[[Any], None]]:
         "random": Optuna(lambda seed: RandomSampler(seed=seed)),
         OPTUNA: Optuna(lambda seed: TPESampler(seed=seed)),
         "optuna nsga-ii": Optuna(lambda seed: NSGAIISampler(seed=seed)),
-        "optuna gp": Optuna(lambda seed: GPSampler(seed=seed)),
+        "optuna gp": Optuna(lambda seed: GPSampler(seed=seed, warn_independent_sampling=False)),
         "optuna tpe, all operating points counted": Optuna(lambda seed: TPESampler(seed=seed), curve=True),
         OURS: Ours(),
         "dynafront: one point a trial": Ours(curve=False),
@@ -76,14 +76,14 @@ def _table(name: str) -> Any:
     return Table(HERE / name)
 
 
-def replay(table: str, method: str, seed: int) -> list[list[float]]:
+def replay(table: str, method: str, seed: int, trials: int) -> list[list[float]]:
     """Hypervolume at STEPS even times of the clock, of one method under one seed: over cost, over its logarithm."""
     import warnings
 
     from benchmarks.search_bench.world import World, volumes
 
     warnings.filterwarnings("ignore")
-    budget = TRIALS * _table(table).epochs
+    budget = trials * _table(table).epochs
     world = World(_table(table), seed, budget)
     methods()[method](world)
     at = np.linspace(0, budget, STEPS + 1)[1:]
@@ -158,6 +158,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", default="digits", choices=sorted(p.parent.name for p in HERE.glob("*/runs.parquet")))
     parser.add_argument("--seeds", type=int, help="replays of each method [20; 3 when quick]")
+    parser.add_argument(
+        "--trials", type=int, default=TRIALS, help="trainings of full length that the budget pays for [60]"
+    )
     parser.add_argument("--only", nargs="*", help="methods by name, beside dynafront and Optuna's default")
     parser.add_argument("--quick", action="store_true", help="few methods and seeds")
     parser.add_argument("--json", action="store_true", help="print JSON alone")
@@ -169,8 +172,9 @@ def main() -> None:
     if given.only is not None:
         names = [OPTUNA, OURS, *(name for name in names if name in given.only and name not in (OPTUNA, OURS))]
     seeds = given.seeds or (3 if given.quick else 20)
-    found = _replayed(given.table, names, seeds, given.workers, given.out, quiet=given.json)
-    result = summary(found, TRIALS * _table(given.table).epochs)
+    jobs = [(given.table, name, seed, given.trials) for seed in range(seeds) for name in names]
+    found = _replayed(jobs, given.workers, given.out, quiet=given.json)
+    result = summary(found, given.trials * _table(given.table).epochs)
     if given.json:
         print(json.dumps(result, indent=1))
     else:
@@ -184,23 +188,23 @@ def main() -> None:
 
 
 def _replayed(
-    table: str, names: list[str], seeds: int, workers: int, out: Path | None, *, quiet: bool
+    replays: list[tuple[str, str, int, int]], workers: int, out: Path | None, *, quiet: bool
 ) -> dict[str, np.ndarray]:
     """(seeds, 2, STEPS) of every method; replays that are in the folder already are not run again."""
     known = json.loads((out / "curves.json").read_text()) if out and (out / "curves.json").exists() else {}
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        todo = [(name, seed) for seed in range(seeds) for name in names if str(seed) not in known.get(name, {})]
-        jobs = {pool.submit(replay, table, name, seed): (name, seed) for name, seed in todo}
+        todo = [one for one in replays if str(one[2]) not in known.get(one[1], {})]
+        jobs = {pool.submit(replay, *one): one for one in todo}
         for number, job in enumerate(as_completed(jobs), 1):
-            name, seed = jobs[job]
+            _, name, seed, _ = jobs[job]
             known.setdefault(name, {})[str(seed)] = np.round(job.result(), 5).tolist()
             if out:
                 out.mkdir(parents=True, exist_ok=True)
                 (out / "curves.json").write_text(json.dumps(known))
             if not quiet:
                 print(f"\r{number}/{len(jobs)}", end="", file=sys.stderr, flush=True)
-    order = [*names, *(name for name in known if name not in names)]
-    return {name: np.array(list(known[name].values())) for name in order if known.get(name)}
+    order = [*dict.fromkeys(name for _, name, _, _ in replays), *known]
+    return {name: np.array(list(known[name].values())) for name in dict.fromkeys(order) if known.get(name)}
 
 
 if __name__ == "__main__":

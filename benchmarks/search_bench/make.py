@@ -24,8 +24,6 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1]))
 
-WARM_SHARE = 1 / 3  # of the epochs, for a training that starts from its plain network
-ETA = 3  # ratio of rungs
 AGAIN = 5  # one candidate of so many is trained with a second seed too
 STARTS = ("scratch", "warm", "long", "plain")
 
@@ -75,6 +73,7 @@ def candidates(spec: Any) -> list[tuple[str, dict[str, Any]]]:
 
 def runs(spec: Any) -> list[Run]:
     """All trainings of the table, the most useful first."""
+    from search.plain_nets import WARM_SHARE
     from spaces.family import Candidate
     from spaces.registry import family
 
@@ -103,20 +102,13 @@ def runs(spec: Any) -> list[Run]:
     ]
 
 
-def rungs(epochs: int) -> list[int]:
-    """Epochs after which operating points are kept; the last is the end."""
-    found = [epochs]
-    while found[0] / ETA >= 2:
-        found.insert(0, round(found[0] / ETA))
-    return found
-
-
 def train(run: Run, spec: Any, work: Path) -> dict[str, Any]:
     """The record of one training: every epoch, and the operating points at its rungs."""
     import torch
     from safetensors.torch import save_file
 
     from search.operating_points import operating_points
+    from search.rungs import rung_epochs
     from search.trial import data_spec, loaded, task_of
     from spaces.family import Candidate
     from spaces.registry import family
@@ -136,7 +128,7 @@ def train(run: Run, spec: Any, work: Path) -> dict[str, Any]:
     execution = Execution(device=best_device())
     record: dict[str, Any] = {"epochs": [], "points": [], "plain_macs": net.plain_macs}
     record["parameters"] = sum(p.numel() for p in net.parameters())
-    keep = set(rungs(run.epochs))
+    keep = {*rung_epochs(run.epochs), run.epochs}
     try:
         started = time.perf_counter()
         for event in fit(net, data, candidate.recipe, seed=seed, execution=execution):

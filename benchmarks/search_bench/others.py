@@ -95,8 +95,7 @@ class Trainings:
 
     def __init__(self, world: World) -> None:
         self.world, self.dimensions = world, flat(world.table.spaces)
-        self._trained: dict[Any, int] = {}
-        self._training: dict[Any, Training] = {}
+        self._under_way: dict[Any, tuple[Training, int]] = {}  # with the epochs that are paid
 
     def point(self, key: Any, positions: Mapping[str, Any], epoch: int) -> Curve | None:
         """(1, 2) losses of the training `key` after an epoch, once that is paid; None if the family refuses it."""
@@ -105,11 +104,10 @@ class Trainings:
             candidate = drawn(FixedTrial(values), self.world.table.spaces, lambda _: self.world.table.epochs)
         except RefusedError:
             return None
-        if key not in self._training:
-            self._training[key] = self.world.find(candidate.family.name, candidate.params)
-        training = self._training[key]
-        self.world.spend(max(0, epoch - self._trained.get(key, 0)))
-        self._trained[key] = epoch
+        known = self._under_way.get(key)
+        training, paid = known or (self.world.find(candidate.family.name, candidate.params), 0)
+        self.world.spend(max(0, epoch - paid))
+        self._under_way[key] = training, max(epoch, paid)
         return self.world.box.curve([training.trained[epoch - 1]])
 
 

@@ -157,6 +157,11 @@ def test_a_jump_at_the_cheap_end_is_not_the_knee():
     assert pick([point(a, c, i) for i, (a, c) in enumerate(jump)]).trial == 3
 
 
+def test_points_nobody_would_ship_do_not_move_the_knee():
+    useful = [point(0.60, 1e4, 2), point(0.90, 5e4, 3), point(0.95, 2e5, 4), point(0.98, 2e6, 5)]
+    assert pick(useful).trial == pick([point(0.18, 3e3, 1), *useful]).trial == 4
+
+
 def test_limits_apply_before_the_rule():
     assert pick(CURVE, "best", max_macs=2e7).trial == 3
     assert pick(CURVE, "fastest", min_accuracy=0.91).trial == 3

@@ -70,7 +70,7 @@ def test_a_stopped_trial_can_be_inspected_and_a_running_one_not(store: Store) ->
     assert record is not None
     assert chosen_point(store, record, training=("search", 1)).trial == 1
     store.resume_trial("s", "search", 1)
-    with pytest.raises(ValueError, match="--trial 1: is running in study s"):
+    with pytest.raises(ValueError, match="trial 1 is running in study s"):
         chosen_point(store, record, training=("search", 1))
 
 
