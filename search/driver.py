@@ -191,7 +191,8 @@ class Driver:
                 continue  # whether it was decided is not known; its training shows this rung again
             stopped = trial.state == "stopped" and trial.result.get("stopped_at") == rung.epoch
             curve = curve_of(rung.data["points"], self.box, self.spec.costs)
-            self.rungs.restore(trial.number, _group(trial), rung.epoch, curve, rung.data["outlook"], stopped=stopped)
+            outlook = self._outlook(rung.data["outlook"])
+            self.rungs.restore(trial.number, _group(trial), rung.epoch, curve, outlook, stopped=stopped)
             self.optuna.look(trial.number, rung.epoch, curve, self._chosen(rung.data["points"])[0])
         for number in self.optuna.unfinished():
             record = trials.get(number)
@@ -353,12 +354,16 @@ class Driver:
         data = {"points": rung.points, "outlook": rung.outlook}
         self.store.add_rung(self.spec.study, job.kind, job.number, rung.epoch, data)
         self.optuna.look(job.number, rung.epoch, curve, self._chosen(rung.points)[0])
-        go_on = self.rungs.report(job.number, _group(job), rung.epoch, curve, rung.outlook)
+        go_on = self.rungs.report(job.number, _group(job), rung.epoch, curve, self._outlook(rung.outlook))
         if not go_on:
             self._flying.pop(job.name)
             self._end(job, rung.points, rung, stopped_at=rung.epoch)
             self._news.append(job.name)
         self.engine.answer(job, go_on)
+
+    def _outlook(self, compute: float | None) -> list[float] | None:
+        """What each cost will be at the end over what it is now: compute still falls, parameters stay."""
+        return None if compute is None else [1.0 if cost == "parameters" else compute for cost in self.spec.costs]
 
     def _finish(self, job: Job, outcome: Outcome) -> None:
         if job.kind == "static":

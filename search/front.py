@@ -151,23 +151,29 @@ def pick(
 ) -> Point:
     """One point of the front of those within the limits, by `knee`, `best` or `fastest`.
 
-    best is the most accurate, fastest the cheapest; `knee` is described at `knee`.
+    best is the most accurate, fastest the cheapest; `knee` is described at `knee`. A limit on MACs is on those of the
+    cost, and on the mean where the cost is no MACs.
     Raises ValueError that says what the nearest point offers when no point is within the limits.
     """
     if rule not in RULES:
         raise ValueError(f"{rule!r} is not a way to pick; choose one of {', '.join(RULES)}")
     if min_accuracy is not None and not 0 <= min_accuracy <= 1:
         raise ValueError(f"min accuracy {min_accuracy:g} is not between 0 and 1; write 0.95 for 95 %")
-    standing = front(points, cost)
-    if not standing:
+    known = list(points)
+    if not front(known, cost):
         raise ValueError("there is no point to pick from yet; wait for the first trial to finish")
-    allowed = [
-        p
-        for p in standing
-        if (max_macs is None or getattr(p, cost) <= max_macs) and (min_accuracy is None or p.accuracy >= min_accuracy)
-    ]
+    limited: Cost = "macs_mean" if cost == "parameters" and max_macs is not None else cost
+    allowed = front(
+        (
+            p
+            for p in known
+            if (max_macs is None or getattr(p, limited) <= max_macs)
+            and (min_accuracy is None or p.accuracy >= min_accuracy)
+        ),
+        cost,
+    )
     if not allowed:
-        raise ValueError(_nearest_offer(standing, max_macs, min_accuracy, cost))
+        raise ValueError(_nearest_offer(front(known, limited), max_macs, min_accuracy, limited))
     if rule == "knee":
         return knee(allowed, cost)
     return allowed[-1] if rule == "best" else allowed[0]

@@ -115,13 +115,13 @@ class Encoder:
         for name, space in self._spaces.items():
             for dimension in space:
                 found[f"{name}.{dimension.name}"] = width, dimension
-                width += 1 if _ordered(dimension) else len(dimension.choices)
+                width += 1 if ordered(dimension) else len(dimension.choices)
         return found
 
     def rows(self, params: Sequence[Mapping[str, Any]], others_TO: Floats) -> Floats:
         """(T, F); what else is known of each comes last."""
         last, dimension = list(self._columns.values())[-1]
-        found = np.full((len(params), last + (1 if _ordered(dimension) else len(dimension.choices))), -1.0)
+        found = np.full((len(params), last + (1 if ordered(dimension) else len(dimension.choices))), -1.0)
         for row, values in zip(found, params, strict=True):
             row[: len(self.families)] = [float(one == values.get("family")) for one in self.families]
             for name, value in values.items():
@@ -131,7 +131,7 @@ class Encoder:
 
     @staticmethod
     def _write(row: Floats, at: int, dimension: Dimension, value: Any) -> None:
-        if not _ordered(dimension):
+        if not ordered(dimension):
             row[at : at + len(dimension.choices)] = [float(value == one) for one in dimension.choices]
         elif dimension.kind == "choice":
             row[at] = dimension.choices.index(value) / max(1, len(dimension.choices) - 1)
@@ -141,7 +141,7 @@ class Encoder:
             row[at] = over / span if span else 0.0
 
 
-def _ordered(dimension: Dimension) -> bool:
+def ordered(dimension: Dimension) -> bool:
     """Whether the values are numbers, of which more or less means something."""
     return all(isinstance(one, int | float) and not isinstance(one, bool) for one in dimension.choices)
 

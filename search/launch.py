@@ -24,7 +24,7 @@ from search.plain_nets import epochs_of, recommended, warm
 from search.progress import Progress
 from search.publish import Publisher
 from search.sampling import Thinker
-from search.sizes import plain_size, shapes, sizes
+from search.sizes import largest, plain_size, shapes, sizes
 from search.study import OptunaStudy
 from search.study_file import BEFORE, StudySpec, narrowed_spaces
 from search.trial import data_spec, loaded, task_of
@@ -61,10 +61,10 @@ def search(spec: StudySpec, text: str, settings: Settings, console: Console, *, 
     if ladder and spec.init_from:
         raise ValueError("--ladder: the ladder's other sizes have no weights to start from; leave out init_from or it")
     check_candidates(spec, spaces, task)
-    reference = reference_of(spaces, task)
     settings.folder.mkdir(parents=True, exist_ok=True)
     store = Store.open(settings.database_url)
-    spec, values = _recorded(store, spec, text, reference)
+    spec, values = _recorded(store, spec, text, reference_of(spaces, task))
+    reference = _reference(store, spec.study)
     with leased(store, spec.study) as lease:
         store.set_spec(spec.study, values, text)
         with creating(settings.optuna_url):
@@ -138,13 +138,8 @@ def reference_of(spaces: Any, task: Task) -> Reference:
 
     The tenth lets the largest nets, whose gates come on top, still count for something.
     """
-    macs = parameters = 0
-    for name, space in spaces.items():
-        own = family(name)
-        for values in sizes(own, space):
-            found = shapes(Candidate.of(own, values, 1).plain(), task)
-            macs, parameters = max(macs, found[0]), max(parameters, found[1])
-    return Reference(accuracy=1 / task.classes, macs=1.1 * macs, parameters=1.1 * parameters)
+    macs, parameters = zip(*(largest(family(name), space, task) for name, space in spaces.items()), strict=True)
+    return Reference(accuracy=1 / task.classes, macs=1.1 * max(macs), parameters=1.1 * max(parameters))
 
 
 def _recorded(store: Store, spec: StudySpec, text: str, reference: Reference) -> tuple[StudySpec, dict[str, Any]]:
@@ -170,6 +165,13 @@ def _recorded(store: Store, spec: StudySpec, text: str, reference: Reference) ->
                 f"another `study:` name, or restore {what} (budget, run, region, limits and early_stopping may change)"
             )
     return spec, {key: value for key, value in values.items() if key not in old}
+
+
+def _reference(store: Store, name: str) -> Reference:
+    """What the study's hypervolume is measured from: as it was when the study began, so that its fronts compare."""
+    record = store.study(name)
+    assert record is not None
+    return Reference(**record.reference)
 
 
 class Lease:

@@ -14,7 +14,7 @@ FLOAT_BYTES = 4
 
 
 def limit_of(spec: StudySpec, task: Task) -> Callable[[Candidate], str | None]:
-    """Says why a candidate is beyond the study's limits; None when it is within them.
+    """Says why a candidate is beyond the study's limits, or cannot be built; None when it is within them.
 
     MACs are the plain network's, everything open: what a dynamic one costs is known after its training only.
     """
@@ -22,7 +22,10 @@ def limit_of(spec: StudySpec, task: Task) -> Callable[[Candidate], str | None]:
     known: dict[str, str | None] = {}
 
     def exceeded(candidate: Candidate) -> str | None:
-        macs, parameters = shapes(candidate, task)
+        try:
+            macs, parameters = shapes(candidate, task)
+        except ValueError as error:  # the family refuses the combination once it is built
+            return str(error)
         megabytes = FLOAT_BYTES * parameters / 1e6
         if limits.macs and macs > limits.macs:
             return f"{macs_text(macs)} MACs with everything open, limits.macs allows {macs_text(limits.macs)}"

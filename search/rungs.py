@@ -24,6 +24,9 @@ KNOWN = 3  # trainings of a family that must have ended before others of it are 
 LUCK = 0.05  # share of a family's trainings that learned at least as much from a rung on as a trial is given credit for
 
 
+Outlook = float | Sequence[float] | None  # of all costs, or of each
+
+
 def rung_epochs(epochs: int) -> tuple[int, ...]:
     """The epochs at which trials of so many epochs are compared, ascending; none for very short trainings."""
     found: list[int] = []
@@ -47,10 +50,10 @@ class Rungs:
         self._counting: dict[int, Curve] = {}  # curves whose points are on offer: of ended and of stopped trials
         self._rivals: list[Curve] = []  # and of plain networks
 
-    def report(self, number: int, family: str, epoch: int, curve: Curve, outlook: float | None = 1.0) -> bool:
+    def report(self, number: int, family: str, epoch: int, curve: Curve, outlook: Outlook = 1.0) -> bool:
         """Whether a trial goes on after this epoch. `family` is the name of those that learn alike.
 
-        `outlook` is what compute will be at the end over what it is now; a trial that cannot say yet (None) goes on.
+        `outlook` is what each cost will be at the end over what it is now; a trial that cannot say yet (None) goes on.
         """
         self.restore(number, family, epoch, curve, outlook)
         if outlook is None or self._may_extend([number], epoch):
@@ -59,13 +62,13 @@ class Rungs:
         return False
 
     def restore(
-        self, number: int, family: str, epoch: int, curve: Curve, outlook: float | None, *, stopped: bool = False
+        self, number: int, family: str, epoch: int, curve: Curve, outlook: Outlook, *, stopped: bool = False
     ) -> None:
         """Take up what was reported earlier, without deciding again."""
         self._family[number] = family
         if outlook is not None:
             later = curve.copy()
-            later[:, 1:] *= outlook
+            later[:, 1:] *= np.asarray(outlook)
             self.seen.setdefault(epoch, {})[number] = later
         if stopped:
             self._stop(number, epoch, curve)

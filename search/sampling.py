@@ -2,8 +2,8 @@
 
 Optuna holds the study: every candidate is one of its trials, whatever chose its parameters. The sampler `growth`
 chooses by the whole curves of all trainings (see search.growth); Optuna's own samplers are told the one operating point
-that a training was made for. Whoever chooses does so from (study seed, trial number), so a resumed study goes on as an
-uninterrupted one would and never replays its start-up trials.
+that a training was made for. Whoever chooses does so from (study seed, trial number) and what was told by then, so a
+resumed study goes on from there and never replays its start-up trials.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from optuna.trial import TrialState
 from search import growth
 from search.curves import Curve, layers, loss_within, own_front
 from search.plain_nets import recommended
-from spaces.family import Candidate
+from spaces.family import Candidate, Family
 from spaces.registry import family
 from spaces.space import Dimension, Value, suggested
 
@@ -121,23 +122,22 @@ class Thinker:
     def ask(self) -> tuple[int, Candidate | Refused]:
         """The next trial's number and candidate, or why what was drawn cannot be one."""
         number = self.asked
-        full = self._exhausted()
-        epochs = self.full if full and self.full else self.epochs
+        epochs: Epochs = partial(self._epochs, full=self._exhausted())
         self.study.sampler = sampler(self.sampler, trial_seed(self.seed, number), self.trials)
         if number < len(self.starts):
             self.study.enqueue_trial(self.starts[number])
         elif self.sampler == "growth":
-            self.study.enqueue_trial(self._chosen(np.random.default_rng((self.seed, number)), epochs, full=full))
+            self.study.enqueue_trial(self._chosen(np.random.default_rng((self.seed, number)), epochs))
         trial = self.study.ask()
         assert trial.number == number
-        if full:
-            self._full.add(number)
         try:
             candidate = drawn(trial, self.spaces, epochs)
         except RefusedError as error:
             return number, error.refused
         if reason := self.limit(candidate):
             return number, Refused(candidate.family.name, dict(candidate.params), reason)
+        if self._is_full(candidate):
+            self._full.add(number)
         return number, candidate
 
     def frozen(self, number: int) -> optuna.trial.FrozenTrial:
@@ -169,10 +169,19 @@ class Thinker:
         self.study.tell(number, self.told[number].chosen, skip_if_finished=True)
 
     def fail(self, number: int) -> None:
+        """The training ended without a result; what was seen of it on the way is on nobody's front."""
+        self.told.pop(number, None)
         self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
 
     def running(self) -> list[int]:
         return [t.number for t in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))]
+
+    def _epochs(self, name: str, *, full: bool) -> int:
+        return self.full(name) if full and self.full else self.epochs(name)
+
+    def _is_full(self, candidate: Candidate) -> bool:
+        """Whether a training is longer than the family's others."""
+        return candidate.recipe.epochs > self.epochs(candidate.family.name)
 
     def _exhausted(self) -> bool:
         """Whether it is time for trainings of full length: the last short ones have added next to nothing."""
@@ -180,10 +189,8 @@ class Thinker:
         if self.full is None or len(short) < STARTUP + PATIENCE:
             return False
         others = [number for number in self.told if number not in short[-PATIENCE:]]
-        now, without = (
-            growth.area(self._front(numbers), self._grid(), float(self.scale[0]))
-            for numbers in (list(self.told), others)
-        )
+        worst = min(1.0, 2 * float(self.scale[0]))  # beyond the region, for until it is reached nothing is inside
+        now, without = (growth.area(self._front(numbers), self._grid(), worst) for numbers in (list(self.told), others))
         return now - without < LITTLE
 
     def _grid(self) -> NDArray[np.float64]:
@@ -194,7 +201,7 @@ class Thinker:
         front = own_front(np.concatenate([*(self.told[n].last for n in numbers), *self.plain]))
         return np.array([loss_within([front], one)[0] for one in self._grid()])
 
-    def _chosen(self, draw: np.random.Generator, epochs: Epochs, *, full: bool) -> dict[str, Value]:
+    def _chosen(self, draw: np.random.Generator, epochs: Epochs) -> dict[str, Value]:
         """Parameters of the candidate from which the front's growth is expected to be largest, within the limits.
 
         Before there is anything to learn from, any candidate's.
@@ -214,14 +221,14 @@ class Thinker:
         if learned and found:
             sizes_CK = np.array([self.size(candidate) for _, candidate in found])
             old = self._rows(params, sizes_TK, [self.told[n].full for n in seen])
-            new = self._rows([one for one, _ in found], sizes_CK, [full] * len(found))
+            new = self._rows([one for one, _ in found], sizes_CK, [self._is_full(one) for _, one in found])
             curves = growth.predicted(old, losses_TS, new, int(draw.integers(2**31)))
             worth = growth.worth(*curves, sizes_CK, grid, self._front(seen), float(self.scale[0]))
             worth /= [self.price(candidate) for _, candidate in found]
             found = [found[i] for i in np.argsort(-worth, kind="stable")]
-        asked = self.study.get_trials(deepcopy=False)
-        known = [trial.params for trial in asked if (trial.number in self._full) == full]
-        return next((one for one, candidate in found[:TRIED] if one not in known and not self.limit(candidate)), {})
+        known = [(trial.params, trial.number in self._full) for trial in self.study.get_trials(deepcopy=False)]
+        new_ones = (pair for pair in found[:TRIED] if (pair[0], self._is_full(pair[1])) not in known)
+        return next((one for one, candidate in new_ones if not self.limit(candidate)), {})
 
     def _rows(
         self, params: Sequence[Mapping[str, Any]], sizes_TK: NDArray[np.float64], full: Sequence[bool]
@@ -241,11 +248,14 @@ class Thinker:
     def _made(
         self, draw: np.random.Generator, epochs: Epochs, kept: Mapping[str, Value]
     ) -> tuple[dict[str, Value], Candidate | None]:
+        """What is drawn, and its candidate; none where the family refuses the combination, then or once it is built."""
         one = growth.Draw(draw, kept, KEPT)
         try:
-            return one.params, drawn(one, self.spaces, epochs)
-        except RefusedError:
+            candidate = drawn(one, self.spaces, epochs)
+            self.size(candidate)
+        except ValueError:
             return one.params, None
+        return one.params, candidate
 
 
 def learned_losses(told: Sequence[Told]) -> NDArray[np.float64]:
@@ -267,7 +277,7 @@ def starting_points(spaces: Spaces) -> list[dict[str, Value]]:
         for name in sorted(spaces):
             values = recommended(spaces[name])
             if smallest:
-                values |= {d.name: d.choices[0] for d in _sizes(name, spaces[name])}
+                values |= _smallest(family(name), spaces[name])
             params = {f"{name}.{key}": value for key, value in values.items()}
             params |= {"family": name} if len(spaces) > 1 else {}
             if params not in found:
@@ -275,8 +285,14 @@ def starting_points(spaces: Spaces) -> list[dict[str, Value]]:
     return found
 
 
-def _sizes(name: str, space: Sequence[Dimension]) -> list[Dimension]:
-    return [d for d in space if d.name in family(name).size_dimensions and d.kind == "choice" and d.searched]
+def _smallest(own: Family, space: Sequence[Dimension]) -> dict[str, Value]:
+    """The least of each searched size; of names, such as backbones, the first in the family's order: the smallest."""
+    order, found = {d.name: d.choices for d in own.space}, {}
+    for d in space:
+        if d.name in own.size_dimensions and d.kind == "choice" and d.searched:
+            known = [value for value in order[d.name] if value in d.choices]
+            found[d.name] = min(d.choices) if growth.ordered(d) else [*known, *d.choices][0]
+    return found
 
 
 def sampler(name: str, seed: int, trials: int) -> optuna.samplers.BaseSampler:

@@ -30,9 +30,31 @@ def size_key(candidate: Candidate) -> tuple[Any, ...]:
 
 def sizes(own: Family, space: Sequence[Dimension]) -> list[dict[str, Value]]:
     """Every size that a narrowed space has, as values of the size dimensions."""
+    return _combinations(own.size_dimensions, space)
+
+
+def largest(own: Family, space: Sequence[Dimension], task: Task) -> tuple[int, int]:
+    """(MACs, parameters), the most of each that a plain network of a narrowed space has."""
+    macs = parameters = 0
+    for values in _combinations((*own.size_dimensions, *own.plain_dimensions), space):
+        try:
+            found = shapes(Candidate.of(own, values, 1).plain(), task)
+        except ValueError:  # a combination that the family refuses
+            continue
+        macs, parameters = max(macs, found[0]), max(parameters, found[1])
+    return macs, parameters
+
+
+def _combinations(names: Sequence[str], space: Sequence[Dimension]) -> list[dict[str, Value]]:
+    """Every combination of these dimensions' values; of a range its two ends."""
     by_name = {d.name: d for d in space}
-    choices = [d.choices if d.searched else (d.default,) for d in map(by_name.__getitem__, own.size_dimensions)]
-    return [dict(zip(own.size_dimensions, one, strict=True)) for one in product(*choices)]
+    return [dict(zip(names, one, strict=True)) for one in product(*(_ends(by_name[name]) for name in names))]
+
+
+def _ends(dimension: Dimension) -> tuple[Value, ...]:
+    if not dimension.searched:
+        return (dimension.default,)
+    return dimension.choices if dimension.kind == "choice" else (dimension.low, dimension.high)
 
 
 def plain_size(task: Task, box: Box, costs: Sequence[Cost]) -> Callable[[Candidate], tuple[float, ...]]:

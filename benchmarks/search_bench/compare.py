@@ -39,14 +39,17 @@ def methods() -> dict[str, Callable[[Any], None]]:
     """By name: Optuna's samplers, other libraries where they are installed, dynafront, and dynafront without a part."""
     from optuna.samplers import GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
+    from benchmarks.search_bench.others import others
     from benchmarks.search_bench.ours import Ours
     from benchmarks.search_bench.plain_optuna import Optuna
+    from benchmarks.search_bench.signals import signals
 
     found: dict[str, Callable[[Any], None]] = {
         "random": Optuna(lambda seed: RandomSampler(seed=seed)),
         OPTUNA: Optuna(lambda seed: TPESampler(seed=seed)),
         "optuna nsga-ii": Optuna(lambda seed: NSGAIISampler(seed=seed)),
         "optuna gp": Optuna(lambda seed: GPSampler(seed=seed, warn_independent_sampling=False)),
+        **others(),
         "optuna tpe, all operating points counted": Optuna(lambda seed: TPESampler(seed=seed), curve=True),
         OURS: Ours(),
         "dynafront: one point a trial": Ours(curve=False),
@@ -59,14 +62,11 @@ def methods() -> dict[str, Callable[[Any], None]]:
         "dynafront: no starting points": Ours(starts=False),
         "dynafront: no de-duplication": Ours(dedup=False),
         "dynafront: random candidates": Ours(sampler="random"),
+        "dynafront: thinks one candidate ahead": Ours(ahead=True),
+        "dynafront: thinks ahead, pays for measuring": Ours(ahead=True, measuring=True),
         "dynafront: tpe on one point (signal)": Ours(sampler="tpe"),
     }
-    from benchmarks.search_bench.signals import signals
-
-    found |= signals()
-    from benchmarks.search_bench.others import others
-
-    return found | others()
+    return found | signals()
 
 
 @lru_cache(maxsize=1)
@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="methods by name, beside dynafront and Optuna's default")
     parser.add_argument("--quick", action="store_true", help="few methods and seeds")
     parser.add_argument("--json", action="store_true", help="print JSON alone")
-    parser.add_argument("--out", type=Path, help="folder for curves.json, table.md and pictures")
+    parser.add_argument("--out", type=Path, help="folder for replays (which are kept there), table.md and pictures")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -172,8 +172,7 @@ def main() -> None:
     if given.only is not None:
         names = [OPTUNA, OURS, *(name for name in names if name in given.only and name not in (OPTUNA, OURS))]
     seeds = given.seeds or (3 if given.quick else 20)
-    jobs = [(given.table, name, seed, given.trials) for seed in range(seeds) for name in names]
-    found = _replayed(jobs, given.workers, given.out, quiet=given.json)
+    found = _replayed(given.table, given.trials, names, seeds, given.workers, given.out, quiet=given.json)
     result = summary(found, given.trials * _table(given.table).epochs)
     if given.json:
         print(json.dumps(result, indent=1))
@@ -188,23 +187,28 @@ def main() -> None:
 
 
 def _replayed(
-    replays: list[tuple[str, str, int, int]], workers: int, out: Path | None, *, quiet: bool
+    table: str, trials: int, names: list[str], seeds: int, workers: int, out: Path | None, *, quiet: bool
 ) -> dict[str, np.ndarray]:
     """(seeds, 2, STEPS) of every method; replays that are in the folder already are not run again."""
-    known = json.loads((out / "curves.json").read_text()) if out and (out / "curves.json").exists() else {}
+    kept = {"table": table, "trials": trials, "replays": {}}
+    if out and (out / "curves.json").exists():
+        kept = json.loads((out / "curves.json").read_text())
+        if (kept["table"], kept["trials"]) != (table, trials):
+            sys.exit(f"{out} holds replays of {kept['table']} with {kept['trials']} trainings; give another --out")
+    known = kept["replays"]
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        todo = [one for one in replays if str(one[2]) not in known.get(one[1], {})]
-        jobs = {pool.submit(replay, *one): one for one in todo}
+        todo = [(name, seed) for seed in range(seeds) for name in names if str(seed) not in known.get(name, {})]
+        jobs = {pool.submit(replay, table, name, seed, trials): (name, seed) for name, seed in todo}
         for number, job in enumerate(as_completed(jobs), 1):
-            _, name, seed, _ = jobs[job]
+            name, seed = jobs[job]
             known.setdefault(name, {})[str(seed)] = np.round(job.result(), 5).tolist()
             if out:
                 out.mkdir(parents=True, exist_ok=True)
-                (out / "curves.json").write_text(json.dumps(known))
+                (out / "curves.json").write_text(json.dumps(kept))
             if not quiet:
                 print(f"\r{number}/{len(jobs)}", end="", file=sys.stderr, flush=True)
-    order = [*dict.fromkeys(name for _, name, _, _ in replays), *known]
-    return {name: np.array(list(known[name].values())) for name in dict.fromkeys(order) if known.get(name)}
+    order = [*names, *(name for name in known if name not in names)]
+    return {name: np.array(list(known[name].values())) for name in order if known.get(name)}
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ class Ours:
     starts: bool = True
     full: str = "scratch"  # what trainings of full length start from, once the short ones add nothing; "": none
     plain: bool = True  # the plain networks that trainings start from count
+    ahead: bool = False  # the next candidate is thought of while one trains, and does not know how that one ends
+    measuring: bool = False  # measuring all operating points takes the time that it took, in epochs
     luck: float = LUCK
     thinker: type[Thinker] = Thinker
 
@@ -60,6 +62,7 @@ class _Replay:
         self.sizes: dict[Any, Training] = {}
         self.known: dict[str, int] = {}
         self.running: dict[int, Training] = {}
+        self.ahead: tuple[int, Candidate | Refused] | None = None
 
     def run(self) -> None:
         with suppress(SpentError):
@@ -67,7 +70,8 @@ class _Replay:
                 if (resumed := self.rungs.promising()) is not None:
                     self._train(resumed, self.rungs.resume(resumed))
                     continue
-                number, candidate = self.thinker.ask()
+                number, candidate = self.ahead or self.thinker.ask()
+                self.ahead = None
                 if isinstance(candidate, Refused):
                     self.thinker.fail(number)
                     continue
@@ -101,6 +105,8 @@ class _Replay:
 
     def _train(self, number: int, at: int) -> None:
         world, training = self.world, self.running[number]
+        if self.how.ahead and self.ahead is None:
+            self.ahead = self.thinker.ask()
         if training.origin and (plain := world.spend_once(training.origin)) is not None and self.how.plain:
             self.thinker.plain.append(plain)
             self.rungs.rival(plain)
@@ -108,7 +114,7 @@ class _Replay:
         last, kind = training.epochs, f"{training.family} {training.start}"
         rungs = rung_epochs(last) if self.how.stopping else ()
         for epoch in [e for e in (*rungs, last) if e > at]:
-            world.spend(epoch - at)
+            world.spend(epoch - at + (training.measuring[epoch] if self.how.measuring else 0.0))
             at = epoch
             curve, ended = self._curve(training, epoch), epoch == last
             chosen = world.box.curve([world.point(training, epoch)])[0]

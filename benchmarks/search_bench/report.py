@@ -37,11 +37,14 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def write(folder: Path, found: dict[str, np.ndarray], result: dict[str, Any]) -> None:
-    """result.json, table.md, curves.png."""
+    """result.json, table.md, and pictures: curves.png beside other searches, parts.png without each part."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").write_text(json.dumps(result, indent=1))
     (folder / "table.md").write_text(markdown(result) + "\n")
-    picture(folder / "curves.png", found, result)
+    parts = {name: curves for name, curves in found.items() if name.startswith("dynafront: ")}
+    picture(folder / "curves.png", {name: found[name] for name in found if name not in parts}, result)
+    if parts:
+        picture(folder / "parts.png", {name: found[name] for name in COLOURS} | parts, result)
 
 
 def picture(path: Path, found: dict[str, np.ndarray], result: dict[str, Any]) -> None:

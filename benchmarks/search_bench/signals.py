@@ -26,7 +26,7 @@ class Signal(Thinker):
         """What TPE is told of each training by its number; less is better."""
         raise NotImplementedError
 
-    def _chosen(self, draw: np.random.Generator, epochs: Epochs, *, full: bool) -> dict[str, Value]:
+    def _chosen(self, draw: np.random.Generator, epochs: Epochs) -> dict[str, Value]:
         study = optuna.create_study(sampler=sampler("tpe", int(draw.integers(2**31)), self.trials))
         for number, value in self.values(draw).items():
             past = self.frozen(number)

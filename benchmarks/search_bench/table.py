@@ -41,6 +41,7 @@ class Training:
     trained: list[tuple[float, float]] = field(default_factory=list)
     outlook: list[float | None] = field(default_factory=list)
     points: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    measuring: dict[int, float] = field(default_factory=dict)  # at rungs: all those points, in epochs of training
 
 
 def pack(work: Path, folder: Path) -> None:
@@ -80,6 +81,8 @@ class Table:
             one = found[row["start"], row["candidate"], row["seed"]]
             one.trained.append((row["accuracy"], row["macs"]))
             one.outlook.append(row["outlook"])
+            if row["measuring"] is not None:
+                one.measuring[row["epoch"]] = row["measuring"] / row["seconds"]
         for row in _rows(folder, "points"):
             row["knobs"] = json.loads(row["knobs"])
             found[row["start"], row["candidate"], row["seed"]].points.setdefault(row["epoch"], []).append(row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +13,14 @@ import optuna
 import pytest
 
 from benchmarks.search_bench import make, others
-from benchmarks.search_bench.compare import OPTUNA, OURS, bootstrap, ratio
+from benchmarks.search_bench.compare import OPTUNA, OURS, _replayed, bootstrap, ratio
 from benchmarks.search_bench.ours import Ours
 from benchmarks.search_bench.plain_optuna import Optuna
 from benchmarks.search_bench.signals import Contribution, DrawnBudget, Signal, drawn_budget, signals
 from benchmarks.search_bench.table import Table
 from benchmarks.search_bench.world import SpentError, World
 from search.growth import Draw
-from search.sampling import Refused, Told, drawn
+from search.sampling import Refused, Thinker, Told, drawn
 from spaces.space import Dimension
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "search_bench" / "digits"
@@ -91,6 +92,33 @@ def test_a_replay_with_the_same_seed_gives_the_same_log(table: Table, name: str)
     assert first
     assert first == again
     assert first != other
+
+
+def test_measuring_is_paid_for_where_that_is_asked(table: Table) -> None:
+    free, paid = (replayed(Ours(starts=False, warm=False, measuring=one), table, 0, 100)[0] for one in (False, True))
+    assert free[1] == paid[1]
+    assert free[0] == table.epochs < paid[0] < 2 * table.epochs
+
+
+def test_who_thinks_ahead_does_not_know_how_the_training_under_way_ends(table: Table) -> None:
+    class Watched(Thinker):
+        def ask(self) -> tuple[int, Any]:
+            knew.append(len(self.told))
+            return super().ask()
+
+    for ahead, expected in ((False, [0, 1, 2, 3]), (True, [0, 0, 1, 2])):
+        knew: list[int] = []
+        replayed(Ours(warm=False, dedup=False, sampler="random", ahead=ahead, thinker=Watched), table, 0, 100)
+        assert knew[:4] == expected
+
+
+def test_replays_of_another_table_or_budget_are_not_taken_for_these(tmp_path: Path) -> None:
+    kept = {"table": "digits", "trials": 60, "replays": {"random": {"0": np.zeros((2, 3)).tolist()}}}
+    (tmp_path / "curves.json").write_text(json.dumps(kept))
+    assert _replayed("digits", 60, ["random"], 1, 1, tmp_path, quiet=True)["random"].shape == (1, 2, 3)
+    for table, trials in (("digits", 30), ("cifar", 60)):
+        with pytest.raises(SystemExit, match="give another --out"):
+            _replayed(table, trials, ["random"], 1, 1, tmp_path, quiet=True)
 
 
 def test_contributions_by_hand(table: Table) -> None:

@@ -193,6 +193,14 @@ def test_an_impossible_wish_is_answered_with_what_there_is(limits, message):
         pick(CURVE, **limits)
 
 
+def test_a_limit_on_macs_is_one_on_macs_where_parameters_are_the_cost():
+    small, fast = point(0.9, 5e7, 1, parameters=1000), point(0.92, 1e7, 2, parameters=2000)
+    assert pick([small, fast], "fastest", cost="parameters").trial == 1
+    assert pick([small, fast], "fastest", max_macs=2e7, cost="parameters").trial == 2
+    with pytest.raises(ValueError, match=r"^no point costs <= 1\.00 M MACs; the cheapest has .* at 10\.0 M MACs"):
+        pick([small, fast], max_macs=1e6, cost="parameters")
+
+
 def test_an_offer_never_looks_as_if_it_met_the_limit():
     with pytest.raises(ValueError, match=r"the best has 0\.989 at"):
         pick([point(0.98999, 10)], min_accuracy=0.99)

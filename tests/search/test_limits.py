@@ -46,6 +46,13 @@ def test_a_refusal_says_what_the_network_has_and_what_is_allowed() -> None:
     assert str(limit(candidate(width=1.0))).endswith(" MB, limits.megabytes allows 0.01")
 
 
+def test_what_cannot_be_built_is_refused_with_the_family_s_reason() -> None:
+    one = Candidate.of(family("gated_resnet"), {"granularity": "channel", "gate": "lstm"}, 3)
+    with pytest.raises(ValueError, match="lstm") as refused:
+        one.build(GRAY, 0)
+    assert limit_of(parse_study(TEXT + "limits: {macs: 100M}\n", "s"), GRAY)(one) == str(refused.value)
+
+
 def test_a_region_without_limits_is_the_whole_box() -> None:
     assert scale_of(Region(), BOX, ("macs_mean", "parameters"), 0.8).tolist() == [1, 1, 1]
 

@@ -57,6 +57,20 @@ def test_without_noise_no_training_that_owns_a_point_of_the_front_is_stopped(fou
     assert owners(found) <= {number for number, go_on in answers.items() if go_on}
 
 
+def test_a_target_that_still_falls_makes_compute_cheaper_and_not_parameters() -> None:
+    def goes_on(outlook: float | list[float]) -> bool:
+        rungs = Rungs()
+        for number in range(KNOWN):
+            rungs.report(number, "a", AT, curve((0.2, 0.3, 0.3)))
+            rungs.end(number, "a", curve((0.2, 0.3, 0.3)))
+        return rungs.report(KNOWN, "a", AT, curve((0.2, 0.9, 0.9)), outlook)
+
+    assert not goes_on([1.0, 1.0])
+    assert goes_on([0.2, 1.0])
+    assert goes_on(0.2)
+    assert not goes_on([0.4, 1.0])
+
+
 @given(trainings(("a", "b")), st.sampled_from([0.25, 0.5, 1.0]), st.sampled_from([0.5, 0.75]))
 def test_families_that_learn_at_their_own_speed_keep_their_place_on_the_front(
     found: list[Training], slow: float, fast: float

@@ -274,6 +274,70 @@ def test_short_trainings_go_on_as_long_as_they_make_the_front_grow() -> None:
         one.finish(number)
 
 
+def test_short_trainings_go_on_towards_a_region_that_is_not_reached_yet() -> None:
+    one = Thinker(SPACES, "growth", costs=1, seed=3, epochs=lambda _: 4, full=lambda _: 12, trials=40, starts=False)
+    for number in range(STARTUP + PATIENCE + 4):
+        loss = 0.6 - 0.015 * number
+        _, candidate = one.ask()
+        assert isinstance(candidate, Candidate)
+        assert candidate.recipe.epochs == 4
+        one.look(number, 4, np.array([[loss, 0.1]]), (loss, 0.1), ended=True)
+        one.finish(number)
+        one.scale = np.array([loss, 1.0])
+
+
+def test_only_families_with_two_lengths_have_trainings_of_full_length() -> None:
+    lengths = {"gated_resnet": (4, 12), "multi_exit": (12, 12)}
+    one = Thinker(
+        BOTH, "growth", costs=1, seed=3, epochs=lambda n: lengths[n][0], full=lambda n: lengths[n][1], trials=60
+    )
+    found: list[tuple[int, str, int]] = []
+    while len(found) < STARTUP + PATIENCE + 12:
+        number, candidate = one.ask()
+        assert isinstance(candidate, Candidate)
+        name, epochs = candidate.family.name, candidate.recipe.epochs
+        found.append((number, name, epochs))
+        one.look(number, epochs, np.array([[0.1 if number == 0 else 0.5, 0.1]]), (0.1, 0.1), ended=True)
+        one.finish(number)
+    assert {epochs for _, name, epochs in found if name == "gated_resnet"} == {4, 12}
+    assert {number for number, told in one.told.items() if told.full} == {
+        number for number, name, epochs in found if (name, epochs) == ("gated_resnet", 12)
+    }
+    params = [one.frozen(number).params for number, name, _ in found if name == "multi_exit"]
+    assert all(params.count(values) == 1 for values in params), "equal trainings were asked again"
+
+
+def test_what_cannot_be_built_is_not_chosen_and_stops_nobody() -> None:
+    def size(candidate: Candidate) -> tuple[float, ...]:
+        if candidate.values["backbone"] == "resnet14":
+            raise ValueError("cannot be built")
+        return (cost_of(candidate),)
+
+    one = thinker(size=size)
+    for number in range(STARTUP + 6):
+        _, candidate = one.ask()
+        assert isinstance(candidate, Candidate)
+        assert candidate.values["backbone"] != "resnet14"
+        one.look(number, 4, np.array([[0.5, 0.1]]), (0.5, 0.1), ended=True)
+        one.finish(number)
+
+
+def test_a_training_that_failed_after_a_rung_is_forgotten() -> None:
+    one = thinker()
+    number, _ = one.ask()
+    one.look(number, 2, np.array([[0.2, 0.1]]), (0.2, 0.1))
+    one.fail(number)
+    assert not one.told
+
+
+def test_the_smallest_size_is_the_smallest_whatever_the_file_s_order() -> None:
+    space = "space: {gated_resnet: {backbone: [resnet20, resnet8], width: [1.0, 0.25]}}"
+    spaces = narrowed_spaces(parse_study(f"study: s\ndata: digits\nfamilies: [gated_resnet]\n{space}\n", "s"))
+    first, smallest = starting_points(spaces)
+    assert (first["gated_resnet.backbone"], smallest["gated_resnet.backbone"]) == ("resnet20", "resnet8")
+    assert smallest["gated_resnet.width"] == 0.25
+
+
 def test_stopped_trainings_are_compared_with_those_of_their_length() -> None:
     def full(*losses: float, ended: bool = True) -> Told:
         return replace(seen(*losses, ended=ended), full=True)

@@ -6,17 +6,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import settings
 from torch import Tensor, nn
 
 from spaces.gated_resnet import GatedResNet, GatedResNetConfig
 from spaces.net import DynamicNet
 from spaces.task import Task
 from tests.spaces.gated import SMALL, builder
-
-# the first call of a torch operation can take longer than hypothesis allows an example on a busy machine
-settings.register_profile("torch", deadline=None)
-settings.load_profile("torch")
 
 
 def scrambled(net: DynamicNet, seed: int = 0) -> DynamicNet:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from trainers.stratified import divided, proportional
 
-unhurried = settings(deadline=None, max_examples=50)  # the first example is slow on a busy machine
+fewer = settings(max_examples=50)
 
 counts = st.lists(st.integers(2, 40), min_size=2, max_size=8)
 
@@ -25,7 +25,7 @@ def divisions(draw: st.DrawFn) -> dict[str, object]:
     }
 
 
-@unhurried
+@fewer
 @given(divisions())
 def test_both_parts_have_every_class_within_their_limits_and_share_no_image(given_: dict) -> None:
     train, validation = divided(**given_)
@@ -39,14 +39,14 @@ def test_both_parts_have_every_class_within_their_limits_and_share_no_image(give
         assert np.array_equal(rows, np.unique(rows))
 
 
-@unhurried
+@fewer
 @given(divisions())
 def test_without_limits_no_image_is_lost(given_: dict) -> None:
     train, validation = divided(**{**given_, "limits": (None, None)})
     assert len(train) + len(validation) == len(given_["labels_N"])
 
 
-@unhurried
+@fewer
 @given(divisions())
 def test_a_limit_on_train_leaves_validation_as_it_is_and_takes_a_part_of_train(given_: dict) -> None:
     train, validation = divided(**given_)
@@ -55,7 +55,7 @@ def test_a_limit_on_train_leaves_validation_as_it_is_and_takes_a_part_of_train(g
     assert set(train) <= set(whole)
 
 
-@unhurried
+@fewer
 @given(counts, st.data())
 def test_shares_add_up_and_stay_within_one_image_of_the_proportion_or_at_the_least_of_one(
     count: list[int], data: st.DataObject
