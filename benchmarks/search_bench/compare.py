@@ -31,6 +31,7 @@ import numpy as np  # noqa: E402
 TRIALS = 60  # full trainings that the budget pays for, unless said otherwise
 STEPS = 60  # times of the clock at which fronts are measured
 OPTUNA, OURS = "optuna tpe (its default)", "dynafront"
+LONG = "dynafront: full ones from plain networks too"  # only where the table has such trainings
 QUICK = (OPTUNA, "random", OURS, "dynafront: one point a trial", "dynafront: no stopping", "dynafront: no warm start",
          "dynafront: random candidates")  # fmt: skip
 
@@ -57,7 +58,7 @@ def methods() -> dict[str, Callable[[Any], None]]:
         "dynafront: no warm start": Ours(warm=False),
         "dynafront: plain networks not counted": Ours(plain=False),
         "dynafront: short trainings alone": Ours(full=""),
-        "dynafront: full ones from plain networks too": Ours(full="long"),
+        LONG: Ours(full="long"),
         "dynafront: no warm start, no stopping": Ours(warm=False, stopping=False),
         "dynafront: no starting points": Ours(starts=False),
         "dynafront: no de-duplication": Ours(dedup=False),
@@ -168,7 +169,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    names = list(QUICK) if given.quick else list(methods())
+    names = list(QUICK) if given.quick else [n for n in methods() if n != LONG or _table(given.table).of("long")]
     if given.only is not None:
         names = [OPTUNA, OURS, *(name for name in names if name in given.only and name not in (OPTUNA, OURS))]
     seeds = given.seeds or (3 if given.quick else 20)

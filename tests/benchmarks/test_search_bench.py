@@ -62,7 +62,9 @@ def test_a_replay_trains_no_candidate_twice_as_long_as_others_are_left(table: Ta
     assert world.find(one.family, one.params).candidate == 0, "none is left"
 
 
-def test_the_table_is_what_its_script_would_train(table: Table) -> None:
+@pytest.mark.parametrize("name", ["digits", "cifar"])
+def test_a_table_is_what_its_script_would_train(name: str) -> None:
+    table = Table(FOLDER.parent / name)
     would = {(run.start, run.candidate, run.seed): (run.params, run.epochs) for run in make.runs(table.spec)}
     assert {key: (one.params, one.epochs) for key, one in table.trainings.items()}.items() <= would.items()
 
