@@ -63,8 +63,8 @@ def methods() -> dict[str, Callable[[Any], None]]:
         "dynafront: no starting points": Ours(starts=False),
         "dynafront: no de-duplication": Ours(dedup=False),
         "dynafront: random candidates": Ours(sampler="random"),
-        "dynafront: thinks one candidate ahead": Ours(ahead=True),
-        "dynafront: thinks ahead, pays for measuring": Ours(ahead=True, measuring=True),
+        "dynafront: waits for each result": Ours(ahead=False),
+        "dynafront: pays for measuring": Ours(measuring=True),
         "dynafront: tpe on one point (signal)": Ours(sampler="tpe"),
     }
     return found | signals()

@@ -31,7 +31,7 @@ class Ours:
     starts: bool = True
     full: str = "scratch"  # what trainings of full length start from, once the short ones add nothing; "": none
     plain: bool = True  # the plain networks that trainings start from count
-    ahead: bool = False  # the next candidate is thought of while one trains, and does not know how that one ends
+    ahead: bool = True  # the next candidate is thought of while one trains, and does not know how that one ends
     measuring: bool = False  # measuring all operating points takes the time that it took, in epochs
     luck: float = LUCK
     thinker: type[Thinker] = Thinker
