@@ -152,7 +152,7 @@ def predicted(rows_TF: Floats, losses_TS: Floats, candidates_CF: Floats, seed: i
     learned = np.log(np.maximum(losses_TS, LEAST))
     forest.fit(rows_TF, learned if learned.shape[1] > 1 else learned.ravel())
     rows = candidates_CF.astype(np.float32)
-    each = np.stack([tree.predict(rows).reshape(len(rows), -1) for tree in forest.estimators_])
+    each = np.stack([tree.tree_.predict(rows).reshape(len(rows), -1) for tree in forest.estimators_])
     return each.mean(0), np.hypot(each.std(0), NOISE)
 
 

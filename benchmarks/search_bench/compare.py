@@ -27,6 +27,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1]))
 
 import numpy as np  # noqa: E402
+import yaml  # noqa: E402
 
 TRIALS = 60  # full trainings that the budget pays for, unless said otherwise
 STEPS = 60  # times of the clock at which fronts are measured
@@ -75,6 +76,11 @@ def _table(name: str) -> Any:
     from benchmarks.search_bench.table import Table
 
     return Table(HERE / name)
+
+
+def _epochs(table: str) -> int:
+    """Of a training of full length; without the table, which takes seconds to import."""
+    return int(yaml.safe_load((HERE / table / "study.yml").read_text())["budget"]["epochs"])
 
 
 def replay(table: str, method: str, seed: int, trials: int) -> list[list[float]]:
@@ -174,7 +180,7 @@ def main() -> None:
         names = [OPTUNA, OURS, *(name for name in names if name in given.only and name not in (OPTUNA, OURS))]
     seeds = given.seeds or (3 if given.quick else 20)
     found = _replayed(given.table, given.trials, names, seeds, given.workers, given.out, quiet=given.json)
-    result = summary(found, given.trials * _table(given.table).epochs)
+    result = summary(found, given.trials * _epochs(given.table))
     if given.json:
         print(json.dumps(result, indent=1))
     else:
