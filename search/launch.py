@@ -63,8 +63,7 @@ def search(spec: StudySpec, text: str, settings: Settings, console: Console, *, 
     check_candidates(spec, spaces, task)
     settings.folder.mkdir(parents=True, exist_ok=True)
     store = Store.open(settings.database_url)
-    spec, values = _recorded(store, spec, text, reference_of(spaces, task))
-    reference = _reference(store, spec.study)
+    spec, values, reference = _recorded(store, spec, text, reference_of(spaces, task))
     with leased(store, spec.study) as lease:
         store.set_spec(spec.study, values, text)
         with creating(settings.optuna_url):
@@ -142,8 +141,10 @@ def reference_of(spaces: Any, task: Task) -> Reference:
     return Reference(accuracy=1 / task.classes, macs=1.1 * max(macs), parameters=1.1 * max(parameters))
 
 
-def _recorded(store: Store, spec: StudySpec, text: str, reference: Reference) -> tuple[StudySpec, dict[str, Any]]:
-    """(the spec to search under, what is stored of it), its study stored.
+def _recorded(
+    store: Store, spec: StudySpec, text: str, reference: Reference
+) -> tuple[StudySpec, dict[str, Any], Reference]:
+    """(the spec to search under, what is stored of it, the reference that the study began with), its study stored.
 
     A study from before some keys existed goes on as it was begun, each time: they stay out of what is stored.
     Raises ValueError when the file asks for something else by the study's name.
@@ -151,7 +152,7 @@ def _recorded(store: Store, spec: StudySpec, text: str, reference: Reference) ->
     values, found = spec.model_dump(mode="json"), store.study(spec.study)
     if found is None:
         store.add_study(spec.study, values, text, asdict(reference))
-        return spec, values
+        return spec, values, reference
     if old := {key: value for key, value in BEFORE.items() if key not in found.spec}:
         spec = spec.model_copy(update={**old, "sampler": found.spec["sampler"]})
         values = spec.model_dump(mode="json")
@@ -164,14 +165,8 @@ def _recorded(store: Store, spec: StudySpec, text: str, reference: Reference) ->
                 f"study {spec.study} exists with another {what}; its trials could not be compared. Give the file "
                 f"another `study:` name, or restore {what} (budget, run, region, limits and early_stopping may change)"
             )
-    return spec, {key: value for key, value in values.items() if key not in old}
-
-
-def _reference(store: Store, name: str) -> Reference:
-    """What the study's hypervolume is measured from: as it was when the study began, so that its fronts compare."""
-    record = store.study(name)
-    assert record is not None
-    return Reference(**record.reference)
+    kept = {key: value for key, value in values.items() if key not in old}
+    return spec, kept, Reference(**found.reference)
 
 
 class Lease:

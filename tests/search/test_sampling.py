@@ -234,16 +234,21 @@ def test_what_is_learned_of_a_training_are_its_losses_within_shares_of_its_size(
     assert {loss for share, loss in learned.items() if share > 1} == {0.3}
 
 
-def useless(one: Thinker, count: int) -> list[int]:
-    """Ask and tell so many trainings of which the first is the best; returns their epochs."""
+def trained(one: Thinker, losses: Sequence[float]) -> list[int]:
+    """Ask and tell trainings of these losses at one cost; returns their epochs."""
     lengths = []
-    for _ in range(count):
+    for loss in losses:
         number, candidate = one.ask()
         assert isinstance(candidate, Candidate)
         lengths.append(candidate.recipe.epochs)
-        one.look(number, lengths[-1], np.array([[0.1 if number == 0 else 0.5, 0.1]]), (0.1, 0.1), ended=True)
+        one.look(number, lengths[-1], np.array([[loss, 0.1]]), (0.1, 0.1), ended=True)
         one.finish(number)
     return lengths
+
+
+def useless(one: Thinker, count: int) -> list[int]:
+    """The same of so many trainings of which the first is the best."""
+    return trained(one, [0.1, *[0.5] * (count - 1)])
 
 
 @pytest.mark.parametrize("sampler", ["growth", "tpe"])
@@ -266,23 +271,15 @@ def test_trainings_are_of_full_length_once_the_short_ones_add_nothing(sampler: s
 
 def test_short_trainings_go_on_as_long_as_they_make_the_front_grow() -> None:
     one = Thinker(SPACES, "growth", costs=1, seed=3, epochs=lambda _: 4, full=lambda _: 12, trials=40, starts=False)
-    for number in range(STARTUP + PATIENCE + 4):
-        _, candidate = one.ask()
-        assert isinstance(candidate, Candidate)
-        assert candidate.recipe.epochs == 4
-        one.look(number, 4, np.array([[0.9 - 0.02 * number, 0.1]]), (0.5, 0.1), ended=True)
-        one.finish(number)
+    count = STARTUP + PATIENCE + 4
+    assert trained(one, [0.9 - 0.02 * number for number in range(count)]) == [4] * count
 
 
 def test_short_trainings_go_on_towards_a_region_that_is_not_reached_yet() -> None:
     one = Thinker(SPACES, "growth", costs=1, seed=3, epochs=lambda _: 4, full=lambda _: 12, trials=40, starts=False)
     for number in range(STARTUP + PATIENCE + 4):
         loss = 0.6 - 0.015 * number
-        _, candidate = one.ask()
-        assert isinstance(candidate, Candidate)
-        assert candidate.recipe.epochs == 4
-        one.look(number, 4, np.array([[loss, 0.1]]), (loss, 0.1), ended=True)
-        one.finish(number)
+        assert trained(one, [loss]) == [4]
         one.scale = np.array([loss, 1.0])
 
 
@@ -291,14 +288,8 @@ def test_only_families_with_two_lengths_have_trainings_of_full_length() -> None:
     one = Thinker(
         BOTH, "growth", costs=1, seed=3, epochs=lambda n: lengths[n][0], full=lambda n: lengths[n][1], trials=60
     )
-    found: list[tuple[int, str, int]] = []
-    while len(found) < STARTUP + PATIENCE + 12:
-        number, candidate = one.ask()
-        assert isinstance(candidate, Candidate)
-        name, epochs = candidate.family.name, candidate.recipe.epochs
-        found.append((number, name, epochs))
-        one.look(number, epochs, np.array([[0.1 if number == 0 else 0.5, 0.1]]), (0.1, 0.1), ended=True)
-        one.finish(number)
+    epochs_of = useless(one, STARTUP + PATIENCE + 12)
+    found = [(number, one.frozen(number).params["family"], epochs) for number, epochs in enumerate(epochs_of)]
     assert {epochs for _, name, epochs in found if name == "gated_resnet"} == {4, 12}
     assert {number for number, told in one.told.items() if told.full} == {
         number for number, name, epochs in found if (name, epochs) == ("gated_resnet", 12)
@@ -314,12 +305,8 @@ def test_what_cannot_be_built_is_not_chosen_and_stops_nobody() -> None:
         return (cost_of(candidate),)
 
     one = thinker(size=size)
-    for number in range(STARTUP + 6):
-        _, candidate = one.ask()
-        assert isinstance(candidate, Candidate)
-        assert candidate.values["backbone"] != "resnet14"
-        one.look(number, 4, np.array([[0.5, 0.1]]), (0.5, 0.1), ended=True)
-        one.finish(number)
+    for number, _ in enumerate(trained(one, [0.5] * (STARTUP + 6))):
+        assert one.frozen(number).params["gated_resnet.backbone"] != "resnet14"
 
 
 def test_a_training_that_failed_after_a_rung_is_forgotten() -> None:
