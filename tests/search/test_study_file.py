@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,7 +124,8 @@ def before(tmp_path: Path) -> Store:
 
 def test_a_study_from_before_the_keys_goes_on_as_it_was_begun_each_time(before: Store) -> None:
     for _ in range(2):
-        spec, values = _recorded(before, parse_study(GOOD, "s.yml"), GOOD, REFERENCE)
+        spec, values, reference = _recorded(before, parse_study(GOOD, "s.yml"), GOOD, REFERENCE)
+        assert (reference.accuracy, reference.macs) == (0.1, 1e7)
         assert (spec.warm_start, spec.early_stopping, spec.starting_points) == (False, False, False)
         assert spec.sampler == "tpe"
         before.set_spec("s", values, GOOD)
@@ -136,7 +138,8 @@ def test_a_study_with_the_keys_may_change_its_region_but_not_its_warm_start(tmp_
     store = Store.open(f"sqlite:///{tmp_path / 'd.db'}")
     _recorded(store, parse_study(GOOD, "s.yml"), GOOD, REFERENCE)
     changed = parse_study(GOOD + "region: {within: 0.05}\nearly_stopping: false\nlimits: {macs: 1M}\n", "s.yml")
-    spec, values = _recorded(store, changed, GOOD, REFERENCE)
+    spec, values, reference = _recorded(store, changed, GOOD, replace(REFERENCE, macs=REFERENCE.macs / 2))
+    assert reference == REFERENCE  # the one it began with
     assert spec == changed
     assert values == changed.model_dump(mode="json")
     for key, text in (("warm_start", "warm_start: false\n"), ("sampler", "sampler: random\n")):
