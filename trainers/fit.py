@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -63,7 +63,7 @@ def fit(
     seed: int = 0,
     execution: Execution | None = None,
     slot: Slot | None = None,
-) -> Iterator[EpochResult]:
+) -> Generator[EpochResult, None, None]:
     """Train `net` in place, yielding one record an epoch; with a slot, continue from its checkpoint and keep it.
 
     A training that continues first yields the record of its last epoch again: it may have been lost with its reader.

@@ -93,7 +93,7 @@ def replay(table: str, method: str, seed: int, trials: int) -> list[list[float]]
     budget = trials * _table(table).epochs
     world = World(_table(table), seed, budget)
     methods()[method](world)
-    at = np.linspace(0, budget, STEPS + 1)[1:]
+    at = np.linspace(0, budget, STEPS + 1)[1:].tolist()
     return [volumes(world.log, at), volumes([(when, in_decades(curve)) for when, curve in world.log], at)]
 
 
@@ -197,7 +197,7 @@ def _replayed(
     table: str, trials: int, names: list[str], seeds: int, workers: int, out: Path | None, *, quiet: bool
 ) -> dict[str, np.ndarray]:
     """(seeds, 2, STEPS) of every method; replays that are in the folder already are not run again."""
-    kept = {"table": table, "trials": trials, "replays": {}}
+    kept: dict[str, Any] = {"table": table, "trials": trials, "replays": {}}
     if out and (out / "curves.json").exists():
         kept = json.loads((out / "curves.json").read_text())
         if (kept["table"], kept["trials"]) != (table, trials):

@@ -55,7 +55,8 @@ def candidates(spec: Any) -> list[tuple[str, dict[str, Any]]]:
     from spaces.registry import family
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    spaces, found, keys = narrowed_spaces(spec), [], set()
+    spaces, keys = narrowed_spaces(spec), set()
+    found: list[tuple[str, dict[str, Any]]] = []
     draw = 0
     while len(found) < spec.budget.trials:
         name = spec.families[len(found) % len(spec.families)]

@@ -88,7 +88,8 @@ def test_the_whole_budget_can_be_spent_and_a_plain_network_is_paid_once(table: T
 
 @pytest.mark.parametrize("name", ["random", OURS, *signals()])
 def test_a_replay_with_the_same_seed_gives_the_same_log(table: Table, name: str) -> None:
-    cold = {n: replace(one, starts=False, warm=False) for n, one in {OURS: Ours(), **signals()}.items()}
+    arms: dict[str, Any] = {OURS: Ours(), **signals()}
+    cold = {n: replace(one, starts=False, warm=False) for n, one in arms.items()}
     method = {"random": RANDOM, **cold}[name]
     first, again, other = (replayed(method, table, seed, 250) for seed in (0, 0, 1))
     assert first

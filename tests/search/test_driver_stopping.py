@@ -78,7 +78,11 @@ class Bench:
         self.store.add_study("s", self.spec.model_dump(mode="json"), self.text, vars(REFERENCE))
 
     def drive(self, script: Script, *, slots: int = 1, **settings: Any) -> Driver:
-        engine = Scripted(lambda job, attempt: self.jobs.append(job) or script(job, attempt), slots)  # type: ignore[func-returns-value]
+        def started(job: Job, attempt: int) -> list[Any]:
+            self.jobs.append(job)
+            return script(job, attempt)
+
+        engine = Scripted(started, slots)
         asked = opened_study(self.storage, self.store, self.spec, TASK, REFERENCE)
         with Progress(Console(quiet=True), "s", self.spec.budget.trials, 1) as progress:
             self.driver = Driver(

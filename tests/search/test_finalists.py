@@ -182,7 +182,7 @@ def test_a_running_finalist_is_no_trial_of_the_search(bench: Bench) -> None:
     with Progress(Console(quiet=True), "s", 3, 1) as progress:
         assert Driver(
             spec=bench.spec, store=bench.store, optuna=asked, engine=engine, progress=progress,
-            follower=None, reference=REFERENCE, checkpoints="none",  # type: ignore[arg-type]
+            follower=None, reference=REFERENCE, checkpoints="none",
         ).run()  # fmt: skip
     assert engine.jobs == []
 

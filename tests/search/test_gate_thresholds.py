@@ -45,7 +45,7 @@ def test_a_step_that_joins_the_front_is_kept_and_gone_on_from() -> None:
     answers = iter([(0.95, 90.0), (0.94, 60.0), (0.10, 65.0)])
 
     def measure(knobs: Knobs) -> dict[str, Any]:
-        tried.append(dict(knobs.tau))  # type: ignore[arg-type]
+        tried.append(dict(knobs.tau))
         return point(knobs, *next(answers), 0.5, 1.0, 0.5)
 
     kept = gate_threshold_points(COMMON, gates(100.0, 1000.0, 10.0), 0.5, measure)
@@ -62,7 +62,7 @@ def test_a_step_far_below_the_best_is_kept_but_not_gone_on_from() -> None:
     answers = iter([(0.92 - GOOD - 0.01, 41.0), (0.5, 100.0), (0.5, 100.0)])
 
     def measure(knobs: Knobs) -> dict[str, Any]:
-        tried.append(dict(knobs.tau))  # type: ignore[arg-type]
+        tried.append(dict(knobs.tau))
         return point(knobs, *next(answers), 0.5, 1.0, 0.5)
 
     kept = gate_threshold_points(COMMON, gates(100.0, 1000.0, 10.0), 0.5, measure)

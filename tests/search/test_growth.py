@@ -118,7 +118,7 @@ def test_a_draw_keeps_the_values_it_is_given_or_draws_within_the_dimension(seed:
     kept = {"depth": 14, "lr": 0.3, "groups": 3, "target": 0.55}
     draw = Draw(np.random.default_rng(seed), kept, keep)
     for dimension in SPACE:
-        value = dimension.suggest(draw, dimension.name)  # type: ignore[arg-type]
+        value = dimension.suggest(draw, dimension.name)
         assert dimension.contains(value)
         assert type(value) is type(dimension.default)
     assert list(draw.params) == [dimension.name for dimension in SPACE]

@@ -228,9 +228,9 @@ def test_a_change_is_the_norm_of_what_the_layer_adds_to_the_class_token(data: Im
     with torch.inference_mode():
         found = layer_moves(net, pixels)
         for order in ((0, 1), (1, 0)):
-            u = net.stem(pixels)  # type: ignore[operator]
+            u = net.stem(pixels)
             for layer in order:
-                after = net.layers[layer](u)  # type: ignore[index, operator]
+                after = net.layers[layer](u)
                 changes[layer].append(float((after - u)[:, 0].norm()))
                 u = after
         assert torch.equal(net(pixels, AlwaysOn()).logits_BC, net(pixels).logits_BC)

@@ -18,7 +18,7 @@ PARAMS = {"backbone": "resnet8", "width": 0.25}
 
 def job(number: int, epochs: int = 36, kind: str = "search") -> Job:
     return Job(
-        kind=kind,  # type: ignore[arg-type]
+        kind=kind,
         number=number,
         family="gated_resnet",
         params=PARAMS,

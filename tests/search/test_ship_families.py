@@ -104,9 +104,9 @@ def test_what_inference_never_runs_is_not_shipped() -> None:
     whole = sum(p.numel() for p in net.parameters())
     closed = {**rates, "layer1": (0.0,)}
     shipped = ship(net, Knobs(prune=0.0), closed)
-    layer = sum(p.numel() for p in net.layers[1].parameters())  # type: ignore[union-attr, index]
-    oracle = sum(p.numel() for p in net.oracles["1"].parameters())  # type: ignore[union-attr, index]
-    heads = sum(p.numel() for p in net.exit_heads.parameters())  # type: ignore[union-attr]
+    layer = sum(p.numel() for p in net.get_submodule("layers.1").parameters())
+    oracle = sum(p.numel() for p in net.get_submodule("oracles.1").parameters())
+    heads = sum(p.numel() for p in net.get_submodule("exit_heads").parameters())
     left = sum(p.numel() for p in shipped.parameters())
     assert left <= whole - layer - oracle - heads
 

@@ -103,7 +103,7 @@ def test_a_stopped_trials_point_is_exported_with_the_weights_that_it_was_measure
     assert "stopped after 1 of 3 epochs" in card
     assert load_exported(tmp_path / "model").description["epochs"] == {"planned": 3, "trained": 1}
     net = trained_net(replace(one, trained=1))[0]
-    assert torch.equal(made.net.fc.bias, net.fc.bias)  # type: ignore[arg-type, union-attr]
+    assert torch.equal(made.net.fc.bias, net.fc.bias)
 
     for _ in events(replace(one, rungs=())):
         pass

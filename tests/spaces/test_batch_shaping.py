@@ -31,10 +31,10 @@ def test_the_gradient_is_the_density_kept_finite() -> None:
     batch_shaping(p, 0.6, 0.4).backward()
     for row, (x, rank) in enumerate(((0.3, 1 / 3), (0.7, 2 / 3))):
         expected = (prior.cdf(x, 0.6, 0.4) - rank) * prior.pdf(x, 0.6, 0.4)
-        assert float(p.grad[row]) == pytest.approx(expected, rel=1e-2)  # type: ignore[index]
+        assert float(p.grad[row]) == pytest.approx(expected, rel=1e-2)
     ends = torch.tensor([[0.0], [1.0]], requires_grad=True)
     batch_shaping(ends, 0.6, 0.4).backward()
-    assert torch.isfinite(ends.grad).all()  # type: ignore[arg-type]
+    assert torch.isfinite(ends.grad).all()
 
 
 def test_following_the_gradient_spreads_a_collapsed_gate() -> None:

@@ -72,7 +72,7 @@ def test_a_gate_decides_by_default_and_the_published_one_costs_more_than_the_net
 
 def own_macs(modules: nn.ModuleList) -> list[int]:
     """What each exit's head or gate costs."""
-    return [int(module.own_macs) for module in modules]  # type: ignore[arg-type]
+    return [int(module.own_macs) for module in modules]
 
 
 @pytest.mark.parametrize("compact", [False, True])

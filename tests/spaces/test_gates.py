@@ -14,7 +14,7 @@ UNITS = {"layer": 1, "inner": 4}
 
 def heads(channels: int = 6, units: dict[str, int] | None = None, **overrides: object) -> GateHeads:
     torch.manual_seed(0)
-    return GateHeads(GateConfig(**{"granularity": "joint"} | overrides), channels, units or UNITS)  # type: ignore[arg-type]
+    return GateHeads(GateConfig(**{"granularity": "joint"} | overrides), channels, units or UNITS)
 
 
 @pytest.mark.parametrize("two_logit", [False, True])
@@ -38,7 +38,7 @@ def test_a_dependent_gate_reads_the_mean_of_each_channel() -> None:
     x = torch.randn(3, 6, 5, 5)
     shuffled = x.flatten(2)[:, :, torch.randperm(25)].view_as(x)
     torch.testing.assert_close(module.features(shuffled), module.features(x))
-    assert module.features(x).shape == (3, 16)  # type: ignore[union-attr]
+    assert module.features(x).shape == (3, 16)
 
 
 def test_an_independent_gate_reads_nothing_and_answers_once_for_all() -> None:
@@ -53,8 +53,8 @@ def test_kinds_share_their_trunk_unless_told_otherwise() -> None:
     assert shared.trunk_of("layer") == shared.trunk_of("inner")
     assert separate.trunk_of("layer") != separate.trunk_of("inner")
     x = torch.randn(8, 6, 5, 5)
-    assert torch.equal(shared.features(x, "layer"), shared.features(x, "inner"))  # type: ignore[arg-type]
-    assert not torch.equal(separate.features(x, "layer"), separate.features(x, "inner"))  # type: ignore[arg-type]
+    assert torch.equal(shared.features(x, "layer"), shared.features(x, "inner"))
+    assert not torch.equal(separate.features(x, "layer"), separate.features(x, "inner"))
     alone = heads(units={"layer": 1}, shared_trunk=False)
     assert not alone.separate
 
@@ -71,7 +71,7 @@ def test_macs_of_a_gate_are_those_of_its_linear_layers(two_logit: bool, logits: 
 @pytest.mark.parametrize("gate", ["dependent", "independent"])
 def test_some_units_alone_have_the_logits_they_have_among_all(gate: str, two_logit: bool) -> None:
     module = heads(gate=gate, two_logit=two_logit).double().eval()
-    torch.nn.init.normal_(module.heads["inner"].bias)  # type: ignore[arg-type]
+    torch.nn.init.normal_(module.heads["inner"].bias)
     features = module.features(torch.randn(5, 6, 3, 3, dtype=torch.float64))
     whole, some = module.logit("inner", features), module.logit("inner", features, (3, 1))
     torch.testing.assert_close(some[:, [1, 3]], whole[:, [1, 3]], rtol=1e-12, atol=1e-14)

@@ -70,7 +70,7 @@ def test_a_gate_scaled_by_its_rate_multiplies_what_it_guards_at_full_cost(resnet
     output = net.run(x, Knobs(policy="scaled_on"), rates={gate.name: (0.25,)})
     u = net.blocks[0](net.stem(x))
     middle = net.blocks[1]
-    u = torch.relu(middle.skip(u) + 0.25 * middle.residual(u))  # type: ignore[operator]
+    u = torch.relu(middle.skip(u) + 0.25 * middle.residual(u))
     torch.testing.assert_close(output.logits_BC, net.head(net.blocks[2](u)), rtol=1e-10, atol=1e-12)
     assert output.macs_B.tolist() == [net.plain_macs] * 2
 

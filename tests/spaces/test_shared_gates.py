@@ -47,7 +47,7 @@ def test_a_recurrent_gate_knows_what_the_gates_before_it_saw(resnet: Build, imag
     with torch.no_grad():
         trunk = net.get_submodule("gate_heads.2.trunk.0")
         assert isinstance(trunk, nn.Linear)
-        trunk.bias += 1
+        trunk.bias.add_(1)
     after = probabilities(net(x, Threshold()).decisions)
     changed = [not torch.equal(one, other) for one, other in zip(before, after, strict=True)]
     assert changed == [False, False, True, True, True, True]

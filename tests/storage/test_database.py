@@ -149,7 +149,7 @@ def test_a_url_that_cannot_keep_studies_is_refused_without_showing_its_password(
 
 def test_a_server_that_is_away_is_asked_again_and_then_named_without_its_password(monkeypatch):
     pytest.importorskip("psycopg")
-    waited = []
+    waited: list[float] = []
     monkeypatch.setattr(module.time, "sleep", waited.append)
     with pytest.raises(StorageError, match="check that the database server runs") as raised:
         Database.open("postgresql+psycopg://me:secret@127.0.0.1:9/nets")

@@ -182,7 +182,12 @@ def test_only_changed_members_cost_a_request(log, mlflow, study, monkeypatch):
     front(log, study, dict.fromkeys(runs, True))
     written = []
     real = type(mlflow).set_tag
-    monkeypatch.setattr(type(mlflow), "set_tag", lambda *args: written.append(args[1]) or real(*args))
+
+    def write(*args):
+        written.append(args[1])
+        real(*args)
+
+    monkeypatch.setattr(type(mlflow), "set_tag", write)
     front(log, study, {runs[0]: True, runs[1]: False, runs[2]: True})
     assert written == [runs[1]]
 

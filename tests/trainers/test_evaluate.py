@@ -111,8 +111,8 @@ def test_recalibration_averages_are_cumulative_over_batches(digits: ImageData) -
         for b, _ in zip(digits.train.batches(32, shuffle=0, drop_last=True), range(3), strict=False)
     ]
     x = (torch.cat(seen) - digits.mean[0]) / digits.std[0]
-    stem = plain.conv1(x)  # type: ignore[operator]
-    torch.testing.assert_close(fresh.bn1.running_mean, stem.mean((0, 2, 3)).detach(), rtol=1e-4, atol=1e-5)  # type: ignore[union-attr]
+    stem = plain.conv1(x)
+    torch.testing.assert_close(fresh.bn1.running_mean, stem.mean((0, 2, 3)).detach(), rtol=1e-4, atol=1e-5)
 
 
 def test_sampling_and_deciding_gates_recalibrate_differently(net: DynamicNet, digits: ImageData) -> None:

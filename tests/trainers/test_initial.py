@@ -48,10 +48,10 @@ def test_plain_weights_are_loaded_and_gates_keep_their_own(tmp_path: Path, name:
 def test_a_classifier_for_other_classes_is_left_as_it_is(tmp_path: Path) -> None:
     net, plain = nets()
     _, other = nets(Task(channels=1, height=8, width=8, classes=9))
-    before = net.fc.weight.detach().clone()  # type: ignore[union-attr, operator]
+    before = net.fc.weight.detach().clone()
     start_from(net, saved(tmp_path / "w.pt", other.state_dict()), plain.state_dict())
-    assert torch.equal(net.fc.weight, before)  # type: ignore[union-attr, arg-type]
-    assert torch.equal(net.conv1.weight, other.conv1.weight)  # type: ignore[union-attr, arg-type]
+    assert torch.equal(net.fc.weight, before)
+    assert torch.equal(net.conv1.weight, other.conv1.weight)
 
 
 def test_filters_of_colour_images_are_summed_for_gray_ones(tmp_path: Path) -> None:
@@ -59,8 +59,8 @@ def test_filters_of_colour_images_are_summed_for_gray_ones(tmp_path: Path) -> No
     _, colour = nets(Task(channels=3, height=8, width=8, classes=4))
     start_from(net, saved(tmp_path / "w.pt", colour.state_dict()), plain.state_dict())
     gray = torch.randn(2, 1, 8, 8)
-    ours = net.conv1(gray)  # type: ignore[operator]
-    torch.testing.assert_close(ours, colour.conv1(gray.expand(-1, 3, -1, -1)))  # type: ignore[operator]
+    ours = net.conv1(gray)
+    torch.testing.assert_close(ours, colour.conv1(gray.expand(-1, 3, -1, -1)))
 
 
 def test_another_size_or_architecture_is_refused_and_nothing_changes(tmp_path: Path) -> None:

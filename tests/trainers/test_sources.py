@@ -45,7 +45,7 @@ def test_an_unknown_source_is_told_the_known_ones(source: str) -> None:
 )
 def test_a_value_out_of_range_is_named_with_its_key(key: str, value: float) -> None:
     with pytest.raises(ValueError, match=rf"^{key}: {value} is "):
-        DataSpec(source="digits", **{key: value})  # type: ignore[arg-type]
+        DataSpec(source="digits", **{key: value})
 
 
 def test_a_spec_survives_pickling() -> None:
