@@ -1,8 +1,17 @@
-"""Property tests have no deadline: on a busy machine any example can take long, and that says nothing of the code."""
+"""For every test: one thread a process when several share the cores, and no deadlines for property tests.
+
+A deadline on a busy machine says nothing of the code; and two processes whose threads wait for each other's cores are
+several times slower than two of one thread each.
+"""
 
 from __future__ import annotations
 
+import os
+
 from hypothesis import settings
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports torch
 
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 
 from search import growth
-from search.curves import Curve
+from search.curves import Box, Curve
 from search.sampling import (
     PATIENCE,
     STARTUP,
@@ -24,6 +23,7 @@ from search.sampling import (
     starting_points,
     trial_seed,
 )
+from search.sizes import plain_size
 from search.study_file import narrowed_spaces, parse_study
 from spaces.family import Candidate
 from spaces.task import Task
@@ -32,7 +32,7 @@ TASK = Task(channels=1, height=8, width=8, classes=10)
 SIZES = "space: {gated_resnet: {backbone: [resnet8, resnet14, resnet20], width: [0.25, 0.5, 0.75, 1.0]}}\n"
 SPACES = narrowed_spaces(parse_study(f"study: s\ndata: digits\nfamilies: [gated_resnet]\n{SIZES}", "s"))
 BOTH = narrowed_spaces(parse_study(f"study: s\ndata: digits\nfamilies: [multi_exit, gated_resnet]\n{SIZES}", "s"))
-LARGEST = 2.6e6  # MACs, about those of the largest network in SPACES
+SHARE = plain_size(TASK, Box(0.1, (2.6e6,)), ("macs",))  # of the MACs of about the largest network in SPACES
 
 
 def thinker(
@@ -56,20 +56,8 @@ def thinker(
     )
 
 
-@cache
-def macs(key: str) -> float:
-    import torch
-
-    with torch.device("meta"):
-        return BUILT[key].family.build(BUILT[key].config, TASK).plain_macs
-
-
-BUILT: dict[str, Candidate] = {}
-
-
 def cost_of(candidate: Candidate) -> float:
-    BUILT[candidate.key] = candidate
-    return macs(candidate.key) / LARGEST
+    return SHARE(candidate)[0]
 
 
 def measured(candidate: Candidate, costs: int = 1) -> Curve:
@@ -99,11 +87,9 @@ def candidates(found: Sequence[Candidate | Refused]) -> list[Candidate]:
     return [one for one in found if isinstance(one, Candidate)]
 
 
-def plain_macs(found: Sequence[Candidate | Refused]) -> float:
+def plain_cost(found: Sequence[Candidate | Refused]) -> float:
     """Their geometric mean."""
-    for one in candidates(found):
-        BUILT[one.key] = one
-    return float(np.exp(np.mean([np.log(macs(one.key)) for one in candidates(found)])))
+    return float(np.exp(np.mean([np.log(cost_of(one)) for one in candidates(found)])))
 
 
 def test_starting_points_are_each_family_recommended_then_at_another_size() -> None:
@@ -169,9 +155,9 @@ def test_a_region_moves_what_growth_asks_for() -> None:
     means = []
     for scale in ((1.0, 1.0), (1.0, 0.1), (0.3, 1.0)):
         one.scale = np.array(scale)
-        means.append(plain_macs([one.ask()[1] for _ in range(5)]))
+        means.append(plain_cost([one.ask()[1] for _ in range(5)]))
     whole, cheap, accurate = means
-    assert cheap < 0.1 * LARGEST
+    assert cheap < 0.1
     assert cheap < whole
     assert accurate > 4 * cheap
 
