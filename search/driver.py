@@ -12,20 +12,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from search.curves import Box
 from search.engine import Engine
-from search.front import Point, Reference, box_of, front, hypervolume
+from search.front import Point, Reference
+from search.frontier import Frontier
 from search.jobs import candidate_of, job_of
-from search.plain_nets import USES, epochs_of, from_plain, ladder, plain_start
-from search.points import ON_OFFER, as_point, curve_of, standing
+from search.plain_nets import epochs_of, ladder
+from search.plain_pool import PlainPool
+from search.points import curve_of
 from search.progress import Progress
-from search.region import scale_of
 from search.rungs import Rungs, rung_epochs
 from search.sampling import Refused, trial_seed
-from search.sizes import size_key
 from search.study import OptunaStudy
 from search.study_file import StudySpec
 from search.trial import EpochResult, Event, Failure, Job, Outcome, Rung
+from search.twins import Twins
 from spaces.family import Candidate
 from storage.records import EpochRecord, Kind, RungRecord, TrialRecord
 from storage.store import Store
@@ -63,27 +63,31 @@ class Driver:
     ladder: bool = False
     ours: Callable[[], bool] = lambda: True  # whether this process still holds the study's lease
     clock: Callable[[], float] = time.monotonic
-    front: list[Point] = field(default_factory=list)
-    plateau: bool = False  # whether the study ended because its front grows no more
     _flying: dict[tuple[Kind, int], Job] = field(default_factory=dict)
     _waiting: deque[Job] = field(default_factory=deque)
-    _held: dict[str, list[TrialRecord]] = field(default_factory=dict)  # trials by the plain network they wait for
-    _plain: dict[str, TrialRecord] = field(default_factory=dict)  # plain networks by their candidate's key
-    _known: dict[str, int] = field(default_factory=dict)  # trials by their candidate's key
-    _echoes: dict[int, list[Job]] = field(default_factory=dict)  # equal candidates of a trial that is under way
     _asked: int = 0
     _clocked: float = 0.0
     _crashes: Counter[tuple[Kind, int]] = field(default_factory=Counter)
     _failed_in_a_row: int = 0
     _news: list[tuple[Kind, int]] = field(default_factory=list)
     _done: Counter[str] = field(default_factory=Counter)  # trials by state
-    _volumes: list[float] = field(default_factory=list)  # the front's hypervolume after each finished trial
 
     def __post_init__(self) -> None:
-        self.box: Box = box_of(self.reference, self.spec.costs)
+        self.frontier = Frontier(self.spec, self.store, self.reference)
+        self.box = self.frontier.box
         self.rungs = Rungs()
-        self.optuna.thinker.price = self._price
-        self._starts: dict[Any, str] = {}  # keys of plain networks by family and size
+        self.plain = PlainPool(self.spec, self.optuna.spaces)
+        self.twins = Twins()
+        self.optuna.thinker.price = self.plain.price
+
+    @property
+    def front(self) -> list[Point]:
+        return self.frontier.points
+
+    @property
+    def plateau(self) -> bool:
+        """Whether the study ended because its front grows no more."""
+        return self.frontier.plateau
 
     def run(self) -> bool:
         """Go on until the budget is spent or the front grows no more; False when hours ran out with trials left.
@@ -130,7 +134,7 @@ class Driver:
         trials = {t.number: t for t in self.store.trials(name, kind="search")}
         for plain in self.store.trials(name, kind="static"):
             if plain.state != "failed":
-                self._plain[candidate_of(plain).key] = plain
+                self.plain.add(plain)
             if plain.state == "complete":
                 self._count_plain([vars(p) for p in self.store.points(name, kind="static", number=plain.number)])
         self._take_up_told(trials)
@@ -144,39 +148,23 @@ class Driver:
         if self.ladder:
             self._waiting.extend(self._ladder_jobs())
         self.progress.static_left = sum(job.kind == "static" for job in self._waiting)
-        self.front = front(standing(self._points(), self.reference), self.spec.costs)
+        self.frontier.read()
+        self.frontier.look_back([*trials.values(), *self.store.trials(name, kind="static")])
         self._done = Counter(t.state for t in trials.values())
-        self._take_up_volumes(trials)
         self._refocus()
-        self._look_for_plateau()
         self._show()
         for number, twin in repeats.items():
-            self._answer_from(twin, trials[number])
+            self._answer_from(twin, number)
 
     def _take_up_known(self, trials: Mapping[int, TrialRecord]) -> dict[int, int]:
         """Remember the candidates; returns the trials under way that only wait for an equal one, which by number."""
         repeats = {}
         for number, trial in sorted(trials.items()):
             if trial.state != "failed" and trial.of_trial is None:
-                twin = self._known.setdefault(candidate_of(trial).key, number)
+                twin = self.twins.first(candidate_of(trial), number)
                 if twin != number and trial.state == "running":
                     repeats[number] = twin
         return repeats
-
-    def _take_up_volumes(self, trials: Mapping[int, TrialRecord]) -> None:
-        """The front's hypervolume before each training ended, so that a plateau is seen across interruptions."""
-        if not self.spec.budget.plateau:
-            return
-        points: dict[tuple[Kind, int], list[Point]] = {}
-        for point in standing(self._points(), self.reference):
-            points.setdefault(point.training, []).append(point)
-        known = [*trials.values(), *self.store.trials(self.spec.study, kind="static")]
-        ended = [t for t in known if t.state in ("complete", "stopped") and t.of_trial is None]
-        so_far: list[Point] = []
-        for trial in sorted(ended, key=lambda t: (t.finished_at or t.started_at, t.number)):
-            if trial.kind == "search":
-                self._volumes.append(hypervolume(so_far, cost=self.spec.costs, reference=self.reference))
-            so_far = front([*so_far, *points.get((trial.kind, trial.number), [])], self.spec.costs)
 
     def _take_up_told(self, trials: Mapping[int, TrialRecord]) -> None:
         """Tell sampler and rungs what our tables know, in the order in which it became known."""
@@ -243,12 +231,10 @@ class Driver:
             if isinstance(candidate, Refused):
                 self._refuse(number, candidate)
                 continue
-            twin = self._known.get(candidate.key)
             record = self._recorded("search", number, candidate)
-            if twin is not None:
-                self._answer_from(twin, record)
+            if (twin := self.twins.first(candidate, number)) != number:
+                self._answer_from(twin, number)
                 continue
-            self._known[candidate.key] = number
             if job := self._ready(record):
                 return job
             if self._waiting:  # the plain network that it waits for
@@ -260,7 +246,7 @@ class Driver:
         epoch = self.rungs.resume(number)
         self.store.resume_trial(self.spec.study, "search", number)
         self._done["stopped"] -= 1
-        self.front = front(standing(self._points(), self.reference), self.spec.costs)
+        self.frontier.read()
         job = self._ready(self.store.trial(self.spec.study, "search", number))
         assert job is not None
         self.progress.trial_resumed(job, epoch)
@@ -297,34 +283,24 @@ class Driver:
         # processes that each take all cores slow each other down
         threads = max(1, (os.cpu_count() or 1) // self.engine.slots) if self.engine.slots > 1 else None
         job = job_of(self.spec, record, self.checkpoints, threads)
-        if record.kind != "search":
-            return job
-        if self.spec.early_stopping:
+        if record.kind == "search" and self.spec.early_stopping:
             decided = {epoch for epoch, seen in self.rungs.seen.items() if record.number in seen}
             job = replace(job, rungs=tuple(e for e in rung_epochs(record.epochs) if e not in decided))
-        if not from_plain(self.spec, record.family, record.epochs):
+        if (plain := self.plain.start_of(record)) is None:
             return job
-        plain = plain_start(self.spec, self.optuna.spaces[record.family], candidate_of(record))
-        found = self._plain.get(plain.key)
+        found = self.plain.records.get(plain.key)
         if found is None:
-            number = len(self.store.trials(self.spec.study, kind="static"))
-            found = self._plain[plain.key] = self._recorded("static", number, plain)
+            found = self._recorded_plain(plain)
             self._waiting.append(job_of(self.spec, found, self.checkpoints, threads))
             self.progress.static_left += 1
         if found.state == "complete":
             return job
-        self._held.setdefault(plain.key, []).append(record)
+        self.plain.hold(record, plain)
         return None
 
-    def _price(self, candidate: Candidate) -> float:
-        """Epochs that training a candidate takes, with its part of a plain network that is not there yet."""
-        own, epochs = candidate.family, float(candidate.recipe.epochs)
-        if not from_plain(self.spec, own.name, candidate.recipe.epochs):
-            return epochs
-        size = size_key(candidate)
-        if size not in self._starts:
-            self._starts[size] = plain_start(self.spec, self.optuna.spaces[own.name], candidate).key
-        return epochs + (0.0 if self._starts[size] in self._plain else self.spec.budget.epochs / USES)
+    def _recorded_plain(self, plain: Candidate) -> TrialRecord:
+        number = len(self.store.trials(self.spec.study, kind="static"))
+        return self.plain.add(self._recorded("static", number, plain))
 
     def _start(self, job: Job) -> None:
         self._flying[job.name] = job
@@ -386,13 +362,13 @@ class Driver:
         self._told(record, points)
         self._done[record.state] += 1
         joined = self._extend_front(job)
-        self._look_for_plateau()
+        self.frontier.look()
         if stopped_at is None:
             self.progress.trial_finished(job, joined)
         else:
             self.progress.trial_stopped(job, stopped_at, joined)
-        for echo in self._echoes.pop(job.number, []):
-            self._answer(record, echo)
+        for waiting in self.twins.finished(job.number):
+            self._answer(record, waiting)
 
     def _store_end(
         self, job: Job, points: list[dict[str, Any]], seen: Outcome | Rung, stopped_at: int | None = None
@@ -415,10 +391,7 @@ class Driver:
         return after
 
     def _extend_front(self, job: Job) -> list[Point]:
-        stored = self.store.points(self.spec.study, kind=job.kind, number=job.number)
-        new = standing([as_point(record) for record in stored], self.reference)
-        self.front = front([*self.front, *new], self.spec.costs)
-        joined = [p for p in self.front if p.training == job.name]
+        joined = self.frontier.extend(job.kind, job.number)
         if joined:
             self.follower.front_changed()
         self._refocus()
@@ -426,26 +399,14 @@ class Driver:
         return joined
 
     def _refocus(self) -> None:
-        """Let sampler and rungs look at the region that the study asks for, as far as the front has come."""
-        scale = scale_of(
-            self.spec.region, self.box, self.spec.costs, max((p.accuracy for p in self.front), default=0.0)
-        )
-        self.optuna.thinker.scale = self.rungs.scale = scale
-
-    def _look_for_plateau(self) -> None:
-        """Whether the front has grown too little over the last trials."""
-        self._volumes.append(hypervolume(self.front, cost=self.spec.costs, reference=self.reference))
-        wait = self.spec.budget.plateau
-        if wait and len(self._volumes) > wait.trials and self._volumes[-1 - wait.trials] > 0:
-            self.plateau = self._volumes[-1] < self._volumes[-1 - wait.trials] * (1 + wait.growth)
+        """Let sampler and rungs look at the region that the study asks for."""
+        self.optuna.thinker.scale = self.rungs.scale = self.frontier.scale
 
     def _release(self, job: Job) -> None:
         """A plain network is trained: the trials that wait for it may start."""
         record = self.store.trial(self.spec.study, "static", job.number)
         assert record is not None
-        key = candidate_of(record).key
-        self._plain[key] = record
-        for held in self._held.pop(key, []):
+        for held in self.plain.trained(record):
             if ready := self._ready(held):
                 self._waiting.append(ready)
 
@@ -469,7 +430,10 @@ class Driver:
         if job.kind == "search":
             self.optuna.fail(job.number)
             self._done["failed"] += 1
-            self._without(job)
+            if (other := self.twins.failed(candidate_of(job), job.number)) is not None and (
+                ready := self._ready(self.store.trial(self.spec.study, "search", other))
+            ):
+                self._waiting.append(ready)
         else:
             self._abandon(job, failure.error)
         self._show()
@@ -480,61 +444,41 @@ class Driver:
                 "put that right, then search again to go on"
             )
 
-    def _without(self, job: Job) -> None:
-        """An equal candidate need not fail too: the first that waited for this one is trained."""
-        self._known.pop(candidate_of(job).key, None)
-        if echoes := self._echoes.pop(job.number, []):
-            first, *others = echoes
-            self._known[candidate_of(first).key] = first.number
-            if ready := self._ready(self.store.trial(self.spec.study, first.kind, first.number)):
-                self._waiting.append(ready)
-            self._echoes[first.number] = others
-
     def _abandon(self, job: Job, error: str) -> None:
         """A plain network failed, and with it the trials that were to start from it."""
-        key = candidate_of(job).key
-        self._plain.pop(key, None)
         reason = f"the plain network that it was to start from failed: {error}"
-        for held in self._held.pop(key, []):
-            self._known.pop(candidate_of(held).key, None)
-            for number in (held.number, *(echo.number for echo in self._echoes.pop(held.number, []))):
+        for held in self.plain.failed(candidate_of(job)):
+            for number in self.twins.abandoned(candidate_of(held), held.number):
                 self._failed_before_training(number, reason)
 
-    def _answer_from(self, twin: int, record: TrialRecord) -> None:
+    def _answer_from(self, twin: int, number: int) -> None:
         """A candidate that is there before: its result as stored, or once it is finished; no training."""
         found = self.store.trial(self.spec.study, "search", twin)
         assert found is not None
-        job = job_of(self.spec, record, self.checkpoints)
         if found.state == "running":
-            self._echoes.setdefault(twin, []).append(job)
+            self.twins.wait(number, twin)
         else:
-            self._answer(found, job)
+            self._answer(found, number)
 
-    def _answer(self, twin: TrialRecord, job: Job) -> None:
+    def _answer(self, twin: TrialRecord, number: int) -> None:
+        name = self.spec.study
         self.store.finish_trial(
-            self.spec.study, job.kind, job.number, points=[], result=twin.result, seconds=0.0, of_trial=twin.number
+            name, "search", number, points=[], result=twin.result, seconds=0.0, of_trial=twin.number
         )
-        record = self.store.trial(self.spec.study, "search", job.number)
+        record = self.store.trial(name, "search", number)
         assert record is not None
-        points = self.store.points(self.spec.study, kind="search", number=twin.number)
-        self._told(record, [vars(p) for p in points])
+        self._told(record, [vars(p) for p in self.store.points(name, kind="search", number=twin.number)])
         self._done["complete"] += 1
         self._show()
-        self._news.append(job.name)
+        self._news.append(("search", number))
 
     def _ladder_jobs(self) -> list[Job]:
         """Plain nets of the sizes that the study searches, and narrower ones, under the families' default recipes."""
         jobs = []
         for candidate in ladder(self.optuna.spaces, self.spec.budget.epochs):
-            if candidate.key not in self._plain:
-                number = len(self.store.trials(self.spec.study, kind="static"))
-                record = self._plain[candidate.key] = self._recorded("static", number, candidate)
-                if job := self._ready(record):
-                    jobs.append(job)
+            if candidate.key not in self.plain.records and (job := self._ready(self._recorded_plain(candidate))):
+                jobs.append(job)
         return jobs
-
-    def _points(self) -> list[Point]:
-        return [as_point(p) for kind in ON_OFFER for p in self.store.points(self.spec.study, kind=kind)]
 
     def _in_time(self) -> bool:
         hours = self.spec.budget.hours
@@ -547,8 +491,7 @@ class Driver:
     def _show(self) -> None:
         counts = self._done
         self.progress.counts(complete=counts["complete"], failed=counts["failed"], stopped=counts["stopped"])
-        volume = hypervolume(self.front, cost=self.spec.costs, reference=self.reference) if self.front else 0.0
-        self.progress.show_front(self.front, volume)
+        self.progress.show_front(self.front, self.frontier.volume)
 
 
 def _group(one: TrialRecord | Job) -> str:

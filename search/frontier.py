@@ -1,0 +1,78 @@
+"""The front of a running study: what stands on it, whether it still grows, and which part of it the search looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from search.curves import Box, Curve
+from search.front import Point, Reference, box_of, front, hypervolume
+from search.points import ON_OFFER, as_point, standing
+from search.region import scale_of
+from search.study_file import StudySpec
+from storage.records import Kind, TrialRecord
+from storage.store import Store
+
+
+@dataclass
+class Frontier:
+    """The front, kept up as trainings end; our tables have the points."""
+
+    spec: StudySpec
+    store: Store
+    reference: Reference
+    points: list[Point] = field(default_factory=list)
+    plateau: bool = False  # whether it has grown too little over the trials that budget.plateau names
+    _volumes: list[float] = field(default_factory=list)  # hypervolume before the study and after each trial
+
+    @property
+    def box(self) -> Box:
+        return box_of(self.reference, self.spec.costs)
+
+    @property
+    def volume(self) -> float:
+        return self._volume(self.points)
+
+    @property
+    def scale(self) -> Curve:
+        """The worst corner of the region that the study asks for, as losses, as far as the front has come."""
+        best = max((p.accuracy for p in self.points), default=0.0)
+        return scale_of(self.spec.region, self.box, self.spec.costs, best)
+
+    def read(self) -> None:
+        """The front of everything that is stored: at the start, or once a trial's points are taken back."""
+        self.points = front(standing(self._stored(), self.reference), self.spec.costs)
+
+    def extend(self, kind: Kind, number: int) -> list[Point]:
+        """A training has ended and its points are stored; returns those that are on the front."""
+        new = [as_point(one) for one in self.store.points(self.spec.study, kind=kind, number=number)]
+        self.points = front([*self.points, *standing(new, self.reference)], self.spec.costs)
+        return [p for p in self.points if p.training == (kind, number)]
+
+    def look_back(self, trainings: Iterable[TrialRecord]) -> None:
+        """How the front grew before this process, so that a plateau is seen across interruptions."""
+        if self.spec.budget.plateau:
+            points: dict[tuple[Kind, int], list[Point]] = {}
+            for point in standing(self._stored(), self.reference):
+                points.setdefault(point.training, []).append(point)
+            so_far: list[Point] = []
+            for one in sorted(trainings, key=lambda t: (t.finished_at or t.started_at, t.number)):
+                if one.state not in ("complete", "stopped") or one.of_trial is not None:
+                    continue
+                if one.kind == "search":
+                    self._volumes.append(self._volume(so_far))
+                so_far = front([*so_far, *points.get((one.kind, one.number), [])], self.spec.costs)
+        self.look()
+
+    def look(self) -> None:
+        """A trial has ended: whether the front still grows."""
+        self._volumes.append(self.volume)
+        wait = self.spec.budget.plateau
+        if wait and len(self._volumes) > wait.trials and self._volumes[-1 - wait.trials] > 0:
+            self.plateau = self._volumes[-1] < self._volumes[-1 - wait.trials] * (1 + wait.growth)
+
+    def _stored(self) -> list[Point]:
+        return [as_point(p) for kind in ON_OFFER for p in self.store.points(self.spec.study, kind=kind)]
+
+    def _volume(self, points: list[Point]) -> float:
+        return hypervolume(points, cost=self.spec.costs, reference=self.reference) if points else 0.0
