@@ -5,23 +5,26 @@ Talwalkar, "A system for massively parallel hyperparameter tuning", MLSys, 2020;
 Donini, Zafar, Salinas and Archambeau, "Multi-objective asynchronous successive halving", 2021. Those rank trials at a
 rung and keep a third. Networks of different families learn at different speeds, though, and ranks then stop the slow
 ones, which end up at the accurate end of the front. So here a trial is compared at what it may become: its curve, with
-accuracy losses shrunk as those of the family's luckier trainings did from this rung to their end. It goes on while that
-curve would add to the front of all trials; one at the cheap or at the accurate end does. A trial that was stopped goes
-on from its checkpoint when later ones show that it should have.
+accuracy losses shrunk as far as the family's next training may be expected to shrink them from this rung to its end,
+by the prediction interval of those that have ended: wide while these are few or differ. It goes on while that curve
+would add to the front of all trials; one at the cheap or at the accurate end does. A trial that was stopped goes on
+from its checkpoint when later ones show that it should have.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import exp, sqrt
 
 import numpy as np
+from scipy.stats import t as student
 
 from search.curves import NOTHING, Curve, inside, own_front, volume
 
 ETA = 3  # rungs are so many times apart
 FIRST = 2  # epochs before which nothing is compared
 KNOWN = 3  # trainings of a family that must have ended before others of it are stopped
-LUCK = 0.05  # share of a family's trainings that learned at least as much from a rung on as a trial is given credit for
+LUCK = 0.05  # chance that a family's next training learns more from a rung on than a trial is given credit for
 
 
 Outlook = float | Sequence[float] | None  # of all costs, or of each
@@ -121,12 +124,17 @@ class Rungs:
         return found
 
     def _gain(self, family: str, epoch: int) -> float | None:
-        """What the least accuracy loss of a lucky training becomes from this rung on; None while too few have ended."""
+        """What the least accuracy loss becomes from this rung on in a lucky training; None while too few have ended.
+
+        One end of Student's prediction interval for one more observation of the ratio, taken as log-normal.
+        """
         seen = self.seen.get(epoch, {})
         both = [number for number in self._ended if self._family[number] == family and number in seen]
         if len(both) < KNOWN:
             return None
-        return float(np.quantile([_least(self._ended[n]) / _least(seen[n]) for n in both], self.luck))
+        ratios = np.log([_least(self._ended[n]) / _least(seen[n]) for n in both])
+        reach = student.ppf(1 - self.luck, len(both) - 1) * ratios.std(ddof=1) * sqrt(1 + 1 / len(both))
+        return min(1.0, exp(ratios.mean() - reach))
 
 
 def _least(curve: Curve) -> float:

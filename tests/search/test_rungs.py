@@ -134,6 +134,25 @@ def test_a_training_is_credited_with_what_its_family_learned_since_the_rung() ->
     assert not known().report(10, "a", AT, curve((0.41, 0.5)))
 
 
+@pytest.mark.parametrize(("ended", "goes_on"), [(3, True), (30, False)])
+def test_the_fewer_of_a_family_have_ended_the_more_its_next_is_hoped_to_learn(ended: int, goes_on: bool) -> None:
+    rungs = Rungs()
+    for number in range(ended):
+        rungs.restore(number, "a", AT, curve((0.8, 0.5)), 1.0)
+        rungs.end(number, "a", curve((0.8 * (0.4, 0.5, 0.6)[number % 3], 0.5)))
+    # better than the best of them if its loss shrinks to less than a third: none did, but of three that says little
+    assert rungs.report(100, "a", AT, curve((0.95, 0.5))) is goes_on
+
+
+def test_a_family_that_only_got_worse_does_not_speak_against_a_training_that_is_ahead_already() -> None:
+    rungs = Rungs()
+    for number in range(KNOWN):
+        rungs.restore(number, "a", AT, curve((0.4, 0.5)), 1.0)
+        rungs.end(number, "a", curve((0.5, 0.5)))
+    assert rungs.report(100, "a", AT, curve((0.49, 0.5)))
+    assert not rungs.report(101, "a", AT, curve((0.51, 0.5)))
+
+
 def test_a_training_of_a_family_that_nothing_is_known_of_goes_on() -> None:
     assert known().report(10, "b", AT, curve((0.9, 0.9)))
     assert known(KNOWN - 1).report(10, "a", AT, curve((0.9, 0.9)))
