@@ -16,7 +16,7 @@ from dataclasses import asdict
 from itertools import accumulate, groupby
 from typing import Any
 
-from search.front import Cost, Point, Reference, as_csv
+from search.front import TRAININGS, Cost, Point, Reference, as_csv
 from search.fronts import study_front
 from search.points import ON_OFFER
 from search.study_file import StudySpec, stored_spec
@@ -28,7 +28,7 @@ from storage.store import Store
 
 FRONT_SECONDS = 60.0  # at most so often is the front drawn while a study runs
 RETRY_SECONDS = 30.0  # after a failure, MLflow is left alone for this long
-RUN_NAMES = {"search": "trial", "static": "static", "finalist": "finalist"}  # of trials, by kind
+KIND_TAGS = {"search": "trial", "static": "static", "finalist": "finalist"}
 
 
 class Publisher:
@@ -146,7 +146,7 @@ class View:
         run_id = log.log_trial(
             self._experiment,
             self._parent,
-            name=f"{RUN_NAMES[kind]}-{number:04d}",
+            name=f"{TRAININGS[kind].replace(' ', '-')}-{number:04d}",
             params={"family": trial.family, **trial.params, "seed": trial.seed, "epochs": trial.epochs},
             tags=_tags(trial),
             metrics=_measures(trial, points),
@@ -252,7 +252,7 @@ def _history(points: list[Point], cost: Cost, reference: Reference) -> list[tupl
 
 def _tags(trial: TrialRecord) -> dict[str, str]:
     tags = {
-        "automl.kind": RUN_NAMES[trial.kind],
+        "automl.kind": KIND_TAGS[trial.kind],
         "automl.study": trial.study,
         "automl.trial": str(trial.number),
         "automl.state": trial.state,

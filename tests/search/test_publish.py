@@ -62,7 +62,9 @@ def test_when_mlflow_is_away_it_is_said_once_and_sync_catches_up(store: Store, t
     record = store.study("s")
     assert record is not None
     here = settings(tmp_path)
-    assert synced(store, here, record) == 2
+    store.add_trial("s", "static", 0, "gated_resnet", {"backbone": "resnet8"}, 0, 1)
+    store.finish_trial("s", "static", 0, points=[point(0.2, 9e6)], result={}, seconds=1.0)
+    assert synced(store, here, record) == 3
     assert all(t.published and t.run_id for t in store.trials("s"))
     client = mlflow.MlflowClient(here.tracking_uri)
     record = store.study("s")
@@ -70,8 +72,10 @@ def test_when_mlflow_is_away_it_is_said_once_and_sync_catches_up(store: Store, t
     assert record.experiment_id is not None
     runs = client.search_runs([record.experiment_id], "tags.pareto = 'true'")
     assert {r.data.tags["automl.trial"] for r in runs} == {"0", "1"}
+    named = {r.info.run_name: r.data.tags.get("automl.kind") for r in client.search_runs([record.experiment_id])}
+    assert named == {"trial-0000": "trial", "trial-0001": "trial", "plain-net-0000": "static", "study s": "study"}
     history = client.get_metric_history(record.run_id, "study/hypervolume")
-    assert [m.step for m in history] == [1, 2], "finished trials are counted"
+    assert [m.step for m in history] == [1, 2, 3], "finished trainings are counted"
     assert {f.path for f in client.list_artifacts(record.run_id, "pareto")} >= {
         "pareto/front.html",
         "pareto/front.png",
