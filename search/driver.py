@@ -362,7 +362,6 @@ class Driver:
         self._told(record, points)
         self._done[record.state] += 1
         joined = self._extend_front(job)
-        self.frontier.look()
         if stopped_at is None:
             self.progress.trial_finished(job, joined)
         else:

@@ -23,7 +23,7 @@ class Frontier:
     reference: Reference
     points: list[Point] = field(default_factory=list)
     plateau: bool = False  # whether it has grown too little over the trials that budget.plateau names
-    _volumes: list[float] = field(default_factory=list)  # hypervolume before the study and after each trial
+    _before: list[float] = field(default_factory=list)  # hypervolume before each trial ended, where plateaus count
 
     @property
     def box(self) -> Box:
@@ -45,34 +45,37 @@ class Frontier:
 
     def extend(self, kind: Kind, number: int) -> list[Point]:
         """A training has ended and its points are stored; returns those that are on the front."""
+        if kind == "search" and self.spec.budget.plateau:
+            self._before.append(self.volume)
         new = [as_point(one) for one in self.store.points(self.spec.study, kind=kind, number=number)]
         self.points = front([*self.points, *standing(new, self.reference)], self.spec.costs)
+        if kind == "search":
+            self._look()
         return [p for p in self.points if p.training == (kind, number)]
 
     def look_back(self, trainings: Iterable[TrialRecord]) -> None:
         """How the front grew before this process, so that a plateau is seen across interruptions."""
-        if self.spec.budget.plateau:
-            points: dict[tuple[Kind, int], list[Point]] = {}
-            for point in standing(self._stored(), self.reference):
-                points.setdefault(point.training, []).append(point)
-            so_far: list[Point] = []
-            for one in sorted(trainings, key=lambda t: (t.finished_at or t.started_at, t.number)):
-                if one.state not in ("complete", "stopped") or one.of_trial is not None:
-                    continue
-                if one.kind == "search":
-                    self._volumes.append(self._volume(so_far))
-                so_far = front([*so_far, *points.get((one.kind, one.number), [])], self.spec.costs)
-        self.look()
+        if not self.spec.budget.plateau:
+            return
+        points: dict[tuple[Kind, int], list[Point]] = {}
+        for point in standing(self._stored(), self.reference):
+            points.setdefault(point.training, []).append(point)
+        so_far: list[Point] = []
+        for one in sorted(trainings, key=lambda t: (t.finished_at or t.started_at, t.number)):
+            if one.state not in ("complete", "stopped") or one.of_trial is not None:
+                continue
+            if one.kind == "search":
+                self._before.append(self._volume(so_far))
+            so_far = front([*so_far, *points.get((one.kind, one.number), [])], self.spec.costs)
+        self._look()
 
-    def look(self) -> None:
-        """A trial has ended: whether the front still grows."""
-        self._volumes.append(self.volume)
+    def _look(self) -> None:
         wait = self.spec.budget.plateau
-        if wait and len(self._volumes) > wait.trials and self._volumes[-1 - wait.trials] > 0:
-            self.plateau = self._volumes[-1] < self._volumes[-1 - wait.trials] * (1 + wait.growth)
+        if wait and len(self._before) >= wait.trials and (earlier := self._before[-wait.trials]) > 0:
+            self.plateau = self.volume < earlier * (1 + wait.growth)
 
     def _stored(self) -> list[Point]:
         return [as_point(p) for kind in ON_OFFER for p in self.store.points(self.spec.study, kind=kind)]
 
     def _volume(self, points: list[Point]) -> float:
-        return hypervolume(points, cost=self.spec.costs, reference=self.reference) if points else 0.0
+        return hypervolume(points, cost=self.spec.costs, reference=self.reference)

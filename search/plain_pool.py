@@ -1,4 +1,4 @@
-"""The plain networks of a running study: which there are, which trials wait for one, what a new one costs."""
+"""The plain networks of a running study: which there are, who waits for one, and what that adds to a trial's price."""
 
 from __future__ import annotations
 

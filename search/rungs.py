@@ -20,6 +20,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from search.curves import NOTHING, Curve, inside, own_front, volume
+from search.growth import LEAST
 
 ETA = 3  # rungs are so many times apart
 FIRST = 2  # epochs before which nothing is compared
@@ -43,8 +44,7 @@ def rung_epochs(epochs: int) -> tuple[int, ...]:
 class Rungs:
     """Who was seen at which rung, and who goes on. Decisions follow from what was reported, in its order."""
 
-    def __init__(self, luck: float = LUCK) -> None:
-        self.luck = luck
+    def __init__(self) -> None:
         self.scale: Curve | float = 1.0  # the worst corner that counts, as losses
         self.seen: dict[int, dict[int, Curve]] = {}  # curves by epoch and trial, at what they will cost
         self.stopped: dict[int, int] = {}  # the epoch that a trial was stopped after
@@ -126,18 +126,19 @@ class Rungs:
     def _gain(self, family: str, epoch: int) -> float | None:
         """What the least accuracy loss becomes from this rung on in a lucky training; None while too few have ended.
 
-        One end of Student's prediction interval for one more observation of the ratio, taken as log-normal.
+        One end of Student's prediction interval for one more observation of the ratio, taken as log-normal. Trainings
+        that got worse learned nothing; were they to count as worse, others would be hoped to do better for it.
         """
         seen = self.seen.get(epoch, {})
         both = [number for number in self._ended if self._family[number] == family and number in seen]
         if len(both) < KNOWN:
             return None
-        ratios = np.log([_least(self._ended[n]) / _least(seen[n]) for n in both])
-        reach = student.ppf(1 - self.luck, len(both) - 1) * ratios.std(ddof=1) * sqrt(1 + 1 / len(both))
-        return min(1.0, exp(ratios.mean() - reach))
+        ratios = np.minimum(0.0, np.log([_least(self._ended[n]) / _least(seen[n]) for n in both]))
+        reach = student.ppf(1 - LUCK, len(both) - 1) * ratios.std(ddof=1) * sqrt(1 + 1 / len(both))
+        return exp(ratios.mean() - reach)
 
 
 def _least(curve: Curve) -> float:
-    """The least accuracy loss within the box."""
+    """The least accuracy loss within the box; of less than can be told apart, that much."""
     within = inside(curve)
-    return max(1e-6, float(within[:, 0].min())) if len(within) else 1.0
+    return max(LEAST, float(within[:, 0].min())) if len(within) else 1.0

@@ -11,7 +11,7 @@ from benchmarks.search_bench.table import Training
 from benchmarks.search_bench.world import SpentError, World
 from search.curves import Curve
 from search.plain_nets import USES, WARM_SHARE
-from search.rungs import LUCK, Rungs, rung_epochs
+from search.rungs import Rungs, rung_epochs
 from search.sampling import Refused, Thinker
 from search.sizes import size_key
 from spaces.family import Candidate
@@ -33,7 +33,6 @@ class Ours:
     plain: bool = True  # the plain networks that trainings start from count
     ahead: bool = True  # the next candidate is thought of while one trains, and does not know how that one ends
     measuring: bool = False  # measuring all operating points takes the time that it took, in epochs
-    luck: float = LUCK
     thinker: type[Thinker] = Thinker
 
     def __call__(self, world: World) -> None:
@@ -46,7 +45,7 @@ class _Replay:
     def __init__(self, how: Ours, world: World) -> None:
         self.how, self.world = how, world
         self.epochs = max(1, round(world.table.epochs * WARM_SHARE)) if how.warm else world.table.epochs
-        self.rungs = Rungs(how.luck)
+        self.rungs = Rungs()
         self.thinker = how.thinker(
             world.table.spaces,
             how.sampler,

@@ -153,6 +153,14 @@ def test_a_family_that_only_got_worse_does_not_speak_against_a_training_that_is_
     assert not rungs.report(101, "a", AT, curve((0.51, 0.5)))
 
 
+@pytest.mark.parametrize("odd", [(0.4, 0.9), (0.0, 0.2)])  # its training collapsed; it made no mistake at the rung
+def test_one_odd_training_of_many_does_not_let_everybody_go_on(odd: tuple[float, float]) -> None:
+    rungs = known(20)
+    rungs.restore(50, "a", AT, curve((odd[0], 0.9)), 1.0)
+    rungs.end(50, "a", curve((odd[1], 0.9)))
+    assert not rungs.report(100, "a", AT, curve((0.6, 0.6)))
+
+
 def test_a_training_of_a_family_that_nothing_is_known_of_goes_on() -> None:
     assert known().report(10, "b", AT, curve((0.9, 0.9)))
     assert known(KNOWN - 1).report(10, "a", AT, curve((0.9, 0.9)))

@@ -1,12 +1,31 @@
-"""Stores to test with: SQLite always, PostgreSQL where DYNAFRONT_TEST_POSTGRES names an empty database."""
+"""Stores to test with: SQLite always, PostgreSQL where DYNAFRONT_TEST_POSTGRES names an empty database.
+
+Of several test processes each makes itself a database beside that one; its user must be allowed to.
+"""
 
 import os
 
 import pytest
+import sqlalchemy
 
 from storage.store import Store
 
-POSTGRES = os.environ.get("DYNAFRONT_TEST_POSTGRES")
+
+def _postgres() -> str | None:
+    given, worker = os.environ.get("DYNAFRONT_TEST_POSTGRES"), os.environ.get("PYTEST_XDIST_WORKER")
+    if not given or not worker:
+        return given
+    url = sqlalchemy.make_url(given)
+    own = url.set(database=f"{url.database}_{worker}")
+    engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f'DROP DATABASE IF EXISTS "{own.database}"')
+        connection.exec_driver_sql(f'CREATE DATABASE "{own.database}"')
+    engine.dispose()
+    return own.render_as_string(hide_password=False)
+
+
+POSTGRES = _postgres()
 
 
 @pytest.fixture(params=["sqlite", *(["postgres"] if POSTGRES else [])])
