@@ -49,8 +49,7 @@ class Frontier:
             self._before.append(self.volume)
         new = [as_point(one) for one in self.store.points(self.spec.study, kind=kind, number=number)]
         self.points = front([*self.points, *standing(new, self.reference)], self.spec.costs)
-        if kind == "search":
-            self._look()
+        self._look()
         return [p for p in self.points if p.training == (kind, number)]
 
     def look_back(self, trainings: Iterable[TrialRecord]) -> None:
