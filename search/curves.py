@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 Curve = NDArray[np.float64]
 NOTHING = 1e-12  # a share of the box that is rounding, not growth
+LEAST = 2e-3  # accuracy loss below which nobody can tell two networks apart
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,8 @@ class Driver:
         """Rebuild what is only in memory from our tables, and queue what was under way."""
         name = self.spec.study
         trials = {t.number: t for t in self.store.trials(name, kind="search")}
-        for plain in self.store.trials(name, kind="static"):
+        plains = self.store.trials(name, kind="static")
+        for plain in plains:
             if plain.state != "failed":
                 self.plain.add(plain)
             if plain.state == "complete":
@@ -143,13 +144,12 @@ class Driver:
         for trial in self.store.trials(name, state="running"):
             if trial.kind == "finalist":
                 continue
-            if (trial.kind == "static" or trial.number not in repeats) and (job := self._ready(trial)):
-                self._waiting.append(job)
+            if trial.kind == "static" or trial.number not in repeats:
+                self._queue(trial)
         if self.ladder:
-            self._waiting.extend(self._ladder_jobs())
+            self._queue_ladder()
         self.progress.static_left = sum(job.kind == "static" for job in self._waiting)
-        self.frontier.read()
-        self.frontier.look_back([*trials.values(), *self.store.trials(name, kind="static")])
+        self.frontier.take_up([*trials.values(), *plains])
         self._done = Counter(t.state for t in trials.values())
         self._refocus()
         self._show()
@@ -286,17 +286,22 @@ class Driver:
         if record.kind == "search" and self.spec.early_stopping:
             decided = {epoch for epoch, seen in self.rungs.seen.items() if record.number in seen}
             job = replace(job, rungs=tuple(e for e in rung_epochs(record.epochs) if e not in decided))
-        if (plain := self.plain.start_of(record)) is None:
+        if (plain := self.plain.start_of(candidate_of(record))) is None:
             return job
         found = self.plain.records.get(plain.key)
         if found is None:
             found = self._recorded_plain(plain)
-            self._waiting.append(job_of(self.spec, found, self.checkpoints, threads))
+            self._queue(found)
             self.progress.static_left += 1
         if found.state == "complete":
             return job
         self.plain.hold(record, plain)
         return None
+
+    def _queue(self, record: TrialRecord | None) -> None:
+        """The trial is trained when its turn comes, or waits for its plain network."""
+        if job := self._ready(record):
+            self._waiting.append(job)
 
     def _recorded_plain(self, plain: Candidate) -> TrialRecord:
         number = len(self.store.trials(self.spec.study, kind="static"))
@@ -406,8 +411,7 @@ class Driver:
         record = self.store.trial(self.spec.study, "static", job.number)
         assert record is not None
         for held in self.plain.trained(record):
-            if ready := self._ready(held):
-                self._waiting.append(ready)
+            self._queue(held)
 
     def _fail(self, job: Job, failure: Failure) -> None:
         self._crashes[job.name] += failure.crashed
@@ -429,10 +433,8 @@ class Driver:
         if job.kind == "search":
             self.optuna.fail(job.number)
             self._done["failed"] += 1
-            if (other := self.twins.failed(candidate_of(job), job.number)) is not None and (
-                ready := self._ready(self.store.trial(self.spec.study, "search", other))
-            ):
-                self._waiting.append(ready)
+            if (other := self.twins.failed(candidate_of(job), job.number)) is not None:
+                self._queue(self.store.trial(self.spec.study, "search", other))
         else:
             self._abandon(job, failure.error)
         self._show()
@@ -471,13 +473,11 @@ class Driver:
         self._show()
         self._news.append(("search", number))
 
-    def _ladder_jobs(self) -> list[Job]:
+    def _queue_ladder(self) -> None:
         """Plain nets of the sizes that the study searches, and narrower ones, under the families' default recipes."""
-        jobs = []
         for candidate in ladder(self.optuna.spaces, self.spec.budget.epochs):
-            if candidate.key not in self.plain.records and (job := self._ready(self._recorded_plain(candidate))):
-                jobs.append(job)
-        return jobs
+            if candidate.key not in self.plain.records:
+                self._queue(self._recorded_plain(candidate))
 
     def _in_time(self) -> bool:
         hours = self.spec.budget.hours

@@ -39,9 +39,12 @@ class Frontier:
         best = max((p.accuracy for p in self.points), default=0.0)
         return scale_of(self.spec.region, self.box, self.spec.costs, best)
 
-    def read(self) -> None:
-        """The front of everything that is stored: at the start, or once a trial's points are taken back."""
-        self.points = front(standing(self._stored(), self.reference), self.spec.costs)
+    def read(self) -> list[Point]:
+        """The front of everything that is stored, as when a trial's points are taken back; returns what may join it."""
+        stored = [as_point(p) for kind in ON_OFFER for p in self.store.points(self.spec.study, kind=kind)]
+        found = standing(stored, self.reference)
+        self.points = front(found, self.spec.costs)
+        return found
 
     def extend(self, kind: Kind, number: int) -> list[Point]:
         """A training has ended and its points are stored; returns those that are on the front."""
@@ -52,12 +55,13 @@ class Frontier:
         self._look()
         return [p for p in self.points if p.training == (kind, number)]
 
-    def look_back(self, trainings: Iterable[TrialRecord]) -> None:
-        """How the front grew before this process, so that a plateau is seen across interruptions."""
+    def take_up(self, trainings: Iterable[TrialRecord]) -> None:
+        """The front of a study that goes on, and how it grew, so that a plateau is seen across interruptions."""
+        found = self.read()
         if not self.spec.budget.plateau:
             return
         points: dict[tuple[Kind, int], list[Point]] = {}
-        for point in standing(self._stored(), self.reference):
+        for point in found:
             points.setdefault(point.training, []).append(point)
         so_far: list[Point] = []
         for one in sorted(trainings, key=lambda t: (t.finished_at or t.started_at, t.number)):
@@ -72,9 +76,6 @@ class Frontier:
         wait = self.spec.budget.plateau
         if wait and len(self._before) >= wait.trials and (earlier := self._before[-wait.trials]) > 0:
             self.plateau = self.volume < earlier * (1 + wait.growth)
-
-    def _stored(self) -> list[Point]:
-        return [as_point(p) for kind in ON_OFFER for p in self.store.points(self.spec.study, kind=kind)]
 
     def _volume(self, points: list[Point]) -> float:
         return hypervolume(points, cost=self.spec.costs, reference=self.reference)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from sklearn.ensemble import ExtraTreesRegressor
 
+from search.curves import LEAST
 from spaces.space import Dimension, Value
 
 Floats = NDArray[np.float64]
@@ -31,7 +32,6 @@ BUDGETS, OTHERS = 12, 3  # levels of the first cost, and of each further one
 CHEAPEST = 1e-3  # of the box: the smallest budget that is looked at
 SHARES, LEAST_SHARE, MOST_SHARE = 24, 0.01, 1.25  # of a plain network's cost, that curves are learned at
 NOISE = 0.15  # of the logarithm of a loss, at least: two seeds of one candidate differ by that
-LEAST = 2e-3  # loss below which nobody can tell two networks apart
 EVEN = 0.5  # of the worth of a budget: how much of the logarithm of cost it stands for; the rest, how much of cost
 REMEMBERED = 250  # trainings that the forest learns from
 

@@ -23,17 +23,21 @@ class PlainPool:
     spaces: Mapping[str, tuple[Dimension, ...]]
     records: dict[str, TrialRecord] = field(default_factory=dict)  # trained or to be trained, by their candidate's key
     _waiting: dict[str, list[TrialRecord]] = field(default_factory=dict)  # trials, by the key of what they wait for
-    _starts: dict[Any, str] = field(default_factory=dict)  # keys of plain networks by family and size
+    _starts: dict[Any, Candidate] = field(default_factory=dict)  # plain networks by family and size
 
     def add(self, record: TrialRecord) -> TrialRecord:
         self.records[candidate_of(record).key] = record
         return record
 
-    def start_of(self, trial: TrialRecord) -> Candidate | None:
-        """The plain network that a trial starts from; None if it starts from scratch, or as the study file says."""
-        if trial.kind != "search" or not from_plain(self.spec, trial.family, trial.epochs):
+    def start_of(self, candidate: Candidate) -> Candidate | None:
+        """The plain network that a candidate starts from; None if it starts from scratch, or as the study file says."""
+        name = candidate.family.name
+        if not from_plain(self.spec, name, candidate.recipe.epochs):
             return None
-        return plain_start(self.spec, self.spaces[trial.family], candidate_of(trial))
+        size = size_key(candidate)
+        if size not in self._starts:
+            self._starts[size] = plain_start(self.spec, self.spaces[name], candidate)
+        return self._starts[size]
 
     def hold(self, trial: TrialRecord, plain: Candidate) -> None:
         """The trial waits for this network."""
@@ -51,10 +55,6 @@ class PlainPool:
 
     def price(self, candidate: Candidate) -> float:
         """Epochs that training a candidate takes, with its part of a plain network that is not there yet."""
-        own, epochs = candidate.family, candidate.recipe.epochs
-        if not from_plain(self.spec, own.name, epochs):
-            return float(epochs)
-        size = size_key(candidate)
-        if size not in self._starts:
-            self._starts[size] = plain_start(self.spec, self.spaces[own.name], candidate).key
-        return epochs + (0.0 if self._starts[size] in self.records else self.spec.budget.epochs / USES)
+        plain = self.start_of(candidate)
+        missing = plain is not None and plain.key not in self.records
+        return candidate.recipe.epochs + (self.spec.budget.epochs / USES if missing else 0.0)

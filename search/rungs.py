@@ -19,8 +19,7 @@ from math import exp, sqrt
 import numpy as np
 from scipy.stats import t as student
 
-from search.curves import NOTHING, Curve, inside, own_front, volume
-from search.growth import LEAST
+from search.curves import LEAST, NOTHING, Curve, inside, own_front, volume
 
 ETA = 3  # rungs are so many times apart
 FIRST = 2  # epochs before which nothing is compared

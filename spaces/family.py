@@ -90,7 +90,7 @@ class Candidate:
         own = {f.name: getattr(self.config, f.name) for f in fields(self.config)}
         return own | {f.name: getattr(self.recipe, f.name) for f in fields(self.recipe) if f.name != "epochs"}
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Equal for candidates that differ only in dimensions that do not matter."""
         return json.dumps([self.family.name, self.recipe.epochs, self.params], sort_keys=True)

@@ -49,8 +49,7 @@ def end(store: Store, kind: Kind, number: int, accuracy: float, macs: float) -> 
 
 def again(store: Store, of: StudySpec) -> Frontier:
     found = Frontier(of, store, REFERENCE)
-    found.read()
-    found.look_back([*store.trials("s", kind="search"), *store.trials("s", kind="static")])
+    found.take_up([*store.trials("s", kind="search"), *store.trials("s", kind="static")])
     return found
 
 
