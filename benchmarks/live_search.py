@@ -2,7 +2,8 @@
 
 Both arms run at the same time, each on one core, on 8x8 digits, until their minutes are over. Optuna's arm is what its
 users do: its TPE sampler with its defaults, every training from scratch and to its end, one point a training. Fronts
-are judged by hypervolume from chance accuracy and the dearest point of all fronts, over cost and over its logarithm.
+are judged by hypervolume from chance accuracy and the most expensive point of all fronts, over cost and
+over its logarithm.
 
     python benchmarks/live_search.py --minutes 3 --seeds 3
 """
@@ -45,9 +46,10 @@ def run(arm: str, seed: int, minutes: float, folder: str) -> None:
     import torch
     from rich.console import Console
 
-    from search import operating_points, sampling, trial
+    from search import operating_points, optuna_sampler, trial
     from search.launch import search
     from search.study_file import parse_study
+    from storage.records import Kind
     from storage.settings import Settings
     from storage.store import Store
 
@@ -56,7 +58,7 @@ def run(arm: str, seed: int, minutes: float, folder: str) -> None:
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[ARMS.index(arm) % len(cores)]})
     if arm == "optuna":  # its own defaults in place of ours; nor do its users measure what they do not count
-        sampling.sampler = lambda name, seed, trials: optuna.samplers.TPESampler(seed=seed)
+        optuna_sampler.random = lambda seed, trials: optuna.samplers.TPESampler(seed=seed)
         operating_points.operating_points = partial(operating_points.operating_points, quick=True)
         trial._looked_into = lambda *_: {}
     text = STUDY.format(hours=minutes / 60, seed=seed) + (PLAIN if arm == "optuna" else "")
@@ -65,7 +67,7 @@ def run(arm: str, seed: int, minutes: float, folder: str) -> None:
     store = Store.open(settings.database_url)
     kept = [p for p in store.points("live") if p.chosen or arm == "dynafront"]
     rows = [{"accuracy": p.accuracy, "macs": p.macs_mean, "knobs": p.knobs} for p in kept]
-    trials = [t.state for t in store.trials("live", kind="search")]
+    trials = [t.state for t in store.trials("live", kind=Kind.SEARCH)]
     Path(folder, "found.json").write_text(json.dumps({"points": rows, "trials": trials}))
 
 

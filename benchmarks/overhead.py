@@ -27,16 +27,21 @@ import numpy as np
 import optuna
 from rich.console import Console
 
-from search.driver import Driver
-from search.front import Reference
+from search.books import Books
+from search.driver import Driver, NoFollower
 from search.growth import Draw
-from search.launch import opened_study
+from search.objectives import Reference
 from search.progress import Progress
 from search.publish import Publisher
 from search.sampling import drawn
+from search.scheduler_for import scheduler_for
+from search.study import mirror_for
 from search.study_file import StudySpec, narrowed_spaces, parse_study
+from search.take_up import take_up
+from search.time_spent import TimeSpent
 from search.trial import EpochResult, Event, Job, Outcome
 from spaces.task import Task
+from storage.records import Kind, OperatingPoint
 from storage.settings import Settings
 from storage.store import Store
 
@@ -87,23 +92,25 @@ class Sleeper:
             self.slept += time.perf_counter() - start
             yield EpochResult(epoch + 1, {n: draw.random() for n in names}, {g: draw.random() for g in GATES})
         self.finished.append(time.perf_counter() - self.slept)
-        yield Outcome([point(draw) for _ in range(POINTS)], 270_000, 40_000_000, {"device": "none"}, self.seconds)
+        yield Outcome(
+            [point(draw, chosen=i == 0) for i in range(POINTS)], 270_000, 40_000_000, {"device": "none"}, self.seconds
+        )
 
 
-def point(draw: random.Random) -> dict[str, Any]:
+def point(draw: random.Random, *, chosen: bool = False) -> OperatingPoint:
     accuracy, macs = draw.uniform(0.5, 0.9), draw.uniform(5e6, 4e7)
-    measures = {"accuracy": accuracy, "accuracy_low": accuracy - 0.01, "accuracy_high": accuracy + 0.01}
-    costs = {"macs_mean": macs, "macs_p95": macs * 1.1, "macs_max": macs * 1.2, "parameters": 270_000}
-    extra = {"rates": {gate: [draw.random()] for gate in GATES}, "accuracy_std": 0.0}
-    return {"knobs": {"policy": "threshold", "tau": 0.5}, **measures, **costs, "extra": extra}
-
-
-class Nobody:
-    """A follower that follows nothing: the study without MLflow."""
-
-    def trial_finished(self, kind: str, number: int) -> None: ...
-
-    def front_changed(self) -> None: ...
+    return OperatingPoint(
+        knobs={"policy": "threshold", "tau": 0.5},
+        accuracy=accuracy,
+        accuracy_low=accuracy - 0.01,
+        accuracy_high=accuracy + 0.01,
+        macs_mean=macs,
+        macs_p95=macs * 1.1,
+        macs_max=macs * 1.2,
+        parameters=270_000,
+        chosen=chosen,
+        extra={"rates": {gate: [draw.random()] for gate in GATES}, "accuracy_std": 0.0},
+    )
 
 
 def fill(store: Store, spec: StudySpec, trials: int) -> None:
@@ -111,9 +118,9 @@ def fill(store: Store, spec: StudySpec, trials: int) -> None:
     spaces, draw = narrowed_spaces(spec), random.Random(0)
     for number in range(trials):
         one = drawn(Draw(np.random.default_rng(number)), spaces, lambda _: spec.budget.epochs)
-        store.add_trial(spec.study, "search", number, one.family.name, dict(one.params), number, spec.budget.epochs)
-        points = [{**point(draw), "chosen": i == 0} for i in range(POINTS)]
-        store.finish_trial(spec.study, "search", number, points=points, result={}, seconds=1.0)
+        store.add_trial(spec.study, Kind.SEARCH, number, one.family.name, dict(one.params), number, spec.budget.epochs)
+        points = [point(draw, chosen=i == 0) for i in range(POINTS)]
+        store.finish_trial(spec.study, Kind.SEARCH, number, points=points, result={}, seconds=1.0)
 
 
 def run(folder: Path, trials: int, epochs: int, seconds: float, mlflow: bool, stored: int) -> list[float]:
@@ -125,14 +132,23 @@ def run(folder: Path, trials: int, epochs: int, seconds: float, mlflow: bool, st
     reference = Reference(accuracy=0.1, macs=5e7)
     store.add_study(spec.study, spec.model_dump(mode="json"), text, {"accuracy": 0.1, "macs": 5e7})
     fill(store, spec, stored)
-    asked = opened_study(optuna.storages.RDBStorage(settings.optuna_url), store, spec, TASK, reference)
+    plan = scheduler_for(spec, TASK, reference)
+    storage = optuna.storages.RDBStorage(settings.optuna_url)
+    books = Books(store, spec.study, spec.costs, mirror_for(storage, store, spec))
+    take_up(plan, books)
     engine = Sleeper(seconds)
     with Progress(Console(quiet=True), spec.study, trials, 1) as progress:
-        follower = Publisher(store, settings, spec, progress.say) if mlflow else Nobody()
+        follower = Publisher(store, settings, spec, progress.say) if mlflow else NoFollower()
         driver = Driver(
-            spec=spec, store=store, optuna=asked, engine=engine, progress=progress, follower=follower,
-            reference=reference, checkpoints=str(folder),
-        )  # fmt: skip
+            spec=spec,
+            plan=plan,
+            books=books,
+            time=TimeSpent(store, spec.study),
+            engine=engine,
+            progress=progress,
+            follower=follower,
+            checkpoints=str(folder),
+        )
         if isinstance(follower, Publisher):
             follower.start()
             follower.wait_until_open()

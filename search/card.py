@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from search.front import macs_text, training_text
+from search.objectives import macs_text
 from search.selection_bias import bias_text
+from storage.records import training_text
 
 
 def card(description: dict[str, Any]) -> str:

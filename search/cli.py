@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from search.front import Point
-    from storage.records import Kind, StudyRecord
+    from storage.records import StudyRecord
     from storage.settings import Settings
     from storage.store import Store
 
@@ -313,7 +313,7 @@ def export(
 def predict(folder: Path, images: tuple[Path, ...], as_json: bool) -> None:
     """Classify IMAGES with the exported model in FOLDER: class, probability, MACs that each took."""
     from search.exported import load_exported
-    from search.front import macs_text
+    from search.objectives import macs_text
 
     model = load_exported(folder)
     rows = []
@@ -342,9 +342,10 @@ def inspect(config: Path | None, name: str, trial: int | None, pick: str | None,
     the folder of an exported model.
     """
     from search.inspected import chosen_point, exported_point, inspect_point
+    from storage.records import Kind
 
     settings, knobs = _settings(config), None
-    training: tuple[Kind, int] | None = None if trial is None else ("search", trial)
+    training = None if trial is None else (Kind.SEARCH, trial)
     if (Path(name) / "model.json").is_file():
         name, training, knobs = exported_point(Path(name))
     store, record = _study(settings, name)
@@ -393,7 +394,7 @@ def _study(settings: Settings, name: str) -> tuple[Store, StudyRecord]:
     from spaces.space import nearest
 
     store = _open(settings)
-    record = store.study(name)
+    record = store.find_study(name)
     if record is None:
         known = [study.name for study in store.studies()]
         hint = nearest(name, known) if known else "; launch one with dynafront search FILE"

@@ -7,9 +7,7 @@ settings of their gates and exits are chosen on these as well. For that other ki
 
 from __future__ import annotations
 
-import os
-from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import sqrt
 from typing import Any
@@ -19,25 +17,24 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
+from search.books import Books
 from search.curves import leaders
-from search.driver import ATTEMPTS, TICK, HopelessError
+from search.driver import Driver
 from search.engine import Engine, InProcess, LocalProcesses
-from search.front import Point, Reference, box_of, macs_text
+from search.finalist_plan import LONGER, SEEDS, FinalistPlan
+from search.front import Point, box_of
 from search.fronts import study_costs, study_front
-from search.jobs import job_of
 from search.launch import leased
-from search.points import as_point, standing
+from search.objectives import Cost, Reference, macs_text
+from search.points import curve_of, eligible
 from search.progress import Progress
 from search.region import scale_of
-from search.sampling import trial_seed
 from search.study_file import StudySpec, stored_spec
-from search.trial import EpochResult, Job, Outcome, Rung
-from storage.records import EpochRecord, StudyRecord, TrialRecord
+from search.time_spent import TimeSpent
+from storage.records import Kind, State, StudyRecord
 from storage.settings import Settings
 from storage.store import Store
 
-SEEDS = 3  # trainings of each finalist, none of them from the seed that the search used
-LONGER = 2  # times the epochs of the trial
 SURE = 0.05  # level of the test, and one minus that of the intervals
 ROUNDING = 1e-9  # of a cost, relative
 
@@ -69,16 +66,16 @@ class Retrained:
 def ranked(store: Store, record: StudyRecord) -> list[int]:
     """The trials on the front, first those without whom the region that the study asks for would lose most.
 
-    Plain networks on the front are left out.
+    Baselines on the front are left out.
     """
     members, points, _, _ = study_front(store, record)
-    if not (on_front := sorted({p.trial for p in members if p.kind == "search"})):
+    if not (on_front := sorted({p.trial for p in members if p.kind == Kind.SEARCH})):
         return []
     spec, costs = stored_spec(record.spec), study_costs(record)
     box = box_of(Reference(**record.reference), costs)
     scale = scale_of(spec.region, box, costs, max(p.accuracy for p in members))
     curves = {
-        trial: box.curve([(p.accuracy, *_costs(p, costs)) for p in points if p.training == ("search", trial)]) / scale
+        trial: curve_of([p for p in points if p.training == (Kind.SEARCH, trial)], box, costs) / scale
         for trial in on_front
     }
     return leaders(curves, len(curves))
@@ -91,122 +88,22 @@ def search_finalists(
     store = Store.open(settings.database_url)
     with leased(store, spec.study) as lease:
         record = store.study(spec.study)
-        assert record is not None
         engine: Engine = LocalProcesses(workers) if workers else InProcess()
         trials = ranked(store, record)[:count]
         with Progress(console, f"{spec.study}, finalists", SEEDS * len(trials), max(1, workers)) as progress:
-            Finals(stored_spec(record.spec), store, engine, progress, str(settings.checkpoints)).run(
-                trials, ours=lambda: not lease.lost
-            )
+            stored = stored_spec(record.spec)
+            Driver(
+                spec=stored,
+                plan=FinalistPlan(store, spec.study, trials),
+                books=Books(store, spec.study, stored.costs),
+                time=TimeSpent(store, spec.study),
+                engine=engine,
+                progress=progress,
+                checkpoints=str(settings.checkpoints),
+                counts=Kind.FINALIST,
+                ours=lambda: not lease.lost,
+            ).run()
     return report(store, record)
-
-
-@dataclass
-class Finals:
-    """Trains finalists as trials of their own kind; what is complete is not trained again, what failed is."""
-
-    spec: StudySpec
-    store: Store
-    engine: Engine
-    progress: Progress
-    checkpoints: str
-
-    def run(self, trials: Sequence[int], ours: Callable[[], bool] = lambda: True) -> None:
-        """Train until all are done. Raises HopelessError once another process drives the study."""
-        self._of: dict[int, int] = {}  # trial by finalist
-        self._crashes: Counter[int] = Counter()
-        self._ended: Counter[str] = Counter()
-        self._waiting = deque(self._missing(trials))
-        self._count()
-        flying = 0
-        try:
-            while self._waiting or flying:
-                if not ours():
-                    raise HopelessError("another process has taken this study over")
-                while self._waiting and flying < self.engine.slots:
-                    self._start(self._waiting.popleft())
-                    flying += 1
-                if happened := self.engine.next_event(TICK):
-                    flying -= self._handled(*happened)
-        finally:
-            self.engine.close()
-
-    def _missing(self, trials: Sequence[int]) -> list[Mapping[str, Any]]:
-        """What `add_trial` is to be given for each training that is not complete."""
-        name = self.spec.study
-        missing: list[Mapping[str, Any]] = []
-        stored = {one.seed: one for one in self.store.trials(name, kind="finalist")}
-        free = max((one.number for one in stored.values()), default=-1) + 1
-        for trial in trials:
-            source = self.store.trial(name, "search", trial)
-            assert source is not None
-            same = {"family": source.family, "params": source.params, "epochs": LONGER * source.epochs}
-            for seed in (trial_seed(source.seed, i) for i in range(1, SEEDS + 1)):
-                found = stored.get(seed)
-                if found is not None and found.state == "complete":
-                    self._ended["complete"] += 1
-                    continue
-                number, free = (free, free + 1) if found is None else (found.number, free)
-                self._of[number] = trial
-                missing.append({"number": number, "seed": seed, **same})
-        return missing
-
-    def _start(self, values: Mapping[str, Any]) -> None:
-        self.store.add_trial(self.spec.study, "finalist", **values)
-        job = self._job(values["number"])
-        self.progress.trial_started(job)
-        self.engine.submit(job)
-
-    def _job(self, number: int) -> Job:
-        slots = self.engine.slots
-        threads = max(1, (os.cpu_count() or 1) // slots) if slots > 1 else None
-        return job_of(self.spec, self._record(number), self.checkpoints, threads)
-
-    def _record(self, number: int) -> TrialRecord:
-        record = self.store.trial(self.spec.study, "finalist", number)
-        assert record is not None
-        return record
-
-    def _handled(self, job: Job, event: Any) -> bool:
-        """Store what happened; whether the job's slot is free now."""
-        assert not isinstance(event, Rung)  # its job asks for none
-        if isinstance(event, EpochResult):
-            record = EpochRecord(epoch=event.epoch, metrics=event.metrics, gate_rates=event.gate_rates)
-            self.store.add_epoch(self.spec.study, "finalist", job.number, record)
-            self.progress.epoch(job, event)
-            return False
-        if isinstance(event, Outcome):
-            self._finish(job, event)
-        elif event.crashed and self._crashes[job.number] < ATTEMPTS - 1:
-            self._crashes[job.number] += 1
-            self.progress.say(f"finalist {job.number}: {event.error}; it goes on from its last epoch")
-            self.engine.submit(job)
-            return False
-        else:
-            self.store.fail_trial(
-                self.spec.study, "finalist", job.number, error=event.error, epoch=event.epoch, trace=event.trace
-            )
-            self._ended["failed"] += 1
-            self._count()
-            self.progress.trial_failed(job, event)
-        return True
-
-    def _count(self) -> None:
-        self.progress.counts(complete=self._ended["complete"], failed=self._ended["failed"])
-
-    def _finish(self, job: Job, seen: Outcome) -> None:
-        result = {"finalist_of": self._of[job.number], "parameters": seen.parameters, "plain_macs": seen.plain_macs}
-        self.store.finish_trial(
-            self.spec.study,
-            "finalist",
-            job.number,
-            points=[{**p, "chosen": i == 0} for i, p in enumerate(seen.points)],
-            result=result | {"execution": seen.execution, "inspection": seen.inspection},
-            seconds=self._record(job.number).seconds + seen.seconds,
-        )
-        self._ended["complete"] += 1
-        self._count()
-        self.progress.trial_finished(job, [])
 
 
 def report(store: Store, record: StudyRecord) -> dict[str, Any]:
@@ -219,10 +116,17 @@ def report(store: Store, record: StudyRecord) -> dict[str, Any]:
     costs, curves = study_costs(record), _curves(store, record)
     rows = []
     for point in study_front(store, record)[0]:
-        if point.kind == "search" and point.trial in curves:
+        if point.kind == Kind.SEARCH and point.trial in curves:
             budget = _costs(point, costs)
             within = {trial: _within(seeds, costs, budget) for trial, seeds in curves.items()}
-            rows.append(_row(point, dict(zip(costs, budget, strict=True)), len(curves[point.trial]), within))
+            rows.append(
+                _row(
+                    point,
+                    dict(zip([cost.name for cost in costs], budget, strict=True)),
+                    len(curves[point.trial]),
+                    within,
+                )
+            )
     biases = [row.searched - row.mean for row in rows if row.everywhere and row.mean is not None]
     return {
         "study": record.name,
@@ -241,16 +145,16 @@ def report(store: Store, record: StudyRecord) -> dict[str, Any]:
 def _curves(store: Store, record: StudyRecord) -> dict[int, list[list[Point]]]:
     """By trial the points of each complete training of its finalists."""
     points: dict[int, list[Point]] = {}
-    for stored in store.points(record.name, kind="finalist"):
-        points.setdefault(stored.trial, []).append(as_point(stored))
+    for stored in store.points(record.name, kind=Kind.FINALIST):
+        points.setdefault(stored.trial, []).append(stored)
     found: dict[int, list[list[Point]]] = {}
-    for one in store.trials(record.name, kind="finalist", state="complete"):
-        own = standing(points.get(one.number, []), Reference(**record.reference))
+    for one in store.trials(record.name, kind=Kind.FINALIST, state=State.COMPLETE):
+        own = eligible(points.get(one.number, []), Reference(**record.reference))
         found.setdefault(one.result["finalist_of"], []).append(own)
     return found
 
 
-def _within(seeds: Sequence[Sequence[Point]], costs: Sequence[str], budget: Sequence[float]) -> tuple[float, ...]:
+def _within(seeds: Sequence[Sequence[Point]], costs: Sequence[Cost], budget: Sequence[float]) -> tuple[float, ...]:
     """For each seed with a point within the budget of costs, the best accuracy of such points."""
     most = np.array(budget) * (1 + ROUNDING)
     answers = ([p.accuracy for p in points if (np.array(_costs(p, costs)) <= most).all()] for points in seeds)
@@ -295,8 +199,8 @@ def surely_better(ours: Sequence[float], theirs: Sequence[float]) -> bool:
     return bool(stats.ttest_ind_from_stats(*a, *b, equal_var=False, alternative="greater").pvalue < SURE)
 
 
-def _costs(point: Point, costs: Sequence[str]) -> tuple[float, ...]:
-    return tuple(getattr(point, one) for one in costs)
+def _costs(point: Point, costs: Sequence[Cost]) -> tuple[float, ...]:
+    return tuple(cost.of(point) for cost in costs)
 
 
 def show(console: Console, found: Mapping[str, Any]) -> None:

@@ -5,128 +5,61 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
-from math import isfinite, log
-from typing import Any, Literal
+from math import isfinite
+from typing import Any
 
 import moocore
 import numpy as np
 
 from search.curves import Box, volume
-from storage.records import Kind
+from search.objectives import MACS, Cost, Reference, macs_text
+from storage.records import PointRecord, training_text
 
-Cost = Literal["macs_mean", "macs_p95", "macs_max", "parameters"]
-Costs = Cost | tuple[Cost, ...]  # what is minimised: one cost, several, or none (the most accurate alone)
 RULES = ("knee", "best", "fastest")
 JSON_KEYS = (
     *("trial", "kind", "family", "accuracy", "accuracy_low", "accuracy_high"),
     *("macs_mean", "macs_p95", "macs_max", "parameters", "knobs", "params"),
 )
-TRAININGS: dict[Kind, str] = {"search": "trial", "static": "plain net", "finalist": "finalist"}
-UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+Point = PointRecord
+Costs = Sequence[Cost]  # what is minimised: one cost, several, or none (the most accurate alone)
 
 
-def training_text(kind: Kind, number: int) -> str:
-    """A training in words: "trial 3", "plain net 0"."""
-    return f"{TRAININGS[kind]} {number}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Point:
-    """One operating point: a trained net at one setting of its run-time knobs."""
-
-    trial: int
-    family: str
-    kind: Kind  # of training: "search", or "static" for a plain net
-    accuracy: float  # validation top-1 in [0, 1], with its 95 % interval
-    accuracy_low: float
-    accuracy_high: float
-    macs_mean: float  # multiply-accumulates per image
-    macs_p95: float
-    macs_max: float
-    parameters: int
-    knobs: dict[str, Any]
-    params: dict[str, Any]
-    run_id: str | None = None
-    id: int | None = None
-
-    @property
-    def training(self) -> tuple[Kind, int]:
-        """Which training it is a setting of."""
-        return self.kind, self.trial
-
-    @property
-    def name(self) -> str:
-        """That training in words, where there is little room."""
-        return str(self.trial) if self.kind == "search" else f"plain {self.trial}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reference:
-    """The worst corner worth measuring from: accuracy at chance, and what the largest plain net costs."""
-
-    accuracy: float
-    macs: float
-    parameters: float | None = None  # of the largest plain net, where parameters are minimised
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.accuracy < 1:
-            raise ValueError(f"reference accuracy {self.accuracy} is not in [0, 1); give the chance level")
-        if not 0 < self.macs < float("inf"):
-            raise ValueError(f"reference macs {self.macs} is not above 0; give the largest plain net's MACs")
-
-    def of(self, cost: Cost) -> float:
-        """The dearest that is worth anything."""
-        if cost != "parameters":
-            return self.macs
-        if self.parameters is None:
-            raise ValueError("the reference has no number of parameters; the study does not minimise them")
-        return self.parameters
-
-
-def costs_of(cost: Costs) -> tuple[Cost, ...]:
-    return (cost,) if isinstance(cost, str) else cost
-
-
-def front(points: Iterable[Point], cost: Costs = "macs_mean") -> list[Point]:
+def front(points: Iterable[Point], costs: Costs = (MACS,)) -> list[Point]:
     """The points that no other beats (higher accuracy, lower costs), cheapest first.
 
     Of several with equal accuracy and costs the first stays. Points that are not finite are left out.
     """
-    costs = costs_of(cost)
     finite = _finite(points, costs)
     if not finite:
         return []
     kept = moocore.is_nondominated(_values(finite, costs), maximise=[True, *[False] * len(costs)])
-    first = costs[0] if costs else "macs_mean"
-    return sorted((p for p, keep in zip(finite, kept, strict=True) if keep), key=lambda p: getattr(p, first))
+    first = costs[0] if costs else MACS
+    return sorted((p for p, keep in zip(finite, kept, strict=True) if keep), key=first.of)
 
 
-def hypervolume(points: Iterable[Point], *, cost: Costs = "macs_mean", reference: Reference) -> float:
+def hypervolume(points: Iterable[Point], *, costs: Costs = (MACS,), reference: Reference) -> float:
     """The share in [0, 1] of the box between the reference and (accuracy 1, costs 0) that the points dominate.
 
-    A point beyond the reference (below chance, or dearer than the largest plain net) adds nothing.
+    A point beyond the reference (below chance, or more expensive than the largest baseline) adds nothing.
     """
-    costs = costs_of(cost)
     finite = _finite(points, costs)
     if not finite:
         return 0.0
     return volume(box_of(reference, costs).curve(_values(finite, costs)))
 
 
-def box_of(reference: Reference, cost: Costs) -> Box:
+def box_of(reference: Reference, costs: Costs) -> Box:
     """What losses are measured in."""
-    return Box(reference.accuracy, tuple(reference.of(one) for one in costs_of(cost)))
+    return Box(reference.accuracy, tuple(reference.of(cost) for cost in costs))
 
 
 def hypervolume_history(
     points: Iterable[Point],
     *,
     reference: Reference,
-    cost: Costs = "macs_mean",
+    costs: Costs = (MACS,),
     known: Sequence[Point] = (),
 ) -> list[tuple[int, float, int]]:
     """(trial, hypervolume, points on the front) after each trial, for points in the order of finishing.
@@ -136,8 +69,8 @@ def hypervolume_history(
     """
     standing, history = list(known), []
     for (_, trial), added in groupby(points, key=lambda p: p.training):
-        standing = front([*standing, *added], cost)
-        history.append((trial, hypervolume(standing, cost=cost, reference=reference), len(standing)))
+        standing = front([*standing, *added], costs)
+        history.append((trial, hypervolume(standing, costs=costs, reference=reference), len(standing)))
     return history
 
 
@@ -147,7 +80,7 @@ def pick(
     *,
     max_macs: float | None = None,
     min_accuracy: float | None = None,
-    cost: Cost = "macs_mean",
+    cost: Cost = MACS,
 ) -> Point:
     """One point of the front of those within the limits, by `knee`, `best` or `fastest`.
 
@@ -160,26 +93,25 @@ def pick(
     if min_accuracy is not None and not 0 <= min_accuracy <= 1:
         raise ValueError(f"min accuracy {min_accuracy:g} is not between 0 and 1; write 0.95 for 95 %")
     known = list(points)
-    if not front(known, cost):
+    if not front(known, (cost,)):
         raise ValueError("there is no point to pick from yet; wait for the first trial to finish")
-    limited: Cost = "macs_mean" if cost == "parameters" and max_macs is not None else cost
+    limited = MACS if cost.measure != MACS.measure and max_macs is not None else cost
     allowed = front(
         (
             p
             for p in known
-            if (max_macs is None or getattr(p, limited) <= max_macs)
-            and (min_accuracy is None or p.accuracy >= min_accuracy)
+            if (max_macs is None or limited.of(p) <= max_macs) and (min_accuracy is None or p.accuracy >= min_accuracy)
         ),
-        cost,
+        (cost,),
     )
     if not allowed:
-        raise ValueError(_nearest_offer(front(known, limited), max_macs, min_accuracy, limited))
+        raise ValueError(_nearest_offer(front(known, (limited,)), max_macs, min_accuracy, limited))
     if rule == "knee":
         return knee(allowed, cost)
     return allowed[-1] if rule == "best" else allowed[0]
 
 
-def knee(standing: Sequence[Point], cost: Cost = "macs_mean") -> Point:
+def knee(standing: Sequence[Point], cost: Cost = MACS) -> Point:
     """The point of a front sorted by cost that lies farthest above the chord between the front's two ends.
 
     Cost and accuracy are both scaled to [0, 1] first, so that the units do not matter. Points less than half as
@@ -192,7 +124,7 @@ def knee(standing: Sequence[Point], cost: Cost = "macs_mean") -> Point:
     useful = [p for p in standing if 2 * p.accuracy >= standing[-1].accuracy]
     if len(useful) < 3:
         return useful[-1]
-    x = np.array([getattr(p, cost) for p in useful])
+    x = np.array([cost.of(p) for p in useful])
     y = np.array([p.accuracy for p in useful])
     if x[-1] == x[0]:
         return useful[-1]
@@ -236,59 +168,35 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def macs_number(text: str | float) -> int:
-    """10_000_000 for "10M": a number with k, M or G. Raises ValueError on anything else."""
-    match = re.fullmatch(r"\s*(\d+\.?\d*(?:e\+?\d{1,2})?|\.\d+)\s*([kmg]?)\s*(?:macs)?\s*", str(text), re.IGNORECASE)
-    if match is None:
-        raise ValueError(f"{text!r} is not a number of MACs; write it like 500k, 10M or 1.5G")
-    number, unit = match.groups()
-    scale = UNITS[unit.lower() if unit in "kK" else unit.upper()]
-    if (macs := round(float(number) * scale)) < 1:
-        raise ValueError(f"{text!r} is less than one MAC; write it like 500k, 10M or 1.5G")
-    return macs
+def _finite(points: Iterable[Point], costs: Costs) -> list[Point]:
+    return [p for p in points if isfinite(p.accuracy) and all(isfinite(cost.of(p)) for cost in costs)]
 
 
-def macs_text(macs: float) -> str:
-    """Three significant digits and a unit: "1.20 M" for 1.2e6."""
-    rounded = float(f"{macs:.3g}")
-    for unit, scale in reversed(UNITS.items()):
-        if abs(rounded) >= scale and unit:
-            shown = rounded / scale
-            decimals = max(0, 2 - int(log(abs(shown) + 1e-9, 10)))
-            return f"{shown:.{decimals}f} {unit}"
-    return f"{rounded:.0f}"
-
-
-def _finite(points: Iterable[Point], costs: tuple[Cost, ...]) -> list[Point]:
-    return [p for p in points if isfinite(p.accuracy) and all(isfinite(getattr(p, one)) for one in costs)]
-
-
-def _values(points: Sequence[Point], costs: tuple[Cost, ...]) -> np.ndarray:
+def _values(points: Sequence[Point], costs: Costs) -> np.ndarray:
     """(points, 1 + costs): accuracy, then costs."""
-    return np.array([(p.accuracy, *(getattr(p, one) for one in costs)) for p in points], dtype=np.float64)
+    return np.array([(p.accuracy, *(cost.of(p) for cost in costs)) for p in points], dtype=np.float64)
 
 
 def _nearest_offer(standing: Sequence[Point], max_macs: float | None, min_accuracy: float | None, cost: Cost) -> str:
     """What to say when no point of the front is within the limits."""
-    unit = "parameters" if cost == "parameters" else "MACs"
     cheapest, best = standing[0], standing[-1]
     if min_accuracy is not None and best.accuracy < min_accuracy:
-        return f"no point has accuracy >= {min_accuracy:g}; the best has {_offer(best, cost, unit)}"
-    if max_macs is not None and getattr(cheapest, cost) > max_macs:
-        limit = f"no point costs <= {macs_text(max_macs)} {unit}"
-        return f"{limit}; the cheapest has accuracy {_offer(cheapest, cost, unit)}"
+        return f"no point has accuracy >= {min_accuracy:g}; the best has {_offer(best, cost)}"
+    if max_macs is not None and cost.of(cheapest) > max_macs:
+        limit = f"no point costs <= {macs_text(max_macs)} {cost.unit}"
+        return f"{limit}; the cheapest has accuracy {_offer(cheapest, cost)}"
     # each limit can be met, only not both: say what giving way on one of them buys
     assert max_macs is not None
     assert min_accuracy is not None
-    within = max((p for p in standing if getattr(p, cost) <= max_macs), key=lambda p: p.accuracy)
+    within = max((p for p in standing if cost.of(p) <= max_macs), key=lambda p: p.accuracy)
     enough = next(p for p in standing if p.accuracy >= min_accuracy)
     return (
-        f"no point has accuracy >= {min_accuracy:g} at <= {macs_text(max_macs)} {unit}; "
-        f"the nearest have {_offer(within, cost, unit)} and {_offer(enough, cost, unit)}"
+        f"no point has accuracy >= {min_accuracy:g} at <= {macs_text(max_macs)} {cost.unit}; "
+        f"the nearest have {_offer(within, cost)} and {_offer(enough, cost)}"
     )
 
 
-def _offer(point: Point, cost: Cost, unit: str) -> str:
+def _offer(point: Point, cost: Cost) -> str:
     # cut, not rounded: 0.9896 must not be offered as 0.990
     accuracy = int(point.accuracy * 1000 + 1e-6) / 1000
-    return f"{accuracy:.3f} at {macs_text(getattr(point, cost))} {unit} ({training_text(*point.training)})"
+    return f"{accuracy:.3f} at {macs_text(cost.of(point))} {cost.unit} ({training_text(*point.training)})"

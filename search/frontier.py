@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from search.curves import Box, Curve
-from search.front import Point, Reference, box_of, front, hypervolume
-from search.points import ON_OFFER, as_point, standing
+from search.front import Point, box_of, front, hypervolume
+from search.objectives import Reference
+from search.points import eligible
 from search.region import scale_of
 from search.study_file import StudySpec
-from storage.records import Kind, TrialRecord
-from storage.store import Store
+from storage.records import Kind, PointRecord
 
 
 @dataclass
-class Frontier:
-    """The front, kept up as trainings end; our tables have the points."""
+class LiveFront:
+    """The front, kept up as trainings end."""
 
     spec: StudySpec
-    store: Store
     reference: Reference
     points: list[Point] = field(default_factory=list)
     plateau: bool = False  # whether it has grown too little over the trials that budget.plateau names
+    _eligible: dict[tuple[Kind, int], list[Point]] = field(default_factory=dict)  # by training
     _before: list[float] = field(default_factory=list)  # hypervolume before each trial ended, where plateaus count
 
     @property
@@ -31,7 +31,7 @@ class Frontier:
 
     @property
     def volume(self) -> float:
-        return self._volume(self.points)
+        return hypervolume(self.points, costs=self.spec.costs, reference=self.reference)
 
     @property
     def scale(self) -> Curve:
@@ -39,43 +39,20 @@ class Frontier:
         best = max((p.accuracy for p in self.points), default=0.0)
         return scale_of(self.spec.region, self.box, self.spec.costs, best)
 
-    def read(self) -> list[Point]:
-        """The front of everything that is stored, as when a trial's points are taken back; returns what may join it."""
-        stored = [as_point(p) for kind in ON_OFFER for p in self.store.points(self.spec.study, kind=kind)]
-        found = standing(stored, self.reference)
-        self.points = front(found, self.spec.costs)
-        return found
-
-    def extend(self, kind: Kind, number: int) -> list[Point]:
-        """A training has ended and its points are stored; returns those that are on the front."""
-        if kind == "search" and self.spec.budget.plateau:
-            self._before.append(self.volume)
-        new = [as_point(one) for one in self.store.points(self.spec.study, kind=kind, number=number)]
-        self.points = front([*self.points, *standing(new, self.reference)], self.spec.costs)
-        self._look()
-        return [p for p in self.points if p.training == (kind, number)]
-
-    def take_up(self, trainings: Iterable[TrialRecord]) -> None:
-        """The front of a study that goes on, and how it grew, so that a plateau is seen across interruptions."""
-        found = self.read()
-        if not self.spec.budget.plateau:
-            return
-        points: dict[tuple[Kind, int], list[Point]] = {}
-        for point in found:
-            points.setdefault(point.training, []).append(point)
-        so_far: list[Point] = []
-        for one in sorted(trainings, key=lambda t: (t.finished_at or t.started_at, t.number)):
-            if one.state not in ("complete", "stopped") or one.of_trial is not None:
-                continue
-            if one.kind == "search":
-                self._before.append(self._volume(so_far))
-            so_far = front([*so_far, *points.get((one.kind, one.number), [])], self.spec.costs)
-        self._look()
-
-    def _look(self) -> None:
+    def extend(self, training: tuple[Kind, int], points: Sequence[PointRecord]) -> list[Point]:
+        """A training has ended with these points; returns those that are on the front."""
         wait = self.spec.budget.plateau
+        if wait and training[0] == Kind.SEARCH:
+            self._before.append(self.volume)
+        own = self._eligible[training] = eligible(points, self.reference)
+        self.points = front([*self.points, *own], self.spec.costs)
         if wait and len(self._before) >= wait.trials and (earlier := self._before[-wait.trials]) > 0:
             self.plateau = self.volume < earlier * (1 + wait.growth)
+        mine = {id(p) for p in own}
+        return [p for p in self.points if id(p) in mine]
 
-    def _volume(self, points: list[Point]) -> float:
-        return hypervolume(points, cost=self.spec.costs, reference=self.reference)
+    def withdraw(self, training: tuple[Kind, int]) -> None:
+        """The training goes on: what it was when it was stopped is no longer on offer."""
+        self._eligible.pop(training, None)
+        left = [p for points in self._eligible.values() for p in points]
+        self.points = front(left, self.spec.costs)

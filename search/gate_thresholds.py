@@ -10,18 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import moocore
 import numpy as np
 
 from spaces.net import Knobs
 from spaces.policies import Gate
+from storage.records import OperatingPoint
 
 GATE_PASSES = 6  # over validation
 GOOD = 0.05  # of accuracy below the best point, at most, of settings worth going on from
-
-Point = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -33,21 +31,21 @@ class Step:
     macs: float
 
 
-def front_rows(points: Sequence[Point]) -> list[int]:
+def front_rows(points: Sequence[OperatingPoint]) -> list[int]:
     """Which of the points, cheapest first, no other beats in accuracy and mean MACs."""
-    values = np.array([[p["macs_mean"], p["accuracy"]] for p in points])
+    values = np.array([[p.macs_mean, p.accuracy] for p in points])
     return [int(i) for i in np.flatnonzero(moocore.is_nondominated(values, maximise=[False, True]))]
 
 
 def gate_threshold_points(
-    points: Sequence[Point], gates: Sequence[Gate], start: float, measure: Callable[[Knobs], Point]
-) -> list[Point]:
+    points: Sequence[OperatingPoint], gates: Sequence[Gate], start: float, measure: Callable[[Knobs], OperatingPoint]
+) -> list[OperatingPoint]:
     """Points with a threshold a gate that join the front of `points`, by at most GATE_PASSES calls of `measure`.
 
     `points` hold those of one threshold for all gates, `start` among them. Coordinate steps: one that joins the front
     and is not far below the best is where the next one starts. None where fewer than two gates decide by the image.
     """
-    common = {p["knobs"]["tau"]: p["extra"]["rates"] for p in points if list(p["knobs"]) == ["policy", "tau"]}
+    common = {p.knobs["tau"]: p.extra["rates"] for p in points if list(p.knobs) == ["policy", "tau"]}
     steps = steps_from(start, common, gates)
     if len({step.gate for step in steps}) < 2:
         return []
@@ -55,7 +53,7 @@ def gate_threshold_points(
     for step in steps[:GATE_PASSES]:
         tried = taus | {step.gate: step.tau}
         known.append(measure(Knobs(tau=tried)))
-        good = known[-1]["accuracy"] >= max(p["accuracy"] for p in known) - GOOD
+        good = known[-1].accuracy >= max(p.accuracy for p in known) - GOOD
         if good and len(known) - 1 in front_rows(known):
             taus = tried
     return [known[i] for i in sorted(front_rows(known)) if i >= len(points)]

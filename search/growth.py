@@ -1,11 +1,12 @@
 """Which candidate would make the front grow most: a forest predicts whole curves, not one point of each training.
 
 A training's curve is a function: the accuracy that its operating points reach within a budget of compute. A forest
-learns it from the dimensions, at many budgets at once, each a share of what the plain network of that size costs, so
-that what is known of one size tells of others. A candidate is worth the area by which its curve is expected to lie
-beyond the front of all trainings. Expected improvement on a forest follows Hutter, Hoos and Leyton-Brown,
-"Sequential model-based optimization for general algorithm configuration", LION, 2011. Where Knowles, "ParEGO", IEEE
-Transactions on Evolutionary Computation, 2006, draws one scalar of the objectives a step, here budgets are added up.
+learns it from the dimensions, at many budgets at once, each a share of what the baseline of that size costs, so that
+what is known of one size tells of others. The expected improvement of a candidate is the area by which its curve is
+expected to lie beyond the front of all trainings. Expected improvement on a forest follows Hutter, Hoos and
+Leyton-Brown, "Sequential model-based optimization for general algorithm configuration", LION, 2011. Where Knowles,
+"ParEGO", IEEE Transactions on Evolutionary Computation, 2006, draws one scalar of the objectives a step, here budgets
+are added up.
 
 Shapes: T trainings, B budgets, S shares, C candidates, F features, K costs.
 """
@@ -30,9 +31,9 @@ Floats = NDArray[np.float64]
 TREES = 25
 BUDGETS, OTHERS = 12, 3  # levels of the first cost, and of each further one
 CHEAPEST = 1e-3  # of the box: the smallest budget that is looked at
-SHARES, LEAST_SHARE, MOST_SHARE = 24, 0.01, 1.25  # of a plain network's cost, that curves are learned at
+SHARES, LEAST_SHARE, MOST_SHARE = 24, 0.01, 1.25  # of a baseline's cost, that curves are learned at
 NOISE = 0.15  # of the logarithm of a loss, at least: two seeds of one candidate differ by that
-EVEN = 0.5  # of the worth of a budget: how much of the logarithm of cost it stands for; the rest, how much of cost
+EVEN = 0.5  # of the weight of a budget: how much of the logarithm of cost it stands for; the rest, how much of cost
 REMEMBERED = 250  # trainings that the forest learns from
 
 
@@ -42,7 +43,7 @@ def budgets(costs: int) -> Floats:
 
 
 def levels(costs: int) -> list[Floats]:
-    """For each cost the shares of a plain network's that curves are learned at, ascending."""
+    """For each cost the shares of a baseline's that curves are learned at, ascending."""
     first, other = np.geomspace(LEAST_SHARE, MOST_SHARE, SHARES), np.geomspace(0.1, MOST_SHARE, OTHERS)
     return [first if i == 0 else other for i in range(costs)]
 
@@ -69,7 +70,7 @@ def at_budgets(grid: Floats, sizes_CK: Floats) -> NDArray[np.int64]:
 
 
 def weights(grid: Floats) -> Floats:
-    """(B,) what each budget is worth: a mean of its share of cost and of its share of the logarithm of cost."""
+    """(B,) the weight of each budget: a mean of its share of cost and of its share of the logarithm of cost."""
     found = np.ones(len(grid))
     for column in grid.T:
         levels = np.unique(column)
@@ -157,16 +158,16 @@ def predicted(rows_TF: Floats, losses_TS: Floats, candidates_CF: Floats, seed: i
 
 
 def area(front_B: Floats, grid: Floats, worst: float = 1.0) -> float:
-    """The share of all that could be gained below `worst` that a front has, each budget at its worth."""
+    """The share of all that could be gained below `worst` that a front has, each budget with its weight."""
     return float((1 - np.minimum(front_B / worst, 1)) @ weights(grid))
 
 
-def worth(
+def expected_improvement(
     mean_CS: Floats, std_CS: Floats, sizes_CK: Floats, grid: Floats, front_B: Floats, worst: float = 1.0
 ) -> Floats:
-    """(C,) the area by which each candidate's curve is expected to lie beyond the front that there is.
+    """(C,) expected improvement: the area by which each candidate's curve is expected to lie beyond the front.
 
-    `sizes_CK`: what the candidates' plain networks cost; `grid`: the budgets, in the same unit; `front_B`: the least
+    `sizes_CK`: what the candidates' baselines cost; `grid`: the budgets, in the same unit; `front_B`: the least
     loss within each so far. Only what has a smaller loss than `worst` counts.
     """
     at = at_budgets(grid, sizes_CK)

@@ -9,8 +9,7 @@ from typing import Any
 
 from search.exported import MODEL
 from search.front import pick as pick_point
-from search.front import training_text
-from search.fronts import stored_point, study_cost, study_front
+from search.fronts import study_cost, study_front
 from search.inspection import inspected
 from search.inspection_page import inspection_html
 from search.inspection_plots import pictures
@@ -21,7 +20,7 @@ from search.study_file import stored_spec
 from search.trial import trained_net
 from search.words import described, knobs_text
 from spaces.net import Knobs
-from storage.records import EpochRecord, Kind, PointRecord, StudyRecord
+from storage.records import EpochRecord, Kind, PointRecord, State, StudyRecord, training_text
 from storage.settings import Settings
 from storage.store import Store
 from trainers.evaluate import recalibrated
@@ -34,9 +33,9 @@ def exported_point(folder: Path) -> tuple[str, tuple[Kind, int], dict[str, Any]]
     """(study, training, knobs) that an exported model came from. Raises ValueError for a damaged one."""
     try:
         description = json.loads((folder / MODEL).read_text(encoding="utf-8"))
-        training = description.get("kind", "search"), int(description["trial"])
+        training = Kind(description.get("kind", "search")), int(description["trial"])
         return str(description["study"]), training, dict(description["knobs"])
-    except (json.JSONDecodeError, KeyError, TypeError):
+    except (KeyError, TypeError, ValueError):
         raise ValueError(f"{folder / MODEL}: is damaged; export the model again") from None
 
 
@@ -56,14 +55,13 @@ def chosen_point(
         members, *_ = study_front(store, record)
         if not members:
             raise ValueError(f"study {record.name} has no finished trial yet; see dynafront status {record.name}")
-        point = pick_point(members, pick or "knee", cost=study_cost(record))
-        return stored_point(store, record, point)
+        return pick_point(members, pick or "knee", cost=study_cost(record))
     if pick is not None:
         raise ValueError(f"--pick {pick}: is of the whole front; give either --trial or --pick")
     kind, trial = training
     name = training_text(kind, trial)
-    found = store.trial(record.name, kind, trial)
-    if found is None or found.state not in ("complete", "stopped"):
+    found = store.find_trial(record.name, kind, trial)
+    if found is None or found.state not in (State.COMPLETE, State.STOPPED):
         state = "does not exist" if found is None else f"is {found.state}"
         raise ValueError(f"{name} {state} in study {record.name}; see dynafront status {record.name}")
     source = trial if found.of_trial is None else found.of_trial
@@ -83,7 +81,6 @@ def inspect_point(
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: is a file; give --out a folder")
     trial = store.trial(record.name, point.kind, point.trial)
-    assert trial is not None
     spec, knobs = stored_spec(record.spec), Knobs(**point.knobs)
     say("loading the trained network")
     net, candidate, data = trained_net(job_of(spec, trial, str(settings.checkpoints)))

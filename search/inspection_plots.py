@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from search.front import macs_text
 from search.inspection import Inspection, Shot
 from search.inspection_frame import HEADER, WIDTH, as_png, below, blank, colour_bar, heat_map, panel, share_of_height
 from search.inspection_layers import pixels_of
 from search.inspection_words import Section, macs, sections, source_names
+from search.objectives import macs_text
 from search.plots import FRONT, INK, PLAIN, SOFT
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from search.front import macs_text
 from search.inspection import ClassRates, Exits, Extremes, Inspection, Mixtures, Patterns
 from search.inspection_layers import Embedding, LayerMoves
+from search.objectives import macs_text
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from search.trial import Job, data_spec
 from spaces.family import Candidate
 from spaces.registry import family
 from storage.checkpoints import Checkpoints
-from storage.records import TrialRecord
+from storage.records import Kind, TrialRecord
 
 
 def candidate_of(one: TrialRecord | Job) -> Candidate:
@@ -20,7 +20,7 @@ def candidate_of(one: TrialRecord | Job) -> Candidate:
 def job_of(spec: StudySpec, record: TrialRecord, checkpoints: str, threads: int | None = None) -> Job:
     """The job that trains (or trained) a stored trial; `threads` where the study file does not say."""
     key, start = f"{spec.study}/{record.kind}-{record.number:04d}", spec.initial(record.family)
-    if record.kind == "static":
+    if record.kind == Kind.BASELINE:
         if warm(spec, record.family):
             key = plain_key(spec, candidate_of(record))
     elif from_plain(spec, record.family, record.epochs):

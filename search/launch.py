@@ -8,25 +8,27 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
 import torch
 from rich.console import Console
 
+from search.books import Books
 from search.driver import Driver
 from search.engine import Engine, InProcess, LocalProcesses
-from search.front import Reference, box_of
-from search.limits import limit_of
-from search.plain_nets import epochs_of, recommended, warm
+from search.objectives import COSTS, Reference
+from search.plain_nets import ladder as ladder_of
+from search.plain_nets import recommended
 from search.progress import Progress
 from search.publish import Publisher
-from search.sampling import Thinker
-from search.sizes import largest, plain_size, shapes, sizes
-from search.study import OptunaStudy
+from search.scheduler_for import scheduler_for
+from search.sizes import baseline_shapes, shape_of, sizes
+from search.study import mirror_for
 from search.study_file import BEFORE, StudySpec, narrowed_spaces
+from search.take_up import take_up
+from search.time_spent import TimeSpent
 from search.trial import data_spec, loaded, task_of
 from spaces.family import Candidate
 from spaces.registry import family
@@ -68,48 +70,30 @@ def search(spec: StudySpec, text: str, settings: Settings, console: Console, *, 
         store.set_spec(spec.study, values, text)
         with creating(settings.optuna_url):
             storage = optuna.storages.RDBStorage(settings.optuna_url)
-        asked = opened_study(storage, store, spec, task, reference)
+        scheduler = scheduler_for(spec, task, reference)
+        books = Books(store, spec.study, spec.costs, mirror_for(storage, store, spec))
         engine: Engine = LocalProcesses(workers) if workers else InProcess()
         with Progress(console, spec.study, spec.budget.trials, max(1, workers)) as progress:
             publisher = Publisher(store, settings, spec, progress.say)
             driver = Driver(
                 spec=spec,
-                store=store,
-                optuna=asked,
+                plan=scheduler,
+                books=books,
+                time=TimeSpent(store, spec.study, spec.budget.hours),
                 engine=engine,
                 progress=progress,
-                follower=publisher,
-                reference=reference,
                 checkpoints=str(settings.checkpoints),
-                ladder=ladder,
+                follower=publisher,
                 ours=lambda: not lease.lost,
             )
             publisher.start()
             try:
+                take_up(scheduler, books)
+                scheduler.add_baselines(ladder_of(spaces, spec.budget.epochs) if ladder else ())
                 complete = driver.run()
             finally:
                 publisher.close()
-    return Finished(complete, driver.plateau, asked.asked(), len(driver.front))
-
-
-def opened_study(
-    storage: optuna.storages.BaseStorage, store: Store, spec: StudySpec, task: Task, reference: Reference
-) -> OptunaStudy:
-    """The study on Optuna's side, made or brought in line with our tables."""
-    thinker = Thinker(
-        narrowed_spaces(spec),
-        spec.sampler,
-        costs=len(spec.costs),
-        seed=spec.seed,
-        epochs=partial(epochs_of, spec),
-        trials=spec.budget.trials,
-        starts=spec.starting_points,
-        limit=limit_of(spec, task),
-        size=plain_size(task, box_of(reference, spec.costs), spec.costs),
-        full=(lambda _: spec.budget.epochs) if any(warm(spec, name) for name in spec.families) else None,
-    )
-    metrics = ("accuracy", *("cost" if len(spec.costs) == 1 else name for name in spec.objectives[1:]))
-    return OptunaStudy(storage, spec.study, thinker, metrics=metrics, stored=store.trials(spec.study, kind="search"))
+    return Finished(complete, scheduler.front.plateau, scheduler.asked, len(scheduler.front.points))
 
 
 def check_candidates(spec: StudySpec, spaces: Any, task: Task) -> None:
@@ -120,7 +104,7 @@ def check_candidates(spec: StudySpec, spaces: Any, task: Task) -> None:
         try:
             candidate = Candidate.of(own, values, spec.budget.epochs)
             if not (source := spec.initial(name)):
-                shapes(candidate, task)
+                shape_of(candidate, task)
                 continue
             for size in sizes(own, space):
                 one = Candidate.of(own, values | size, spec.budget.epochs)
@@ -133,12 +117,13 @@ def check_candidates(spec: StudySpec, spaces: Any, task: Task) -> None:
 
 
 def reference_of(spaces: Any, task: Task) -> Reference:
-    """Chance accuracy, and a tenth more MACs and parameters than the largest plain nets of the narrowed spaces have.
+    """Chance accuracy, and a tenth more of each cost than the largest baselines of the narrowed spaces have.
 
-    The tenth lets the largest nets, whose gates come on top, still count for something.
+    The tenth lets the largest networks, whose gates come on top, still count for something.
     """
-    macs, parameters = zip(*(largest(family(name), space, task) for name, space in spaces.items()), strict=True)
-    return Reference(accuracy=1 / task.classes, macs=1.1 * max(macs), parameters=1.1 * max(parameters))
+    shapes = [shape for name, space in spaces.items() for shape in baseline_shapes(family(name), space, task)]
+    largest = {cost.measure: 1.1 * max(map(cost.of_baseline, shapes)) for cost in COSTS.values()}
+    return Reference(accuracy=1 / task.classes, **largest)
 
 
 def _recorded(
@@ -149,9 +134,9 @@ def _recorded(
     A study from before some keys existed goes on as it was begun, each time: they stay out of what is stored.
     Raises ValueError when the file asks for something else by the study's name.
     """
-    values, found = spec.model_dump(mode="json"), store.study(spec.study)
+    values, found = spec.model_dump(mode="json"), store.find_study(spec.study)
     if found is None:
-        store.add_study(spec.study, values, text, asdict(reference))
+        store.add_study(spec.study, values, text, reference.as_dict())
         return spec, values, reference
     if old := {key: value for key, value in BEFORE.items() if key not in found.spec}:
         spec = spec.model_copy(update={**old, "sampler": found.spec["sampler"]})
@@ -197,9 +182,7 @@ def leased(store: Store, name: str) -> Iterator[Lease]:
     """Be the only driver of the study; a driver on this machine that died is replaced at once."""
     owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     if not store.take_lease(name, owner, LEASE_SECONDS):
-        record = store.study(name)
-        assert record is not None
-        holder = record.owner or ""
+        holder = store.study(name).owner or ""
         if not _dead_here(holder):
             host, pid = [*holder.split(":"), "?", "?"][:2]
             raise ValueError(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from search.front import macs_text
-from search.sizes import shapes
+from search.objectives import macs_text
+from search.sizes import shape_of
 from search.study_file import StudySpec
 from spaces.family import Candidate
 from spaces.task import Task
@@ -23,15 +23,15 @@ def limit_of(spec: StudySpec, task: Task) -> Callable[[Candidate], str | None]:
 
     def exceeded(candidate: Candidate) -> str | None:
         try:
-            macs, parameters = shapes(candidate, task)
+            shape = shape_of(candidate, task)
         except ValueError as error:  # the family refuses the combination once it is built
             return str(error)
-        megabytes = FLOAT_BYTES * parameters / 1e6
-        if limits.macs and macs > limits.macs:
-            return f"{macs_text(macs)} MACs with everything open, limits.macs allows {macs_text(limits.macs)}"
-        if limits.parameters and parameters > limits.parameters:
+        megabytes = FLOAT_BYTES * shape.parameters / 1e6
+        if limits.macs and shape.macs > limits.macs:
+            return f"{macs_text(shape.macs)} MACs with everything open, limits.macs allows {macs_text(limits.macs)}"
+        if limits.parameters and shape.parameters > limits.parameters:
             allowed = macs_text(limits.parameters)
-            return f"{macs_text(parameters)} parameters, limits.parameters allows {allowed}"
+            return f"{macs_text(shape.parameters)} parameters, limits.parameters allows {allowed}"
         if limits.megabytes and megabytes > limits.megabytes:
             return f"weights of {megabytes:.1f} MB, limits.megabytes allows {limits.megabytes:g}"
         return None

@@ -10,7 +10,7 @@ orders and as many as there are layers and 4. A quick call takes at most 4 in al
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from search.exit_points import ExitPoint, exit_points
 from search.gate_thresholds import GOOD, front_rows, gate_threshold_points
 from spaces.net import DynamicNet, Knobs
 from spaces.noise import permutation
+from storage.records import OperatingPoint
 from trainers.data import ImageData
 from trainers.evaluate import Table, evaluate, exit_logits, recalibrated
 from trainers.execution import Execution
@@ -52,7 +53,7 @@ class _Bench:
     def parameters(self) -> int:
         return sum(p.numel() for p in self.net.parameters())
 
-    def point(self, knobs: Knobs, rates: Any = None, net: DynamicNet | None = None) -> dict[str, Any]:
+    def point(self, knobs: Knobs, rates: Any = None, net: DynamicNet | None = None) -> OperatingPoint:
         """A setting measured on validation by a real pass."""
         split, data = self.data.validation, self.data
         table = evaluate(net or self.net, split, data, knobs, execution=self.execution, rates=rates, seed=self.seed)
@@ -68,7 +69,7 @@ def operating_points(
     seed: int,
     augment: bool = True,
     quick: bool = False,
-) -> list[dict[str, Any]]:
+) -> list[OperatingPoint]:
     """Every point measured on validation; the first is the one that represents the training.
 
     A point is accuracy with its 95 % interval, mean, p95 and max MACs, parameters, knobs and measured gate rates.
@@ -76,14 +77,18 @@ def operating_points(
     trainings under way.
     """
     bench = _Bench(net, data, batch, execution, seed, augment)
-    if quick:
-        return _quick_points(bench)
+    points = _quick_points(bench) if quick else _all_points(bench)
+    return [replace(points[0], chosen=True), *points[1:]]
+
+
+def _all_points(bench: _Bench) -> list[OperatingPoint]:
+    net = bench.net
     points = _gate_points(bench) if net.gates else [bench.point(OPEN)]
     if _thresholds_exits(net):
         settings = [OPEN, Knobs(tau=TAUS[0]), Knobs(tau=_cheapest_good(points))] if net.gates else [OPEN]
         points = _with_exits(bench, points, settings)
     if net.trained_to_move and net.movable_layers:
-        points += _layer_points(bench, points[0]["knobs"])
+        points += _layer_points(bench, points[0].knobs)
     return points
 
 
@@ -92,7 +97,7 @@ def _thresholds_exits(net: DynamicNet) -> bool:
     return net.exit_count > 0 and not any(gate.kind == "exit" for gate in net.gates)
 
 
-def _quick_points(bench: _Bench) -> list[dict[str, Any]]:
+def _quick_points(bench: _Bench) -> list[OperatingPoint]:
     """Some of a full call: three thresholds and all gates open, exits under either, three prefixes of layers."""
     net, exits = bench.net, _thresholds_exits(bench.net)
     taus = QUICK_TAUS[:1] if exits else QUICK_TAUS
@@ -107,9 +112,9 @@ def _quick_points(bench: _Bench) -> list[dict[str, Any]]:
     return points
 
 
-def _gate_points(bench: _Bench) -> list[dict[str, Any]]:
+def _gate_points(bench: _Bench) -> list[OperatingPoint]:
     points = [bench.point(Knobs(tau=tau)) for tau in TAUS]
-    rates = points[0]["extra"]["rates"]
+    rates = points[0].extra["rates"]
     points.append(bench.point(OPEN))
     exits = any(gate.kind == "exit" for gate in bench.net.gates)  # behind which rates are of those who stayed
     if not exits:
@@ -124,7 +129,7 @@ def _gate_points(bench: _Bench) -> list[dict[str, Any]]:
     return points
 
 
-def _recalibrated(bench: _Bench, knobs: Knobs) -> dict[str, Any]:
+def _recalibrated(bench: _Bench, knobs: Knobs) -> OperatingPoint:
     fresh = recalibrated(
         bench.net,
         bench.data,
@@ -137,15 +142,15 @@ def _recalibrated(bench: _Bench, knobs: Knobs) -> dict[str, Any]:
     return bench.point(knobs, net=fresh)
 
 
-def _with_exits(bench: _Bench, points: list[dict[str, Any]], settings: Sequence[Knobs]) -> list[dict[str, Any]]:
+def _with_exits(bench: _Bench, points: list[OperatingPoint], settings: Sequence[Knobs]) -> list[OperatingPoint]:
     """The points and those of exits under each of the gate settings, one of an exit in the middle first."""
     found = _exit_points(bench, settings)
     best = front_rows(found)
-    first = best[len(best) // 2]  # between the cheapest and the dearest setting: what it was trained to do
+    first = best[len(best) // 2]  # between the cheapest and the most expensive setting: what it was trained to do
     return [found[first], *points, *(p for i, p in enumerate(found) if i != first)]
 
 
-def _exit_points(bench: _Bench, settings: Sequence[Knobs]) -> list[dict[str, Any]]:
+def _exit_points(bench: _Bench, settings: Sequence[Knobs]) -> list[OperatingPoint]:
     """Exit thresholds, searched on one pass a gate setting."""
     found = []
     for i, knobs in enumerate(settings):
@@ -154,12 +159,14 @@ def _exit_points(bench: _Bench, settings: Sequence[Knobs]) -> list[dict[str, Any
         raw = exit_logits(bench.net, bench.data.validation, bench.data, knobs, execution=bench.execution)
         for one in exit_points(raw, knobs):
             table = Table(one.correct[None], one.macs[None], raw.rates)
-            point = _point(one.knobs, table, bench.parameters, None)
-            shares = point["extra"]["exits"] = _shares(one, bench.net.exit_count)
-            point["extra"]["paper_cost"] = bench.net.paper_cost([row["share"] for row in shares], one.knobs.fallback)
-            point["extra"]["selection_bias"] = one.selection_bias
-            found.append(point)
-    return sorted(found, key=lambda p: p["macs_mean"])
+            shares = _shares(one, bench.net.exit_count)
+            more = {
+                "exits": shares,
+                "paper_cost": bench.net.paper_cost([row["share"] for row in shares], one.knobs.fallback),
+                "selection_bias": one.selection_bias,
+            }
+            found.append(_point(one.knobs, table, bench.parameters, None, more))
+    return sorted(found, key=lambda p: p.macs_mean)
 
 
 def _shares(point: ExitPoint, exits: int) -> list[dict[str, float]]:
@@ -172,7 +179,7 @@ def _shares(point: ExitPoint, exits: int) -> list[dict[str, float]]:
     return rows
 
 
-def _layer_points(bench: _Bench, base: dict[str, Any]) -> list[dict[str, Any]]:
+def _layer_points(bench: _Bench, base: Mapping[str, Any]) -> list[OperatingPoint]:
     """Fewer layers, and layers in arbitrary order, of a network that was trained for it."""
     start, layers = Knobs(**base), tuple(range(bench.net.movable_layers))
     points = [bench.point(replace(start, order="arbitrary", passes=ORDERS))]
@@ -185,7 +192,7 @@ def _layer_points(bench: _Bench, base: dict[str, Any]) -> list[dict[str, Any]]:
     return points + _without_the_least(bench, start, layers)
 
 
-def _without_the_least(bench: _Bench, start: Knobs, layers: tuple[int, ...]) -> list[dict[str, Any]]:
+def _without_the_least(bench: _Bench, start: Knobs, layers: tuple[int, ...]) -> list[OperatingPoint]:
     """Leave out, again and again, the layer that is missed least on validation, by at most LAYER_PASSES passes.
 
     Where these do not suffice to try every layer every time, later rounds try those that were missed least before, as
@@ -200,23 +207,23 @@ def _without_the_least(bench: _Bench, start: Knobs, layers: tuple[int, ...]) -> 
         tried = {}
         for gone in sorted(keep, key=missed.__getitem__)[: min(count, left)]:
             tried[gone] = bench.point(replace(start, keep=tuple(i for i in keep if i != gone)))
-            missed[gone] = -tried[gone]["accuracy"]
+            missed[gone] = -tried[gone].accuracy
         left -= len(tried)
-        gone = max(tried, key=lambda one: tried[one]["accuracy"])
+        gone = max(tried, key=lambda one: tried[one].accuracy)
         points.append(tried[gone])
-        keep = tuple(tried[gone]["knobs"]["keep"])
+        keep = tuple(tried[gone].knobs["keep"])
     return points
 
 
-def _cheapest_good(points: list[dict[str, Any]]) -> Any:
+def _cheapest_good(points: list[OperatingPoint]) -> Any:
     """The threshold, or thresholds by gate, cheapest among those within five points of the best."""
-    best = max(p["accuracy"] for p in points)
-    thresholds = [p for p in points if list(p["knobs"]) == ["policy", "tau"]]
-    good = [p for p in thresholds if p["accuracy"] >= best - GOOD] or thresholds
-    return min(good, key=lambda p: p["macs_mean"])["knobs"]["tau"]
+    best = max(p.accuracy for p in points)
+    thresholds = [p for p in points if list(p.knobs) == ["policy", "tau"]]
+    good = [p for p in thresholds if p.accuracy >= best - GOOD] or thresholds
+    return min(good, key=lambda p: p.macs_mean).knobs["tau"]
 
 
-def _worth_recalibrating(points: list[dict[str, Any]]) -> list[Knobs]:
+def _worth_recalibrating(points: list[OperatingPoint]) -> list[Knobs]:
     """Batch norm saw sampled gates in training: refresh it for the first threshold and for the cheapest good one."""
     base = Knobs(recalibrate="same", recalibration_batches=RECALIBRATION_BATCHES)
     cheap = _cheapest_good(points)
@@ -224,20 +231,20 @@ def _worth_recalibrating(points: list[dict[str, Any]]) -> list[Knobs]:
     return [*(found if cheap != TAUS[0] else found[:1]), replace(base, recalibrate="sample")]
 
 
-def _point(knobs: Knobs, table: Table, parameters: int, rates: Any) -> dict[str, Any]:
+def _point(
+    knobs: Knobs, table: Table, parameters: int, rates: Any, more: Mapping[str, Any] | None = None
+) -> OperatingPoint:
     low, high = table.interval
-    return {
-        "knobs": knobs.as_dict(),
-        "accuracy": table.accuracy,
-        "accuracy_low": low,
-        "accuracy_high": high,
-        "macs_mean": table.macs_mean,
-        "macs_p95": table.macs_p95,
-        "macs_max": table.macs_max,
-        "parameters": parameters,
-        # rates that the knobs were set with (prune, scale), else those measured under them
-        "extra": {
-            "rates": {k: list(v) for k, v in (rates or table.rates).items()},
-            "accuracy_std": table.accuracy_std,
-        },
-    }
+    # rates that the knobs were set with (prune, scale), else those measured under them
+    shown = {gate: list(units) for gate, units in (rates or table.rates).items()}
+    return OperatingPoint(
+        knobs=knobs.as_dict(),
+        accuracy=table.accuracy,
+        accuracy_low=low,
+        accuracy_high=high,
+        macs_mean=table.macs_mean,
+        macs_p95=table.macs_p95,
+        macs_max=table.macs_max,
+        parameters=parameters,
+        extra={"rates": shown, "accuracy_std": table.accuracy_std, **(more or {})},
+    )

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.front import Point, macs_number, macs_text, pick, training_text
-from search.fronts import stored_point, study_cost, study_front
+from search.front import Point, pick
+from search.fronts import study_cost, study_front
 from search.jobs import job_of
+from search.objectives import macs_number, macs_text
 from search.selection_bias import bias_text
 from search.study_file import stored_spec
-from storage.records import StudyRecord
+from storage.records import StudyRecord, training_text
 from storage.settings import Settings
 from storage.store import Store
 
@@ -77,8 +78,7 @@ def export_choice(
         from search.registered import register as register_model
 
         say("drawing what the model does")
-        stored = stored_point(store, record, point)
-        inspect_point(store, record, settings, stored, folder / "inspect", lambda line: None)
+        inspect_point(store, record, settings, point, folder / "inspect", lambda line: None)
         say("registering the model in MLflow")
         uri = register_model(record, settings, folder, choice.alias)
     store.add_export(record.name, pick=choice.alias, folder=str(folder), report=report, point=point.id, model_uri=uri)
@@ -96,17 +96,15 @@ def _export(
     from search.export import export
 
     trial = store.trial(record.name, point.kind, point.trial)
-    assert trial is not None
-    stored = stored_point(store, record, point)
     spec = stored_spec(record.spec)
     validation = {"accuracy": point.accuracy, "macs_mean": point.macs_mean, "macs_p95": point.macs_p95}
-    if "selection_bias" in stored.extra:
-        validation["selection_bias"] = stored.extra["selection_bias"]
+    if "selection_bias" in point.extra:
+        validation["selection_bias"] = point.extra["selection_bias"]
     return export(
         job_of(spec, trial, str(settings.checkpoints)),
         study=record.name,
-        knobs=stored.knobs,
-        rates={name: tuple(units) for name, units in stored.extra["rates"].items()},
+        knobs=point.knobs,
+        rates={name: tuple(units) for name, units in point.extra["rates"].items()},
         validation=validation,
         folder=folder,
         say=say,

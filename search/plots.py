@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from search.front import Cost, Point, knee, leaves, macs_text, training_text
+from search.front import Point, knee, leaves
 from search.front import front as front_of
+from search.objectives import MACS, Cost, macs_text
 from search.words import readable
-from storage.records import Kind
+from storage.records import Kind, training_text
 
 if TYPE_CHECKING:  # matplotlib takes a second to import; a page, a table or a note does without
     from matplotlib.axes import Axes
@@ -28,15 +29,9 @@ PAGE_POINTS = 3_000  # more make the page slow and large; those of the front are
 NOTE_BYTES = 7_900  # MLflow cuts a run's tag at 8,000
 NUMBERS = ("accuracy", "accuracy_low", "accuracy_high", "macs_mean", "macs_p95", "macs_max")
 NO_POINTS = "no operating point yet"
-AXES: dict[Cost, str] = {
-    "macs_mean": "MACs per image (mean)",
-    "macs_p95": "MACs per image (95th percentile)",
-    "macs_max": "MACs per image (maximum)",
-    "parameters": "parameters",
-}
 
 
-def summary(study: str, front: Sequence[Point], static: Sequence[Point] = (), *, cost: Cost = "macs_mean") -> str:
+def summary(study: str, front: Sequence[Point], static: Sequence[Point] = (), *, cost: Cost = MACS) -> str:
     """One sentence: how many points the front has, and how many of them the plain nets do not match."""
     if not front:
         return f"{study}: {NO_POINTS}"
@@ -52,12 +47,12 @@ def summary(study: str, front: Sequence[Point], static: Sequence[Point] = (), *,
     return f"{count}, {ahead} {'beats' if ahead == 1 else 'beat'} every plain net of equal cost"
 
 
-def beats_static(point: Point, static: Sequence[Point], cost: Cost = "macs_mean") -> bool:
+def beats_static(point: Point, static: Sequence[Point], cost: Cost = MACS) -> bool:
     """Whether it is more accurate than every plain net that costs no more.
 
     Where no plain net is that cheap, whether it is as accurate as one that costs more.
     """
-    rivals = [p.accuracy for p in static if getattr(p, cost) <= getattr(point, cost)]
+    rivals = [p.accuracy for p in static if cost.of(p) <= cost.of(point)]
     if rivals:
         return point.accuracy > max(rivals)
     return any(point.accuracy >= p.accuracy for p in static)
@@ -80,7 +75,7 @@ def front_html(
     front: Sequence[Point],
     static: Sequence[Point] = (),
     hypervolume: float,
-    cost: Cost = "macs_mean",
+    cost: Cost = MACS,
 ) -> str:
     """A page that needs nothing but itself, and works in a sandboxed frame: chart and table of the front.
 
@@ -107,7 +102,7 @@ def front_png(
     front: Sequence[Point],
     static: Sequence[Point] = (),
     hypervolume: float,
-    cost: Cost = "macs_mean",
+    cost: Cost = MACS,
 ) -> bytes:
     """A PNG of all points, the front with its intervals, and the plain nets; the cost on a log axis."""
     cloud, front, static = _drawable(points, front, static, cost)
@@ -122,7 +117,7 @@ def front_png(
     _scale(axes, [*cloud, *front, *static], _floor(cloud, front, static), cost)
     _series(axes, static, PLAIN, cost, marker="D", line="--", label="plain nets")
     _series(axes, front, FRONT, cost, marker="o", line="-", label="front")
-    if len(standing := front_of(front, cost)) > 2:
+    if len(standing := front_of(front, (cost,))) > 2:
         _mark_knee(axes, knee(standing, cost), cost)
     # drawn last, the front lies on top; read first, it stands first
     axes.legend(reverse=True, loc="lower right", framealpha=0.92, edgecolor="#e4e7eb", fontsize=9)
@@ -145,13 +140,13 @@ def gate_rates_png(title: str, epochs: Sequence[int], rates: Mapping[str, Sequen
     return _png(figure)
 
 
-def front_table(points: Iterable[Point], cost: Cost = "macs_mean") -> dict[str, list[Any]]:
+def front_table(points: Iterable[Point], cost: Cost = MACS) -> dict[str, list[Any]]:
     """The front as MLflow shows tables: {"columns": [...], "data": [[...]]}, the cheapest first."""
     columns = ["trial", "family", "accuracy", "accuracy_low", "accuracy_high"]
     columns += ["macs_mean", "macs_p95", "macs_max", "parameters"]
     data = [
         [*(getattr(p, c) for c in columns), _settings(readable(p.knobs)), _settings(p.params), p.run_id or ""]
-        for p in sorted(points, key=lambda p: getattr(p, cost))
+        for p in sorted(points, key=cost.of)
     ]
     return {"columns": [*columns, "knobs", "params", "run_id"], "data": data}
 
@@ -166,7 +161,7 @@ def note(
     static: Sequence[Point] = (),
     hypervolume: float | None = None,
     views: Mapping[str, str] | None = None,
-    cost: Cost = "macs_mean",
+    cost: Cost = MACS,
 ) -> str:
     """Markdown for the study's MLflow run: a summary, the picture of the front, and the front as a table.
 
@@ -240,7 +235,7 @@ def _drawable(
     cloud = [p for p in finite(points) if p.kind != "static" and same(p) not in elsewhere]
 
     def by_cost(some: Iterable[Point]) -> list[Point]:
-        return sorted(finite(some), key=lambda p: getattr(p, cost))
+        return sorted(finite(some), key=cost.of)
 
     return cloud, by_cost(front), by_cost(static)
 
@@ -279,7 +274,7 @@ def _embedded(cloud: Sequence[Point], front: Sequence[Point], static: Sequence[P
         for p in members
     ]
     known = f'"configs":[{",".join(configs)}],"knobs":[{",".join(knobs)}]'
-    view = f'"cost":"{cost}","axis":"{AXES[cost]}","floor":{_floor(cloud, front, static):.5f}'
+    view = f'"cost":"{cost.name}","axis":"{cost.label}","floor":{_floor(cloud, front, static):.5f}'
     text = f'{{{view},{known},"points":{json.dumps(rows, separators=(",", ":"))}}}'
     # "</script>" in a name would end the element
     return text.replace("<", "\\u003c")
@@ -316,12 +311,12 @@ def _png(figure: Figure) -> bytes:
 
 
 def _x(p: Point, cost: Cost) -> float:
-    return max(getattr(p, cost), 1.0)  # a log axis has no place for zero
+    return max(cost.of(p), 1.0)  # a log axis has no place for zero
 
 
 def _amount(p: Point, cost: Cost) -> str:
     """What it costs, in words: "464 k MACs"."""
-    return f"{macs_text(getattr(p, cost))} {'parameters' if cost == 'parameters' else 'MACs'}"
+    return f"{macs_text(cost.of(p))} {cost.unit}"
 
 
 def _series(
@@ -334,7 +329,7 @@ def _series(
     below = np.maximum(0, y - [p.accuracy_low for p in members])
     above = np.maximum(0, [p.accuracy_high for p in members] - y)
     axes.errorbar(x, y, yerr=[below, above], fmt="none", ecolor=colour, elinewidth=1.3, alpha=0.6)
-    best = front_of(members, cost)
+    best = front_of(members, (cost,))
     # the last step runs on: a larger budget buys at least as much
     x_steps = [*(_x(p, cost) for p in best), axes.get_xlim()[1]]
     axes.step(x_steps, [*(p.accuracy for p in best), best[-1].accuracy], where="post", color=colour, ls=line, lw=1.4)
@@ -370,7 +365,7 @@ def _scale(axes: Axes, points: Sequence[Point], lowest: float, cost: Cost) -> No
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick_text(value)))
     axes.yaxis.set_major_locator(FixedLocator([v for v in _round_steps(lowest - space, top + space, 7) if v <= 1]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * value, 6):g} %"))
-    axes.set_xlabel(AXES[cost], color=SOFT)
+    axes.set_xlabel(cost.label, color=SOFT)
     axes.set_ylabel("validation accuracy", color=SOFT)
 
 

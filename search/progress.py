@@ -11,10 +11,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from search.front import TRAININGS, Point, macs_text
+from search.front import Point
+from search.objectives import macs_text
 from search.points import ON_OFFER
 from search.trial import EpochResult, Failure, Job
 from search.words import described, knobs_text
+from storage.records import TRAININGS, Kind
 
 ROWS = 8  # of the front that are shown while searching
 QUIET_SECONDS = 15  # between status lines where the output is not a terminal
@@ -31,7 +33,7 @@ class Progress:
         self._resumed: dict[tuple[str, int], int] = {}  # epoch after which running trials went on
         self.front: Sequence[Point] = ()
         self.hypervolume = 0.0
-        self.static_left = 0  # plain nets of the ladder that are still to be trained
+        self.baselines_left = 0  # still to be trained
         self.started = self._spoke = time.monotonic()
         self._live = Live(console=console, get_renderable=self._view, refresh_per_second=4, transient=True)
 
@@ -47,8 +49,9 @@ class Progress:
         """One line that stays."""
         self.console.print(line, highlight=False)
 
-    def counts(self, *, complete: int, failed: int, stopped: int = 0) -> None:
+    def counts(self, *, complete: int, failed: int, stopped: int = 0, baselines_left: int = 0) -> None:
         self.complete, self.failed, self.stopped = complete, failed, stopped
+        self.baselines_left = baselines_left
 
     def show_front(self, front: Sequence[Point], hypervolume: float) -> None:
         self.front, self.hypervolume = front, hypervolume
@@ -88,11 +91,10 @@ class Progress:
         self.running.pop(job.name, None)
         self._resumed.pop(job.name, None)
         self.session_done += 1
-        self.static_left -= job.kind == "static"
 
     def _say_ended(self, job: Job, how: str, joined: Sequence[Point]) -> None:
         self._spoke = time.monotonic()
-        number = f"{job.number:>3}" if job.kind == "search" else str(job.number)
+        number = f"{job.number:>3}" if job.kind == Kind.SEARCH else str(job.number)
         label = f"[bold]{TRAININGS[job.kind]} {number}[/bold]{how}"
         if joined:
             best = max(joined, key=lambda p: p.accuracy)
@@ -110,10 +112,10 @@ class Progress:
         left = self._seconds_left()
         eta = f", about {_duration(left)} left" if left is not None else ""
         failed = f", {self.failed} failed" if self.failed else ""
-        static = f", {self.static_left} plain nets to go" if self.static_left else ""
+        baselines = f", {self.baselines_left} baselines to go" if self.baselines_left else ""
         done = f"{self.complete + self.stopped} of {self.total} trials done"
         stopped = f" ({self.stopped} stopped early)" if self.stopped else ""
-        return f"{done}{stopped}, {len(self.running)} running{static}{failed}{eta}"
+        return f"{done}{stopped}, {len(self.running)} running{baselines}{failed}{eta}"
 
     def _seconds_left(self) -> float | None:
         """From the mean time of what ended or trained in this session, early or not."""
@@ -123,7 +125,7 @@ class Progress:
             done += (result.epoch - first) / (job.epochs - first) if result else 0.0
         if done < 0.3:
             return None
-        waiting = self.total - self.complete - self.stopped - self.failed + self.static_left
+        waiting = self.total - self.complete - self.stopped - self.failed + self.baselines_left
         left = max(0.0, waiting - (done - self.session_done))
         return left * (time.monotonic() - self.started) / done
 

@@ -16,19 +16,20 @@ from dataclasses import asdict
 from itertools import accumulate, groupby
 from typing import Any
 
-from search.front import TRAININGS, Cost, Point, Reference, as_csv
+from search.front import Point, as_csv
 from search.fronts import study_front
+from search.objectives import Cost, Reference
 from search.points import ON_OFFER
 from search.study_file import StudySpec, stored_spec
 from search.words import described, knobs_text
 from storage.mlflow_log import MlflowLog
-from storage.records import Kind, PointRecord, StudyRecord, TrialRecord
+from storage.records import TRAININGS, Kind, PointRecord, State, StudyRecord, TrialRecord
 from storage.settings import Settings
 from storage.store import Store
 
 FRONT_SECONDS = 60.0  # at most so often is the front drawn while a study runs
 RETRY_SECONDS = 30.0  # after a failure, MLflow is left alone for this long
-KIND_TAGS = {"search": "trial", "static": "static", "finalist": "finalist"}
+KIND_TAGS = {Kind.SEARCH: "trial", Kind.BASELINE: "static", Kind.FINALIST: "finalist"}
 
 
 class Publisher:
@@ -138,7 +139,7 @@ class View:
         """The run of one trial: parameters, curves, operating points, gate rates."""
         log, study = self.log, self.spec.study
         trial = self.store.trial(study, kind, number)
-        if trial is None or trial.state == "running":
+        if trial.state == State.RUNNING:
             return
         epochs = self.store.epochs(study, kind, number)
         source = number if trial.of_trial is None else trial.of_trial
@@ -146,7 +147,7 @@ class View:
         run_id = log.log_trial(
             self._experiment,
             self._parent,
-            name=f"{TRAININGS[kind].replace(' ', '-')}-{number:04d}",
+            name=f"{TRAININGS[kind]}-{number:04d}",
             params={"family": trial.family, **trial.params, "seed": trial.seed, "epochs": trial.epochs},
             tags=_tags(trial),
             metrics=_measures(trial, points),
@@ -176,7 +177,7 @@ class View:
 
     def show_missed(self) -> int:
         """Every finished trial that MLflow does not show yet, and the front when there was one; returns how many."""
-        missed = [t for t in self.store.trials(self.spec.study) if t.state != "running" and not t.published]
+        missed = [t for t in self.store.trials(self.spec.study) if t.state != State.RUNNING and not t.published]
         for trial in missed:
             self.show_trial(trial.kind, trial.number)
         if missed:
@@ -187,9 +188,7 @@ class View:
         self.log.finish_study(self._parent)
 
     def _study(self) -> StudyRecord:
-        record = self.store.study(self.spec.study)
-        assert record is not None
-        return record
+        return self.store.study(self.spec.study)
 
     def _note(
         self,
@@ -242,7 +241,7 @@ def _history(points: list[Point], cost: Cost, reference: Reference) -> list[tupl
     from search.front import hypervolume_history
 
     best = list(accumulate((max(p.accuracy for p in own) for _, own in groupby(points, lambda p: p.training)), max))
-    history = hypervolume_history(points, cost=cost, reference=reference)
+    history = hypervolume_history(points, costs=(cost,), reference=reference)
     # steps count finished trials: by trial number, parallel trials that overtake each other would rewrite the past
     return [
         (step, {"study/hypervolume": volume, "study/pareto_size": size, "study/best_accuracy": best[step - 1]})
@@ -260,7 +259,7 @@ def _tags(trial: TrialRecord) -> dict[str, str]:
     }
     if trial.error:
         tags["automl.error"] = trial.error[:500]
-    if trial.state == "stopped":
+    if trial.state == State.STOPPED:
         tags["automl.stopped_at"] = str(trial.result["stopped_at"])
     if trial.of_trial is not None:
         tags["automl.repeats"] = str(trial.of_trial)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from search.curves import Box, Curve
-from search.front import Cost
+from search.objectives import MACS, Cost
 from search.study_file import Region
 
 
@@ -20,6 +20,6 @@ def scale_of(region: Region, box: Box, costs: tuple[Cost, ...], best: float) -> 
     if wanted > 0:
         found[0] = min(1.0, (1 - min(wanted, best)) / (1 - box.accuracy))
     for i, cost in enumerate(costs):
-        if region.max_macs and cost != "parameters":
+        if region.max_macs and cost.measure == MACS.measure:
             found[1 + i] = min(1.0, region.max_macs / box.costs[i])
     return found

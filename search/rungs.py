@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import exp, sqrt
+from typing import Protocol
 
 import numpy as np
 from scipy.stats import t as student
@@ -40,96 +41,125 @@ def rung_epochs(epochs: int) -> tuple[int, ...]:
     return tuple(found)
 
 
-class Rungs:
+class StoppingRule(Protocol):
+    """Decides who goes on. `group` names trainings that learn alike, `scale` is the worst corner that counts."""
+
+    def rungs(self, number: int, epochs: int) -> tuple[int, ...]:
+        """The epochs after which a trial of so many epochs is still to be judged, ascending."""
+        ...
+
+    def report(
+        self, number: int, group: str, epoch: int, curve: Curve, outlook: Outlook, scale: Curve, decided: bool | None
+    ) -> bool:
+        """Whether a trial goes on after this epoch; `decided` is what was decided when that was reported before."""
+        ...
+
+    def ended(self, number: int, group: str, curve: Curve) -> None:
+        """The trial was trained to its end."""
+        ...
+
+    def baseline(self, curve: Curve) -> None:
+        """These points are on offer too, of a baseline, which is no trial."""
+        ...
+
+    def promising(self, scale: Curve) -> int | None:
+        """A stopped trial that would go on by now; None if there is none."""
+        ...
+
+    def resume(self, number: int) -> int:
+        """The trial goes on; returns the epoch that it was stopped after."""
+        ...
+
+
+class EarlyStopping:
     """Who was seen at which rung, and who goes on. Decisions follow from what was reported, in its order."""
 
     def __init__(self) -> None:
-        self.scale: Curve | float = 1.0  # the worst corner that counts, as losses
-        self.seen: dict[int, dict[int, Curve]] = {}  # curves by epoch and trial, at what they will cost
         self.stopped: dict[int, int] = {}  # the epoch that a trial was stopped after
-        self._family: dict[int, str] = {}
+        self._seen: dict[int, dict[int, Curve]] = {}  # curves by epoch and trial, at what they will cost
+        self._group: dict[int, str] = {}
         self._ended: dict[int, Curve] = {}
         self._counting: dict[int, Curve] = {}  # curves whose points are on offer: of ended and of stopped trials
-        self._rivals: list[Curve] = []  # and of plain networks
+        self._baselines: list[Curve] = []
 
-    def report(self, number: int, family: str, epoch: int, curve: Curve, outlook: Outlook = 1.0) -> bool:
-        """Whether a trial goes on after this epoch. `family` is the name of those that learn alike.
+    def rungs(self, number: int, epochs: int) -> tuple[int, ...]:
+        return tuple(epoch for epoch in rung_epochs(epochs) if number not in self._seen.get(epoch, {}))
+
+    def report(
+        self,
+        number: int,
+        group: str,
+        epoch: int,
+        curve: Curve,
+        outlook: Outlook = 1.0,
+        scale: Curve | float = 1.0,
+        decided: bool | None = None,
+    ) -> bool:
+        """Whether a trial goes on after this epoch.
 
         `outlook` is what each cost will be at the end over what it is now; a trial that cannot say yet (None) goes on.
         """
-        self.restore(number, family, epoch, curve, outlook)
-        if outlook is None or self._may_extend([number], epoch):
-            return True
-        self._stop(number, epoch, curve)
-        return False
-
-    def restore(
-        self, number: int, family: str, epoch: int, curve: Curve, outlook: Outlook, *, stopped: bool = False
-    ) -> None:
-        """Take up what was reported earlier, without deciding again."""
-        self._family[number] = family
+        self._group[number] = group
         if outlook is not None:
             later = curve.copy()
             later[:, 1:] *= np.asarray(outlook)
-            self.seen.setdefault(epoch, {})[number] = later
-        if stopped:
-            self._stop(number, epoch, curve)
+            self._seen.setdefault(epoch, {})[number] = later
+        if decided is None:
+            decided = outlook is None or bool(self._may_extend([number], epoch, scale))
+        if not decided:
+            self.stopped[number] = epoch
+            self._counting[number] = own_front(inside(curve))
+        return decided
 
-    def end(self, number: int, family: str, curve: Curve) -> None:
-        """The trial was trained to its end."""
-        self._family[number] = family
+    def ended(self, number: int, group: str, curve: Curve) -> None:
+        self._group[number] = group
         self._ended[number] = curve
         self._counting[number] = own_front(inside(curve))
 
-    def rival(self, curve: Curve) -> None:
-        """These points are on offer too, of a plain network, which is no trial."""
-        self._rivals.append(own_front(inside(curve)))
+    def baseline(self, curve: Curve) -> None:
+        self._baselines.append(own_front(inside(curve)))
 
-    def promising(self) -> int | None:
+    def promising(self, scale: Curve | float = 1.0) -> int | None:
         """A stopped trial that would go on by now, the farthest trained first; None if there is none."""
-        for epoch in sorted(self.seen, reverse=True):
+        for epoch in sorted(self._seen, reverse=True):
             waiting = sorted(
-                number for number, at in self.stopped.items() if at == epoch and number in self.seen[epoch]
+                number for number, at in self.stopped.items() if at == epoch and number in self._seen[epoch]
             )
-            if found := self._may_extend(waiting, epoch):
+            if found := self._may_extend(waiting, epoch, scale):
                 return found[0]
         return None
 
     def resume(self, number: int) -> int:
-        """The trial goes on; returns the epoch that it was stopped after."""
         del self._counting[number]
         return self.stopped.pop(number)
 
-    def _stop(self, number: int, epoch: int, curve: Curve) -> None:
-        self.stopped[number] = epoch
-        self._counting[number] = own_front(inside(curve))
-
-    def _may_extend(self, numbers: Sequence[int], epoch: int) -> list[int]:
+    def _may_extend(self, numbers: Sequence[int], epoch: int, scale: Curve | float) -> list[int]:
         """Those of these trials, seen at this rung, whose curve at its best would add to the front."""
-        on_offer = [*self._counting.values(), *self._rivals]
+        on_offer = [*self._counting.values(), *self._baselines]
         if not numbers or not on_offer:
             return list(numbers)
-        front = own_front(inside(np.concatenate(on_offer) / self.scale))
-        reached, gains = volume(front), {family: self._gain(family, epoch) for family in set(self._family.values())}
-        found = []
-        for number in numbers:
-            gain = gains[self._family[number]]
-            if gain is not None:
-                hoped = self.seen[epoch][number].copy()
-                hoped[:, 0] *= gain
-                if volume(np.concatenate([front, hoped / self.scale])) <= reached + NOTHING:
-                    continue
-            found.append(number)
-        return found
+        front = own_front(inside(np.concatenate(on_offer) / scale))
+        reached = volume(front)
+        gains = {group: self._gain(group, epoch) for group in set(self._group.values())}
+        return [n for n in numbers if self._adds(front, reached, self._seen[epoch][n], gains[self._group[n]], scale)]
 
-    def _gain(self, family: str, epoch: int) -> float | None:
+    @staticmethod
+    def _adds(front: Curve, reached: float, curve: Curve, gain: float | None, scale: Curve | float) -> bool:
+        """Whether a curve whose losses shrink by `gain` adds to the front; not known (None) counts as yes."""
+        if gain is None:
+            return True
+        hoped = curve.copy()
+        hoped[:, 0] *= gain
+        return volume(np.concatenate([front, hoped / scale])) > reached + NOTHING
+
+    def _gain(self, group: str, epoch: int) -> float | None:
         """What the least accuracy loss becomes from this rung on in a lucky training; None while too few have ended.
 
         One end of Student's prediction interval for one more observation of the ratio, taken as log-normal. Trainings
         that got worse learned nothing; were they to count as worse, others would be hoped to do better for it.
         """
-        seen = self.seen.get(epoch, {})
-        both = [number for number in self._ended if self._family[number] == family and number in seen]
+        seen = self._seen.get(epoch, {})
+        both = [number for number in self._ended if self._group[number] == group and number in seen]
         if len(both) < KNOWN:
             return None
         ratios = np.minimum(0.0, np.log([_least(self._ended[n]) / _least(seen[n]) for n in both]))

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import product
 from typing import Any
 
 import torch
 
 from search.curves import Box
-from search.front import Cost
+from search.objectives import Cost, Shape
 from spaces.family import Candidate, Family
 from spaces.space import Dimension, Value
 from spaces.task import Task
 
 
-def shapes(candidate: Candidate, task: Task) -> tuple[int, int]:
-    """(MACs with everything open, parameters) of a candidate's network. Raises ValueError where it cannot be built."""
+def shape_of(candidate: Candidate, task: Task) -> Shape:
+    """What a candidate's network costs with everything open. Raises ValueError where it cannot be built."""
     with torch.device("meta"):
         net = candidate.family.build(candidate.config, task)
-    return net.plain_macs, sum(p.numel() for p in net.parameters())
+    return Shape(net.plain_macs, sum(p.numel() for p in net.parameters()))
 
 
 def size_key(candidate: Candidate) -> tuple[Any, ...]:
@@ -33,16 +34,13 @@ def sizes(own: Family, space: Sequence[Dimension]) -> list[dict[str, Value]]:
     return _combinations(own.size_dimensions, space)
 
 
-def largest(own: Family, space: Sequence[Dimension], task: Task) -> tuple[int, int]:
-    """(MACs, parameters), the most of each that a plain network of a narrowed space has."""
-    macs = parameters = 0
+def baseline_shapes(own: Family, space: Sequence[Dimension], task: Task) -> list[Shape]:
+    """Of the baselines of every size that a narrowed space has; sizes that the family refuses are left out."""
+    found = []
     for values in _combinations((*own.size_dimensions, *own.plain_dimensions), space):
-        try:
-            found = shapes(Candidate.of(own, values, 1).plain(), task)
-        except ValueError:  # a combination that the family refuses
-            continue
-        macs, parameters = max(macs, found[0]), max(parameters, found[1])
-    return macs, parameters
+        with suppress(ValueError):
+            found.append(shape_of(Candidate.of(own, values, 1).plain(), task))
+    return found
 
 
 def _combinations(names: Sequence[str], space: Sequence[Dimension]) -> list[dict[str, Value]]:
@@ -57,15 +55,15 @@ def _ends(dimension: Dimension) -> tuple[Value, ...]:
     return dimension.choices if dimension.kind == "choice" else (dimension.low, dimension.high)
 
 
-def plain_size(task: Task, box: Box, costs: Sequence[Cost]) -> Callable[[Candidate], tuple[float, ...]]:
-    """Gives what a candidate's plain network costs, in shares of the box; built once a size."""
+def baseline_size(task: Task, box: Box, costs: Sequence[Cost]) -> Callable[[Candidate], tuple[float, ...]]:
+    """Gives what a candidate's baseline costs, in shares of the box; built once a size."""
     known: dict[tuple[Any, ...], tuple[float, ...]] = {}
 
     def size(candidate: Candidate) -> tuple[float, ...]:
         key = size_key(candidate)
         if key not in known:
-            macs, parameters = shapes(candidate.plain(), task)
-            own = [parameters if cost == "parameters" else macs for cost in costs]
+            shape = shape_of(candidate.plain(), task)
+            own = [cost.of_baseline(shape) for cost in costs]
             known[key] = tuple(one / most for one, most in zip(own, box.costs, strict=True))
         return known[key]
 

@@ -7,18 +7,23 @@ from collections import Counter
 from typing import Any
 
 from search.fronts import study_front
-from storage.records import StudyRecord
+from storage.records import Kind, State, StudyRecord
 from storage.store import Store
 
 SHOWN = 5  # failures
-STATES = {"complete": "complete", "stopped": "stopped early", "failed": "failed", "running": "running"}
+STATES = {
+    State.COMPLETE: "complete",
+    State.STOPPED: "stopped early",
+    State.FAILED: "failed",
+    State.RUNNING: "running",
+}
 
 
 def statuses(store: Store, name: str | None = None) -> list[dict[str, Any]]:
     """One entry a study. Raises ValueError for a name that is not known."""
     if name is None:
         return [_status(store, record) for record in store.studies()]
-    record = store.study(name)
+    record = store.find_study(name)
     if record is None:
         known = ", ".join(s.name for s in store.studies()) or "none yet"
         raise ValueError(f"there is no study {name}; known: {known}")
@@ -46,11 +51,11 @@ def as_text(one: dict[str, Any]) -> str:
 
 def _status(store: Store, record: StudyRecord) -> dict[str, Any]:
     trials = store.trials(record.name)
-    searched = [t for t in trials if t.kind == "search"]
+    searched = [t for t in trials if t.kind == Kind.SEARCH]
     states = Counter(t.state for t in searched)
     budget = record.spec["budget"]["trials"]
     driven = record.owner is not None and (record.lease_until or 0) > time.time()
-    done = states["complete"] + states["stopped"] + states["failed"]
+    done = states[State.COMPLETE] + states[State.STOPPED] + states[State.FAILED]
     members, _, _, volume = study_front(store, record)
     left = max(0, budget - done)
     return {
@@ -59,7 +64,7 @@ def _status(store: Store, record: StudyRecord) -> dict[str, Any]:
         "trials": {
             "budget": budget,
             "by_state": dict(states),
-            "static": sum(t.kind == "static" and t.state == "complete" for t in trials),
+            "static": sum(t.kind == Kind.BASELINE and t.state == State.COMPLETE for t in trials),
         },
         "seconds": record.seconds_spent,
         "eta_seconds": record.seconds_spent / done * left if done and driven else None,
@@ -72,7 +77,7 @@ def _status(store: Store, record: StudyRecord) -> dict[str, Any]:
                 "epochs": t.epochs,
             }
             for t in trials
-            if t.state == "running"
+            if t.state == State.RUNNING
         ],
-        "failures": [{"trial": t.number, "error": t.error} for t in searched if t.state == "failed"],
+        "failures": [{"trial": t.number, "error": t.error} for t in searched if t.state == State.FAILED],
     }

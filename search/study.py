@@ -1,40 +1,35 @@
-"""Optuna's side of a study: a database that Optuna's own tools can read, behind what samplers think in memory."""
+"""Optuna's side of a study: a database that Optuna's own tools can read. It follows our tables, which are the truth."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
-from itertools import zip_longest
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import optuna
 from optuna.study import StudyDirection
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
-from search.curves import Curve
-from search.sampling import Refused, RefusedError, Thinker, drawn, experimental
-from spaces.family import Candidate
+from search.history import Params
+from search.sampling import experimental, params_of, replayed
+from search.study_file import StudySpec, narrowed_spaces
 from spaces.space import Dimension
-from storage.records import TrialRecord
+from storage.records import Kind, TrialRecord
+from storage.store import Store
 
 
-class OptunaStudy:
+class OptunaMirror:
     """An Optuna study over families' spaces: maximises accuracy, minimises costs.
 
-    Samplers think on a copy in memory: on a database each of a trial's dozen parameters costs a commit and a read of
-    all trials. The database is a mirror, written by a thread in the order of asking and telling, so that Optuna's own
-    tools read a complete study; what it missed when the process died is made up for from `stored` trials.
-
-    A trial that was stopped early is running in the mirror until the study is closed, for it may go on; then it is
-    pruned, with the operating point that stands for it as a user attribute.
+    It is written by a thread, in the order of asking and telling; what it missed when the process died is made up for
+    from `stored` trials. A trial that was stopped early is running here until the study is closed, for it may go on;
+    then it is pruned, with the operating point that stands for it as a user attribute.
     """
 
     def __init__(
         self,
         storage: optuna.storages.BaseStorage,
         name: str,
-        thinker: Thinker,
+        spaces: Mapping[str, tuple[Dimension, ...]],
         *,
         metrics: Sequence[str],
         stored: Sequence[TrialRecord] = (),
@@ -42,100 +37,55 @@ class OptunaStudy:
         """`metrics` are accuracy and the costs by name; `stored` the study's searched trials by number, as our tables
         know them.
         """
-        self.thinker, self.spaces, self.metrics = thinker, thinker.spaces, tuple(metrics)
+        self.spaces, self.metrics = spaces, tuple(metrics)
         self.study = _created(name, storage, self.metrics)
-        _check_choices(name, self.study, self.spaces)
+        _check_choices(name, self.study, spaces)
         for record in stored[len(self.study.get_trials(deepcopy=False)) :]:
-            self.study.add_trial(self._replayed(record))
+            self.study.add_trial(self._frozen(params_of(record.family, record.params, spaces)))
         trials = self.study.get_trials(deepcopy=False)
-        for trial, record in zip_longest(trials, stored):
-            thinker.add(trial, full=record is not None and record.epochs > thinker.epochs(record.family))
-        self._over = {trial.number for trial in trials if trial.state.is_finished()}  # in the mirror
+        self.unknown = {t.number: t.params for t in trials[len(stored) :]}  # to our tables
+        self._over = {trial.number for trial in trials if trial.state.is_finished()}
         self._stopped: dict[int, tuple[int, tuple[float, ...]]] = {}
-        self._mirror = ThreadPoolExecutor(1, "optuna")
+        self._thread = ThreadPoolExecutor(1, "optuna")
         self._written: list[Future[object]] = []
         self._broken = False
-        self._thinking = ThreadPoolExecutor(1, "sampler")
-        self._ahead: Future[tuple[int, Candidate | Refused]] | None = None
 
-    def ask(self) -> tuple[int, Candidate | Refused]:
-        """The next trial's number and candidate, or why what was drawn cannot be one."""
-        ahead, self._ahead = self._ahead, None
-        return ahead.result() if ahead else self.thinker.ask()
-
-    def ask_ahead(self) -> None:
-        """Think of the next trial while others train: it knows what was told so far, whatever the speed."""
-        if self._ahead is None:
-            self._ahead = self._thinking.submit(self.thinker.ask)
-
-    def _replayed(self, record: TrialRecord) -> optuna.trial.FrozenTrial:
-        """A stored trial as Optuna would have recorded it when it was asked."""
-        params = {f"{record.family}.{name}": value for name, value in record.params.items()}
-        fixed = optuna.trial.FixedTrial({"family": record.family, **params})
-        with suppress(RefusedError):
-            drawn(fixed, self.spaces, lambda _: record.epochs)
-        return optuna.trial.create_trial(
-            state=TrialState.RUNNING, params=fixed.params, distributions=fixed.distributions
-        )
-
-    def confirm(self, number: int) -> None:
-        """The trial is in our tables: mirror it."""
-        trial = copy.copy(self.thinker.frozen(number))
+    def add(self, family: str, values: Mapping[str, object]) -> None:
+        """A trial was asked, and is in our tables."""
+        trial = self._frozen(params_of(family, values, self.spaces))  # type: ignore[arg-type]
         self._write(lambda: self.study.add_trial(trial))
-
-    def look(self, number: int, epoch: int, curve: Curve, chosen: Sequence[float], *, ended: bool = False) -> None:
-        """A training's operating points after an epoch, at its end or on the way; `chosen` is what it was made for."""
-        self._let_think()
-        self.thinker.look(number, epoch, curve, chosen, ended=ended)
-
-    def rival(self, curve: Curve) -> None:
-        """The operating points of a plain network, which trials must beat."""
-        self._let_think()
-        self.thinker.plain.append(curve)
 
     def tell(self, number: int, values: Sequence[float]) -> None:
         """The trial is over: its accuracy and costs; told again it stays as it was."""
-        self._let_think()
-        self.thinker.finish(number)
         self._stopped.pop(number, None)
         if number not in self._over:
             self._write(lambda: self.study.tell(number, list(values), skip_if_finished=True))
 
     def stop(self, number: int, epoch: int, values: Sequence[float]) -> None:
         """The trial was stopped after this epoch; it may go on later."""
-        self._let_think()
-        self.thinker.finish(number)
         self._stopped[number] = epoch, tuple(values)
 
     def fail(self, number: int) -> None:
         """The trial ended without a result."""
-        self._let_think()
-        self.thinker.fail(number)
         self._stopped.pop(number, None)
         if number not in self._over:
             self._write(lambda: self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True))
 
-    def unfinished(self) -> list[int]:
-        """Numbers of trials that were asked and neither told nor failed."""
-        return self.thinker.running()
-
-    def asked(self) -> int:
-        return self.thinker.asked
-
-    def _let_think(self) -> None:
-        # a result that came in halfway would make the next candidate depend on who was faster
-        if self._ahead is not None:
-            wait([self._ahead])
-
     def close(self) -> None:
         """Wait until the database holds everything. Raises what a write raised."""
-        self._thinking.shutdown()
         for number, (epoch, values) in sorted(self._stopped.items()):
             if number in self._over:
                 continue
             self._write(lambda n=number, e=epoch, v=values: self._prune(n, e, v))  # type: ignore[misc]
-        self._mirror.shutdown()
+        self._thread.shutdown()
         self._check()
+
+    def _frozen(self, params: Params) -> FrozenTrial:
+        """A trial as Optuna would have recorded it when it was asked."""
+        fixed = replayed(params, self.spaces)
+        return optuna.trial.create_trial(
+            state=TrialState.RUNNING, params=fixed.params, distributions=fixed.distributions
+        )
 
     def _prune(self, number: int, epoch: int, values: Sequence[float]) -> None:
         trial = self.study.get_trials(deepcopy=False)[number]
@@ -147,7 +97,7 @@ class OptunaStudy:
 
     def _write(self, action: Callable[[], object]) -> None:
         self._check()
-        self._written.append(self._mirror.submit(self._unless_broken, action))
+        self._written.append(self._thread.submit(self._unless_broken, action))
 
     def _unless_broken(self, action: Callable[[], object]) -> None:
         # after one that failed, a later write would give its trial the number of the one that is missing
@@ -190,3 +140,10 @@ def _created(name: str, storage: optuna.storages.BaseStorage, metrics: Sequence[
     with experimental():
         study.set_metric_names(list(metrics))
     return study
+
+
+def mirror_for(storage: optuna.storages.BaseStorage, store: Store, spec: StudySpec) -> OptunaMirror:
+    """The study on Optuna's side, made or brought in line with our tables."""
+    metrics = ("accuracy", *("cost" if len(spec.costs) == 1 else name for name in spec.objectives[1:]))
+    stored = store.trials(spec.study, kind=Kind.SEARCH)
+    return OptunaMirror(storage, spec.study, narrowed_spaces(spec), metrics=metrics, stored=stored)

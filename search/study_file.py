@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-if TYPE_CHECKING:
-    from search.front import Cost
+from search.objectives import COSTS, MACS, Cost, macs_number
+from search.samplers import SAMPLERS
 
-COSTS: dict[str, Cost] = {"macs": "macs_mean", "macs_p95": "macs_p95", "parameters": "parameters"}
 Macs = Annotated[float, BeforeValidator(lambda value: _macs(value))]
+SamplerName = Annotated[str, AfterValidator(lambda value: _known_sampler(value))]
 
 
 class _Strict(BaseModel):
@@ -74,7 +74,7 @@ class StudySpec(_Strict):
     space: dict[str, dict[str, Any]] = Field(default_factory=dict)
     budget: Budget = Budget()
     objectives: Annotated[tuple[str, ...], Field(strict=False)] = ("accuracy", "macs")
-    sampler: Literal["growth", "tpe", "nsgaii", "gp", "random"] = "growth"
+    sampler: SamplerName = "growth"
     warm_start: bool = True  # each size's plain network is trained once; candidates start from it while that pays
     early_stopping: bool = True
     starting_points: bool = True  # the families' recommended settings first
@@ -95,13 +95,13 @@ class StudySpec(_Strict):
 
     @property
     def costs(self) -> tuple[Cost, ...]:
-        """The operating points' columns that are minimised."""
+        """What is minimised."""
         return tuple(COSTS[name] for name in self.objectives[1:])
 
     @property
     def cost(self) -> Cost:
-        """The column that pictures show accuracy against."""
-        return self.costs[0] if self.costs else "macs_mean"
+        """What pictures show accuracy against."""
+        return self.costs[0] if self.costs else MACS
 
 
 BEFORE = {"warm_start": False, "early_stopping": False, "starting_points": False}  # these were keys of study files
@@ -164,8 +164,9 @@ def narrowed_spaces(spec: StudySpec, where: str = "study file") -> dict[str, tup
 
 def _check_objectives(spec: StudySpec, where: str) -> None:
     first, *costs = spec.objectives or ("",)
-    twice = len({COSTS.get(name, "").partition("_")[0] for name in costs}) < len(costs)  # the mean and the p95 of MACs
-    if spec.region.max_macs and not any(name.startswith("macs") for name in costs):
+    known = [COSTS[name] for name in costs if name in COSTS]
+    twice = len({cost.measure for cost in known}) < len(known)  # the mean and the p95 of MACs
+    if spec.region.max_macs and not any(cost.measure == MACS.measure for cost in known):
         raise ValueError(f"{where}: region.max_macs: needs macs among the objectives")
     if first != "accuracy" or any(name not in COSTS for name in costs) or twice:
         given = ", ".join(spec.objectives)
@@ -176,11 +177,16 @@ def _check_objectives(spec: StudySpec, where: str) -> None:
 
 
 def _macs(value: object) -> float:
-    from search.front import macs_number
-
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(f"{value!r} is not a number; write it like 500k, 20M or 1.5G")
     return float(macs_number(value))
+
+
+def _known_sampler(name: str) -> str:
+    if name not in SAMPLERS:
+        *others, last = map(repr, SAMPLERS)
+        raise ValueError(f"{name} is not one of {', '.join(others)} or {last}")
+    return name
 
 
 def _yaml_reason(error: yaml.YAMLError) -> str:

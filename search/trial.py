@@ -17,7 +17,7 @@ from spaces.net import DynamicNet, Knobs
 from spaces.registry import family
 from spaces.task import Task
 from storage.checkpoints import Checkpoints
-from storage.records import Kind
+from storage.records import Kind, OperatingPoint
 from trainers.data import DataSpec, ImageData, load
 from trainers.execution import Execution, best_device, in_eights, measured
 from trainers.fit import DivergedError, EpochResult, fit, net_tensors
@@ -65,7 +65,7 @@ class Rung:
     """
 
     epoch: int
-    points: list[dict[str, Any]]
+    points: list[OperatingPoint]
     outlook: float | None
     parameters: int
     plain_macs: int
@@ -80,7 +80,7 @@ class Outcome:
     `inspection` is what the network does with images, see search.inspection.
     """
 
-    points: list[dict[str, Any]]
+    points: list[OperatingPoint]
     parameters: int
     plain_macs: int
     execution: dict[str, Any]
@@ -210,7 +210,7 @@ def _trained(job: Job, started: float) -> Iterator[Event]:
 
 def rung_points(
     net: DynamicNet, data: ImageData, candidate: Candidate, execution: Execution, seed: int
-) -> list[dict[str, Any]]:
+) -> list[OperatingPoint]:
     """The few operating points that trials are compared by before their trainings are over."""
     from search.operating_points import operating_points
 
@@ -221,13 +221,13 @@ def rung_points(
 
 
 def _looked_into(
-    net: DynamicNet, data: ImageData, point: Mapping[str, Any], execution: Execution, seed: int
+    net: DynamicNet, data: ImageData, point: OperatingPoint, execution: Execution, seed: int
 ) -> dict[str, Any]:
     """What there is to show of the network at one of its points; `error` where that fails, for its points count."""
     from search.inspection import QUICK, inspected
 
     try:
-        knobs, rates = Knobs(**point["knobs"]), point["extra"]["rates"]
+        knobs, rates = Knobs(**point.knobs), point.extra["rates"]
         return inspected(net, data, knobs, rates=rates, execution=execution, seed=seed, effort=QUICK).as_dict()
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"}

@@ -8,7 +8,7 @@ from spaces.family import Candidate
 
 
 @dataclass
-class Twins:
+class Duplicates:
     """Which trial stands for each candidate, and which wait for it, all by number."""
 
     _first: dict[str, int] = field(default_factory=dict)
@@ -18,8 +18,8 @@ class Twins:
         """The trial that stands for this candidate: an earlier one, or from now on this."""
         return self._first.setdefault(candidate.key, number)
 
-    def wait(self, number: int, twin: int) -> None:
-        self._waiting.setdefault(twin, []).append(number)
+    def wait(self, number: int, first: int) -> None:
+        self._waiting.setdefault(first, []).append(number)
 
     def finished(self, number: int) -> list[int]:
         """The trial has a result; returns those that waited for it."""
@@ -38,3 +38,10 @@ class Twins:
         """None of them can be trained; returns them all."""
         self._first.pop(candidate.key, None)
         return [number, *self._waiting.pop(number, [])]
+
+
+class NoDuplicates(Duplicates):
+    """Every candidate stands for itself, equal ones too."""
+
+    def first(self, candidate: Candidate, number: int) -> int:
+        return number

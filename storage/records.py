@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from enum import StrEnum
+from typing import Any
 
-Kind = Literal["search", "static", "finalist"]
-State = Literal["running", "complete", "stopped", "failed"]
+
+class Kind(StrEnum):
+    """What a training is for; the values are stored."""
+
+    SEARCH = "search"  # a trial of the search
+    BASELINE = "static"  # the static network of a size, without gates and exits
+    FINALIST = "finalist"  # a trial of the front, trained again from another seed
+
+
+class State(StrEnum):
+    """How far a training is; the values are stored."""
+
+    RUNNING = "running"
+    COMPLETE = "complete"
+    STOPPED = "stopped"  # early, with the operating points that it had
+    FAILED = "failed"
+
+
+TRAININGS = {Kind.SEARCH: "trial", Kind.BASELINE: "baseline", Kind.FINALIST: "finalist"}
+
+
+def training_text(kind: Kind, number: int) -> str:
+    """A training in words: "trial 3", "baseline 0"."""
+    return f"{TRAININGS[kind]} {number}"
 
 
 @dataclass(frozen=True)
@@ -70,14 +93,13 @@ class RungRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PointRecord:
-    """One operating point of a trained net; `macs_*` over validation images, `run_id` that of its trial."""
+class OperatingPoint:
+    """What a trained network does at one setting of its run-time knobs, measured over validation images.
 
-    id: int
-    trial: int
-    kind: Kind
-    family: str
-    params: dict[str, Any]
+    `accuracy` is top-1 in [0, 1] with its 95 % interval, `macs_*` are multiply-accumulates per image, gates included.
+    `chosen`: the setting that the network was trained for. `extra`: open rates of gates, shares of exits, and the like.
+    """
+
     knobs: dict[str, Any]
     accuracy: float
     accuracy_low: float
@@ -86,9 +108,30 @@ class PointRecord:
     macs_p95: float
     macs_max: float
     parameters: int
-    chosen: bool
-    run_id: str | None
-    extra: dict[str, Any]
+    chosen: bool = False
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointRecord(OperatingPoint):
+    """A stored operating point, with its training; `run_id` is the MLflow run of that training."""
+
+    trial: int  # the training's number
+    kind: Kind
+    family: str
+    params: dict[str, Any]
+    run_id: str | None = None
+    id: int | None = None
+
+    @property
+    def training(self) -> tuple[Kind, int]:
+        """Which training it is a setting of."""
+        return self.kind, self.trial
+
+    @property
+    def name(self) -> str:
+        """That training in words, where there is little room."""
+        return str(self.trial) if self.kind == Kind.SEARCH else training_text(self.kind, self.trial)
 
 
 @dataclass(frozen=True)

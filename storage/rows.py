@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import Row
 
-from storage.records import PointRecord
+from storage.records import Kind, OperatingPoint, PointRecord, State
 
 Record = TypeVar("Record")
 
-OF_TRIAL = {"id", "trial", "kind", "family", "params", "run_id"}  # what a point takes over from its trial
-OPTIONAL = {"chosen": False, "extra": {}}
-POINT = {field.name for field in fields(PointRecord)} - OF_TRIAL
+POINT = tuple(field.name for field in fields(OperatingPoint))
+ENUMS = {"kind": Kind, "state": State}
 
 
 def record(kind: type[Record], row: Row[Any]) -> Record:
     """The row as a record of this kind; columns without a field are left out."""
     columns = row._mapping
-    return kind(**{field.name: _read(columns[field.name]) for field in fields(kind)})  # type: ignore[arg-type]
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    return kind(**{name: _read(name, columns[name]) for name in names})
 
 
 def point_record(row: Row[Any], trial: Row[Any]) -> PointRecord:
@@ -30,7 +29,7 @@ def point_record(row: Row[Any], trial: Row[Any]) -> PointRecord:
     return PointRecord(
         id=row.id,
         trial=trial.number,
-        kind=trial.kind,
+        kind=Kind(trial.kind),
         family=trial.family,
         params=trial.params,
         run_id=trial.run_id,
@@ -38,16 +37,17 @@ def point_record(row: Row[Any], trial: Row[Any]) -> PointRecord:
     )
 
 
-def point_row(point: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns of a point, out of a mapping that may also hold what belongs to its trial."""
-    missing, unknown = POINT - set(point) - set(OPTIONAL), set(point) - POINT - OF_TRIAL
-    if missing or unknown:
-        raise TypeError(f"an operating point lacks {sorted(missing)} and does not take {sorted(unknown)}")
-    return {name: point.get(name, OPTIONAL.get(name)) for name in POINT}
+def point_row(point: OperatingPoint) -> dict[str, Any]:
+    """The columns of a point."""
+    return {name: getattr(point, name) for name in POINT}
 
 
-def _read(value: Any) -> Any:
+def _read(name: str, value: Any) -> Any:
+    if name in ENUMS:
+        return ENUMS[name](value)
+    return _in_utc(value) if isinstance(value, datetime) else value
+
+
+def _in_utc(value: datetime) -> datetime:
     """SQLite gives times without a zone, PostgreSQL in its own: both leave as UTC."""
-    if not isinstance(value, datetime):
-        return value
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)

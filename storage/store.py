@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import Connection, Select, delete, insert, or_, select, update
 
@@ -19,16 +19,18 @@ from storage.records import (
     ExportRecord,
     FailureRecord,
     Kind,
+    OperatingPoint,
     PointRecord,
     RungRecord,
     State,
     StudyRecord,
     TrialRecord,
+    training_text,
 )
 from storage.rows import point_record, point_row, record
 from storage.tables import Epoch, Export, Failure, Point, Rung, Study, Trial
 
-WITH_POINTS: tuple[State, ...] = ("complete", "stopped")
+WITH_POINTS = (State.COMPLETE, State.STOPPED)
 
 
 class Store:
@@ -53,7 +55,14 @@ class Store:
             connection.execute(insert(Study).values(**values, seconds_spent=0.0, created_at=_now()))
             return record(StudyRecord, connection.execute(_study(name)).one())
 
-    def study(self, name: str) -> StudyRecord | None:
+    def study(self, name: str) -> StudyRecord:
+        """Raises StorageError when there is none."""
+        found = self.find_study(name)
+        if found is None:
+            raise StorageError(f"there is no study {name!r}")
+        return found
+
+    def find_study(self, name: str) -> StudyRecord | None:
         rows = self._database.rows(_study(name))
         return record(StudyRecord, rows[0]) if rows else None
 
@@ -99,7 +108,7 @@ class Store:
         epochs: int,
     ) -> None:
         """Start a trial; one that failed or was interrupted starts again, with its epochs and failures."""
-        fresh = {"family": family, "params": dict(params), "seed": seed, "epochs": epochs, "state": "running"}
+        fresh = {"family": family, "params": dict(params), "seed": seed, "epochs": epochs, "state": State.RUNNING}
         fresh |= {"started_at": _now(), "finished_at": None, "error": None, "published": False}
         with self._database.writing() as connection:
             found = connection.execute(select(Trial.id, Trial.state).where(*_is(study, kind, number))).first()
@@ -108,7 +117,7 @@ class Store:
                 connection.execute(insert(Trial).values(fresh | rest))
             elif found.state in WITH_POINTS:
                 raise StorageError(
-                    f"trial {number} ({kind}) of study {study!r} is {found.state}; it cannot start again"
+                    f"{training_text(kind, number)} of study {study!r} is {found.state}; it cannot start again"
                 )
             else:
                 connection.execute(update(Trial).where(Trial.id == found.id).values(fresh))
@@ -122,7 +131,14 @@ class Store:
             query = query.where(Trial.state == state)
         return [record(TrialRecord, row) for row in self._database.rows(query)]
 
-    def trial(self, study: str, kind: Kind, number: int) -> TrialRecord | None:
+    def trial(self, study: str, kind: Kind, number: int) -> TrialRecord:
+        """Raises StorageError when there is none."""
+        found = self.find_trial(study, kind, number)
+        if found is None:
+            raise StorageError(f"study {study!r} has no {training_text(kind, number)}")
+        return found
+
+    def find_trial(self, study: str, kind: Kind, number: int) -> TrialRecord | None:
         rows = self._database.rows(select(Trial.__table__).where(*_is(study, kind, number)))
         return record(TrialRecord, rows[0]) if rows else None
 
@@ -146,7 +162,7 @@ class Store:
             connection.execute(delete(Rung).where(Rung.trial_id == trial, Rung.epoch == epoch))
             connection.execute(insert(Rung).values(trial_id=trial, epoch=epoch, data=dict(data)))
 
-    def rungs(self, study: str, kind: Kind = "search") -> list[RungRecord]:
+    def rungs(self, study: str, kind: Kind = Kind.SEARCH) -> list[RungRecord]:
         """What all trials of a kind showed at their rungs, in the order of reporting."""
         query = select(Trial.number.label("trial"), Rung.epoch, Rung.data).join(Trial, Trial.id == Rung.trial_id)
         of = query.where(Trial.study == study, Trial.kind == kind)
@@ -158,16 +174,13 @@ class Store:
         kind: Kind,
         number: int,
         *,
-        points: Sequence[Mapping[str, Any]],
+        points: Sequence[OperatingPoint],
         result: Mapping[str, Any],
         seconds: float,
         of_trial: int | None = None,
-        state: Literal["complete", "stopped"] = "complete",
+        state: State = State.COMPLETE,
     ) -> None:
-        """End a trial with all its operating points, or not at all; again replaces the points.
-
-        A point gives every field of PointRecord that is not the trial's; `chosen` and `extra` may be left out.
-        """
+        """End a trial, complete or stopped, with all its operating points, or not at all; again replaces the points."""
         rows = [point_row(point) for point in points]
         done: dict[str, Any] = {"state": state, "result": dict(result), "seconds": seconds, "of_trial": of_trial}
         done |= {"finished_at": _now(), "error": None, "published": False}
@@ -180,18 +193,20 @@ class Store:
 
     def resume_trial(self, study: str, kind: Kind, number: int) -> None:
         """Let a stopped trial go on: it runs again, its points go; its seconds and rungs stay."""
-        again: dict[str, Any] = {"state": "running", "result": {}, "finished_at": None, "published": False}
+        again: dict[str, Any] = {"state": State.RUNNING, "result": {}, "finished_at": None, "published": False}
         with self._database.writing() as connection:
             trial = _trial_id(connection, study, kind, number)
-            stopped = update(Trial).where(Trial.id == trial, Trial.state == "stopped")
+            stopped = update(Trial).where(Trial.id == trial, Trial.state == State.STOPPED)
             if not connection.execute(stopped.values(again)).rowcount:
-                raise StorageError(f"trial {number} ({kind}) of study {study!r} is not stopped; it cannot be resumed")
+                raise StorageError(
+                    f"{training_text(kind, number)} of study {study!r} is not stopped; it cannot be resumed"
+                )
             connection.execute(delete(Point).where(Point.trial_id == trial))
 
     def fail_trial(self, study: str, kind: Kind, number: int, *, error: str, epoch: int | None, trace: str) -> None:
         """Mark a trial as failed and keep the reason of this attempt."""
         error, trace = error.replace("\0", ""), trace.replace("\0", "")  # PostgreSQL takes no NUL in text
-        failed = {"state": "failed", "error": error, "finished_at": _now(), "published": False}
+        failed = {"state": State.FAILED, "error": error, "finished_at": _now(), "published": False}
         with self._database.writing() as connection:
             trial = _trial_id(connection, study, kind, number)
             connection.execute(update(Trial).where(Trial.id == trial).values(failed))
@@ -278,5 +293,5 @@ def _is(study: str, kind: Kind, number: int) -> tuple[Any, ...]:
 def _trial_id(connection: Connection, study: str, kind: Kind, number: int) -> int:
     found = connection.scalar(select(Trial.id).where(*_is(study, kind, number)))
     if found is None:
-        raise StorageError(f"study {study!r} has no trial {number} ({kind})")
+        raise StorageError(f"study {study!r} has no {training_text(kind, number)}")
     return found

@@ -45,6 +45,7 @@ def methods() -> dict[str, Callable[[Any], None]]:
     from benchmarks.search_bench.ours import Ours
     from benchmarks.search_bench.plain_optuna import Optuna
     from benchmarks.search_bench.signals import signals
+    from search.samplers import SAMPLERS
 
     found: dict[str, Callable[[Any], None]] = {
         "random": Optuna(lambda seed: RandomSampler(seed=seed)),
@@ -63,10 +64,10 @@ def methods() -> dict[str, Callable[[Any], None]]:
         "dynafront: no warm start, no stopping": Ours(warm=False, stopping=False),
         "dynafront: no starting points": Ours(starts=False),
         "dynafront: no de-duplication": Ours(dedup=False),
-        "dynafront: random candidates": Ours(sampler="random"),
+        "dynafront: random candidates": Ours(sampler=SAMPLERS["random"]),
         "dynafront: waits for each result": Ours(ahead=False),
         "dynafront: pays for measuring": Ours(measuring=True),
-        "dynafront: tpe on one point (signal)": Ours(sampler="tpe"),
+        "dynafront: tpe on one point (signal)": Ours(sampler=SAMPLERS["tpe"]),
     }
     return found | signals()
 

@@ -17,7 +17,7 @@ import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -147,8 +147,8 @@ def train(run: Run, spec: Any, work: Path) -> dict[str, Any]:
                     augment=candidate.recipe.augment,
                 )
                 for i, point in enumerate(found):
-                    point.pop("extra")
-                    record["points"].append({"epoch": event.epoch, "first": i == 0, **point})
+                    measured = {key: value for key, value in asdict(point).items() if key not in ("extra", "chosen")}
+                    record["points"].append({"epoch": event.epoch, "first": i == 0, **measured})
                 record["epochs"][-1]["measuring"] = time.perf_counter() - started
                 net.train()
                 started = time.perf_counter()

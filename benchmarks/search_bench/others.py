@@ -34,7 +34,7 @@ from optuna.trial import FixedTrial
 from benchmarks.search_bench.table import Training
 from benchmarks.search_bench.world import SpentError, World
 from search.curves import Curve
-from search.sampling import RefusedError, Spaces, drawn
+from search.sampling import InfeasibleError, Spaces, drawn
 from spaces.space import Dimension, Value
 
 GRACE, ETA = 2, 3  # epochs before the first decision, ratio of rungs
@@ -102,7 +102,7 @@ class Trainings:
         values = {d.name: _value(d, positions[d.name]) for d in self.dimensions if d.name in positions}
         try:
             candidate = drawn(FixedTrial(values), self.world.table.spaces, lambda _: self.world.table.epochs)
-        except RefusedError:
+        except InfeasibleError:
             return None
         known = self._under_way.get(key)
         training, paid = known or (self.world.find(candidate.family.name, candidate.params), 0)

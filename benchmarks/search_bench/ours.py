@@ -1,4 +1,4 @@
-"""dynafront's search in a replayed world: the sampler, signal and rungs of the product, driven as its driver does."""
+"""dynafront's search in a replayed world: the product's own scheduler, with a table of trainings as its engine."""
 
 from __future__ import annotations
 
@@ -9,122 +9,171 @@ from typing import Any
 
 from benchmarks.search_bench.table import Training
 from benchmarks.search_bench.world import SpentError, World
-from search.curves import Curve
+from search.asking import Asking
+from search.decisions import Resume, Start, Trial
+from search.frontier import LiveFront
+from search.history import History
+from search.objectives import Reference
 from search.plain_nets import USES, WARM_SHARE
-from search.rungs import Rungs, rung_epochs
-from search.sampling import Refused, Thinker
+from search.plain_pool import BaselinePool
+from search.rungs import EarlyStopping
+from search.samplers import SAMPLERS
+from search.sampling import Sampler, Setting, starting_points
+from search.scheduler import Scheduler
 from search.sizes import size_key
+from search.training_length import TrainingLength
+from search.twins import Duplicates, NoDuplicates
 from spaces.family import Candidate
+from spaces.registry import family
+from storage.records import Kind, PointRecord
 
 Method = Callable[[World], None]
+ENDLESS = 10**9  # trials: the clock ends a replay
 
 
 @dataclass(frozen=True)
 class Ours:
     """The product's search, or a part of it."""
 
-    sampler: str = "growth"
+    sampler: Callable[[Setting], Sampler] = SAMPLERS["growth"]
     curve: bool = True  # all operating points count; else the one that the network was trained for
     warm: bool = True
     stopping: bool = True
     dedup: bool = True
     starts: bool = True
     full: str = "scratch"  # what trainings of full length start from, once the short ones add nothing; "": none
-    plain: bool = True  # the plain networks that trainings start from count
+    plain: bool = True  # the baselines that trainings start from count
     ahead: bool = True  # the next candidate is thought of while one trains, and does not know how that one ends
     measuring: bool = False  # measuring all operating points takes the time that it took, in epochs
-    thinker: type[Thinker] = Thinker
 
     def __call__(self, world: World) -> None:
         _Replay(self, world).run()
 
 
 class _Replay:
-    """The driver's loop, with a world in place of engine and tables."""
+    """Does what the scheduler decides, in the world of a table."""
 
     def __init__(self, how: Ours, world: World) -> None:
         self.how, self.world = how, world
-        self.epochs = max(1, round(world.table.epochs * WARM_SHARE)) if how.warm else world.table.epochs
-        self.rungs = Rungs()
-        self.thinker = how.thinker(
-            world.table.spaces,
-            how.sampler,
+        self.baselines = _Baselines(how, world)
+        table, long = world.table, world.table.epochs
+        short = max(1, round(long * WARM_SHARE)) if how.warm else long
+        setting = Setting(
+            spaces=table.spaces,
             costs=1,
             seed=world.seed,
-            epochs=lambda _: self.epochs,
-            full=(lambda _: world.table.epochs) if how.full and how.warm else None,
             trials=1000,
-            starts=how.starts,
-            price=self._price,
-            size=self._size,
+            size=self.baselines.size,
+            expense=self.baselines.expense,
+            short=lambda _: short,
         )
-        self.sizes: dict[Any, Training] = {}
-        self.known: dict[str, int] = {}
-        self.running: dict[int, Training] = {}
-        self.ahead: tuple[int, Candidate | Refused] | None = None
+        asking = Asking(
+            spaces=table.spaces,
+            sampler=how.sampler(setting),
+            length=TrainingLength(setting.short, (lambda _: long) if how.full and how.warm else None, 1),
+            limit=setting.limit,
+            history=History.empty(1),
+            starts=starting_points(table.spaces) if how.starts else [],
+        )
+        self.scheduler = Scheduler(
+            seed=world.seed,
+            trials=ENDLESS,
+            asking=asking,
+            stopping=EarlyStopping() if how.stopping else None,
+            baselines=self.baselines,
+            duplicates=Duplicates() if how.dedup else NoDuplicates(),
+            front=LiveFront(table.spec, Reference(accuracy=world.box.accuracy, macs=world.box.costs[0])),
+        )
 
     def run(self) -> None:
-        with suppress(SpentError):
-            while True:
-                if (resumed := self.rungs.promising()) is not None:
-                    self._train(resumed, self.rungs.resume(resumed))
-                    continue
-                number, candidate = self.ahead or self.thinker.ask()
-                self.ahead = None
-                if isinstance(candidate, Refused):
-                    self.thinker.fail(number)
-                    continue
-                if self.how.dedup and candidate.key in self.known:
-                    twin = self.thinker.told[self.known[candidate.key]]
-                    self.thinker.look(number, twin.epoch, twin.last, twin.chosen, ended=twin.ended)
-                    self.thinker.finish(number)
-                    continue
-                self.known[candidate.key] = number
-                long = candidate.recipe.epochs == self.world.table.epochs
-                start = (self.how.full if self.how.warm else "scratch") if long else "warm"
-                self.running[number] = self.world.find(candidate.family.name, candidate.params, start)
-                self._train(number, 0)
+        try:
+            with suppress(SpentError):
+                while True:
+                    self._do(self.scheduler.next())
+        finally:
+            self.scheduler.close()
+
+    def _do(self, decision: Any) -> None:
+        match decision:
+            case Start(Trial(kind=Kind.BASELINE) as trial):
+                self._train_baseline(trial)
+            case Start(trial, rungs):
+                self._train(trial, 0, rungs)
+            case Resume(trial, epoch, rungs):
+                self._train(trial, epoch, rungs)
+
+    def _train_baseline(self, trial: Trial) -> None:
+        self._think_ahead()
+        origin = self.baselines.origins[trial.candidate.key]
+        curve = self.world.spend_once(origin)
+        points = self.world.points(self.world.plain(origin), self.world.table.epochs)
+        self.scheduler.ended(trial, points if self.how.plain else [])
+        if self.how.plain and curve is not None:
+            self.world.count(curve)
+
+    def _train(self, trial: Trial, at: int, rungs: tuple[int, ...]) -> None:
+        world, training = self.world, self.baselines.trainings[trial.number]
+        self._think_ahead()
+        last = training.epochs
+        for epoch in (*rungs, last):
+            world.spend(epoch - at + (training.measuring[epoch] if self.how.measuring else 0.0))
+            at, points = epoch, self._points(training, epoch)
+            if epoch == last:
+                self.scheduler.ended(trial, points)
+            elif not self.scheduler.report(trial, epoch, points, training.outlook[epoch - 1]):
+                self.scheduler.ended(trial, points, stopped_at=epoch)
+                break
+        chosen = [world.point(training, at)]
+        world.count(world.curve(training, at) if self.how.curve else world.box.curve(chosen))
+
+    def _think_ahead(self) -> None:
+        if self.how.ahead:
+            self.scheduler.ask_ahead()
+
+    def _points(self, training: Training, epoch: int) -> list[PointRecord]:
+        points = self.world.points(training, epoch)
+        return points if self.how.curve else [one for one in points if one.chosen]
+
+
+class _Baselines(BaselinePool):
+    """The baselines of a table: a trial starts from that of the training which stands for it."""
+
+    def __init__(self, how: Ours, world: World) -> None:
+        super().__init__(world.table.spec, world.table.spaces)
+        self.how, self.world = how, world
+        self.trainings: dict[int, Training] = {}  # by trial
+        self.origins: dict[str, str] = {}  # names of baselines in the table, by key
+        self._candidates: dict[str, Candidate] = {}  # and back
+        self._alike: dict[Any, Training] = {}  # a training of each size
+
+    def needed(self, trial: Trial) -> Candidate | None:
+        candidate, table = trial.candidate, self.world.table
+        full = candidate.recipe.epochs == table.epochs
+        start = (self.how.full if self.how.warm else "scratch") if full else "warm"
+        training = self.world.find(candidate.family.name, candidate.params, start)
+        self.trainings[trial.number] = training
+        return self._baseline(training.origin) if training.origin else None
+
+    def expense(self, candidate: Candidate) -> float:
+        epochs, origin = candidate.recipe.epochs, self._like(candidate).origin
+        new = epochs < self.world.table.epochs and origin and not self.is_trained(self._baseline(origin))
+        return epochs + (self.world.table.epochs / USES if new else 0)
+
+    def size(self, candidate: Candidate) -> tuple[float]:
+        """What a candidate's baseline costs, in shares of the box."""
+        return (self._like(candidate).plain_macs / self.world.box.costs[0],)
+
+    def _baseline(self, origin: str) -> Candidate:
+        if origin not in self._candidates:
+            one = self.world.plain(origin)
+            candidate = self._candidates[origin] = Candidate.of(family(one.family), one.params, one.epochs)
+            self.origins[candidate.key] = origin
+        return self._candidates[origin]
 
     def _like(self, candidate: Candidate) -> Training:
         """A training of the candidate's size."""
         key = size_key(candidate)
-        if key not in self.sizes:
+        if key not in self._alike:
             number, _ = self.world.table.nearest(candidate.family.name, candidate.params)
-            self.sizes[key] = self.world.table.trainings["warm", number, 0]
-        return self.sizes[key]
-
-    def _price(self, candidate: Candidate) -> float:
-        world, origin = self.world, self._like(candidate).origin
-        epochs = candidate.recipe.epochs
-        new = epochs < world.table.epochs and origin and not world.has(origin)
-        return epochs + (world.table.epochs / USES if new else 0)
-
-    def _size(self, candidate: Candidate) -> tuple[float]:
-        return (self._like(candidate).plain_macs / self.world.box.costs[0],)
-
-    def _train(self, number: int, at: int) -> None:
-        world, training = self.world, self.running[number]
-        if self.how.ahead and self.ahead is None:
-            self.ahead = self.thinker.ask()
-        if training.origin and (plain := world.spend_once(training.origin)) is not None and self.how.plain:
-            self.thinker.plain.append(plain)
-            self.rungs.rival(plain)
-            world.count(plain)
-        last, kind = training.epochs, f"{training.family} {training.start}"
-        rungs = rung_epochs(last) if self.how.stopping else ()
-        for epoch in [e for e in (*rungs, last) if e > at]:
-            world.spend(epoch - at + (training.measuring[epoch] if self.how.measuring else 0.0))
-            at = epoch
-            curve, ended = self._curve(training, epoch), epoch == last
-            chosen = world.box.curve([world.point(training, epoch)])[0]
-            self.thinker.look(number, epoch, curve, chosen, ended=ended)
-            if ended:
-                self.rungs.end(number, kind, curve)
-            elif not self.rungs.report(number, kind, epoch, curve, training.outlook[epoch - 1]):
-                break
-        self.thinker.finish(number)
-        world.count(self._curve(training, at))
-
-    def _curve(self, training: Training, epoch: int) -> Curve:
-        world = self.world
-        return world.curve(training, epoch) if self.how.curve else world.box.curve([world.point(training, epoch)])
+            self._alike[key] = self.world.table.trainings["warm", number, 0]
+        return self._alike[key]

@@ -10,7 +10,7 @@ import optuna
 from optuna.trial import TrialState
 
 from benchmarks.search_bench.world import SpentError, World
-from search.sampling import RefusedError, drawn, experimental
+from search.sampling import InfeasibleError, drawn, experimental
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Optuna:
         trial, epochs = study.ask(), world.table.epochs
         try:
             candidate = drawn(trial, world.table.spaces, lambda _: epochs)
-        except RefusedError:
+        except InfeasibleError:
             study.tell(trial, state=TrialState.FAIL)
             return
         training = world.find(candidate.family.name, candidate.params)

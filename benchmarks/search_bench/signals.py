@@ -1,13 +1,12 @@
 """What a sampler can be told of a training, tried on the table: Optuna's TPE on one number a training.
 
 Which number is best changes with the front, so that all of them are told anew before each candidate. The point that a
-training is made for, told once, is `Ours(sampler="tpe")`; the product's own signal is in search.growth.
+training is made for, told once, is the sampler `tpe`; the product's own signal is in search.growth.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 
 import numpy as np
 import optuna
@@ -15,28 +14,37 @@ import optuna
 from benchmarks.search_bench.ours import Ours
 from benchmarks.search_bench.world import World
 from search.curves import NOTHING, Curve, contributions, inside, layers, loss_within, own_front
-from search.sampling import Epochs, RefusedError, Thinker, drawn, sampler
-from spaces.space import Value
+from search.history import History, Params, Training
+from search.optuna_sampler import asked, completed, tpe
+from search.sampling import Epochs, Setting, experimental, replayed
 
 
-class Signal(Thinker):
-    """The product's thinker, but TPE with one objective chooses."""
+class Signal:
+    """A sampler: TPE with one objective chooses."""
 
-    def values(self, draw: np.random.Generator) -> dict[int, float]:
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+
+    def values(self, history: History, draw: np.random.Generator) -> dict[int, float]:
         """What TPE is told of each training by its number; less is better."""
         raise NotImplementedError
 
-    def _chosen(self, draw: np.random.Generator, epochs: Epochs) -> dict[str, Value]:
-        study = optuna.create_study(sampler=sampler("tpe", int(draw.integers(2**31)), self.trials))
-        for number, value in self.values(draw).items():
-            past = self.frozen(number)
+    def observe(self, number: int, training: Training) -> None:
+        """All that counts is in the history."""
+
+    def suggest(self, number: int, history: History, epochs: Epochs, given: Params | None = None) -> Params:
+        draw = np.random.default_rng((self.setting.seed, number))
+        return completed(number, given or self._chosen(history, draw), self.setting)
+
+    def _chosen(self, history: History, draw: np.random.Generator) -> Params:
+        with experimental():
+            study = optuna.create_study(sampler=tpe(int(draw.integers(2**31)), self.setting.trials))
+        for number, value in self.values(history, draw).items():
+            past = replayed(history.trials[number].params, self.setting.spaces)
             study.add_trial(
                 optuna.trial.create_trial(value=value, params=past.params, distributions=past.distributions)
             )
-        trial = study.ask()
-        with suppress(RefusedError):  # who asked finds out from the same parameters
-            drawn(trial, self.spaces, epochs)
-        return trial.params
+        return asked(study, self.setting, None)
 
 
 class Contribution(Signal):
@@ -46,10 +54,10 @@ class Contribution(Signal):
     criterion", EMO, 2005; of all a training's points where that is of one.
     """
 
-    def values(self, draw: np.random.Generator) -> dict[int, float]:
-        if not self.told:
+    def values(self, history: History, draw: np.random.Generator) -> dict[int, float]:
+        if not (known := curves_of(history)):
             return {}
-        curves = {number: own_front(inside(told.last)) for number, told in self.told.items()}
+        curves = {number: own_front(inside(curve)) for number, curve in known.items()}
         lost, layer = contributions(curves, list(curves)), layers(curves)
         return {number: -lost[number] if lost[number] > NOTHING else layer[number] for number in curves}
 
@@ -61,12 +69,17 @@ class DrawnBudget(Signal):
     objectives a step; here whole curves are compared, and the budget is more likely the wider the gap it falls in.
     """
 
-    def values(self, draw: np.random.Generator) -> dict[int, float]:
-        if not self.told:
+    def values(self, history: History, draw: np.random.Generator) -> dict[int, float]:
+        if not (known := curves_of(history)):
             return {}
-        curves = [told.last for told in self.told.values()]
+        curves = list(known.values())
         budget = drawn_budget(np.concatenate(curves), draw)
-        return dict(zip(self.told, loss_within(curves, (budget,)).tolist(), strict=True))
+        return dict(zip(known, loss_within(curves, (budget,)).tolist(), strict=True))
+
+
+def curves_of(history: History) -> dict[int, Curve]:
+    """The curve of each training, by trial."""
+    return {number: one.curve for number, one in history.measured().items() if one.curve is not None}
 
 
 def drawn_budget(curve: Curve, draw: np.random.Generator) -> float:
@@ -84,6 +97,6 @@ def drawn_budget(curve: Curve, draw: np.random.Generator) -> float:
 def signals() -> dict[str, Callable[[World], None]]:
     """Methods by name."""
     return {
-        "dynafront: tpe on contribution (signal)": Ours(thinker=Contribution),
-        "dynafront: tpe on a drawn budget (signal)": Ours(thinker=DrawnBudget),
+        "dynafront: tpe on contribution (signal)": Ours(sampler=Contribution),
+        "dynafront: tpe on a drawn budget (signal)": Ours(sampler=DrawnBudget),
     }

@@ -10,6 +10,7 @@ import numpy as np
 from benchmarks.search_bench.table import Table, Training
 from search.curves import Box, Curve, own_front, volume
 from spaces.net import Knobs
+from storage.records import Kind, PointRecord
 
 
 class SpentError(Exception):
@@ -50,12 +51,33 @@ class World:
             return None
         self.spend(self.table.epochs)
         self._plain.add(plain)
-        start, number, seed = plain.split("-")
-        return self.curve(self.table.trainings[start, int(number), int(seed)], self.table.epochs)
+        return self.curve(self.plain(plain), self.table.epochs)
 
-    def has(self, plain: str) -> bool:
-        """Whether this plain network is trained already."""
-        return plain in self._plain
+    def plain(self, name: str) -> Training:
+        """The training of a baseline by its name in the table."""
+        start, number, seed = name.split("-")
+        return self.table.trainings[start, int(number), int(seed)]
+
+    def points(self, training: Training, epoch: int) -> list[PointRecord]:
+        """All operating points at a rung, as if they were stored."""
+        return [
+            PointRecord(
+                trial=training.candidate,
+                kind=Kind.SEARCH,
+                family=training.family,
+                params=training.params,
+                knobs=row["knobs"],
+                accuracy=row["accuracy"],
+                accuracy_low=row["accuracy"],
+                accuracy_high=row["accuracy"],
+                macs_mean=row["macs_mean"],
+                macs_p95=row["macs_p95"],
+                macs_max=row["macs_p95"],
+                parameters=row["parameters"],
+                chosen=row["first"],
+            )
+            for row in training.points[epoch]
+        ]
 
     def curve(self, training: Training, epoch: int) -> Curve:
         """All operating points at a rung that may join a front."""

@@ -20,8 +20,11 @@ from benchmarks.search_bench.signals import Contribution, DrawnBudget, Signal, d
 from benchmarks.search_bench.table import Table
 from benchmarks.search_bench.world import SpentError, World
 from search.growth import Draw
-from search.sampling import Refused, Thinker, Told, drawn
+from search.history import History, Training
+from search.optuna_sampler import OptunaSampler, random
+from search.sampling import Setting, drawn
 from spaces.space import Dimension
+from storage.records import State
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "search_bench" / "digits"
 RANDOM = Optuna(lambda seed: optuna.samplers.RandomSampler(seed=seed))
@@ -39,10 +42,16 @@ def replayed(method: Callable[[World], None], table: Table, seed: int, budget: f
     return [(time, curve.tolist()) for time, curve in world.log]
 
 
-def told(kind: type[Signal], table: Table, *curves: np.ndarray) -> Signal:
-    thinker = kind(table.spaces, "growth", costs=1, seed=0, epochs=lambda _: 18, trials=10)
-    thinker.told = {number: Told(curve, ended=True) for number, curve in enumerate(curves)}
-    return thinker
+def setting(table: Table) -> Setting:
+    one = (lambda _: (1.0,)), (lambda _: 1.0)
+    return Setting(spaces=table.spaces, costs=1, seed=0, trials=30, size=one[0], expense=one[1], short=lambda _: 18)
+
+
+def known(*curves: np.ndarray) -> History:
+    history = History.empty(1)
+    for number, curve in enumerate(curves):
+        history.update(number, Training({}, state=State.COMPLETE, curve=curve))
+    return history
 
 
 def test_a_candidate_is_nearest_to_its_own_values(table: Table) -> None:
@@ -104,14 +113,14 @@ def test_measuring_is_paid_for_where_that_is_asked(table: Table) -> None:
 
 
 def test_who_thinks_ahead_does_not_know_how_the_training_under_way_ends(table: Table) -> None:
-    class Watched(Thinker):
-        def ask(self) -> tuple[int, Any]:
-            knew.append(len(self.told))
-            return super().ask()
+    class Watched(OptunaSampler):
+        def suggest(self, number: int, history: History, *rest: Any) -> Any:
+            knew.append(len(history.measured()))
+            return super().suggest(number, history, *rest)
 
     for ahead, expected in ((False, [0, 1, 2, 3]), (True, [0, 0, 1, 2])):
         knew: list[int] = []
-        replayed(Ours(warm=False, dedup=False, sampler="random", ahead=ahead, thinker=Watched), table, 0, 100)
+        replayed(Ours(warm=False, dedup=False, sampler=lambda one: Watched(one, random), ahead=ahead), table, 0, 100)
         assert knew[:4] == expected
 
 
@@ -126,7 +135,7 @@ def test_replays_of_another_table_or_budget_are_not_taken_for_these(tmp_path: Pa
 
 def test_contributions_by_hand(table: Table) -> None:
     # each of the two on the front dominates 0.8 x 0.4, of which 0.4 x 0.4 is common
-    values = told(Contribution, table, CHEAP, EXACT, BEHIND).values(np.random.default_rng(0))
+    values = Contribution(setting(table)).values(known(CHEAP, EXACT, BEHIND), np.random.default_rng(0))
     assert values == pytest.approx({0: -0.16, 1: -0.16, 2: 1})
 
 
@@ -144,10 +153,10 @@ def test_without_a_front_any_budget_is_drawn() -> None:
 
 
 def test_a_drawn_budget_is_the_same_for_all_and_new_each_time(table: Table) -> None:
-    thinker, found = told(DrawnBudget, table, CHEAP, EXACT), []
+    signal, history, found = DrawnBudget(setting(table)), known(CHEAP, EXACT), []
     for seed in range(20):
         budget = drawn_budget(np.concatenate([CHEAP, EXACT]), np.random.default_rng(seed))
-        values = thinker.values(np.random.default_rng(seed))
+        values = signal.values(history, np.random.default_rng(seed))
         found.append((values[0] == 0.6, values[1] == 0.2))
         assert found[-1] == (budget >= 0.2, budget >= 0.6)
     assert set(found) == {(False, False), (True, False), (True, True)}
@@ -155,19 +164,15 @@ def test_a_drawn_budget_is_the_same_for_all_and_new_each_time(table: Table) -> N
 
 def test_tpe_follows_a_signal(table: Table) -> None:
     class Transformers(Signal):
-        def values(self, draw: np.random.Generator) -> dict[int, float]:
-            return {n: float(self.frozen(n).params["family"] != "skip_vit") for n in self.told}
+        def values(self, history: History, draw: np.random.Generator) -> dict[int, float]:
+            seen = history.measured()
+            return {n: float(one.params["family"] != "skip_vit") for n, one in seen.items()}
 
-    thinker = Transformers(table.spaces, "growth", costs=1, seed=0, epochs=lambda _: 18, trials=30, starts=False)
-    families = []
-    for _ in range(30):
-        number, candidate = thinker.ask()
-        if isinstance(candidate, Refused):
-            thinker.fail(number)
-            continue
-        families.append(candidate.family.name)
-        thinker.look(number, 18, CHEAP, (0.6, 0.2), ended=True)
-        thinker.finish(number)
+    signal, history, families = Transformers(setting(table)), History.empty(1), []
+    for number in range(30):
+        params = signal.suggest(number, history, lambda _: 18)
+        families.append(params["family"])
+        history.update(number, Training(params, state=State.COMPLETE, epoch=18, curve=CHEAP))
     assert families[-10:].count("skip_vit") >= 8
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,16 +13,20 @@ import optuna
 import pytest
 from rich.console import Console
 
+from search.books import Books
 from search.driver import Driver, HopelessError
-from search.front import Reference
-from search.launch import opened_study
-from search.plain_nets import ladder
+from search.objectives import Reference
+from search.plain_nets import ladder, recommended
 from search.progress import Progress
-from search.study import OptunaStudy
-from search.study_file import narrowed_spaces, parse_study
+from search.scheduler_for import scheduler_for
+from search.study import OptunaMirror, mirror_for
+from search.study_file import StudySpec, narrowed_spaces, parse_study
+from search.take_up import take_up
+from search.time_spent import TimeSpent
 from search.trial import EpochResult, Event, Failure, Job, Outcome, Rung
 from spaces.task import Task
 from storage.store import Store
+from tests.points import operating_point
 
 ALONE = "warm_start: false\nearly_stopping: false\n"  # each trial by itself: what most tests are about
 REFERENCE = Reference(accuracy=0.1, macs=1e7)
@@ -30,18 +35,7 @@ TASK = Task(channels=1, height=8, width=8, classes=10)
 
 
 def outcome(accuracy: float = 0.8, macs: float = 1e6) -> Outcome:
-    point = {
-        "knobs": {"policy": "threshold", "tau": 0.5},
-        "accuracy": accuracy,
-        "accuracy_low": accuracy - 0.01,
-        "accuracy_high": accuracy + 0.01,
-        "macs_mean": macs,
-        "macs_p95": macs,
-        "macs_max": macs,
-        "parameters": 10,
-        "extra": {"rates": {}},
-    }
-    return Outcome([point], 10, 100, {"device": "cpu"}, 0.5)
+    return Outcome([operating_point(accuracy, macs)], 10, 100, {"device": "cpu"}, 0.5)
 
 
 @dataclass
@@ -89,6 +83,35 @@ class Follower:
     def front_changed(self) -> None: ...
 
 
+def driver(
+    spec: StudySpec,
+    store: Store,
+    storage: optuna.storages.BaseStorage,
+    engine: Any,
+    *,
+    reference: Reference = REFERENCE,
+    checkpoints: str = "none",
+    with_ladder: bool = False,
+    clock: Callable[[], float] = time.monotonic,
+    **settings: Any,
+) -> Driver:
+    """A driver of the study as its tables have it, taken up and ready to run."""
+    plan = scheduler_for(spec, TASK, reference)
+    books = Books(store, spec.study, spec.costs, mirror_for(storage, store, spec))
+    take_up(plan, books)
+    plan.add_baselines(ladder(narrowed_spaces(spec), spec.budget.epochs) if with_ladder else ())
+    return Driver(
+        spec=spec,
+        plan=plan,
+        books=books,
+        time=TimeSpent(store, spec.study, spec.budget.hours, clock),
+        engine=engine,
+        progress=Progress(Console(quiet=True), spec.study, spec.budget.trials, 1),
+        checkpoints=checkpoints,
+        **settings,
+    )
+
+
 class Bench:
     """A study in a database file that drivers can be run over, one after the other."""
 
@@ -102,12 +125,8 @@ class Bench:
     def drive(self, script: Callable[[Job, int], list[Any]], text: str = TEXT, **settings: Any) -> Scripted:
         spec = parse_study(text, "s.yml")
         engine = Scripted(script)
-        asked = opened_study(optuna.storages.RDBStorage(self.url), self.store, spec, TASK, REFERENCE)
-        with Progress(Console(quiet=True), "s", spec.budget.trials, 1) as progress:
-            self.finished = Driver(
-                spec=spec, store=self.store, optuna=asked, engine=engine, progress=progress,
-                follower=self.follower, reference=REFERENCE, checkpoints="none", **settings,
-            ).run()  # fmt: skip
+        storage = optuna.storages.RDBStorage(self.url)
+        self.finished = driver(spec, self.store, storage, engine, follower=self.follower, **settings).run()
         return engine
 
     def states(self) -> dict[int, str]:
@@ -158,8 +177,6 @@ def test_an_interrupted_study_goes_on_with_the_trial_that_was_under_way(bench: B
     engine = bench.drive(good)
     assert engine.submitted == [1, 2, 3]
     after = bench.store.trial("s", "search", 1)
-    assert before is not None
-    assert after is not None
     assert (after.params, after.seed) == (before.params, before.seed)
 
 
@@ -183,7 +200,7 @@ def test_a_trial_stored_but_not_told_is_told_on_the_next_run(bench: Bench, monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(OptunaStudy, "tell", lost)
+        patch.setattr(OptunaMirror, "tell", lost)
         with pytest.raises(KeyboardInterrupt):
             bench.drive(good)
     assert bench.states() == {0: "complete"}
@@ -208,7 +225,7 @@ def test_what_optunas_database_missed_is_made_up_for_from_our_tables(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(OptunaStudy, "_write", lambda self, action: None)
+        patch.setattr(OptunaMirror, "_write", lambda self, action: None)
         bench.drive(good)
     assert bench.optuna_trials() == []
     bench.drive(good, TEXT.replace("trials: 4", "trials: 5"))
@@ -282,13 +299,13 @@ def test_hours_end_a_study_with_trials_left(bench: Bench) -> None:
 
 def test_the_ladder_trains_plain_nets_of_every_size_once(bench: Bench) -> None:
     text = TEXT + "space: {gated_resnet: {backbone: [resnet8, resnet14]}}\n"
-    bench.drive(good, text, ladder=True)
+    bench.drive(good, text, with_ladder=True)
     static = bench.store.trials("s", kind="static")
     assert {(t.params["backbone"], t.params["width"]) for t in static} == {
         (backbone, width) for backbone in ("resnet8", "resnet14") for width in (0.25, 0.5, 0.75, 1.0)
     }
     assert all(t.params["gated"] is False for t in static)
-    assert bench.drive(good, text, ladder=True).submitted == []
+    assert bench.drive(good, text, with_ladder=True).submitted == []
 
 
 def test_ladder_nets_have_no_gates() -> None:
@@ -303,21 +320,13 @@ def test_a_combination_that_the_family_refuses_is_a_failed_trial_and_the_study_g
     store = Store.open(f"sqlite:///{tmp_path / 'd.db'}")
     store.add_study(spec.study, spec.model_dump(mode="json"), text, {"accuracy": 0.1, "macs": 1e8})
 
-    def opened() -> OptunaStudy:
-        return opened_study(optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'o.db'}"), store, spec, TASK, REFERENCE)
+    def opened() -> OptunaMirror:
+        return mirror_for(optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'o.db'}"), store, spec)
 
     def drive() -> bool:
-        with Progress(Console(quiet=True), "s", 12, 1) as progress:
-            return Driver(
-                spec=spec,
-                store=store,
-                optuna=opened(),
-                engine=Scripted(lambda job, attempt: [outcome()]),
-                progress=progress,
-                follower=Follower(),
-                reference=REFERENCE,
-                checkpoints=str(tmp_path),
-            ).run()
+        storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'o.db'}")
+        engine = Scripted(lambda job, attempt: [outcome()])
+        return driver(spec, store, storage, engine, follower=Follower(), checkpoints=str(tmp_path)).run()
 
     assert drive()
     trials = store.trials("s", kind="search")
@@ -331,14 +340,14 @@ def test_a_combination_that_the_family_refuses_is_a_failed_trial_and_the_study_g
 
 
 def test_a_study_from_when_a_dimension_had_other_choices_is_refused_in_one_line(tmp_path: Path) -> None:
-    def opened(text: str) -> OptunaStudy:
+    def opened(text: str) -> OptunaMirror:
         storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'o.db'}")
         store = Store.open(f"sqlite:///{tmp_path / 'd.db'}")
-        return opened_study(storage, store, parse_study(text, "s.yml"), TASK, REFERENCE)
+        return mirror_for(storage, store, parse_study(text, "s.yml"))
 
-    before = opened(TEXT + "space: {gated_resnet: {loss: [per_batch, per_gate]}}\n")
-    number, _ = before.ask()
-    before.confirm(number)
+    text = TEXT + "space: {gated_resnet: {loss: [per_batch, per_gate]}}\n"
+    before = opened(text)
+    before.add("gated_resnet", recommended(narrowed_spaces(parse_study(text, "s.yml"))["gated_resnet"]))
     before.close()
     with pytest.raises(
         ValueError, match=r"was begun when gated_resnet\.loss had the choices per_batch, per_gate"

@@ -10,20 +10,19 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from rich.console import Console
 
-from search.driver import Driver
-from search.front import Reference
 from search.fronts import study_front
 from search.jobs import job_of
-from search.launch import opened_study
-from search.progress import Progress
+from search.objectives import Reference
+from search.scheduler import Scheduler
 from search.study_file import parse_study
 from search.trial import EpochResult, Failure, Job, Outcome, Rung
 from spaces.task import Task
 from storage.checkpoints import Checkpoints
+from storage.records import OperatingPoint
 from storage.store import Store
-from tests.search.test_driver import Follower, Scripted
+from tests.points import operating_point
+from tests.search.test_driver import Follower, Scripted, driver
 
 TASK = Task(channels=1, height=8, width=8, classes=10)
 REFERENCE = Reference(accuracy=0.1, macs=1e7, parameters=1e5)
@@ -38,19 +37,8 @@ WARM_SAME = BASE + "early_stopping: false\nbudget: {trials: 8, epochs: 9}\n" + S
 Script = Callable[[Job, int], list[Any]]
 
 
-def point(loss: float, macs: float, parameters: int = 1000) -> dict[str, Any]:
-    accuracy = 1 - 0.9 * loss
-    return {
-        "knobs": {"policy": "threshold", "tau": 0.5},
-        "accuracy": accuracy,
-        "accuracy_low": accuracy - 0.01,
-        "accuracy_high": accuracy + 0.01,
-        "macs_mean": macs,
-        "macs_p95": macs,
-        "macs_max": macs,
-        "parameters": parameters,
-        "extra": {"rates": {}},
-    }
+def point(loss: float, macs: float, parameters: int = 1000) -> OperatingPoint:
+    return operating_point(1 - 0.9 * loss, macs, parameters=parameters)
 
 
 def rung(loss: float, macs: float, outlook: float | None = 1.0, epoch: int = 2) -> Rung:
@@ -75,25 +63,23 @@ class Bench:
         self.store = Store.open(f"sqlite:///{self.folder / 'db.sqlite'}")
         self.storage = optuna.storages.InMemoryStorage()
         self.spec = parse_study(self.text, "s.yml")
-        self.store.add_study("s", self.spec.model_dump(mode="json"), self.text, vars(REFERENCE))
+        self.store.add_study("s", self.spec.model_dump(mode="json"), self.text, REFERENCE.as_dict())
 
-    def drive(self, script: Script, *, slots: int = 1, **settings: Any) -> Driver:
+    def drive(self, script: Script, *, slots: int = 1, **settings: Any) -> Scheduler:
         def started(job: Job, attempt: int) -> list[Any]:
             self.jobs.append(job)
             return script(job, attempt)
 
         engine = Scripted(started, slots)
-        asked = opened_study(self.storage, self.store, self.spec, TASK, REFERENCE)
-        with Progress(Console(quiet=True), "s", self.spec.budget.trials, 1) as progress:
-            self.driver = Driver(
-                spec=self.spec, store=self.store, optuna=asked, engine=engine, progress=progress,
-                follower=Follower(), reference=REFERENCE, checkpoints=str(self.folder), **settings,
-            )  # fmt: skip
-            try:
-                self.complete = self.driver.run()
-            finally:
-                self.answers += engine.answers
-        return self.driver
+        settings = {"reference": REFERENCE, "checkpoints": str(self.folder), "follower": Follower(), **settings}
+        drives = driver(self.spec, self.store, self.storage, engine, **settings)
+        assert isinstance(drives.plan, Scheduler)
+        self.scheduler = drives.plan
+        try:
+            self.complete = drives.run()
+        finally:
+            self.answers += engine.answers
+        return self.scheduler
 
     def states(self) -> dict[int, str]:
         return {t.number: t.state for t in self.store.trials("s", kind="search")}
@@ -131,23 +117,22 @@ def growing(job: Job, attempt: int) -> list[Any]:
 
 def test_a_trial_that_cannot_extend_the_front_is_stopped_and_its_points_count(tmp_path: Path) -> None:
     bench = Bench(tmp_path, STOPPING.replace("trials: 8", "trials: 4"))
-    driver = bench.drive(growing)
+    study = bench.drive(growing)
     assert bench.complete
     assert bench.answers == [(0, 2, True), (1, 2, True), (2, 2, True), (3, 2, False)]
     assert bench.states() == {0: "complete", 1: "complete", 2: "complete", 3: "stopped"}
-    assert [(p.trial, p.macs_mean) for p in driver.front] == [(3, 4e6), (0, 5e6)]
+    assert [(p.trial, p.macs_mean) for p in study.front.points] == [(3, 4e6), (0, 5e6)]
     stopped = bench.optuna_trials()[3]
     assert stopped.state.name == "PRUNED"
     assert stopped.user_attrs["stopped"] == {"accuracy": pytest.approx(0.55), "cost": 4e6, "epoch": 2}
     record = bench.store.trial("s", "search", 3)
-    assert record is not None
     assert job_of(bench.spec, record, "none").trained == 2
     assert bench.optuna_trials()[0].values == [pytest.approx(0.82), 5e6]
 
 
 def test_a_promising_trial_is_resumed_before_a_new_one_is_asked(tmp_path: Path) -> None:
     bench = Bench(tmp_path, STOPPING)
-    driver = bench.drive(growing)
+    study = bench.drive(growing)
     assert bench.started() == [0, 1, 2, 3, 4, 3, 5, 6, 7], "once the fourth shows how much is learned after the rung"
     first, second = [job for job in bench.jobs if job.number == 3]
     assert (first.rungs, second.rungs) == ((2,), ())
@@ -155,8 +140,8 @@ def test_a_promising_trial_is_resumed_before_a_new_one_is_asked(tmp_path: Path) 
     assert second.trained is None
     assert bench.states() == dict.fromkeys(range(8), "complete")
     assert bench.optuna_trials()[3].values == [pytest.approx(1 - 0.9 * 0.18), 6e6]
-    assert (3, 4e6) not in [(p.trial, p.macs_mean) for p in driver.front], "what it was at the rung is gone"
-    assert (3, 6e6) in [(p.trial, p.macs_mean) for p in driver.front]
+    assert (3, 4e6) not in [(p.trial, p.macs_mean) for p in study.front.points], "what it was at the rung is gone"
+    assert (3, 6e6) in [(p.trial, p.macs_mean) for p in study.front.points]
 
 
 def test_without_early_stopping_no_trial_has_rungs(tmp_path: Path) -> None:
@@ -250,7 +235,8 @@ def test_a_plain_network_is_trained_once_a_size_and_trials_of_that_size_start_fr
     assert [job.kind for job in bench.jobs][:2] == ["static", "search"]
     assert len({job.params["backbone"] for job in ready.values()}) == 2
     assert bench.states() == dict.fromkeys(range(8), "complete")
-    assert bench.drive(growing).store.trials("s", kind="static", state="running") == []
+    bench.drive(growing)
+    assert bench.store.trials("s", kind="static", state="running") == []
 
 
 def test_trials_wait_for_their_plain_network_while_others_train(tmp_path: Path) -> None:
@@ -284,8 +270,7 @@ def test_a_plain_network_that_fails_fails_those_that_wait_and_is_tried_again(tmp
     assert set(states.values()) <= {"failed", "complete"}
     for number in failed:
         record = bench.store.trial("s", "search", number)
-        assert record is not None
-        assert record.error == "the plain network that it was to start from failed: no such file"
+        assert record.error == "the baseline that it was to start from failed: no such file"
     assert all(bench.optuna_trials()[number].state.name == "FAIL" for number in failed)
     if slots == 1:
         assert failed == [0]
@@ -323,16 +308,15 @@ def test_a_study_opens_again_while_a_trial_that_others_repeat_goes_on(tmp_path: 
     bench = Bench(tmp_path, STOPPING.replace("trials: 8", "trials: 4"))
     bench.drive(growing)
     record = bench.store.trial("s", "search", 3)
-    assert record is not None
     assert record.state == "stopped"
     bench.store.add_trial("s", "search", 4, record.family, record.params, 1, record.epochs)
     bench.store.finish_trial("s", "search", 4, points=[], result=record.result, seconds=0.0, of_trial=3)
     bench.store.resume_trial("s", "search", 3)
     bench.spec = parse_study(STOPPING, "s.yml")
-    driver = bench.drive(growing)
+    study = bench.drive(growing)
     assert bench.states() == dict.fromkeys(range(8), "complete")
-    assert driver.optuna.thinker.told[4].last == pytest.approx(np.array([[0.5, 0.4]]))
-    assert driver.optuna.thinker.told[3].last == pytest.approx(np.array([[0.18, 0.6]]))
+    assert study.history.trials[4].curve == pytest.approx(np.array([[0.5, 0.4]]))
+    assert study.history.trials[3].curve == pytest.approx(np.array([[0.18, 0.6]]))
 
 
 FLAT = ALONE + "budget: {trials: 30, epochs: 3, plateau: {trials: 4, growth: 0.01}}\n"
@@ -345,10 +329,10 @@ def flat(job: Job, attempt: int) -> list[Any]:
 
 def test_a_study_ends_when_its_front_grows_no_more(tmp_path: Path) -> None:
     bench = Bench(tmp_path, FLAT)
-    assert bench.drive(flat).plateau
+    assert bench.drive(flat).front.plateau
     assert bench.complete
     assert len(bench.states()) == 14
-    assert bench.drive(flat).plateau, "and stays ended"
+    assert bench.drive(flat).front.plateau, "and stays ended"
     assert len(bench.states()) == 14
 
 
@@ -356,13 +340,13 @@ def test_a_plateau_is_seen_across_an_interruption(tmp_path: Path) -> None:
     bench = Bench(tmp_path, FLAT)
     with pytest.raises(KeyboardInterrupt):
         bench.drive(interrupted(flat, 12))
-    assert bench.drive(flat).plateau
+    assert bench.drive(flat).front.plateau
     assert len(bench.states()) == 14
 
 
 def test_a_front_that_grows_is_no_plateau(tmp_path: Path) -> None:
     bench = Bench(tmp_path, FLAT.replace("trials: 30", "trials: 9"))
-    assert not bench.drive(flat).plateau
+    assert not bench.drive(flat).front.plateau
     assert bench.complete
 
 
@@ -376,15 +360,15 @@ def test_studies_of_one_to_three_objectives_run_to_their_end(tmp_path: Path, obj
         loss, cost = (job.number * 7 % 12 + 1) / 14, ((job.number * 5 + 6) % 12 + 1) * 7e5
         return trained(job, rung(loss, cost), outcome(loss / 2, cost, parameters=2000 - 100 * job.number))
 
-    driver = bench.drive(made)
+    study = bench.drive(made)
     assert bench.complete
     assert set(bench.states().values()) <= {"complete", "stopped"}
     assert len(bench.states()) == 12
     size = len(objectives.split(", "))
     assert {len(t.values or ()) for t in bench.optuna_trials() if t.state.name == "COMPLETE"} == {size}
-    assert (len(driver.front) == 1) is (size == 1)
+    assert (len(study.front.points) == 1) is (size == 1)
     again = bench.drive(made)
-    assert [p.trial for p in again.front] == [p.trial for p in driver.front]
+    assert [p.trial for p in again.front.points] == [p.trial for p in study.front.points]
 
 
 def test_what_is_beyond_the_limits_fails_before_training(tmp_path: Path) -> None:
@@ -403,12 +387,11 @@ def test_what_is_beyond_the_limits_fails_before_training(tmp_path: Path) -> None
 def test_sampler_and_rungs_look_at_the_region_as_far_as_the_front_has_come(tmp_path: Path) -> None:
     text = STOPPING + "region: {max_macs: 4M, min_accuracy: 0.91}\n"
     bench = Bench(tmp_path, text.replace("trials: 8", "trials: 1"))
-    driver = bench.drive(lambda job, attempt: [outcome(0.5, 1e6)])
-    for scale in (driver.rungs.scale, driver.optuna.thinker.scale):
-        assert scale == pytest.approx(np.array([0.5, 0.4]))
+    study = bench.drive(lambda job, attempt: [outcome(0.5, 1e6)])
+    assert study.history.scale == pytest.approx(np.array([0.5, 0.4]))
     bench.spec = parse_study(text.replace("trials: 8", "trials: 2"), "s.yml")
-    driver = bench.drive(lambda job, attempt: [outcome(0.05, 1e6)])
-    assert driver.rungs.scale == pytest.approx(np.array([0.1, 0.4]))
+    study = bench.drive(lambda job, attempt: [outcome(0.05, 1e6)])
+    assert study.history.scale == pytest.approx(np.array([0.1, 0.4]))
 
 
 RIVALS = WARM.replace("early_stopping: false\n", "").replace("epochs: 9", "epochs: 18")  # trials of 6, a rung after 2
@@ -423,13 +406,12 @@ def beaten(job: Job, attempt: int) -> list[Any]:
 
 def test_a_plain_network_that_no_trial_beats_is_on_the_front_and_stops_trials(tmp_path: Path) -> None:
     bench = Bench(tmp_path, RIVALS)
-    driver = bench.drive(beaten)
-    assert {p.kind for p in driver.front} == {"static"}
-    assert driver.optuna.thinker.plain[0].tolist() == [[pytest.approx(0.1), pytest.approx(0.1)]]
+    study = bench.drive(beaten)
+    assert {p.kind for p in study.front.points} == {"static"}
+    assert study.history.baselines[0].tolist() == [[pytest.approx(0.1), pytest.approx(0.1)]]
     stopped = [number for number, state in bench.states().items() if state == "stopped"]
     assert len(stopped) == 8 - 3, "once three have shown what is still learned after the rung"
     record = bench.store.study("s")
-    assert record is not None
     members, points, static, volume = study_front(bench.store, record)
     assert [p.training for p in members] == [("static", 0)]
     assert {p.kind for p in points} == {"search", "static"}
@@ -445,14 +427,15 @@ def test_a_study_that_goes_on_knows_its_plain_networks_still(tmp_path: Path) -> 
     other = Bench(tmp_path / "other", RIVALS)
     other.drive(beaten)
     assert bench.decisions() == other.decisions()
-    assert len(bench.driver.optuna.thinker.plain) == 2, "one a size"
+    assert len(bench.scheduler.history.baselines) == 2, "one a size"
 
 
 def test_trials_of_full_length_start_from_scratch_and_are_compared_among_themselves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("search.sampling.PATIENCE", 2)
-    monkeypatch.setattr("search.sampling.STARTUP", 1)
+    monkeypatch.setattr("search.training_length.PATIENCE", 2)
+    for module in ("training_length", "growth_sampler", "optuna_sampler"):
+        monkeypatch.setattr(f"search.{module}.STARTUP", 1)
     bench = Bench(tmp_path, RIVALS)
     with pytest.raises(KeyboardInterrupt):
         bench.drive(lambda job, attempt: [KeyboardInterrupt()] if job.number == 6 else beaten(job, attempt))

@@ -129,13 +129,13 @@ def test_without_enough_mistakes_there_is_no_judge(digits: ImageData, gated: Dyn
 @pytest.mark.slow
 def test_a_network_with_exits_and_gates_has_points_of_both_together(digits: ImageData, gated: DynamicNet) -> None:
     points = operating_points(gated, digits, batch=32, execution=Execution(), seed=0)
-    knobs = [p["knobs"] for p in points]
+    knobs = [p.knobs for p in points]
     assert "exit_rule" in knobs[0], "what the network was trained to do represents it"
     assert any("exit_rule" in k and k["policy"] == "threshold" for k in knobs)
     assert any("exit_rule" not in k and k["policy"] == "threshold" for k in knobs)
-    with_exits = next(p for p in points if "exit_rule" in p["knobs"])
-    assert sum(row["share"] for row in with_exits["extra"]["exits"]) == pytest.approx(1.0)
-    assert all(("selection_bias" in p["extra"]) == ("exit_rule" in p["knobs"]) for p in points)
+    with_exits = next(p for p in points if "exit_rule" in p.knobs)
+    assert sum(row["share"] for row in with_exits.extra["exits"]) == pytest.approx(1.0)
+    assert all(("selection_bias" in p.extra) == ("exit_rule" in p.knobs) for p in points)
 
 
 @pytest.mark.slow
@@ -143,9 +143,9 @@ def test_a_network_trained_to_move_is_measured_with_fewer_layers_and_in_other_or
     digits: ImageData, shuffled: DynamicNet
 ) -> None:
     points = operating_points(shuffled, digits, batch=32, execution=Execution(), seed=0)
-    kept = {tuple(p["knobs"]["keep"]) for p in points if "keep" in p["knobs"]}
+    kept = {tuple(p.knobs["keep"]) for p in points if "keep" in p.knobs}
     assert {(0,), (0, 1), (0, 2), (1,)} <= kept
-    assert any(p["knobs"].get("order") == "arbitrary" for p in points)
-    assert len({p["macs_mean"] for p in points}) == 3
-    again = evaluate(shuffled, digits.validation, digits, Knobs(**points[-1]["knobs"]))
-    assert again.accuracy == points[-1]["accuracy"]
+    assert any(p.knobs.get("order") == "arbitrary" for p in points)
+    assert len({p.macs_mean for p in points}) == 3
+    again = evaluate(shuffled, digits.validation, digits, Knobs(**points[-1].knobs))
+    assert again.accuracy == points[-1].accuracy

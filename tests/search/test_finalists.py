@@ -6,7 +6,7 @@ import io
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,35 +14,34 @@ import optuna
 import pytest
 from rich.console import Console
 
+from search.books import Books
 from search.driver import Driver, HopelessError
-from search.finalists import LONGER, SEEDS, Finals, _interval, ranked, report, show, surely_better
-from search.front import Reference
+from search.finalist_plan import LONGER, SEEDS, FinalistPlan
+from search.finalists import _interval, ranked, report, show, surely_better
 from search.fronts import study_front
 from search.jobs import job_of
-from search.launch import opened_study
+from search.objectives import Reference
 from search.plain_nets import recommended
 from search.progress import Progress
 from search.study_file import StudySpec, narrowed_spaces, parse_study
+from search.time_spent import TimeSpent
 from search.trial import EpochResult, Event, Failure, Job, Outcome
 from spaces.family import Candidate
 from spaces.registry import family
-from spaces.task import Task
-from storage.records import StudyRecord
+from storage.records import Kind, OperatingPoint, StudyRecord
 from storage.store import Store
+from tests.points import operating_point
+from tests.search.test_driver import driver
 
 TEXT = "study: s\ndata: digits\nfamilies: [gated_resnet]\nbudget: {trials: 3, epochs: 12}\n"
-TASK = Task(channels=1, height=8, width=8, classes=10)
 REFERENCE = Reference(accuracy=0.1, macs=100.0)
 Script = Callable[[Job, int], list[Event | BaseException]]
 
 
-def points(*values: tuple[float, float]) -> list[dict[str, Any]]:
+def points(*values: tuple[float, float]) -> list[OperatingPoint]:
     """Operating points from (accuracy, MACs)."""
-    return [
-        {"knobs": {"tau": 0.5}, "accuracy": accuracy, "accuracy_low": accuracy, "accuracy_high": accuracy,
-         "macs_mean": macs, "macs_p95": macs, "macs_max": macs, "parameters": 1, "extra": {"rates": {}}}
-        for accuracy, macs in values
-    ]  # fmt: skip
+    made = [operating_point(accuracy, macs, knobs={"tau": 0.5}, chosen=False) for accuracy, macs in values]
+    return [replace(made[0], chosen=True), *made[1:]]
 
 
 def outcome(*values: tuple[float, float]) -> Outcome:
@@ -86,7 +85,7 @@ class Bench:
         self.url = f"sqlite:///{folder / 'd.db'}"
         self.spec: StudySpec = parse_study(TEXT, "s.yml")
         self.store = Store.open(self.url)
-        self.store.add_study("s", self.spec.model_dump(mode="json"), TEXT, asdict(REFERENCE))
+        self.store.add_study("s", self.spec.model_dump(mode="json"), TEXT, REFERENCE.as_dict())
         self.searched(0, (0.50, 10.0))
         self.searched(1, (0.80, 20.0), (0.90, 40.0))
         self.searched(2, (0.40, 60.0))
@@ -99,15 +98,22 @@ class Bench:
 
     @property
     def record(self) -> StudyRecord:
-        record = self.store.study("s")
-        assert record is not None
-        return record
+        return self.store.study("s")
 
     def train(self, script: Script, count: int = 1, **settings: Any) -> Engine:
         engine = Engine(script)
         trials = ranked(self.store, self.record)[:count]
-        with Progress(Console(quiet=True), "s", SEEDS * count, 1) as progress:
-            Finals(self.spec, self.store, engine, progress, "none").run(trials, **settings)
+        Driver(
+            spec=self.spec,
+            plan=FinalistPlan(self.store, "s", trials),
+            books=Books(self.store, "s", self.spec.costs),
+            time=TimeSpent(self.store, "s"),
+            engine=engine,
+            progress=Progress(Console(quiet=True), "s", SEEDS * count, 1),
+            checkpoints="none",
+            counts=Kind.FINALIST,
+            **settings,
+        ).run()
         return engine
 
     def states(self) -> dict[int, str]:
@@ -178,12 +184,8 @@ def test_a_running_finalist_is_no_trial_of_the_search(bench: Bench) -> None:
         bench.train(lambda job, attempt: [KeyboardInterrupt()])
     assert "running" in bench.states().values()
     engine = Engine(good)
-    asked = opened_study(optuna.storages.RDBStorage(bench.url), bench.store, bench.spec, TASK, REFERENCE)
-    with Progress(Console(quiet=True), "s", 3, 1) as progress:
-        assert Driver(
-            spec=bench.spec, store=bench.store, optuna=asked, engine=engine, progress=progress,
-            follower=None, reference=REFERENCE, checkpoints="none",
-        ).run()  # fmt: skip
+    storage = optuna.storages.RDBStorage(bench.url)
+    assert driver(bench.spec, bench.store, storage, engine, reference=REFERENCE).run()
     assert engine.jobs == []
 
 
@@ -216,7 +218,7 @@ def test_the_report_compares_within_the_cost_of_each_point(bench: Bench) -> None
     bench.train(seeded({1: [[(0.70, 20.0), (0.95, 41.0)], [(0.80, 15.0), (0.86, 40.0)], [(0.75, 20.0), (0.74, 30.0)]]}))
     found = report(bench.store, bench.record)
     low, high = found["points"]
-    assert low["costs"] == {"macs_mean": 20.0}
+    assert low["costs"] == {"macs": 20.0}
     assert low["searched"] == 0.80
     assert low["accuracies"] == (0.70, 0.80, 0.75)
     assert low["mean"] == pytest.approx(0.75)

@@ -13,16 +13,14 @@ from hypothesis import strategies as st
 
 from search.front import (
     Point,
-    Reference,
     as_csv,
     as_json,
     front,
     hypervolume,
     hypervolume_history,
-    macs_number,
-    macs_text,
     pick,
 )
+from search.objectives import MACS_P95, PARAMETERS, Reference, macs_number, macs_text
 
 BOX = Reference(accuracy=0.1, macs=100.0)
 
@@ -70,7 +68,7 @@ def test_of_equal_points_the_first_stays():
 def test_the_front_can_be_drawn_over_another_cost():
     small, large = point(0.9, 10, macs_p95=50), point(0.8, 20, macs_p95=20)
     assert front([small, large]) == [small]
-    assert front([small, large], "macs_p95") == [large, small]
+    assert front([small, large], (MACS_P95,)) == [large, small]
 
 
 def test_a_point_that_is_not_finite_is_left_out():
@@ -195,10 +193,10 @@ def test_an_impossible_wish_is_answered_with_what_there_is(limits, message):
 
 def test_a_limit_on_macs_is_one_on_macs_where_parameters_are_the_cost():
     small, fast = point(0.9, 5e7, 1, parameters=1000), point(0.92, 1e7, 2, parameters=2000)
-    assert pick([small, fast], "fastest", cost="parameters").trial == 1
-    assert pick([small, fast], "fastest", max_macs=2e7, cost="parameters").trial == 2
+    assert pick([small, fast], "fastest", cost=PARAMETERS).trial == 1
+    assert pick([small, fast], "fastest", max_macs=2e7, cost=PARAMETERS).trial == 2
     with pytest.raises(ValueError, match=r"^no point costs <= 1\.00 M MACs; the cheapest has .* at 10\.0 M MACs"):
-        pick([small, fast], max_macs=1e6, cost="parameters")
+        pick([small, fast], max_macs=1e6, cost=PARAMETERS)
 
 
 def test_an_offer_never_looks_as_if_it_met_the_limit():

@@ -9,7 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.growth import Draw, Encoder, area, at_budgets, budgets, levels, predicted, shares, weights, worth
+from search.growth import (
+    Draw,
+    Encoder,
+    area,
+    at_budgets,
+    budgets,
+    expected_improvement,
+    levels,
+    predicted,
+    shares,
+    weights,
+)
 from spaces.space import Dimension
 
 SPACE = (
@@ -40,17 +51,19 @@ def trainings(costs: int) -> tuple[np.ndarray, np.ndarray]:
     return quality[:, None], np.repeat(0.8 - 0.7 * quality[:, None], len(shares(costs)), 1)
 
 
-def worth_of(known: tuple[np.ndarray, np.ndarray], qualities: list[float], costs: int = 1, worst: float = 1.0) -> Any:
+def improvement_of(
+    known: tuple[np.ndarray, np.ndarray], qualities: list[float], costs: int = 1, worst: float = 1.0
+) -> Any:
     """Of candidates as dear as the box."""
     rows, losses = known
     new, grid = np.array(qualities)[:, None], budgets(costs)
     front = np.full(len(grid), losses.min())
-    return worth(*predicted(rows, losses, new, seed=0), np.ones((len(new), costs)), grid, front, worst)
+    return expected_improvement(*predicted(rows, losses, new, seed=0), np.ones((len(new), costs)), grid, front, worst)
 
 
 @pytest.mark.parametrize("costs", [0, 1, 2])
 def test_a_candidate_like_a_good_training_is_worth_more_than_one_like_a_bad_one(costs: int) -> None:
-    found = worth_of(trainings(costs), [0.05, 0.5, 0.95], costs)
+    found = improvement_of(trainings(costs), [0.05, 0.5, 0.95], costs)
     assert found.shape == (3,)
     assert (found >= 0).all()
     assert found[2] > 10 * max(found[0], found[1], 1e-9)
@@ -59,8 +72,8 @@ def test_a_candidate_like_a_good_training_is_worth_more_than_one_like_a_bad_one(
 def test_only_losses_below_the_worst_count() -> None:
     rows, losses = trainings(1)
     worse = rows, losses + 0.15  # the best has 0.25
-    assert worth_of(worse, [0.95], worst=0.3) == worth_of(worse, [0.95])
-    assert worth_of(worse, [0.95], worst=0.05)[0] < 1e-6 < worth_of(worse, [0.95])[0]
+    assert improvement_of(worse, [0.95], worst=0.3) == improvement_of(worse, [0.95])
+    assert improvement_of(worse, [0.95], worst=0.05)[0] < 1e-6 < improvement_of(worse, [0.95])[0]
 
 
 def test_the_same_seed_gives_the_same_worth() -> None:
@@ -95,7 +108,7 @@ def test_a_smaller_size_that_was_never_trained_is_worth_what_it_would_add_below_
     grid = budgets(1)
     at = at_budgets(grid, np.array([[0.5]]))[0]
     front = np.where(at < 0, 1.0, losses[0, at])  # of the size 0.5
-    same, smaller = worth(*curves, np.array([[0.5], [0.1]]), grid, front)
+    same, smaller = expected_improvement(*curves, np.array([[0.5], [0.1]]), grid, front)
     assert smaller > 5 * same
 
 

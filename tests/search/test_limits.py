@@ -6,6 +6,7 @@ import pytest
 
 from search.curves import Box
 from search.limits import FLOAT_BYTES, limit_of
+from search.objectives import MACS, MACS_P95, PARAMETERS
 from search.region import scale_of
 from search.study_file import Region, parse_study
 from spaces.family import Candidate
@@ -54,12 +55,12 @@ def test_what_cannot_be_built_is_refused_with_the_family_s_reason() -> None:
 
 
 def test_a_region_without_limits_is_the_whole_box() -> None:
-    assert scale_of(Region(), BOX, ("macs_mean", "parameters"), 0.8).tolist() == [1, 1, 1]
+    assert scale_of(Region(), BOX, (MACS, PARAMETERS), 0.8).tolist() == [1, 1, 1]
 
 
 def test_a_region_bounds_macs_and_leaves_parameters() -> None:
-    assert scale_of(Region(max_macs=2e6), BOX, ("macs_mean", "parameters"), 0.8).tolist() == [1, 0.2, 1]
-    assert scale_of(Region(max_macs=2e8), BOX, ("macs_p95", "parameters"), 0.8).tolist() == [1, 1, 1]
+    assert scale_of(Region(max_macs=2e6), BOX, (MACS, PARAMETERS), 0.8).tolist() == [1, 0.2, 1]
+    assert scale_of(Region(max_macs=2e8), BOX, (MACS_P95, PARAMETERS), 0.8).tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -75,4 +76,4 @@ def test_a_region_bounds_macs_and_leaves_parameters() -> None:
     ],
 )
 def test_a_region_bounds_accuracy_as_far_as_the_front_has_come(region: Region, best: float, loss: float) -> None:
-    assert scale_of(region, BOX, ("macs_mean", "parameters"), best) == pytest.approx([loss, 1, 1])
+    assert scale_of(region, BOX, (MACS, PARAMETERS), best) == pytest.approx([loss, 1, 1])

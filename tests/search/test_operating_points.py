@@ -76,7 +76,7 @@ def test_a_quick_call_takes_few_passes_for_some_of_the_same_points(
     for point in quick:
         assert point in full
     assert len(quick) >= (1 if name == "plain" else 2)
-    assert not any(key in point["knobs"] for point in quick for key in ("passes", "recalibrate", "prune"))
+    assert not any(key in point.knobs for point in quick for key in ("passes", "recalibrate", "prune"))
 
 
 @pytest.mark.slow
@@ -86,7 +86,7 @@ def test_layers_are_left_out_one_by_one_within_the_budget(digits: ImageData, pas
     points = operating_points(net, digits, batch=32, execution=Execution(), seed=0)
     own = sum(passes) - 1 - 5 - (layers - 1 + 2 + 2)  # without the first point, orders, prefixes and halves
     assert layers < own <= LAYER_PASSES
-    left_out = [set(p["knobs"]["keep"]) for p in points[1 - layers :]]
+    left_out = [set(p.knobs["keep"]) for p in points[1 - layers :]]
     assert [len(keep) for keep in left_out] == list(range(layers - 1, 0, -1))
     assert all(after < before for before, after in pairwise(left_out))
 

@@ -10,7 +10,7 @@ import torch
 
 from search.growth import Draw
 from search.plain_nets import epochs_of, plain_key, plain_start, recommended, warm
-from search.sampling import RefusedError, drawn
+from search.sampling import InfeasibleError, drawn
 from search.study_file import StudySpec, narrowed_spaces, parse_study
 from spaces.family import Candidate
 from spaces.registry import families
@@ -38,7 +38,7 @@ def candidates(name: str, spec: StudySpec) -> list[Candidate]:
     while len(found) <= DRAWN:
         try:
             found.append(drawn(Draw(draw), spaces, lambda one: epochs_of(spec, one)))
-        except RefusedError:
+        except InfeasibleError:
             continue
     return found
 

@@ -98,7 +98,6 @@ def test_a_trial_that_goes_on_is_said(plain: Watched) -> None:
 
 def test_every_end_takes_a_trial_from_what_runs(plain: Watched) -> None:
     progress = plain.progress
-    progress.static_left = 2
     for number, kind in ((0, "search"), (1, "search"), (2, "search"), (0, "static"), (1, "static")):
         progress.trial_started(job(number, kind=kind))
     progress.trial_finished(job(0), [])
@@ -106,7 +105,7 @@ def test_every_end_takes_a_trial_from_what_runs(plain: Watched) -> None:
     progress.trial_failed(job(2), Failure("no such file", 1, ""))
     progress.trial_finished(job(0, kind="static"), [])
     progress.trial_failed(job(1, kind="static"), Failure("no such file", 1, ""))
-    assert (progress.running, progress.static_left, progress.session_done) == ({}, 0, 5)
+    assert (progress.running, progress.session_done) == ({}, 5)
 
 
 def test_time_left_counts_a_stopped_trial_as_done(plain: Watched) -> None:

@@ -10,23 +10,9 @@ from search.publish import Publisher, View, synced
 from search.study_file import parse_study
 from storage.settings import Settings
 from storage.store import Store
+from tests.points import operating_point
 
 TEXT = "study: s\ndata: digits\nfamilies: [gated_resnet]\nbudget: {trials: 2, epochs: 1}\n"
-
-
-def point(accuracy: float, macs: float) -> dict[str, object]:
-    return {
-        "knobs": {"policy": "threshold", "tau": 0.5},
-        "accuracy": accuracy,
-        "accuracy_low": accuracy - 0.01,
-        "accuracy_high": accuracy + 0.01,
-        "macs_mean": macs,
-        "macs_p95": macs,
-        "macs_max": macs,
-        "parameters": 10,
-        "chosen": True,
-        "extra": {"rates": {}},
-    }
 
 
 @pytest.fixture
@@ -35,7 +21,7 @@ def store(tmp_path: Path) -> Store:
     found.add_study("s", parse_study(TEXT, "s").model_dump(mode="json"), TEXT, {"accuracy": 0.1, "macs": 1e7})
     for number in range(2):
         found.add_trial("s", "search", number, "gated_resnet", {"backbone": "resnet8"}, 0, 1)
-        points = [point(0.8 + number / 10, 1e6 * (1 + 3 * number))]
+        points = [operating_point(0.8 + number / 10, 1e6 * (1 + 3 * number))]
         found.finish_trial("s", "search", number, points=points, result={}, seconds=1.0)
     return found
 
@@ -60,15 +46,13 @@ def test_when_mlflow_is_away_it_is_said_once_and_sync_catches_up(store: Store, t
     assert "dynafront sync" in said[0]
     assert not any(t.published for t in store.trials("s"))
     record = store.study("s")
-    assert record is not None
     here = settings(tmp_path)
     store.add_trial("s", "static", 0, "gated_resnet", {"backbone": "resnet8"}, 0, 1)
-    store.finish_trial("s", "static", 0, points=[point(0.2, 9e6)], result={}, seconds=1.0)
+    store.finish_trial("s", "static", 0, points=[operating_point(0.2, 9e6)], result={}, seconds=1.0)
     assert synced(store, here, record) == 3
     assert all(t.published and t.run_id for t in store.trials("s"))
     client = mlflow.MlflowClient(here.tracking_uri)
     record = store.study("s")
-    assert record is not None
     assert record.experiment_id is not None
     runs = client.search_runs([record.experiment_id], "tags.pareto = 'true'")
     assert {r.data.tags["automl.trial"] for r in runs} == {"0", "1"}
@@ -88,11 +72,9 @@ def test_when_mlflow_is_away_it_is_said_once_and_sync_catches_up(store: Store, t
 @pytest.mark.slow
 def test_a_new_mlflow_gets_everything_again(store: Store, tmp_path: Path) -> None:
     record = store.study("s")
-    assert record is not None
     first, second = settings(tmp_path), settings(tmp_path, f"sqlite:///{tmp_path / 'other.db'}")
     assert synced(store, first, record) == 2
     record = store.study("s")
-    assert record is not None
     View(store, second, parse_study(TEXT, "s")).open()
     assert [t.published for t in store.trials("s")] == [False, False]
     assert synced(store, second, record) == 2
@@ -104,15 +86,13 @@ def test_a_stopped_trial_is_shown_like_a_complete_one_and_again_when_it_went_on(
 
     store.add_trial("s", "search", 2, "gated_resnet", {"backbone": "resnet14"}, 0, 36)
     result = {"parameters": 10, "plain_macs": 100, "execution": {}, "stopped_at": 4}
-    store.finish_trial("s", "search", 2, points=[point(0.95, 5e6)], result=result, seconds=1.0, state="stopped")
+    points = [operating_point(0.95, 5e6)]
+    store.finish_trial("s", "search", 2, points=points, result=result, seconds=1.0, state="stopped")
     here, record = settings(tmp_path), store.study("s")
-    assert record is not None
     assert synced(store, here, record) == 3
     client, record = mlflow.MlflowClient(here.tracking_uri), store.study("s")
-    assert record is not None
 
     def shown() -> mlflow.entities.Run:
-        assert record is not None
         (run,) = client.search_runs([str(record.experiment_id)], "tags.`automl.trial` = '2'")
         return run
 
@@ -130,7 +110,7 @@ def test_a_stopped_trial_is_shown_like_a_complete_one_and_again_when_it_went_on(
     assert shown().info.run_id == run.info.run_id, "while it runs, what it was"
     assert synced(store, here, record) == 0
     assert shown().data.tags["pareto"] == "false", "its points are gone"
-    store.finish_trial("s", "search", 2, points=[point(0.99, 5e6)], result={}, seconds=1.0)
+    store.finish_trial("s", "search", 2, points=[operating_point(0.99, 5e6)], result={}, seconds=1.0)
     assert synced(store, here, record) == 1
     again = shown()
     assert again.info.run_id != run.info.run_id

@@ -16,21 +16,11 @@ from search.status import as_text, statuses
 from search.study_file import parse_study
 from search.trial import Job, Rung, events, trained_net
 from storage.store import Store
+from tests.points import operating_point
 from trainers.data import DataSpec
 
 TEXT = "study: s\ndata: digits\nfamilies: [gated_resnet]\nbudget: {trials: 4, epochs: 3}\n"
-POINT = {
-    "knobs": {"policy": "threshold", "tau": 0.5},
-    "accuracy": 0.8,
-    "accuracy_low": 0.7,
-    "accuracy_high": 0.9,
-    "macs_mean": 1e6,
-    "macs_p95": 1e6,
-    "macs_max": 1e6,
-    "parameters": 10,
-    "chosen": True,
-    "extra": {"rates": {}},
-}
+POINT = operating_point()
 
 
 @pytest.fixture
@@ -67,7 +57,6 @@ def test_time_left_counts_stopped_trials_as_done(store: Store) -> None:
 
 def test_a_stopped_trial_can_be_inspected_and_a_running_one_not(store: Store) -> None:
     record = store.study("s")
-    assert record is not None
     assert chosen_point(store, record, training=("search", 1)).trial == 1
     store.resume_trial("s", "search", 1)
     with pytest.raises(ValueError, match="trial 1 is running in study s"):

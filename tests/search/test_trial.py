@@ -85,8 +85,8 @@ def test_a_rung_tells_what_its_epoch_and_the_outcome_tell(straight: tuple[Job, l
     assert (rung.parameters, rung.plain_macs) == (outcome.parameters, outcome.plain_macs)
     assert rung.execution == outcome.execution
     assert 1 < len(rung.points) < len(outcome.points)
-    assert rung.points[0]["knobs"] == outcome.points[0]["knobs"], "the first represents the training here too"
-    assert rung.points[0]["accuracy"] == epoch.metrics["val/accuracy"]
+    assert rung.points[0].knobs == outcome.points[0].knobs, "the first represents the training here too"
+    assert rung.points[0].accuracy == epoch.metrics["val/accuracy"]
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from storage.database import Database, ours
 from storage.errors import StorageError
 from storage.store import Store
 from storage.tables import VERSION_TABLE, Rung, Table
+from tests.points import operating_point
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -60,10 +61,7 @@ def test_a_database_from_before_rungs_keeps_its_trials_and_gets_them(url):
         assert not inspect(connection).has_table("dynafront_rung")
     older.add_study("digits", {}, "", {})
     older.add_trial("digits", "search", 0, "gated_resnet", {"depth": 20}, 1, 3)
-    point = dict.fromkeys(("accuracy", "accuracy_low", "accuracy_high", "macs_mean", "macs_p95", "macs_max"), 0.5)
-    older.finish_trial(
-        "digits", "search", 0, points=[point | {"knobs": {}, "parameters": 1}], result={"execution": {}}, seconds=1.0
-    )
+    older.finish_trial("digits", "search", 0, points=[operating_point()], result={"execution": {}}, seconds=1.0)
     before = older.trials("digits"), older.points("digits")
     older.close()
     newer = Store.open(url)

@@ -3,6 +3,7 @@
 import math
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -10,19 +11,19 @@ import pytest
 import torch
 
 from storage.errors import StorageError
-from storage.records import EpochRecord, RungRecord
+from storage.records import EpochRecord, OperatingPoint, RungRecord
 from storage.store import Store
 
-POINT = {
-    "knobs": {"threshold": 0.5, "exits": [0.9, 0.8]},
-    "accuracy": 0.9,
-    "accuracy_low": 0.88,
-    "accuracy_high": 0.92,
-    "macs_mean": 1.5e6,
-    "macs_p95": 2e6,
-    "macs_max": 3e6,
-    "parameters": 5_000_000_000,
-}
+POINT = OperatingPoint(
+    knobs={"threshold": 0.5, "exits": [0.9, 0.8]},
+    accuracy=0.9,
+    accuracy_low=0.88,
+    accuracy_high=0.92,
+    macs_mean=1.5e6,
+    macs_p95=2e6,
+    macs_max=3e6,
+    parameters=5_000_000_000,
+)
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def test_a_study_comes_back_as_it_was_given(digits):
 
 def test_an_unknown_study_is_none_and_all_are_listed_oldest_first(digits):
     digits.add_study("a", {}, "", {})
-    assert digits.study("none") is None
+    assert digits.find_study("none") is None
     assert [study.name for study in digits.studies()] == ["digits", "a"]
 
 
@@ -112,7 +113,7 @@ def test_a_trial_comes_back_as_it_was_given(digits):
     assert trial.started_at.tzinfo is UTC
     assert trial.finished_at is trial.error is trial.of_trial is trial.run_id is None
     assert trial.published is False
-    assert digits.trial("digits", "static", 3) is None
+    assert digits.find_trial("digits", "static", 3) is None
 
 
 def test_trials_are_listed_by_kind_and_state(digits):
@@ -127,14 +128,14 @@ def test_trials_are_listed_by_kind_and_state(digits):
 
 def test_a_finished_trial_has_its_result_and_all_its_points(digits):
     start(digits, 0)
-    finish(digits, 0, [POINT | {"chosen": True}, POINT | {"accuracy": 0.8, "extra": {"rates": [1, 0]}}])
+    finish(digits, 0, [replace(POINT, chosen=True), replace(POINT, accuracy=0.8, extra={"rates": [1, 0]})])
     trial = digits.trial("digits", "search", 0)
     assert (trial.state, trial.seconds, trial.result) == ("complete", 3.5, {"parameters": 7})
     assert trial.finished_at >= trial.started_at
     digits.set_run("digits", "search", 0, "run0")
     first, second = digits.points("digits")
     assert (first.trial, first.kind, first.family, first.run_id) == (0, "search", "gated_resnet", "run0")
-    assert {name: getattr(first, name) for name in POINT} == POINT
+    assert {name: getattr(first, name) for name in vars(POINT)} == vars(replace(POINT, chosen=True))
     assert (first.chosen, second.chosen) == (True, False)
     assert (first.extra, second.extra) == ({}, {"rates": [1, 0]})
 
@@ -168,15 +169,9 @@ def test_finishing_again_replaces_the_points(digits):
 def test_a_trial_is_finished_with_all_its_points_or_not_at_all(digits):
     start(digits, 0)
     with pytest.raises(StorageError):
-        finish(digits, 0, [POINT, POINT | {"accuracy": None}])
+        finish(digits, 0, [POINT, replace(POINT, accuracy=None)])
     assert digits.trial("digits", "search", 0).state == "running"
     assert digits.points("digits") == []
-
-
-def test_a_point_with_a_missing_or_unknown_field_is_refused(digits):
-    start(digits, 0)
-    with pytest.raises(TypeError, match=r"lacks \['knobs'\] and does not take \['accurcy'\]"):
-        finish(digits, 0, [{k: v for k, v in POINT.items() if k != "knobs"} | {"accurcy": 1}])
 
 
 def test_a_repeated_candidate_names_its_trial(digits):
@@ -206,7 +201,7 @@ def test_a_failed_trial_keeps_every_reason_and_may_start_again(digits):
 def test_a_complete_trial_cannot_start_again(digits):
     start(digits, 0)
     finish(digits, 0)
-    with pytest.raises(StorageError, match=r"trial 0 \(search\) of study 'digits' is complete"):
+    with pytest.raises(StorageError, match=r"trial 0 of study 'digits' is complete"):
         start(digits, 0)
 
 
@@ -231,7 +226,7 @@ def test_a_stopped_trial_cannot_start_again_but_be_resumed_without_its_points(di
     stop(digits, 0)
     stop(digits, 1)
     digits.set_run("digits", "search", 0, "run0")
-    with pytest.raises(StorageError, match=r"trial 0 \(search\) of study 'digits' is stopped; it cannot start"):
+    with pytest.raises(StorageError, match=r"trial 0 of study 'digits' is stopped; it cannot start"):
         start(digits, 0)
     digits.resume_trial("digits", "search", 0)
     trial = digits.trial("digits", "search", 0)
@@ -249,7 +244,7 @@ def test_only_a_stopped_trial_can_be_resumed(digits, state):
         finish(digits, 0)
     if state == "failed":
         digits.fail_trial("digits", "search", 0, error="", epoch=None, trace="")
-    with pytest.raises(StorageError, match=r"trial 0 \(search\) of study 'digits' is not stopped"):
+    with pytest.raises(StorageError, match=r"trial 0 of study 'digits' is not stopped"):
         digits.resume_trial("digits", "search", 0)
     assert digits.trial("digits", "search", 0).state == state
     assert len(digits.points("digits")) == (state == "complete")
@@ -279,7 +274,7 @@ def test_rungs_stay_when_a_trial_goes_on(digits):
     digits.add_rung("digits", "search", 0, 4, {})
     digits.resume_trial("digits", "search", 0)
     assert [r.epoch for r in digits.rungs("digits")] == [4]
-    with pytest.raises(StorageError, match=r"study 'digits' has no trial 9 \(search\)"):
+    with pytest.raises(StorageError, match=r"study 'digits' has no trial 9"):
         digits.add_rung("digits", "search", 9, 4, {})
 
 
@@ -310,7 +305,7 @@ def test_what_cannot_be_kept_is_said_in_one_line(digits):
 
 
 def test_nothing_can_be_added_to_a_trial_or_study_that_does_not_exist(digits):
-    with pytest.raises(StorageError, match=r"study 'digits' has no trial 9 \(search\)"):
+    with pytest.raises(StorageError, match=r"study 'digits' has no trial 9"):
         finish(digits, 9)
     with pytest.raises(StorageError, match=r"(?i)foreign key"):
         start(digits, 0, study="none")

@@ -1,0 +1,113 @@
+"""What a study minimises besides maximising accuracy: costs as values, and amounts of them as text.
+
+A new cost is one row of COSTS, and a measure that its `of` finds in an operating point.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import log
+
+from storage.records import OperatingPoint
+
+UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a network costs by its shapes alone: MACs per image with everything computed, and parameters."""
+
+    macs: int
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One cost: how study files call it, how it is shown, where it is measured.
+
+    `of` reads it from an operating point, `of_baseline` is what it is for a static network of these shapes.
+    `measure` names what is measured: the reference point has one value for each, and a study takes one cost of each.
+    `falls_in_training`: whether a training may end cheaper than it is now, as gates learn to close.
+    """
+
+    name: str
+    label: str
+    unit: str
+    measure: str
+    of: Callable[[OperatingPoint], float]
+    of_baseline: Callable[[Shape], float]
+    falls_in_training: bool = True
+
+
+MACS = Cost("macs", "MACs per image (mean)", "MACs", "macs", lambda p: p.macs_mean, lambda s: s.macs)
+MACS_P95 = Cost("macs_p95", "MACs per image (95th percentile)", "MACs", "macs", lambda p: p.macs_p95, lambda s: s.macs)
+PARAMETERS = Cost(
+    "parameters",
+    "parameters",
+    "parameters",
+    "parameters",
+    lambda p: p.parameters,
+    lambda s: s.parameters,
+    falls_in_training=False,
+)
+COSTS: dict[str, Cost] = {cost.name: cost for cost in (MACS, MACS_P95, PARAMETERS)}
+
+
+@dataclass(frozen=True, init=False)
+class Reference:
+    """The reference point that fronts are measured from: accuracy at chance, and the largest baseline's costs."""
+
+    accuracy: float
+    largest: Mapping[str, float]  # by what is measured: "macs", "parameters"
+
+    def __init__(self, *, accuracy: float, **largest: float | None) -> None:
+        known = {measure: value for measure, value in largest.items() if value is not None}
+        object.__setattr__(self, "accuracy", accuracy)
+        object.__setattr__(self, "largest", known)
+        if not 0 <= accuracy < 1:
+            raise ValueError(f"reference accuracy {accuracy} is not in [0, 1); give the chance level")
+        for measure, value in known.items():
+            if not 0 < value < float("inf"):
+                raise ValueError(f"reference {measure} {value} is not above 0; give the largest baseline's")
+
+    def of(self, cost: Cost) -> float:
+        """The most of this cost that is worth anything."""
+        if cost.measure not in self.largest:
+            raise ValueError(f"the reference has no {cost.measure}; the study does not minimise {cost.name}")
+        return self.largest[cost.measure]
+
+    def as_dict(self) -> dict[str, float]:
+        """As it is stored; `Reference(**values)` reads it."""
+        return {"accuracy": self.accuracy, **self.largest}
+
+
+def outlook_of(costs: Sequence[Cost], compute: float | None) -> list[float] | None:
+    """What each cost will be at the end of a training over what it is now, from what compute will be; None: unknown."""
+    if compute is None:
+        return None
+    return [compute if cost.falls_in_training else 1.0 for cost in costs]
+
+
+def macs_number(text: str | float) -> int:
+    """10_000_000 for "10M": a number with k, M or G. Raises ValueError on anything else."""
+    match = re.fullmatch(r"\s*(\d+\.?\d*(?:e\+?\d{1,2})?|\.\d+)\s*([kmg]?)\s*(?:macs)?\s*", str(text), re.IGNORECASE)
+    if match is None:
+        raise ValueError(f"{text!r} is not a number of MACs; write it like 500k, 10M or 1.5G")
+    number, unit = match.groups()
+    scale = UNITS[unit.lower() if unit in "kK" else unit.upper()]
+    if (macs := round(float(number) * scale)) < 1:
+        raise ValueError(f"{text!r} is less than one MAC; write it like 500k, 10M or 1.5G")
+    return macs
+
+
+def macs_text(macs: float) -> str:
+    """Three significant digits and a unit: "1.20 M" for 1.2e6."""
+    rounded = float(f"{macs:.3g}")
+    for unit, scale in reversed(UNITS.items()):
+        if abs(rounded) >= scale and unit:
+            shown = rounded / scale
+            decimals = max(0, 2 - int(log(abs(shown) + 1e-9, 10)))
+            return f"{shown:.{decimals}f} {unit}"
+    return f"{rounded:.0f}"

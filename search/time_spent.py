@@ -1,0 +1,35 @@
+"""Time that a study has taken, over all its sessions, and whether any is left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from storage.store import Store
+
+
+class TimeSpent:
+    """Counts wall-clock time from now on; `hours` is the most that the study may take in all."""
+
+    def __init__(
+        self, store: Store, study: str, hours: float | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._store, self._study, self._hours, self._clock = store, study, hours, clock
+        self._counted = clock()
+
+    @property
+    def left(self) -> bool:
+        """Whether the study may go on."""
+        if self._hours is None:
+            return True
+        return self._store.study(self._study).seconds_spent + self._uncounted() < 3600 * self._hours
+
+    def count(self, at_least: float = 0.0) -> None:
+        """Add the time that went by to the study's, once it is so many seconds."""
+        passed = self._uncounted()
+        if passed >= at_least:
+            self._store.add_seconds(self._study, passed)
+            self._counted += passed
+
+    def _uncounted(self) -> float:
+        return self._clock() - self._counted
