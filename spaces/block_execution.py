@@ -8,25 +8,41 @@ Shapes: B samples, C filters, N open filters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.bottleneck import Bottleneck
-from spaces.resnet import Block, folded
+from spaces.resnet import folded
 
 SMALLEST_GROUP = 8  # samples that share a mask; fewer (but one alone) are cheaper masked than gathered
 
 
-def compact_residual(block: Block | Bottleneck, u: Tensor, *masks: Tensor | None) -> Tensor:
-    """The block's residual of u, closed filters left out of the computation.
+class Convolutions(Protocol):
+    """A block whose residual is a row of convolutions with batch norms, `activation` between them.
 
-    `masks` (B or 1, C) are of the filters of the block's convolutions, in order.
+    The masks that it takes are those of its kinds of channel gates, in order. A depthwise convolution has the mask of
+    the one before it.
     """
+
+    outputs: int
+    stride: int
+
+    @property
+    def activation(self) -> Callable[[Tensor], Tensor]: ...
+
+    @property
+    def residual(self) -> Callable[..., Tensor]: ...
+
+    @property
+    def masked_convolutions(self) -> Callable[..., list[tuple[nn.Conv2d, nn.BatchNorm2d, Tensor | None]]]: ...
+
+
+def compact_residual(block: Convolutions, u: Tensor, *masks: Tensor | None) -> Tensor:
+    """The block's residual of u, filters that the masks (B or 1, C) close left out of the computation."""
     given = [m.expand(len(u), -1) for m in masks if m is not None]
     if not given:
         return block.residual(u)
@@ -55,15 +71,20 @@ class _Part:
     open_N: Tensor | None
 
     def __call__(self, u: Tensor) -> Tensor:
-        return F.conv2d(u, self.weight, self.bias, self.conv.stride, self.conv.padding)
+        groups = len(self.bias) if self.depthwise else 1
+        return F.conv2d(u, self.weight, self.bias, self.conv.stride, self.conv.padding, groups=groups)
+
+    @property
+    def depthwise(self) -> bool:
+        return self.conv.groups > 1
 
     def shift(self, u: Tensor, size: tuple[int, ...]) -> Tensor:
         """(B, N, *size) what it makes of zeros."""
         return self.bias[None, :, None, None].expand(len(u), -1, *size).to(u.dtype)
 
 
-def _gathered(block: Block | Bottleneck, u: Tensor, masks: Sequence[Tensor | None]) -> Tensor:
-    """One mask (1, C) a convolution for all samples: convolutions of gathered rows and columns.
+def _gathered(block: Convolutions, u: Tensor, masks: Sequence[Tensor | None]) -> Tensor:
+    """One mask (1, C) a kind for all samples: convolutions of gathered rows and columns.
 
     Behind a convolution without an open filter what remains is the next batch norm's shift, not zero.
     """
@@ -75,11 +96,11 @@ def _gathered(block: Block | Bottleneck, u: Tensor, masks: Sequence[Tensor | Non
     start = max((number + 1 for number, part in enumerate(parts) if not len(part.bias)), default=0)
     h = parts[start].shift(u, whole[2:]) if start else parts[0](u)
     for part in parts[start + 1 :]:
-        h = part(F.relu(h))
+        h = part(block.activation(h))
     return h if last.open_N is None else h.new_zeros(whole).index_copy(1, last.open_N, h)
 
 
-def _open_parts(block: Block | Bottleneck, masks: Sequence[Tensor | None]) -> list[_Part]:
+def _open_parts(block: Convolutions, masks: Sequence[Tensor | None]) -> list[_Part]:
     """The block's convolutions reduced to their open filters.
 
     A mask's value other than 0 and 1 scales its filter, behind the activation: in the convolution that reads it, or in
@@ -87,9 +108,9 @@ def _open_parts(block: Block | Bottleneck, masks: Sequence[Tensor | None]) -> li
     """
     parts: list[_Part] = []
     scale_N = None
-    for (conv, norm), mask in zip_longest(block.convolutions().values(), masks):
+    for conv, norm, mask in block.masked_convolutions(*masks):
         weight, bias = folded(conv, norm)
-        if scale_N is not None:
+        if scale_N is not None and conv.groups == 1:
             weight = weight[:, parts[-1].open_N] * scale_N.to(weight.dtype)[None, :, None, None]
         open_N, scale_N = None, None
         if mask is not None:

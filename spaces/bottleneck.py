@@ -10,6 +10,7 @@ Shapes: B images, C channels.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import zip_longest
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,6 +26,8 @@ class Bottleneck(nn.Module):
     The residual takes masks on the first two convolutions' filters (after batch norm and ReLU: a closed filter is zero
     for the next convolution) and on the last one's (after batch norm: a closed filter adds nothing).
     """
+
+    activation = staticmethod(F.relu)  # between the convolutions
 
     def __init__(self, inputs: int, filters: int, stride: int, stride_in: str) -> None:
         super().__init__()
@@ -53,6 +56,10 @@ class Bottleneck(nn.Module):
             "middle": (self.conv2, self.bn2),
             "outer": (self.conv3, self.bn3),
         }
+
+    def masked_convolutions(self, *masks: Tensor | None) -> list[tuple[nn.Conv2d, nn.BatchNorm2d, Tensor | None]]:
+        """The convolutions in order, each with its batch norm and the mask (B or 1, filters) of its filters."""
+        return [(*pair, mask) for pair, mask in zip_longest(self.convolutions().values(), masks)]
 
     def skip(self, u: Tensor) -> Tensor:
         return u if self.shortcut is None else self.shortcut(u)

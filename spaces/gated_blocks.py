@@ -1,4 +1,6 @@
-"""What networks of gated blocks in a row share: building the gates of blocks, asking them, and what they cost.
+"""The gates of a network's blocks: building them, asking them, and what they cost.
+
+How a block runs that they decide about, see spaces.gated_chain.
 
 Shapes: B samples, A samples still in, C channels, U units of a gate.
 """
@@ -60,6 +62,7 @@ class GatedBlocks(ExitNet):
                 gates.append(Gate(name=name, kind=kind, block=block.index, units=n, offset=offset, macs=macs))
         self.gates = tuple(gates)
         self._by_block = {(gate.block, gate.kind): gate for gate in gates}
+        self._gated = {gate.block for gate in gates}
         self.gate_net = self._shared_gate(config) if gates else None
         # a gate that is settled is not asked, and those behind it do not hear of its block
         self.settles_exactly = not isinstance(self.gate_net, RecurrentGate)
@@ -108,6 +111,10 @@ class GatedBlocks(ExitNet):
         found = dict(self.gate_heads.items()).get(f"{index}")  # f-string: str(index) would break a compiled graph
         assert found is None or isinstance(found, GateHeads)
         return found
+
+    def gated(self, index: int) -> bool:
+        """Whether block `index` has any gate."""
+        return index in self._gated
 
     def gate(self, index: int, kind: str) -> Gate | None:
         return self._by_block.get((index, kind))

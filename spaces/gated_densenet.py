@@ -5,12 +5,12 @@ layers and gated exits behind the first two dense blocks: Herrmann, Bowen and Za
 gates", 2018. A closed layer's maps are zeros that are still concatenated, for a dense layer has no shortcut.
 Differs: no dropout; a light exit gate by default, for at 32x32 the published one alone costs more than the network.
 
-Shapes: B samples, C channels so far, K maps that a layer adds (the growth), H x W pixels.
+Shapes: B samples, C channels so far, H x W pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -19,10 +19,9 @@ from torch import Tensor, nn
 
 from spaces.compute import conv_macs, linear_macs
 from spaces.family import Family
-from spaces.gated_blocks import BlockGates, GatedBlocks, GatedConfig, as_maps, counted, forced_open, open_rows
-from spaces.net import Output
+from spaces.gated_blocks import GatedConfig
+from spaces.gated_chain import Closable, GatedChain, weighed
 from spaces.place import Place
-from spaces.policies import Decision, Policy
 from spaces.recipe import Recipe
 from spaces.space import choice
 from spaces.task import Task
@@ -170,55 +169,32 @@ class DenseNet(nn.Module):
         return [Place((b + 1) * self.block_layers - 1, c, *self.sizes[b + 1]) for b, c in enumerate(channels)]
 
 
-class GatedDenseNet(DenseNet, GatedBlocks):
+class GatedDenseNet(DenseNet, GatedChain):
     """A DenseNet-BC with gates on its layers and, where asked for, exits at the ends of its blocks."""
 
     config: GatedDenseNetConfig
 
     def __init__(self, config: GatedDenseNetConfig, task: Task) -> None:
         super().__init__(config, task)
-        self.add_gates(config, self._block_gates(config))
-        self.plain_macs = self.total_macs()
-        self.head_macs = linear_macs(self.fc)
         places = self.block_ends() if config.exit_after == "block" else self.transition_ends()
-        self.add_exits(config, places, self.fc.in_features, on=config.gated)
+        self.add_gates_and_exits(config, places, self.fc)
 
-    def _block_gates(self, config: GatedDenseNetConfig) -> Iterator[BlockGates]:
-        ungated = forced_open(config, [True] * len(self.layers))
-        for index in range(len(self.layers)):
-            if config.gated and index not in ungated:
-                stem = config.gate_source == "stem"
-                inputs = self.stem.out_channels if stem else self.layer(index).conv1.in_channels
-                yield BlockGates(index, inputs, {"layer": 1}, {"layer": self.layer_macs(index)})
+    def chain(self) -> list[_GatedLayer]:
+        return [_GatedLayer(self.layer(index), self.layer_macs(index)) for index in range(len(self.layers))]
 
-    def forward(self, images: Tensor, policy: Policy | None = None, *, compact: bool = False) -> Output:
-        walk = self.begin(images, policy, compact=compact)
-        u = self.stem(images)
-        walk.pay(self.stem_macs())
-        if self.config.gate_source == "stem":
-            walk.memory["stem"] = u
-        for index in range(len(self.layers)):
-            u = self._grown(index, u, walk)
-            if (index + 1) % self.block_layers == 0 and index + 1 < len(self.layers):
-                u = self._passed(index, u, walk)
-            if walk.empty:
-                break
-        else:
-            u = F.relu(self.norm(u), inplace=True)
-        return self.finish(u, walk)
+    def first_maps(self, images: Tensor) -> Tensor:
+        return self.stem(images)
 
-    def _grown(self, index: int, u_BCHW: Tensor, walk: Walk) -> Tensor:
-        """(B, C + K, H, W): u and what a dense layer adds to it, zeros where its gate is closed."""
-        decision = self.decide(index, "layer", walk.memory.get("stem", u_BCHW), walk, {})
-        always, _ = self.gate_macs(index, walk.policy)
-        walk.pay(always + counted(decision) * self.layer_macs(index))
-        if decision is not None:
-            walk.record([decision])
-        added = _compact if walk.compact else _masked
-        return torch.cat([u_BCHW, added(self.layer(index), u_BCHW, decision)], 1)
+    def first_macs(self) -> int:
+        return self.stem_macs()
 
-    def _passed(self, index: int, u: Tensor, walk: Walk) -> Tensor:
-        """u behind the transition that follows layer `index`, of those who did not leave at the exit there."""
+    def last_maps(self, u: Tensor) -> Tensor:
+        return F.relu(self.norm(u), inplace=True)
+
+    def behind(self, index: int, u: Tensor, walk: Walk) -> Tensor:
+        """u behind the transition that follows layer `index`, if one does, of those who did not leave there."""
+        if (index + 1) % self.block_layers or index + 1 == len(self.layers):
+            return u
         block = index // self.block_layers
         if self.config.exit_after == "block":
             u = self.visit(index, u, walk)
@@ -229,22 +205,33 @@ class GatedDenseNet(DenseNet, GatedBlocks):
         return self.visit(index, u, walk) if self.config.exit_after == "transition" else u
 
 
-def _masked(layer: DenseLayer, u: Tensor, decision: Decision | None) -> Tensor:
-    """(B, K, H, W): the layer computed for every sample, multiplied by the decision."""
-    maps = layer(u)
-    return maps if decision is None else maps * as_maps(decision.z_BU, maps)
+class _GatedLayer(Closable):
+    """A dense layer, whose maps are concatenated to its input; closed, it leaves zeros."""
 
+    def __init__(self, layer: DenseLayer, total_macs: int) -> None:
+        self.layer, self.total_macs = layer, total_macs
+        self.inputs = layer.conv1.in_channels
 
-def _compact(layer: DenseLayer, u: Tensor, decision: Decision | None) -> Tensor:
-    """(B, K, H, W): the layer computed only for samples for which it is open."""
-    rows = open_rows(decision, len(u))
-    if rows is None or decision is None:
-        return _masked(layer, u, decision)
-    whole = u.new_zeros(len(u), layer.conv2.out_channels, *u.shape[2:])
-    if not len(rows):
-        return whole
-    maps = layer(u[rows])
-    return whole.index_copy(0, rows, (maps * as_maps(decision.z_BU[rows], maps)).to(whole.dtype))
+    def residual(self, u: Tensor, *masks: Tensor | None) -> Tensor:
+        return self.layer(u)
+
+    def closed(self, u_BCHW: Tensor) -> Tensor:
+        return torch.cat([u_BCHW, self._zeros(u_BCHW)], 1)
+
+    def joined(self, u: Tensor, residual: Callable[[], Tensor], z: Tensor | None, rows: Tensor | None) -> Tensor:
+        maps = weighed(residual(), z)
+        if rows is not None:
+            maps = self._zeros(u).index_copy(0, rows, maps.to(u.dtype))
+        return torch.cat([u, maps], 1)
+
+    def macs(self, open_channels: Mapping[str, Tensor | float]) -> int:
+        return self.total_macs
+
+    def guarded_macs(self) -> dict[str, int]:
+        return {"layer": self.total_macs}
+
+    def _zeros(self, u_BCHW: Tensor) -> Tensor:
+        return u_BCHW.new_zeros(len(u_BCHW), self.layer.conv2.out_channels, *u_BCHW.shape[2:])
 
 
 FAMILY = Family(

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.compute import conv_macs, linear_macs
@@ -51,6 +52,8 @@ class Bottleneck(nn.Module):
     norm's shift would open closed channels again; here they add nothing and need none of the three convolutions.
     """
 
+    activation = staticmethod(F.relu6)  # between the convolutions
+
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
         super().__init__()
         self.expanded = inputs * expansion
@@ -86,6 +89,14 @@ class Bottleneck(nn.Module):
         layers = [m for m in self.modules() if isinstance(m, nn.Conv2d)]
         norms = [m for m in self.modules() if isinstance(m, nn.BatchNorm2d)]
         return list(zip(layers, norms, strict=True))
+
+    def masked_convolutions(self, mask_BE: Tensor | None) -> list[tuple[nn.Conv2d, nn.BatchNorm2d, Tensor | None]]:
+        """The convolutions, each with its batch norm and the mask of its filters: a closed channel needs none of them.
+
+        The depthwise convolution has the same channels as the one before it.
+        """
+        *spread, (project, norm) = self.convolutions()
+        return [*((conv, its_norm, mask_BE) for conv, its_norm in spread), (project, norm, None)]
 
 
 class MobileNet(nn.Module):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 import torch
 import torch.nn.functional as F
@@ -68,6 +68,8 @@ class Block(nn.Module):
     for the second convolution) and on the last one's (after batch norm: a closed filter adds nothing).
     """
 
+    activation = staticmethod(F.relu)  # between the convolutions
+
     def __init__(self, inputs: int, outputs: int, stride: int, shortcut: str) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
@@ -88,6 +90,10 @@ class Block(nn.Module):
     def convolutions(self) -> dict[str, tuple[nn.Conv2d, nn.BatchNorm2d]]:
         """The convolutions in order, each with its batch norm, by the kind of gate that guards their filters."""
         return {"inner": (self.conv1, self.bn1), "outer": (self.conv2, self.bn2)}
+
+    def masked_convolutions(self, *masks: Tensor | None) -> list[tuple[nn.Conv2d, nn.BatchNorm2d, Tensor | None]]:
+        """The convolutions in order, each with its batch norm and the mask (B or 1, filters) of its filters."""
+        return [(*pair, mask) for pair, mask in zip_longest(self.convolutions().values(), masks)]
 
     def skip(self, u: Tensor) -> Tensor:
         if self.shortcut is not None:
@@ -169,10 +175,13 @@ class ResNet(nn.Module):
         ends = [index for index, after in pairwise(range(len(self.blocks))) if not self.block(after).identity]
         return [Place(index, self.block(index).outputs, *self.sizes[index]) for index in ends]
 
+    def stem_macs(self) -> int:
+        size = conv_output(self.task.height, self.conv1), conv_output(self.task.width, self.conv1, 1)
+        return conv_macs(self.conv1, *size)
+
     def ends_macs(self) -> int:
         """MACs of stem and head."""
-        size = conv_output(self.task.height, self.conv1), conv_output(self.task.width, self.conv1, 1)
-        return conv_macs(self.conv1, *size) + linear_macs(self.fc)
+        return self.stem_macs() + linear_macs(self.fc)
 
     def total_macs(self) -> int:
         """MACs of one image through the plain network."""

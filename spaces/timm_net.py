@@ -10,7 +10,7 @@ Shapes: B images, C channels, H x W pixels, U units of a gate.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from spaces.exit_heads import CONV_EXITS, ExitConfig
 from spaces.family import Family
-from spaces.gated_blocks import BlockGates, GatedBlocks, GatedConfig, counted, mixed
+from spaces.gated_blocks import BlockGates, GatedConfig, mixed
+from spaces.gated_chain import Closable, GatedChain
 from spaces.gates import GateConfig
 from spaces.net import Output
 from spaces.place import Place
@@ -30,7 +31,6 @@ from spaces.task import Task
 from spaces.timm_graph import INPUT, filled
 from spaces.timm_models import SMALL, created, known, unfit
 from spaces.timm_units import Layout, Unit, Units, units_of
-from spaces.walk import Walk
 
 _GATES, _EXITS = ("gates", "both"), ("exits", "both")
 _UNITS: dict[tuple[str, str, Task], Units] = {}  # taken apart once a process
@@ -76,7 +76,7 @@ class TimmConfig(GatedConfig, TimmModelConfig):
         return self.dynamics != "gates"
 
 
-class TimmNet(GatedBlocks):
+class TimmNet(GatedChain):
     """A timm model as `model`, with gates and exits beside it.
 
     The model's own weights keep their names behind `model.`; `load_plain` takes a state dict of the model itself.
@@ -96,7 +96,7 @@ class TimmNet(GatedBlocks):
         self.plain_macs = (
             self.parts.tail_macs + self.head_macs + sum(unit.before_macs + unit.block_macs for unit in units)
         )
-        self.add_gates(config, self._block_gates() if config.gated and config.dynamics in _GATES else ())
+        self.add_gates(config, self._unit_gates() if config.gated and config.dynamics in _GATES else ())
         self._add_exits()
 
     def load_plain(self, state: dict[str, Tensor]) -> None:
@@ -115,7 +115,7 @@ class TimmNet(GatedBlocks):
             walk.pay(unit.before_macs)
             if not index and self.config.gate_source == "stem":
                 walk.memory["stem"] = unit.inputs.maps(results[unit.reads])
-            u = self._unit(index, unit, results, walk)
+            u = self.run_block(index, _GatedUnit(self, unit, results), results[unit.reads], walk)
             for name in unit.block.last:
                 results.pop(name, None)
             u = self.visit(index, u, walk)
@@ -149,7 +149,7 @@ class TimmNet(GatedBlocks):
                 raise unfit(config.backbone, task, error) from None
         return _UNITS[key]
 
-    def _block_gates(self) -> Iterator[BlockGates]:
+    def _unit_gates(self) -> Iterator[BlockGates]:
         units = self.parts.units
         open_ones = [index for index, unit in enumerate(units) if not unit.ungated]
         if not open_ones:
@@ -180,40 +180,41 @@ class TimmNet(GatedBlocks):
                 if self.exit_gates:
                     self.exit_gates[number] = _MapsOf(outputs[unit], self.exit_gates[number])
 
-    def _unit(self, index: int, unit: Unit, results: dict[str, Tensor], walk: Walk) -> Tensor:
-        """The block's result for those still in, skipped where its gate is closed; pays and records."""
-        u = results[unit.reads]
-        if self.gate(index, "layer") is None:
-            walk.pay(unit.block_macs)
-            return self._block(unit, u, results)
-        decision = self.decide(index, "layer", walk.memory.get("stem", unit.inputs.maps(u)), walk, {})
-        always, _ = self.gate_macs(index, walk.policy)
-        assert decision is not None
-        walk.pay(counted(decision) * unit.block_macs + always)
-        walk.record([decision])
-        if walk.policy.settled(decision.gate) == (1.0,):
-            return self._block(unit, u, results)
-        z_AU = decision.z_BU.expand(len(u), -1)
-        if not walk.compact:
-            return _mixed(self._skipped(unit, u), self._block(unit, u, results), z_AU)
-        rows = (z_AU[:, 0] > 0).nonzero()[:, 0]
-        skipped = self._skipped(unit, u)
-        if not len(rows):
-            return skipped
-        some = _mixed(skipped[rows], self._block(unit, u[rows], results), z_AU[rows])
-        return some if len(rows) == len(u) else skipped.to(some.dtype).index_copy(0, rows, some)
 
-    def _block(self, unit: Unit, u: Tensor, results: dict[str, Tensor]) -> Tensor:
-        return unit.block.call(self, *filled((unit.block.args, unit.block.kwargs), {**results, unit.reads: u}))
+class _GatedUnit(Closable):
+    """A unit's block in one forward pass, which made `results` so far; closed, its input goes on."""
 
-    def _skipped(self, unit: Unit, u: Tensor) -> Tensor:
-        """What goes on where the block is closed: its input, behind the activation of its sum if it has one."""
-        if unit.activation is None:
+    def __init__(self, net: TimmNet, unit: Unit, results: Mapping[str, Tensor]) -> None:
+        self.net, self.unit, self.results = net, unit, results
+
+    def source(self, u: Tensor) -> Tensor:
+        return self.unit.inputs.maps(u)
+
+    def residual(self, u: Tensor, *masks: Tensor | None) -> Tensor:
+        """The block's whole output: what is added to the input cannot be told apart from it."""
+        block = self.unit.block
+        return block.call(self.net, *filled((block.args, block.kwargs), {**self.results, self.unit.reads: u}))
+
+    def closed(self, u: Tensor) -> Tensor:
+        """The input, behind the activation of the block's sum if it has one."""
+        if self.unit.activation is None:
             return u
-        activation = self.get_submodule(unit.activation)
+        activation = self.net.get_submodule(self.unit.activation)
         if isinstance(activation, nn.ReLU):
             return torch.relu(u)
         return activation(u.clone())  # for it may work in place
+
+    def joined(self, u: Tensor, residual: Callable[[], Tensor], z: Tensor | None, rows: Tensor | None) -> Tensor:
+        if z is None:
+            return residual()
+        skipped = self.closed(u)
+        if rows is None:
+            return _mixed(skipped, residual(), z)
+        some = _mixed(skipped[rows], residual(), z)
+        return skipped.to(some.dtype).index_copy(0, rows, some)
+
+    def macs(self, open_channels: Mapping[str, Tensor | float]) -> int:
+        return self.unit.block_macs
 
 
 class _MapsOf(nn.Module):
