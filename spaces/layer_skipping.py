@@ -20,14 +20,12 @@ from spaces.gate_objective import GateObjective
 from spaces.net import Output
 from spaces.policies import Policy, Sampled
 from spaces.space import choice, one_of, real
-from spaces.sparsity import SparsityConfig
+from spaces.sparsity import DRAWN, LOSSES, TARGETED, SparsityConfig
 from spaces.walk import Walk
 
 _SQUARES = ("logit_sq", "score_sq")
-_LOSSES = (
-    *_SQUARES[::-1], "per_batch", "per_gate", "const_quad", "const_quad_per_gate", "mac_quad", "mac_hinge",
-    "lagrange", "utility", "target_free", "none",
-)  # fmt: skip
+# each once, in the order of the choices in stored studies; a new loss of gates comes last
+_LOSSES = tuple(dict.fromkeys((*_SQUARES[::-1], "per_batch", *TARGETED, "utility", *DRAWN)))
 _ANY = ("dt", "cls", "independent")
 
 
@@ -46,7 +44,7 @@ class SkippingConfig(SparsityConfig, OracleConfig):
     """How gates of layers learn, and which layers always run."""
 
     loss: str = choice(
-        *_LOSSES, default="per_batch", accepts=one_of(*_LOSSES, "l0"), when={"oracle": _ANY},
+        *_LOSSES, default="per_batch", accepts=one_of(*dict.fromkeys((*_LOSSES, *LOSSES))), when={"oracle": _ANY},
         doc="press scores or logits to 0, or pull gates, the batch's mean or the MACs to a target; also l0, pressure "
         "that sets in late, as behind batch_shaping",
     )  # fmt: skip

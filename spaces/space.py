@@ -87,22 +87,20 @@ class Dimension:
 
 def choice(
     *choices: Value,
-    default: Value,
+    default: Value | None = None,
     when: Mapping[str, tuple[Value, ...]] | None = None,
     searched: bool = True,
     doc: str = "",
     accepts: Callable[[str], str] | None = None,
 ) -> Any:
-    """A dataclass field that is one of `choices`, or a text that `accepts` returns without ValueError."""
+    """A dataclass field that is one of `choices`, or a text that `accepts` returns without ValueError.
+
+    Without a `default` it is the first of them.
+    """
+    first = choices[0] if default is None else default
     return _declared(
         Dimension(
-            kind="choice",
-            default=default,
-            choices=choices,
-            when=when or {},
-            searched=searched,
-            doc=doc,
-            accepts=accepts,
+            kind="choice", default=first, choices=choices, when=when or {}, searched=searched, doc=doc, accepts=accepts
         )
     )
 
