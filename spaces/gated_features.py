@@ -132,4 +132,6 @@ FAMILY = Family(
     size_dimensions=("hidden",),
     ladder={"hidden": (16, 32)},
     plain_dimensions=("cell",),
+    size_words={"hidden": "{} units"},
+    traits=("loss", "target"),
 )

@@ -11,7 +11,7 @@ from spaces.family import Family
 from spaces.recipe import TransformerRecipe
 from spaces.routed_vit import RoutedViT, RoutedViTConfig
 from spaces.space import choice
-from spaces.vit import PLAIN
+from spaces.vit import PLAIN, SIZE_WORDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,4 +34,6 @@ FAMILY = Family(
     size_dimensions=("layers", "dim"),
     ladder={"layers": (2, 3, 4)},
     plain_dimensions=PLAIN,
+    size_words=SIZE_WORDS,
+    traits=("aggregator", "oracle", "exits", "loss", "target"),
 )
