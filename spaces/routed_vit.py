@@ -95,10 +95,6 @@ class RoutedViT(ViT, ExitNet):
         self.opens_to_plain = not (mixes or told or self.survival or scales)
         self.add_exits(config, _exit_places(config), config.dim, on=on)
 
-    def added_names(self) -> set[str]:
-        added = ("mixings.", "places.", "place_heads.")
-        return {name for name, _ in self.named_parameters() if name.startswith(added)}
-
     def unneeded(self, policy: Policy) -> list[str]:
         unused = [*super().unneeded(policy), *(f"place_heads.{i}" for i in range(len(self.place_heads)))]
         run = range(len(self.layers)) if policy.order is None else policy.order
