@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.gate_objective import GateObjective
+from spaces.gates import noise_ends, relaxed_schedule, relaxed_temperature
 from spaces.net import Output
 from spaces.policies import Policy, Sampled
 from spaces.space import choice, one_of, real
@@ -76,17 +77,9 @@ class SkippingConfig(SparsityConfig, OracleConfig):
         "st", "gumbel_st", default="gumbel_st", when={"oracle": _ANY, "dt_grad": ("st",)}, searched=False,
         doc="hard decisions in training, or hard noisy ones",
     )  # fmt: skip
-    temperature: float = real(
-        0.3, 5.0, default=1.0, log=True, when={"estimator": ("gumbel_st",)}, searched=False, doc="of the relaxed sample"
-    )
-    temperature_schedule: str = choice(
-        "constant", "exponential", default="constant", when={"estimator": ("gumbel_st",)}, searched=False,
-        doc="exponential: falls from the temperature to 0.1 over the training",
-    )  # fmt: skip
-    noise_off: float = real(
-        0.0, 0.4, default=0.0, when={"estimator": ("gumbel_st",)}, searched=False,
-        doc="last fraction of the training without gate noise",
-    )  # fmt: skip
+    temperature: float = relaxed_temperature()
+    temperature_schedule: str = relaxed_schedule()
+    noise_off: float = noise_ends()
     open_warmup: float = real(
         0.0, 0.3, default=0.0, when={"oracle": _ANY}, searched=False,
         doc="first fraction of the training with every gate open",

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -140,6 +141,7 @@ TARGETED = tuple(name for name, loss in LOSSES.items() if loss.targeted)
 EACH = tuple(name for name in TARGETED if LOSSES[name].takes == "gates")  # a target for each gate
 _MEAN = tuple(name for name in TARGETED if LOSSES[name].takes == "mean")
 _RATES = tuple(name for name in TARGETED if LOSSES[name].takes in ("gates", "mean"))  # a target for each kind of gate
+_open_rate = partial(real, 0.1, 1.0, default=0.6)
 
 
 def _with(dimension: str) -> tuple[str, ...]:
@@ -164,14 +166,12 @@ class SparsityConfig:
     weighting: str = choice(
         "count", "mac", when={"loss": _MEAN}, searched=False, doc="gates count alike, or by the MACs they guard"
     )
-    target: float = real(
-        0.1, 1.0, default=0.6, when={"loss": TARGETED},
-        doc="open rate of gates (mac losses: fraction of the plain net's MACs)",
-    )  # fmt: skip
-    target_channel: float = real(
-        0.1, 1.0, default=0.6, when={"loss": _RATES, "granularity": ("joint",)},
-        doc="open rate of channel gates in a joint net",
-    )  # fmt: skip
+    target: float = _open_rate(
+        when={"loss": TARGETED}, doc="open rate of gates (mac losses: fraction of the plain net's MACs)"
+    )
+    target_channel: float = _open_rate(
+        when={"loss": _RATES, "granularity": ("joint",)}, doc="open rate of channel gates in a joint net"
+    )
     target_vector: str = choice(
         "constant", "ramp_up", "ramp_down", when={"loss": EACH}, searched=False,
         doc="one target for all gates, or rising or falling with depth around the same mean",
