@@ -15,6 +15,7 @@ from torch import Tensor
 
 from spaces import sparsity
 from spaces.gated_blocks import GatedConfig
+from spaces.registry import family
 
 rates = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 unit = st.floats(0, 1)
@@ -35,6 +36,11 @@ def test_the_table_keeps_the_order_of_choices_that_stored_studies_have() -> None
         "lagrange", "utility", "none",
     )  # fmt: skip
     assert sparsity.EACH == ("per_gate", "const_quad_per_gate")
+    of_oracles = next(d for d in family("skip_vit").space if d.name == "loss")
+    assert of_oracles.choices == (
+        "score_sq", "logit_sq", "per_batch", "per_gate", "const_quad", "const_quad_per_gate", "mac_quad", "mac_hinge",
+        "lagrange", "utility", "target_free", "none",
+    )  # fmt: skip
 
 
 def test_every_loss_of_the_table_is_a_number_made_of_what_it_takes_and_of_dimensions_that_exist() -> None:
