@@ -21,7 +21,6 @@ from spaces.space import choice, flag, real
 from spaces.task import Task
 
 PLAIN = ("head_dim", "mlp_ratio", "patch", "hidden_dropout", "cifar_quirks")  # of a ViT, beside layers and dim
-SIZE_WORDS = {"layers": "{} layers", "dim": "dim {}"}
 
 
 @dataclass(frozen=True, kw_only=True)
