@@ -29,22 +29,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import moocore
 import numpy as np
 
+from benchmarks.threshold_searches import SCAN_LEVELS, Genetic, budget_curve, coordinate, decoded, genetic, scores
 from search.threshold_grid import ExitTable, levels_within
-from search.thresholds import (
-    SCAN_LEVELS,
-    Genetic,
-    Setting,
-    budget_curve,
-    coordinate,
-    decoded,
-    exhaustive,
-    front_of,
-    genetic,
-    quantile_levels,
-    scores,
-    setting,
-    thinned,
-)
+from search.thresholds import Setting, exhaustive, front_of, quantile_levels, setting, thinned
 
 FALLBACK = "ensemble"
 FRESH = 20_000  # images beside those that are searched on
@@ -114,7 +101,7 @@ def methods(exits: int) -> dict[str, Callable[[ExitTable, int], Found]]:
         return exhaustive(table, [own] * exits, FALLBACK), some**exits, None
 
     def scan_all(table: ExitTable, seed: int) -> Found:
-        return exhaustive(table, fallback=FALLBACK), len(SCAN_LEVELS) ** exits, None
+        return exhaustive(table, [SCAN_LEVELS] * exits, FALLBACK), len(SCAN_LEVELS) ** exits, None
 
     def quantiles(table: ExitTable, seed: int) -> Found:
         levels = quantile_levels(table, side)

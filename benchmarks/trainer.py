@@ -35,10 +35,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from benchmarks.plain_resnet import PlainResNet
 from spaces.family import Candidate
 from spaces.net import Plan
 from spaces.registry import family
-from spaces.resnet import PlainResNet
 from spaces.task import Task
 from trainers.execution import Execution, measured
 from trainers.optimizer import optimizer

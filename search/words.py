@@ -5,15 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-SIZES = {
-    "backbone": "{}",
-    "layers": "{} layers",
-    "depth": "depth {}",
-    "dim": "dim {}",
-    "growth": "growth {}",
-    "width": "x{}",
-}
-DESCRIBING = ("granularity", "aggregator", "oracle", "order_train", "exits", "attention", "gate", "loss", "target")
 HIDDEN = ("exit_temperatures", "exit_judges")  # many numbers that tell a reader nothing
 
 
@@ -44,12 +35,15 @@ def knobs_text(knobs: Mapping[str, Any]) -> str:
 
 
 def described(family_name: str, params: Mapping[str, Any]) -> str:
-    """A network in a few words: its family, size, and what makes it dynamic."""
-    size = " ".join(SIZES[name].format(params[name]) for name in SIZES if name in params)
+    """A network in a few words: its family, size, and what makes it dynamic. Raises ValueError for no known family."""
+    from spaces.registry import family  # imports torch, which who asks only for knobs does not need
+
+    own = family(family_name)
+    size = " ".join(words.format(params[name]) for name, words in own.size_words.items() if name in params)
     if params.get("gated") is False:
         return f"plain {size}"
-    shown = (params.get(name) for name in DESCRIBING)
-    words = [f"{v:.2f}" if isinstance(v, float) else str(v) for v in shown if v is not None and v != "none"]
+    traits = (params.get(name) for name in own.traits)
+    words = [f"{v:.2f}" if isinstance(v, float) else str(v) for v in traits if v is not None and v != "none"]
     return " ".join([family_name, size, *words])
 
 

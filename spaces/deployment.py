@@ -40,10 +40,9 @@ def rebuild(family_name: str, config: Mapping[str, Any], task: Task, values: Map
     """The network that `values` (its description) and its config describe, its weights still to be loaded."""
     if values["deployed"] == "resnet":
         return resnet.rebuilt(GatedResNetConfig(**config), task, values)
-    own, config = family(family_name), dict(config)
-    if "pretrained" in config:
-        config["pretrained"] = False  # the weights come with the model
-    return generic.rebuilt(own.build(own.config(**config), task), values)
+    own = family(family_name)
+    network = own.build(own.config(**{**config, **own.rebuilt_with}), task)
+    return generic.rebuilt(network, values)
 
 
 def onnx_model(net: DeployedNet, pixels: Tensor) -> ModelProto:

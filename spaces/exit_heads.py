@@ -29,9 +29,9 @@ _ANY = (*CONV_EXITS, "cls")
 class ExitConfig:
     """Which exits a network has, what decides them, and how they are taught."""
 
-    exits: str = choice("none", *CONV_EXITS, default="none", searched=False, doc="side branches that answer early")
+    exits: str = choice("none", *CONV_EXITS, searched=False, doc="side branches that answer early")
     exit_places: str = choice(
-        "all", "early", "late", default="all", accepts=numbered, when={"exits": _ANY}, searched=False,
+        "all", "early", "late", accepts=numbered, when={"exits": _ANY}, searched=False,
         doc="which ends of stages have one; or their numbers from 0 on, such as 0+2",
     )  # fmt: skip
     attention: str = choice(
@@ -39,11 +39,11 @@ class ExitConfig:
         doc="map that an exit multiplies its features with; full is published, and dear",
     )  # fmt: skip
     exit_decision: str = choice(
-        "confidence", "gate", default="confidence", when={"exits": _ANY}, searched=False,
+        "confidence", "gate", when={"exits": _ANY}, searched=False,
         doc="leave by the answer's confidence (thresholds are searched after training), or by a learned gate",
     )  # fmt: skip
     exit_gate: str = choice(
-        "light", "conv", default="light", when={"exits": CONV_EXITS, "exit_decision": ("gate",)}, searched=False,
+        "light", "conv", when={"exits": CONV_EXITS, "exit_decision": ("gate",)}, searched=False,
         doc="pooled features and a hidden layer, or two convolutions as published, dearer than the network",
     )  # fmt: skip
     exit_target: float = real(
@@ -65,7 +65,7 @@ class ExitConfig:
         doc="of distillation",
     )  # fmt: skip
     teacher: str = choice(
-        "deepest", "ensemble", default="deepest", when={"exits": _ANY, "exit_decision": ("confidence",)},
+        "deepest", "ensemble", when={"exits": _ANY, "exit_decision": ("confidence",)},
         searched=False, doc="whose answers exits learn",
     )  # fmt: skip
     feature_weight: float = real(
@@ -73,7 +73,7 @@ class ExitConfig:
         searched=False, doc="of the distance between an exit's features and the deepest ones (published sum: 5e-7)",
     )  # fmt: skip
     feature_form: str = choice(
-        "batch_mean", "code_sum", default="batch_mean", when={"exits": ("scan",), "exit_decision": ("confidence",)},
+        "batch_mean", "code_sum", when={"exits": ("scan",), "exit_decision": ("confidence",)},
         searched=False, doc="mean over images, or the published sum that grows with the batch",
     )  # fmt: skip
     detach_trunk: bool = flag(

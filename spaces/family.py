@@ -27,6 +27,10 @@ class Family:
     static ladder is made; `ladder` adds sizes of its own to it, so that plain nets as cheap as the dynamic ones are
     compared. `plain_dimensions` are the others that the plain network has too. A config has a field `gated`, False in
     the plain network's.
+
+    A network is described by its size, as `size_words` puts the value of each size dimension, and by the values of
+    `traits`, the dimensions that tell what makes it dynamic. `rebuilt_with` are values of the config that a network
+    takes when its weights are in a file already. Raises ValueError when `size_words` are not of the size dimensions.
     """
 
     name: str
@@ -37,6 +41,16 @@ class Family:
     size_dimensions: tuple[str, ...]
     ladder: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
     plain_dimensions: tuple[str, ...] = ()
+    size_words: Mapping[str, str]  # such as {"layers": "{} layers"}, in the order of reading
+    traits: tuple[str, ...] = ()
+    rebuilt_with: Mapping[str, Value] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if set(self.size_words) != set(self.size_dimensions):
+            raise ValueError(
+                f"{self.name}: size_words has {', '.join(self.size_words) or 'nothing'}; "
+                f"give words for each of {', '.join(self.size_dimensions)}"
+            )
 
     def plain(self, config: Any) -> Any:
         """The config of the plain network of the same size."""

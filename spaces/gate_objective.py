@@ -12,16 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spaces import sparsity
 from spaces.batch_shaping import batch_shaping
 from spaces.net import DynamicNet, Objective, Output, Plan
 from spaces.policies import AlwaysOn, Decision, Gate, Policy, Sampled
-from spaces.sparsity import SparsityConfig
+from spaces.sparsity import EACH, LOSSES, Loss, SparsityConfig, bounds, target_vector
 from spaces.targets import Target, TargetPlan
 
-_MAC_LOSSES = ("mac_quad", "mac_hinge", "lagrange", "utility")
-_UNTARGETED = ("none", "target_free", "utility", "l0")
 _GAIN = 50  # how far a multiplier may rise over a training while the budget is overspent by all of the MACs
+_ELSEWHERE = Loss(function=None, takes="nothing")  # a loss that a family's own objective computes
 Means = list[tuple[Gate, Tensor]]  # gates, and (U,) the mean open values of their units
 
 
@@ -31,7 +29,6 @@ class Group:
 
     name: str
     target: Target
-    free_weight: float  # of the target-free loss
     activation: Tensor | None = None  # of the last batch, detached
 
 
@@ -42,20 +39,20 @@ class GateObjective(Objective):
         """`config` is a family's config made of GateConfig and SparsityConfig."""
         super().__init__(net, plan)
         self.config = config
+        self.loss = LOSSES.get(config.loss, _ELSEWHERE)
         self.epoch = 0
         self.done = 0.0  # fraction of the training
         self.multiplier = 0.0  # of the Lagrangian: what a unit of MACs costs by now
         kinds = {"layer" if gate.kind == "layer" else "channel" for gate in net.gates if gate.kind != "exit"}
         present = [kind for kind in ("layer", "channel") if kind in kinds]
-        if config.loss in _MAC_LOSSES:
+        if self.loss.takes == "macs":
             present = present[:1]  # one target for the whole network's compute
         self.groups = [self._group(kind, joint=len(present) == 2) for kind in present]
 
     def _group(self, kind: str, *, joint: bool) -> Group:
         config = self.config
         end = config.target_channel if joint and kind == "channel" else config.target
-        free_weight = config.lambda_layer if kind == "layer" else config.gamma_channel
-        return Group(kind, Target(_target_plan(config, self.plan, end)), free_weight)
+        return Group(kind, Target(_target_plan(config, self.plan, end, targeted=self.loss.targeted)))
 
     def start_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -68,9 +65,9 @@ class GateObjective(Objective):
 
     @property
     def waiting(self) -> bool:
-        """Whether what closes gates has not begun: they are held open, or L0 has yet to set in."""
-        config = self.config
-        return self.warming_up or (config.loss == "l0" and self.epoch < round(config.l0_start * self.plan.epochs))
+        """Whether what closes gates has not begun: they are held open, or the loss has yet to set in."""
+        start = self._value(self.loss.start) if self.loss.start else 0.0
+        return self.warming_up or self.epoch < round(start * self.plan.epochs)
 
     @property
     def settled(self) -> bool:
@@ -101,46 +98,58 @@ class GateObjective(Objective):
 
     def losses(self, output: Output, labels_B: Tensor) -> dict[str, Tensor]:
         terms = super().losses(output, labels_B)
-        config = self.config
         if self.warming_up:
             return terms
         terms |= self._shaping(output)
-        if config.loss == "none" or not self.groups or self.waiting:
+        if self.loss.function is None or not self.groups or self.waiting:
             return terms
-        if config.loss == "l0":
-            return terms | self._l0(output)
-        if config.loss in _MAC_LOSSES:
-            fraction_B = output.macs_B / self.net.plain_macs
-            self.groups[0].activation = fraction_B.detach().mean()
-            terms[config.loss] = self._mac_loss(fraction_B).float()
-            if self.groups[0].target.tightness:
-                terms |= self._bounds(self.groups[0], "macs", self._means(None, output.decisions))
-            return terms
+        if self.loss.takes == "probabilities":
+            return terms | self._of_probabilities(output)
+        if self.loss.takes == "macs":
+            return terms | self._of_macs(output)
         for group in self.groups:
-            means = self._means(group.name, output.decisions)
-            if not means:  # training left all of these layers out
-                continue
-            m_G = torch.cat([m_U for _, m_U in means])
-            by_macs = config.weighting == "mac"
-            weight_G = torch.cat([torch.full_like(m_U, gate.macs if by_macs else 1.0) for gate, m_U in means])
-            m = (m_G * weight_G).sum() / weight_G.sum()
-            group.activation = m.detach()
-            terms[f"{config.loss}_{group.name}"] = self._loss(group, m_G, m)
-            if group.target.tightness:
-                terms |= self._bounds(group, group.name, means)
+            terms |= self._of_group(group, output)
         return terms
 
-    def _mac_loss(self, fraction_B: Tensor) -> Tensor:
-        config, target = self.config, self.groups[0].target.value
-        if config.loss == "utility":
-            return config.kappa * fraction_B.mean()
-        if config.loss == "lagrange":
-            return self.multiplier * (fraction_B.mean() - target)
-        return config.loss_weight * getattr(sparsity, config.loss)(fraction_B, target)
-
-    def _l0(self, output: Output) -> dict[str, Tensor]:
+    def _of_probabilities(self, output: Output) -> dict[str, Tensor]:
         read = [d.p_BU.mean(0) for d in output.decisions if d.gate.kind != "exit" and d.asked and d.p_BU is not None]
-        return {"l0": self.config.l0_weight * sparsity.l0(torch.cat(read))} if read else {}
+        return {self.config.loss: self._weighted(self.groups[0], torch.cat(read))} if read else {}
+
+    def _of_macs(self, output: Output) -> dict[str, Tensor]:
+        group, fraction_B = self.groups[0], output.macs_B / self.net.plain_macs
+        group.activation = fraction_B.detach().mean()
+        terms = {self.config.loss: self._weighted(group, fraction_B).float()}
+        if group.target.tightness:
+            terms |= self._bounds(group, "macs", self._means(None, output.decisions))
+        return terms
+
+    def _of_group(self, group: Group, output: Output) -> dict[str, Tensor]:
+        means = self._means(group.name, output.decisions)
+        if not means:  # training left all of these layers out
+            return {}
+        m_G = torch.cat([m_U for _, m_U in means])
+        by_macs = self.config.weighting == "mac"
+        weight_G = torch.cat([torch.full_like(m_U, gate.macs if by_macs else 1.0) for gate, m_U in means])
+        m = (m_G * weight_G).sum() / weight_G.sum()
+        group.activation = m.detach()
+        terms = {f"{self.config.loss}_{group.name}": self._weighted(group, m_G if self.loss.takes == "gates" else m)}
+        if group.target.tightness:
+            terms |= self._bounds(group, group.name, means)
+        return terms
+
+    def _weighted(self, group: Group, measured: Tensor) -> Tensor:
+        """The loss of what it takes, see `Loss`, times its weight."""
+        loss = self.loss
+        assert loss.function is not None
+        weight = self.multiplier if loss.multiplier else self._value(loss.weight_of(group.name))
+        options = {name: self._value(name) for name in loss.options}
+        if not loss.targeted:
+            return weight * loss.function(measured, **options)
+        target = self._targets(group, measured) if loss.takes == "gates" else group.target.value
+        return weight * loss.function(measured, target, **options)
+
+    def _value(self, dimension: str) -> Any:
+        return getattr(self.config, dimension)
 
     def _bounds(self, group: Group, name: str, means: Means) -> dict[str, Tensor]:
         """What gates cost whose units are open less or more, on average, than the schedule lets them by now."""
@@ -149,7 +158,7 @@ class GateObjective(Objective):
         t_G = self._targets(group, torch.cat([m_U for _, m_U in means]))
         t_L = torch.stack([t_U.mean() for t_U in t_G.split([gate.units for gate, _ in means])])
         m_L = torch.stack([m_U.mean() for _, m_U in means])
-        return {f"bounds_{name}": self.config.loss_weight * sparsity.bounds(m_L, t_L, group.target.tightness)}
+        return {f"bounds_{name}": self.config.loss_weight * bounds(m_L, t_L, group.target.tightness)}
 
     def _shaping(self, output: Output) -> dict[str, Tensor]:
         """Batch-shaping, its weight falling to 0; nothing for gates that are the same for every image."""
@@ -162,7 +171,7 @@ class GateObjective(Objective):
         return {"batch_shaping": weight * batch_shaping(torch.cat(read, 1), prior, 1 - prior)}
 
     def after_step(self, output: Output) -> None:
-        if self.config.loss == "lagrange" and self.groups and self.groups[0].activation is not None:
+        if self.loss.multiplier and self.groups and self.groups[0].activation is not None:
             over = float(self.groups[0].activation) - self.groups[0].target.value
             gain = _GAIN * self.config.loss_weight / (self.plan.epochs * self.plan.steps)
             self.multiplier = max(0.0, self.multiplier + gain * over)
@@ -171,11 +180,11 @@ class GateObjective(Objective):
                 group.target.after_step(float(group.activation))
 
     def report(self) -> dict[str, float]:
-        if self.config.loss in _UNTARGETED:
+        if not self.loss.targeted:
             return {}
-        of_macs = self.config.loss in _MAC_LOSSES
+        of_macs = self.loss.takes == "macs"
         found = {f"target/{'macs' if of_macs else group.name}": group.target.value for group in self.groups}
-        return found | ({"multiplier": self.multiplier} if self.config.loss == "lagrange" else {})
+        return found | ({"multiplier": self.multiplier} if self.loss.multiplier else {})
 
     def state(self) -> dict[str, Any]:
         return {"targets": [group.target.state() for group in self.groups], "multiplier": self.multiplier}
@@ -185,18 +194,10 @@ class GateObjective(Objective):
             group.target.load(one)
         self.multiplier = float(state["multiplier"])
 
-    def _loss(self, group: Group, m_G: Tensor, m: Tensor) -> Tensor:
-        config, t = self.config, group.target.value
-        if config.loss == "target_free":
-            return group.free_weight * sparsity.target_free(m_G, config.reduction)
-        if config.loss in ("per_gate", "const_quad_per_gate"):
-            return config.loss_weight * getattr(sparsity, config.loss)(m_G, self._targets(group, m_G))
-        return config.loss_weight * getattr(sparsity, config.loss)(m, t)
-
     def _targets(self, group: Group, m_G: Tensor) -> Tensor:
         """(G,) the target of each unit, with the type and device of m_G."""
-        shape = self.config.target_vector if self.config.loss in sparsity.EACH else "constant"
-        return torch.tensor(sparsity.target_vector(shape, group.target.value, m_G.numel())).to(m_G)
+        shape = self.config.target_vector if self.config.loss in EACH else "constant"
+        return torch.tensor(target_vector(shape, group.target.value, m_G.numel())).to(m_G)
 
     def _means(self, group: str | None, decisions: tuple[Decision, ...]) -> Means:
         """Each gate of the group (None: of both) that was asked, with its units' mean open values."""
@@ -213,8 +214,7 @@ class GateObjective(Objective):
         return means
 
 
-def _target_plan(config: SparsityConfig, plan: Plan, end: float) -> TargetPlan:
-    targeted = config.loss not in _UNTARGETED
+def _target_plan(config: SparsityConfig, plan: Plan, end: float, *, targeted: bool) -> TargetPlan:
     return TargetPlan(
         schedule=config.target_schedule if targeted else "constant",
         end=end,

@@ -243,4 +243,6 @@ FAMILY = Family(
     size_dimensions=("depth", "growth"),
     ladder={"depth": (22, 40), "growth": (4, 8, 12)},
     plain_dimensions=("compression",),
+    size_words={"depth": "depth {}", "growth": "growth {}"},
+    traits=("granularity", "exits", "attention", "gate", "loss", "target"),
 )

@@ -26,7 +26,7 @@ from spaces.net import DynamicNet, Objective, Output, Plan
 from spaces.policies import AlwaysOn, Decision, Gate, Policy
 from spaces.recipe import TransformerRecipe
 from spaces.space import choice, real
-from spaces.sparsity import SparsityConfig
+from spaces.sparsity import TARGETED, SparsityConfig
 from spaces.task import Task
 from spaces.walk import Walk
 
@@ -47,8 +47,7 @@ class GatedFeaturesConfig(SparsityConfig, GateConfig, CellConfig):
     granularity: str = "channel"
     gate: str = "independent"
     forced_open: str = "none"
-    target: float = real(0.02, 1.0, default=0.25, when={"loss": ("per_gate", "per_batch", "const_quad",
-        "const_quad_per_gate", "mac_quad", "mac_hinge", "lagrange")}, doc="share of cells to read")  # fmt: skip
+    target: float = real(0.02, 1.0, default=0.25, when={"loss": TARGETED}, doc="share of cells to read")
     gamma_channel: float = real(
         0.003, 0.5, default=0.1, log=True, when={"loss": ("target_free",)}, doc="pressure on the gates"
     )
@@ -133,4 +132,6 @@ FAMILY = Family(
     size_dimensions=("hidden",),
     ladder={"hidden": (16, 32)},
     plain_dimensions=("cell",),
+    size_words={"hidden": "{} units"},
+    traits=("loss", "target"),
 )

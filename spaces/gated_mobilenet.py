@@ -102,4 +102,6 @@ FAMILY = Family(
     size_dimensions=("width", "depth"),
     ladder={"width": (0.25, 0.5, 0.75, 1.0)},
     plain_dimensions=("stem",),
+    size_words={"depth": "depth {}", "width": "x{}"},
+    traits=("granularity", "exits", "attention", "gate", "loss", "target"),
 )

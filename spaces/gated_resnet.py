@@ -137,4 +137,6 @@ FAMILY = Family(
     size_dimensions=("backbone", "width"),
     ladder={"width": (0.25, 0.5, 0.75, 1.0)},
     plain_dimensions=("shortcut", "stem", "stride_in"),
+    size_words={"backbone": "{}", "width": "x{}"},
+    traits=("granularity", "exits", "attention", "gate", "loss", "target"),
 )

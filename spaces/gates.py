@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import gcd
 
 import torch
@@ -23,80 +24,60 @@ from spaces.shared_gates import PolicyNet, RecurrentGate
 from spaces.space import choice, flag, one_of, real
 
 _CHANNEL = ("channel", "joint")
+_RELAXED = ("gumbel_st", "soft_then_hard")
 SHARED = ("lstm", "policy_net")
+# dimensions that gates of layers of transformers have too
+relaxed_temperature = partial(
+    real, 0.3, 5.0, default=1.0, log=True, when={"estimator": _RELAXED}, searched=False, doc="of the relaxed sample"
+)
+relaxed_schedule = partial(
+    choice, "constant", "exponential", when={"estimator": _RELAXED}, searched=False,
+    doc="exponential: falls from the temperature to 0.1 over the training",
+)  # fmt: skip
+noise_ends = partial(
+    real, 0.0, 0.4, default=0.0, when={"estimator": ("gumbel_st",)}, searched=False,
+    doc="last fraction of the training without gate noise",
+)  # fmt: skip
+_filters_together = partial(choice, 1, 2, 4, 8, 16, default=4)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GateConfig:
     """What gates guard and how they decide, for families of residual blocks."""
 
-    granularity: str = choice(
-        "layer",
-        "channel",
-        "joint",
-        default="layer",
-        doc="gates skip whole blocks, filters of a block, or both",
-    )
+    granularity: str = choice("layer", "channel", "joint", doc="gates skip whole blocks, filters of a block, or both")
     channel_where: str = choice(
-        "inner",
-        "outer",
-        "both",
-        default="inner",
-        when={"granularity": _CHANNEL},
+        "inner", "outer", "both", when={"granularity": _CHANNEL},
         doc="filters inside the block, those of its last convolution, or both",
-    )
-    channel_group: int = choice(
-        1,
-        2,
-        4,
-        8,
-        16,
-        default=4,
+    )  # fmt: skip
+    channel_group: int = _filters_together(
         when={"granularity": _CHANNEL, "channel_where": ("inner", "both")},
         doc="inner filters that one gate opens together",
     )
-    outer_groups: int = choice(
-        1,
-        2,
-        4,
-        8,
-        16,
-        default=4,
+    outer_groups: int = _filters_together(
         when={"granularity": _CHANNEL, "channel_where": ("outer", "both")},
         doc="equal groups that the block's output filters are split into",
     )
     gate: str = choice(
-        "dependent", "independent", default="dependent", accepts=one_of("dependent", "independent", *SHARED),
+        "dependent", "independent", accepts=one_of("dependent", "independent", *SHARED),
         doc="decide by the image, or by a learned rate; also lstm (one for all gates, along the blocks) and policy_net "
         "(one small network that sees the image once)",
     )  # fmt: skip
     shared_trunk: bool = flag(
-        default=True,
-        when={"granularity": ("joint",), "gate": ("dependent",)},
-        searched=False,
+        default=True, when={"granularity": ("joint",), "gate": ("dependent",)}, searched=False,
         doc="layer and channel heads share the gate's hidden layer",
-    )
+    )  # fmt: skip
     gate_hidden: int = choice(
-        8,
-        16,
-        32,
-        64,
-        default=16,
-        when={"gate": ("dependent", *SHARED)},
-        searched=False,
+        8, 16, 32, 64, default=16, when={"gate": ("dependent", *SHARED)}, searched=False,
         doc="units of the hidden layer, of the lstm, filters of the policy network's first stage",
-    )
+    )  # fmt: skip
     gate_bn: bool = flag(
         default=True, when={"gate": ("dependent",)}, searched=False, doc="batch norm in the hidden layer"
     )
     gate_source: str = choice(
-        "block_input",
-        "stem",
-        default="block_input",
-        when={"gate": ("dependent", "lstm")},
-        searched=False,
+        "block_input", "stem", when={"gate": ("dependent", "lstm")}, searched=False,
         doc="features that gates read; with stem all decisions are known before the first block",
-    )
+    )  # fmt: skip
     two_logit: bool = flag(
         default=False, searched=False, doc="one logit for open and one for closed instead of their difference"
     )
@@ -105,44 +86,16 @@ class GateConfig:
         "gumbel_st",
         "st",
         "soft_then_hard",
-        default="gumbel_st",
         searched=False,
         doc="hard noisy decisions, hard decisions, or soft ones in training",
     )
-    temperature: float = real(
-        0.3,
-        5.0,
-        default=1.0,
-        log=True,
-        when={"estimator": ("gumbel_st", "soft_then_hard")},
-        searched=False,
-        doc="of the relaxed sample",
-    )
-    temperature_schedule: str = choice(
-        "constant",
-        "exponential",
-        default="constant",
-        when={"estimator": ("gumbel_st", "soft_then_hard")},
-        searched=False,
-        doc="exponential: falls from the temperature to 0.1 over the training",
-    )
-    noise_off: float = real(
-        0.0,
-        0.4,
-        default=0.0,
-        when={"estimator": ("gumbel_st",)},
-        searched=False,
-        doc="last fraction of the training without gate noise",
-    )
+    temperature: float = relaxed_temperature()
+    temperature_schedule: str = relaxed_schedule()
+    noise_off: float = noise_ends()
     forced_open: str = choice(
-        "none",
-        "first",
-        "first_last",
-        "downsample",
-        default="none",
-        searched=False,
+        "none", "first", "first_last", "downsample", searched=False,
         doc="blocks that have no layer gate and no channel gate",
-    )
+    )  # fmt: skip
     open_warmup: float = real(
         0.0, 0.3, default=0.0, searched=False, doc="first fraction of the training with every gate open"
     )

@@ -27,7 +27,7 @@ class MixingConfig:
     """How a layer's input is made from earlier activations."""
 
     aggregator: str = choice(
-        "none", "wdc", "wsdc", default="none", searched=False,
+        "none", "wdc", "wsdc", searched=False,
         doc="the layer before; all earlier ones weighted by the image; the same with dropout on the weights",
     )  # fmt: skip
     agg_init: str = choice(
@@ -38,7 +38,7 @@ class MixingConfig:
         0.0, 0.5, default=0.25, when={"aggregator": ("wsdc",)}, doc="dropout of dense weights at the last layer"
     )
     w_dropout_curve: str = choice(
-        "quadratic", "linear", "const", default="quadratic", when={"aggregator": ("wsdc",)},
+        "quadratic", "linear", "const", when={"aggregator": ("wsdc",)},
         doc="how it grows with depth from 0",
     )  # fmt: skip
     w_renorm: bool = flag(

@@ -29,7 +29,7 @@ class OrderConfig:
     """In which order layers run in training, which are left out, and how they know their place."""
 
     order_train: str = choice(
-        "identity", "shuffle", "window", default="identity", searched=False,
+        "identity", "shuffle", "window", searched=False,
         doc="as built; a new order each batch; one in which no layer moves far",
     )  # fmt: skip
     window: int = whole(
@@ -37,7 +37,7 @@ class OrderConfig:
     )
     shuffle_prob: float = real(0.0, 1.0, default=1.0, when={"order_train": _MOVED}, doc="share of batches out of order")
     ls_variant: str = choice(
-        "plain", "position", "predict", default="plain", when={"order_train": _MOVED},
+        "plain", "position", "predict", when={"order_train": _MOVED},
         doc="layers are told their place, or learn to tell it",
     )  # fmt: skip
     pos_dim: int = choice(

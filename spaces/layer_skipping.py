@@ -17,17 +17,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.gate_objective import GateObjective
+from spaces.gates import noise_ends, relaxed_schedule, relaxed_temperature
 from spaces.net import Output
 from spaces.policies import Policy, Sampled
 from spaces.space import choice, one_of, real
-from spaces.sparsity import SparsityConfig
+from spaces.sparsity import DRAWN, LOSSES, TARGETED, SparsityConfig
 from spaces.walk import Walk
 
 _SQUARES = ("logit_sq", "score_sq")
-_LOSSES = (
-    *_SQUARES[::-1], "per_batch", "per_gate", "const_quad", "const_quad_per_gate", "mac_quad", "mac_hinge",
-    "lagrange", "utility", "target_free", "none",
-)  # fmt: skip
+# each once, in the order of the choices in stored studies; a new loss of gates comes last
+_LOSSES = tuple(dict.fromkeys((*_SQUARES[::-1], "per_batch", *TARGETED, "utility", *DRAWN)))
 _ANY = ("dt", "cls", "independent")
 
 
@@ -46,7 +45,7 @@ class SkippingConfig(SparsityConfig, OracleConfig):
     """How gates of layers learn, and which layers always run."""
 
     loss: str = choice(
-        *_LOSSES, default="per_batch", accepts=one_of(*_LOSSES, "l0"), when={"oracle": _ANY},
+        *_LOSSES, default="per_batch", accepts=one_of(*dict.fromkeys((*_LOSSES, *LOSSES))), when={"oracle": _ANY},
         doc="press scores or logits to 0, or pull gates, the batch's mean or the MACs to a target; also l0, pressure "
         "that sets in late, as behind batch_shaping",
     )  # fmt: skip
@@ -78,17 +77,9 @@ class SkippingConfig(SparsityConfig, OracleConfig):
         "st", "gumbel_st", default="gumbel_st", when={"oracle": _ANY, "dt_grad": ("st",)}, searched=False,
         doc="hard decisions in training, or hard noisy ones",
     )  # fmt: skip
-    temperature: float = real(
-        0.3, 5.0, default=1.0, log=True, when={"estimator": ("gumbel_st",)}, searched=False, doc="of the relaxed sample"
-    )
-    temperature_schedule: str = choice(
-        "constant", "exponential", default="constant", when={"estimator": ("gumbel_st",)}, searched=False,
-        doc="exponential: falls from the temperature to 0.1 over the training",
-    )  # fmt: skip
-    noise_off: float = real(
-        0.0, 0.4, default=0.0, when={"estimator": ("gumbel_st",)}, searched=False,
-        doc="last fraction of the training without gate noise",
-    )  # fmt: skip
+    temperature: float = relaxed_temperature()
+    temperature_schedule: str = relaxed_schedule()
+    noise_off: float = noise_ends()
     open_warmup: float = real(
         0.0, 0.3, default=0.0, when={"oracle": _ANY}, searched=False,
         doc="first fraction of the training with every gate open",

@@ -104,4 +104,6 @@ FAMILY = Family(
     build=MultiExitNet,
     size_dimensions=("backbone", "width"),
     ladder={"width": (0.125, 0.25)},
+    size_words={"backbone": "{}", "width": "x{}"},
+    traits=("exits", "attention"),
 )

@@ -266,10 +266,6 @@ class DynamicNet(nn.Module):
         """Gate units of the whole network."""
         return sum(gate.units for gate in self.gates)
 
-    def added_names(self) -> set[str]:
-        """Names of parameters that the plain network lacks, beside those of gates and exit heads."""
-        return set()
-
     def plain_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A plain network's state dict from elsewhere under the names that its tensors have here."""
         return dict(state)

@@ -151,13 +151,6 @@ class ResNet(nn.Module):
     def head(self, u: Tensor) -> Tensor:
         return self.fc(u.mean((2, 3)))
 
-    def plain_forward(self, images: Tensor) -> Tensor:
-        """Logits (B, classes) of the network without any gate."""
-        u = self.stem(images)
-        for block in self.blocks:
-            u = block(u)
-        return self.head(u)
-
     def block_macs(self, index: int) -> tuple[int, ...]:
         """MACs of block `index`: those of its convolutions in order, and last the shortcut's."""
         block, macs = self.block(index), []
@@ -211,13 +204,6 @@ def _blocks(config: ResNetConfig, inputs: int) -> Iterator[Block | Bottleneck]:
 
 def _halved(size: int, stride: int) -> int:
     return (size - 1) // stride + 1
-
-
-class PlainResNet(ResNet):
-    """The ungated network as a classifier: logits (B, classes) of normalised images."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.plain_forward(images)
 
 
 def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

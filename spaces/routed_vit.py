@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from spaces.compute import linear_macs
 from spaces.exit_heads import ExitConfig
 from spaces.exit_objective import ExitObjective
 from spaces.exits import ExitNet
+from spaces.family import Family
 from spaces.gated_blocks import counted, mixed
 from spaces.layer_mixing import Mixing, MixingConfig, dropout_rates
 from spaces.layer_order import OrderConfig, OrderObjective, PlaceHead, Places, survival_rates
@@ -26,9 +28,10 @@ from spaces.layer_skipping import Oracle, SkippingConfig, SkippingObjective, rem
 from spaces.net import Objective, Output, Plan
 from spaces.place import Place
 from spaces.policies import AlwaysOn, Decision, Gate, Policy
+from spaces.recipe import TransformerRecipe
 from spaces.space import choice
 from spaces.task import Task
-from spaces.vit import ViT, ViTConfig
+from spaces.vit import PLAIN, ViT, ViTConfig
 from spaces.walk import Walk
 
 
@@ -94,10 +97,6 @@ class RoutedViT(ViT, ExitNet):
         self.settles_exactly = not (gated and config.oracle == "dt" and config.dt_history == "soft") and not scales
         self.opens_to_plain = not (mixes or told or self.survival or scales)
         self.add_exits(config, _exit_places(config), config.dim, on=on)
-
-    def added_names(self) -> set[str]:
-        added = ("mixings.", "places.", "place_heads.")
-        return {name for name, _ in self.named_parameters() if name.startswith(added)}
 
     def unneeded(self, policy: Policy) -> list[str]:
         unused = [*super().unneeded(policy), *(f"place_heads.{i}" for i in range(len(self.place_heads)))]
@@ -234,3 +233,14 @@ def _exit_places(config: RoutedViTConfig) -> list[Place]:
     count = min(3, config.layers - 1)
     units = [round(config.layers * (k + 1) / (count + 1)) - 1 for k in range(count)]
     return [Place(unit, config.dim) for unit in dict.fromkeys(units)]
+
+
+routed_family = partial(
+    Family,
+    recipe=TransformerRecipe,
+    build=RoutedViT,
+    size_dimensions=("layers", "dim"),
+    ladder={"layers": (2, 3, 4)},
+    plain_dimensions=PLAIN,
+    size_words={"layers": "{} layers", "dim": "dim {}"},
+)

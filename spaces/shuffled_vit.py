@@ -8,11 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spaces.family import Family
-from spaces.recipe import TransformerRecipe
-from spaces.routed_vit import RoutedViT, RoutedViTConfig
+from spaces.routed_vit import RoutedViTConfig, routed_family
 from spaces.space import choice, real
-from spaces.vit import PLAIN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +25,9 @@ class ShuffledViTConfig(RoutedViTConfig):
     dt_history: str = "none"
 
 
-FAMILY = Family(
+FAMILY = routed_family(
     name="shuffled_vit",
     doc="transformers whose layers can run in any order or be left out",
     config=ShuffledViTConfig,
-    recipe=TransformerRecipe,
-    build=RoutedViT,
-    size_dimensions=("layers", "dim"),
-    ladder={"layers": (2, 3, 4)},
-    plain_dimensions=PLAIN,
+    traits=("oracle", "order_train", "exits", "loss", "target"),
 )

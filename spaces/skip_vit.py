@@ -7,11 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spaces.family import Family
-from spaces.recipe import TransformerRecipe
-from spaces.routed_vit import RoutedViT, RoutedViTConfig
+from spaces.routed_vit import RoutedViTConfig, routed_family
 from spaces.space import choice
-from spaces.vit import PLAIN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,13 +22,9 @@ class SkipViTConfig(RoutedViTConfig):
     order_train: str = "identity"
 
 
-FAMILY = Family(
+FAMILY = routed_family(
     name="skip_vit",
     doc="transformers that skip layers, image by image",
     config=SkipViTConfig,
-    recipe=TransformerRecipe,
-    build=RoutedViT,
-    size_dimensions=("layers", "dim"),
-    ladder={"layers": (2, 3, 4)},
-    plain_dimensions=PLAIN,
+    traits=("aggregator", "oracle", "exits", "loss", "target"),
 )

@@ -12,7 +12,7 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 if TYPE_CHECKING:
     import optuna
@@ -85,26 +85,32 @@ class Dimension:
         return " and ".join(f"{name} = {' or '.join(_word(v) for v in values)}" for name, values in self.when.items())
 
 
+class Shared(TypedDict, total=False):
+    """What any declaration can say beside its values, see Dimension."""
+
+    when: Mapping[str, tuple[Value, ...]]
+    searched: bool
+    doc: str
+
+
+class Ranged(Shared, total=False):
+    """What the declaration of a range can say beside its ends."""
+
+    log: bool
+
+
 def choice(
     *choices: Value,
-    default: Value,
-    when: Mapping[str, tuple[Value, ...]] | None = None,
-    searched: bool = True,
-    doc: str = "",
+    default: Value | None = None,
     accepts: Callable[[str], str] | None = None,
+    **shared: Unpack[Shared],
 ) -> Any:
-    """A dataclass field that is one of `choices`, or a text that `accepts` returns without ValueError."""
-    return _declared(
-        Dimension(
-            kind="choice",
-            default=default,
-            choices=choices,
-            when=when or {},
-            searched=searched,
-            doc=doc,
-            accepts=accepts,
-        )
-    )
+    """A dataclass field that is one of `choices`, or a text that `accepts` returns without ValueError.
+
+    Without a `default` it is the first of them.
+    """
+    first = choices[0] if default is None else default
+    return _declared(Dimension(kind="choice", default=first, choices=choices, accepts=accepts, **shared))
 
 
 def one_of(*names: str) -> Callable[[str], str]:
@@ -118,65 +124,19 @@ def one_of(*names: str) -> Callable[[str], str]:
     return accepted
 
 
-def flag(
-    *,
-    default: bool,
-    when: Mapping[str, tuple[Value, ...]] | None = None,
-    searched: bool = True,
-    doc: str = "",
-) -> Any:
+def flag(*, default: bool, **shared: Unpack[Shared]) -> Any:
     """A dataclass field that is true or false."""
-    return choice(False, True, default=default, when=when, searched=searched, doc=doc)
+    return choice(False, True, default=default, **shared)
 
 
-def real(
-    low: float,
-    high: float,
-    *,
-    default: float,
-    log: bool = False,
-    when: Mapping[str, tuple[Value, ...]] | None = None,
-    searched: bool = True,
-    doc: str = "",
-) -> Any:
+def real(low: float, high: float, *, default: float, **ranged: Unpack[Ranged]) -> Any:
     """A dataclass field that is a float from low to high (both included)."""
-    return _declared(
-        Dimension(
-            kind="float",
-            default=default,
-            low=low,
-            high=high,
-            log=log,
-            when=when or {},
-            searched=searched,
-            doc=doc,
-        )
-    )
+    return _declared(Dimension(kind="float", default=default, low=low, high=high, **ranged))
 
 
-def whole(
-    low: int,
-    high: int,
-    *,
-    default: int,
-    log: bool = False,
-    when: Mapping[str, tuple[Value, ...]] | None = None,
-    searched: bool = True,
-    doc: str = "",
-) -> Any:
+def whole(low: int, high: int, *, default: int, **ranged: Unpack[Ranged]) -> Any:
     """A dataclass field that is an integer from low to high (both included)."""
-    return _declared(
-        Dimension(
-            kind="int",
-            default=default,
-            low=low,
-            high=high,
-            log=log,
-            when=when or {},
-            searched=searched,
-            doc=doc,
-        )
-    )
+    return _declared(Dimension(kind="int", default=default, low=low, high=high, **ranged))
 
 
 def dimensions(config: type) -> tuple[Dimension, ...]:

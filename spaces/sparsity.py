@@ -14,158 +14,17 @@ Shapes: B samples, G gate units. m_G are mean open values over the batch, m thei
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from spaces.space import choice, one_of, real
 
-_TARGETED = ("per_gate", "per_batch", "const_quad", "const_quad_per_gate", "mac_quad", "mac_hinge", "lagrange")
-LOSSES = (*_TARGETED[:4], "target_free", *_TARGETED[4:], "utility", "none")
-EACH = ("per_gate", "const_quad_per_gate")
-_CHANNEL = ("channel", "joint")
 # of the 16 blocks of Veit and Belongie's ResNet-50; None: the target, 1: no gate
 AIG50 = (1.0, 1.0, 0.8, 1.0, *(None,) * 3, 1.0, *(None,) * 5, 1.0, 0.7, 1.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SparsityConfig:
-    """Which loss closes gates, towards which rate, along which schedule."""
-
-    loss: str = choice(
-        *LOSSES,
-        default="per_batch",
-        accepts=one_of(*LOSSES, "l0"),
-        doc="pull each gate, or the batch's mean, to the target; press without one; target the MACs, by a penalty or a "
-        "multiplier; or trade them for accuracy at a price; also l0, pressure that sets in late, as behind "
-        "batch_shaping",
-    )
-    weighting: str = choice(
-        "count",
-        "mac",
-        default="count",
-        when={"loss": ("per_batch", "const_quad")},
-        searched=False,
-        doc="gates count alike, or by the MACs they guard",
-    )
-    target: float = real(
-        0.1,
-        1.0,
-        default=0.6,
-        when={"loss": _TARGETED},
-        doc="open rate of gates (mac losses: fraction of the plain net's MACs)",
-    )
-    target_channel: float = real(
-        0.1,
-        1.0,
-        default=0.6,
-        when={"loss": _TARGETED[:4], "granularity": ("joint",)},
-        doc="open rate of channel gates in a joint net",
-    )
-    target_vector: str = choice(
-        "constant",
-        "ramp_up",
-        "ramp_down",
-        default="constant",
-        when={"loss": EACH},
-        searched=False,
-        doc="one target for all gates, or rising or falling with depth around the same mean",
-    )
-    loss_weight: float = real(
-        0.3, 30.0, default=2.0, log=True, when={"loss": _TARGETED}, doc="of the loss beside the cross-entropy"
-    )
-    kappa: float = real(
-        0.01, 10.0, default=0.5, log=True, when={"loss": ("utility",)},
-        doc="price of the plain net's MACs in cross-entropy",
-    )  # fmt: skip
-    batch_shaping: float = real(
-        0.0, 2.0, default=0.0, searched=False, doc="weight of a loss that keeps gates conditional; 0 has none"
-    )
-    shaping_prior: float = real(0.2, 0.9, default=0.6, searched=False, doc="mean of the Beta that it shapes gates to")
-    shaping_end: float = real(
-        0.1, 1.0, default=0.5, searched=False, doc="fraction of the training in which it falls to 0"
-    )
-    l0_weight: float = real(
-        0.01, 10.0, default=0.5, log=True, when={"loss": ("l0",)}, doc="price of all gates open in cross-entropy"
-    )
-    l0_start: float = real(
-        0.0, 0.9, default=0.5, when={"loss": ("l0",)}, searched=False, doc="fraction of the training before it"
-    )
-    lambda_layer: float = real(
-        0.003,
-        0.3,
-        default=0.05,
-        log=True,
-        when={"loss": ("target_free",), "granularity": ("layer", "joint")},
-        doc="pressure on layer gates",
-    )
-    gamma_channel: float = real(
-        0.003,
-        0.5,
-        default=0.1,
-        log=True,
-        when={"loss": ("target_free",), "granularity": _CHANNEL},
-        doc="pressure on channel gates",
-    )
-    reduction: str = choice(
-        "mean",
-        "sum",
-        default="mean",
-        when={"loss": ("target_free",)},
-        searched=False,
-        doc="over gates; the published form is the sum",
-    )
-    channel_count: str = choice(
-        "effective",
-        "raw",
-        default="effective",
-        when={"granularity": ("joint",)},
-        searched=False,
-        doc="a channel gate in a skipped block counts as closed, or as decided",
-    )
-    target_schedule: str = choice(
-        "constant",
-        "step",
-        "mean",
-        "ema",
-        default="constant",
-        accepts=one_of("constant", "step", "mean", "ema", "bounds"),
-        when={"loss": _TARGETED},
-        doc="fixed; annealed down in steps; or following the batches' mean or moving average; also bounds, fixed, with "
-        "each gate held near it at first",
-    )
-    anneal_from: float = real(
-        0.5, 1.0, default=1.0, when={"target_schedule": ("step",)}, searched=False, doc="first target"
-    )
-    anneal_step: float = real(
-        0.02, 0.2, default=0.1, when={"target_schedule": ("step",)}, doc="how far the target falls at a step"
-    )
-    anneal_every: float = real(
-        0.01,
-        0.2,
-        default=0.05,
-        when={"target_schedule": ("step",)},
-        doc="fraction of the training a step lasts",
-    )
-    target_start: float = real(
-        0.4,
-        0.95,
-        default=0.8,
-        when={"target_schedule": ("mean", "ema")},
-        doc="target at every epoch's start",
-    )
-    ema_rho: float = real(
-        0.5, 0.999, default=0.9, when={"target_schedule": ("ema",)}, doc="memory of the moving average"
-    )
-    target_window: float = real(
-        0.05,
-        1.0,
-        default=1.0,
-        when={"target_schedule": ("mean",)},
-        searched=False,
-        doc="fraction of an epoch that the mean looks back",
-    )
 
 
 def per_gate(m_G: Tensor, t_G: Tensor | float, denominator: int | None = None) -> Tensor:
@@ -215,6 +74,178 @@ def mac_quad(fraction_B: Tensor, t: float) -> Tensor:
 def mac_hinge(fraction_B: Tensor, t: float) -> Tensor:
     """As mac_quad, above the target only."""
     return torch.relu(fraction_B.mean() - t).square()
+
+
+def excess(fraction_B: Tensor, t: float) -> Tensor:
+    """Mean executed fraction of the plain net's MACs - t; negative below the target."""
+    return fraction_B.mean() - t
+
+
+def fraction(fraction_B: Tensor) -> Tensor:
+    """The mean executed fraction of the plain net's MACs."""
+    return fraction_B.mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """A loss that closes gates: its function, what that is called with, and which dimensions belong to it.
+
+    `takes` names the function's first argument: "gates" the mean open value of each gate unit (G,), "mean" their mean,
+    weighted or not, "macs" each image's executed fraction of the plain net's MACs (B,), "probabilities" the mean
+    probability of each unit to be open (G,), "nothing" where there is no loss. If `targeted`, its second is the target
+    (of each unit for "gates"). `options` are dimensions that it takes as keywords.
+    `weight` is the dimension that multiplies it, `channel_weight` the one that does so for channel gates, if another.
+    With a `multiplier`, what multiplies it instead rises while the target is exceeded, as fast as `weight` says.
+    `start` is the dimension that says before which fraction of the training it is left out.
+    `drawn` says whether a study draws it unasked.
+    """
+
+    function: Callable[..., Tensor] | None
+    takes: str
+    targeted: bool = True
+    weight: str = "loss_weight"
+    channel_weight: str = ""
+    multiplier: bool = False
+    options: tuple[str, ...] = ()
+    start: str = ""
+    drawn: bool = True
+
+    def weight_of(self, kind: str) -> str:
+        """The dimension that multiplies the loss on gates of this kind, "layer" or "channel"."""
+        return self.channel_weight if kind == "channel" and self.channel_weight else self.weight
+
+
+# the order is that of the choices in stored studies: a new one goes behind those that are drawn
+LOSSES = {
+    "per_gate": Loss(function=per_gate, takes="gates"),
+    "per_batch": Loss(function=per_batch, takes="mean"),
+    "const_quad": Loss(function=const_quad, takes="mean"),
+    "const_quad_per_gate": Loss(function=const_quad_per_gate, takes="gates"),
+    "target_free": Loss(
+        function=target_free,
+        takes="gates",
+        targeted=False,
+        weight="lambda_layer",
+        channel_weight="gamma_channel",
+        options=("reduction",),
+    ),
+    "mac_quad": Loss(function=mac_quad, takes="macs"),
+    "mac_hinge": Loss(function=mac_hinge, takes="macs"),
+    "lagrange": Loss(function=excess, takes="macs", multiplier=True),
+    "utility": Loss(function=fraction, takes="macs", targeted=False, weight="kappa"),
+    "none": Loss(function=None, takes="nothing", targeted=False),
+    "l0": Loss(function=l0, takes="probabilities", targeted=False, weight="l0_weight", start="l0_start", drawn=False),
+}
+DRAWN = tuple(name for name, loss in LOSSES.items() if loss.drawn)
+TARGETED = tuple(name for name, loss in LOSSES.items() if loss.targeted)
+EACH = tuple(name for name in TARGETED if LOSSES[name].takes == "gates")  # a target for each gate
+_MEAN = tuple(name for name in TARGETED if LOSSES[name].takes == "mean")
+_RATES = tuple(name for name in TARGETED if LOSSES[name].takes in ("gates", "mean"))  # a target for each kind of gate
+_open_rate = partial(real, 0.1, 1.0, default=0.6)
+
+
+def _with(dimension: str) -> tuple[str, ...]:
+    """The losses that a dimension belongs to."""
+    return tuple(
+        name
+        for name, loss in LOSSES.items()
+        if dimension in (loss.weight, loss.channel_weight, loss.start, *loss.options)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SparsityConfig:
+    """Which loss closes gates, towards which rate, along which schedule."""
+
+    loss: str = choice(
+        *DRAWN, default="per_batch", accepts=one_of(*LOSSES),
+        doc="pull each gate, or the batch's mean, to the target; press without one; target the MACs, by a penalty or a "
+        "multiplier; or trade them for accuracy at a price; also l0, pressure that sets in late, as behind "
+        "batch_shaping",
+    )  # fmt: skip
+    weighting: str = choice(
+        "count", "mac", when={"loss": _MEAN}, searched=False, doc="gates count alike, or by the MACs they guard"
+    )
+    target: float = _open_rate(
+        when={"loss": TARGETED}, doc="open rate of gates (mac losses: fraction of the plain net's MACs)"
+    )
+    target_channel: float = _open_rate(
+        when={"loss": _RATES, "granularity": ("joint",)}, doc="open rate of channel gates in a joint net"
+    )
+    target_vector: str = choice(
+        "constant", "ramp_up", "ramp_down", when={"loss": EACH}, searched=False,
+        doc="one target for all gates, or rising or falling with depth around the same mean",
+    )  # fmt: skip
+    loss_weight: float = real(
+        0.3, 30.0, default=2.0, log=True, when={"loss": TARGETED}, doc="of the loss beside the cross-entropy"
+    )
+    kappa: float = real(
+        0.01, 10.0, default=0.5, log=True, when={"loss": _with("kappa")},
+        doc="price of the plain net's MACs in cross-entropy",
+    )  # fmt: skip
+    batch_shaping: float = real(
+        0.0, 2.0, default=0.0, searched=False, doc="weight of a loss that keeps gates conditional; 0 has none"
+    )
+    shaping_prior: float = real(0.2, 0.9, default=0.6, searched=False, doc="mean of the Beta that it shapes gates to")
+    shaping_end: float = real(
+        0.1, 1.0, default=0.5, searched=False, doc="fraction of the training in which it falls to 0"
+    )
+    l0_weight: float = real(
+        0.01, 10.0, default=0.5, log=True, when={"loss": _with("l0_weight")},
+        doc="price of all gates open in cross-entropy",
+    )  # fmt: skip
+    l0_start: float = real(
+        0.0,
+        0.9,
+        default=0.5,
+        when={"loss": _with("l0_start")},
+        searched=False,
+        doc="fraction of the training before it",
+    )
+    lambda_layer: float = real(
+        0.003, 0.3, default=0.05, log=True, when={"loss": _with("lambda_layer"), "granularity": ("layer", "joint")},
+        doc="pressure on layer gates",
+    )  # fmt: skip
+    gamma_channel: float = real(
+        0.003, 0.5, default=0.1, log=True, when={"loss": _with("gamma_channel"), "granularity": ("channel", "joint")},
+        doc="pressure on channel gates",
+    )  # fmt: skip
+    reduction: str = choice(
+        "mean",
+        "sum",
+        when={"loss": _with("reduction")},
+        searched=False,
+        doc="over gates; the published form is the sum",
+    )
+    channel_count: str = choice(
+        "effective", "raw", when={"granularity": ("joint",)}, searched=False,
+        doc="a channel gate in a skipped block counts as closed, or as decided",
+    )  # fmt: skip
+    target_schedule: str = choice(
+        "constant", "step", "mean", "ema", when={"loss": TARGETED},
+        accepts=one_of("constant", "step", "mean", "ema", "bounds"),
+        doc="fixed; annealed down in steps; or following the batches' mean or moving average; also bounds, fixed, with "
+        "each gate held near it at first",
+    )  # fmt: skip
+    anneal_from: float = real(
+        0.5, 1.0, default=1.0, when={"target_schedule": ("step",)}, searched=False, doc="first target"
+    )
+    anneal_step: float = real(
+        0.02, 0.2, default=0.1, when={"target_schedule": ("step",)}, doc="how far the target falls at a step"
+    )
+    anneal_every: float = real(
+        0.01, 0.2, default=0.05, when={"target_schedule": ("step",)}, doc="fraction of the training a step lasts"
+    )
+    target_start: float = real(
+        0.4, 0.95, default=0.8, when={"target_schedule": ("mean", "ema")}, doc="target at every epoch's start"
+    )
+    ema_rho: float = real(
+        0.5, 0.999, default=0.9, when={"target_schedule": ("ema",)}, doc="memory of the moving average"
+    )
+    target_window: float = real(
+        0.05, 1.0, default=1.0, when={"target_schedule": ("mean",)}, searched=False,
+        doc="fraction of an epoch that the mean looks back",
+    )  # fmt: skip
 
 
 def exit_quad(rate_K: Tensor, t_K: Tensor | float) -> Tensor:

@@ -245,4 +245,7 @@ FAMILY = Family(
     build=_built,
     size_dimensions=("backbone",),
     plain_dimensions=("pretrained", "stem"),
+    size_words={"backbone": "{}"},
+    traits=("granularity", "exits", "attention", "gate", "loss", "target"),
+    rebuilt_with={"pretrained": False},  # nothing is downloaded
 )

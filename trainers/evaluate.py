@@ -6,16 +6,17 @@ Shapes: P passes (1 unless stochastic), N images, B images of a batch.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from math import sqrt
 
 import torch
 from torch import Tensor, nn
 
-from spaces.net import DynamicNet, Knobs, Rates
+from spaces.net import DynamicNet, Knobs, Output, Rates
 from trainers.augment import augmented, normalized
-from trainers.data import ImageData, Split
+from trainers.data import Batch, ImageData, Split
 from trainers.execution import Execution
 
 BATCH = 512
@@ -93,10 +94,8 @@ def evaluate(
     counts: dict[str, Tensor] = {}
     images_seen = 0
     for step in range(passes):
-        for batch in split.batches(BATCH, device=execution.device):
-            pixels = execution.laid_out(normalized(batch.images, data.mean, data.std))
-            with execution.autocast():
-                output = net.run(pixels, knobs, ids=batch.ids, rates=rates, seed=seed, step=step, compact=compact)
+        run = partial(net.run, knobs=knobs, rates=rates, seed=seed, step=step, compact=compact)
+        for batch, output in _outputs(run, split, data, execution):
             correct.append(output.logits_BC.argmax(1) == batch.labels)
             macs.append(output.macs_B.expand(len(batch.labels)))
             for decision in output.decisions:
@@ -123,13 +122,7 @@ class ExitLogits:
 
 @torch.inference_mode()
 def exit_logits(
-    net: DynamicNet,
-    split: Split,
-    data: ImageData,
-    knobs: Knobs,
-    *,
-    execution: Execution | None = None,
-    rates: Rates | None = None,
+    net: DynamicNet, split: Split, data: ImageData, knobs: Knobs, *, execution: Execution | None = None
 ) -> ExitLogits:
     """Run every image through all exits of the network (put in eval mode), its gates set by the knobs."""
     execution = execution or Execution()
@@ -137,10 +130,7 @@ def exit_logits(
     every = replace(knobs, exit_rule="every", exit_thresholds=())
     macs, opened, start = [], [], 0
     logits = torch.empty(net.exit_count + 1, len(split), len(data.classes))  # once: of many classes they fill memory
-    for batch in split.batches(BATCH, device=execution.device):
-        pixels = execution.laid_out(normalized(batch.images, data.mean, data.std))
-        with execution.autocast():
-            output = net.run(pixels, every, ids=batch.ids, rates=rates)
+    for batch, output in _outputs(partial(net.run, knobs=every), split, data, execution):
         if output.exits is None:
             raise ValueError("this network has no exits")
         for k, one in enumerate(output.exits.logits):
@@ -153,6 +143,17 @@ def exit_logits(
     return ExitLogits(logits, torch.cat(macs, 1), split.labels, found)
 
 
+def _outputs(
+    run: Callable[..., Output], split: Split, data: ImageData, execution: Execution
+) -> Iterator[tuple[Batch, Output]]:
+    """Each batch of the split, and what `run` makes of its pixels and ids."""
+    for batch in split.batches(BATCH, device=execution.device):
+        pixels = execution.laid_out(normalized(batch.images, data.mean, data.std))
+        with execution.autocast():
+            output = run(pixels, ids=batch.ids)
+        yield batch, output
+
+
 @torch.no_grad()
 def recalibrated(
     net: DynamicNet,
@@ -160,10 +161,10 @@ def recalibrated(
     knobs: Knobs,
     *,
     batch: int,
+    augment: bool = True,
     execution: Execution | None = None,
     rates: Rates | None = None,
     seed: int = 0,
-    augment: bool = True,
 ) -> DynamicNet:
     """A copy of the network with batch-norm statistics of `knobs.recalibration_batches` training batches.
 

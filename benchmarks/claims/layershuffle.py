@@ -18,6 +18,7 @@ from benchmarks.claims.verdicts import Pair
 
 PAPER = "layershuffle"
 DROPPED = 0.2
+Variants = Callable[[Scale], Mapping[str, Variant]]
 
 
 def base(scale: Scale) -> Variant:
@@ -93,34 +94,41 @@ def kept_note(results: Sequence[Results]) -> str:
     return "all, 3/4, 1/2, 1/4 of the layers: " + ", ".join(parts) + " %"
 
 
+def in_any_order(role: str, variants: Variants, statement: str, *, rule: str = "above") -> Claim:
+    """That the network of this role survives arbitrary order or, with rule "below", does not."""
+    return Claim(
+        paper=PAPER, name=f"{role}_order", statement=statement, variants=variants,
+        pair=survives(role, "arbitrary"), rule=rule, note=orders_note(role),
+    )  # fmt: skip
+
+
+def merging(name: str, variants: Variants, statement: str, order: str = "arbitrary", *, rule: str = "above") -> Claim:
+    """That layers of several networks make one that survives this order or, with rule "below", do not."""
+    role = name.partition("_")[0]
+    return Claim(
+        paper=PAPER, name=name, statement=statement, variants=variants,
+        pair=survives(role, f"merged_{order}"), rule=rule, note=merged_note(role),
+    )  # fmt: skip
+
+
 CLAIMS = (
-    Claim(
-        paper=PAPER, name="shuffled_order", statement="a network trained shuffled survives arbitrary order",
-        variants=shuffled, pair=survives("shuffled", "arbitrary"), note=orders_note("shuffled"),
+    in_any_order("shuffled", shuffled, "a network trained shuffled survives arbitrary order"),
+    in_any_order("plain", plain, "a network trained in order does not survive arbitrary order", rule="below"),
+    in_any_order(
+        "layerdrop", layerdrop, "a network trained with LayerDrop does not survive arbitrary order", rule="below"
     ),
-    Claim(
-        paper=PAPER, name="plain_order", statement="a network trained in order does not survive arbitrary order",
-        variants=plain, pair=survives("plain", "arbitrary"), rule="below", note=orders_note("plain"),
+    merging(
+        "shuffled_merged", shuffled,
+        "layers drawn from several shuffled networks make one that survives arbitrary order",
     ),
-    Claim(
-        paper=PAPER, name="layerdrop_order",
-        statement="a network trained with LayerDrop does not survive arbitrary order",
-        variants=layerdrop, pair=survives("layerdrop", "arbitrary"), rule="below", note=orders_note("layerdrop"),
+    merging(
+        "plain_merged", plain,
+        "layers drawn from several plain networks make none that works, each layer at its own place",
+        "sequential", rule="below",
     ),
-    Claim(
-        paper=PAPER, name="shuffled_merged",
-        statement="layers drawn from several shuffled networks make one that survives arbitrary order",
-        variants=shuffled, pair=survives("shuffled", "merged_arbitrary"), note=merged_note("shuffled"),
-    ),
-    Claim(
-        paper=PAPER, name="plain_merged",
-        statement="layers drawn from several plain networks make none that works, each layer at its own place",
-        variants=plain, pair=survives("plain", "merged_sequential"), rule="below", note=merged_note("plain"),
-    ),
-    Claim(
-        paper=PAPER, name="plain_merged_order",
-        statement="layers drawn from several plain networks make none that survives arbitrary order",
-        variants=plain, pair=survives("plain", "merged_arbitrary"), rule="below", note=merged_note("plain"),
+    merging(
+        "plain_merged_order", plain,
+        "layers drawn from several plain networks make none that survives arbitrary order", rule="below",
     ),
     Claim(
         paper=PAPER, name="shuffled_ensemble",

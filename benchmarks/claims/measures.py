@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from benchmarks.merging import donors_of, ensemble, merged
 from spaces.family import Candidate
-from spaces.merging import donors_of, ensemble, merged
 from spaces.net import DynamicNet, Knobs, Plan, Rates
 from trainers.augment import normalized
 from trainers.data import ImageData

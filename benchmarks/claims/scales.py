@@ -42,73 +42,32 @@ class Scale:
 
 _VIT_DIGITS = {"layers": 4, "dim": 32, "head_dim": 16, "mlp_ratio": 2, "patch": 4, "batch": 16}
 SMOKE = Scale(
-    name="smoke",
-    data=DataSpec(source="digits", validation=0.3),
-    seeds=2,
-    gates={"backbone": "resnet8", "width": 0.25, "batch": 64},
-    gates_epochs=8,
-    mid_targets=(0.5,),
-    residual={"width": 0.25, "batch": 64},
-    residual_epochs=6,
-    large="resnet14",
-    small="resnet8",
-    fractions=(0.2, 0.65),
-    exits={"backbone": "resnet18", "width": 0.125, "batch": 64},
-    exits_epochs=4,
-    routed=_VIT_DIGITS | {"adamw_lr": 3e-3},
-    routed_epochs=6,
-    refining={"adamw_lr": 1e-3},
-    refining_epochs=2,
-    copies=2,
-    draws=4,
-    recalibration=20,
-)
+    name="smoke", data=DataSpec(source="digits", validation=0.3), seeds=2,
+    gates={"backbone": "resnet8", "width": 0.25, "batch": 64}, gates_epochs=8, mid_targets=(0.5,),
+    residual={"width": 0.25, "batch": 64}, residual_epochs=6, large="resnet14", small="resnet8", fractions=(0.2, 0.65),
+    exits={"backbone": "resnet18", "width": 0.125, "batch": 64}, exits_epochs=4,
+    routed=_VIT_DIGITS | {"adamw_lr": 3e-3}, routed_epochs=6, refining={"adamw_lr": 1e-3}, refining_epochs=2,
+    copies=2, draws=4, recalibration=20,
+)  # fmt: skip
 
 _VIT_CPU = {"layers": 6, "dim": 64, "head_dim": 32, "mlp_ratio": 2, "patch": 8, "batch": 64}
 CPU = Scale(
-    name="cpu",
-    data=DataSpec(source="cifar10", train_limit=3000, validation_limit=1000),
-    seeds=3,
-    gates={"backbone": "resnet14", "width": 0.25, "batch": 64},
-    gates_epochs=8,
-    mid_targets=(0.5,),
-    residual={"width": 0.25, "batch": 64},
-    residual_epochs=8,
-    large="resnet14",
-    small="resnet8",
-    fractions=(0.2, 0.4, 0.65),
-    exits={"backbone": "resnet18", "width": 0.125, "batch": 64},
-    exits_epochs=6,
-    routed=_VIT_CPU,
-    routed_epochs=12,
-    refining={"adamw_lr": 3e-4},
-    refining_epochs=6,
-    copies=3,
-    draws=10,
-)
+    name="cpu", data=DataSpec(source="cifar10", train_limit=3000, validation_limit=1000), seeds=3,
+    gates={"backbone": "resnet14", "width": 0.25, "batch": 64}, gates_epochs=8, mid_targets=(0.5,),
+    residual={"width": 0.25, "batch": 64}, residual_epochs=8,
+    large="resnet14", small="resnet8", fractions=(0.2, 0.4, 0.65),
+    exits={"backbone": "resnet18", "width": 0.125, "batch": 64}, exits_epochs=6,
+    routed=_VIT_CPU, routed_epochs=12, refining={"adamw_lr": 3e-4}, refining_epochs=6, copies=3, draws=10,
+)  # fmt: skip
 
 _VIT_GPU = {"layers": 8, "dim": 192, "head_dim": 32, "mlp_ratio": 2, "patch": 4, "batch": 256}
 GPU = Scale(
-    name="gpu",
-    data=DataSpec(source="cifar10"),
-    seeds=3,
-    gates={"backbone": "resnet32", "batch": 256},
-    gates_epochs=15,
-    mid_targets=(0.4, 0.6),
-    residual={"batch": 256},
-    residual_epochs=15,
-    large="resnet20",
-    small="resnet14",
-    fractions=(0.35, 0.55, 0.8),
-    exits={"backbone": "resnet18", "width": 0.5, "batch": 256},
-    exits_epochs=20,
-    routed=_VIT_GPU,
-    routed_epochs=25,
-    refining={"adamw_lr": 3e-4},
-    refining_epochs=10,
-    copies=4,
-    draws=20,
-)
+    name="gpu", data=DataSpec(source="cifar10"), seeds=3,
+    gates={"backbone": "resnet32", "batch": 256}, gates_epochs=15, mid_targets=(0.4, 0.6),
+    residual={"batch": 256}, residual_epochs=15, large="resnet20", small="resnet14", fractions=(0.35, 0.55, 0.8),
+    exits={"backbone": "resnet18", "width": 0.5, "batch": 256}, exits_epochs=20,
+    routed=_VIT_GPU, routed_epochs=25, refining={"adamw_lr": 3e-4}, refining_epochs=10, copies=4, draws=20,
+)  # fmt: skip
 
 SCALES = {scale.name: scale for scale in (SMOKE, CPU, GPU)}
 

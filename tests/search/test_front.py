@@ -21,26 +21,9 @@ from search.front import (
     pick,
 )
 from search.objectives import MACS_P95, PARAMETERS, Reference, macs_number, macs_text
+from tests.search.points import point
 
 BOX = Reference(accuracy=0.1, macs=100.0)
-
-
-def point(accuracy: float, macs: float, trial: int = 0, **more: object) -> Point:
-    values: dict = {
-        "trial": trial,
-        "family": "gated_resnet",
-        "kind": "search",
-        "accuracy": accuracy,
-        "accuracy_low": accuracy - 0.01,
-        "accuracy_high": accuracy + 0.01,
-        "macs_mean": macs,
-        "macs_p95": macs * 2,
-        "macs_max": macs * 3,
-        "parameters": 1000,
-        "knobs": {"tau": 0.5},
-        "params": {"backbone": "resnet20"},
-    }
-    return Point(**{**values, **more})
 
 
 clouds = st.lists(

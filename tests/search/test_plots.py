@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -29,24 +30,9 @@ from search.plots import (
     note,
     summary,
 )
+from tests.search.points import point as point_of
 
-
-def point(accuracy: float, macs: float, trial: int = 0, **more: object) -> Point:
-    values: dict = {
-        "trial": trial,
-        "family": "gated_resnet",
-        "kind": "search",
-        "accuracy": accuracy,
-        "accuracy_low": accuracy - 0.01,
-        "accuracy_high": accuracy + 0.01,
-        "macs_mean": macs,
-        "macs_p95": macs * 2,
-        "macs_max": macs * 3,
-        "parameters": 1000,
-        "knobs": {"tau": 0.5},
-        "params": {"backbone": "resnet20", "gates": {"target": 0.5}},
-    }
-    return Point(**{**values, **more})
+point = partial(point_of, params={"backbone": "resnet20", "gates": {"target": 0.5}})
 
 
 def plain(accuracy: float, macs: float) -> Point:

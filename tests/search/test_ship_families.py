@@ -83,6 +83,13 @@ def test_a_description_and_weights_rebuild_the_network_that_answers_as_the_train
     assert static(net).run(x)[1].tolist() == [net.plain_macs + net.standing_macs] * 24
 
 
+def test_a_shipped_network_is_rebuilt_without_a_download(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, candidate, knobs, rates = built("timm")
+    monkeypatch.delattr("timm.models._builder.load_pretrained")
+    started_from_published = asdict(candidate.config) | {"pretrained": True}
+    assert rebuild("timm", started_from_published, TASK, ship(net, knobs, rates).description())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["multi_exit", "skip_vit", "shuffled_vit", "gated_densenet"])
 def test_onnxruntime_gives_the_same_logits_for_any_batch(name: str) -> None:

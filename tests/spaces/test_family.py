@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import optuna
 import pytest
 from optuna.trial import FixedTrial
@@ -24,6 +26,13 @@ def test_every_family_is_registered_under_its_own_name() -> None:
         assert set(one.size_dimensions) <= names
         assert len(names) == len(one.space)
         assert issubclass(one.recipe, Recipe)
+
+
+def test_a_family_without_words_for_a_size_is_refused_where_it_is_made() -> None:
+    with pytest.raises(
+        ValueError, match=r"^gated_resnet: size_words has width; give words for each of backbone, width$"
+    ):
+        replace(RESNET, size_words={"width": "x{}"})
 
 
 def test_an_unknown_family_is_told_the_nearest() -> None:

@@ -16,6 +16,7 @@ from spaces.gated_resnet import GatedResNet
 from spaces.net import Output, Plan
 from spaces.policies import AlwaysOn, Decision, Sampled
 from spaces.registry import family
+from spaces.sparsity import EACH, LOSSES, TARGETED, Loss
 from spaces.task import Task
 
 Build = Callable[..., GatedResNet]
@@ -43,15 +44,29 @@ def rates(output: Output, kind: str) -> Tensor:
     return torch.cat([d.z_BU.mean(0) for d in output.decisions if (d.gate.kind == "layer") == (kind == "layer")])
 
 
-@pytest.mark.parametrize("loss", ["per_batch", "const_quad", "per_gate", "const_quad_per_gate"])
+@pytest.mark.parametrize("loss", [name for name in TARGETED if LOSSES[name].takes in ("gates", "mean")])
 def test_a_targeted_loss_is_weighted_and_named_after_its_gates(resnet: Build, loss: str) -> None:
     net = resnet(loss=loss, target=0.4, loss_weight=3.0)
     output = decided(net)
     terms = objective(net).losses(output, LABELS)
     m_G = rates(output, "layer")
-    m = m_G if loss.endswith("per_gate") or loss == "per_gate" else m_G.mean()
+    m = m_G if loss in EACH else m_G.mean()
+    function = LOSSES[loss].function
+    assert function is not None
     assert list(terms) == ["cross_entropy", f"{loss}_layer"]
-    torch.testing.assert_close(terms[f"{loss}_layer"], 3 * getattr(sparsity, loss)(m, 0.4))
+    torch.testing.assert_close(terms[f"{loss}_layer"], 3 * function(m, 0.4))
+
+
+def test_a_row_of_the_table_is_all_that_a_new_loss_needs(resnet: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    made_up = Loss(function=lambda m_G, t_G: (m_G - t_G).abs().sum(), takes="gates", start="l0_start", weight="kappa")
+    monkeypatch.setitem(LOSSES, "made_up", made_up)
+    net = resnet(loss="made_up", target=0.4, kappa=3.0, l0_start=0.5)
+    one, output = objective(net), decided(net)
+    assert list(one.losses(output, LABELS)) == ["cross_entropy"]
+    one.start_epoch(5)
+    expected = 3 * (rates(output, "layer") - 0.4).abs().sum()
+    torch.testing.assert_close(one.losses(output, LABELS)["made_up_layer"], expected)
+    assert one.report() == {"target/layer": 0.4}
 
 
 def test_joint_gates_have_a_target_and_a_term_each(resnet: Build) -> None:

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.plain_resnet import PlainResNet
 from spaces.compute import conv_macs, conv_output, linear_macs
-from spaces.resnet import DEPTHS, Block, PlainResNet, ResNetConfig, folded
+from spaces.resnet import DEPTHS, Block, ResNetConfig, folded
 from spaces.task import Task
 
 CIFAR = Task(channels=3, height=32, width=32, classes=10)

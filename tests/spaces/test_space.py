@@ -127,6 +127,15 @@ def test_dimensions_carry_the_names_and_order_of_their_fields() -> None:
     assert Pets() == Pets(pet="cat", tail=True, wag=2.0, legs=4)
 
 
+def test_a_choice_without_a_default_is_its_first() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Doors:
+        door: str = choice("left", "right", doc="to take")
+
+    assert Doors().door == "left"
+    assert dimensions(Doors)[0].default == "left"
+
+
 def test_a_dimension_says_its_range_and_condition_in_words() -> None:
     assert BY_NAME["pet"].allowed() == "cat, dog"
     assert BY_NAME["tail"].allowed() == "false, true"

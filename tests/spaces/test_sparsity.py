@@ -5,6 +5,8 @@ Shapes: B samples, G gates, K exits.
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 import torch
 from hypothesis import given
@@ -12,6 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from spaces import sparsity
+from spaces.gated_blocks import GatedConfig
+from spaces.registry import family
 
 rates = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 unit = st.floats(0, 1)
@@ -24,6 +28,33 @@ def tensor(values: list[float]) -> Tensor:
 def decisions(batch: int = 8, gates: int = 5) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     return (torch.rand(batch, gates, generator=generator) > 0.4).double().requires_grad_()
+
+
+def test_the_table_keeps_the_order_of_choices_that_stored_studies_have() -> None:
+    assert sparsity.DRAWN == (
+        "per_gate", "per_batch", "const_quad", "const_quad_per_gate", "target_free", "mac_quad", "mac_hinge",
+        "lagrange", "utility", "none",
+    )  # fmt: skip
+    assert sparsity.EACH == ("per_gate", "const_quad_per_gate")
+    of_oracles = next(d for d in family("skip_vit").space if d.name == "loss")
+    assert of_oracles.choices == (
+        "score_sq", "logit_sq", "per_batch", "per_gate", "const_quad", "const_quad_per_gate", "mac_quad", "mac_hinge",
+        "lagrange", "utility", "target_free", "none",
+    )  # fmt: skip
+
+
+def test_every_loss_of_the_table_is_a_number_made_of_what_it_takes_and_of_dimensions_that_exist() -> None:
+    names = {field.name for field in fields(GatedConfig)}
+    for name, loss in sparsity.LOSSES.items():
+        needed = (loss.weight, loss.channel_weight, loss.start, *loss.options)
+        assert {one for one in needed if one} <= names, name
+        if loss.function is None:
+            assert not loss.targeted, name
+            continue
+        measured = tensor([0.7]).mean() if loss.takes == "mean" else tensor([0.6, 0.8])
+        value = loss.function(measured, 0.5) if loss.targeted else loss.function(measured)
+        assert value.shape == (), name
+        assert value.item() > 0, name
 
 
 @given(rates, unit)

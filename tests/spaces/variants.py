@@ -138,3 +138,6 @@ VARIANTS: dict[str, tuple[dict[str, Any], Variants]] = {
     "gated_densenet": ({"depth": 22, "growth": 4}, GATED_DENSENET),
     "timm": ({"backbone": "test_resnet"}, TIMM),
 }
+_OF_LAYERS = ("mixings.", "places.", "place_heads.")
+# how the names of parameters begin that the plain network lacks, beside those of gates and exit heads
+ADDED: dict[str, tuple[str, ...]] = dict.fromkeys(("dense_vit", "skip_vit", "shuffled_vit"), _OF_LAYERS)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.merging import donors_of, ensemble, merged
 from spaces.family import Candidate
-from spaces.merging import donors_of, ensemble, merged
 from spaces.net import DynamicNet, Knobs
 from spaces.registry import family
 from spaces.task import Task
