@@ -16,10 +16,10 @@ from search.inspection_page import inspection_html
 from search.inspection_plots import pictures
 from search.inspection_words import subtitle
 from search.jobs import job_of
-from search.plots import gate_rates_png
+from search.report.gate_rates import gate_rates_png
+from search.report.text import described, knobs_text
 from search.study_file import stored_spec
 from search.trial import trained_net
-from search.words import described, knobs_text
 from spaces.net import Knobs
 from storage.records import EpochRecord, Kind, PointRecord, StudyRecord
 from storage.settings import Settings

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from search.inspection_words import Section
-from search.plots import INK, SOFT
+from search.report.canvas import INK, SOFT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,7 +13,7 @@ from search.inspection import Inspection, Shot
 from search.inspection_frame import HEADER, WIDTH, as_png, below, blank, colour_bar, heat_map, panel, share_of_height
 from search.inspection_layers import pixels_of
 from search.inspection_words import Section, macs, sections, source_names
-from search.plots import FRONT, INK, PLAIN, SOFT
+from search.report.canvas import FRONT, INK, PLAIN, SOFT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

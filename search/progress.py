@@ -13,8 +13,8 @@ from rich.text import Text
 
 from search.front import TRAININGS, Point, macs_text
 from search.points import ON_OFFER
+from search.report.text import described, knobs_text
 from search.trial import EpochResult, Failure, Job
-from search.words import described, knobs_text
 
 ROWS = 8  # of the front that are shown while searching
 QUIET_SECONDS = 15  # between status lines where the output is not a terminal

@@ -19,8 +19,8 @@ from typing import Any
 from search.front import TRAININGS, Cost, Point, Reference, as_csv
 from search.fronts import study_front
 from search.points import ON_OFFER
+from search.report.text import described, knobs_text
 from search.study_file import StudySpec, stored_spec
-from search.words import described, knobs_text
 from storage.mlflow_log import MlflowLog
 from storage.records import Kind, PointRecord, StudyRecord, TrialRecord
 from storage.settings import Settings
@@ -199,7 +199,7 @@ class View:
         volume: float,
         runs: Mapping[tuple[Kind, int], str],
     ) -> str:
-        from search.plots import note
+        from search.report.front_note import note
 
         links = {
             training: f"#/experiments/{self._experiment}/runs/{run}?workflowType=machine_learning"
@@ -223,7 +223,9 @@ def front_artifacts(
     study: str, points: list[Point], members: list[Point], static: list[Point], volume: float, cost: Any
 ) -> dict[str, bytes]:
     """The front as files by artifact path."""
-    from search.plots import front_html, front_png, front_table
+    from search.report.front_note import front_table
+    from search.report.front_page import front_html
+    from search.report.front_plot import front_png
 
     shown = {"front": members, "static": static, "hypervolume": volume, "cost": cost}
 
@@ -285,7 +287,7 @@ def _measures(trial: TrialRecord, points: list[PointRecord]) -> dict[str, float]
 def _trial_artifacts(
     trial: TrialRecord, points: list[PointRecord], rates: list[tuple[int, dict[str, float]]]
 ) -> dict[str, bytes]:
-    from search.plots import gate_rates_png
+    from search.report.gate_rates import gate_rates_png
 
     found = {}
     if points:
