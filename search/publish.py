@@ -307,15 +307,15 @@ def _inspection_artifacts(
     trial: TrialRecord, points: list[PointRecord], rates: list[tuple[int, dict[str, float]]]
 ) -> dict[str, bytes]:
     """Pictures and page of what the network does at the point that represents it, if its worker measured that."""
-    from search.inspection import inspection_of
-    from search.inspection_page import inspection_html
-    from search.inspection_plots import pictures
+    from search.inspection.measures import inspection_of
+    from search.inspection.page import inspection_html
+    from search.inspection.pngs import inspection_pngs
 
     found, chosen = inspection_of(trial.result.get("inspection")), next((p for p in points if p.chosen), None)
     if found is None or chosen is None:
         return {}
     network = f"trial {trial.number}: {described(trial.family, trial.params)}, {knobs_text(chosen.knobs)}"
-    drawn = {f"inspect/{name}.png": png for name, png in pictures(found, network).items()}
+    drawn = {f"inspect/{name}.png": png for name, png in inspection_pngs(found, network).items()}
     return drawn | {"inspect/inspect.html": inspection_html(found, network, rates).encode()} if drawn else {}
 
 
