@@ -413,8 +413,8 @@ def _front(
 
 def _print_front(console: Console, store: Store, record: StudyRecord, family: str | None = None) -> None:
     from search.fronts import study_cost
-    from search.plots import summary
     from search.progress import front_table_view
+    from search.report.front_text import summary
 
     points, _, static, volume = _front(store, record, family)
     if not points:
@@ -433,7 +433,8 @@ def _print_front(console: Console, store: Store, record: StudyRecord, family: st
 
 def _write_plot(store: Store, record: StudyRecord, plot: Path, family: str | None = None) -> None:
     from search.fronts import study_cost
-    from search.plots import front_html, front_png
+    from search.report.front_page import front_html
+    from search.report.front_plot import front_png
 
     members, points, static, volume = _front(store, record, family)
     shown: dict[str, Any] = {"front": members, "static": static, "hypervolume": volume, "cost": study_cost(record)}

@@ -10,15 +10,14 @@ from typing import Any
 from search.exported import MODEL
 from search.front import pick as pick_point
 from search.fronts import study_cost, study_front
-from search.inspection import inspected
-from search.inspection_page import inspection_html
-from search.inspection_plots import pictures
-from search.inspection_words import subtitle
+from search.inspection.measures import inspected, subtitle
+from search.inspection.page import inspection_html
+from search.inspection.pngs import inspection_pngs
 from search.jobs import job_of
-from search.plots import gate_rates_png
+from search.report.gate_rates import gate_rates_png
+from search.report.text import described, knobs_text
 from search.study_file import stored_spec
 from search.trial import trained_net
-from search.words import described, knobs_text
 from spaces.net import Knobs
 from storage.records import EpochRecord, Kind, PointRecord, State, StudyRecord, training_text
 from storage.settings import Settings
@@ -99,7 +98,7 @@ def inspect_point(
     training = training_text(trial.kind, trial.number)
     name = f"{record.name}, {training}: {network}, {knobs_text(point.knobs)}"
     epochs = store.epochs(record.name, trial.kind, trial.number)
-    drawn = pictures(found, name) | _gate_rates(f"{training}: gates of {network}", epochs)
+    drawn = inspection_pngs(found, name) | _gate_rates(f"{training}: gates of {network}", epochs)
     folder.mkdir(parents=True, exist_ok=True)
     for picture, png in drawn.items():
         (folder / f"{picture}.png").write_bytes(png)

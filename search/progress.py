@@ -14,8 +14,8 @@ from rich.text import Text
 from search.front import Point
 from search.objectives import macs_text
 from search.points import ON_OFFER
+from search.report.text import described, knobs_text
 from search.trial import EpochResult, Failure, Job
-from search.words import described, knobs_text
 from storage.records import TRAININGS, Kind
 
 ROWS = 8  # of the front that are shown while searching

@@ -20,8 +20,8 @@ from search.front import Point, as_csv
 from search.fronts import study_front
 from search.objectives import Cost, Reference
 from search.points import ON_OFFER
+from search.report.text import described, knobs_text
 from search.study_file import StudySpec, stored_spec
-from search.words import described, knobs_text
 from storage.mlflow_log import MlflowLog
 from storage.records import TRAININGS, Kind, PointRecord, State, StudyRecord, TrialRecord
 from storage.settings import Settings
@@ -198,7 +198,7 @@ class View:
         volume: float,
         runs: Mapping[tuple[Kind, int], str],
     ) -> str:
-        from search.plots import note
+        from search.report.front_note import note
 
         links = {
             training: f"#/experiments/{self._experiment}/runs/{run}?workflowType=machine_learning"
@@ -222,7 +222,9 @@ def front_artifacts(
     study: str, points: list[Point], members: list[Point], static: list[Point], volume: float, cost: Any
 ) -> dict[str, bytes]:
     """The front as files by artifact path."""
-    from search.plots import front_html, front_png, front_table
+    from search.report.front_note import front_table
+    from search.report.front_page import front_html
+    from search.report.front_plot import front_png
 
     shown = {"front": members, "static": static, "hypervolume": volume, "cost": cost}
 
@@ -284,7 +286,7 @@ def _measures(trial: TrialRecord, points: list[PointRecord]) -> dict[str, float]
 def _trial_artifacts(
     trial: TrialRecord, points: list[PointRecord], rates: list[tuple[int, dict[str, float]]]
 ) -> dict[str, bytes]:
-    from search.plots import gate_rates_png
+    from search.report.gate_rates import gate_rates_png
 
     found = {}
     if points:
@@ -304,15 +306,15 @@ def _inspection_artifacts(
     trial: TrialRecord, points: list[PointRecord], rates: list[tuple[int, dict[str, float]]]
 ) -> dict[str, bytes]:
     """Pictures and page of what the network does at the point that represents it, if its worker measured that."""
-    from search.inspection import inspection_of
-    from search.inspection_page import inspection_html
-    from search.inspection_plots import pictures
+    from search.inspection.measures import inspection_of
+    from search.inspection.page import inspection_html
+    from search.inspection.pngs import inspection_pngs
 
     found, chosen = inspection_of(trial.result.get("inspection")), next((p for p in points if p.chosen), None)
     if found is None or chosen is None:
         return {}
     network = f"trial {trial.number}: {described(trial.family, trial.params)}, {knobs_text(chosen.knobs)}"
-    drawn = {f"inspect/{name}.png": png for name, png in pictures(found, network).items()}
+    drawn = {f"inspect/{name}.png": png for name, png in inspection_pngs(found, network).items()}
     return drawn | {"inspect/inspect.html": inspection_html(found, network, rates).encode()} if drawn else {}
 
 

@@ -224,7 +224,8 @@ def _looked_into(
     net: DynamicNet, data: ImageData, point: OperatingPoint, execution: Execution, seed: int
 ) -> dict[str, Any]:
     """What there is to show of the network at one of its points; `error` where that fails, for its points count."""
-    from search.inspection import QUICK, inspected
+    from search.inspection.forward_pass import QUICK
+    from search.inspection.measures import inspected
 
     try:
         knobs, rates = Knobs(**point.knobs), point.extra["rates"]

@@ -21,7 +21,7 @@ from search.front import (
     pick,
 )
 from search.objectives import MACS_P95, PARAMETERS, Reference, macs_number, macs_text
-from tests.search.points import point
+from tests.points import point
 
 BOX = Reference(accuracy=0.1, macs=100.0)
 

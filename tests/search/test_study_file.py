@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from search.front import Reference
 from search.launch import _recorded
 from search.objectives import MACS, Reference
 from search.study_file import BEFORE, narrowed_spaces, parse_study, read_study, stored_spec

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from search.words import described
+from search.report.text import described
 from spaces.family import Candidate, Family
 from spaces.registry import families
 

@@ -20,8 +20,23 @@ from trainers.execution import Execution
 BATCH = 256
 
 
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """How much is measured: images looked at, images run in many orders of layers, images shown and their side."""
+
+    images: int = 1000
+    moved: int = 256
+    shown: int = 8  # cheapest, and as many dearest
+    samples: int = 8  # under which attention is shown
+    side: int = 96
+    umap: bool = True
+
+
+QUICK = Effort(images=512, moved=64, shown=6, samples=5, side=32, umap=False)  # beside a search: seconds at most
+
+
 @dataclass(frozen=True)
-class Seen:
+class ForwardPass:
     """One pass: each image's class, answer, MACs, what its gates did and who answered it; some small and large."""
 
     label_N: Tensor
@@ -41,7 +56,7 @@ class Seen:
         return self.label_N == self.answer_N
 
 
-def seen_images(
+def forward_pass(
     net: DynamicNet,
     data: ImageData,
     knobs: Knobs,
@@ -49,36 +64,36 @@ def seen_images(
     rates: Rates | None,
     execution: Execution,
     seed: int,
-    limit: int,
-    side: int,
-) -> Seen:
-    """Up to `limit` images of validation in random order; small ones have at most `side` pixels a side."""
+    effort: Effort,
+) -> ForwardPass:
+    """Images of validation in random order, as many as `effort` says; small ones have at most its pixels a side."""
     parts: list[tuple[Tensor, Tensor, Output]] = []
-    small, count, first, step = [], 0, None, 0
+    small: list[Tensor] = []
+    count, first = 0, torch.empty(0)
     # in random order: stored ones may stand class by class
-    for batch in data.validation.batches(BATCH, device=execution.device, shuffle=seed):
-        images = batch.images[: limit - count]
+    for step, batch in enumerate(data.validation.batches(BATCH, device=execution.device, shuffle=seed)):
+        images = batch.images[: effort.images - count]
         labels, ids = batch.labels[: len(images)], batch.ids[: len(images)]
         with execution.autocast():
             pixels = execution.laid_out(normalized(images, data.mean, data.std))
             output = net.run(pixels, knobs, ids=ids, rates=rates, seed=seed, step=step)
         parts.append((labels.cpu(), output.logits_BC.argmax(1).cpu(), output))
-        small.append(_small(images, side).cpu())
-        first = images if first is None else first
-        count, step = count + len(images), step + 1
-        if count >= limit:
+        small.append(_small(images, effort.side).cpu())
+        if step == 0:
+            first = images
+        count += len(images)
+        if count >= effort.images:
             break
-    assert first is not None
     return _joined(parts, torch.cat(small), first)
 
 
-def _joined(parts: list[tuple[Tensor, Tensor, Output]], small: Tensor, first: Tensor) -> Seen:
+def _joined(parts: list[tuple[Tensor, Tensor, Output]], small: Tensor, first: Tensor) -> ForwardPass:
     outputs = [output for _, _, output in parts]
     sizes = [len(labels) for labels, _, _ in parts]
     columns = [_columns(output, size) for output, size in zip(outputs, sizes, strict=True)]
     mixtures = [output.extra.get("mixing", []) for output in outputs]
     exits = [output.exits for output in outputs if output.exits is not None]
-    return Seen(
+    return ForwardPass(
         label_N=torch.cat([labels for labels, _, _ in parts]),
         answer_N=torch.cat([answers for _, answers, _ in parts]),
         macs_N=torch.cat([o.macs_B.expand(n).cpu() for o, n in zip(outputs, sizes, strict=True)]),

@@ -1,0 +1,88 @@
+"""The front in MLflow: the note of the study's run, and the table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from search.front import Point, leaves
+from search.objectives import MACS, Cost, macs_text
+from search.report.amounts import percent
+from search.report.front_points import evenly
+from search.report.front_text import about, summary
+from search.report.text import readable
+from storage.records import Kind
+
+NOTE_BYTES = 7_900  # MLflow cuts a run's tag at 8,000
+
+
+def front_table(points: Iterable[Point], cost: Cost = MACS) -> dict[str, list[Any]]:
+    """The front as MLflow shows tables: {"columns": [...], "data": [[...]]}, the cheapest first."""
+    columns = ["trial", "family", "accuracy", "accuracy_low", "accuracy_high"]
+    columns += ["macs_mean", "macs_p95", "macs_max", "parameters"]
+    data = [
+        [*(getattr(p, c) for c in columns), _settings(readable(p.knobs)), _settings(p.params), p.run_id or ""]
+        for p in sorted(points, key=cost.of)
+    ]
+    return {"columns": [*columns, "knobs", "params", "run_id"], "data": data}
+
+
+def note(
+    study: str,
+    points: Sequence[Point],
+    front: Sequence[Point],
+    *,
+    run_id: str,
+    links: Mapping[tuple[Kind, int], str],
+    static: Sequence[Point] = (),
+    hypervolume: float | None = None,
+    views: Mapping[str, str] | None = None,
+    cost: Cost = MACS,
+) -> str:
+    """Markdown for the study's MLflow run: a summary, the picture of the front, and the front as a table.
+
+    `links` has the address of a training's run, `views` names further addresses for the first line. When it
+    gets longer than MLflow keeps, rows are left out evenly, but never the cheapest and the best.
+    """
+    first = f"**{_cell(summary(study, front, static, cost=cost))}**"
+    for name, address in (views or {}).items():
+        first += f" · [{_cell(name)}]({address})"
+    picture = f"![front](/get-artifact?path=pareto%2Ffront.png&run_uuid={run_id})"
+    head = f"{first}\n\n{picture}\n\n"
+    if hypervolume is not None:
+        head += f"{about(points, hypervolume)}\n\n"
+    columns = ["trial", "family", "accuracy", "95 % interval", "MACs mean", "MACs p95", "parameters", "knobs"]
+    head += f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}\n"
+    rows = [_note_row(p, links.get(p.training)) for p in front]
+    # no need to try more rows than would fit if all were as short as the shortest
+    fitting = min(len(rows), NOTE_BYTES // min(map(len, rows), default=NOTE_BYTES))
+    for kept in range(fitting, -1, -1):
+        left_out = len(rows) - kept
+        body = "".join(rows[i] for i in evenly(len(rows), kept))
+        tail = f"\n{left_out} of {len(rows)} rows are left out here; pareto/front.csv has all.\n" if left_out else ""
+        if len((head + body + tail).encode()) <= NOTE_BYTES:
+            return head + body + tail
+    return head[: NOTE_BYTES // 4]
+
+
+def _note_row(p: Point, address: str | None) -> str:
+    trial = f"[{p.name}]({address})" if address else p.name
+    interval = f"{percent(p.accuracy_low)} to {percent(p.accuracy_high)}"
+    costs = [macs_text(v) for v in (p.macs_mean, p.macs_p95, p.parameters)]
+    knobs = _cell(_settings(readable(p.knobs)))
+    knobs = knobs if len(knobs) <= 120 else knobs[:117] + "..."
+    return f"| {' | '.join([trial, _cell(p.family), percent(p.accuracy, 2), interval, *costs, knobs])} |\n"
+
+
+def _cell(text: str) -> str:
+    """Text that cannot end its table cell or start a tag."""
+    return " ".join(escape(text, quote=False).replace("|", "\\|").split())
+
+
+def _settings(values: Mapping[str, Any]) -> str:
+    return " ".join(f"{key}={_short(value)}" for key, value in leaves(values).items())
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

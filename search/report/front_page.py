@@ -1,0 +1,83 @@
+"""The front as one interactive page: chart and table."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from math import isfinite
+from typing import Any
+
+from search.front import Point, leaves
+from search.objectives import MACS, Cost
+from search.report.front_points import drawable, evenly, lowest_drawn
+from search.report.front_text import about, summary
+from search.report.text import readable
+
+PAGE_POINTS = 3_000  # more make the page slow and large; those of the front are always all there
+
+
+def front_html(
+    study: str,
+    points: Sequence[Point],
+    *,
+    front: Sequence[Point],
+    static: Sequence[Point] = (),
+    hypervolume: float,
+    cost: Cost = MACS,
+) -> str:
+    """A page that needs nothing but itself, and works in a sandboxed frame: chart and table of the front.
+
+    `cost` is what the study minimises: the x axis, and what the front is a front of.
+    """
+    cloud, front, static = drawable(points, front, static, cost)
+    shown, left_out = _thinned(cloud)
+    text = about(points, hypervolume)
+    if left_out:
+        text += f"; {len(shown):,} of the {len(cloud):,} points off the front are drawn"
+    parts = {
+        "title": escape(summary(study, front, static, cost=cost)),
+        "about": escape(text),
+        "data": _embedded(shown, front, static, cost),
+    }
+    page = files("search.report").joinpath("front_page.html").read_text(encoding="utf-8")
+    return re.sub("@(title|about|data)@", lambda match: parts[match[1]], page)
+
+
+def _thinned(cloud: list[Point]) -> tuple[list[Point], int]:
+    """At most PAGE_POINTS of them, evenly, and how many were left out."""
+    if len(cloud) <= PAGE_POINTS:
+        return cloud, 0
+    return [cloud[i] for i in evenly(len(cloud), PAGE_POINTS)], len(cloud) - PAGE_POINTS
+
+
+def _embedded(cloud: Sequence[Point], front: Sequence[Point], static: Sequence[Point], cost: Cost) -> str:
+    """JSON that can stand inside a script element; what points share is written once."""
+    configs: dict[str, int] = {}
+    knobs: dict[str, int] = {}
+
+    def index(known: dict[str, int], value: Any) -> int:
+        return known.setdefault(json.dumps(value, default=str), len(known))
+
+    rows = [
+        [
+            index(configs, {"family": p.family, "params": _plain(p.params)}),
+            *(p.name, round(p.accuracy, 5), round(p.accuracy_low, 5), round(p.accuracy_high, 5)),
+            *(round(v) for v in (p.macs_mean, p.macs_p95, p.macs_max, p.parameters)),
+            *(index(knobs, _plain(readable(p.knobs))), role),
+        ]
+        for role, members in (("cloud", cloud), ("plain", static), ("front", front))
+        for p in members
+    ]
+    known = f'"configs":[{",".join(configs)}],"knobs":[{",".join(knobs)}]'
+    view = f'"cost":"{cost.name}","axis":"{cost.label}","floor":{lowest_drawn(cloud, front, static):.5f}'
+    text = f'{{{view},{known},"points":{json.dumps(rows, separators=(",", ":"))}}}'
+    # "</script>" in a name would end the element
+    return text.replace("<", "\\u003c")
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """One level of settings that every JSON reader takes: NaN and infinity become text."""
+    return {k: str(v) if isinstance(v, float) and not isfinite(v) else v for k, v in leaves(values).items()}

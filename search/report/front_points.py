@@ -1,0 +1,47 @@
+"""Which points of a study are drawn, and down to which accuracy: the same on the page and in the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import isfinite
+
+import numpy as np
+
+from search.front import Point
+from search.objectives import Cost
+from storage.records import Kind
+
+NUMBERS = ("accuracy", "accuracy_low", "accuracy_high", "macs_mean", "macs_p95", "macs_max")
+
+
+def drawable(
+    points: Sequence[Point], front: Sequence[Point], static: Sequence[Point], cost: Cost
+) -> tuple[list[Point], list[Point], list[Point]]:
+    """Points off the front, the front and the plain nets, each finite, each point in one of them."""
+
+    def finite(some: Iterable[Point]) -> list[Point]:
+        return [p for p in some if all(isfinite(getattr(p, key)) for key in NUMBERS)]
+
+    def same(p: Point) -> tuple[Kind, int, float, float]:
+        return (*p.training, p.accuracy, p.macs_mean)
+
+    elsewhere = {same(p) for p in (*front, *static)}
+    cloud = [p for p in finite(points) if p.kind != "static" and same(p) not in elsewhere]
+
+    def by_cost(some: Iterable[Point]) -> list[Point]:
+        return sorted(finite(some), key=cost.of)
+
+    return cloud, by_cost(front), by_cost(static)
+
+
+def lowest_drawn(cloud: Sequence[Point], front: Sequence[Point], static: Sequence[Point]) -> float:
+    """The lowest accuracy worth the paper: all of the front and the plain nets, and nearly all others."""
+    lowest = [min(p.accuracy, p.accuracy_low) for p in (*front, *static)]
+    if cloud:
+        lowest.append(float(np.quantile([p.accuracy for p in cloud], 0.05)))
+    return min(lowest, default=0.0)
+
+
+def evenly(count: int, kept: int) -> list[int]:
+    """`kept` indexes below `count`, both ends among them when there are two."""
+    return [int(i) for i in np.linspace(0, count - 1, kept).round()] if kept else []

@@ -1,0 +1,53 @@
+"""What is said of a front, in one sentence or two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from search.front import Point
+from search.objectives import MACS, Cost, macs_text
+from search.report.amounts import percent
+
+NO_POINTS = "no operating point yet"
+
+
+def summary(study: str, front: Sequence[Point], static: Sequence[Point] = (), *, cost: Cost = MACS) -> str:
+    """One sentence: how many points the front has, and how many of them the plain nets do not match."""
+    if not front:
+        return f"{study}: {NO_POINTS}"
+    count = f"{study}: {len(front)} {'point' if len(front) == 1 else 'points'} on the front"
+    if plain := sum(p.kind == "static" for p in front):
+        count += f" ({plain} of plain nets)"
+    if not static:
+        best = max(front, key=lambda p: p.accuracy)
+        return f"{count}, up to {percent(best.accuracy)} at {amount(best, cost)}"
+    ahead = sum(p.kind != "static" and beats_static(p, static, cost) for p in front)
+    if ahead == 0:
+        return f"{count}, none beats the plain nets of equal cost"
+    return f"{count}, {ahead} {'beats' if ahead == 1 else 'beat'} every plain net of equal cost"
+
+
+def beats_static(point: Point, static: Sequence[Point], cost: Cost = MACS) -> bool:
+    """Whether it is more accurate than every plain net that costs no more.
+
+    Where no plain net is that cheap, whether it is as accurate as one that costs more.
+    """
+    rivals = [p.accuracy for p in static if cost.of(p) <= cost.of(point)]
+    if rivals:
+        return point.accuracy > max(rivals)
+    return any(point.accuracy >= p.accuracy for p in static)
+
+
+def about(points: Sequence[Point], hypervolume: float) -> str:
+    """What stands under the title."""
+    trials = len({p.trial for p in points if p.kind != "static"})
+    operating = sum(p.kind != "static" for p in points)
+    return (
+        f"{operating:,} operating {'point' if operating == 1 else 'points'} of {trials:,} "
+        f"{'trial' if trials == 1 else 'trials'}, hypervolume {hypervolume:.3f}, bars are 95 % intervals"
+    )
+
+
+def amount(p: Point, cost: Cost) -> str:
+    """What it costs, in words: "464 k MACs"."""
+    return f"{macs_text(cost.of(p))} {cost.unit}"

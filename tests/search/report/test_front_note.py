@@ -1,0 +1,81 @@
+"""The note of a study's run in MLflow, and the table of its front."""
+
+from __future__ import annotations
+
+import json
+import re
+from time import perf_counter
+
+from search.front import front
+from search.report.front_note import front_table, note
+from search.report.front_text import summary
+from tests.search.report.fronts import CLOUD, LADDER, embedded, page, plain, point, rising
+
+
+def test_the_table_has_a_value_for_each_column_and_the_cheapest_first():
+    table = front_table([point(0.95, 4e6, 2), point(0.9, 2e6, 1, run_id="abc")])
+    assert [len(row) for row in table["data"]] == [len(table["columns"])] * 2
+    first = dict(zip(table["columns"], table["data"][0], strict=True))
+    assert (first["trial"], first["macs_p95"], first["run_id"]) == (1, 4e6, "abc")
+    assert (first["knobs"], first["params"]) == ("tau=0.5", "backbone=resnet20 gates.target=0.5")
+    assert json.loads(json.dumps(table)) == table
+
+
+LINKS = {("search", trial): f"#/experiments/1/runs/{trial:032x}" for trial in range(1000)}
+
+
+def table_rows(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("| ")][2:]
+
+
+def test_the_note_begins_with_the_summary_then_the_picture_then_the_table():
+    standing = front(CLOUD)
+    lines = note("digits", CLOUD, standing, run_id="r1", links=LINKS, static=LADDER).splitlines()
+    assert lines[0] == "**digits: 3 points on the front, 2 beat every plain net of equal cost**"
+    assert lines[2] == "![front](/get-artifact?path=pareto%2Ffront.png&run_uuid=r1)"
+    assert lines[4].startswith("| trial | family | accuracy |")
+    assert re.fullmatch(r"\|( --- \|){8}", lines[5])
+    costs = "1.00 M | 2.00 M | 1.00 k"
+    assert lines[6] == f"| [1]({LINKS['search', 1]}) | gated_resnet | 70.00 % | 69.0 % to 71.0 % | {costs} | tau=0.5 |"
+    assert len(lines) == 9
+
+
+def test_plain_nets_on_the_front_are_called_that() -> None:
+    winner = plain(0.95, 1e4)
+    standing = front([*CLOUD, winner])
+    none = "none beats the plain nets of equal cost"
+    assert summary("s", standing, [winner]) == f"s: 1 point on the front (1 of plain nets), {none}"
+    links = {("static", 1000): "#plain", ("search", 1000): "#trial"}
+    (row,) = table_rows(note("s", CLOUD, standing, run_id="r", links=links))
+    assert row.startswith("| [baseline 1000](#plain) | resnet |")
+    roles = {(name, role) for _, name, *_, role in embedded(page([*CLOUD, winner], static=(winner,)))["points"]}
+    assert ("baseline 1000", "plain") in roles
+
+
+def test_a_trial_without_a_run_stands_in_the_note_without_a_link():
+    assert table_rows(note("s", CLOUD, front(CLOUD), run_id="r", links={}))[0].startswith("| 1 | gated")
+
+
+def test_a_long_note_keeps_both_ends_and_says_what_it_left_out():
+    points = rising(1000)
+    start = perf_counter()
+    text = note("digits", points, points, run_id="r" * 32, links=LINKS, hypervolume=0.5)
+    assert perf_counter() - start < 1  # measured 15 ms; the margin is for a busy machine
+    rows = table_rows(text)
+    assert 7_000 < len(text.encode()) < 8_000
+    assert f"{1000 - len(rows)} of 1000 rows are left out here; pareto/front.csv has all." in text
+    assert rows[0].startswith("| [0](")
+    assert rows[-1].startswith("| [333](")
+
+
+def test_a_note_that_fits_leaves_nothing_out():
+    text = note("digits", rising(20), rising(20), run_id="r", links=LINKS)
+    assert len(table_rows(text)) == 20
+    assert "left out" not in text
+
+
+def test_a_name_cannot_break_the_notes_table():
+    odd = point(0.9, 1e6, family="a|b\nc<img src=x>", knobs={"tau": "x|y"})
+    [row] = table_rows(note("s", [odd], [odd], run_id="r", links={}))
+    assert row.startswith(r"| 0 | a\|b c&lt;img src=x&gt; | 90.00 % |")
+    assert row.endswith(r"| tau=x\|y |")
