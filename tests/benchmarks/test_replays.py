@@ -1,0 +1,41 @@
+"""Replays of dynafront's search give what was measured, to the last digit: nobody changed how it searches unawares.
+
+Every way of searching on the smaller table; on the larger one the default, and what only that table has. The other
+replays, of all seeds, are those that `benchmarks/search_bench/compare.py --out FOLDER` makes anew.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.search_bench.compare import LONG, OURS, methods, replay
+
+FOLDER = Path(__file__).parents[2] / "benchmarks" / "search_bench"
+MEASURED = {table: json.loads((FOLDER / table / "curves.json").read_text()) for table in ("cifar", "digits")}
+SEED = 0
+
+
+def ours(names: Any) -> list[str]:
+    """Those of the methods that are dynafront's search, or its search without a part."""
+    return [name for name in names if name.startswith(OURS)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("table", "name"),
+    [*(("cifar", name) for name in ours(MEASURED["cifar"]["replays"])), *(("digits", OURS), ("digits", LONG))],
+)
+def test_a_replay_gives_what_was_measured(table: str, name: str) -> None:
+    measured = MEASURED[table]
+    found = np.round(replay(table, name, SEED, measured["trials"]), 5)
+    np.testing.assert_array_equal(found, measured["replays"][name][str(SEED)])
+
+
+def test_every_way_of_searching_was_measured() -> None:
+    assert set(ours(methods())) == set(ours(MEASURED["digits"]["replays"]))
+    assert set(ours(methods())) - {LONG} == set(ours(MEASURED["cifar"]["replays"]))
