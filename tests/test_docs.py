@@ -1,4 +1,4 @@
-"""The documentation keeps up with the code: every command, flag, key and variable stands in it, and its examples hold."""
+"""The docs keep up with the code: every command, flag, key and variable stands in them, and their examples hold."""
 
 from __future__ import annotations
 
@@ -63,6 +63,17 @@ def keys(model: type[BaseModel], before: str = "") -> Iterator[str]:
                 yield from keys(kind, f"{before}{name}.")
 
 
+def defaults(model: type[BaseModel], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Key and default, as YAML has it, of what is neither required nor a model."""
+    for name, field in model.model_fields.items():
+        default = field.default_factory() if field.default_factory else field.default  # type: ignore[call-arg]
+        if not isinstance(default, BaseModel) and default is not None and not field.is_required():
+            yield f"{before}{name}", list(default) if isinstance(default, tuple) else default
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from defaults(kind, f"{before}{name}.")
+
+
 def variables() -> set[str]:
     """Environment variables that the product reads, and those that it sets for MLflow where a person has not."""
     sources = [path.read_text(encoding="utf-8") for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
@@ -109,6 +120,13 @@ def test_every_flag_of_the_program_itself_is_in_the_docs() -> None:
 @pytest.mark.parametrize("key", sorted(keys(StudySpec)))
 def test_every_key_of_study_files_has_a_row(key: str) -> None:
     assert f"\n| `{key}` |" in text("docs/study-file.md")
+
+
+@pytest.mark.parametrize(("key", "default"), list(defaults(StudySpec)))
+def test_defaults_of_study_files_are_those_in_the_docs(key: str, default: Any) -> None:
+    row = re.search(rf"^\| `{key}` \|[^|]*\| `([^`]*)` \|", text("docs/study-file.md"), re.MULTILINE)
+    assert row, key
+    assert yaml.safe_load(row[1]) == default
 
 
 @pytest.mark.parametrize("key", [key for key in keys(Settings) if key not in ("server", "storage")])
