@@ -14,8 +14,7 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from search.front import Point
-    from storage.records import StudyRecord
+    from storage.records import PointRecord, StudyRecord
     from storage.settings import Settings
     from storage.store import Store
 
@@ -404,7 +403,7 @@ def _study(settings: Settings, name: str) -> tuple[Store, StudyRecord]:
 
 def _front(
     store: Store, record: StudyRecord, family: str | None = None
-) -> tuple[list[Point], list[Point], list[Point], float]:
+) -> tuple[list[PointRecord], list[PointRecord], list[PointRecord], float]:
     """The front, all standing points, the plain nets, the hypervolume."""
     from search.fronts import study_front
 

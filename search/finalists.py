@@ -22,7 +22,7 @@ from search.curves import leaders
 from search.driver import Driver
 from search.engine import Engine, InProcess, LocalProcesses
 from search.finalist_plan import LONGER, SEEDS, FinalistPlan
-from search.front import Point, box_of
+from search.front import box_of
 from search.fronts import study_costs, study_front
 from search.launch import leased
 from search.objectives import Cost, Reference, macs_text
@@ -31,7 +31,7 @@ from search.progress import Progress
 from search.region import scale_of
 from search.study_file import StudySpec, stored_spec
 from search.time_spent import TimeSpent
-from storage.records import Kind, State, StudyRecord
+from storage.records import Kind, PointRecord, State, StudyRecord
 from storage.settings import Settings
 from storage.store import Store
 
@@ -142,26 +142,28 @@ def report(store: Store, record: StudyRecord) -> dict[str, Any]:
     }
 
 
-def _curves(store: Store, record: StudyRecord) -> dict[int, list[list[Point]]]:
+def _curves(store: Store, record: StudyRecord) -> dict[int, list[list[PointRecord]]]:
     """By trial the points of each complete training of its finalists."""
-    points: dict[int, list[Point]] = {}
+    points: dict[int, list[PointRecord]] = {}
     for stored in store.points(record.name, kind=Kind.FINALIST):
         points.setdefault(stored.trial, []).append(stored)
-    found: dict[int, list[list[Point]]] = {}
+    found: dict[int, list[list[PointRecord]]] = {}
     for one in store.trials(record.name, kind=Kind.FINALIST, state=State.COMPLETE):
         own = eligible(points.get(one.number, []), Reference(**record.reference))
         found.setdefault(one.result["finalist_of"], []).append(own)
     return found
 
 
-def _within(seeds: Sequence[Sequence[Point]], costs: Sequence[Cost], budget: Sequence[float]) -> tuple[float, ...]:
+def _within(
+    seeds: Sequence[Sequence[PointRecord]], costs: Sequence[Cost], budget: Sequence[float]
+) -> tuple[float, ...]:
     """For each seed with a point within the budget of costs, the best accuracy of such points."""
     most = np.array(budget) * (1 + ROUNDING)
     answers = ([p.accuracy for p in points if (np.array(_costs(p, costs)) <= most).all()] for points in seeds)
     return tuple(max(answer) for answer in answers if answer)
 
 
-def _row(point: Point, costs: dict[str, float], seeds: int, within: Mapping[int, tuple[float, ...]]) -> Retrained:
+def _row(point: PointRecord, costs: dict[str, float], seeds: int, within: Mapping[int, tuple[float, ...]]) -> Retrained:
     own = within[point.trial]
     low, high = _interval(own) if len(own) > 1 else (None, None)
     better = [trial for trial, other in within.items() if trial != point.trial and surely_better(other, own)]
@@ -199,7 +201,7 @@ def surely_better(ours: Sequence[float], theirs: Sequence[float]) -> bool:
     return bool(stats.ttest_ind_from_stats(*a, *b, equal_var=False, alternative="greater").pvalue < SURE)
 
 
-def _costs(point: Point, costs: Sequence[Cost]) -> tuple[float, ...]:
+def _costs(point: PointRecord, costs: Sequence[Cost]) -> tuple[float, ...]:
     return tuple(cost.of(point) for cost in costs)
 
 

@@ -22,11 +22,10 @@ JSON_KEYS = (
     *("trial", "kind", "family", "accuracy", "accuracy_low", "accuracy_high"),
     *("macs_mean", "macs_p95", "macs_max", "parameters", "knobs", "params"),
 )
-Point = PointRecord
 Costs = Sequence[Cost]  # what is minimised: one cost, several, or none (the most accurate alone)
 
 
-def front(points: Iterable[Point], costs: Costs = (MACS,)) -> list[Point]:
+def front(points: Iterable[PointRecord], costs: Costs = (MACS,)) -> list[PointRecord]:
     """The points that no other beats (higher accuracy, lower costs), cheapest first.
 
     Of several with equal accuracy and costs the first stays. Points that are not finite are left out.
@@ -39,7 +38,7 @@ def front(points: Iterable[Point], costs: Costs = (MACS,)) -> list[Point]:
     return sorted((p for p, keep in zip(finite, kept, strict=True) if keep), key=first.of)
 
 
-def hypervolume(points: Iterable[Point], *, costs: Costs = (MACS,), reference: Reference) -> float:
+def hypervolume(points: Iterable[PointRecord], *, costs: Costs = (MACS,), reference: Reference) -> float:
     """The share in [0, 1] of the box between the reference and (accuracy 1, costs 0) that the points dominate.
 
     A point beyond the reference (below chance, or more expensive than the largest baseline) adds nothing.
@@ -56,11 +55,11 @@ def box_of(reference: Reference, costs: Costs) -> Box:
 
 
 def hypervolume_history(
-    points: Iterable[Point],
+    points: Iterable[PointRecord],
     *,
     reference: Reference,
     costs: Costs = (MACS,),
-    known: Sequence[Point] = (),
+    known: Sequence[PointRecord] = (),
 ) -> list[tuple[int, float, int]]:
     """(trial, hypervolume, points on the front) after each trial, for points in the order of finishing.
 
@@ -75,13 +74,13 @@ def hypervolume_history(
 
 
 def pick(
-    points: Iterable[Point],
+    points: Iterable[PointRecord],
     rule: str = "knee",
     *,
     max_macs: float | None = None,
     min_accuracy: float | None = None,
     cost: Cost = MACS,
-) -> Point:
+) -> PointRecord:
     """One point of the front of those within the limits, by `knee`, `best` or `fastest`.
 
     best is the most accurate, fastest the cheapest; `knee` is described at `knee`. A limit on MACs is on those of the
@@ -111,7 +110,7 @@ def pick(
     return allowed[-1] if rule == "best" else allowed[0]
 
 
-def knee(standing: Sequence[Point], cost: Cost = MACS) -> Point:
+def knee(standing: Sequence[PointRecord], cost: Cost = MACS) -> PointRecord:
     """The point of a front sorted by cost that lies farthest above the chord between the front's two ends.
 
     Cost and accuracy are both scaled to [0, 1] first, so that the units do not matter. Points less than half as
@@ -133,13 +132,13 @@ def knee(standing: Sequence[Point], cost: Cost = MACS) -> Point:
     return useful[farthest] if above[farthest] > 1e-9 else useful[-1]
 
 
-def as_json(study: str, points: Iterable[Point], hypervolume: float) -> dict[str, Any]:
+def as_json(study: str, points: Iterable[PointRecord], hypervolume: float) -> dict[str, Any]:
     """The front as plain values for `json.dumps`."""
     rows = [{key: getattr(point, key) for key in JSON_KEYS} for point in points]
     return {"study": study, "hypervolume": hypervolume, "points": rows}
 
 
-def as_csv(points: Iterable[Point]) -> str:
+def as_csv(points: Iterable[PointRecord]) -> str:
     """One line a point; knobs and params as columns of their own (knob.tau, param.backbone)."""
     rows = [flat(point) for point in points]
     fixed = (*JSON_KEYS[:-2], "run_id")
@@ -151,7 +150,7 @@ def as_csv(points: Iterable[Point]) -> str:
     return text.getvalue()
 
 
-def flat(point: Point) -> dict[str, Any]:
+def flat(point: PointRecord) -> dict[str, Any]:
     """The point as one level of columns; lists become JSON text."""
     row = {key: getattr(point, key) for key in (*JSON_KEYS[:-2], "run_id")}
     return {**row, **leaves(point.knobs, "knob."), **leaves(point.params, "param.")}
@@ -168,16 +167,18 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _finite(points: Iterable[Point], costs: Costs) -> list[Point]:
+def _finite(points: Iterable[PointRecord], costs: Costs) -> list[PointRecord]:
     return [p for p in points if isfinite(p.accuracy) and all(isfinite(cost.of(p)) for cost in costs)]
 
 
-def _values(points: Sequence[Point], costs: Costs) -> np.ndarray:
+def _values(points: Sequence[PointRecord], costs: Costs) -> np.ndarray:
     """(points, 1 + costs): accuracy, then costs."""
     return np.array([(p.accuracy, *(cost.of(p) for cost in costs)) for p in points], dtype=np.float64)
 
 
-def _nearest_offer(standing: Sequence[Point], max_macs: float | None, min_accuracy: float | None, cost: Cost) -> str:
+def _nearest_offer(
+    standing: Sequence[PointRecord], max_macs: float | None, min_accuracy: float | None, cost: Cost
+) -> str:
     """What to say when no point of the front is within the limits."""
     cheapest, best = standing[0], standing[-1]
     if min_accuracy is not None and best.accuracy < min_accuracy:
@@ -196,7 +197,7 @@ def _nearest_offer(standing: Sequence[Point], max_macs: float | None, min_accura
     )
 
 
-def _offer(point: Point, cost: Cost) -> str:
+def _offer(point: PointRecord, cost: Cost) -> str:
     # cut, not rounded: 0.9896 must not be offered as 0.990
     accuracy = int(point.accuracy * 1000 + 1e-6) / 1000
     return f"{accuracy:.3f} at {macs_text(cost.of(point))} {cost.unit} ({training_text(*point.training)})"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from search.curves import Box, Curve
-from search.front import Point, box_of, front, hypervolume
+from search.front import box_of, front, hypervolume
 from search.objectives import Reference
 from search.points import eligible
 from search.region import scale_of
@@ -20,9 +20,9 @@ class LiveFront:
 
     spec: StudySpec
     reference: Reference
-    points: list[Point] = field(default_factory=list)
+    points: list[PointRecord] = field(default_factory=list)
     plateau: bool = False  # whether it has grown too little over the trials that budget.plateau names
-    _eligible: dict[tuple[Kind, int], list[Point]] = field(default_factory=dict)  # by training
+    _eligible: dict[tuple[Kind, int], list[PointRecord]] = field(default_factory=dict)  # by training
     _before: list[float] = field(default_factory=list)  # hypervolume before each trial ended, where plateaus count
 
     @property
@@ -39,7 +39,7 @@ class LiveFront:
         best = max((p.accuracy for p in self.points), default=0.0)
         return scale_of(self.spec.region, self.box, self.spec.costs, best)
 
-    def extend(self, training: tuple[Kind, int], points: Sequence[PointRecord]) -> list[Point]:
+    def extend(self, training: tuple[Kind, int], points: Sequence[PointRecord]) -> list[PointRecord]:
         """A training has ended with these points; returns those that are on the front."""
         wait = self.spec.budget.plateau
         if wait and training[0] == Kind.SEARCH:

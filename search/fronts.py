@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from search.front import Point, front, hypervolume
+from search.front import front, hypervolume
 from search.objectives import COSTS, MACS, Cost, Reference
 from search.points import ON_OFFER, eligible
-from storage.records import Kind, StudyRecord
+from storage.records import Kind, PointRecord, StudyRecord
 from storage.store import Store
 
 
@@ -24,9 +24,9 @@ def study_cost(record: StudyRecord) -> Cost:
 class StudyFront(NamedTuple):
     """The front of a stored study, and what surrounds it."""
 
-    members: list[Point]  # cheapest first
-    points: list[Point]  # all that may join it
-    baselines: list[Point]
+    members: list[PointRecord]  # cheapest first
+    points: list[PointRecord]  # all that may join it
+    baselines: list[PointRecord]
     volume: float  # hypervolume, of the box at the reference point
 
 

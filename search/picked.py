@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.front import Point, pick
+from search.front import pick
 from search.fronts import study_cost, study_front
 from search.jobs import job_of
 from search.objectives import macs_number, macs_text
 from search.selection_bias import bias_text
 from search.study_file import stored_spec
-from storage.records import StudyRecord, training_text
+from storage.records import PointRecord, StudyRecord, training_text
 from storage.settings import Settings
 from storage.store import Store
 
@@ -89,7 +89,7 @@ def _export(
     store: Store,
     record: StudyRecord,
     settings: Settings,
-    point: Point,
+    point: PointRecord,
     folder: Path,
     say: Callable[[str], None],
 ) -> dict[str, Any]:

@@ -11,12 +11,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from search.front import Point
 from search.objectives import macs_text
 from search.points import ON_OFFER
 from search.report.text import described, knobs_text
 from search.trial import EpochResult, Failure, Job
-from storage.records import TRAININGS, Kind
+from storage.records import TRAININGS, Kind, PointRecord
 
 ROWS = 8  # of the front that are shown while searching
 QUIET_SECONDS = 15  # between status lines where the output is not a terminal
@@ -31,7 +30,7 @@ class Progress:
         self.session_done = 0  # trainings that ended in this session, a stopped one that went on twice
         self.running: dict[tuple[str, int], tuple[Job, EpochResult | None]] = {}
         self._resumed: dict[tuple[str, int], int] = {}  # epoch after which running trials went on
-        self.front: Sequence[Point] = ()
+        self.front: Sequence[PointRecord] = ()
         self.hypervolume = 0.0
         self.baselines_left = 0  # still to be trained
         self.started = self._spoke = time.monotonic()
@@ -53,7 +52,7 @@ class Progress:
         self.complete, self.failed, self.stopped = complete, failed, stopped
         self.baselines_left = baselines_left
 
-    def show_front(self, front: Sequence[Point], hypervolume: float) -> None:
+    def show_front(self, front: Sequence[PointRecord], hypervolume: float) -> None:
         self.front, self.hypervolume = front, hypervolume
 
     def trial_started(self, job: Job) -> None:
@@ -65,7 +64,7 @@ class Progress:
             self._spoke = time.monotonic()
             self.say(f"  {self.status()}")
 
-    def trial_finished(self, job: Job, joined: Sequence[Point]) -> None:
+    def trial_finished(self, job: Job, joined: Sequence[PointRecord]) -> None:
         """`joined` are the training's points that are on the front now."""
         self._ended(job)
         if job.kind in ON_OFFER:
@@ -73,7 +72,7 @@ class Progress:
         elif not self.console.is_terminal:
             self.say(f"{TRAININGS[job.kind]} {job.number}: {_size(job)}  ({self.status()})")
 
-    def trial_stopped(self, job: Job, epoch: int, joined: Sequence[Point]) -> None:
+    def trial_stopped(self, job: Job, epoch: int, joined: Sequence[PointRecord]) -> None:
         """`joined` are the points of the trial, stopped early after this epoch, that are on the front now."""
         self._ended(job)
         self._say_ended(job, f", stopped after epoch {epoch} of {job.epochs},", joined)
@@ -92,7 +91,7 @@ class Progress:
         self._resumed.pop(job.name, None)
         self.session_done += 1
 
-    def _say_ended(self, job: Job, how: str, joined: Sequence[Point]) -> None:
+    def _say_ended(self, job: Job, how: str, joined: Sequence[PointRecord]) -> None:
         self._spoke = time.monotonic()
         number = f"{job.number:>3}" if job.kind == Kind.SEARCH else str(job.number)
         label = f"[bold]{TRAININGS[job.kind]} {number}[/bold]{how}"
@@ -151,7 +150,7 @@ class Progress:
         return front_table_view(self.front, ROWS)
 
 
-def front_table_view(front: Sequence[Point], rows: int | None = None) -> Table:
+def front_table_view(front: Sequence[PointRecord], rows: int | None = None) -> Table:
     """The front as a terminal table; with `rows`, evenly thinned to that many."""
     shown = list(front)
     if rows is not None and len(shown) > rows:

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from itertools import accumulate, groupby
 from typing import Any
 
-from search.front import Point, as_csv
+from search.front import as_csv
 from search.fronts import study_front
 from search.objectives import Cost, Reference
 from search.points import ON_OFFER
@@ -192,9 +192,9 @@ class View:
 
     def _note(
         self,
-        points: list[Point],
-        members: list[Point],
-        static: list[Point],
+        points: list[PointRecord],
+        members: list[PointRecord],
+        static: list[PointRecord],
         volume: float,
         runs: Mapping[tuple[Kind, int], str],
     ) -> str:
@@ -219,7 +219,12 @@ class View:
 
 
 def front_artifacts(
-    study: str, points: list[Point], members: list[Point], static: list[Point], volume: float, cost: Any
+    study: str,
+    points: list[PointRecord],
+    members: list[PointRecord],
+    static: list[PointRecord],
+    volume: float,
+    cost: Any,
 ) -> dict[str, bytes]:
     """The front as files by artifact path."""
     from search.report.front_note import front_table
@@ -239,7 +244,7 @@ def front_artifacts(
     return found
 
 
-def _history(points: list[Point], cost: Cost, reference: Reference) -> list[tuple[int, dict[str, float]]]:
+def _history(points: list[PointRecord], cost: Cost, reference: Reference) -> list[tuple[int, dict[str, float]]]:
     from search.front import hypervolume_history
 
     best = list(accumulate((max(p.accuracy for p in own) for _, own in groupby(points, lambda p: p.training)), max))

@@ -6,18 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from search.front import Point, leaves
+from search.front import leaves
 from search.objectives import MACS, Cost, macs_text
 from search.report.amounts import percent
 from search.report.front_points import evenly
 from search.report.front_text import about, summary
 from search.report.text import readable
-from storage.records import Kind
+from storage.records import Kind, PointRecord
 
 NOTE_BYTES = 7_900  # MLflow cuts a run's tag at 8,000
 
 
-def front_table(points: Iterable[Point], cost: Cost = MACS) -> dict[str, list[Any]]:
+def front_table(points: Iterable[PointRecord], cost: Cost = MACS) -> dict[str, list[Any]]:
     """The front as MLflow shows tables: {"columns": [...], "data": [[...]]}, the cheapest first."""
     columns = ["trial", "family", "accuracy", "accuracy_low", "accuracy_high"]
     columns += ["macs_mean", "macs_p95", "macs_max", "parameters"]
@@ -30,12 +30,12 @@ def front_table(points: Iterable[Point], cost: Cost = MACS) -> dict[str, list[An
 
 def note(
     study: str,
-    points: Sequence[Point],
-    front: Sequence[Point],
+    points: Sequence[PointRecord],
+    front: Sequence[PointRecord],
     *,
     run_id: str,
     links: Mapping[tuple[Kind, int], str],
-    static: Sequence[Point] = (),
+    static: Sequence[PointRecord] = (),
     hypervolume: float | None = None,
     views: Mapping[str, str] | None = None,
     cost: Cost = MACS,
@@ -66,7 +66,7 @@ def note(
     return head[: NOTE_BYTES // 4]
 
 
-def _note_row(p: Point, address: str | None) -> str:
+def _note_row(p: PointRecord, address: str | None) -> str:
     trial = f"[{p.name}]({address})" if address else p.name
     interval = f"{percent(p.accuracy_low)} to {percent(p.accuracy_high)}"
     costs = [macs_text(v) for v in (p.macs_mean, p.macs_p95, p.parameters)]

@@ -10,21 +10,22 @@ from importlib.resources import files
 from math import isfinite
 from typing import Any
 
-from search.front import Point, leaves
+from search.front import leaves
 from search.objectives import MACS, Cost
 from search.report.front_points import drawable, evenly, lowest_drawn
 from search.report.front_text import about, summary
 from search.report.text import readable
+from storage.records import PointRecord
 
 PAGE_POINTS = 3_000  # more make the page slow and large; those of the front are always all there
 
 
 def front_html(
     study: str,
-    points: Sequence[Point],
+    points: Sequence[PointRecord],
     *,
-    front: Sequence[Point],
-    static: Sequence[Point] = (),
+    front: Sequence[PointRecord],
+    static: Sequence[PointRecord] = (),
     hypervolume: float,
     cost: Cost = MACS,
 ) -> str:
@@ -46,14 +47,16 @@ def front_html(
     return re.sub("@(title|about|data)@", lambda match: parts[match[1]], page)
 
 
-def _thinned(cloud: list[Point]) -> tuple[list[Point], int]:
+def _thinned(cloud: list[PointRecord]) -> tuple[list[PointRecord], int]:
     """At most PAGE_POINTS of them, evenly, and how many were left out."""
     if len(cloud) <= PAGE_POINTS:
         return cloud, 0
     return [cloud[i] for i in evenly(len(cloud), PAGE_POINTS)], len(cloud) - PAGE_POINTS
 
 
-def _embedded(cloud: Sequence[Point], front: Sequence[Point], static: Sequence[Point], cost: Cost) -> str:
+def _embedded(
+    cloud: Sequence[PointRecord], front: Sequence[PointRecord], static: Sequence[PointRecord], cost: Cost
+) -> str:
     """JSON that can stand inside a script element; what points share is written once."""
     configs: dict[str, int] = {}
     knobs: dict[str, int] = {}

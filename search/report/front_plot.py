@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from search.front import Point, knee
 from search.front import front as front_of
+from search.front import knee
 from search.objectives import MACS, Cost, macs_text
 from search.report.amounts import percent
 from search.report.canvas import CLOUD, FRONT, INK, PLAIN, SOFT, as_png, canvas
 from search.report.front_points import drawable, lowest_drawn
 from search.report.front_text import about, amount, summary
-from storage.records import training_text
+from storage.records import PointRecord, training_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 def front_png(
     study: str,
-    points: Sequence[Point],
+    points: Sequence[PointRecord],
     *,
-    front: Sequence[Point],
-    static: Sequence[Point] = (),
+    front: Sequence[PointRecord],
+    static: Sequence[PointRecord] = (),
     hypervolume: float,
     cost: Cost = MACS,
 ) -> bytes:
@@ -50,12 +50,12 @@ def front_png(
     return as_png(figure)
 
 
-def _x(p: Point, cost: Cost) -> float:
+def _x(p: PointRecord, cost: Cost) -> float:
     return max(cost.of(p), 1.0)  # a log axis has no place for zero
 
 
 def _series(
-    axes: Axes, members: Sequence[Point], colour: str, cost: Cost, *, marker: str, line: str, label: str
+    axes: Axes, members: Sequence[PointRecord], colour: str, cost: Cost, *, marker: str, line: str, label: str
 ) -> None:
     """Markers with intervals, diamonds for plain nets, and the best accuracy that each cost buys as a step line."""
     if not members:
@@ -75,7 +75,7 @@ def _series(
             axes.plot(*zip(*own, strict=True), marker=shape, ls="none", color=colour, mec="white", ms=size)
 
 
-def _mark_knee(axes: Axes, p: Point, cost: Cost) -> None:
+def _mark_knee(axes: Axes, p: PointRecord, cost: Cost) -> None:
     """A ring, named in the legend: beside the point there is not always room for a text."""
     label = f"knee: {percent(p.accuracy)} at {amount(p, cost)} ({training_text(*p.training)})"
     ring: dict[str, Any] = {"marker": "o", "mfc": "none", "mec": INK, "mew": 1.3, "ls": "none"}
@@ -83,7 +83,7 @@ def _mark_knee(axes: Axes, p: Point, cost: Cost) -> None:
     axes.plot([], [], ms=9, **ring, label=label)
 
 
-def _scale(axes: Axes, points: Sequence[Point], lowest: float, cost: Cost) -> None:
+def _scale(axes: Axes, points: Sequence[PointRecord], lowest: float, cost: Cost) -> None:
     """A log cost axis with readable ticks, accuracy in percent from the lowest accuracy worth drawing."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 

@@ -7,34 +7,33 @@ from math import isfinite
 
 import numpy as np
 
-from search.front import Point
 from search.objectives import Cost
-from storage.records import Kind
+from storage.records import Kind, PointRecord
 
 NUMBERS = ("accuracy", "accuracy_low", "accuracy_high", "macs_mean", "macs_p95", "macs_max")
 
 
 def drawable(
-    points: Sequence[Point], front: Sequence[Point], static: Sequence[Point], cost: Cost
-) -> tuple[list[Point], list[Point], list[Point]]:
+    points: Sequence[PointRecord], front: Sequence[PointRecord], static: Sequence[PointRecord], cost: Cost
+) -> tuple[list[PointRecord], list[PointRecord], list[PointRecord]]:
     """Points off the front, the front and the plain nets, each finite, each point in one of them."""
 
-    def finite(some: Iterable[Point]) -> list[Point]:
+    def finite(some: Iterable[PointRecord]) -> list[PointRecord]:
         return [p for p in some if all(isfinite(getattr(p, key)) for key in NUMBERS)]
 
-    def same(p: Point) -> tuple[Kind, int, float, float]:
+    def same(p: PointRecord) -> tuple[Kind, int, float, float]:
         return (*p.training, p.accuracy, p.macs_mean)
 
     elsewhere = {same(p) for p in (*front, *static)}
     cloud = [p for p in finite(points) if p.kind != "static" and same(p) not in elsewhere]
 
-    def by_cost(some: Iterable[Point]) -> list[Point]:
+    def by_cost(some: Iterable[PointRecord]) -> list[PointRecord]:
         return sorted(finite(some), key=cost.of)
 
     return cloud, by_cost(front), by_cost(static)
 
 
-def lowest_drawn(cloud: Sequence[Point], front: Sequence[Point], static: Sequence[Point]) -> float:
+def lowest_drawn(cloud: Sequence[PointRecord], front: Sequence[PointRecord], static: Sequence[PointRecord]) -> float:
     """The lowest accuracy worth the paper: all of the front and the plain nets, and nearly all others."""
     lowest = [min(p.accuracy, p.accuracy_low) for p in (*front, *static)]
     if cloud:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from search.front import Point
 from search.objectives import MACS, Cost, macs_text
 from search.report.amounts import percent
+from storage.records import PointRecord
 
 NO_POINTS = "no operating point yet"
 
 
-def summary(study: str, front: Sequence[Point], static: Sequence[Point] = (), *, cost: Cost = MACS) -> str:
+def summary(study: str, front: Sequence[PointRecord], static: Sequence[PointRecord] = (), *, cost: Cost = MACS) -> str:
     """One sentence: how many points the front has, and how many of them the plain nets do not match."""
     if not front:
         return f"{study}: {NO_POINTS}"
@@ -27,7 +27,7 @@ def summary(study: str, front: Sequence[Point], static: Sequence[Point] = (), *,
     return f"{count}, {ahead} {'beats' if ahead == 1 else 'beat'} every plain net of equal cost"
 
 
-def beats_static(point: Point, static: Sequence[Point], cost: Cost = MACS) -> bool:
+def beats_static(point: PointRecord, static: Sequence[PointRecord], cost: Cost = MACS) -> bool:
     """Whether it is more accurate than every plain net that costs no more.
 
     Where no plain net is that cheap, whether it is as accurate as one that costs more.
@@ -38,7 +38,7 @@ def beats_static(point: Point, static: Sequence[Point], cost: Cost = MACS) -> bo
     return any(point.accuracy >= p.accuracy for p in static)
 
 
-def about(points: Sequence[Point], hypervolume: float) -> str:
+def about(points: Sequence[PointRecord], hypervolume: float) -> str:
     """What stands under the title."""
     trials = len({p.trial for p in points if p.kind != "static"})
     operating = sum(p.kind != "static" for p in points)
@@ -48,6 +48,6 @@ def about(points: Sequence[Point], hypervolume: float) -> str:
     )
 
 
-def amount(p: Point, cost: Cost) -> str:
+def amount(p: PointRecord, cost: Cost) -> str:
     """What it costs, in words: "464 k MACs"."""
     return f"{macs_text(cost.of(p))} {cost.unit}"

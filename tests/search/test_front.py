@@ -11,16 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.front import (
-    Point,
-    as_csv,
-    as_json,
-    front,
-    hypervolume,
-    hypervolume_history,
-    pick,
-)
+from search.front import as_csv, as_json, front, hypervolume, hypervolume_history, pick
 from search.objectives import MACS_P95, PARAMETERS, Reference, macs_number, macs_text
+from storage.records import PointRecord
 from tests.points import point
 
 BOX = Reference(accuracy=0.1, macs=100.0)
@@ -33,7 +26,7 @@ clouds = st.lists(
 )
 
 
-def beats(p: Point, q: Point) -> bool:
+def beats(p: PointRecord, q: PointRecord) -> bool:
     no_worse = p.accuracy >= q.accuracy and p.macs_mean <= q.macs_mean
     return no_worse and (p.accuracy, p.macs_mean) != (q.accuracy, q.macs_mean)
 
@@ -71,7 +64,7 @@ def test_points_beyond_the_reference_add_nothing():
     assert hypervolume([point(0.05, 1), point(0.99, 100), point(0.99, 500)], reference=BOX) == 0
 
 
-def counted(points: list[Point]) -> float:
+def counted(points: list[PointRecord]) -> float:
     """Hypervolume in the grid of `clouds`, by counting its cells."""
     cells = 0
     for macs in range(10):

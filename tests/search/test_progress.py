@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 
 import search.progress as module
-from search.front import Point
 from search.progress import Progress
 from search.trial import EpochResult, Failure, Job
+from storage.records import PointRecord
 from trainers.data import DataSpec
 
 PARAMS = {"backbone": "resnet8", "width": 0.25}
@@ -30,8 +30,8 @@ def job(number: int, epochs: int = 36, kind: str = "search") -> Job:
     )
 
 
-def point(trial: int) -> Point:
-    return Point(
+def point(trial: int) -> PointRecord:
+    return PointRecord(
         trial=trial, id=trial, kind="search", family="gated_resnet", params=PARAMS, knobs={}, accuracy=0.9,
         accuracy_low=0.88, accuracy_high=0.92, macs_mean=2e6, macs_p95=2e6, macs_max=2e6, parameters=10,
     )  # fmt: skip

@@ -6,23 +6,23 @@ import json
 import re
 from typing import Any
 
-from search.front import Point, front
+from search.front import front
 from search.report.front_page import front_html
 from search.report.front_plot import front_png
-from storage.records import Kind
+from storage.records import Kind, PointRecord
 from tests import points
 
 
-def point(accuracy: float, macs: float, trial: int = 0, **more: Any) -> Point:
+def point(accuracy: float, macs: float, trial: int = 0, **more: Any) -> PointRecord:
     nested = {"backbone": "resnet20", "gates": {"target": 0.5}}
     return points.point(accuracy, macs, trial, **{"params": nested, **more})
 
 
-def plain(accuracy: float, macs: float) -> Point:
+def plain(accuracy: float, macs: float) -> PointRecord:
     return point(accuracy, macs, 1000, kind=Kind.BASELINE, knobs={}, family="resnet")
 
 
-def rising(count: int) -> list[Point]:
+def rising(count: int) -> list[PointRecord]:
     """Points that are all on the front, of three a trial."""
     return [
         point(0.5 + 0.45 * i / count, 1e5 * 1.01**i, i // 3, run_id=f"{i:032x}", knobs={"tau": i / count})
@@ -30,13 +30,15 @@ def rising(count: int) -> list[Point]:
     ]
 
 
-def page(points: list[Point], *, study: str = "digits", static: tuple[Point, ...] = (), **more: Any) -> str:
+def page(points: list[PointRecord], *, study: str = "digits", static: tuple[PointRecord, ...] = (), **more: Any) -> str:
     return front_html(
         study, points, front=front(p for p in points if p.kind == "search"), static=static, hypervolume=0.5, **more
     )
 
 
-def picture(points: list[Point], *, study: str = "digits", static: tuple[Point, ...] = (), **more: Any) -> bytes:
+def picture(
+    points: list[PointRecord], *, study: str = "digits", static: tuple[PointRecord, ...] = (), **more: Any
+) -> bytes:
     return front_png(study, points, front=front(points), static=static, hypervolume=0.5, **more)
 
 
