@@ -46,9 +46,11 @@ def run(arm: str, seed: int, minutes: float, folder: str) -> None:
     import torch
     from rich.console import Console
 
-    from search import operating_points, optuna_sampler, trial
-    from search.launch import search
-    from search.study_file import parse_study
+    from search.commands.search import search
+    from search.measure import operating_points
+    from search.run import worker as trial
+    from search.schedule import optuna_sampler
+    from search.spec import parse_study
     from storage.records import Kind
     from storage.settings import Settings
     from storage.store import Store
@@ -74,8 +76,8 @@ def run(arm: str, seed: int, minutes: float, folder: str) -> None:
 def judged(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Trials and hypervolumes of both arms of one seed."""
     from benchmarks.search_bench.compare import in_decades
-    from search.curves import Box, volume
-    from spaces.net import Knobs
+    from search.front.curves import Box, volume
+    from spaces.contract.net import Knobs
 
     points = {
         arm: [(p["accuracy"], p["macs"]) for p in one["points"] if not Knobs(**p["knobs"]).random]

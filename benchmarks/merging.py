@@ -15,9 +15,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from spaces.net import DynamicNet, Knobs, Output, Rates
-from spaces.noise import permutation
-from spaces.policies import Policy
+from spaces.contract.net import DynamicNet, Knobs, Output, Rates
+from spaces.contract.noise import permutation
+from spaces.contract.policies import Policy
 
 _OF_A_LAYER = ("layers", "oracles", "places", "place_heads")  # modules that go where their layer goes
 

@@ -27,23 +27,24 @@ import numpy as np
 import optuna
 from rich.console import Console
 
-from search.books import Books
-from search.driver import Driver, NoFollower
-from search.growth import Draw
 from search.objectives import Reference
-from search.progress import Progress
-from search.publish import Publisher
-from search.sampling import drawn
-from search.scheduler_for import scheduler_for
-from search.study import mirror_for
-from search.study_file import StudySpec, narrowed_spaces, parse_study
-from search.take_up import take_up
-from search.time_spent import TimeSpent
-from search.trial import EpochResult, Event, Job, Outcome
-from spaces.task import Task
+from search.run.books import Books
+from search.run.driver import Driver, NoFollower
+from search.run.job import Event, Job, Outcome
+from search.run.optuna_mirror import mirror_for
+from search.run.progress import Progress
+from search.run.publish import Publisher
+from search.run.take_up import take_up
+from search.run.time_spent import TimeSpent
+from search.schedule.growth import Draw
+from search.schedule.sampler import drawn
+from search.schedule.scheduler_for import scheduler_for
+from search.spec import StudySpec, narrowed_spaces, parse_study
+from spaces.contract.task import Task
 from storage.records import Kind, OperatingPoint
 from storage.settings import Settings
 from storage.store import Store
+from trainers.fit import EpochResult
 
 STUDY = (
     "study: overhead\ndata: digits\nfamilies: [gated_resnet]\nbudget: {{trials: {trials}, epochs: {epochs}}}\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from spaces.resnet import ResNet
+from spaces.backbones.resnet import ResNet
 
 
 class PlainResNet(ResNet):

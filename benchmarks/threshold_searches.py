@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from search.threshold_grid import Bools, ExitTable, Floats
-from search.thresholds import Setting, setting
+from search.measure.exit_grid import Bools, ExitTable, Floats
+from search.measure.exit_thresholds import Setting, setting
 
 SCAN_LEVELS = tuple(round(1.0 - 0.01 * i, 2) for i in range(31))  # 1.00, 0.99 ... 0.70
 CHUNK = 2_000_000  # table entries looked at together

@@ -30,8 +30,8 @@ import moocore
 import numpy as np
 
 from benchmarks.threshold_searches import SCAN_LEVELS, Genetic, budget_curve, coordinate, decoded, genetic, scores
-from search.threshold_grid import ExitTable, levels_within
-from search.thresholds import Setting, exhaustive, front_of, quantile_levels, setting, thinned
+from search.measure.exit_grid import ExitTable, levels_within
+from search.measure.exit_thresholds import Setting, exhaustive, front_of, quantile_levels, setting, thinned
 
 FALLBACK = "ensemble"
 FRESH = 20_000  # images beside those that are searched on

@@ -36,10 +36,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from benchmarks.plain_resnet import PlainResNet
-from spaces.family import Candidate
-from spaces.net import Plan
-from spaces.registry import family
-from spaces.task import Task
+from spaces.contract.family import Candidate
+from spaces.contract.net import Plan
+from spaces.contract.registry import family
+from spaces.contract.task import Task
 from trainers.execution import Execution, measured
 from trainers.optimizer import optimizer
 
@@ -107,7 +107,7 @@ def dynafront_loop(
     from trainers.fit import _Training
 
     class Held:
-        """The part of trainers.data.Split that training uses, over tensors that lie on the device."""
+        """The part of trainers.data.splits.Split that training uses, over tensors that lie on the device."""
 
         def __init__(self) -> None:
             self.images, self.labels = pixels.to(execution.device), labels.to(execution.device)
@@ -117,7 +117,7 @@ def dynafront_loop(
             return len(self.labels)
 
         def batches(self, size: int, *, device: str, shuffle: int, drop_last: bool) -> Any:
-            from trainers.data import Batch
+            from trainers.data.splits import Batch
 
             order = torch.randperm(len(self), generator=torch.Generator().manual_seed(shuffle)).to(device)
             for start in range(0, len(self) - size + 1, size):

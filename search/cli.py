@@ -84,12 +84,12 @@ def search(config: Path | None, study_file: Path, ladder: bool, workers: int | N
     Ctrl-C stops it; the same command resumes, losing at most the epoch that was under way. `trials` in the file is the
     total, so a larger number extends a finished study. See studies/ for files to start from.
     """
-    from search.study_file import read_study
+    from search.spec import read_study
 
     spec, text = read_study(study_file)
     settings = _settings(config)
-    from search.launch import search as launch
-    from search.plain_nets import epochs_of
+    from search.commands.search import search as launch
+    from search.schedule.warm_start import epochs_of
 
     console = _console()
     workers = spec.run.workers if workers is None else workers
@@ -105,7 +105,7 @@ def search(config: Path | None, study_file: Path, ladder: bool, workers: int | N
     try:
         finished = launch(spec, text, settings, console, workers=workers, ladder=ladder)
         if finalists:
-            from search.finalists import search_finalists
+            from search.commands.finalists import search_finalists
 
             retrained = search_finalists(spec, settings, console, count=finalists, workers=workers)
     except KeyboardInterrupt:
@@ -115,7 +115,7 @@ def search(config: Path | None, study_file: Path, ladder: bool, workers: int | N
     _print_front(console, store, record)
     console.print()
     if finalists:
-        from search.finalists import show
+        from search.commands.finalists import show
 
         show(console, retrained)
         console.print()
@@ -145,7 +145,7 @@ def search(config: Path | None, study_file: Path, ladder: bool, workers: int | N
 @click.pass_obj
 def status(config: Path | None, name: str | None, as_json: bool) -> None:
     """How far studies are: trials by state, time spent, front, what failed and why."""
-    from search.status import as_text, statuses
+    from search.commands.status import as_text, statuses
 
     store = _open(_settings(config))
     found = statuses(store, name)
@@ -170,7 +170,7 @@ def finalists(config: Path | None, name: str, as_json: bool) -> None:
     significantly better (Welch's t-test, one-sided, p < 0.05, not corrected for the number of pairs). All of it is on
     the validation images that the search chose on; the test images are left for export.
     """
-    from search.finalists import report, show
+    from search.commands.finalists import report, show
 
     found = report(*_study(_settings(config), name))
     if as_json:
@@ -197,8 +197,8 @@ def front(config: Path | None, name: str, form: str, plot: Path | None, family: 
 
     Accuracy is validation top-1 with its 95 % interval; MACs are per image, over real images.
     """
-    from search.front import as_csv
-    from search.front import as_json as front_json
+    from search.front.formats import as_csv
+    from search.front.formats import as_json as front_json
 
     if plot and plot.suffix not in (".html", ".png"):
         raise ValueError(f"--plot {plot}: give a name that ends in .html or .png")
@@ -225,7 +225,7 @@ def spaces(as_json: bool, family: str | None) -> None:
     A study file can fix (`target: 0.5`) or narrow (`backbone: [resnet8, resnet14]`, `target: {low: 0.3, high: 0.8}`)
     any dimension. Those that are not searched by default keep their default until a study file names them.
     """
-    from search.space_listing import as_dict, print_table
+    from search.commands.spaces import as_dict, print_table
 
     if as_json:
         click.echo(json.dumps(as_dict(family), indent=2))
@@ -286,7 +286,7 @@ def export(
     out, batch norm is folded in, accuracy and compute are measured on the test split, and every answer is compared
     with the trained network's. Without a choice, the knee of the front.
     """
-    from search.picked import Choice, export_choice
+    from search.commands.export import Choice, export_choice
 
     choice = Choice(pick=pick, max_macs=max_macs, min_accuracy=min_accuracy, family=family)
     settings = _settings(config)
@@ -311,7 +311,7 @@ def export(
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def predict(folder: Path, images: tuple[Path, ...], as_json: bool) -> None:
     """Classify IMAGES with the exported model in FOLDER: class, probability, MACs that each took."""
-    from search.exported import load_exported
+    from search.export.model import load_exported
     from search.objectives import macs_text
 
     model = load_exported(folder)
@@ -340,7 +340,7 @@ def inspect(config: Path | None, name: str, trial: int | None, pick: str | None,
     and where they look, mixing of layers, layers at other places, as far as the network has them. NAME can also be
     the folder of an exported model.
     """
-    from search.inspected import chosen_point, exported_point, inspect_point
+    from search.commands.inspect import chosen_point, exported_point, inspect_point
     from storage.records import Kind
 
     settings, knobs = _settings(config), None
@@ -363,7 +363,7 @@ def inspect(config: Path | None, name: str, trial: int | None, pick: str | None,
 @click.pass_obj
 def sync(config: Path | None, name: str | None, everything: bool) -> None:
     """Bring MLflow up to date from the study's own tables, after it was away or when it is new."""
-    from search.publish import synced
+    from search.run.publish import synced
 
     settings = _settings(config)
     store = _open(settings)
@@ -390,7 +390,7 @@ def _open(settings: Settings) -> Store:
 
 def _study(settings: Settings, name: str) -> tuple[Store, StudyRecord]:
     """The store and a study by name. Raises ValueError naming the known ones."""
-    from spaces.space import nearest
+    from spaces.contract.space import nearest
 
     store = _open(settings)
     record = store.find_study(name)
@@ -405,15 +405,15 @@ def _front(
     store: Store, record: StudyRecord, family: str | None = None
 ) -> tuple[list[PointRecord], list[PointRecord], list[PointRecord], float]:
     """The front, all standing points, the plain nets, the hypervolume."""
-    from search.fronts import study_front
+    from search.front.stored import study_front
 
     return study_front(store, record, family)
 
 
 def _print_front(console: Console, store: Store, record: StudyRecord, family: str | None = None) -> None:
-    from search.fronts import study_cost
-    from search.progress import front_table_view
+    from search.front.stored import study_cost
     from search.report.front_text import summary
+    from search.run.progress import front_table_view
 
     points, _, static, volume = _front(store, record, family)
     if not points:
@@ -431,7 +431,7 @@ def _print_front(console: Console, store: Store, record: StudyRecord, family: st
 
 
 def _write_plot(store: Store, record: StudyRecord, plot: Path, family: str | None = None) -> None:
-    from search.fronts import study_cost
+    from search.front.stored import study_cost
     from search.report.front_page import front_html
     from search.report.front_plot import front_png
 

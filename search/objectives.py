@@ -41,6 +41,7 @@ class Cost:
     falls_in_training: bool = True
 
 
+Costs = Sequence[Cost]  # what is minimised: one cost, several, or none (the most accurate alone)
 MACS = Cost("macs", "MACs per image (mean)", "MACs", "macs", lambda p: p.macs_mean, lambda s: s.macs)
 MACS_P95 = Cost("macs_p95", "MACs per image (95th percentile)", "MACs", "macs", lambda p: p.macs_p95, lambda s: s.macs)
 PARAMETERS = Cost(

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, Row, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, OperationalError
 
 from storage import json_text
-from storage.creation import creating
+from storage.creation_lock import creating
 from storage.errors import StorageError, told
 from storage.tables import VERSION_TABLE, Table
 from storage.urls import sqlite_file, without_password

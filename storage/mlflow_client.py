@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from storage.creation import creating
+from storage.creation_lock import creating
 from storage.errors import StorageError
 from storage.settings import Settings
 from storage.urls import without_password

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from storage.creation import creating
+from storage.creation_lock import creating
 from storage.errors import StorageError
 from storage.settings import Settings
 from storage.urls import without_password

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from storage.complaints import complaint
+from storage.config_errors import complaint
 from storage.urls import without_password
 
 FILE = "mlflow.yml"

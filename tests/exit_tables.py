@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from search.threshold_grid import ExitTable
+from search.measure.exit_grid import ExitTable
 
 
 def drawn(exits: int = 2, images: int = 200, seed: int = 0) -> ExitTable:

@@ -17,7 +17,7 @@ from PIL import Image
 from pydantic import BaseModel
 
 from search.cli import main
-from search.study_file import StudySpec, parse_study
+from search.spec import StudySpec, parse_study
 from storage.mlflow_client import ENVIRONMENT
 from storage.settings import OVERRIDES, Settings
 
@@ -164,7 +164,7 @@ def test_every_other_yaml_in_the_docs_is_settings() -> None:
 
 @pytest.mark.slow
 def test_every_family_has_a_section_and_every_dimension_named_in_it_exists() -> None:
-    from spaces.registry import families
+    from spaces.contract.registry import families
 
     page = sections("docs/families.md")
     for name, family in families().items():
@@ -177,7 +177,7 @@ def test_every_family_has_a_section_and_every_dimension_named_in_it_exists() -> 
 
 @pytest.mark.slow
 def test_dimensions_are_bold_in_the_docs_if_a_study_searches_them_unasked() -> None:
-    from spaces.registry import families
+    from spaces.contract.registry import families
 
     page = sections("docs/families.md")
     for name, family in families().items():
@@ -202,7 +202,7 @@ def test_the_programs_in_the_docs_compile(page: str, block: str) -> None:
 def test_the_program_without_dynafront_prepares_images_as_training_does(
     channels: int, mode: str, tmp_path: Path
 ) -> None:
-    from trainers.decode import Geometry, decoded
+    from trainers.data.decode import Geometry, decoded
 
     found: dict[str, Any] = {"__name__": "docs"}
     program = next(block for _, block in python_blocks() if "class Classifier" in block)

@@ -14,9 +14,9 @@ from math import sqrt
 import torch
 from torch import Tensor, nn
 
-from spaces.net import DynamicNet, Knobs, Output, Rates
-from trainers.augment import augmented, normalized
-from trainers.data import Batch, ImageData, Split
+from spaces.contract.net import DynamicNet, Knobs, Output, Rates
+from trainers.data.augment import augmented, normalized
+from trainers.data.splits import Batch, ImageData, Split
 from trainers.execution import Execution
 
 BATCH = 512

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.net import DynamicNet, Plan
-from spaces.recipe import Recipe
+from spaces.contract.net import DynamicNet, Plan
+from spaces.contract.recipe import Recipe
 
 WARM_UP, STEPS = 2, 4
 WORTHWHILE = 0.9  # a setting must take less than this share of plain float32's time to be chosen

@@ -18,11 +18,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from spaces.net import DynamicNet, Knobs, Objective, Output, Plan
-from spaces.policies import Sampled
-from spaces.recipe import Recipe
-from trainers.augment import augmented, normalized
-from trainers.data import ImageData
+from spaces.contract.net import DynamicNet, Knobs, Objective, Output, Plan
+from spaces.contract.policies import Sampled
+from spaces.contract.recipe import Recipe
+from trainers.data.augment import augmented, normalized
+from trainers.data.splits import ImageData
 from trainers.evaluate import evaluate, mean_rates
 from trainers.execution import Execution
 from trainers.optimizer import load_optimizer, lr_factor, optimizer, optimizer_tensors, set_lr

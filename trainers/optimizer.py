@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from spaces.net import DynamicNet
-from spaces.recipe import Recipe
+from spaces.contract.net import DynamicNet
+from spaces.contract.recipe import Recipe
 
 MILESTONES = (1 / 2, 3 / 4, 15 / 16)  # the 200/300/375 of 400 epochs that gated ResNets were published with
 

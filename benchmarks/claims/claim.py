@@ -9,8 +9,8 @@ from typing import Any
 
 from benchmarks.claims.scales import Scale
 from benchmarks.claims.verdicts import Pair
-from spaces.family import Candidate
-from spaces.registry import family
+from spaces.contract.family import Candidate
+from spaces.contract.registry import family
 
 Result = Mapping[str, Any]  # what one run measured
 Results = Mapping[str, Result]  # of one seed, by role

@@ -19,10 +19,10 @@ import torch
 from benchmarks.claims.claim import Claim, Result, Results, Variant
 from benchmarks.claims.measures import MEASURES, Bench
 from benchmarks.claims.scales import Scale
-from search.trial import task_of
-from spaces.net import DynamicNet
+from search.run.data import task_of
+from spaces.contract.net import DynamicNet
 from storage.checkpoints import Checkpoints
-from trainers.data import DataSpec, ImageData, load
+from trainers.data.splits import DataSpec, ImageData, load
 from trainers.execution import Execution, best_device
 from trainers.fit import DivergedError, fit
 

@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from benchmarks.merging import donors_of, ensemble, merged
-from spaces.family import Candidate
-from spaces.net import DynamicNet, Knobs, Plan, Rates
-from trainers.augment import normalized
-from trainers.data import ImageData
+from spaces.contract.family import Candidate
+from spaces.contract.net import DynamicNet, Knobs, Plan, Rates
+from trainers.data.augment import normalized
+from trainers.data.splits import ImageData
 from trainers.evaluate import Table, evaluate, exit_logits, recalibrated
 from trainers.execution import Execution
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from trainers.data import DataSpec
+from trainers.data.splits import DataSpec
 
 
 @dataclass(frozen=True, kw_only=True)

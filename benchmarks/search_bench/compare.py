@@ -45,7 +45,7 @@ def methods() -> dict[str, Callable[[Any], None]]:
     from benchmarks.search_bench.ours import Ours
     from benchmarks.search_bench.plain_optuna import Optuna
     from benchmarks.search_bench.signals import signals
-    from search.samplers import SAMPLERS
+    from search.schedule.samplers import SAMPLERS
 
     found: dict[str, Callable[[Any], None]] = {
         "random": Optuna(lambda seed: RandomSampler(seed=seed)),

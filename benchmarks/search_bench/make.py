@@ -49,10 +49,10 @@ def candidates(spec: Any) -> list[tuple[str, dict[str, Any]]]:
     """Families in turn, each candidate drawn at random from its space; none twice."""
     import optuna
 
-    from search.sampling import trial_seed
-    from search.study_file import narrowed_spaces
-    from spaces.family import Candidate
-    from spaces.registry import family
+    from search.schedule.sampler import trial_seed
+    from search.spec import narrowed_spaces
+    from spaces.contract.family import Candidate
+    from spaces.contract.registry import family
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     spaces, keys = narrowed_spaces(spec), set()
@@ -74,9 +74,9 @@ def candidates(spec: Any) -> list[tuple[str, dict[str, Any]]]:
 
 def runs(spec: Any) -> list[Run]:
     """All trainings of the table, the most useful first."""
-    from search.plain_nets import WARM_SHARE
-    from spaces.family import Candidate
-    from spaces.registry import family
+    from search.schedule.warm_start import WARM_SHARE
+    from spaces.contract.family import Candidate
+    from spaces.contract.registry import family
 
     drawn, epochs = candidates(spec), spec.budget.epochs
     scratch = [Run(i, name, params, "scratch", 0, epochs) for i, (name, params) in enumerate(drawn)]
@@ -108,14 +108,14 @@ def train(run: Run, spec: Any, work: Path) -> dict[str, Any]:
     import torch
     from safetensors.torch import save_file
 
-    from search.operating_points import operating_points
-    from search.rungs import rung_epochs
-    from search.trial import data_spec, loaded, task_of
-    from spaces.family import Candidate
-    from spaces.registry import family
+    from search.measure.operating_points import operating_points
+    from search.run.data import data_spec, loaded, task_of
+    from search.schedule.early_stopping import rung_epochs
+    from spaces.contract.family import Candidate
+    from spaces.contract.registry import family
     from trainers.execution import Execution, best_device
     from trainers.fit import DivergedError, fit
-    from trainers.initial import start_from
+    from trainers.initial_weights import start_from
 
     torch.set_num_threads(1)
     data = loaded(data_spec(spec))
@@ -185,7 +185,7 @@ def main() -> None:
     parser.add_argument("--pack", action="store_true", help="write what is there as Parquet, train nothing")
     given = parser.parse_args()
 
-    from search.study_file import read_study
+    from search.spec import read_study
 
     spec, _ = read_study(HERE / given.table / "study.yml")
     spec = spec.model_copy(update={"data": given.data or spec.data, "data_root": given.data_root or spec.data_root})

@@ -33,9 +33,9 @@ from optuna.trial import FixedTrial
 
 from benchmarks.search_bench.table import Training
 from benchmarks.search_bench.world import SpentError, World
-from search.curves import Curve
-from search.sampling import InfeasibleError, Spaces, drawn
-from spaces.space import Dimension, Value
+from search.front.curves import Curve
+from search.schedule.sampler import InfeasibleError, Spaces, drawn
+from spaces.contract.space import Dimension, Value
 
 GRACE, ETA = 2, 3  # epochs before the first decision, ratio of rungs
 NAMES = ("loss", "macs")

@@ -9,22 +9,22 @@ from typing import Any
 
 from benchmarks.search_bench.table import Training
 from benchmarks.search_bench.world import SpentError, World
-from search.asking import Asking
-from search.decisions import Resume, Start, Trial
-from search.frontier import LiveFront
-from search.history import History
+from search.front.live import LiveFront
 from search.objectives import Reference
-from search.plain_nets import USES, WARM_SHARE
-from search.plain_pool import BaselinePool
-from search.rungs import EarlyStopping
-from search.samplers import SAMPLERS
-from search.sampling import Sampler, Setting, starting_points
-from search.scheduler import Scheduler
-from search.sizes import size_key
-from search.training_length import TrainingLength
-from search.twins import Duplicates, NoDuplicates
-from spaces.family import Candidate
-from spaces.registry import family
+from search.schedule.asking import Asking
+from search.schedule.baseline_pool import BaselinePool
+from search.schedule.decisions import Resume, Start, Trial
+from search.schedule.duplicates import Duplicates, NoDuplicates
+from search.schedule.early_stopping import EarlyStopping
+from search.schedule.history import History
+from search.schedule.sampler import Sampler, Setting, starting_points
+from search.schedule.samplers import SAMPLERS
+from search.schedule.scheduler import Scheduler
+from search.schedule.sizes import size_key
+from search.schedule.training_length import TrainingLength
+from search.schedule.warm_start import USES, WARM_SHARE
+from spaces.contract.family import Candidate
+from spaces.contract.registry import family
 from storage.records import Kind, PointRecord
 
 Method = Callable[[World], None]

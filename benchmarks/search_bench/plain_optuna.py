@@ -10,7 +10,7 @@ import optuna
 from optuna.trial import TrialState
 
 from benchmarks.search_bench.world import SpentError, World
-from search.sampling import InfeasibleError, drawn, experimental
+from search.schedule.sampler import InfeasibleError, drawn, experimental
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What a sampler can be told of a training, tried on the table: Optuna's TPE on one number a training.
 
 Which number is best changes with the front, so that all of them are told anew before each candidate. The point that a
-training is made for, told once, is the sampler `tpe`; the product's own signal is in search.growth.
+training is made for, told once, is the sampler `tpe`; the product's own signal is in search.schedule.growth.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import optuna
 
 from benchmarks.search_bench.ours import Ours
 from benchmarks.search_bench.world import World
-from search.curves import NOTHING, Curve, contributions, inside, layers, loss_within, own_front
-from search.history import History, Params, Training
-from search.optuna_sampler import asked, completed, tpe
-from search.sampling import Epochs, Setting, experimental, replayed
+from search.front.curves import NOTHING, Curve, contributions, inside, layers, loss_within, own_front
+from search.schedule.history import History, Params, Training
+from search.schedule.optuna_sampler import asked, completed, tpe
+from search.schedule.sampler import Epochs, Setting, experimental, replayed
 
 
 class Signal:

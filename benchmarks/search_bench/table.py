@@ -18,8 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from search.study_file import StudySpec, narrowed_spaces, read_study
-from spaces.space import Dimension, Value
+from search.spec import StudySpec, narrowed_spaces, read_study
+from spaces.contract.space import Dimension, Value
 
 RUN = ("start", "candidate", "seed", "family", "epochs", "origin")
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.search_bench.table import Table, Training
-from search.curves import Box, Curve, own_front, volume
-from spaces.net import Knobs
+from search.front.curves import Box, Curve, own_front, volume
+from spaces.contract.net import Knobs
 from storage.records import Kind, PointRecord
 
 

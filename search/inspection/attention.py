@@ -20,11 +20,11 @@ from search.inspection.picture import Blank, Headline, Picture
 from search.inspection.shots import Shot, caption, caption_colour, pixels_of, png_text, shot_html, shots, show
 from search.inspection.subject import Subject
 from search.report.canvas import INK, SOFT
-from spaces import exit_heads
-from spaces.exit_rules import ExitRule
-from spaces.exits import ExitNet
-from spaces.net import DynamicNet
-from spaces.policies import AlwaysOn
+from spaces.contract.exit_rules import ExitRule
+from spaces.contract.net import DynamicNet
+from spaces.contract.policies import AlwaysOn
+from spaces.exits import exit_heads
+from spaces.exits.exits import ExitNet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spaces.net import DynamicNet, Knobs, Output, Rates
-from spaces.policies import Gate
-from trainers.augment import normalized
-from trainers.data import ImageData
+from spaces.contract.net import DynamicNet, Knobs, Output, Rates
+from spaces.contract.policies import Gate
+from trainers.data.augment import normalized
+from trainers.data.splits import ImageData
 from trainers.execution import Execution
 
 BATCH = 256

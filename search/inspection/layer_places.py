@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from search.inspection.hooks import hooked
-from spaces.net import DynamicNet
-from spaces.policies import AlwaysOn
+from spaces.contract.net import DynamicNet
+from spaces.contract.policies import AlwaysOn
 
 PARTS = 8  # of the images, each with an order of layers of its own to start from
 POINTS = 400  # of an embedding, at most

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from search.inspection.forward_pass import Effort, ForwardPass
 from search.inspection.layer_places import LayerPlaces, layer_places
-from spaces.net import DynamicNet
-from trainers.augment import normalized
-from trainers.data import ImageData
+from spaces.contract.net import DynamicNet
+from trainers.data.augment import normalized
+from trainers.data.splits import ImageData
 from trainers.execution import Execution
 
 

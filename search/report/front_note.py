@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from search.front import leaves
+from search.front.formats import leaves
 from search.objectives import MACS, Cost, macs_text
 from search.report.amounts import percent
 from search.report.front_points import evenly

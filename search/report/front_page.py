@@ -10,7 +10,7 @@ from importlib.resources import files
 from math import isfinite
 from typing import Any
 
-from search.front import leaves
+from search.front.formats import leaves
 from search.objectives import MACS, Cost
 from search.report.front_points import drawable, evenly, lowest_drawn
 from search.report.front_text import about, summary

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from search.front import front as front_of
-from search.front import knee
+from search.front.pareto import front as front_of
+from search.front.pick import knee
 from search.objectives import MACS, Cost, macs_text
 from search.report.amounts import percent
 from search.report.canvas import CLOUD, FRONT, INK, PLAIN, SOFT, as_png, canvas

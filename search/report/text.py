@@ -36,7 +36,7 @@ def knobs_text(knobs: Mapping[str, Any]) -> str:
 
 def described(family_name: str, params: Mapping[str, Any]) -> str:
     """A network in a few words: its family, size, and what makes it dynamic. Raises ValueError for no known family."""
-    from spaces.registry import family  # imports torch, which who asks only for knobs does not need
+    from spaces.contract.registry import family  # imports torch, which who asks only for knobs does not need
 
     own = family(family_name)
     size = " ".join(words.format(params[name]) for name, words in own.size_words.items() if name in params)

@@ -19,10 +19,10 @@ from benchmarks.claims.lab import Lab
 from benchmarks.claims.report import rows
 from benchmarks.claims.scales import SCALES, SMOKE, scale_on
 from benchmarks.claims.verdicts import FAILS, HOLDS, UNDECIDED, newcombe, paired, verdict
-from search.study_file import read_study
-from spaces.space import dimensions
-from spaces.task import Task
-from trainers.data import DataSpec
+from search.spec import read_study
+from spaces.contract.space import dimensions
+from spaces.contract.task import Task
+from trainers.data.splits import DataSpec
 
 ROOT = Path(__file__).parents[2]
 DIGITS = Task(channels=1, height=8, width=8, classes=10)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.merging import donors_of, ensemble, merged
-from spaces.family import Candidate
-from spaces.net import DynamicNet, Knobs
-from spaces.registry import family
-from spaces.task import Task
+from spaces.contract.family import Candidate
+from spaces.contract.net import DynamicNet, Knobs
+from spaces.contract.registry import family
+from spaces.contract.task import Task
 
 TASK = Task(channels=1, height=8, width=8, classes=10)
 SMALL = {"layers": 4, "dim": 32, "head_dim": 16, "mlp_ratio": 1, "patch": 4}

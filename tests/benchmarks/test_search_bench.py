@@ -19,11 +19,11 @@ from benchmarks.search_bench.plain_optuna import Optuna
 from benchmarks.search_bench.signals import Contribution, DrawnBudget, Signal, drawn_budget, signals
 from benchmarks.search_bench.table import Table
 from benchmarks.search_bench.world import SpentError, World
-from search.growth import Draw
-from search.history import History, Training
-from search.optuna_sampler import OptunaSampler, random
-from search.sampling import Setting, drawn
-from spaces.space import Dimension
+from search.schedule.growth import Draw
+from search.schedule.history import History, Training
+from search.schedule.optuna_sampler import OptunaSampler, random
+from search.schedule.sampler import Setting, drawn
+from spaces.contract.space import Dimension
 from storage.records import State
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "search_bench" / "digits"

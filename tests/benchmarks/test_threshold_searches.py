@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from benchmarks.threshold_searches import SCAN_LEVELS, Genetic, budget_curve, coordinate, decoded, genetic, scores
-from search.threshold_grid import ExitTable
-from search.thresholds import exhaustive, front_of, leaving, quantile_levels, setting
+from search.measure.exit_grid import ExitTable
+from search.measure.exit_thresholds import exhaustive, front_of, leaving, quantile_levels, setting
 from tests.exit_tables import drawn
 
 

@@ -140,7 +140,7 @@ def test_export_keeps_its_promises_and_predict_answers(in_finished: Path, tmp_pa
     import numpy as np
     import onnxruntime
 
-    from search.exported import load_exported, pixels_of
+    from search.export.model import load_exported, pixels_of
 
     description = exported(tmp_path / "model", "--pick", "best")
     report = description["report"]
@@ -167,7 +167,7 @@ def test_a_compact_model_that_differs_is_not_written(
 ) -> None:
     import torch
 
-    import search.export as module
+    import search.export.export as module
 
     def wrong(*arguments: Any) -> Any:
         net = original(*arguments)
@@ -222,7 +222,7 @@ def test_a_registered_model_is_served_by_mlflow_alone(in_finished: Path, tmp_pat
     import mlflow
     import numpy as np
 
-    from search.exported import load_exported
+    from search.export.model import load_exported
 
     result = dynafront("export", "tiny", "--pick", "best", "--register", "--out", tmp_path / "m")
     assert result.exit_code == 0, result.output

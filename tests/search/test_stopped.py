@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from search.export import export
-from search.exported import load_exported
-from search.inspected import chosen_point
-from search.status import as_text, statuses
-from search.study_file import parse_study
-from search.trial import Job, Rung, events, trained_net
+from search.commands.inspect import chosen_point
+from search.commands.status import as_text, statuses
+from search.export.export import export
+from search.export.model import load_exported
+from search.run.job import Job, Rung
+from search.run.worker import events, trained_net
+from search.spec import parse_study
 from storage.store import Store
 from tests.points import operating_point
-from trainers.data import DataSpec
+from trainers.data.splits import DataSpec
 
 TEXT = "study: s\ndata: digits\nfamilies: [gated_resnet]\nbudget: {trials: 4, epochs: 3}\n"
 POINT = operating_point()

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from spaces.gated_resnet import GatedResNet, GatedResNetConfig
-from spaces.net import DynamicNet
-from spaces.task import Task
+from spaces.contract.net import DynamicNet
+from spaces.contract.task import Task
+from spaces.families.gated_resnet import GatedResNet, GatedResNetConfig
 from tests.spaces.gated import SMALL, builder
 
 

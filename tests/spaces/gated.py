@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from spaces.net import DynamicNet
-from spaces.policies import Decision, Gate, Policy
-from spaces.task import Task
+from spaces.contract.net import DynamicNet
+from spaces.contract.policies import Decision, Gate, Policy
+from spaces.contract.task import Task
 
 Net = TypeVar("Net", bound=DynamicNet)
 SMALL = Task(channels=3, height=16, width=16, classes=5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from spaces.task import Task
+from spaces.contract.task import Task
 
 COLOUR = Task(channels=3, height=16, width=16, classes=5)
 GRAY = Task(channels=1, height=28, width=28, classes=10)

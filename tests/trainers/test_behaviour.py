@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from search.trial import task_of
-from spaces.family import Candidate
-from spaces.net import DynamicNet, Knobs
-from spaces.registry import family
-from trainers.data import DataSpec, ImageData, load
+from search.run.data import task_of
+from spaces.contract.family import Candidate
+from spaces.contract.net import DynamicNet, Knobs
+from spaces.contract.registry import family
+from trainers.data.splits import DataSpec, ImageData, load
 from trainers.evaluate import evaluate
 from trainers.fit import EpochResult, fit
 

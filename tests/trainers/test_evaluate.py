@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from spaces.family import Candidate
-from spaces.net import DynamicNet, Knobs
-from spaces.registry import family
-from spaces.task import Task
-from trainers.data import DataSpec, ImageData, load
+from spaces.contract.family import Candidate
+from spaces.contract.net import DynamicNet, Knobs
+from spaces.contract.registry import family
+from spaces.contract.task import Task
+from trainers.data.splits import DataSpec, ImageData, load
 from trainers.evaluate import Table, evaluate, exit_logits, recalibrated, wilson
 
 

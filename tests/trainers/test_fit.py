@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from spaces.family import Candidate
-from spaces.net import DynamicNet
-from spaces.registry import family
-from spaces.task import Task
+from spaces.contract.family import Candidate
+from spaces.contract.net import DynamicNet
+from spaces.contract.registry import family
+from spaces.contract.task import Task
 from storage.checkpoints import Checkpoints
-from trainers.data import DataSpec, ImageData, load
+from trainers.data.splits import DataSpec, ImageData, load
 from trainers.execution import Execution
 from trainers.fit import DivergedError, EpochResult, fit
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from spaces.family import Candidate
-from spaces.net import DynamicNet
-from spaces.recipe import Recipe
-from spaces.registry import family
-from spaces.task import Task
+from spaces.contract.family import Candidate
+from spaces.contract.net import DynamicNet
+from spaces.contract.recipe import Recipe
+from spaces.contract.registry import family
+from spaces.contract.task import Task
 from trainers.optimizer import lr_factor, optimizer, set_lr
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from search.trial import loaded
-from trainers.data import DataSpec, ImageData
+from search.run.data import loaded
+from trainers.data.splits import DataSpec, ImageData
 
 
 @pytest.fixture(scope="module")

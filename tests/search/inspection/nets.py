@@ -10,10 +10,10 @@ import torch
 
 from search.inspection.forward_pass import Effort
 from search.inspection.measures import Inspection, inspected
-from search.trial import loaded, task_of
-from spaces.net import DynamicNet, Knobs
-from spaces.registry import family
-from trainers.data import DataSpec, ImageData
+from search.run.data import loaded, task_of
+from spaces.contract.net import DynamicNet, Knobs
+from spaces.contract.registry import family
+from trainers.data.splits import DataSpec, ImageData
 from trainers.evaluate import exit_logits
 
 VIT = {"layers": 3, "dim": 32, "head_dim": 16, "mlp_ratio": 1, "patch": 2}

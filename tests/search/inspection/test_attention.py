@@ -5,7 +5,7 @@ from __future__ import annotations
 from search.inspection import attention
 from search.inspection.shots import pixels_of
 from tests.search.inspection.nets import exits, found_of
-from trainers.data import ImageData
+from trainers.data.splits import ImageData
 
 
 def test_attention_maps_are_those_of_the_exits_and_no_hook_stays(data: ImageData) -> None:

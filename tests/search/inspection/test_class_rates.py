@@ -10,8 +10,8 @@ from search.inspection import class_rates
 from search.inspection.forward_pass import Effort
 from search.inspection.measures import inspected
 from tests.search.inspection.nets import halves, joint
-from trainers.augment import normalized
-from trainers.data import ImageData
+from trainers.data.augment import normalized
+from trainers.data.splits import ImageData
 
 
 def test_rates_by_class_agree_with_the_network_asked_directly(data: ImageData) -> None:

@@ -8,9 +8,9 @@ from search.inspection import exits as picture
 from search.inspection import images
 from search.inspection.measures import inspected
 from search.inspection.pngs import inspection_pngs
-from spaces.net import Knobs
+from spaces.contract.net import Knobs
 from tests.search.inspection.nets import EFFORT, exits, found_of
-from trainers.data import ImageData
+from trainers.data.splits import ImageData
 
 
 def test_exits_account_for_every_image_and_all_of_its_macs(data: ImageData) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from search.inspection import images
 from search.inspection.shots import pixels_of
 from tests.search.inspection.nets import found_of
-from trainers.data import ImageData
+from trainers.data.splits import ImageData
 
 
 def test_extremes_are_the_cheapest_and_dearest_images(data: ImageData) -> None:

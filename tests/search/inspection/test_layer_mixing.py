@@ -6,7 +6,7 @@ import pytest
 
 from search.inspection import layer_mixing
 from tests.search.inspection.nets import found_of
-from trainers.data import ImageData
+from trainers.data.splits import ImageData
 
 
 def test_mixtures_are_means_of_weights_that_sum_to_one(data: ImageData) -> None:

@@ -8,9 +8,9 @@ import torch
 
 from search.inspection import embedding, layer_moves
 from search.inspection.layer_places import layer_places
-from spaces.policies import AlwaysOn
+from spaces.contract.policies import AlwaysOn
 from tests.search.inspection.nets import VIT, found_of, network
-from trainers.data import ImageData
+from trainers.data.splits import ImageData
 
 
 def test_every_image_sees_every_layer_at_every_place(data: ImageData) -> None:

@@ -16,7 +16,7 @@ from search.inspection.measures import inspected, inspection_of
 from search.inspection.page import inspection_html
 from search.inspection.pngs import inspection_pngs
 from tests.search.inspection.nets import CASES, found_of
-from trainers.data import ImageData
+from trainers.data.splits import ImageData
 
 
 @pytest.mark.parametrize("case", CASES)

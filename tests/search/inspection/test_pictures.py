@@ -22,7 +22,7 @@ from search.inspection.page import inspection_html
 from search.inspection.picture import Picture
 from search.inspection.pngs import inspection_pngs
 from tests.search.inspection.nets import EFFORT, found_of, halves, joint
-from trainers.data import ImageData
+from trainers.data.splits import ImageData
 
 ONE_FILE = """
 from __future__ import annotations

@@ -8,7 +8,7 @@ from search.inspection import skip_patterns
 from search.inspection.forward_pass import Effort
 from search.inspection.measures import inspected
 from tests.search.inspection.nets import halves, joint
-from trainers.data import ImageData
+from trainers.data.splits import ImageData
 
 
 def test_patterns_are_counted_with_the_accuracy_of_those_who_take_them(data: ImageData) -> None:

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from search.front import front
+from search.front.pareto import front
 from search.report.front_page import front_html
 from search.report.front_plot import front_png
 from storage.records import Kind, PointRecord

@@ -6,7 +6,7 @@ import json
 import re
 from time import perf_counter
 
-from search.front import front
+from search.front.pareto import front
 from search.report.front_note import front_table, note
 from search.report.front_text import summary
 from tests.search.report.fronts import CLOUD, LADDER, embedded, page, plain, point, rising

@@ -10,7 +10,7 @@ from time import perf_counter
 
 import pytest
 
-from search.front import front
+from search.front.pareto import front
 from search.objectives import MACS_P95
 from tests.search.report.fronts import CLOUD, LADDER, embedded, page, point, rising
 

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from search.front import front
+from search.front.pareto import front
 from search.objectives import MACS_P95
 from search.report.front_plot import _ticks, front_png
 from tests.search.report.fronts import CLOUD, LADDER, picture, point

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from search.front import front
+from search.front.pareto import front
 from search.objectives import MACS_P95
 from search.report.front_text import beats_static, summary
 from tests.search.report.fronts import CLOUD, LADDER, point

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from search.front import front
+from search.front.pareto import front
 from search.report.front_note import note
 from tests.search.report.fronts import LADDER, embedded, page, picture, point
 

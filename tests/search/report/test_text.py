@@ -7,8 +7,8 @@ from itertools import product
 import pytest
 
 from search.report.text import described
-from spaces.family import Candidate, Family
-from spaces.registry import families
+from spaces.contract.family import Candidate, Family
+from spaces.contract.registry import families
 
 FAMILIES = families().values()
 

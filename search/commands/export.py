@@ -1,0 +1,133 @@
+"""Picking a point of a study's front and exporting it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search.export.selection_bias import bias_text
+from search.front.pick import pick
+from search.front.stored import study_cost, study_front
+from search.objectives import macs_number, macs_text
+from search.run.jobs import job_of
+from search.spec import stored_spec
+from storage.records import PointRecord, StudyRecord, training_text
+from storage.settings import Settings
+from storage.store import Store
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the user asked for: a rule, limits, or both."""
+
+    pick: str | None = None
+    max_macs: str | None = None
+    min_accuracy: float | None = None
+    family: str | None = None
+
+    @property
+    def rule(self) -> str:
+        """The rule; a limit alone asks for the best (or the cheapest) that keeps it, nothing for the knee."""
+        if self.pick:
+            return self.pick
+        if self.max_macs is not None:
+            return "best"
+        return "fastest" if self.min_accuracy is not None else "knee"
+
+    @property
+    def alias(self) -> str:
+        """An MLflow alias that says how the point was picked."""
+        parts = [self.rule]
+        if self.max_macs is not None:
+            parts.append(f"max-{self.max_macs}-macs")
+        if self.min_accuracy is not None:
+            parts.append(f"min-{self.min_accuracy:g}-accuracy".replace(".", "_"))
+        if self.family is not None:
+            parts.append(self.family)
+        return "-".join(parts).lower().replace(".", "_")
+
+
+def export_choice(
+    store: Store,
+    record: StudyRecord,
+    settings: Settings,
+    choice: Choice,
+    folder: Path,
+    *,
+    register: bool,
+    say: Callable[[str], None],
+) -> list[str]:
+    """Export the chosen point; returns lines that tell what came out. Raises ValueError with the nearest offer."""
+    if choice.min_accuracy is not None and not 0 <= choice.min_accuracy <= 1:
+        raise ValueError(f"--min-accuracy {choice.min_accuracy}: give a share between 0 and 1, such as 0.95")
+    limit = None if choice.max_macs is None else macs_number(choice.max_macs)
+    members, _, _, _ = study_front(store, record, choice.family)
+    if not members:
+        raise ValueError(f"study {record.name} has no finished trial yet; see dynafront status {record.name}")
+    point = pick(
+        members, choice.rule, max_macs=limit, min_accuracy=choice.min_accuracy, cost=study_cost(record)
+    )  # fmt: skip
+    training = training_text(*point.training)
+    say(f"{training}: {point.accuracy:.2%} on validation at {macs_text(point.macs_mean)}MACs")
+    report = _export(store, record, settings, point, folder, say)
+    uri = None
+    if register:
+        from search.commands.inspect import inspect_point
+        from search.export.register import register as register_model
+
+        say("drawing what the model does")
+        inspect_point(store, record, settings, point, folder / "inspect", lambda line: None)
+        say("registering the model in MLflow")
+        uri = register_model(record, settings, folder, choice.alias)
+    store.add_export(record.name, pick=choice.alias, folder=str(folder), report=report, point=point.id, model_uri=uri)
+    return _lines(folder, report, uri)
+
+
+def _export(
+    store: Store,
+    record: StudyRecord,
+    settings: Settings,
+    point: PointRecord,
+    folder: Path,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    from search.export.export import export
+
+    trial = store.trial(record.name, point.kind, point.trial)
+    spec = stored_spec(record.spec)
+    validation = {"accuracy": point.accuracy, "macs_mean": point.macs_mean, "macs_p95": point.macs_p95}
+    if "selection_bias" in point.extra:
+        validation["selection_bias"] = point.extra["selection_bias"]
+    return export(
+        job_of(spec, trial, str(settings.checkpoints)),
+        study=record.name,
+        knobs=point.knobs,
+        rates={name: tuple(units) for name, units in point.extra["rates"].items()},
+        validation=validation,
+        folder=folder,
+        say=say,
+    ).report
+
+
+def _lines(folder: Path, report: dict[str, Any], uri: str | None) -> list[str]:
+    test, one = report["test"], report["latency_ms"]["batch_1"]
+    gates = report["gates"]
+    lines = [
+        f"[bold]{folder}[/bold]: test accuracy {test['accuracy']:.2%} "
+        f"({test['accuracy_low']:.1%} to {test['accuracy_high']:.1%}, n = {test['images']})",
+        f"  validation - test: {bias_text(report['selection_bias'])}".replace("[", r"\["),
+        f"  MACs      mean {macs_text(test['macs_mean'])}, p95 {macs_text(test['macs_p95'])}, max "
+        f"{macs_text(test['macs_max'])}; static net {macs_text(report['plain_macs'])}",
+        f"  latency   {one['exported']:.2f} ms at batch 1, static net {one['static']:.2f} ms "
+        f"(ratio {one['ratio']:.2f})",
+        f"  gates     {gates['dynamic']} decide per image, {gates['removed_open'] + gates['removed_closed']} removed; "
+        f"{report['parameters']:,} of {report['parameters_trained']:,} parameters left",
+        f"  parity    {report['parity']['same_answers']} of {report['parity']['images']} answers "
+        "as the trained network's",
+        f"  try it    dynafront predict {folder} IMAGE",
+    ]
+    if uri:
+        lines.append(f"  MLflow    mlflow.pyfunc.load_model({uri!r})")
+    return lines

@@ -1,0 +1,114 @@
+"""Inspecting a trained network of a study: which one, at which setting, and the files that come out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from search.export.model import MODEL
+from search.front.pick import pick as pick_point
+from search.front.stored import study_cost, study_front
+from search.inspection.measures import inspected, subtitle
+from search.inspection.page import inspection_html
+from search.inspection.pngs import inspection_pngs
+from search.report.gate_rates import gate_rates_png
+from search.report.text import described, knobs_text
+from search.run.jobs import job_of
+from search.run.worker import trained_net
+from search.spec import stored_spec
+from spaces.contract.net import Knobs
+from storage.records import EpochRecord, Kind, PointRecord, State, StudyRecord, training_text
+from storage.settings import Settings
+from storage.store import Store
+from trainers.evaluate import recalibrated
+from trainers.execution import Execution, best_device
+
+PAGE = "inspect.html"
+
+
+def exported_point(folder: Path) -> tuple[str, tuple[Kind, int], dict[str, Any]]:
+    """(study, training, knobs) that an exported model came from. Raises ValueError for a damaged one."""
+    try:
+        description = json.loads((folder / MODEL).read_text(encoding="utf-8"))
+        training = Kind(description.get("kind", "search")), int(description["trial"])
+        return str(description["study"]), training, dict(description["knobs"])
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"{folder / MODEL}: is damaged; export the model again") from None
+
+
+def chosen_point(
+    store: Store,
+    record: StudyRecord,
+    *,
+    training: tuple[Kind, int] | None = None,
+    pick: str | None = None,
+    knobs: dict[str, Any] | None = None,
+) -> PointRecord:
+    """The point of a training that represents it (or has these knobs), or one of the front by a rule.
+
+    Raises ValueError when there is none.
+    """
+    if training is None:
+        members, *_ = study_front(store, record)
+        if not members:
+            raise ValueError(f"study {record.name} has no finished trial yet; see dynafront status {record.name}")
+        return pick_point(members, pick or "knee", cost=study_cost(record))
+    if pick is not None:
+        raise ValueError(f"--pick {pick}: is of the whole front; give either --trial or --pick")
+    kind, trial = training
+    name = training_text(kind, trial)
+    found = store.find_trial(record.name, kind, trial)
+    if found is None or found.state not in (State.COMPLETE, State.STOPPED):
+        state = "does not exist" if found is None else f"is {found.state}"
+        raise ValueError(f"{name} {state} in study {record.name}; see dynafront status {record.name}")
+    source = trial if found.of_trial is None else found.of_trial
+    points = store.points(record.name, kind=kind, number=source)
+    if knobs is None:
+        return next(p for p in points if p.chosen)
+    same = [p for p in points if p.knobs == knobs]
+    if not same:
+        raise ValueError(f"{name} of study {record.name} has no such point any more; export the model again")
+    return same[0]
+
+
+def inspect_point(
+    store: Store, record: StudyRecord, settings: Settings, point: PointRecord, folder: Path, say: Callable[[str], None]
+) -> list[str]:
+    """Measure the point's network on validation, write a page and a PNG each; returns lines that tell what came out."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder}: is a file; give --out a folder")
+    trial = store.trial(record.name, point.kind, point.trial)
+    spec, knobs = stored_spec(record.spec), Knobs(**point.knobs)
+    say("loading the trained network")
+    net, candidate, data = trained_net(job_of(spec, trial, str(settings.checkpoints)))
+    execution = Execution(device=best_device())
+    net = execution.placed(net)
+    if knobs.recalibrate != "none":
+        say("refreshing batch-norm statistics on training images")
+        recipe = candidate.recipe
+        net = recalibrated(
+            net, data, knobs, batch=recipe.batch, execution=execution, seed=trial.seed, augment=recipe.augment
+        )
+    say(f"looking at up to 1,000 of {len(data.validation):,} validation images")
+    rates = {name: tuple(units) for name, units in point.extra["rates"].items()}
+    found = inspected(net, data, knobs, rates=rates, execution=execution, seed=trial.seed)
+    network = described(trial.family, trial.params)
+    training = training_text(trial.kind, trial.number)
+    name = f"{record.name}, {training}: {network}, {knobs_text(point.knobs)}"
+    epochs = store.epochs(record.name, trial.kind, trial.number)
+    drawn = inspection_pngs(found, name) | _gate_rates(f"{training}: gates of {network}", epochs)
+    folder.mkdir(parents=True, exist_ok=True)
+    for picture, png in drawn.items():
+        (folder / f"{picture}.png").write_bytes(png)
+    page = inspection_html(found, name, [(e.epoch, e.gate_rates) for e in epochs])
+    (folder / PAGE).write_text(page, encoding="utf-8")
+    return [name, f"  {subtitle(found)}", f"  {folder / PAGE}", *(f"  {folder / one}.png" for one in drawn)]
+
+
+def _gate_rates(title: str, epochs: list[EpochRecord]) -> dict[str, bytes]:
+    if not epochs or not epochs[-1].gate_rates:
+        return {}
+    by_gate = {name: [e.gate_rates.get(name, 0.0) for e in epochs] for name in epochs[-1].gate_rates}
+    return {"gate_rates": gate_rates_png(title, [e.epoch for e in epochs], by_gate)}

@@ -1,0 +1,147 @@
+"""Opening a study: check the file against what is stored, take the lease, put driver, engine and publisher together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+import torch
+from rich.console import Console
+
+from search.objectives import COSTS, Reference
+from search.run.books import Books
+from search.run.data import data_spec, loaded, task_of
+from search.run.driver import Driver
+from search.run.engine import Engine, InProcess, LocalProcesses
+from search.run.lease import leased
+from search.run.optuna_mirror import mirror_for
+from search.run.progress import Progress
+from search.run.publish import Publisher
+from search.run.take_up import take_up
+from search.run.time_spent import TimeSpent
+from search.schedule.scheduler_for import scheduler_for
+from search.schedule.sizes import baseline_shapes, shape_of, sizes
+from search.schedule.warm_start import ladder as ladder_of
+from search.schedule.warm_start import recommended
+from search.spec import BEFORE, StudySpec, narrowed_spaces
+from spaces.contract.family import Candidate
+from spaces.contract.registry import family
+from spaces.contract.task import Task
+from storage.creation_lock import creating
+from storage.settings import Settings
+from storage.store import Store
+from trainers.initial_weights import start_from
+
+FREE_TO_CHANGE = ("budget", "run", "data_root", "region", "limits", "early_stopping")  # of a study that exists
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a session with a study ended."""
+
+    complete: bool  # the budget's trials are all done, or the front grows no more
+    plateau: bool
+    trials: int
+    points_on_front: int
+
+
+def search(spec: StudySpec, text: str, settings: Settings, console: Console, *, workers: int, ladder: bool) -> Finished:
+    """Run the study until its budget is spent; the same call goes on with one that was interrupted.
+
+    Raises ValueError for what a person can put right. KeyboardInterrupt passes through with everything stored.
+    """
+    task = task_of(loaded(data_spec(spec)))
+    spaces = narrowed_spaces(spec)
+    if ladder and spec.init_from:
+        raise ValueError("--ladder: the ladder's other sizes have no weights to start from; leave out init_from or it")
+    check_candidates(spec, spaces, task)
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    store = Store.open(settings.database_url)
+    spec, values, reference = _recorded(store, spec, text, reference_of(spaces, task))
+    with leased(store, spec.study) as lease:
+        store.set_spec(spec.study, values, text)
+        with creating(settings.optuna_url):
+            storage = optuna.storages.RDBStorage(settings.optuna_url)
+        scheduler = scheduler_for(spec, task, reference)
+        books = Books(store, spec.study, spec.costs, mirror_for(storage, store, spec))
+        engine: Engine = LocalProcesses(workers) if workers else InProcess()
+        with Progress(console, spec.study, spec.budget.trials, max(1, workers)) as progress:
+            publisher = Publisher(store, settings, spec, progress.say)
+            driver = Driver(
+                spec=spec,
+                plan=scheduler,
+                books=books,
+                time=TimeSpent(store, spec.study, spec.budget.hours),
+                engine=engine,
+                progress=progress,
+                checkpoints=str(settings.checkpoints),
+                follower=publisher,
+                ours=lambda: not lease.lost,
+            )
+            publisher.start()
+            try:
+                take_up(scheduler, books)
+                scheduler.add_baselines(ladder_of(spaces, spec.budget.epochs) if ladder else ())
+                complete = driver.run()
+            finally:
+                publisher.close()
+    return Finished(complete, scheduler.front.plateau, scheduler.asked, len(scheduler.front.points))
+
+
+def check_candidates(spec: StudySpec, spaces: Any, task: Task) -> None:
+    """Build one network of each family, so that what no trial could do is said before anything is written."""
+    for name, space in spaces.items():
+        own = family(name)
+        values = recommended(space)
+        try:
+            candidate = Candidate.of(own, values, spec.budget.epochs)
+            if not (source := spec.initial(name)):
+                shape_of(candidate, task)
+                continue
+            for size in sizes(own, space):
+                one = Candidate.of(own, values | size, spec.budget.epochs)
+                with torch.device("meta"):
+                    plain = own.build(one.plain().config, task)
+                start_from(one.build(task, spec.seed), source, plain.state_dict())
+        except ValueError as error:
+            key = "" if str(error).startswith("init_from") else f"space.{name}."
+            raise ValueError(f"{key}{error}") from None
+
+
+def reference_of(spaces: Any, task: Task) -> Reference:
+    """Chance accuracy, and a tenth more of each cost than the largest baselines of the narrowed spaces have.
+
+    The tenth lets the largest networks, whose gates come on top, still count for something.
+    """
+    shapes = [shape for name, space in spaces.items() for shape in baseline_shapes(family(name), space, task)]
+    largest = {cost.measure: 1.1 * max(map(cost.of_baseline, shapes)) for cost in COSTS.values()}
+    return Reference(accuracy=1 / task.classes, **largest)
+
+
+def _recorded(
+    store: Store, spec: StudySpec, text: str, reference: Reference
+) -> tuple[StudySpec, dict[str, Any], Reference]:
+    """(the spec to search under, what is stored of it, the reference that the study began with), its study stored.
+
+    A study from before some keys existed goes on as it was begun, each time: they stay out of what is stored.
+    Raises ValueError when the file asks for something else by the study's name.
+    """
+    values, found = spec.model_dump(mode="json"), store.find_study(spec.study)
+    if found is None:
+        store.add_study(spec.study, values, text, reference.as_dict())
+        return spec, values, reference
+    if old := {key: value for key, value in BEFORE.items() if key not in found.spec}:
+        spec = spec.model_copy(update={**old, "sampler": found.spec["sampler"]})
+        values = spec.model_dump(mode="json")
+    for key, value in values.items():
+        if key in FREE_TO_CHANGE and not (key == "budget" and found.spec[key]["epochs"] != value["epochs"]):
+            continue
+        if key in found.spec and found.spec[key] != value:
+            what = "budget.epochs" if key == "budget" else key
+            raise ValueError(
+                f"study {spec.study} exists with another {what}; its trials could not be compared. Give the file "
+                f"another `study:` name, or restore {what} (budget, run, region, limits and early_stopping may change)"
+            )
+    kept = {key: value for key, value in values.items() if key not in old}
+    return spec, kept, Reference(**found.reference)

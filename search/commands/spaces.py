@@ -1,0 +1,57 @@
+"""The search space as a person or a program reads it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from spaces.contract.registry import families, family
+from spaces.contract.space import Dimension
+
+
+def as_dict(name: str | None = None) -> dict[str, Any]:
+    """{"families": [{"family", "doc", "dimensions": [...]}]}."""
+    chosen = [family(name)] if name else list(families().values())
+    return {
+        "families": [{"family": f.name, "doc": f.doc, "dimensions": [_dimension(d) for d in f.space]} for f in chosen]
+    }
+
+
+def print_table(console: Console, name: str | None = None) -> None:
+    """One table a family; dimensions that studies leave at their default are dimmed."""
+    for one in [family(name)] if name else families().values():
+        console.print(f"[bold]{one.name}[/bold]: {one.doc}", highlight=False)
+        table = Table(box=None, padding=(0, 1), header_style="dim")
+        for column in ("dimension", "range", "default", "when", "what it does"):
+            table.add_column(column, overflow="fold")
+        for d in one.space:
+            table.add_row(
+                d.name,
+                d.allowed(),
+                _text(d.default),
+                d.condition(),
+                d.doc,
+                style=None if d.searched else "dim",
+            )
+        console.print(table)
+        console.print("dimmed: not searched unless a study file names it", style="dim")
+
+
+def _dimension(d: Dimension) -> dict[str, Any]:
+    span: Any = list(d.choices) if d.kind == "choice" else {"low": d.low, "high": d.high, "log": d.log}
+    kind = "categorical" if d.kind == "choice" else d.kind
+    return {
+        "name": d.name,
+        "kind": kind,
+        "range": span,
+        "default": d.default,
+        "when": d.condition(),
+        "searched": d.searched,
+        "doc": d.doc,
+    }
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)

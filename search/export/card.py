@@ -1,0 +1,94 @@
+"""The model card: what the exported model is, what it costs, how to run it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from search.export.selection_bias import bias_text
+from search.objectives import macs_text
+from storage.records import training_text
+
+
+def card(description: dict[str, Any]) -> str:
+    """Markdown for the exported folder's README.md."""
+    report, task = description["report"], description["task"]
+    test, latency, parity = report["test"], report["latency_ms"], report["parity"]
+    validation = report["validation"]
+    saving = 1 - test["macs_mean"] / report["plain_macs"]
+    rows = [
+        ("test accuracy", f"{test['accuracy']:.2%} (95 % interval {test['accuracy_low']:.1%} to "
+                          f"{test['accuracy_high']:.1%}, n = {test['images']})"),
+        ("validation accuracy", f"{validation['accuracy']:.2%} (selected on it: expect test to be a little lower)"),
+        ("validation - test, 95 % interval", bias_text(report["selection_bias"])),
+        ("MACs an image", f"mean {macs_text(test['macs_mean'])}, p95 {macs_text(test['macs_p95'])}, "
+                          f"max {macs_text(test['macs_max'])}"),
+        ("static net of the same backbone", f"{macs_text(report['plain_macs'])} MACs: {saving:.0%} saved on average"),
+        ("parameters", f"{report['parameters']:,} ({report['parameters_trained']:,} trained)"),
+        ("gates", f"{report['gates']['dynamic']} decide per image, {report['gates']['removed_open']} settled open, "
+                  f"{report['gates']['removed_closed']} settled closed and cut out"),
+        ("median latency, batch 1", _latency(latency["batch_1"])),
+        ("median latency, batch 64", _latency(latency["batch_64"])),
+        ("parity with the trained network", f"{parity['same_answers']} of {parity['images']} answers equal, "
+                                            f"logits within {parity['largest_logit_difference']:.1e}"),
+        ("before settled gates were removed", f"{parity['same_answers_before_removing_gates']} of {parity['images']} "
+                                              "answers equal"),
+    ]  # fmt: skip
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    params = "\n".join(f"- {name}: {value}" for name, value in description["params"].items())
+    shape = f"{task['channels']}, {task['height']}, {task['width']}"
+    size = f"{task['height']} x {task['width']}, {'gray' if task['channels'] == 1 else 'RGB'}"
+    return f"""# {description["study"]}, {training_text(description["kind"], description["trial"])}
+
+An image classifier ({len(description["classes"])} classes, {size}) of the family `{description["family"]}`,
+exported by dynafront. It computes per image only what that image needs.
+
+| measure | value |
+| --- | --- |
+{table}
+
+Latency was measured on {latency["device"]}; compare the two columns with each other, not with other machines.
+
+## Run it
+
+    dynafront predict . IMAGE...
+
+or with ONNX Runtime, on float32 pixels in [0, 1] of shape (batch, {shape}):
+
+    import onnxruntime
+    session = onnxruntime.InferenceSession("model.onnx")
+    logits = session.run(None, {{"pixels": pixels}})[0]
+
+`model.json` holds all that is needed to rebuild the network (architecture, thresholds, preprocessing, classes),
+`model.safetensors` its weights. {_skipping(description["network"]["deployed"])}
+
+## How it was made
+
+Knobs: {", ".join(f"{k} = {v}" for k, v in description["knobs"].items())}
+
+{params}
+
+Training: {_training(**description["epochs"])}
+
+Classes: {", ".join(description["classes"][:20])}{" ..." if len(description["classes"]) > 20 else ""}
+"""
+
+
+def _training(planned: int, trained: int) -> str:
+    return f"{planned} epochs" if trained == planned else f"stopped after {trained} of {planned} epochs"
+
+
+def _skipping(form: str) -> str:
+    """What each of the two files computes."""
+    if form == "resnet":
+        return (
+            "Blocks are skipped for real at batch 1; in a batch, a block runs\nwhen any image needs it (ONNX) or for "
+            "just the images that need it (dynafront)."
+        )
+    return (
+        "dynafront computes only what an image needs. The ONNX file gives\nthe same answers but computes everything "
+        "and chooses afterwards: it is for portability, not for speed."
+    )
+
+
+def _latency(one: dict[str, float]) -> str:
+    return f"{one['exported']:.2f} ms, static net {one['static']:.2f} ms (ratio {one['ratio']:.2f})"

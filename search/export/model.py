@@ -1,0 +1,69 @@
+"""Reading an exported model back: rebuild, load, preprocess, predict. Needs neither the study nor its tables."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from spaces.contract.task import Task
+from spaces.deploy.ship import DeployedNet, rebuild
+from trainers.data.decode import Geometry, decoded
+
+FORMAT = 2
+MODEL, WEIGHTS, ONNX = "model.json", "model.safetensors", "model.onnx"
+
+
+@dataclass(frozen=True)
+class Model:
+    """An exported classifier and what its model.json says."""
+
+    net: DeployedNet
+    description: dict[str, Any]
+
+    @property
+    def classes(self) -> list[str]:
+        return list(self.description["classes"])
+
+    def predict(self, image: Path) -> tuple[str, float, float]:
+        """Class name, its probability, and the MACs that this image took. Raises ValueError on a broken image."""
+        with torch.inference_mode():
+            logits, macs_B = self.net.run(pixels_of(image, self.net.task))
+        probability = F.softmax(logits[0], 0)
+        best = int(probability.argmax())
+        return self.classes[best], float(probability[best]), float(macs_B[0])
+
+
+def load_exported(folder: Path) -> Model:
+    """The model in a folder that `dynafront export` made. Raises ValueError when it is none."""
+    path = folder / MODEL
+    if not path.is_file():
+        raise ValueError(f"{folder}: holds no {MODEL}; give the folder that `dynafront export` wrote")
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        version = description["format"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        raise ValueError(f"{path}: is damaged; export the model again") from None
+    if version != FORMAT:
+        raise ValueError(f"{path}: has format {version}, this version of dynafront reads {FORMAT}; export it again")
+    try:
+        task = Task.from_dict(description["task"])
+        net = rebuild(description["family"], description["config"], task, description["network"])
+        net.load_state_dict(load_file(folder / WEIGHTS))
+    except (KeyError, TypeError, OSError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{folder}: does not hold together ({reason}); export the model again") from None
+    return Model(net.eval(), description)
+
+
+def pixels_of(image: Path, task: Task) -> Tensor:
+    """(1, C, H, W) pixels in [0, 1] of an image file, prepared as the training images were."""
+    stored = decoded(Geometry(task.channels, task.height, task.width), str(image), image)
+    return torch.from_numpy(stored.copy())[None].float() / 255

@@ -1,0 +1,36 @@
+"""An exported model as a registered MLflow model version that any MLflow user can load and serve.
+
+The version is the exported folder's ONNX file: loading it needs onnxruntime, not dynafront, and it skips blocks as the
+ONNX graph does.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from search.export.model import MODEL, ONNX
+from storage.mlflow_models import log_model
+from storage.records import StudyRecord
+from storage.settings import Settings
+
+
+def register(record: StudyRecord, settings: Settings, folder: Path, alias: str) -> str:
+    """Log and register the model in `folder` as dynafront-STUDY with an alias; returns its models:/ address."""
+    description = json.loads((folder / MODEL).read_text(encoding="utf-8"))
+    report, task = description["report"], description["task"]
+    metrics = {f"test/{name}": float(value) for name, value in report["test"].items()}
+    return log_model(
+        settings,
+        experiment_id=record.experiment_id,
+        parent_id=record.run_id,
+        run_name=f"export {alias}",
+        model_name=f"dynafront-{record.name}",
+        alias=alias,
+        onnx_file=folder / ONNX,
+        folder=folder,
+        shape=(task["channels"], task["height"], task["width"]),
+        metrics=metrics,
+        tags={"automl.kind": "export", "automl.study": record.name, "automl.trial": str(description["trial"])},
+        description=(folder / "README.md").read_text(encoding="utf-8"),
+    )

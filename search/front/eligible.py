@@ -1,0 +1,34 @@
+"""Which stored operating points may join a front, and a training's points as a curve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from search.front.curves import Box, Curve
+from search.objectives import Cost, Reference
+from spaces.contract.net import Knobs
+from storage.records import Kind, OperatingPoint
+
+ON_OFFER = (Kind.SEARCH, Kind.BASELINE)  # whose points may join a front
+Measured = TypeVar("Measured", bound=OperatingPoint)
+
+
+def repeatable(points: Iterable[Measured]) -> list[Measured]:
+    """The points whose answers depend on no random draw: only these can be shipped as they were measured."""
+    return [p for p in points if not Knobs(**p.knobs).random]
+
+
+def eligible(points: Iterable[Measured], reference: Reference) -> list[Measured]:
+    """The points that may join a front: repeatable, and better than chance."""
+    return [p for p in repeatable(points) if p.accuracy > reference.accuracy]
+
+
+def curve_of(points: Iterable[OperatingPoint], box: Box, costs: Sequence[Cost]) -> Curve:
+    """The curve of one training's repeatable operating points."""
+    return box.curve([(p.accuracy, *(cost.of(p) for cost in costs)) for p in repeatable(points)])
+
+
+def chosen_of(points: Sequence[OperatingPoint]) -> OperatingPoint:
+    """The point that the training was made for."""
+    return next((p for p in points if p.chosen), points[0])

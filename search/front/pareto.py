@@ -1,0 +1,71 @@
+"""The front of the operating points that no other beats, and its hypervolume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from math import isfinite
+
+import moocore
+import numpy as np
+
+from search.front.curves import Box, volume
+from search.objectives import MACS, Costs, Reference
+from storage.records import PointRecord
+
+
+def front(points: Iterable[PointRecord], costs: Costs = (MACS,)) -> list[PointRecord]:
+    """The points that no other beats (higher accuracy, lower costs), cheapest first.
+
+    Of several with equal accuracy and costs the first stays. Points that are not finite are left out.
+    """
+    finite = _finite(points, costs)
+    if not finite:
+        return []
+    kept = moocore.is_nondominated(_values(finite, costs), maximise=[True, *[False] * len(costs)])
+    first = costs[0] if costs else MACS
+    return sorted((p for p, keep in zip(finite, kept, strict=True) if keep), key=first.of)
+
+
+def hypervolume(points: Iterable[PointRecord], *, costs: Costs = (MACS,), reference: Reference) -> float:
+    """The share in [0, 1] of the box between the reference and (accuracy 1, costs 0) that the points dominate.
+
+    A point beyond the reference (below chance, or more expensive than the largest baseline) adds nothing.
+    """
+    finite = _finite(points, costs)
+    if not finite:
+        return 0.0
+    return volume(box_of(reference, costs).curve(_values(finite, costs)))
+
+
+def box_of(reference: Reference, costs: Costs) -> Box:
+    """What losses are measured in."""
+    return Box(reference.accuracy, tuple(reference.of(cost) for cost in costs))
+
+
+def hypervolume_history(
+    points: Iterable[PointRecord],
+    *,
+    reference: Reference,
+    costs: Costs = (MACS,),
+    known: Sequence[PointRecord] = (),
+) -> list[tuple[int, float, int]]:
+    """(trial, hypervolume, points on the front) after each trial, for points in the order of finishing.
+
+    Only the front is carried from trial to trial. To go on from an earlier call, give the new trials' points
+    and, as `known`, the front so far: the cost of a trial then does not grow with the study.
+    """
+    standing, history = list(known), []
+    for (_, trial), added in groupby(points, key=lambda p: p.training):
+        standing = front([*standing, *added], costs)
+        history.append((trial, hypervolume(standing, costs=costs, reference=reference), len(standing)))
+    return history
+
+
+def _finite(points: Iterable[PointRecord], costs: Costs) -> list[PointRecord]:
+    return [p for p in points if isfinite(p.accuracy) and all(isfinite(cost.of(p)) for cost in costs)]
+
+
+def _values(points: Sequence[PointRecord], costs: Costs) -> np.ndarray:
+    """(points, 1 + costs): accuracy, then costs."""
+    return np.array([(p.accuracy, *(cost.of(p) for cost in costs)) for p in points], dtype=np.float64)

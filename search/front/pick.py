@@ -1,0 +1,99 @@
+"""Picking one point of a front."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from search.front.pareto import front
+from search.objectives import MACS, Cost, macs_text
+from storage.records import PointRecord, training_text
+
+RULES = ("knee", "best", "fastest")
+
+
+def pick(
+    points: Iterable[PointRecord],
+    rule: str = "knee",
+    *,
+    max_macs: float | None = None,
+    min_accuracy: float | None = None,
+    cost: Cost = MACS,
+) -> PointRecord:
+    """One point of the front of those within the limits, by `knee`, `best` or `fastest`.
+
+    best is the most accurate, fastest the cheapest; `knee` is described at `knee`. A limit on MACs is on those of the
+    cost, and on the mean where the cost is no MACs.
+    Raises ValueError that says what the nearest point offers when no point is within the limits.
+    """
+    if rule not in RULES:
+        raise ValueError(f"{rule!r} is not a way to pick; choose one of {', '.join(RULES)}")
+    if min_accuracy is not None and not 0 <= min_accuracy <= 1:
+        raise ValueError(f"min accuracy {min_accuracy:g} is not between 0 and 1; write 0.95 for 95 %")
+    known = list(points)
+    if not front(known, (cost,)):
+        raise ValueError("there is no point to pick from yet; wait for the first trial to finish")
+    limited = MACS if cost.measure != MACS.measure and max_macs is not None else cost
+    allowed = front(
+        (
+            p
+            for p in known
+            if (max_macs is None or limited.of(p) <= max_macs) and (min_accuracy is None or p.accuracy >= min_accuracy)
+        ),
+        (cost,),
+    )
+    if not allowed:
+        raise ValueError(_nearest_offer(front(known, (limited,)), max_macs, min_accuracy, limited))
+    if rule == "knee":
+        return knee(allowed, cost)
+    return allowed[-1] if rule == "best" else allowed[0]
+
+
+def knee(standing: Sequence[PointRecord], cost: Cost = MACS) -> PointRecord:
+    """The point of a front sorted by cost that lies farthest above the chord between the front's two ends.
+
+    Cost and accuracy are both scaled to [0, 1] first, so that the units do not matter. Points less than half as
+    accurate as the best are left out: nobody ships them, and one of them moves the chord's end. With fewer than
+    three points, or none above the chord, the most accurate one.
+    After Satopää, Albrecht, Irwin and Raghavan, "Finding a 'kneedle' in a haystack", ICDCS Workshops 2011;
+    here nothing is smoothed, and the highest bend of the whole curve counts. Cost is linear, as bills are: on a
+    log axis a front that begins with a jump would have its knee at the cheapest point that is worth little.
+    """
+    useful = [p for p in standing if 2 * p.accuracy >= standing[-1].accuracy]
+    if len(useful) < 3:
+        return useful[-1]
+    x = np.array([cost.of(p) for p in useful])
+    y = np.array([p.accuracy for p in useful])
+    if x[-1] == x[0]:
+        return useful[-1]
+    above = (y - y[0]) / (y[-1] - y[0]) - (x - x[0]) / (x[-1] - x[0])
+    farthest = int(np.argmax(above))
+    return useful[farthest] if above[farthest] > 1e-9 else useful[-1]
+
+
+def _nearest_offer(
+    standing: Sequence[PointRecord], max_macs: float | None, min_accuracy: float | None, cost: Cost
+) -> str:
+    """What to say when no point of the front is within the limits."""
+    cheapest, best = standing[0], standing[-1]
+    if min_accuracy is not None and best.accuracy < min_accuracy:
+        return f"no point has accuracy >= {min_accuracy:g}; the best has {_offer(best, cost)}"
+    if max_macs is not None and cost.of(cheapest) > max_macs:
+        limit = f"no point costs <= {macs_text(max_macs)} {cost.unit}"
+        return f"{limit}; the cheapest has accuracy {_offer(cheapest, cost)}"
+    # each limit can be met, only not both: say what giving way on one of them buys
+    assert max_macs is not None
+    assert min_accuracy is not None
+    within = max((p for p in standing if cost.of(p) <= max_macs), key=lambda p: p.accuracy)
+    enough = next(p for p in standing if p.accuracy >= min_accuracy)
+    return (
+        f"no point has accuracy >= {min_accuracy:g} at <= {macs_text(max_macs)} {cost.unit}; "
+        f"the nearest have {_offer(within, cost)} and {_offer(enough, cost)}"
+    )
+
+
+def _offer(point: PointRecord, cost: Cost) -> str:
+    # cut, not rounded: 0.9896 must not be offered as 0.990
+    accuracy = int(point.accuracy * 1000 + 1e-6) / 1000
+    return f"{accuracy:.3f} at {macs_text(cost.of(point))} {cost.unit} ({training_text(*point.training)})"

@@ -1,0 +1,25 @@
+"""The part of the front that a study asks for, as a box inside the study's box."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from search.front.curves import Box, Curve
+from search.objectives import MACS, Cost
+from search.spec import Region
+
+
+def scale_of(region: Region, box: Box, costs: tuple[Cost, ...], best: float) -> Curve:
+    """(D,) the region's worst corner as losses: accuracy, then costs. `best` is the best accuracy so far.
+
+    While no training is as accurate as the region asks for, the best so far takes its place: the search has to get
+    there first.
+    """
+    found = np.ones(1 + len(costs))
+    wanted = max(region.min_accuracy or 0.0, best - region.within if region.within else 0.0)
+    if wanted > 0:
+        found[0] = min(1.0, (1 - min(wanted, best)) / (1 - box.accuracy))
+    for i, cost in enumerate(costs):
+        if region.max_macs and cost.measure == MACS.measure:
+            found[1 + i] = min(1.0, region.max_macs / box.costs[i])
+    return found

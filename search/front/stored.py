@@ -1,0 +1,47 @@
+"""A stored study's front, its other points, its plain nets and its hypervolume."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from search.front.eligible import ON_OFFER, eligible
+from search.front.pareto import front, hypervolume
+from search.objectives import COSTS, MACS, Cost, Reference
+from storage.records import Kind, PointRecord, StudyRecord
+from storage.store import Store
+
+
+def study_costs(record: StudyRecord) -> tuple[Cost, ...]:
+    """What the study minimises."""
+    return tuple(COSTS[name] for name in record.spec["objectives"][1:])
+
+
+def study_cost(record: StudyRecord) -> Cost:
+    """What pictures show accuracy against, and points are picked by."""
+    return next(iter(study_costs(record)), MACS)
+
+
+class StudyFront(NamedTuple):
+    """The front of a stored study, and what surrounds it."""
+
+    members: list[PointRecord]  # cheapest first
+    points: list[PointRecord]  # all that may join it
+    baselines: list[PointRecord]
+    volume: float  # hypervolume, of the box at the reference point
+
+
+def study_front(store: Store, record: StudyRecord, family: str | None = None) -> StudyFront:
+    """The study's front; of one family alone if it is named.
+
+    Baselines that the study trained are answers like any other: where no dynamic network beats them the front has them.
+    Raises ValueError for a family that the study does not search.
+    """
+    if family is not None and family not in record.spec["families"]:
+        raise ValueError(f"--family {family}: study {record.name} searches {', '.join(record.spec['families'])}")
+    stored = [p for p in store.points(record.name) if family in (None, p.family)]
+    reference = Reference(**record.reference)
+    points = eligible([p for p in stored if p.kind in ON_OFFER], reference)
+    baselines = [p for p in stored if p.kind == Kind.BASELINE]
+    costs = study_costs(record)
+    members = front(points, costs)
+    return StudyFront(members, points, baselines, hypervolume(members, costs=costs, reference=reference))

@@ -1,0 +1,1 @@
+"""The operating points of a trained network: settings of its exits and gates, measured on validation."""

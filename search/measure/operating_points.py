@@ -1,0 +1,250 @@
+"""The operating points of one training: what the same weights do under different run-time knobs.
+
+A gate's decision changes what later gates see, so each gate threshold is a real pass over the validation split. An
+exit's threshold changes nothing for who stays: all of them are read off the tables of one pass.
+
+Passes over validation: of gates at most 25 (7 thresholds for all gates, 6 with one a gate, 3 sampled, 3 of an ensemble,
+3 recalibrated and 3 more), of exits one a gate setting (at most 3), of layers that can be left out at most 35 beside 5
+orders and as many as there are layers and 4. A quick call takes at most 4 in all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from search.measure.exit_points import ExitPoint, exit_points
+from search.measure.gate_points import GOOD, front_rows, gate_threshold_points
+from spaces.contract.net import DynamicNet, Knobs
+from spaces.contract.noise import permutation
+from storage.records import OperatingPoint
+from trainers.data.splits import ImageData
+from trainers.evaluate import Table, evaluate, exit_logits, recalibrated
+from trainers.execution import Execution
+
+TAUS = (0.5, 0.1, 0.3, 0.4, 0.6, 0.7, 0.9)  # the first is the setting that the sampler is told
+QUICK_TAUS = (0.5, 0.3, 0.7)  # of a quick call; some of TAUS
+RECALIBRATION_BATCHES = 20
+PASSES = 3  # of the stochastic policy
+PRUNE = 0.01
+ORDERS = 5  # arbitrary orders that a network trained for them is measured in
+SUBSETS = 2  # halves of the layers drawn at random
+LAYER_PASSES = 35  # in search of layers to leave out: all that there are to try for 8 layers
+
+
+OPEN = Knobs(policy="always_on")
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """One trained network and all that measuring it takes."""
+
+    net: DynamicNet
+    data: ImageData
+    batch: int
+    execution: Execution
+    seed: int
+    augment: bool
+
+    @property
+    def parameters(self) -> int:
+        return sum(p.numel() for p in self.net.parameters())
+
+    def point(self, knobs: Knobs, rates: Any = None, net: DynamicNet | None = None) -> OperatingPoint:
+        """A setting measured on validation by a real pass."""
+        split, data = self.data.validation, self.data
+        table = evaluate(net or self.net, split, data, knobs, execution=self.execution, rates=rates, seed=self.seed)
+        return _point(knobs, table, self.parameters, rates)
+
+
+def operating_points(
+    net: DynamicNet,
+    data: ImageData,
+    *,
+    batch: int,
+    execution: Execution,
+    seed: int,
+    augment: bool = True,
+    quick: bool = False,
+) -> list[OperatingPoint]:
+    """Every point measured on validation; the first is the one that represents the training.
+
+    A point is accuracy with its 95 % interval, mean, p95 and max MACs, parameters, knobs and measured gate rates.
+    A network in which nothing is dynamic has one. `quick`: a few of the same settings by at most four passes, to rank
+    trainings under way.
+    """
+    bench = _Bench(net, data, batch, execution, seed, augment)
+    points = _quick_points(bench) if quick else _all_points(bench)
+    return [replace(points[0], chosen=True), *points[1:]]
+
+
+def _all_points(bench: _Bench) -> list[OperatingPoint]:
+    net = bench.net
+    points = _gate_points(bench) if net.gates else [bench.point(OPEN)]
+    if _thresholds_exits(net):
+        settings = [OPEN, Knobs(tau=TAUS[0]), Knobs(tau=_cheapest_good(points))] if net.gates else [OPEN]
+        points = _with_exits(bench, points, settings)
+    if net.trained_to_move and net.movable_layers:
+        points += _layer_points(bench, points[0].knobs)
+    return points
+
+
+def _thresholds_exits(net: DynamicNet) -> bool:
+    """Whether images leave the network by thresholds that can be searched on tables, not by gates."""
+    return net.exit_count > 0 and not any(gate.kind == "exit" for gate in net.gates)
+
+
+def _quick_points(bench: _Bench) -> list[OperatingPoint]:
+    """Some of a full call: three thresholds and all gates open, exits under either, three prefixes of layers."""
+    net, exits = bench.net, _thresholds_exits(bench.net)
+    taus = QUICK_TAUS[:1] if exits else QUICK_TAUS
+    settings = [Knobs(tau=tau) for tau in taus if net.gates] + [OPEN]
+    points = [bench.point(knobs) for knobs in settings]
+    if exits:
+        return _with_exits(bench, points, settings)
+    layers = tuple(range(net.movable_layers))
+    if net.trained_to_move and not net.gates:
+        shares = dict.fromkeys((len(layers) // 2, 3 * len(layers) // 4, len(layers) - 1))
+        points += [bench.point(replace(OPEN, keep=layers[:k])) for k in shares if 0 < k < len(layers)]
+    return points
+
+
+def _gate_points(bench: _Bench) -> list[OperatingPoint]:
+    points = [bench.point(Knobs(tau=tau)) for tau in TAUS]
+    rates = points[0].extra["rates"]
+    points.append(bench.point(OPEN))
+    exits = any(gate.kind == "exit" for gate in bench.net.gates)  # behind which rates are of those who stayed
+    if not exits:
+        points.append(bench.point(Knobs(policy="scaled_on"), rates))
+    points.append(bench.point(Knobs(policy="stochastic", passes=PASSES)))
+    points.append(bench.point(Knobs(policy="ensemble", passes=PASSES)))
+    if not exits and any(r <= PRUNE or r >= 1 - PRUNE for units in rates.values() for r in units):
+        points.append(bench.point(Knobs(prune=PRUNE), rates))
+    points += gate_threshold_points(points, bench.net.gates, _cheapest_good(points), bench.point)
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in bench.net.modules()):
+        points += [_recalibrated(bench, knobs) for knobs in _worth_recalibrating(points)]
+    return points
+
+
+def _recalibrated(bench: _Bench, knobs: Knobs) -> OperatingPoint:
+    fresh = recalibrated(
+        bench.net,
+        bench.data,
+        knobs,
+        batch=bench.batch,
+        execution=bench.execution,
+        seed=bench.seed,
+        augment=bench.augment,
+    )
+    return bench.point(knobs, net=fresh)
+
+
+def _with_exits(bench: _Bench, points: list[OperatingPoint], settings: Sequence[Knobs]) -> list[OperatingPoint]:
+    """The points and those of exits under each of the gate settings, one of an exit in the middle first."""
+    found = _exit_points(bench, settings)
+    best = front_rows(found)
+    first = best[len(best) // 2]  # between the cheapest and the most expensive setting: what it was trained to do
+    return [found[first], *points, *(p for i, p in enumerate(found) if i != first)]
+
+
+def _exit_points(bench: _Bench, settings: Sequence[Knobs]) -> list[OperatingPoint]:
+    """Exit thresholds, searched on one pass a gate setting."""
+    found = []
+    for i, knobs in enumerate(settings):
+        if knobs in settings[:i]:
+            continue
+        raw = exit_logits(bench.net, bench.data.validation, bench.data, knobs, execution=bench.execution)
+        for one in exit_points(raw, knobs):
+            table = Table(one.correct[None], one.macs[None], raw.rates)
+            shares = _shares(one, bench.net.exit_count)
+            more = {
+                "exits": shares,
+                "paper_cost": bench.net.paper_cost([row["share"] for row in shares], one.knobs.fallback),
+                "selection_bias": one.selection_bias,
+            }
+            found.append(_point(one.knobs, table, bench.parameters, None, more))
+    return sorted(found, key=lambda p: p.macs_mean)
+
+
+def _shares(point: ExitPoint, exits: int) -> list[dict[str, float]]:
+    """Share of images and accuracy at each exit, the deepest (or fallback) last."""
+    rows = []
+    for k in range(exits + 1):
+        here = point.index == k
+        accuracy = float(point.correct[here].double().mean()) if bool(here.any()) else 0.0
+        rows.append({"share": float(here.double().mean()), "accuracy": accuracy})
+    return rows
+
+
+def _layer_points(bench: _Bench, base: Mapping[str, Any]) -> list[OperatingPoint]:
+    """Fewer layers, and layers in arbitrary order, of a network that was trained for it."""
+    start, layers = Knobs(**base), tuple(range(bench.net.movable_layers))
+    points = [bench.point(replace(start, order="arbitrary", passes=ORDERS))]
+    kept: dict[tuple[int, ...], None] = {layers[:k]: None for k in range(1, len(layers))}
+    kept |= {tuple(i for i in layers if i % 2 == odd): None for odd in (0, 1)}
+    half = (len(layers) + 1) // 2  # and halves at random, to see what choosing is worth
+    drawn = (permutation(bench.seed, step, len(layers))[:half] for step in range(SUBSETS))
+    kept |= {tuple(sorted(one)): None for one in drawn}
+    points += [bench.point(replace(start, keep=keep)) for keep in kept]
+    return points + _without_the_least(bench, start, layers)
+
+
+def _without_the_least(bench: _Bench, start: Knobs, layers: tuple[int, ...]) -> list[OperatingPoint]:
+    """Leave out, again and again, the layer that is missed least on validation, by at most LAYER_PASSES passes.
+
+    Where these do not suffice to try every layer every time, later rounds try those that were missed least before, as
+    many as leave each round to come its share.
+    """
+    points, keep, left = [], layers, LAYER_PASSES
+    missed = dict.fromkeys(layers, 0.0)
+    while len(keep) > 1 and left > 0:
+        rounds = len(keep) - 1
+        needed = (len(keep) * (len(keep) + 1)) // 2 - 1
+        count = len(keep) if keep == layers or needed <= left else max(1, left // rounds)
+        tried = {}
+        for gone in sorted(keep, key=missed.__getitem__)[: min(count, left)]:
+            tried[gone] = bench.point(replace(start, keep=tuple(i for i in keep if i != gone)))
+            missed[gone] = -tried[gone].accuracy
+        left -= len(tried)
+        gone = max(tried, key=lambda one: tried[one].accuracy)
+        points.append(tried[gone])
+        keep = tuple(tried[gone].knobs["keep"])
+    return points
+
+
+def _cheapest_good(points: list[OperatingPoint]) -> Any:
+    """The threshold, or thresholds by gate, cheapest among those within five points of the best."""
+    best = max(p.accuracy for p in points)
+    thresholds = [p for p in points if list(p.knobs) == ["policy", "tau"]]
+    good = [p for p in thresholds if p.accuracy >= best - GOOD] or thresholds
+    return min(good, key=lambda p: p.macs_mean).knobs["tau"]
+
+
+def _worth_recalibrating(points: list[OperatingPoint]) -> list[Knobs]:
+    """Batch norm saw sampled gates in training: refresh it for the first threshold and for the cheapest good one."""
+    base = Knobs(recalibrate="same", recalibration_batches=RECALIBRATION_BATCHES)
+    cheap = _cheapest_good(points)
+    found = [replace(base, tau=tau) for tau in (TAUS[0], cheap)]
+    return [*(found if cheap != TAUS[0] else found[:1]), replace(base, recalibrate="sample")]
+
+
+def _point(
+    knobs: Knobs, table: Table, parameters: int, rates: Any, more: Mapping[str, Any] | None = None
+) -> OperatingPoint:
+    low, high = table.interval
+    # rates that the knobs were set with (prune, scale), else those measured under them
+    shown = {gate: list(units) for gate, units in (rates or table.rates).items()}
+    return OperatingPoint(
+        knobs=knobs.as_dict(),
+        accuracy=table.accuracy,
+        accuracy_low=low,
+        accuracy_high=high,
+        macs_mean=table.macs_mean,
+        macs_p95=table.macs_p95,
+        macs_max=table.macs_max,
+        parameters=parameters,
+        extra={"rates": shown, "accuracy_std": table.accuracy_std, **(more or {})},
+    )

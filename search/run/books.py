@@ -1,0 +1,111 @@
+"""What happens in a study, written down: our tables first, then Optuna's mirror of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from search.front.eligible import chosen_of
+from search.objectives import Cost
+from search.run.job import Failure, Outcome, Rung
+from search.run.optuna_mirror import OptunaMirror
+from search.schedule.decisions import Reject, Repeat, Trial
+from storage.records import EpochRecord, Kind, OperatingPoint, PointRecord, State, TrialRecord
+from storage.store import Store
+from trainers.fit import EpochResult
+
+
+@dataclass(frozen=True)
+class Books:
+    """One study's tables. Only trials of the search are mirrored."""
+
+    store: Store
+    study: str
+    costs: Sequence[Cost]
+    mirror: OptunaMirror | None = None
+
+    def trial(self, trial: Trial) -> TrialRecord:
+        return self.store.trial(self.study, trial.kind, trial.number)
+
+    def record(self, trial: Trial) -> None:
+        """The trial was asked."""
+        candidate = trial.candidate
+        params, epochs = dict(candidate.params), candidate.recipe.epochs
+        self.store.add_trial(self.study, trial.kind, trial.number, candidate.family.name, params, trial.seed, epochs)
+        if mirror := self._mirror_of(trial.kind):
+            mirror.add(candidate.family.name, params)
+
+    def reject(self, one: Reject) -> None:
+        """What was asked cannot be trained."""
+        self.store.add_trial(self.study, Kind.SEARCH, one.number, one.family, one.values, one.seed, one.epochs)
+        if self.mirror:
+            self.mirror.add(one.family, one.values)
+        self.fail(Kind.SEARCH, one.number, Failure(one.reason, None, ""))
+
+    def epoch(self, trial: Trial, result: EpochResult) -> None:
+        record = EpochRecord(epoch=result.epoch, metrics=result.metrics, gate_rates=result.gate_rates)
+        self.store.add_epoch(self.study, trial.kind, trial.number, record)
+
+    def rung(self, trial: Trial, rung: Rung) -> None:
+        """What the trial showed when it asked whether to go on."""
+        data = {"points": [asdict(point) for point in rung.points], "outlook": rung.outlook}
+        self.store.add_rung(self.study, trial.kind, trial.number, rung.epoch, data)
+
+    def end(self, trial: Trial, seen: Outcome | Rung) -> list[PointRecord]:
+        """The training is over, or stopped at a rung; returns its points as they are stored."""
+        result: dict[str, Any] = {
+            "parameters": seen.parameters,
+            "plain_macs": seen.plain_macs,
+            "execution": seen.execution,
+        }
+        result |= {"inspection": seen.inspection} if isinstance(seen, Outcome) else {"stopped_at": seen.epoch}
+        result |= {} if trial.source is None else {"finalist_of": trial.source}
+        self.store.finish_trial(
+            self.study,
+            trial.kind,
+            trial.number,
+            points=seen.points,
+            result=result,
+            seconds=self.trial(trial).seconds + seen.seconds,
+            state=State.COMPLETE if isinstance(seen, Outcome) else State.STOPPED,
+        )
+        self.mirror_end(self.trial(trial), seen.points)
+        return self.store.points(self.study, kind=trial.kind, number=trial.number)
+
+    def resume(self, trial: Trial) -> None:
+        """A stopped trial goes on."""
+        self.store.resume_trial(self.study, trial.kind, trial.number)
+
+    def fail(self, kind: Kind, number: int, failure: Failure) -> None:
+        self.store.fail_trial(self.study, kind, number, error=failure.error, epoch=failure.epoch, trace=failure.trace)
+        if mirror := self._mirror_of(kind):
+            mirror.fail(number)
+
+    def repeat(self, one: Repeat) -> None:
+        """A trial takes the result of an equal one."""
+        source = self.store.trial(self.study, Kind.SEARCH, one.of)
+        self.store.finish_trial(
+            self.study, Kind.SEARCH, one.number, points=[], result=source.result, seconds=0.0, of_trial=one.of
+        )
+        record = self.store.trial(self.study, Kind.SEARCH, one.number)
+        self.mirror_end(record, self.store.points(self.study, kind=Kind.SEARCH, number=one.of))
+
+    def mirror_end(self, record: TrialRecord, points: Sequence[OperatingPoint]) -> None:
+        """Optuna's mirror learns how a trial ended; it may know already."""
+        mirror = self._mirror_of(record.kind)
+        if mirror is None:
+            return
+        one = chosen_of(points)
+        values = one.accuracy, *(float(cost.of(one)) for cost in self.costs)
+        if record.state == State.STOPPED:
+            mirror.stop(record.number, record.result["stopped_at"], values)
+        else:
+            mirror.tell(record.number, values)
+
+    def close(self) -> None:
+        if self.mirror:
+            self.mirror.close()
+
+    def _mirror_of(self, kind: Kind) -> OptunaMirror | None:
+        return self.mirror if kind == Kind.SEARCH else None

@@ -1,0 +1,63 @@
+"""A training's place among the checkpoints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from search.run.job import Job
+from spaces.contract.family import Candidate
+from storage.checkpoints import Checkpoints
+from trainers.initial_weights import digest
+
+UNKNOWN = "unknown"  # weights that a training started from, once their file is gone
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One trial's place among the checkpoints.
+
+    `identity` says what was trained on what; a checkpoint of something else that lies in this place is not loaded.
+    """
+
+    checkpoints: Checkpoints
+    key: str
+    identity: dict[str, Any]
+    defaults: Mapping[str, Any]  # of the family's dimensions
+
+    @classmethod
+    def of(cls, job: Job, candidate: Candidate) -> Slot:
+        data = {name: value for name, value in asdict(job.data).items() if name != "root"}
+        identity = {
+            "family": candidate.family.name,
+            "epochs": candidate.recipe.epochs,
+            "params": candidate.params,
+            "seed": job.seed,
+            "data": data,
+            "init": digest(job.init_from) or UNKNOWN if job.init_from else None,
+        }
+        defaults = {dimension.name: dimension.default for dimension in candidate.family.space}
+        return cls(Checkpoints(Path(job.checkpoints)), job.key, json.loads(json.dumps(identity)), defaults)
+
+    def save(self, tensors: dict[str, Any], state: dict[str, Any]) -> None:
+        self.checkpoints.save(self.key, tensors, state | {"identity": self.identity})
+
+    def load(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        found = self.checkpoints.load(self.key)
+        return found if found and self._same(found[1].get("identity")) else None
+
+    def _same(self, saved: Any) -> bool:
+        """Whether a checkpoint is this trial's. A dimension that a later version added counts with its default."""
+        if not isinstance(saved, dict):
+            return False
+        now, then = dict(self.identity), dict(saved)
+        starts = (now.pop("init"), then.pop("init", None))
+        if starts[0] != starts[1] and UNKNOWN not in starts:
+            return False
+        ours, theirs = now.pop("params"), then.pop("params", {})
+        known = all(name in ours and ours[name] == value for name, value in theirs.items())
+        added = all(value == self.defaults.get(name) for name, value in ours.items() if name not in theirs)
+        return now == then and known and added

@@ -1,0 +1,238 @@
+"""The driver of a study: does what a plan decides. One a study at a time; workers only train.
+
+Our tables are the truth and are written first; Optuna is told next; MLflow is a view that follows when it can.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from search.run.books import Books
+from search.run.engine import Engine
+from search.run.job import Event, Failure, Job, Outcome, Rung
+from search.run.jobs import job_of
+from search.run.progress import Progress
+from search.run.time_spent import TimeSpent
+from search.schedule.decisions import Ended, Plan, Record, Reject, Repeat, Resume, Start, Trial
+from search.spec import StudySpec
+from storage.records import Kind, State, training_text
+from trainers.fit import EpochResult
+
+ATTEMPTS = 3  # of a trial whose worker process died
+HOPELESS = 5  # failures in a row before the study stops: something is wrong with all of them
+CLOCK_SECONDS = 5.0  # between writes of the time spent
+TICK = 1.0  # seconds between looks at budget and lease while nothing happens
+
+
+class Follower(Protocol):
+    """Who wants to know of finished trials (the MLflow publisher)."""
+
+    def trial_finished(self, kind: Kind, number: int) -> None: ...
+
+    def front_changed(self) -> None: ...
+
+
+class NoFollower:
+    def trial_finished(self, kind: Kind, number: int) -> None:
+        pass
+
+    def front_changed(self) -> None:
+        pass
+
+
+class HopelessError(RuntimeError):
+    """Going on makes no sense: every trial failed, or another process drives the study."""
+
+
+@dataclass
+class Driver:
+    """Runs a plan to its end, or until the study's time is spent."""
+
+    spec: StudySpec
+    plan: Plan
+    books: Books
+    time: TimeSpent
+    engine: Engine
+    progress: Progress
+    checkpoints: str
+    counts: Kind = Kind.SEARCH  # the trainings whose number progress shows
+    follower: Follower = field(default_factory=NoFollower)
+    ours: Callable[[], bool] = lambda: True  # whether this process still holds the study's lease
+    _running: dict[tuple[Kind, int], Trial] = field(default_factory=dict)
+    _crashes: Counter[tuple[Kind, int]] = field(default_factory=Counter)
+    _failed_in_a_row: int = 0
+    _news: list[tuple[Kind, int]] = field(default_factory=list)
+    _done: Counter[State] = field(default_factory=Counter)
+
+    def run(self) -> bool:
+        """Go on until the plan is done; False when hours ran out with trials left.
+
+        Raises HopelessError. KeyboardInterrupt passes through: every finished epoch is stored by then.
+        """
+        known = self.books.store.trials(self.spec.study, kind=self.counts)
+        self._done.update(trial.state for trial in known)
+        self._show()
+        try:
+            while self._step():
+                pass
+        finally:
+            self.engine.close()
+            self.time.count()
+            self._spread_news()
+            self.plan.close()
+            self.books.close()
+        return not self._running and self.plan.finished
+
+    def _step(self) -> bool:
+        """Start what can be started and take in what happened; False when there is nothing to wait for."""
+        if not self.ours():
+            raise HopelessError("another process has taken this study over; dynafront status shows how it is")
+        in_time = self.time.left
+        while in_time and len(self._running) < self.engine.slots and self._do_next():
+            pass
+        if self._running:
+            self.plan.ask_ahead()
+        self._spread_news()
+        if not self._running or not in_time:
+            return False
+        if happened := self.engine.next_event(TICK):
+            job, event = happened
+            self._handle(self._running[job.name], job, event)
+        self.time.count(CLOCK_SECONDS)
+        return True
+
+    def _do_next(self) -> bool:
+        """Do one thing that the plan decides; False when it has nothing to do now."""
+        match self.plan.next():
+            case None:
+                return False
+            case Record(trial):
+                self.books.record(trial)
+            case Reject() as rejected:
+                self._reject(rejected)
+            case Repeat() as repeat:
+                self._repeat(repeat)
+            case Start(trial, rungs):
+                self._start(trial, rungs)
+            case Resume(trial, epoch, rungs):
+                self._resume(trial, epoch, rungs)
+        return True
+
+    def _start(self, trial: Trial, rungs: tuple[int, ...]) -> None:
+        job = self._job(trial, rungs)
+        self._running[trial.name] = trial
+        self.progress.trial_started(job)
+        self.engine.submit(job)
+
+    def _job(self, trial: Trial, rungs: tuple[int, ...]) -> Job:
+        # processes that each take all cores slow each other down
+        threads = max(1, (os.cpu_count() or 1) // self.engine.slots) if self.engine.slots > 1 else None
+        job = job_of(self.spec, self.books.trial(trial), self.checkpoints, threads)
+        return replace(job, rungs=rungs)
+
+    def _resume(self, trial: Trial, epoch: int, rungs: tuple[int, ...]) -> None:
+        """A stopped trial goes on from its checkpoint."""
+        self.books.resume(trial)
+        self._done[State.STOPPED] -= 1
+        self._show()
+        self.progress.trial_resumed(self._job(trial, rungs), epoch)
+        self._start(trial, rungs)
+
+    def _reject(self, rejected: Reject) -> None:
+        self.books.reject(rejected)
+        self._done[State.FAILED] += 1
+        self._show()
+        self.progress.say(f"trial {rejected.number} is infeasible: {rejected.reason}")
+
+    def _repeat(self, repeat: Repeat) -> None:
+        """An equal trial has the answer; no training."""
+        self.books.repeat(repeat)
+        self._done[State.COMPLETE] += 1
+        self._news.append((Kind.SEARCH, repeat.number))
+        self._show()
+
+    def _handle(self, trial: Trial, job: Job, event: Event) -> None:
+        match event:
+            case EpochResult():
+                self.books.epoch(trial, event)
+                self.progress.epoch(job, event)
+            case Rung():
+                self._judge(trial, job, event)
+            case Outcome():
+                self._failed_in_a_row = 0
+                self._end(trial, job, event)
+            case Failure():
+                self._fail(trial, job, event)
+
+    def _judge(self, trial: Trial, job: Job, rung: Rung) -> None:
+        """Whether a trial goes on after a rung; if not it ends here, and its points count."""
+        self.books.rung(trial, rung)
+        goes_on = self.plan.report(trial, rung.epoch, rung.points, rung.outlook)
+        if not goes_on:
+            self._end(trial, job, rung, stopped_at=rung.epoch)
+        self.engine.answer(job, goes_on)
+
+    def _end(self, trial: Trial, job: Job, seen: Outcome | Rung, stopped_at: int | None = None) -> None:
+        self._running.pop(trial.name)
+        points = self.books.end(trial, seen)
+        ended = self.plan.ended(trial, points, stopped_at)
+        self._count(trial, State.COMPLETE if stopped_at is None else State.STOPPED)
+        self._show()
+        self._tell(job, ended, stopped_at)
+        self._news.append(trial.name)
+        for repeat in ended.repeats:
+            self._repeat(repeat)
+
+    def _tell(self, job: Job, ended: Ended, stopped_at: int | None) -> None:
+        if ended.joined:
+            self.follower.front_changed()
+        if stopped_at is None:
+            self.progress.trial_finished(job, ended.joined)
+        else:
+            self.progress.trial_stopped(job, stopped_at, ended.joined)
+
+    def _fail(self, trial: Trial, job: Job, failure: Failure) -> None:
+        self._crashes[trial.name] += failure.crashed
+        if failure.crashed and self._crashes[trial.name] < ATTEMPTS:
+            what = training_text(trial.kind, trial.number)
+            self.progress.say(f"{what}: {failure.error}; it goes on from its last epoch")
+            self._start(trial, self.plan.start(trial).rungs)
+            return
+        self._running.pop(trial.name)
+        self.books.fail(trial.kind, trial.number, failure)
+        self.progress.trial_failed(job, failure)
+        self._count(trial, State.FAILED)
+        for number in self.plan.failed(trial):
+            reason = f"the baseline that it was to start from failed: {failure.error}"
+            self.books.fail(Kind.SEARCH, number, Failure(reason, None, ""))
+            self._done[State.FAILED] += 1
+        self._news.append(trial.name)
+        self._show()
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row >= HOPELESS:
+            raise HopelessError(
+                f"{HOPELESS} trials in a row failed, the last with: {failure.error}; "
+                "put that right, then search again to go on"
+            )
+
+    def _spread_news(self) -> None:
+        # only now that the next trials run: followers share this process and would slow the asking down
+        for kind, number in self._news:
+            self.follower.trial_finished(kind, number)
+        self._news.clear()
+
+    def _count(self, trial: Trial, state: State) -> None:
+        self._done[state] += trial.kind == self.counts
+
+    def _show(self) -> None:
+        self.progress.counts(
+            complete=self._done[State.COMPLETE],
+            failed=self._done[State.FAILED],
+            stopped=self._done[State.STOPPED],
+            baselines_left=self.plan.baselines_left,
+        )
+        self.progress.show_front(*self.plan.standing)

@@ -1,0 +1,86 @@
+"""What a worker is asked to do and what it reports, as plain values that can be sent anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from storage.records import Kind, OperatingPoint
+from trainers.data.splits import DataSpec
+from trainers.fit import EpochResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a worker needs to train one candidate: plain values only, so that it can be sent anywhere.
+
+    `epochs` are the planned ones, `rungs` those after which the network is measured to decide whether it goes on (the
+    last is never one), `trained` those that the weights of an ended training have, where it was stopped.
+    """
+
+    kind: Kind
+    number: int
+    family: str
+    params: Mapping[str, Any]
+    epochs: int
+    seed: int
+    data: DataSpec
+    checkpoints: str  # folder
+    key: str  # of this trial's checkpoint
+    device: str = "auto"
+    precision: str = "auto"
+    compile: bool = False
+    threads: int | None = None
+    init_from: str | None = None
+    rungs: tuple[int, ...] = ()
+    trained: int | None = None
+
+    @property
+    def name(self) -> tuple[Kind, int]:
+        return self.kind, self.number
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A training after an epoch that may be its last: a few operating points, what an Outcome says, seconds so far.
+
+    `outlook` is compute at the end of the training over compute now, at least, as its objective foresees it; None
+    when it cannot say yet.
+    """
+
+    epoch: int
+    points: list[OperatingPoint]
+    outlook: float | None
+    parameters: int
+    plain_macs: int
+    execution: dict[str, Any]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished training: operating points (the first represents it), network size, execution, seconds.
+
+    `inspection` is what the network does with images, see search.inspection.
+    """
+
+    points: list[OperatingPoint]
+    parameters: int
+    plain_macs: int
+    execution: dict[str, Any]
+    seconds: float
+    inspection: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A training that ended without a result; `crashed` when its process died rather than raised."""
+
+    error: str
+    epoch: int | None
+    trace: str
+    crashed: bool = False
+
+
+Event = EpochResult | Rung | Outcome | Failure

@@ -1,0 +1,41 @@
+"""What a worker needs to train a stored trial, or to find what it trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from search.run.data import data_spec
+from search.run.job import Job
+from search.schedule.warm_start import from_plain, plain_key, plain_start, warm
+from search.spec import StudySpec, narrowed_spaces
+from spaces.contract.registry import candidate_of
+from storage.checkpoints import Checkpoints
+from storage.records import Kind, TrialRecord
+
+
+def job_of(spec: StudySpec, record: TrialRecord, checkpoints: str, threads: int | None = None) -> Job:
+    """The job that trains (or trained) a stored trial; `threads` where the study file does not say."""
+    key, start = f"{spec.study}/{record.kind}-{record.number:04d}", spec.initial(record.family)
+    if record.kind == Kind.BASELINE:
+        if warm(spec, record.family):
+            key = plain_key(spec, candidate_of(record))
+    elif from_plain(spec, record.family, record.epochs):
+        plain = plain_start(spec, narrowed_spaces(spec)[record.family], candidate_of(record))
+        start = str(Checkpoints(Path(checkpoints)).path(plain_key(spec, plain)))
+    return Job(
+        kind=record.kind,
+        number=record.number,
+        family=record.family,
+        params=record.params,
+        epochs=record.epochs,
+        seed=record.seed,
+        data=data_spec(spec),
+        checkpoints=checkpoints,
+        key=key,
+        device=spec.run.device,
+        precision=spec.run.precision,
+        compile=spec.run.compile,
+        threads=spec.run.threads or threads,
+        init_from=start,
+        trained=record.result.get("stopped_at"),
+    )

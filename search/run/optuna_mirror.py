@@ -1,0 +1,149 @@
+"""Optuna's side of a study: a database that Optuna's own tools can read. It follows our tables, which are the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from search.schedule.history import Params
+from search.schedule.sampler import experimental, params_of, replayed
+from search.spec import StudySpec, narrowed_spaces
+from spaces.contract.space import Dimension
+from storage.records import Kind, TrialRecord
+from storage.store import Store
+
+
+class OptunaMirror:
+    """An Optuna study over families' spaces: maximises accuracy, minimises costs.
+
+    It is written by a thread, in the order of asking and telling; what it missed when the process died is made up for
+    from `stored` trials. A trial that was stopped early is running here until the study is closed, for it may go on;
+    then it is pruned, with the operating point that stands for it as a user attribute.
+    """
+
+    def __init__(
+        self,
+        storage: optuna.storages.BaseStorage,
+        name: str,
+        spaces: Mapping[str, tuple[Dimension, ...]],
+        *,
+        metrics: Sequence[str],
+        stored: Sequence[TrialRecord] = (),
+    ) -> None:
+        """`metrics` are accuracy and the costs by name; `stored` the study's searched trials by number, as our tables
+        know them.
+        """
+        self.spaces, self.metrics = spaces, tuple(metrics)
+        self.study = _created(name, storage, self.metrics)
+        _check_choices(name, self.study, spaces)
+        for record in stored[len(self.study.get_trials(deepcopy=False)) :]:
+            self.study.add_trial(self._frozen(params_of(record.family, record.params, spaces)))
+        trials = self.study.get_trials(deepcopy=False)
+        self.unknown = {t.number: t.params for t in trials[len(stored) :]}  # to our tables
+        self._over = {trial.number for trial in trials if trial.state.is_finished()}
+        self._stopped: dict[int, tuple[int, tuple[float, ...]]] = {}
+        self._thread = ThreadPoolExecutor(1, "optuna")
+        self._written: list[Future[object]] = []
+        self._broken = False
+
+    def add(self, family: str, values: Mapping[str, object]) -> None:
+        """A trial was asked, and is in our tables."""
+        trial = self._frozen(params_of(family, values, self.spaces))  # type: ignore[arg-type]
+        self._write(lambda: self.study.add_trial(trial))
+
+    def tell(self, number: int, values: Sequence[float]) -> None:
+        """The trial is over: its accuracy and costs; told again it stays as it was."""
+        self._stopped.pop(number, None)
+        if number not in self._over:
+            self._write(lambda: self.study.tell(number, list(values), skip_if_finished=True))
+
+    def stop(self, number: int, epoch: int, values: Sequence[float]) -> None:
+        """The trial was stopped after this epoch; it may go on later."""
+        self._stopped[number] = epoch, tuple(values)
+
+    def fail(self, number: int) -> None:
+        """The trial ended without a result."""
+        self._stopped.pop(number, None)
+        if number not in self._over:
+            self._write(lambda: self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True))
+
+    def close(self) -> None:
+        """Wait until the database holds everything. Raises what a write raised."""
+        for number, (epoch, values) in sorted(self._stopped.items()):
+            if number in self._over:
+                continue
+            self._write(lambda n=number, e=epoch, v=values: self._prune(n, e, v))  # type: ignore[misc]
+        self._thread.shutdown()
+        self._check()
+
+    def _frozen(self, params: Params) -> FrozenTrial:
+        """A trial as Optuna would have recorded it when it was asked."""
+        fixed = replayed(params, self.spaces)
+        return optuna.trial.create_trial(
+            state=TrialState.RUNNING, params=fixed.params, distributions=fixed.distributions
+        )
+
+    def _prune(self, number: int, epoch: int, values: Sequence[float]) -> None:
+        trial = self.study.get_trials(deepcopy=False)[number]
+        if trial.state.is_finished():
+            return
+        found = dict(zip(self.metrics, values, strict=True)) | {"epoch": epoch}
+        self.study._storage.set_trial_user_attr(trial._trial_id, "stopped", found)
+        self.study.tell(number, state=TrialState.PRUNED)
+
+    def _write(self, action: Callable[[], object]) -> None:
+        self._check()
+        self._written.append(self._thread.submit(self._unless_broken, action))
+
+    def _unless_broken(self, action: Callable[[], object]) -> None:
+        # after one that failed, a later write would give its trial the number of the one that is missing
+        if self._broken:
+            return
+        try:
+            action()
+        except Exception:
+            self._broken = True
+            raise
+
+    def _check(self) -> None:
+        while self._written and self._written[0].done():
+            self._written.pop(0).result()
+
+
+def _check_choices(name: str, study: optuna.Study, spaces: Mapping[str, tuple[Dimension, ...]]) -> None:
+    """Refuse, in one line, a study from when a dimension had other choices: Optuna's tables cannot mix the two."""
+    now = {f"{family_name}.{d.name}": d for family_name, space in spaces.items() for d in space}
+    for trial in study.get_trials(deepcopy=False):
+        for parameter, then in trial.distributions.items():
+            if not isinstance(then, optuna.distributions.CategoricalDistribution) or parameter not in now:
+                continue
+            if now[parameter].kind != "choice" or tuple(then.choices) != tuple(now[parameter].choices):
+                choices = ", ".join(map(str, then.choices))
+                raise ValueError(
+                    f"study {name} was begun when {parameter} had the choices {choices}; this version has others. Its "
+                    "front and models stay; give the file another `study:` name to search on"
+                )
+
+
+def _created(name: str, storage: optuna.storages.BaseStorage, metrics: Sequence[str]) -> optuna.Study:
+    study = optuna.create_study(
+        storage=storage,
+        study_name=name,
+        directions=[StudyDirection.MAXIMIZE, *[StudyDirection.MINIMIZE] * (len(metrics) - 1)],
+        load_if_exists=True,
+        sampler=optuna.samplers.RandomSampler(seed=0),
+    )
+    with experimental():
+        study.set_metric_names(list(metrics))
+    return study
+
+
+def mirror_for(storage: optuna.storages.BaseStorage, store: Store, spec: StudySpec) -> OptunaMirror:
+    """The study on Optuna's side, made or brought in line with our tables."""
+    metrics = ("accuracy", *("cost" if len(spec.costs) == 1 else name for name in spec.objectives[1:]))
+    stored = store.trials(spec.study, kind=Kind.SEARCH)
+    return OptunaMirror(storage, spec.study, narrowed_spaces(spec), metrics=metrics, stored=stored)

@@ -1,0 +1,185 @@
+"""What a person sees while a study runs: counts, what trains now, the front and its hypervolume, time left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from search.front.eligible import ON_OFFER
+from search.objectives import macs_text
+from search.report.text import described, knobs_text
+from search.run.job import Failure, Job
+from storage.records import TRAININGS, Kind, PointRecord
+from trainers.fit import EpochResult
+
+ROWS = 8  # of the front that are shown while searching
+QUIET_SECONDS = 15  # between status lines where the output is not a terminal
+
+
+class Progress:
+    """A live view on a terminal, plain lines elsewhere. Use as a context manager."""
+
+    def __init__(self, console: Console, study: str, total: int, workers: int) -> None:
+        self.console, self.study, self.total, self.workers = console, study, total, workers
+        self.complete = self.failed = self.stopped = 0
+        self.session_done = 0  # trainings that ended in this session, a stopped one that went on twice
+        self.running: dict[tuple[str, int], tuple[Job, EpochResult | None]] = {}
+        self._resumed: dict[tuple[str, int], int] = {}  # epoch after which running trials went on
+        self.front: Sequence[PointRecord] = ()
+        self.hypervolume = 0.0
+        self.baselines_left = 0  # still to be trained
+        self.started = self._spoke = time.monotonic()
+        self._live = Live(console=console, get_renderable=self._view, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Progress:
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._live.stop()
+
+    def say(self, line: str) -> None:
+        """One line that stays."""
+        self.console.print(line, highlight=False)
+
+    def counts(self, *, complete: int, failed: int, stopped: int = 0, baselines_left: int = 0) -> None:
+        self.complete, self.failed, self.stopped = complete, failed, stopped
+        self.baselines_left = baselines_left
+
+    def show_front(self, front: Sequence[PointRecord], hypervolume: float) -> None:
+        self.front, self.hypervolume = front, hypervolume
+
+    def trial_started(self, job: Job) -> None:
+        self.running[job.name] = (job, None)
+
+    def epoch(self, job: Job, result: EpochResult) -> None:
+        self.running[job.name] = (job, result)
+        if not self.console.is_terminal and time.monotonic() - self._spoke > QUIET_SECONDS:
+            self._spoke = time.monotonic()
+            self.say(f"  {self.status()}")
+
+    def trial_finished(self, job: Job, joined: Sequence[PointRecord]) -> None:
+        """`joined` are the training's points that are on the front now."""
+        self._ended(job)
+        if job.kind in ON_OFFER:
+            self._say_ended(job, "", joined)
+        elif not self.console.is_terminal:
+            self.say(f"{TRAININGS[job.kind]} {job.number}: {_size(job)}  ({self.status()})")
+
+    def trial_stopped(self, job: Job, epoch: int, joined: Sequence[PointRecord]) -> None:
+        """`joined` are the points of the trial, stopped early after this epoch, that are on the front now."""
+        self._ended(job)
+        self._say_ended(job, f", stopped after epoch {epoch} of {job.epochs},", joined)
+
+    def trial_resumed(self, job: Job, epoch: int) -> None:
+        """A stopped trial goes on after this epoch."""
+        self._resumed[job.name] = epoch
+        self.say(f"[bold]trial {job.number:>3}[/bold] goes on after epoch {epoch} of {job.epochs}")
+
+    def trial_failed(self, job: Job, failure: Failure) -> None:
+        self._ended(job)
+        self.say(f"[yellow]{TRAININGS[job.kind]} {job.number:>3} failed[/yellow]: {failure.error}")
+
+    def _ended(self, job: Job) -> None:
+        self.running.pop(job.name, None)
+        self._resumed.pop(job.name, None)
+        self.session_done += 1
+
+    def _say_ended(self, job: Job, how: str, joined: Sequence[PointRecord]) -> None:
+        self._spoke = time.monotonic()
+        number = f"{job.number:>3}" if job.kind == Kind.SEARCH else str(job.number)
+        label = f"[bold]{TRAININGS[job.kind]} {number}[/bold]{how}"
+        if joined:
+            best = max(joined, key=lambda p: p.accuracy)
+            cost = f"{macs_text(best.macs_mean)}MACs"
+            self.say(
+                f"{label} joins the front with {len(joined)} point{'s' * (len(joined) > 1)}, up to "
+                f"{best.accuracy:.1%} at {cost}  hypervolume {self.hypervolume:.4f}"
+                f"{'' if self.console.is_terminal else f'  ({self.status()})'}"
+            )
+        elif not self.console.is_terminal:
+            self.say(f"{label} is dominated  ({self.status()})")
+
+    def status(self) -> str:
+        """Counts and time left in one line."""
+        left = self._seconds_left()
+        eta = f", about {_duration(left)} left" if left is not None else ""
+        failed = f", {self.failed} failed" if self.failed else ""
+        baselines = f", {self.baselines_left} baselines to go" if self.baselines_left else ""
+        done = f"{self.complete + self.stopped} of {self.total} trials done"
+        stopped = f" ({self.stopped} stopped early)" if self.stopped else ""
+        return f"{done}{stopped}, {len(self.running)} running{baselines}{failed}{eta}"
+
+    def _seconds_left(self) -> float | None:
+        """From the mean time of what ended or trained in this session, early or not."""
+        done = float(self.session_done)
+        for job, result in self.running.values():
+            first = self._resumed.get(job.name, 0)
+            done += (result.epoch - first) / (job.epochs - first) if result else 0.0
+        if done < 0.3:
+            return None
+        waiting = self.total - self.complete - self.stopped - self.failed + self.baselines_left
+        left = max(0.0, waiting - (done - self.session_done))
+        return left * (time.monotonic() - self.started) / done
+
+    def _view(self) -> Group:
+        header = Text.assemble((self.study, "bold"), f"  {self.status()}")
+        parts: list[Text | Table] = [header]
+        running = Table.grid(padding=(0, 2))
+        for job, result in self.running.values():
+            epochs = f"epoch {result.epoch if result else 0:>3}/{job.epochs}"
+            score = ""
+            if result:
+                score = f"{result.metrics['val/accuracy']:.1%} at {macs_text(result.metrics['val/macs'])}MACs"
+            running.add_row(f"  {TRAININGS[job.kind]} {job.number}", epochs, score, _size(job))
+        parts.append(running)
+        if self.front:
+            parts += [
+                Text(f"  front of {len(self.front)} points, hypervolume {self.hypervolume:.4f}"),
+                self._table(),
+            ]
+        return Group(*parts)
+
+    def _table(self) -> Table:
+        return front_table_view(self.front, ROWS)
+
+
+def front_table_view(front: Sequence[PointRecord], rows: int | None = None) -> Table:
+    """The front as a terminal table; with `rows`, evenly thinned to that many."""
+    shown = list(front)
+    if rows is not None and len(shown) > rows:
+        shown = [front[round(i * (len(front) - 1) / (rows - 1))] for i in range(rows)]
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    for name, justify in (("trial", "right"), ("accuracy", "right"), ("95 % interval", "left"), ("MACs mean", "right"),
+                          ("p95", "right"), ("knobs", "left"), ("network", "left")):  # fmt: skip
+        table.add_column(name, justify=justify, no_wrap=name != "network")  # type: ignore[arg-type]
+    for p in shown:
+        table.add_row(
+            p.name,
+            f"{p.accuracy:.2%}",
+            f"{p.accuracy_low:.1%} - {p.accuracy_high:.1%}",
+            macs_text(p.macs_mean),
+            macs_text(p.macs_p95),
+            knobs_text(p.knobs),
+            described(p.family, p.params),
+        )
+    return table
+
+
+def _size(job: Job) -> str:
+    return described(job.family, job.params)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,170 @@
+"""One trial, from a description to its operating points; runs in any process and knows no database."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+from typing import Any
+
+from search.run.checkpoint import Slot
+from search.run.data import loaded, task_of
+from search.run.job import Event, Failure, Job, Outcome, Rung
+from spaces.contract.family import Candidate
+from spaces.contract.net import DynamicNet, Knobs
+from spaces.contract.registry import family
+from spaces.contract.task import Task
+from storage.records import OperatingPoint
+from trainers.data.splits import ImageData
+from trainers.execution import Execution, best_device, in_eights, measured
+from trainers.fit import DivergedError, EpochResult, fit, net_tensors
+from trainers.initial_weights import start_from
+
+
+def events(job: Job) -> Generator[Event, None, None]:
+    """Train the job, yielding each epoch, rungs, and at last an Outcome or a Failure. Resumes from its checkpoint.
+
+    Whoever asks for more after a Rung lets the training go on, whoever closes the generator has stopped it.
+    """
+    started, epoch = time.perf_counter(), 0
+    try:
+        for event in _trained(job, started):
+            epoch = event.epoch if isinstance(event, EpochResult) else epoch
+            yield event
+    except DivergedError as error:
+        yield Failure(str(error), error.epoch, "")
+    except Exception as error:
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+        yield Failure(reason, epoch + 1, traceback.format_exc())
+
+
+def _trained(job: Job, started: float) -> Iterator[Event]:
+    if job.threads:
+        import torch
+
+        torch.set_num_threads(job.threads)
+    data = loaded(job.data)
+    candidate = Candidate.of(family(job.family), job.params, job.epochs)
+    net = initialised(job, candidate, task_of(data))
+    slot = Slot.of(job, candidate)
+    execution = _execution(job, net, candidate, slot)
+    for result in fit(net, data, candidate.recipe, seed=job.seed, execution=execution, slot=slot):
+        yield result
+        if result.epoch in job.rungs:
+            yield Rung(
+                result.epoch,
+                rung_points(net, data, candidate, execution, job.seed),
+                result.metrics.get("objective/outlook"),
+                sum(p.numel() for p in net.parameters()),
+                net.plain_macs,
+                execution.as_dict(),
+                time.perf_counter() - started,
+            )
+    from search.measure.operating_points import operating_points
+
+    points = operating_points(
+        net,
+        data,
+        batch=candidate.recipe.batch,
+        execution=execution,
+        seed=job.seed,
+        augment=candidate.recipe.augment,
+    )
+    looked = _looked_into(net, data, points[0], execution, job.seed)
+    yield Outcome(
+        points,
+        sum(p.numel() for p in net.parameters()),
+        net.plain_macs,
+        execution.as_dict(),
+        time.perf_counter() - started,
+        looked,
+    )
+
+
+def rung_points(
+    net: DynamicNet, data: ImageData, candidate: Candidate, execution: Execution, seed: int
+) -> list[OperatingPoint]:
+    """The few operating points that trials are compared by before their trainings are over."""
+    from search.measure.operating_points import operating_points
+
+    recipe = candidate.recipe
+    return operating_points(
+        net, data, batch=recipe.batch, execution=execution, seed=seed, augment=recipe.augment, quick=True
+    )
+
+
+def _looked_into(
+    net: DynamicNet, data: ImageData, point: OperatingPoint, execution: Execution, seed: int
+) -> dict[str, Any]:
+    """What there is to show of the network at one of its points; `error` where that fails, for its points count."""
+    from search.inspection.forward_pass import QUICK
+    from search.inspection.measures import inspected
+
+    try:
+        knobs, rates = Knobs(**point.knobs), point.extra["rates"]
+        return inspected(net, data, knobs, rates=rates, execution=execution, seed=seed, effort=QUICK).as_dict()
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+
+
+def initialised(job: Job, candidate: Candidate, task: Task) -> DynamicNet:
+    """The network before its first step: random weights, or those that the job starts from. Raises ValueError."""
+    net = candidate.build(task, job.seed)
+    if job.init_from:
+        import torch
+
+        with torch.device("meta"):
+            plain = candidate.family.build(candidate.plain().config, task)
+        start_from(net, job.init_from, plain.state_dict())
+    return net
+
+
+def _execution(job: Job, net: DynamicNet, candidate: Candidate, slot: Slot) -> Execution:
+    """Number format and layout as the checkpoint was trained, else as asked for, else the fastest as measured."""
+    device = best_device() if job.device == "auto" else job.device
+    saved = slot.load()
+    if saved:
+        known = replace(Execution(**saved[1]["execution"]), device=device, compile=job.compile)
+        return known if device != "cpu" or in_eights(net) else replace(known, channels_last=False)
+    if job.precision != "auto":
+        return Execution(device=device, dtype=job.precision, compile=job.compile)
+    size = (candidate.config, candidate.recipe.batch, net.task)
+    return replace(_measured(device, candidate, size), compile=job.compile)
+
+
+_KNOWN: dict[Any, Execution] = {}
+
+
+def _measured(device: str, candidate: Candidate, size: Any) -> Execution:
+    # the format that wins hangs on the shapes, not on gates or losses: measure each shape once a process
+    config, batch, task = size
+    names = candidate.family.size_dimensions
+    net = candidate.build(task, 0)
+    key = (device, candidate.family.name, tuple(getattr(config, n) for n in names), batch, task, in_eights(net))
+    if key not in _KNOWN:
+        _KNOWN[key] = measured(net, candidate.recipe, device)
+    return _KNOWN[key]
+
+
+def trained_net(job: Job) -> tuple[DynamicNet, Candidate, ImageData]:
+    """The network of an ended training with the weights that it was measured with.
+
+    Raises ValueError when its checkpoint is gone or of another epoch.
+    """
+    data = loaded(job.data)
+    candidate = Candidate.of(family(job.family), job.params, job.epochs)
+    net = candidate.build(task_of(data), job.seed)
+    saved = Slot.of(job, candidate).load()
+    if saved is None:
+        raise ValueError(
+            f"the checkpoint of trial {job.number} is missing in {job.checkpoints}; was it deleted or made elsewhere?"
+        )
+    wanted, found = job.trained or job.epochs, saved[1]["epochs_done"]
+    if found != wanted:
+        raise ValueError(
+            f"the checkpoint of trial {job.number} holds epoch {found}, its points were measured after epoch {wanted}; "
+            "search the study to its end, or choose another trial's point"
+        )
+    net.load_state_dict(net_tensors(saved[0]))
+    return net.eval(), candidate, data

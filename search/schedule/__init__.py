@@ -1,0 +1,1 @@
+"""What to train next, and how long: sampler, early stopping, baselines to start from, limits."""

@@ -1,0 +1,78 @@
+"""The baselines of a running study: which are there, who waits for one, and what that adds to a trial's expense."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from search.schedule.decisions import Trial
+from search.schedule.sizes import size_key
+from search.schedule.warm_start import USES, from_plain, plain_start
+from search.spec import StudySpec
+from spaces.contract.family import Candidate
+from spaces.contract.space import Dimension
+
+
+@dataclass
+class BaselinePool:
+    """Each baseline is trained once; trials that start from it wait until it is there."""
+
+    spec: StudySpec
+    spaces: Mapping[str, tuple[Dimension, ...]]
+    asked: int = 0  # so far, failed ones too: the number of the next
+    _known: set[str] = field(default_factory=set)  # trained or to be trained, by key
+    _trained: set[str] = field(default_factory=set)
+    _waiting: dict[str, list[Trial]] = field(default_factory=dict)
+    _starts: dict[Any, Candidate] = field(default_factory=dict)  # baselines by family and size
+
+    def start_of(self, candidate: Candidate) -> Candidate | None:
+        """The baseline that a candidate starts from; None if it starts from scratch, or as the study file says."""
+        name = candidate.family.name
+        if not from_plain(self.spec, name, candidate.recipe.epochs):
+            return None
+        size = size_key(candidate)
+        if size not in self._starts:
+            self._starts[size] = plain_start(self.spec, self.spaces[name], candidate)
+        return self._starts[size]
+
+    def needed(self, trial: Trial) -> Candidate | None:
+        """The baseline that this trial, about to be trained, starts from, if it does."""
+        return self.start_of(trial.candidate)
+
+    def expense(self, candidate: Candidate) -> float:
+        """Epochs that training a candidate takes, with its part of a baseline that is not trained yet."""
+        baseline = self.start_of(candidate)
+        missing = baseline is not None and baseline.key not in self._trained
+        return candidate.recipe.epochs + (self.spec.budget.epochs / USES if missing else 0.0)
+
+    def add(self, baseline: Candidate) -> int:
+        """It is to be trained; returns its number."""
+        self._known.add(baseline.key)
+        self.asked += 1
+        return self.asked - 1
+
+    def is_known(self, baseline: Candidate) -> bool:
+        return baseline.key in self._known
+
+    def is_trained(self, baseline: Candidate) -> bool:
+        return baseline.key in self._trained
+
+    def hold(self, trial: Trial, baseline: Candidate) -> None:
+        """The trial waits for this baseline."""
+        self._waiting.setdefault(baseline.key, []).append(trial)
+
+    def trained(self, baseline: Candidate) -> list[Trial]:
+        """The baseline is there; returns the trials that waited for it."""
+        self._trained.add(baseline.key)
+        return self._waiting.pop(baseline.key, [])
+
+    def failed(self, baseline: Candidate) -> list[Trial]:
+        """The baseline will not be there, unless another trial asks for it; returns the trials that waited for it."""
+        self._known.discard(baseline.key)
+        return self._waiting.pop(baseline.key, [])
+
+    @property
+    def left(self) -> int:
+        """Baselines that are still to be trained."""
+        return len(self._known - self._trained)

@@ -1,0 +1,161 @@
+"""The sampler `growth`: asks for the candidate from which the front is expected to grow most, per epoch that it takes.
+
+See search.schedule.growth for how whole curves of operating points are predicted and what a candidate is expected to
+add.
+
+Shapes: T trainings, S shares, C candidates, K costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.trial import FixedTrial
+
+from search.front.curves import layers, loss_within
+from search.schedule import growth
+from search.schedule.history import History, Params, Training
+from search.schedule.optuna_sampler import completed
+from search.schedule.sampler import STARTUP, Epochs, Setting, drawn
+from spaces.contract.family import Candidate
+from spaces.contract.space import Value
+
+Floats = NDArray[np.float64]
+DRAWN, CONSIDERED = 80, 130  # candidates: drawn from the space, and with those that are good ones changed a little
+TRIED = 50  # of them, the best first, until one is within the study's limits
+KEPT = 0.5  # of a good one's values
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A candidate that may be asked for."""
+
+    params: dict[str, Value]
+    candidate: Candidate
+    size: tuple[float, ...]  # what its baseline costs, in shares of the box
+
+
+class Growth:
+    """Expected growth of the front, by a forest over all trainings' curves."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self._shares = growth.shares(setting.costs)
+        self._encoder = growth.Encoder(setting.spaces)
+        self._losses: dict[int, dict[int, Floats]] = {}  # (S,) within each share, by trial and epoch
+        self._sizes: dict[int, tuple[float, ...]] = {}  # of the trials' baselines
+
+    def observe(self, number: int, training: Training) -> None:
+        if training.curve is None:
+            self._losses.pop(number, None)
+            return
+        relative = training.curve / np.array([1.0, *self._size(number, training.params)])
+        losses = np.array([min(1.0, float(loss_within([relative], one)[0])) for one in self._shares])
+        self._losses.setdefault(number, {})[training.epoch] = losses
+
+    def suggest(self, number: int, history: History, epochs: Epochs, given: Params | None = None) -> Params:
+        params = given or self._best(np.random.default_rng((self.setting.seed, number)), history, epochs)
+        return completed(number, params, self.setting)
+
+    def _best(self, draw: np.random.Generator, history: History, epochs: Epochs) -> Params:
+        """The candidate with the largest expected growth per epoch, within the limits; nothing where there is none.
+
+        Before there is anything to learn from, any candidate.
+        """
+        seen = remembered(history.measured())
+        learned = len(seen) >= STARTUP
+        good = self._good(seen, history) if learned else []
+        drafts = self._drafts(draw, epochs, [seen[number].params for number in good])
+        if learned and drafts:
+            improvement = self._expected_improvement(draw, drafts, seen, history)
+            drafts = [drafts[i] for i in np.argsort(-improvement, kind="stable")]
+        known = [(dict(one.params), one.full) for one in history.trials.values()]
+        fresh = (one for one in drafts[:TRIED] if (one.params, self._is_full(one.candidate)) not in known)
+        return next((one.params for one in fresh if not self.setting.limit(one.candidate)), {})
+
+    def _budgets(self, history: History) -> Floats:
+        """(B, K) budgets of costs at which curves are compared, within the region that counts."""
+        return growth.budgets(self.setting.costs) * history.scale[1:]
+
+    def _good(self, seen: Mapping[int, Training], history: History) -> list[int]:
+        """The trials that are best within some budget."""
+        at = growth.at_budgets(self._budgets(history), self._sizes_of(seen))
+        losses_TB = np.take_along_axis(self._learned(seen), np.maximum(at, 0), 1)
+        numbers = list(seen)
+        return [numbers[i] for i in np.unique(np.where(at < 0, 1.0, losses_TB).argmin(0))]
+
+    def _drafts(self, draw: np.random.Generator, epochs: Epochs, good: Sequence[Params]) -> list[Draft]:
+        """Drawn from the space, then good ones with some of their values drawn again; infeasible ones left out."""
+        found = []
+        for i in range(CONSIDERED):
+            kept = good[i % len(good)] if good and i >= DRAWN else {}
+            one = growth.Draw(draw, kept, KEPT)
+            try:
+                candidate = drawn(one, self.setting.spaces, epochs)
+                size = self.setting.size(candidate)
+            except ValueError:  # the family does not take the combination, then or once it is built
+                continue
+            found.append(Draft(one.params, candidate, tuple(size)))
+        return found
+
+    def _expected_improvement(
+        self, draw: np.random.Generator, drafts: Sequence[Draft], seen: Mapping[int, Training], history: History
+    ) -> Floats:
+        """(C,) expected improvement of the front by each candidate, per epoch that it takes."""
+        sizes_CK, grid = np.array([one.size for one in drafts]), self._budgets(history)
+        old = self._rows([one.params for one in seen.values()], self._sizes_of(seen), [t.full for t in seen.values()])
+        new = self._rows([one.params for one in drafts], sizes_CK, [self._is_full(one.candidate) for one in drafts])
+        mean_CS, std_CS = growth.predicted(old, self._learned(seen), new, int(draw.integers(2**31)))
+        front = history.front_within(seen, grid)
+        worst = float(history.scale[0])
+        improvement = growth.expected_improvement(mean_CS, std_CS, sizes_CK, grid, front, worst)
+        return improvement / [self.setting.expense(one.candidate) for one in drafts]
+
+    def _rows(self, params: Sequence[Params], sizes_TK: Floats, full: Sequence[bool]) -> Floats:
+        """What the forest knows of each: its parameters, its size and its length."""
+        return self._encoder.rows(params, np.column_stack([np.log(sizes_TK), full]))
+
+    def _learned(self, seen: Mapping[int, Training]) -> Floats:
+        return learned_losses(seen, self._losses)
+
+    def _sizes_of(self, seen: Mapping[int, Training]) -> Floats:
+        return np.array([self._sizes[number] for number in seen])
+
+    def _size(self, number: int, params: Params) -> tuple[float, ...]:
+        if number not in self._sizes:
+            candidate = drawn(FixedTrial(dict(params)), self.setting.spaces, self.setting.short)
+            self._sizes[number] = tuple(self.setting.size(candidate))
+        return self._sizes[number]
+
+    def _is_full(self, candidate: Candidate) -> bool:
+        return candidate.recipe.epochs > self.setting.short(candidate.family.name)
+
+
+def remembered(measured: Mapping[int, Training]) -> Mapping[int, Training]:
+    """Trainings to learn from: all of them, or those nearest to the front and the latest."""
+    if len(measured) <= growth.REMEMBERED:
+        return measured
+    numbers = list(measured)
+    layer = layers({number: one.curve for number, one in measured.items() if one.curve is not None})
+    near = sorted(numbers, key=lambda n: layer[n])[: growth.REMEMBERED // 2]
+    return {number: measured[number] for number in sorted({*near, *numbers[-growth.REMEMBERED // 2 :]})}
+
+
+def learned_losses(seen: Mapping[int, Training], losses: Mapping[int, Mapping[int, Floats]]) -> Floats:
+    """(T, S) accuracy losses, given by trial and epoch; stopped trainings as if they had gone on like the others."""
+    latest = {number: max(losses[number]) for number in seen}
+    numbers = np.array(list(seen))
+    found = np.stack([losses[number][latest[number]] for number in seen])
+    ended = [number for number, one in seen.items() if one.ended]
+    under_way = {(latest[number], one.full) for number, one in seen.items() if not one.ended}
+    for epoch, full in under_way:
+        alike = [number for number in ended if epoch in losses[number] and seen[number].full == full]
+        if not alike:
+            continue
+        gains = [losses[number][latest[number]] / np.maximum(losses[number][epoch], 1e-6) for number in alike]
+        at = np.array([(latest[n], seen[n].full, seen[n].ended) == (epoch, full, False) for n in numbers])
+        found[at] *= np.minimum(1.0, np.median(gains, 0))
+    return found

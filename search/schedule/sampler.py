@@ -1,0 +1,130 @@
+"""What a sampler is, what it draws from, and the known-good candidates that come before it.
+
+A sampler has two methods: `suggest` gives the parameters of a trial, `observe` hears what became of one. It decides
+from (study seed, trial number) and what was observed by then, so a study that goes on after an interruption decides
+as one without, and never repeats its first random trials.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import optuna
+
+from search.schedule.growth import ordered
+from search.schedule.history import History, Params, Training
+from search.schedule.warm_start import recommended
+from spaces.contract.family import Candidate, Family
+from spaces.contract.registry import family
+from spaces.contract.space import Dimension, Value, suggested
+
+Spaces = Mapping[str, tuple[Dimension, ...]]
+Epochs = Callable[[str], int]  # of a trial of a family
+Limit = Callable[[Candidate], str | None]  # why a candidate is beyond what the study allows, if it is
+STARTUP = 6  # trials before a model-based sampler models
+
+
+class Sampler(Protocol):
+    """Chooses what to train next."""
+
+    def suggest(self, number: int, history: History, epochs: Epochs, given: Params | None = None) -> Params:
+        """The parameters of trial `number`; those that are `given` are decided already."""
+        ...
+
+    def observe(self, number: int, training: Training) -> None:
+        """What is known of a trial now: that it was asked, after a rung, at its end, or that it failed."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a sampler is made for.
+
+    `size` is what a candidate's baseline costs, in shares of the box at the reference point; `expense` the epochs that
+    training a candidate takes, with its part of a baseline that is not trained yet.
+    """
+
+    spaces: Spaces
+    costs: int
+    seed: int
+    trials: int
+    size: Callable[[Candidate], Sequence[float]]
+    expense: Callable[[Candidate], float]
+    limit: Limit = lambda _: None
+    short: Epochs = lambda _: 1  # of a trial of a family, where there are two lengths of the short ones
+
+
+class InfeasibleError(ValueError):
+    """A combination of parameters that cannot be trained, and why."""
+
+    def __init__(self, family_name: str, values: dict[str, Value], reason: str) -> None:
+        super().__init__(reason)
+        self.family, self.values = family_name, values
+
+
+def drawn(trial: Any, spaces: Spaces, epochs: Epochs) -> Candidate:
+    """The candidate that an Optuna trial, or what takes its place, draws. Raises InfeasibleError."""
+    names = sorted(spaces)
+    name = trial.suggest_categorical("family", names) if len(names) > 1 else names[0]
+    values = suggested(trial, spaces[name], name)
+    try:
+        return Candidate.of(family(name), values, epochs(name))
+    except ValueError as error:
+        raise InfeasibleError(name, values, str(error)) from None
+
+
+def replayed(params: Params, spaces: Spaces) -> optuna.trial.FixedTrial:
+    """These parameters as Optuna records them when a trial draws them: those that matter, with their distributions."""
+    fixed = optuna.trial.FixedTrial({"family": "", **params})
+    with suppress(InfeasibleError):
+        drawn(fixed, spaces, lambda _: 1)
+    return fixed
+
+
+def params_of(name: str, values: Mapping[str, Value], spaces: Spaces) -> Params:
+    """A family's values as Optuna names them."""
+    params = {f"{name}.{key}": value for key, value in values.items()}
+    return replayed({"family": name, **params}, spaces).params
+
+
+def starting_points(spaces: Spaces) -> list[dict[str, Value]]:
+    """Known-good candidates: each family's recommended settings, then at its smallest size."""
+    found: list[dict[str, Value]] = []
+    for smallest in (False, True):
+        for name in sorted(spaces):
+            values = recommended(spaces[name])
+            if smallest:
+                values |= _smallest(family(name), spaces[name])
+            params = {f"{name}.{key}": value for key, value in values.items()}
+            params |= {"family": name} if len(spaces) > 1 else {}
+            if params not in found:
+                found.append(params)
+    return found
+
+
+def _smallest(own: Family, space: Sequence[Dimension]) -> dict[str, Value]:
+    """The least of each searched size; of names, such as backbones, the first in the family's order: the smallest."""
+    order, found = {d.name: d.choices for d in own.space}, {}
+    for d in space:
+        if d.name in own.size_dimensions and d.kind == "choice" and d.searched:
+            known = [value for value in order[d.name] if value in d.choices]
+            found[d.name] = min(d.choices) if ordered(d) else [*known, *d.choices][0]
+    return found
+
+
+@contextmanager
+def experimental() -> Iterator[None]:
+    """Quiet about what Optuna marks experimental and we chose knowingly: group TPE, GP, metric names."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
+
+
+def trial_seed(study_seed: int, number: int) -> int:
+    """A seed for one trial: far from its neighbours', below 2^31."""
+    mixed = (study_seed * 0x9E3779B97F4A7C15 + number * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % 2**64
+    return (mixed ^ (mixed >> 29)) % (2**31 - 1)

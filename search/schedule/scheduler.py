@@ -1,0 +1,285 @@
+"""The scheduler: what to train next, whether a training goes on, and when a study is over.
+
+It knows no database, no processes and no clock: it decides from what was reported, in its order. A driver does what it
+says (search.run.driver), a benchmark replays stored trainings through it, and a study that goes on reports to it once
+more what its tables know.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from search.front.curves import Curve
+from search.front.eligible import chosen_of, curve_of
+from search.front.live import LiveFront
+from search.objectives import outlook_of
+from search.schedule.asking import Asking
+from search.schedule.baseline_pool import BaselinePool
+from search.schedule.decisions import Decision, Ended, Record, Reject, Repeat, Resume, Start, Trial
+from search.schedule.duplicates import Duplicates
+from search.schedule.early_stopping import StoppingRule
+from search.schedule.history import History, Params, Training
+from search.schedule.sampler import InfeasibleError, trial_seed
+from search.schedule.thinking_ahead import ThinkAhead
+from spaces.contract.family import Candidate
+from spaces.contract.registry import family
+from storage.records import Kind, OperatingPoint, PointRecord, State, TrialRecord
+
+
+@dataclass
+class Scheduler:
+    """Decides for one study; the parts that it is made of decide one thing each."""
+
+    seed: int
+    trials: int  # in all
+    asking: Asking
+    stopping: StoppingRule | None
+    baselines: BaselinePool
+    duplicates: Duplicates
+    front: LiveFront
+    asked: int = 0
+    _decided: deque[Decision] = field(default_factory=deque)
+    _queue: deque[Trial] = field(default_factory=deque)
+    _known: dict[int, Trial] = field(default_factory=dict)  # trials of the search that may be trained
+
+    def __post_init__(self) -> None:
+        self.costs = self.front.spec.costs
+        self._ahead = ThinkAhead(self.asking.suggestion)
+
+    @property
+    def history(self) -> History:
+        return self.asking.history
+
+    def next(self) -> Decision | None:
+        """What to do while a slot is free; None when there is nothing to do now."""
+        while not self._decided:
+            if self._queue:
+                return self.start(self._queue.popleft())
+            if (resumed := self._resumed()) is not None:
+                return resumed
+            if not self._may_ask:
+                return None
+            self._ask()
+        return self._decided.popleft()
+
+    def ask_ahead(self) -> None:
+        """Think of the next trial while others train: it knows what was reported so far, whatever their speed."""
+        if self._may_ask:
+            self._ahead.start()
+
+    def report(
+        self,
+        trial: Trial,
+        epoch: int,
+        points: Sequence[OperatingPoint],
+        outlook: float | None,
+        decided: bool | None = None,
+    ) -> bool:
+        """Whether the trial goes on after a rung; `decided` is what was decided when this was reported before.
+
+        `outlook`: compute at the end of the training over compute now, as far as its objective foresees it.
+        """
+        self._observe(trial.number, points, State.RUNNING, epoch)
+        if self.stopping is None:
+            return True
+        curve, later = self._curve(points), outlook_of(self.costs, outlook)
+        scale = self.history.scale
+        return self.stopping.report(trial.number, _group(trial), epoch, curve, later, scale, decided)
+
+    def ended(self, trial: Trial, points: Sequence[PointRecord], stopped_at: int | None = None) -> Ended:
+        """The training is over, or was stopped after an epoch."""
+        self._ahead.settle()
+        if trial.kind == Kind.BASELINE:
+            return self._baseline_ended(trial, points)
+        state = State.COMPLETE if stopped_at is None else State.STOPPED
+        self._observe(trial.number, points, state, stopped_at or trial.candidate.recipe.epochs)
+        if stopped_at is None and self.stopping:
+            self.stopping.ended(trial.number, _group(trial), self._curve(points))
+        joined = self._extend_front(trial, points)
+        return Ended(joined, [self._repeat(number, trial.number) for number in self.duplicates.finished(trial.number)])
+
+    def failed(self, trial: Trial) -> Sequence[int]:
+        """The training has no result; returns the trials that cannot be trained without it."""
+        self._ahead.settle()
+        if trial.kind == Kind.BASELINE:
+            held = self.baselines.failed(trial.candidate)
+            lost = [number for one in held for number in self.duplicates.abandoned(one.candidate, one.number)]
+            for number in lost:
+                self.asking.forget(number)
+            return lost
+        self.asking.forget(trial.number)
+        if (other := self.duplicates.failed(trial.candidate, trial.number)) is not None:
+            self._queue_or_hold(self._known[other])
+        return []
+
+    def restore(self, record: TrialRecord) -> Trial | None:
+        """A trial of an earlier session, in the order of numbers; None when it failed or repeats another.
+
+        What it reported and how it ended follows through the usual calls.
+        """
+        if record.kind == Kind.BASELINE:
+            return self._restored_baseline(record)
+        self.asking.restore(record)
+        self.asked += 1
+        if record.state == State.FAILED:
+            self.asking.forget(record.number)
+            return None
+        trial = self._known[record.number] = _trial(record)
+        if record.of_trial is not None:
+            return None
+        self.duplicates.first(trial.candidate, record.number)
+        return trial
+
+    def _restored_baseline(self, record: TrialRecord) -> Trial | None:
+        if record.state == State.FAILED:
+            self.baselines.asked += 1
+            return None
+        trial = _trial(record)
+        self.baselines.add(trial.candidate)
+        return trial
+
+    def repeated(self, number: int, points: Sequence[OperatingPoint], epoch: int) -> None:
+        """In an earlier session this trial took the result that an equal one had after an epoch."""
+        ended = epoch >= self._known[number].candidate.recipe.epochs
+        self._observe(number, points, State.COMPLETE if ended else State.STOPPED, epoch)
+
+    def skip(self, number: int, params: Params) -> None:
+        """A trial that Optuna's database knows and our tables do not: it is lost."""
+        self.asking.observe(number, Training(params))
+        self.asking.forget(number)
+        self.asked += 1
+
+    def go_on(self, trials: Iterable[Trial]) -> None:
+        """These were under way when an earlier session was interrupted."""
+        for trial in trials:
+            if trial.kind == Kind.BASELINE:
+                self._queue.append(trial)
+            else:
+                self._place(trial)
+
+    def add_baselines(self, candidates: Iterable[Candidate]) -> None:
+        """Train these too, unless they are known."""
+        for candidate in candidates:
+            if not self.baselines.is_known(candidate):
+                self._queue_baseline(candidate)
+
+    def close(self) -> None:
+        self._ahead.close()
+
+    @property
+    def finished(self) -> bool:
+        return not self._decided and not self._queue and not self._may_ask
+
+    @property
+    def baselines_left(self) -> int:
+        return self.baselines.left
+
+    @property
+    def standing(self) -> tuple[Sequence[PointRecord], float]:
+        return self.front.points, self.front.volume
+
+    @property
+    def _may_ask(self) -> bool:
+        return self.asked < self.trials and not self.front.plateau
+
+    def start(self, trial: Trial) -> Start:
+        """How a trial is trained from here."""
+        return Start(trial, self._rungs_left(trial))
+
+    def _rungs_left(self, trial: Trial) -> tuple[int, ...]:
+        if self.stopping is None or trial.kind == Kind.BASELINE:
+            return ()
+        return self.stopping.rungs(trial.number, trial.candidate.recipe.epochs)
+
+    def _resumed(self) -> Resume | None:
+        """A trial that was stopped and should not have been, as is known by now."""
+        self._ahead.settle()
+        number = self.stopping.promising(self.history.scale) if self.stopping else None
+        if self.stopping is None or number is None:
+            return None
+        trial, epoch = self._known[number], self.stopping.resume(number)
+        self.history.update(number, replace(self.history.trials[number], state=State.RUNNING))
+        self.front.withdraw(trial.name)
+        return Resume(trial, epoch, tuple(rung for rung in self._rungs_left(trial) if rung > epoch))
+
+    def _ask(self) -> None:
+        number, candidate = self._ahead.take()
+        self.asked += 1
+        seed = trial_seed(self.seed, number)
+        if isinstance(candidate, InfeasibleError):
+            self.asking.forget(number)
+            epochs = self.asking.length.short(candidate.family)
+            self._decided.append(Reject(number, candidate.family, candidate.values, epochs, seed, str(candidate)))
+            return
+        trial = self._known[number] = Trial(Kind.SEARCH, number, candidate, seed)
+        self._decided.append(Record(trial))
+        self._place(trial)
+
+    def _place(self, trial: Trial) -> None:
+        """Train it, or take the result of an equal trial, now or when that has ended."""
+        first = self.duplicates.first(trial.candidate, trial.number)
+        if first == trial.number:
+            self._queue_or_hold(trial)
+        elif self.history.trials[first].state == State.RUNNING:
+            self.duplicates.wait(trial.number, first)
+        else:
+            self._decided.append(self._repeat(trial.number, first))
+
+    def _queue_or_hold(self, trial: Trial) -> None:
+        """It is trained when its turn comes, or waits for the baseline that it starts from."""
+        baseline = self.baselines.needed(trial)
+        if baseline is None or self.baselines.is_trained(baseline):
+            self._queue.append(trial)
+            return
+        if not self.baselines.is_known(baseline):
+            self._queue_baseline(baseline)
+        self.baselines.hold(trial, baseline)
+
+    def _queue_baseline(self, candidate: Candidate) -> None:
+        number = self.baselines.add(candidate)
+        trial = Trial(Kind.BASELINE, number, candidate, trial_seed(self.seed, number))
+        self._decided.append(Record(trial))
+        self._queue.append(trial)
+
+    def _baseline_ended(self, trial: Trial, points: Sequence[PointRecord]) -> Ended:
+        """What a baseline offers is there: dynamic networks have to beat it."""
+        curve = self._curve(points)
+        self.history.baselines.append(curve)
+        if self.stopping:
+            self.stopping.baseline(curve)
+        self._queue.extend(self.baselines.trained(trial.candidate))
+        return Ended(self._extend_front(trial, points))
+
+    def _repeat(self, number: int, first: int) -> Repeat:
+        self.asking.repeat(number, first)
+        return Repeat(number, first)
+
+    def _observe(self, number: int, points: Sequence[OperatingPoint], state: State, epoch: int) -> None:
+        """Keep what a trial showed after an epoch, and let the sampler hear of it."""
+        self._ahead.settle()
+        one = chosen_of(points)
+        values = (one.accuracy, *(cost.of(one) for cost in self.costs))
+        chosen = tuple(map(float, self.front.box.curve([values])[0]))
+        known = self.history.trials[number]
+        seen = replace(known, state=state, epoch=epoch, curve=self._curve(points), chosen=chosen)
+        self.asking.observe(number, seen)
+
+    def _extend_front(self, trial: Trial, points: Sequence[PointRecord]) -> list[PointRecord]:
+        joined = self.front.extend(trial.name, points)
+        self.history.scale = self.front.scale
+        return joined
+
+    def _curve(self, points: Sequence[OperatingPoint]) -> Curve:
+        return curve_of(points, self.front.box, self.costs)
+
+
+def _trial(record: TrialRecord) -> Trial:
+    candidate = Candidate.of(family(record.family), record.params, record.epochs)
+    return Trial(record.kind, record.number, candidate, record.seed)
+
+
+def _group(trial: Trial) -> str:
+    """Trainings that learn alike: of a family and of a length."""
+    return f"{trial.candidate.family.name}, {trial.candidate.recipe.epochs} epochs"

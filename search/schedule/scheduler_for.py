@@ -1,0 +1,58 @@
+"""The scheduler of a study: every part of it, as the study file asks for."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from search.front.live import LiveFront
+from search.front.pareto import box_of
+from search.objectives import Reference
+from search.schedule.asking import Asking
+from search.schedule.baseline_pool import BaselinePool
+from search.schedule.duplicates import Duplicates
+from search.schedule.early_stopping import EarlyStopping
+from search.schedule.history import History
+from search.schedule.limits import limit_of
+from search.schedule.sampler import Setting, starting_points
+from search.schedule.samplers import SAMPLERS
+from search.schedule.scheduler import Scheduler
+from search.schedule.sizes import baseline_size
+from search.schedule.training_length import TrainingLength
+from search.schedule.warm_start import epochs_of, warm
+from search.spec import StudySpec, narrowed_spaces
+from spaces.contract.task import Task
+
+
+def scheduler_for(spec: StudySpec, task: Task, reference: Reference) -> Scheduler:
+    """What decides for a study, before it knows of any trial."""
+    spaces, costs = narrowed_spaces(spec), spec.costs
+    baselines = BaselinePool(spec, spaces)
+    limit, short = limit_of(spec, task), partial(epochs_of, spec)
+    two_lengths = any(warm(spec, name) for name in spec.families)
+    setting = Setting(
+        spaces=spaces,
+        costs=len(costs),
+        seed=spec.seed,
+        trials=spec.budget.trials,
+        size=baseline_size(task, box_of(reference, costs), costs),
+        expense=baselines.expense,
+        limit=limit,
+        short=short,
+    )
+    asking = Asking(
+        spaces=spaces,
+        sampler=SAMPLERS[spec.sampler](setting),
+        length=TrainingLength(short, (lambda _: spec.budget.epochs) if two_lengths else None, len(costs)),
+        limit=limit,
+        history=History.empty(len(costs)),
+        starts=starting_points(spaces) if spec.starting_points else [],
+    )
+    return Scheduler(
+        seed=spec.seed,
+        trials=spec.budget.trials,
+        asking=asking,
+        stopping=EarlyStopping() if spec.early_stopping else None,
+        baselines=baselines,
+        duplicates=Duplicates(),
+        front=LiveFront(spec, reference),
+    )

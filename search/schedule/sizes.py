@@ -1,0 +1,70 @@
+"""What networks cost by their shapes alone, before anything is trained: the plain network of each size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import product
+from typing import Any
+
+import torch
+
+from search.front.curves import Box
+from search.objectives import Cost, Shape
+from spaces.contract.family import Candidate, Family
+from spaces.contract.space import Dimension, Value
+from spaces.contract.task import Task
+
+
+def shape_of(candidate: Candidate, task: Task) -> Shape:
+    """What a candidate's network costs with everything open. Raises ValueError where it cannot be built."""
+    with torch.device("meta"):
+        net = candidate.family.build(candidate.config, task)
+    return Shape(net.plain_macs, sum(p.numel() for p in net.parameters()))
+
+
+def size_key(candidate: Candidate) -> tuple[Any, ...]:
+    """The same for all candidates that have one plain network."""
+    own = candidate.family
+    return own.name, *(getattr(candidate.config, name) for name in (*own.size_dimensions, *own.plain_dimensions))
+
+
+def sizes(own: Family, space: Sequence[Dimension]) -> list[dict[str, Value]]:
+    """Every size that a narrowed space has, as values of the size dimensions."""
+    return _combinations(own.size_dimensions, space)
+
+
+def baseline_shapes(own: Family, space: Sequence[Dimension], task: Task) -> list[Shape]:
+    """Of the baselines of every size that a narrowed space has; sizes that the family refuses are left out."""
+    found = []
+    for values in _combinations((*own.size_dimensions, *own.plain_dimensions), space):
+        with suppress(ValueError):
+            found.append(shape_of(Candidate.of(own, values, 1).plain(), task))
+    return found
+
+
+def _combinations(names: Sequence[str], space: Sequence[Dimension]) -> list[dict[str, Value]]:
+    """Every combination of these dimensions' values; of a range its two ends."""
+    by_name = {d.name: d for d in space}
+    return [dict(zip(names, one, strict=True)) for one in product(*(_ends(by_name[name]) for name in names))]
+
+
+def _ends(dimension: Dimension) -> tuple[Value, ...]:
+    if not dimension.searched:
+        return (dimension.default,)
+    return dimension.choices if dimension.kind == "choice" else (dimension.low, dimension.high)
+
+
+def baseline_size(task: Task, box: Box, costs: Sequence[Cost]) -> Callable[[Candidate], tuple[float, ...]]:
+    """Gives what a candidate's baseline costs, in shares of the box; built once a size."""
+    known: dict[tuple[Any, ...], tuple[float, ...]] = {}
+
+    def size(candidate: Candidate) -> tuple[float, ...]:
+        key = size_key(candidate)
+        if key not in known:
+            shape = shape_of(candidate.plain(), task)
+            own = [cost.of_baseline(shape) for cost in costs]
+            known[key] = tuple(one / most for one, most in zip(own, box.costs, strict=True))
+        return known[key]
+
+    return size

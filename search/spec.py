@@ -1,0 +1,212 @@
+"""The study file: YAML in, a checked and frozen StudySpec out.
+
+Every mistake is one line that names the file, the key, what was given and what is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from search.objectives import COSTS, MACS, Cost, macs_number
+
+Macs = Annotated[float, BeforeValidator(lambda value: _macs(value))]
+SamplerName = Literal["growth", "tpe", "nsgaii", "gp", "random"]  # rows of search.schedule.samplers.SAMPLERS
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Plateau(_Strict):
+    """When to stop early: the hypervolume has not grown by this fraction over so many finished trials."""
+
+    trials: Annotated[int, Field(ge=1, le=1_000_000)] = 20
+    growth: Annotated[float, Field(gt=0, lt=1)] = 0.005
+
+
+class Budget(_Strict):
+    """How much a study may spend: trials in total, epochs a trial, hours of wall-clock over all its runs."""
+
+    trials: Annotated[int, Field(ge=1, le=1_000_000)] = 24
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 12
+    hours: Annotated[float, Field(gt=0, strict=False)] | None = None
+    plateau: Plateau | None = None
+
+
+class Region(_Strict):
+    """The part of the front that counts: at most so dear, at least so accurate, within so much of the best accuracy."""
+
+    max_macs: Macs | None = None
+    min_accuracy: Annotated[float, Field(gt=0, lt=1)] | None = None
+    within: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+
+class Limits(_Strict):
+    """What no candidate may exceed, checked before it is built: of the network with everything open."""
+
+    macs: Macs | None = None
+    parameters: Macs | None = None
+    megabytes: Annotated[float, Field(gt=0, strict=False)] | None = None  # of float32 weights
+
+
+class Run(_Strict):
+    """Where trials run: processes at once, threads each, device, number format."""
+
+    workers: Annotated[int, Field(ge=0, le=256)] = 0  # 0: in this process
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: bool = False
+
+
+class StudySpec(_Strict):
+    """A study as its file says it, defaults filled in."""
+
+    study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+    data: Annotated[str, Field(min_length=1)]
+    families: Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
+    space: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    budget: Budget = Budget()
+    objectives: Annotated[tuple[str, ...], Field(strict=False)] = ("accuracy", "macs")
+    sampler: SamplerName = "growth"
+    warm_start: bool = True  # each size's plain network is trained once; candidates start from it while that pays
+    early_stopping: bool = True
+    starting_points: bool = True  # the families' recommended settings first
+    region: Region = Region()
+    limits: Limits = Limits()
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    data_root: str | None = None
+    image_size: Annotated[int, Field(ge=4, le=4096)] | None = None
+    init_from: str | dict[str, str] | None = None  # weights to start from: one source, or one a family
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    train_limit: Annotated[int, Field(ge=2)] | None = None
+    validation_limit: Annotated[int, Field(ge=2)] | None = None
+    run: Run = Run()
+
+    def initial(self, family: str) -> str | None:
+        """Where the weights come from that this family's trainings start with; None for random ones."""
+        return self.init_from.get(family) if isinstance(self.init_from, dict) else self.init_from
+
+    @property
+    def costs(self) -> tuple[Cost, ...]:
+        """What is minimised."""
+        return tuple(COSTS[name] for name in self.objectives[1:])
+
+    @property
+    def cost(self) -> Cost:
+        """What pictures show accuracy against."""
+        return self.costs[0] if self.costs else MACS
+
+
+BEFORE = {"warm_start": False, "early_stopping": False, "starting_points": False}  # these were keys of study files
+
+
+def stored_spec(values: Mapping[str, Any]) -> StudySpec:
+    """The spec of a stored study; one from before a key existed goes on without what it turns on."""
+    return StudySpec.model_validate({**BEFORE, **values}, strict=False)
+
+
+def read_study(path: Path) -> tuple[StudySpec, str]:
+    """The spec and the file's own text. Raises ValueError with one line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: is not a text file in UTF-8") from None
+    return parse_study(text, str(path)), text
+
+
+def parse_study(text: str, where: str) -> StudySpec:
+    """The spec that a study file's text says; `where` is the file's name in messages."""
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{where}: is not valid YAML: {_yaml_reason(error)}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{where}: must be a mapping with study, data and families")
+    try:
+        spec = StudySpec(**{str(key): value for key, value in content.items()})
+    except ValidationError as error:
+        raise ValueError(f"{where}: {_reason(error)}") from None
+    _check_objectives(spec, where)
+    narrowed_spaces(spec, where)
+    return spec
+
+
+def narrowed_spaces(spec: StudySpec, where: str = "study file") -> dict[str, tuple[Any, ...]]:
+    """Each family's dimensions as the study fixes or narrows them. Raises ValueError naming what is unknown."""
+    from spaces.contract.registry import family
+    from spaces.contract.space import narrowed
+
+    for name in spec.space:
+        if name not in spec.families:
+            raise ValueError(f"{where}: space.{name}: is not among the study's families ({', '.join(spec.families)})")
+    for name in spec.init_from if isinstance(spec.init_from, dict) else ():
+        if name not in spec.families:
+            raise ValueError(f"{where}: init_from.{name}: is not among the study's families")
+    found = {}
+    for name in spec.families:
+        try:
+            own = family(name)
+            found[name] = narrowed(own.space, spec.space.get(name, {}), f"space.{name}")
+        except ValueError as error:
+            key = "" if str(error).startswith("space.") else "families: "
+            raise ValueError(f"{where}: {key}{error}") from None
+    return found
+
+
+def _check_objectives(spec: StudySpec, where: str) -> None:
+    first, *costs = spec.objectives or ("",)
+    known = [COSTS[name] for name in costs if name in COSTS]
+    twice = len({cost.measure for cost in known}) < len(known)  # the mean and the p95 of MACs
+    if spec.region.max_macs and not any(cost.measure == MACS.measure for cost in known):
+        raise ValueError(f"{where}: region.max_macs: needs macs among the objectives")
+    if first != "accuracy" or any(name not in COSTS for name in costs) or twice:
+        given = ", ".join(spec.objectives)
+        raise ValueError(
+            f"{where}: objectives: [{given}] is not accuracy alone or followed by costs: [accuracy, macs], "
+            "[accuracy, macs_p95], [accuracy, macs, parameters]"
+        )
+
+
+def _macs(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"{value!r} is not a number; write it like 500k, 20M or 1.5G")
+    return float(macs_number(value))
+
+
+def _yaml_reason(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+    return f"{getattr(error, 'problem', None) or 'cannot be parsed'}{place}"
+
+
+def _reason(error: ValidationError) -> str:
+    """The first mistake that pydantic found, in our words."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    given, limits = first["input"], first.get("ctx", {})
+    match first["type"]:
+        case "extra_forbidden":
+            from spaces.contract.space import nearest
+
+            models: dict[str, type[_Strict]] = {"budget": Budget, "run": Run, "region": Region, "limits": Limits}
+            models["budget.plateau"] = Plateau
+            model = models.get(key.rpartition(".")[0], StudySpec)
+            return f"{key}: no such key{nearest(str(first['loc'][-1]), model.model_fields)}"
+        case "missing":
+            return f"{key}: is missing; a study file needs study, data and families"
+        case "string_pattern_mismatch":
+            return f"{key}: {given!r} may only have letters, digits, '-' and '_', at most 64, no path"
+        case "literal_error":
+            return f"{key}: {given} is not one of {limits['expected']}"
+        case "value_error":
+            return f"{key}: {limits['error']}"
+        case _:
+            return f"{key}: {given!r}: {first['msg'][0].lower()}{first['msg'][1:]}"

@@ -1,0 +1,1 @@
+"""The plain networks that families make dynamic."""

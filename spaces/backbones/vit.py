@@ -1,0 +1,122 @@
+"""The plain vision transformer: backbone of routed transformers and their static reference.
+
+Dosovitskiy et al., "An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale", ICLR, 2021. Pre-norm,
+a class token, learned positions. Attention is written out, so that its products can be counted and every execution
+computes the same numbers. Differs: an image that patches do not fill is padded with zeros.
+
+Shapes: B images, N tokens (the class token first), D width, H heads, M hidden units of an MLP.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spaces.contract.compute import conv_macs, linear_macs
+from spaces.contract.space import choice, flag, real
+from spaces.contract.task import Task
+
+PLAIN = ("head_dim", "mlp_ratio", "patch", "hidden_dropout", "cifar_quirks")  # of a ViT, beside layers and dim
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViTConfig:
+    """Size of a vision transformer."""
+
+    layers: int = choice(2, 3, 4, 6, 8, 10, 12, 16, default=6, doc="transformer layers")
+    dim: int = choice(32, 64, 96, 128, 192, 384, default=64, searched=False, doc="width of a token")
+    head_dim: int = choice(16, 32, 64, default=32, searched=False, doc="width of an attention head")
+    mlp_ratio: int = choice(1, 2, 4, default=2, searched=False, doc="hidden units of a layer's MLP over its width")
+    patch: int = choice(2, 4, 8, 14, 16, default=4, searched=False, doc="pixels on a patch's side")
+    hidden_dropout: float = real(0.0, 0.5, default=0.0, searched=False, doc="of features in training")
+    cifar_quirks: bool = flag(
+        default=False,
+        searched=False,
+        doc="scale attention by the width, activate after the MLP, as a public recipe does",
+    )
+
+
+class Layer(nn.Module):
+    """One pre-norm transformer layer: attention and MLP, each added to its input."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        dim, hidden = config.dim, config.dim * config.mlp_ratio
+        self.heads = dim // min(config.head_dim, dim)
+        self.scale = dim**-0.5 if config.cifar_quirks else (dim // self.heads) ** -0.5
+        self.activate_last = config.cifar_quirks
+        self.dropout = config.hidden_dropout
+        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.up, self.down = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
+
+    def forward(self, u_BND: Tensor) -> Tensor:
+        u_BND = u_BND + self._dropped(self.attention(self.norm1(u_BND)))
+        hidden = self._dropped(F.gelu(self.up(self.norm2(u_BND))))
+        update = self.down(hidden)
+        return u_BND + self._dropped(F.gelu(update) if self.activate_last else update)
+
+    def attention(self, x_BND: Tensor) -> Tensor:
+        q, k, v = self.qkv(x_BND).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        weights_BHNN = ((q * self.scale) @ k.transpose(-2, -1)).softmax(-1)
+        return self.out((weights_BHNN @ v).transpose(1, 2).flatten(2))
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x
+
+    def macs(self, tokens: int) -> int:
+        """MACs of one image of `tokens` tokens: 4 N D^2 + 2 N^2 D + 2 N D M."""
+        linears = (self.qkv, self.out, self.up, self.down)
+        return sum(linear_macs(one, tokens) for one in linears) + 2 * tokens * tokens * self.out.in_features
+
+
+class ViT(nn.Module):
+    """The parts of a plain ViT and their MACs; subclasses decide how they are run."""
+
+    def __init__(self, config: ViTConfig, task: Task) -> None:
+        super().__init__()
+        if config.patch > min(task.height, task.width):
+            raise ValueError(
+                f"patch: {config.patch} pixels do not fit an image of {task.height}x{task.width}; take a smaller one"
+            )
+        self.task = task
+        self.grid = (ceil(task.height / config.patch), ceil(task.width / config.patch))
+        self.tokens = self.grid[0] * self.grid[1] + 1
+        self.pad = (
+            0, self.grid[1] * config.patch - task.width, 0, self.grid[0] * config.patch - task.height,
+        )  # fmt: skip
+        self.patches = nn.Conv2d(task.channels, config.dim, config.patch, config.patch)
+        self.cls = nn.Parameter(torch.zeros(1, 1, config.dim))
+        self.positions = nn.Parameter(torch.empty(1, self.tokens, config.dim))
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+        self.layer_macs = Layer.macs(self.layers[0], self.tokens)  # type: ignore[arg-type]
+        self.norm = nn.LayerNorm(config.dim)
+        self.fc = nn.Linear(config.dim, task.classes)
+        nn.init.trunc_normal_(self.positions, std=0.02)
+        nn.init.trunc_normal_(self.cls, std=0.02)
+        for module in self.layers.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)  # a fixed 0.02 starves narrow networks
+                nn.init.zeros_(module.bias)
+
+    def stem(self, images: Tensor) -> Tensor:
+        """(B, N, D) tokens of (B, C, H, W) images."""
+        patches = self.patches(F.pad(images, self.pad) if any(self.pad) else images).flatten(2).transpose(1, 2)
+        return torch.cat([self.cls.expand(images.shape[0], -1, -1), patches], 1) + self.positions
+
+    def head_feature(self, u: Tensor) -> Tensor:
+        """(B, D) the class token that the head reads."""
+        return self.norm(u[:, 0])
+
+    def head(self, u: Tensor) -> Tensor:
+        return self.fc(self.head_feature(u))
+
+    def stem_macs(self) -> int:
+        return conv_macs(self.patches, *self.grid)
+
+    def total_macs(self) -> int:
+        return self.stem_macs() + len(self.layers) * self.layer_macs + linear_macs(self.fc)

@@ -1,0 +1,120 @@
+"""What a family of networks offers to the search, and a candidate drawn from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from spaces.contract.net import DynamicNet
+from spaces.contract.recipe import Recipe
+from spaces.contract.space import Dimension, Value, active_names, dimensions, suggested
+from spaces.contract.task import Task
+
+if TYPE_CHECKING:
+    import optuna
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """A family of networks. Its space is the dimensions of `config` followed by those of `recipe`.
+
+    build(config, task) makes the network. `size_dimensions` are the dimensions that set its size, from which the
+    static ladder is made; `ladder` adds sizes of its own to it, so that plain nets as cheap as the dynamic ones are
+    compared. `plain_dimensions` are the others that the plain network has too. A config has a field `gated`, False in
+    the plain network's.
+
+    A network is described by its size, as `size_words` puts the value of each size dimension, and by the values of
+    `traits`, the dimensions that tell what makes it dynamic. `rebuilt_with` are values of the config that a network
+    takes when its weights are in a file already. Raises ValueError when `size_words` are not of the size dimensions.
+    """
+
+    name: str
+    doc: str
+    config: type
+    recipe: type[Recipe]
+    build: Callable[[Any, Task], DynamicNet]
+    size_dimensions: tuple[str, ...]
+    ladder: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    plain_dimensions: tuple[str, ...] = ()
+    size_words: Mapping[str, str]  # such as {"layers": "{} layers"}, in the order of reading
+    traits: tuple[str, ...] = ()
+    rebuilt_with: Mapping[str, Value] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if set(self.size_words) != set(self.size_dimensions):
+            raise ValueError(
+                f"{self.name}: size_words has {', '.join(self.size_words) or 'nothing'}; "
+                f"give words for each of {', '.join(self.size_dimensions)}"
+            )
+
+    def plain(self, config: Any) -> Any:
+        """The config of the plain network of the same size."""
+        kept = {name: getattr(config, name) for name in (*self.size_dimensions, *self.plain_dimensions)}
+        return self.config(gated=False, **kept)
+
+    @cached_property  # read for every candidate that a search weighs
+    def space(self) -> tuple[Dimension, ...]:
+        return dimensions(self.config) + dimensions(self.recipe)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One thing to train: a family, a network's config and a training recipe."""
+
+    family: Family
+    config: Any
+    recipe: Recipe
+
+    @classmethod
+    def suggested(
+        cls, trial: optuna.trial.BaseTrial, family: Family, space: tuple[Dimension, ...], epochs: int
+    ) -> Candidate:
+        """Drawn by an Optuna trial (a FixedTrial replays stored parameters) from a possibly narrowed space."""
+        return cls.of(family, suggested(trial, space, family.name), epochs)
+
+    @classmethod
+    def of(cls, family: Family, values: Mapping[str, Any], epochs: int) -> Candidate:
+        """From a value for each dimension; those not given take their defaults."""
+        names = {f.name for f in fields(family.config)}
+        config = family.config(**{k: v for k, v in values.items() if k in names})
+        recipe_names = {f.name for f in fields(family.recipe)} - {"epochs"}
+        recipe = family.recipe(epochs=epochs, **{k: v for k, v in values.items() if k in recipe_names})
+        return cls(family, config, recipe)
+
+    @property
+    def params(self) -> dict[str, Value]:
+        """The values of the dimensions that matter, and a non-default value of anything else."""
+        values = self.values
+        shown = active_names(self.family.space, values)
+        params = {name: values[name] for name in shown}
+        if values.get("gated") is False:
+            kept = (*self.family.size_dimensions, *self.family.plain_dimensions)
+            params = {name: values[name] for name in kept if name in shown}
+            params |= {d.name: values[d.name] for d in dimensions(self.family.recipe) if d.name in shown}
+            params["gated"] = False
+        return params
+
+    @property
+    def values(self) -> dict[str, Value]:
+        own = {f.name: getattr(self.config, f.name) for f in fields(self.config)}
+        return own | {f.name: getattr(self.recipe, f.name) for f in fields(self.recipe) if f.name != "epochs"}
+
+    @cached_property
+    def key(self) -> str:
+        """Equal for candidates that differ only in dimensions that do not matter."""
+        return json.dumps([self.family.name, self.recipe.epochs, self.params], sort_keys=True)
+
+    def plain(self) -> Candidate:
+        """The ungated network of the same size under the same recipe."""
+        return replace(self, config=self.family.plain(self.config))
+
+    def build(self, task: Task, seed: int) -> DynamicNet:
+        """The network, its weights drawn from `seed` without touching the global generator."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self.family.build(self.config, task)

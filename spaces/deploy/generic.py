@@ -1,0 +1,113 @@
+"""A trained dynamic network of any family made ready to ship: knobs set, normalisation inside, unused parts removed.
+
+What it computes is only what is open: gates, exits and kept layers are run in compact execution.
+
+Shapes: B images, C classes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spaces.contract.net import DynamicNet, Knobs, Rates, collapsed
+from spaces.contract.policies import Fixed, Policy
+from spaces.contract.task import Task
+
+
+class Deployed(nn.Module):
+    """A classifier of pixels in [0, 1] around a trained network, its knobs and the gates settled for good."""
+
+    mean: Tensor  # (C, 1, 1)
+    std: Tensor
+
+    def __init__(self, net: DynamicNet, knobs: Knobs, fixed: Fixed) -> None:
+        super().__init__()
+        self.task: Task = net.task
+        self.net, self.knobs, self.fixed = net, knobs, dict(fixed)
+        self.register_buffer("mean", torch.tensor(net.task.mean)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(net.task.std)[:, None, None], persistent=False)
+        self.policy = settled_policy(net, knobs, fixed)
+        for name in net.unneeded(self.policy):
+            net.set_submodule(name, nn.Identity())
+        self.eval()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Logits (B, C) of pixels (B, channels, H, W) in [0, 1]."""
+        return self.run(pixels)[0]
+
+    def run(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, C) and the MACs (B,) that each image took."""
+        output = self.net((pixels - self.mean) / self.std, self.policy, compact=True)
+        return output.logits_BC, output.macs_B
+
+    def masked(self, pixels: Tensor) -> Tensor:
+        """Logits (B, C) with everything computed and chosen afterwards: the form that exporters can trace."""
+        return self.net((pixels - self.mean) / self.std, self.policy).logits_BC
+
+    def description(self) -> dict[str, Any]:
+        """What must be known beside config and weights to build it again."""
+        return {"deployed": "generic", "knobs": self.knobs.as_dict(), "fixed": self.fixed}
+
+    def gate_counts(self) -> dict[str, int]:
+        """Gate units that decide per image, and those that were settled open and closed."""
+        return gate_counts(v for gate in self.net.gates for v in self.fixed.get(gate.name, (None,) * gate.units))
+
+
+def gate_counts(units: Iterable[float | None]) -> dict[str, int]:
+    """How many of these units decide per image (None), and how many were settled open and closed."""
+    values = list(units)
+    return {
+        "dynamic": sum(v is None for v in values),
+        "removed_open": sum(v is not None and v > 0 for v in values),
+        "removed_closed": sum(v == 0 for v in values),
+    }
+
+
+def settled(net: DynamicNet, knobs: Knobs, rates: Rates) -> dict[str, tuple[float | None, ...]]:
+    """By gate, the units' values that hold for every image under the knobs; None decides per image.
+
+    A threshold settles gates that never (or always) opened on validation; with `knobs.prune` also those that nearly
+    never did. Raises ValueError for settings that draw at random.
+    """
+    if knobs.random:
+        raise ValueError(f"a point with {_drawn(knobs)} draws at random and cannot be exported")
+    if knobs.policy == "always_on":
+        return {gate.name: (1.0,) * gate.units for gate in net.gates}
+    if knobs.policy == "scaled_on":
+        return {gate.name: tuple(rates[gate.name]) for gate in net.gates}
+    if knobs.prune is None and not net.settles_exactly:
+        return {}
+    found = dict(collapsed({gate.name: tuple(rates[gate.name]) for gate in net.gates}, knobs.prune or 0.0))
+    if any(gate.kind == "exit" for gate in net.gates):  # a rate of 0 may mean that nobody got so far
+        found = {name: tuple(None if v == 0 else v for v in values) for name, values in found.items()}
+    return found
+
+
+def settled_policy(net: DynamicNet, knobs: Knobs, fixed: Fixed) -> Policy:
+    """The knobs' policy with these gates settled."""
+    rates: Mapping[str, tuple[float, ...]] = {
+        name: tuple(0.5 if v is None else v for v in values) for name, values in fixed.items()
+    }
+    policy = net.knobs_policy(replace(knobs, prune=None), ids=torch.arange(1), rates=rates)
+    return replace(policy, fixed=dict(fixed)) if knobs.policy == "threshold" else policy
+
+
+def deployed(net: DynamicNet, knobs: Knobs, rates: Rates) -> Deployed:
+    """A copy of the trained network under the knobs, in eval mode."""
+    return Deployed(copy.deepcopy(net).eval(), knobs, settled(net, knobs, rates))
+
+
+def rebuilt(net: DynamicNet, values: Mapping[str, Any]) -> Deployed:
+    """The network of an exported description, its weights still to be loaded."""
+    fixed = {name: tuple(units) for name, units in values["fixed"].items()}
+    return Deployed(net, Knobs(**values["knobs"]), fixed)
+
+
+def _drawn(knobs: Knobs) -> str:
+    return "an arbitrary order of layers" if knobs.order == "arbitrary" else f"policy {knobs.policy}"

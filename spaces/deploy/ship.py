@@ -1,0 +1,74 @@
+"""How trained networks are shipped: as compact ResNets where that is possible, else in the form that any family has."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from spaces.contract.net import DynamicNet, Knobs, Rates
+from spaces.contract.registry import family
+from spaces.contract.task import Task
+from spaces.deploy import generic, resnet
+from spaces.deploy.generic import Deployed
+from spaces.deploy.resnet import DeployedResNet
+from spaces.families.gated_resnet import GatedResNet, GatedResNetConfig
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+DeployedNet = Deployed | DeployedResNet
+
+
+def ship(net: DynamicNet, knobs: Knobs, rates: Rates) -> DeployedNet:
+    """The network to ship. Raises ValueError for knobs that draw at random."""
+    if isinstance(net, GatedResNet) and not (net.exit_count or net.config.has_bottlenecks or net.gate_net):
+        return resnet.deployed(net, resnet.settled_gates(net, knobs, rates), resnet.gate_taus(net, knobs))
+    return generic.deployed(net, knobs, rates)
+
+
+def static(net: DynamicNet) -> DeployedNet:
+    """The plain network of the same backbone, made ready to ship in the same way."""
+    return ship(net, Knobs(policy="always_on"), {gate.name: (1.0,) * gate.units for gate in net.gates})
+
+
+def rebuild(family_name: str, config: Mapping[str, Any], task: Task, values: Mapping[str, Any]) -> DeployedNet:
+    """The network that `values` (its description) and its config describe, its weights still to be loaded."""
+    if values["deployed"] == "resnet":
+        return resnet.rebuilt(GatedResNetConfig(**config), task, values)
+    own = family(family_name)
+    network = own.build(own.config(**{**config, **own.rebuilt_with}), task)
+    return generic.rebuilt(network, values)
+
+
+def onnx_model(net: DeployedNet, pixels: Tensor) -> ModelProto:
+    """The network as ONNX. Compact ResNets skip blocks in it; other families compute everything and choose."""
+    if isinstance(net, DeployedResNet):
+        from spaces.deploy.resnet_onnx import resnet_onnx
+
+        return resnet_onnx(net)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations
+        program = torch.onnx.export(
+            _Masked(net),
+            (pixels,),
+            input_names=["pixels"],
+            output_names=["logits"],
+            dynamic_shapes={"pixels": {0: torch.export.Dim.DYNAMIC}},
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    return program.model_proto
+
+
+class _Masked(nn.Module):
+    def __init__(self, net: Deployed) -> None:
+        super().__init__()
+        self.net = net.eval()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.net.masked(pixels)

@@ -1,0 +1,1 @@
+"""Early exits: where they stand, their heads, their training."""

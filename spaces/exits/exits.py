@@ -1,0 +1,140 @@
+"""Early exits of a network: where they stand, who leaves there, who pays for them.
+
+An exit is paid by every image that reaches it, but the head behind an exit gate only by those who leave.
+
+Shapes: B images, A of them still in, C classes, D features, K early exits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from spaces.contract.exit_places import Place, chosen
+from spaces.contract.forward_pass import Walk
+from spaces.contract.net import DynamicNet, Output
+from spaces.contract.policies import Decision, Gate, Policy, straight_through
+from spaces.exits.exit_heads import HEADS, ExitConfig, ExitGate
+
+
+class ExitNet(DynamicNet):
+    """A network with units in a row and exits behind some of them. Subclasses call `visit` and `finish`."""
+
+    exit_config: ExitConfig
+    head_macs: int  # of the network's own head
+
+    def head(self, u: Tensor) -> Tensor:
+        """Logits of the network's own head."""
+        raise NotImplementedError
+
+    def head_feature(self, u: Tensor) -> Tensor:
+        """(B, D) what the network's own head reads."""
+        return u.mean((2, 3))
+
+    def add_exits(self, config: ExitConfig, places: Sequence[Place], features: int, *, on: bool = True) -> None:
+        """Build heads and gates behind the chosen places; `features` is the width of the deepest features.
+
+        Call after the network's gates are set. Raises ValueError when there is no place for an exit.
+        """
+        self.exit_config = config
+        self.exit_heads = nn.ModuleList()
+        self.exit_gates = nn.ModuleList()
+        self._exit_at: dict[int, int] = {}
+        self._exit_gate: tuple[Gate, ...] = ()
+        if not config.has_exits or not on:
+            return
+        taken = chosen(config.exit_places, places)
+        if not taken:
+            raise ValueError(f"exits: {config.exits} needs a network of two stages at least")
+        gates, rest = [], self.plain_macs
+        offset = sum(gate.units for gate in self.gates)
+        for number, place in enumerate(taken):
+            self.exit_heads.append(HEADS[config.exits](config, place, features, self.task.classes))
+            self._exit_at[place.unit] = number
+            if config.exit_decision == "gate":
+                self.exit_gates.append(ExitGate(config.exit_gate, place, config.exits == "cls"))
+                name = f"exit{number}.stay"
+                gates.append(Gate(name=name, kind="exit", block=place.unit, units=1, offset=offset + number, macs=rest))
+        self.exit_count = len(taken)
+        self._exit_gate = tuple(gates)
+        self.gates = (*self.gates, *gates)
+
+    def unneeded(self, policy: Policy) -> list[str]:
+        unused = [*super().unneeded(policy)]
+        gates = self._exit_gate
+        passed = [policy.settled(g) is not None and policy.settled(g) != (0.0,) for g in gates]
+        if not gates:
+            passed = [policy.exits is None] * self.exit_count
+        unused += [f"exit_heads.{i}" for i, never in enumerate(passed) if never]
+        return unused + [f"exit_gates.{i}" for i, g in enumerate(gates) if policy.settled(g) is not None]
+
+    def exit_gate_parameters(self) -> list[nn.Parameter]:
+        return list(self.exit_gates.parameters())
+
+    def visit(self, unit: int, u: Tensor, walk: Walk) -> Tensor:
+        """What the units behind `unit` get: u, of those who did not leave at the exit there, if there is one."""
+        number, rule = self._exit_at.get(unit), walk.policy.exits
+        if number is None or (rule is None and not self._exit_gate):
+            return u
+        source = u.detach() if self.exit_config.detach_trunk else u
+        on = self._by_gate(number, source, walk) if self._exit_gate else self._by_confidence(number, source, walk)
+        return u if on is None else u[on]
+
+    def _by_confidence(self, number: int, source: Tensor, walk: Walk) -> Tensor | None:
+        """Who goes on (None: all) when the exit's own answer decides."""
+        head, rule = self.exit_heads[number], walk.policy.exits
+        assert rule is not None
+        walk.pay(head.own_macs)  # type: ignore[arg-type]
+        logits, feature = head(source)
+        return walk.leave(rule.leaves(number, [*walk.exit_logits, logits]), logits, feature)
+
+    def _by_gate(self, number: int, source: Tensor, walk: Walk) -> Tensor | None:
+        """Who goes on (None: all) when a gate decides; the head is paid by those alone who leave."""
+        gate, policy, device = self._exit_gate[number], walk.policy, source.device
+        settled = policy.settled(gate)
+        if settled is not None and settled[0] > 0 and not (policy.exits is not None and policy.exits.every):
+            walk.record([Decision(gate, torch.ones(1, 1, device=device), None)])
+            walk.skip_exit()
+            return None
+        if settled is None:
+            judge = self.exit_gates[number]
+            walk.pay(judge.own_macs)  # type: ignore[arg-type]
+            decision = walk.decide(gate, judge(source))
+            z_AU = decision.z_BU  # an image leaves or stays, also where a policy opens layers by halves
+            stay_AU = straight_through((z_AU.detach() > 0.5).to(z_AU.dtype), z_AU)
+            decision = Decision(gate, stay_AU, decision.p_BU)
+        else:
+            decision = Decision(gate, torch.full((1, 1), float(settled[0] > 0), device=device), None)
+        walk.record([decision])
+        stay_A = decision.z_BU[:, 0].expand(source.shape[0])
+        leaves_A, head = stay_A.detach() <= 0, self.exit_heads[number]
+        walk.pay((1 - stay_A.double()) * head.own_macs)  # type: ignore[operator]
+        if not walk.compact:
+            logits, feature = head(source)
+            return walk.leave(leaves_A, logits, feature, stay_A)
+        if bool(leaves_A.any()):
+            return walk.leave(leaves_A, head(source[leaves_A])[0], only_leaving=True)
+        walk.pass_by()
+        return None
+
+    def finish(self, u: Tensor, walk: Walk) -> Output:
+        """The network's own head for those still in, the fallback for the unsure, everybody's answers."""
+        walk.exit_count = self.exit_count
+        if walk.empty:
+            return walk.output(None)
+        walk.pay(self.head_macs)
+        logits = self.head(u)
+        rule = walk.policy.exits
+        if rule is None or not self.exit_count:
+            return walk.output(logits)
+        if rule.every:
+            walk.exit_features.append(self.head_feature(u))
+            return walk.output(logits)
+        fallback = None
+        if rule.fallback == "ensemble" and not self._exit_gate:
+            heads = [*walk.exit_logits, logits]
+            sure = rule.leaves(self.exit_count, heads)
+            fallback = ~sure
+        return walk.output(logits, fallback)

@@ -1,0 +1,251 @@
+"""Family `timm`: any model of timm by name, its residual blocks gated, exits behind its stages.
+
+Wightman, "PyTorch Image Models", 2019. Gates on residual blocks: Veit and Belongie, "Convolutional Networks with
+Adaptive Inference Graphs", ECCV, 2018. Differs: a block whose sum an activation follows is closed behind it (what goes
+on is the activated input), and where a policy opens by halves its output and its input are mixed, not the residual
+scaled.
+
+Shapes: B images, C channels, H x W pixels, U units of a gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from spaces.backbones.timm_graph import INPUT, filled
+from spaces.backbones.timm_models import SMALL, created, known, unfit
+from spaces.backbones.timm_units import Layout, Unit, Units, units_of
+from spaces.contract.exit_places import Place
+from spaces.contract.family import Family
+from spaces.contract.net import Output
+from spaces.contract.policies import Policy
+from spaces.contract.recipe import Recipe
+from spaces.contract.space import choice, flag, only_under
+from spaces.contract.task import Task
+from spaces.exits.exit_heads import CONV_EXITS, ExitConfig
+from spaces.gates.gate_heads import GateConfig
+from spaces.gates.gated_blocks import BlockGates, GatedConfig, mixed
+from spaces.gates.gated_chain import Closable, GatedChain
+from spaces.gates.sparsity import SparsityConfig
+
+_GATES, _EXITS = ("gates", "both"), ("exits", "both")
+_UNITS: dict[tuple[str, str, Task], Units] = {}  # taken apart once a process
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimmModelConfig:
+    """Which model, and what is made dynamic about it."""
+
+    backbone: str = choice(
+        *SMALL, default="resnet18", accepts=known, searched=False, doc="these, or any other timm model by its name"
+    )
+    pretrained: bool = flag(default=False, searched=False, doc="start from published weights, which are downloaded")
+    stem: str = choice(
+        "keep",
+        "small",
+        default="keep",
+        searched=False,
+        doc="small: no strides, no pooling, for images up to 64 px",
+    )
+    dynamics: str = choice(
+        "gates", "exits", "both", default="gates", searched=False, doc="skip residual blocks, leave early, or both"
+    )
+
+
+@only_under({"dynamics": _GATES}, GateConfig, SparsityConfig)
+@only_under({"dynamics": _EXITS}, ExitConfig)
+@dataclass(frozen=True, kw_only=True)
+class TimmConfig(GatedConfig, TimmModelConfig):
+    """A dynamic timm model; `gated=False` is the model itself."""
+
+    granularity: str = choice("layer", default="layer", searched=False, doc="gates skip whole blocks")
+    forced_open: str = choice(
+        "none", "first", "first_last", default="none", searched=False, doc="residual blocks without a gate"
+    )
+    exits: str = choice(*CONV_EXITS, default="light", searched=False, doc="side branches that answer early")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "backbone", known(self.backbone))
+
+    @property
+    def has_exits(self) -> bool:
+        return self.dynamics != "gates"
+
+
+class TimmNet(GatedChain):
+    """A timm model as `model`, with gates and exits beside it.
+
+    The model's own weights keep their names behind `model.`; `load_plain` takes a state dict of the model itself.
+    `ungated` are the blocks that cannot be skipped, with the reason.
+    """
+
+    config: TimmConfig
+
+    def __init__(self, config: TimmConfig, task: Task) -> None:
+        super().__init__()
+        self.config, self.task = config, task
+        self.model = created(config.backbone, task, pretrained=config.pretrained, stem=config.stem)
+        self.parts = self._taken_apart()
+        units = self.parts.units
+        self.ungated = tuple((unit.name, unit.ungated) for unit in units if unit.ungated)
+        self.head_macs = self.parts.head_macs
+        self.plain_macs = (
+            self.parts.tail_macs + self.head_macs + sum(unit.before_macs + unit.block_macs for unit in units)
+        )
+        self.add_gates(config, self._unit_gates() if config.gated and config.dynamics in _GATES else ())
+        self._add_exits()
+
+    def load_plain(self, state: dict[str, Tensor]) -> None:
+        """Load the state dict of the plain timm model of the same name and sizes."""
+        self.model.load_state_dict(state)
+
+    def plain_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name if name.startswith("model.") else f"model.{name}": value for name, value in state.items()}
+
+    def forward(self, images: Tensor, policy: Policy | None = None, *, compact: bool = False) -> Output:
+        walk = self.begin(images, policy, compact=compact)
+        results, u = {INPUT: images}, images
+        for index, unit in enumerate(self.parts.units):
+            for step in unit.before:
+                step.run(self, results)
+            walk.pay(unit.before_macs)
+            if not index and self.config.gate_source == "stem":
+                walk.memory["stem"] = unit.inputs.maps(results[unit.reads])
+            u = self.run_block(index, _GatedUnit(self, unit, results), results[unit.reads], walk)
+            for name in unit.block.last:
+                results.pop(name, None)
+            u = self.visit(index, u, walk)
+            results[unit.block.name] = u.clone() if unit.changed and index in self._exit_at else u
+            if walk.empty:
+                break
+        else:
+            for step in self.parts.tail:
+                step.run(self, results)
+            walk.pay(self.parts.tail_macs)
+            u = results[self.parts.result]
+        return self.finish(u, walk)
+
+    def head(self, u: Tensor) -> Tensor:
+        return self.model.forward_head(u)  # type: ignore[operator]
+
+    def head_feature(self, u: Tensor) -> Tensor:
+        return self.parts.features.maps(u).mean((2, 3))
+
+    def _taken_apart(self) -> Units:
+        config, task = self.config, self.task
+        key = (config.backbone, config.stem, task)
+        if key not in _UNITS:
+            generator = torch.Generator().manual_seed(0)
+            images = torch.randn(2, task.channels, task.height, task.width, generator=generator)
+            try:
+                _UNITS[key] = units_of(self, images)
+            except ValueError as error:
+                raise ValueError(f"backbone: {config.backbone} cannot be made dynamic: {error}") from None
+            except Exception as error:  # whatever timm or torch say of a size
+                raise unfit(config.backbone, task, error) from None
+        return _UNITS[key]
+
+    def _unit_gates(self) -> Iterator[BlockGates]:
+        units = self.parts.units
+        open_ones = [index for index, unit in enumerate(units) if not unit.ungated]
+        if not open_ones:
+            raise ValueError(
+                f"backbone: {self.config.backbone} has no block that adds to an input of its output's shape, so none "
+                "can be skipped; choose dynamics: exits, or another model"
+            )
+        forced: dict[str, list[int]] = {"none": [], "first": open_ones[:1], "first_last": [open_ones[0], open_ones[-1]]}
+        for index in open_ones:
+            if index not in forced[self.config.forced_open]:
+                source = units[0 if self.config.gate_source == "stem" else index].inputs
+                yield BlockGates(index, source.channels, {"layer": 1}, {"layer": units[index].block_macs})
+
+    def _add_exits(self) -> None:
+        config, units = self.config, self.parts.units
+        outputs = {index: units[index].outputs for index in self.parts.stage_ends()}
+        places = [Place(index, o.channels, o.height, o.width) for index, o in outputs.items()]
+        on = config.gated and config.has_exits
+        if on and not places:
+            raise ValueError(
+                f"backbone: {config.backbone} has no end of a stage where one tensor alone goes on, so no exit can "
+                "stand there; choose dynamics: gates, or another model"
+            )
+        self.add_exits(config, places, self.parts.features.channels, on=on)
+        for unit, number in self._exit_at.items():
+            if outputs[unit].kind != "maps":
+                self.exit_heads[number] = _MapsOf(outputs[unit], self.exit_heads[number])
+                if self.exit_gates:
+                    self.exit_gates[number] = _MapsOf(outputs[unit], self.exit_gates[number])
+
+
+class _GatedUnit(Closable):
+    """A unit's block in one forward pass, which made `results` so far; closed, its input goes on."""
+
+    def __init__(self, net: TimmNet, unit: Unit, results: Mapping[str, Tensor]) -> None:
+        self.net, self.unit, self.results = net, unit, results
+
+    def source(self, u: Tensor) -> Tensor:
+        return self.unit.inputs.maps(u)
+
+    def residual(self, u: Tensor, *masks: Tensor | None) -> Tensor:
+        """The block's whole output: what is added to the input cannot be told apart from it."""
+        block = self.unit.block
+        return block.call(self.net, *filled((block.args, block.kwargs), {**self.results, self.unit.reads: u}))
+
+    def closed(self, u: Tensor) -> Tensor:
+        """The input, behind the activation of the block's sum if it has one."""
+        if self.unit.activation is None:
+            return u
+        activation = self.net.get_submodule(self.unit.activation)
+        if isinstance(activation, nn.ReLU):
+            return torch.relu(u)
+        return activation(u.clone())  # for it may work in place
+
+    def joined(self, u: Tensor, residual: Callable[[], Tensor], z: Tensor | None, rows: Tensor | None) -> Tensor:
+        if z is None:
+            return residual()
+        skipped = self.closed(u)
+        if rows is None:
+            return _mixed(skipped, residual(), z)
+        some = _mixed(skipped[rows], residual(), z)
+        return skipped.to(some.dtype).index_copy(0, rows, some)
+
+    def macs(self, open_channels: Mapping[str, Tensor | float]) -> int:
+        return self.unit.block_macs
+
+
+class _MapsOf(nn.Module):
+    """An exit's head or gate that is given what it reads as maps (B, C, H, W)."""
+
+    def __init__(self, layout: Layout, inner: nn.Module) -> None:
+        super().__init__()
+        self.layout, self.inner, self.own_macs = layout, inner, inner.own_macs
+
+    def forward(self, u: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        return self.inner(self.layout.maps(u))
+
+
+def _mixed(skipped: Tensor, made: Tensor, z_AU: Tensor) -> Tensor:
+    return mixed(skipped, made, z_AU[:, 0].reshape(-1, *(1,) * (made.ndim - 1)))
+
+
+def _built(config: TimmConfig, task: Task) -> TimmNet:
+    with torch.device("cpu"):  # taking a model apart looks at values, which meta tensors do not have
+        return TimmNet(config, task)
+
+
+FAMILY = Family(
+    name="timm",
+    doc="any model of timm by name, its residual blocks skipped, exits behind its stages",
+    config=TimmConfig,
+    recipe=Recipe,
+    build=_built,
+    size_dimensions=("backbone",),
+    plain_dimensions=("pretrained", "stem"),
+    size_words={"backbone": "{}"},
+    traits=("granularity", "exits", "attention", "gate", "loss", "target"),
+    rebuilt_with={"pretrained": False},  # nothing is downloaded
+)

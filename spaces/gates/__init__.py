@@ -1,0 +1,1 @@
+"""Gates on layers and filters: heads, losses, execution."""

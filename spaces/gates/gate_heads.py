@@ -1,0 +1,225 @@
+"""Gates of a residual block: their dimensions, their heads, their cost.
+
+Data-dependent gates follow Veit and Belongie, "Convolutional Networks with Adaptive Inference Graphs", ECCV, 2018
+(global average pool, a small hidden layer, a logit); the shared trunk with a layer head and channel heads follows
+Ehteshami Bejnordi and Krestel, "Dynamic Channel and Layer Gating in Convolutional Neural Networks", KI, 2020;
+data-independent gates follow Herrmann, Bowen and Zabih, "Deep networks with probabilistic gates", 2018.
+Differs: two-logit heads are reduced to their difference, and the hidden layer's batch norm is a plain BatchNorm1d.
+
+Shapes: B samples, C channels, U units of a gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import gcd
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spaces.contract.space import choice, flag, one_of, real
+from spaces.gates.shared_gates import PolicyNet, RecurrentGate
+
+_CHANNEL = ("channel", "joint")
+_RELAXED = ("gumbel_st", "soft_then_hard")
+SHARED = ("lstm", "policy_net")
+# dimensions that gates of layers of transformers have too
+relaxed_temperature = partial(
+    real, 0.3, 5.0, default=1.0, log=True, when={"estimator": _RELAXED}, searched=False, doc="of the relaxed sample"
+)
+relaxed_schedule = partial(
+    choice, "constant", "exponential", when={"estimator": _RELAXED}, searched=False,
+    doc="exponential: falls from the temperature to 0.1 over the training",
+)  # fmt: skip
+noise_ends = partial(
+    real, 0.0, 0.4, default=0.0, when={"estimator": ("gumbel_st",)}, searched=False,
+    doc="last fraction of the training without gate noise",
+)  # fmt: skip
+_filters_together = partial(choice, 1, 2, 4, 8, 16, default=4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateConfig:
+    """What gates guard and how they decide, for families of residual blocks."""
+
+    granularity: str = choice("layer", "channel", "joint", doc="gates skip whole blocks, filters of a block, or both")
+    channel_where: str = choice(
+        "inner", "outer", "both", when={"granularity": _CHANNEL},
+        doc="filters inside the block, those of its last convolution, or both",
+    )  # fmt: skip
+    channel_group: int = _filters_together(
+        when={"granularity": _CHANNEL, "channel_where": ("inner", "both")},
+        doc="inner filters that one gate opens together",
+    )
+    outer_groups: int = _filters_together(
+        when={"granularity": _CHANNEL, "channel_where": ("outer", "both")},
+        doc="equal groups that the block's output filters are split into",
+    )
+    gate: str = choice(
+        "dependent", "independent", accepts=one_of("dependent", "independent", *SHARED),
+        doc="decide by the image, or by a learned rate; also lstm (one for all gates, along the blocks) and policy_net "
+        "(one small network that sees the image once)",
+    )  # fmt: skip
+    shared_trunk: bool = flag(
+        default=True, when={"granularity": ("joint",), "gate": ("dependent",)}, searched=False,
+        doc="layer and channel heads share the gate's hidden layer",
+    )  # fmt: skip
+    gate_hidden: int = choice(
+        8, 16, 32, 64, default=16, when={"gate": ("dependent", *SHARED)}, searched=False,
+        doc="units of the hidden layer, of the lstm, filters of the policy network's first stage",
+    )  # fmt: skip
+    gate_bn: bool = flag(
+        default=True, when={"gate": ("dependent",)}, searched=False, doc="batch norm in the hidden layer"
+    )
+    gate_source: str = choice(
+        "block_input", "stem", when={"gate": ("dependent", "lstm")}, searched=False,
+        doc="features that gates read; with stem all decisions are known before the first block",
+    )  # fmt: skip
+    two_logit: bool = flag(
+        default=False, searched=False, doc="one logit for open and one for closed instead of their difference"
+    )
+    bias_init: float = real(0.0, 4.0, default=1.9, searched=False, doc="initial logit; 1.9 opens 87 % of the gates")
+    estimator: str = choice(
+        "gumbel_st",
+        "st",
+        "soft_then_hard",
+        searched=False,
+        doc="hard noisy decisions, hard decisions, or soft ones in training",
+    )
+    temperature: float = relaxed_temperature()
+    temperature_schedule: str = relaxed_schedule()
+    noise_off: float = noise_ends()
+    forced_open: str = choice(
+        "none", "first", "first_last", "downsample", searched=False,
+        doc="blocks that have no layer gate and no channel gate",
+    )  # fmt: skip
+    open_warmup: float = real(
+        0.0, 0.3, default=0.0, searched=False, doc="first fraction of the training with every gate open"
+    )
+
+    @property
+    def gates_layers(self) -> bool:
+        return self.granularity in ("layer", "joint")
+
+    def inner_units(self, filters: int) -> int:
+        """Gate units on a convolution inside a block; the group is the largest that divides both."""
+        if self.granularity == "layer" or self.channel_where == "outer":
+            return 0
+        return filters // gcd(filters, self.channel_group)
+
+    def outer_units(self, filters: int) -> int:
+        """Gate units on a block's last convolution; as many as divide the filters evenly."""
+        if self.granularity == "layer" or self.channel_where == "inner":
+            return 0
+        return gcd(filters, self.outer_groups)
+
+
+class GateHeads(nn.Module):
+    """The gates of one block: a layer logit and logits for its channel groups, as far as it has them.
+
+    `units` maps "layer" and kinds of channel gates to the number of logits; absent kinds have no gate.
+    """
+
+    def __init__(self, config: GateConfig, channels: int, units: dict[str, int]) -> None:
+        super().__init__()
+        self.units = dict(units)
+        self.kind = config.gate
+        self.dependent = config.gate != "independent"
+        self.logits_a_unit = 2 if config.two_logit else 1
+        both = "layer" in units and len(units) > 1
+        self.separate = config.gate == "dependent" and both and not config.shared_trunk
+        self.hidden = config.gate_hidden if self.dependent else 0
+        self.channels = channels
+        if config.gate == "dependent":
+            self.trunk = _trunk(channels, config)
+            if self.separate:
+                self.channel_trunk = _trunk(channels, config)
+        elif config.gate == "lstm":
+            self.trunk = nn.Sequential(nn.Linear(channels, self.hidden))
+        elif config.gate == "policy_net":
+            self.hidden = PolicyNet.WIDEST * config.gate_hidden
+        self.heads = nn.ModuleDict({kind: self._head(n, config.bias_init) for kind, n in units.items()})
+
+    def features(self, x: Tensor, kind: str = "layer") -> Tensor | None:
+        """(B, C, H, W) → (B, hidden) what this block's gates of the kind make of it; None for those that read nothing.
+
+        Heads read that, or what a network that all gates share makes of it, see spaces.gates.shared_gates.
+        """
+        if self.kind not in ("dependent", "lstm"):
+            return None
+        return self.get_submodule(self.trunk_of(kind))(x.mean((2, 3)))
+
+    def trunk_of(self, kind: str) -> str:
+        """The name of the trunk that this kind reads; kinds with the same trunk have the same features."""
+        return "channel_trunk" if self.separate and kind != "layer" else "trunk"
+
+    def logit(self, kind: str, features: Tensor | None, only: Sequence[int] | None = None) -> Tensor:
+        """Logits (B, U) of the gate of this kind; (1, U) when data-independent. At least float32.
+
+        With `only`, those of these units alone are computed; the others read 0.
+        """
+        if only is not None and len(only) < self.units[kind]:
+            return self._logit_of(kind, features, only)
+        head = self.heads[kind]
+        assert isinstance(head.bias, Tensor)
+        return self._reduced(head.bias[None] if features is None else head(features))
+
+    def _logit_of(self, kind: str, features: Tensor | None, only: Sequence[int]) -> Tensor:
+        head, units = self.heads[kind], self.units[kind]
+        assert isinstance(head.bias, Tensor)
+        rows = torch.tensor(only, device=head.bias.device)
+        outputs = torch.cat([rows + half * units for half in range(self.logits_a_unit)])
+        some = head.bias[outputs][None]
+        if features is not None:
+            assert isinstance(head.weight, Tensor)
+            some = F.linear(features, head.weight[outputs], some[0])
+        some = self._reduced(some)
+        return some.new_zeros(len(some), units).index_copy(1, rows, some)
+
+    def _reduced(self, out: Tensor) -> Tensor:
+        """One logit a unit, at least float32, from what a head returned."""
+        if out.dtype in (torch.float16, torch.bfloat16):
+            out = out.float()
+        if self.logits_a_unit == 1:
+            return out
+        off_BU, on_BU = out.unflatten(1, (2, -1)).unbind(1)
+        return on_BU - off_BU
+
+    def trunk_macs(self) -> int:
+        """MACs that one evaluation pays whatever the number of logits: of the hidden layer, and of an LSTM's step."""
+        if self.kind == "policy_net":
+            return 0
+        return self.channels * self.hidden + (RecurrentGate.step_macs(self.hidden) if self.kind == "lstm" else 0)
+
+    def unit_macs(self) -> int:
+        """MACs of one gate unit's logit."""
+        return self.hidden * self.logits_a_unit
+
+    def _head(self, units: int, bias_init: float) -> nn.Module:
+        outputs = units * self.logits_a_unit
+        head = nn.Linear(self.hidden, outputs) if self.dependent else _Bias(outputs)
+        with torch.no_grad():
+            if isinstance(head, nn.Linear):
+                nn.init.normal_(head.weight, std=0.001)
+            if self.logits_a_unit == 2:
+                head.bias[:units] = 0.1
+                head.bias[units:] = 0.1 + bias_init
+            else:
+                head.bias.fill_(bias_init)
+        return head
+
+
+class _Bias(nn.Module):
+    """A learned vector of logits that no image changes."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+
+def _trunk(channels: int, config: GateConfig) -> nn.Sequential:
+    norm = [nn.BatchNorm1d(config.gate_hidden)] if config.gate_bn else []
+    return nn.Sequential(nn.Linear(channels, config.gate_hidden), *norm, nn.ReLU())

@@ -1,0 +1,1 @@
+"""What dynamic transformers share: mixing, skipping and reordering of layers."""

@@ -1,0 +1,100 @@
+"""The front of a running study: the same whether it was kept up or read again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from search.front.live import LiveFront
+from search.front.pareto import hypervolume
+from search.objectives import Reference
+from search.spec import StudySpec, parse_study
+from storage.records import Kind, PointRecord
+from storage.store import Store
+from tests.points import operating_point
+
+TEXT = "study: s\ndata: digits\nfamilies: [gated_resnet]\n"
+REFERENCE = Reference(accuracy=0.1, macs=1e7)
+ENDED: list[tuple[Kind, int, float, float]] = [  # kind, number, accuracy, MACs, in the order of ending
+    (Kind.BASELINE, 0, 0.50, 5e6),
+    (Kind.SEARCH, 0, 0.60, 4e6),
+    (Kind.SEARCH, 2, 0.59, 4e6),
+    (Kind.BASELINE, 1, 0.80, 6e6),  # between two trials
+    (Kind.SEARCH, 1, 0.60, 5e6),
+    (Kind.SEARCH, 3, 0.05, 1e5),  # below chance
+    (Kind.BASELINE, 2, 0.30, 9e6),  # adds nothing, and is no trial
+    (Kind.SEARCH, 4, 0.81, 3e6),
+    (Kind.SEARCH, 5, 0.70, 3e6),
+]
+
+
+def spec(plateau: str = "{trials: 2, growth: 0.01}") -> StudySpec:
+    return parse_study(TEXT + (f"budget: {{plateau: {plateau}}}\n" if plateau else ""), "s.yml")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    found = Store.open(f"sqlite:///{tmp_path / 'db.sqlite'}")
+    found.add_study("s", spec().model_dump(mode="json"), TEXT, REFERENCE.as_dict())
+    return found
+
+
+def end(store: Store, kind: Kind, number: int, accuracy: float, macs: float) -> None:
+    points = [operating_point(accuracy, macs)]
+    store.add_trial("s", kind, number, "gated_resnet", {}, 0, 1)
+    store.finish_trial("s", kind, number, points=points, result={}, seconds=1.0)
+
+
+def extend(live: LiveFront, store: Store, kind: Kind, number: int) -> list[PointRecord]:
+    return live.extend((kind, number), store.points("s", kind=kind, number=number))
+
+
+def again(store: Store, of: StudySpec) -> LiveFront:
+    """The front made anew from what is stored, in the order of ending."""
+    found = LiveFront(of, REFERENCE)
+    ended = [t for t in store.trials("s") if t.finished_at is not None]
+    for one in sorted(ended, key=lambda t: (t.finished_at, t.number)):
+        extend(found, store, one.kind, one.number)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("trials", "seen"),  # after each training, whether the front has grown by less than a hundredth over so many trials
+    [
+        (1, [False, False, True, False, True, True, True, False, True]),
+        (2, [False, False, False, False, False, True, True, False, False]),
+        (3, [False] * 9),
+    ],
+)
+def test_after_each_training_reading_again_says_the_same(store: Store, trials: int, seen: list[bool]) -> None:
+    of = spec(f"{{trials: {trials}, growth: 0.01}}")
+    live, plateaus = LiveFront(of, REFERENCE), []
+    for one in ENDED:
+        end(store, *one)
+        extend(live, store, one[0], one[1])
+        read = again(store, of)
+        assert read.plateau is live.plateau, one
+        assert read.volume == live.volume
+        assert {p.training for p in read.points} == {p.training for p in live.points}
+        plateaus.append(live.plateau)
+    assert plateaus == seen
+
+
+def test_what_joins_is_what_the_training_has_on_the_front(store: Store) -> None:
+    live, joined = LiveFront(spec(), REFERENCE), []
+    for one in ENDED:
+        end(store, *one)
+        joined.append(len(extend(live, store, one[0], one[1])))
+    assert joined == [1, 1, 0, 1, 0, 0, 0, 1, 0]
+    assert [(p.kind, p.trial) for p in live.points] == [("search", 4)]
+    assert live.volume == hypervolume(live.points, reference=REFERENCE) > 0.5
+
+
+def test_without_a_plateau_in_the_study_file_none_is_seen(store: Store) -> None:
+    live = LiveFront(spec(""), REFERENCE)
+    for one in ENDED:
+        end(store, *one)
+        extend(live, store, one[0], one[1])
+    assert not live.plateau
+    assert not again(store, spec("")).plateau

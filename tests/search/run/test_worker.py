@@ -1,0 +1,145 @@
+"""One trial: what rungs change about its training (nothing), and whose weights its points are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import search.run.worker as module
+from search.run.job import Event, Job, Outcome, Rung
+from search.run.worker import events, trained_net
+from trainers.data.splits import DataSpec
+from trainers.fit import EpochResult
+
+PARAMS = {"backbone": "resnet8", "width": 0.25, "batch": 32, "granularity": "joint"}
+
+
+def job(folder: Path, rungs: tuple[int, ...] = ()) -> Job:
+    return Job(
+        kind="search",
+        number=3,
+        family="gated_resnet",
+        params=PARAMS,
+        epochs=3,
+        seed=5,
+        data=DataSpec(source="digits", validation=0.2, train_limit=96),
+        checkpoints=str(folder),
+        key="s/search-0003",
+        precision="float32",
+        threads=1,
+        rungs=rungs,
+    )
+
+
+def weights(of: Job) -> dict[str, torch.Tensor]:
+    return dict(trained_net(of)[0].state_dict())
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one.keys() | other.keys())
+
+
+def until_rung(of: Job) -> list[Event]:
+    """What happens up to the first rung, where the training is stopped."""
+    running, found = events(of), []
+    for event in running:
+        found.append(event)
+        if isinstance(event, Rung):
+            break
+    running.close()
+    return found
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, list[Event]]:
+    """A training without rungs."""
+    of = job(tmp_path_factory.mktemp("straight"))
+    return of, list(events(of))
+
+
+@pytest.mark.slow
+def test_a_network_trains_to_the_bit_as_if_it_had_not_been_measured(
+    straight: tuple[Job, list[Event]], tmp_path: Path
+) -> None:
+    measured = job(tmp_path, rungs=(1, 2))
+    found = list(events(measured))
+    assert [type(e) for e in found] == [EpochResult, Rung, EpochResult, Rung, EpochResult, Outcome]
+    assert [e.epoch for e in found if isinstance(e, Rung)] == [1, 2]
+    assert same(weights(measured), weights(straight[0]))
+    ours, theirs = found[-1], straight[1][-1]
+    assert isinstance(ours, Outcome)
+    assert isinstance(theirs, Outcome)
+    assert ours.points == theirs.points
+
+
+@pytest.mark.slow
+def test_a_rung_tells_what_its_epoch_and_the_outcome_tell(straight: tuple[Job, list[Event]], tmp_path: Path) -> None:
+    epoch, rung = until_rung(job(tmp_path, rungs=(1,)))
+    outcome = straight[1][-1]
+    assert isinstance(epoch, EpochResult)
+    assert isinstance(rung, Rung)
+    assert isinstance(outcome, Outcome)
+    assert rung.epoch == epoch.epoch == 1
+    assert rung.outlook == epoch.metrics.get("objective/outlook")
+    assert (rung.parameters, rung.plain_macs) == (outcome.parameters, outcome.plain_macs)
+    assert rung.execution == outcome.execution
+    assert 1 < len(rung.points) < len(outcome.points)
+    assert rung.points[0].knobs == outcome.points[0].knobs, "the first represents the training here too"
+    assert rung.points[0].accuracy == epoch.metrics["val/accuracy"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("metric", [{}, {"objective/outlook": 0.4}])
+def test_a_rung_has_the_outlook_of_its_epoch_if_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metric: dict[str, float]
+) -> None:
+    monkeypatch.setattr(module, "fit", lambda *_, **__: iter([EpochResult(1, {"val/accuracy": 0.5} | metric, {})]))
+    monkeypatch.setattr(module, "rung_points", lambda *_: [])
+    *_, rung = until_rung(job(tmp_path, rungs=(1,)))
+    assert isinstance(rung, Rung)
+    assert rung.outlook == metric.get("objective/outlook")
+
+
+@pytest.mark.slow
+def test_a_stopped_training_goes_on_to_the_bit_as_if_it_had_not_stopped(
+    straight: tuple[Job, list[Event]], tmp_path: Path
+) -> None:
+    stopped = job(tmp_path, rungs=(1,))
+    until_rung(stopped)
+    again = list(events(job(tmp_path, rungs=(2,))))
+    assert [type(e) for e in again] == [EpochResult, EpochResult, Rung, EpochResult, Outcome]
+    assert [e.epoch for e in again if isinstance(e, EpochResult)] == [1, 2, 3]
+    assert same(weights(stopped), weights(straight[0]))
+
+
+@pytest.mark.slow
+def test_a_rung_that_was_not_decided_is_measured_again_from_the_checkpoint(tmp_path: Path) -> None:
+    _, first = until_rung(job(tmp_path, rungs=(1, 2)))
+    epoch, second = until_rung(job(tmp_path, rungs=(1, 2)))
+    assert isinstance(epoch, EpochResult)
+    assert isinstance(first, Rung)
+    assert isinstance(second, Rung)
+    assert (epoch.epoch, second.epoch) == (1, 1)
+    assert second.points == first.points
+
+
+@pytest.mark.slow
+def test_the_weights_of_an_ended_training_are_those_that_it_was_measured_with(
+    straight: tuple[Job, list[Event]], tmp_path: Path
+) -> None:
+    stopped = job(tmp_path, rungs=(2,))
+    until_rung(stopped)
+    assert not same(weights(replace(stopped, trained=2)), weights(straight[0]))
+    for wanted in (None, 1):
+        with pytest.raises(
+            ValueError, match=rf"trial 3 holds epoch 2, its points were .* epoch {wanted or 3};"
+        ) as found:
+            trained_net(replace(stopped, trained=wanted))
+        assert "\n" not in str(found.value)
+    with pytest.raises(ValueError, match="trial 3 holds epoch 3, its points were measured after epoch 2; search the"):
+        trained_net(replace(straight[0], trained=2))
+    with pytest.raises(ValueError, match="the checkpoint of trial 3 is missing in"):
+        trained_net(job(tmp_path / "elsewhere"))

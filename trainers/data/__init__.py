@@ -1,0 +1,1 @@
+"""Image data sets: sources, decoding, splits, augmentation."""

@@ -1,0 +1,176 @@
+"""Image data sets as splits that yield batches of uint8 images, held in memory or streamed.
+
+Shapes: B images of a batch, N images of a split, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainers.data.decode import Geometry
+from trainers.data.images import Images
+from trainers.data.pixels import HeldPixels, StreamedPixels, channel_statistics, geometry_of
+from trainers.data.sources import SOURCES, checked_source, data_root, open_images, without_flip
+from trainers.data.stratified import divided
+
+__all__ = ["SOURCES", "Batch", "DataSpec", "ImageData", "Split", "load", "test_split"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSpec:
+    """Which images, how many of them, and at what size.
+
+    `root` is where torchvision sets lie (else the environment's DYNAFRONT_DATA, else ~/.cache/dynafront).
+    `validation` is the share of the training images held out; the limits apply after it and keep the balance
+    of classes. `image_size` is the side of a square; None keeps the stored size when all share one, else
+    takes the median shorter side, at most 224. A set of more than `memory_limit` bytes of pixels is streamed.
+    """
+
+    source: str
+    root: str | None = None
+    validation: float = 0.1
+    train_limit: int | None = None
+    validation_limit: int | None = None
+    image_size: int | None = None
+    seed: int = 0
+    memory_limit: int = 2 * 2**30
+
+    def __post_init__(self) -> None:
+        checked_source(self.source)
+        if not 0 < self.validation < 1:
+            raise ValueError(f"validation: {self.validation} is not between 0 and 1 (the share of train held out)")
+        for key, least in (("train_limit", 1), ("validation_limit", 1), ("image_size", 1), ("seed", 0)):
+            given = getattr(self, key)
+            if given is not None and given < least:
+                raise ValueError(f"{key}: {given} is too small: give {least} or more, or leave it out")
+
+
+class Batch(NamedTuple):
+    """Images (B, C, H, W) uint8, labels (B,) int64, ids (B,) int64, all on one device.
+
+    An id is the index of the image in the original train (or test) set: the same for every seed and limit.
+    """
+
+    images: Tensor
+    labels: Tensor
+    ids: Tensor
+
+
+class Split:
+    """The images of one split. `labels` and `ids` (N,) int64 stay on the CPU."""
+
+    def __init__(self, labels: Tensor, ids: Tensor, pixels: HeldPixels | StreamedPixels) -> None:
+        self.labels, self.ids = labels, ids
+        self.pixels = pixels
+        self._on_device: dict[torch.device, tuple[Tensor, Tensor]] = {}
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(
+        self,
+        size: int,
+        *,
+        device: str | torch.device = "cpu",
+        shuffle: int | None = None,
+        drop_last: bool = False,
+    ) -> Iterator[Batch]:
+        """Batches of `size` images, in the order that the seed `shuffle` gives, or as stored when it is None.
+
+        `drop_last` leaves out a last batch of fewer than `size` images.
+        """
+        if size < 1:
+            raise ValueError(f"batch size: {size} is too small: give 1 or more")
+        device = torch.empty(0, device=device).device
+        labels_N, ids_N = self._moved(device)
+        for order_B, images in self.pixels.batches(self._orders(size, shuffle, drop_last), device):
+            yield Batch(images, labels_N[order_B], ids_N[order_B])
+
+    def _orders(self, size: int, shuffle: int | None, drop_last: bool) -> list[Tensor]:
+        if shuffle is None:
+            order_N = torch.arange(len(self))
+        else:
+            order_N = torch.randperm(len(self), generator=torch.Generator().manual_seed(shuffle))
+        orders = list(order_N.split(size))
+        return orders[:-1] if drop_last and orders and len(orders[-1]) < size else orders
+
+    def _moved(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        if device not in self._on_device:
+            self._on_device[device] = self.labels.to(device), self.ids.to(device)
+        return self._on_device[device]
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """What training needs. `mean` and `std` are of the training pixels in [0, 1], a value per channel.
+
+    `flip` says whether a mirrored image keeps its label.
+    """
+
+    train: Split
+    validation: Split
+    classes: tuple[str, ...]
+    channels: int
+    height: int
+    width: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    flip: bool
+
+
+def load(spec: DataSpec) -> ImageData:
+    """The training and validation images. Test files are not opened."""
+    images, geometry = _train_images(spec)
+    rows = divided(
+        images.labels,
+        images.classes,
+        validation=spec.validation,
+        limits=(spec.train_limit, spec.validation_limit),
+        seed=spec.seed,
+        source=spec.source,
+    )
+    held = sum(map(len, rows)) * geometry.image_bytes <= spec.memory_limit
+    train, validation = (_split(spec, images, part, geometry, held) for part in rows)
+    mean, std = channel_statistics(train.pixels, len(train), geometry)
+    return ImageData(
+        train=train,
+        validation=validation,
+        classes=images.classes,
+        channels=geometry.channels,
+        height=geometry.height,
+        width=geometry.width,
+        mean=mean,
+        std=std,
+        flip=not without_flip(spec.source),
+    )
+
+
+def test_split(spec: DataSpec) -> Split:
+    """The test images, with the size, channels and order of classes that `load` gives."""
+    train, geometry = _train_images(spec)
+    images = open_images(spec.source, data_root(spec.root), "test", train.classes)
+    held = len(images.labels) * geometry.image_bytes <= spec.memory_limit
+    return _split(spec, images, np.arange(len(images.labels)), geometry, held)
+
+
+test_split.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it wherever a test imports it
+
+
+def _train_images(spec: DataSpec) -> tuple[Images, Geometry]:
+    images = open_images(spec.source, data_root(spec.root), "train")
+    return images, geometry_of(images, spec.image_size)
+
+
+def _split(spec: DataSpec, images: Images, rows: np.ndarray, geometry: Geometry, held: bool) -> Split:
+    pixels: HeldPixels | StreamedPixels
+    if held:
+        pixels = HeldPixels(images, rows, geometry)
+    else:
+        pixels = StreamedPixels(images.seekable(data_root(spec.root)), rows, geometry)
+    return Split(torch.from_numpy(images.labels[rows]), torch.from_numpy(rows), pixels)
