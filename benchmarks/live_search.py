@@ -59,13 +59,16 @@ def run(arm: str, seed: int, minutes: float, folder: str) -> None:
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[ARMS.index(arm) % len(cores)]})
-    if arm == "optuna":  # its own defaults in place of ours; nor do its users measure what they do not count
+    # its own defaults in place of ours; nor do its users measure what they do not count
+    if arm == "optuna":
         optuna_sampler.random = lambda seed, trials: optuna.samplers.TPESampler(seed=seed)
         operating_points.operating_points = partial(operating_points.operating_points, quick=True)
         trial._looked_into = lambda *_: {}
     text = STUDY.format(hours=minutes / 60, seed=seed) + (PLAIN if arm == "optuna" else "")
     settings = Settings.model_validate({"storage": {"folder": folder}})
-    search(parse_study(text, "live.yml"), text, settings, Console(quiet=True), workers=0, ladder=False)
+    search(
+        parse_study(text, "live.yml"), text, settings, Console(quiet=True), workers=0, ladder=False
+    )
     store = Store.open(settings.database_url)
     kept = [p for p in store.points("live") if p.chosen or arm == "dynafront"]
     rows = [{"accuracy": p.accuracy, "macs": p.macs_mean, "knobs": p.knobs} for p in kept]
@@ -76,7 +79,7 @@ def run(arm: str, seed: int, minutes: float, folder: str) -> None:
 def judged(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Trials and hypervolumes of both arms of one seed."""
     from benchmarks.search_bench.compare import in_decades
-    from search.front.curves import Box, volume
+    from search.front.curves import ReferencePoint, volume
     from spaces.contract.net import Knobs
 
     points = {
@@ -85,7 +88,7 @@ def judged(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
     }
     every = [p for own in points.values() for p in own]
     best = max(accuracy for accuracy, _ in every)
-    box = Box(0.1, (1.1 * min(macs for accuracy, macs in every if accuracy == best),))
+    box = ReferencePoint(0.1, (1.1 * min(macs for accuracy, macs in every if accuracy == best),))
     rows = {}
     for arm, own in points.items():
         curve = box.curve(own)
@@ -99,17 +102,24 @@ def judged(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
     context = multiprocessing.get_context("spawn")
-    print(f"{platform.machine()}, Python {platform.python_version()}; {given.minutes:g} minutes an arm, both at once")
+    print(
+        f"{platform.machine()}, Python {platform.python_version()}; {given.minutes:g} minutes an arm, both at once"
+    )
     print("seed  arm        trials (stopped)  hypervolume  over log cost")
     for seed in range(given.seeds):
         with tempfile.TemporaryDirectory() as parent:
             folders = {arm: str(Path(parent, arm)) for arm in ARMS}
-            both = [context.Process(target=run, args=(arm, seed, given.minutes, folders[arm])) for arm in ARMS]
+            both = [
+                context.Process(target=run, args=(arm, seed, given.minutes, folders[arm]))
+                for arm in ARMS
+            ]
             for process in both:
                 process.start()
             for process in both:
@@ -117,7 +127,10 @@ def main() -> None:
             found = {arm: json.loads(Path(folders[arm], "found.json").read_text()) for arm in ARMS}
         for arm, row in judged(found).items():
             counts = f"{row['trials']:>4.0f} ({row['stopped']:.0f})"
-            print(f"{seed:>4}  {arm:<10} {counts:<17} {row['hypervolume']:.4f}       {row['log_cost']:.4f}", flush=True)
+            print(
+                f"{seed:>4}  {arm:<10} {counts:<17} {row['hypervolume']:.4f}       {row['log_cost']:.4f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,12 @@ from spaces.contract.net import DynamicNet, Knobs, Output, Rates
 from spaces.contract.noise import permutation
 from spaces.contract.policies import Policy
 
-_OF_A_LAYER = ("layers", "oracles", "places", "place_heads")  # modules that go where their layer goes
+_OF_A_LAYER = (
+    "layers",
+    "oracles",
+    "places",
+    "place_heads",
+)  # modules that go where their layer goes
 
 
 def donors_of(seed: int, draw: int, layers: int, donors: int) -> tuple[int, ...]:
@@ -39,9 +44,13 @@ def merged(nets: Sequence[DynamicNet], draw: Sequence[int]) -> DynamicNet:
     """
     first = nets[0]
     if not first.movable_layers:
-        raise ValueError("the layers of these networks cannot change places; merge networks of family shuffled_vit")
+        raise ValueError(
+            "the layers of these networks cannot change places; merge networks of family shuffled_vit"
+        )
     if len(draw) != first.movable_layers:
-        raise ValueError(f"draw: {len(draw)} donors for {first.movable_layers} layers; give one a layer")
+        raise ValueError(
+            f"draw: {len(draw)} donors for {first.movable_layers} layers; give one a layer"
+        )
     if not all(0 <= donor < len(nets) for donor in draw):
         raise ValueError(f"draw: {list(draw)} has donors beyond the {len(nets)} networks")
     states = [net.state_dict() for net in nets]
@@ -52,7 +61,9 @@ def merged(nets: Sequence[DynamicNet], draw: Sequence[int]) -> DynamicNet:
     tensors = {}
     for name in states[0]:
         layer = None if name in shared else _layer(name)
-        tensors[name] = _mean([state[name] for state in states]) if layer is None else states[draw[layer]][name]
+        tensors[name] = (
+            _mean([state[name] for state in states]) if layer is None else states[draw[layer]][name]
+        )
     net = copy.deepcopy(first)
     net.load_state_dict(tensors)
     return net.eval()
@@ -61,7 +72,7 @@ def merged(nets: Sequence[DynamicNet], draw: Sequence[int]) -> DynamicNet:
 class Ensemble(DynamicNet):
     """Several networks asked about every image: the mean of their probabilities, the sum of their MACs.
 
-    Logits are the log of the mean probability. Where answers hang on a draw (of gates, of orders), each network has
+    Logits are the log of the mean probability. Where answers depend on a draw (of gates, of orders), each network has
     its own.
     """
 
@@ -71,7 +82,9 @@ class Ensemble(DynamicNet):
         self.task = nets[0].task
         self.plain_macs = sum(net.plain_macs for net in nets)
 
-    def forward(self, images: Tensor, policy: Policy | None = None, *, compact: bool = False) -> Output:
+    def forward(
+        self, images: Tensor, policy: Policy | None = None, *, compact: bool = False
+    ) -> Output:
         return _averaged([net(images, policy, compact=compact) for net in self.nets])
 
     def run(
@@ -89,14 +102,18 @@ class Ensemble(DynamicNet):
         for number, net in enumerate(self.nets):
             assert isinstance(net, DynamicNet)
             own = seed * len(self.nets) + number
-            outputs.append(net.run(images, knobs, ids=ids, rates=rates, seed=own, step=step, compact=compact))
+            outputs.append(
+                net.run(images, knobs, ids=ids, rates=rates, seed=own, step=step, compact=compact)
+            )
         return _averaged(outputs)
 
 
 def ensemble(nets: Sequence[DynamicNet]) -> Ensemble:
     """The ensemble of these networks, in eval mode. Raises ValueError when they are for different tasks."""
     if any(net.task != nets[0].task for net in nets):
-        raise ValueError("these networks are for different tasks; an ensemble needs the same images and classes")
+        raise ValueError(
+            "these networks are for different tasks; an ensemble needs the same images and classes"
+        )
     return Ensemble(nets).eval()
 
 

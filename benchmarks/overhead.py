@@ -86,15 +86,28 @@ class Sleeper:
 
     def _events(self, job: Job) -> Iterator[Event]:
         draw = random.Random(job.number)
-        names = ("train/loss", "train/accuracy", "train/macs", "val/accuracy", "val/macs", "gates/open")
+        names = (
+            "train/loss",
+            "train/accuracy",
+            "train/macs",
+            "val/accuracy",
+            "val/macs",
+            "gates/open",
+        )
         for epoch in range(job.epochs):
             start = time.perf_counter()
             time.sleep(self.seconds / job.epochs)
             self.slept += time.perf_counter() - start
-            yield EpochResult(epoch + 1, {n: draw.random() for n in names}, {g: draw.random() for g in GATES})
+            yield EpochResult(
+                epoch + 1, {n: draw.random() for n in names}, {g: draw.random() for g in GATES}
+            )
         self.finished.append(time.perf_counter() - self.slept)
         yield Outcome(
-            [point(draw, chosen=i == 0) for i in range(POINTS)], 270_000, 40_000_000, {"device": "none"}, self.seconds
+            [point(draw, chosen=i == 0) for i in range(POINTS)],
+            270_000,
+            40_000_000,
+            {"device": "none"},
+            self.seconds,
         )
 
 
@@ -119,12 +132,22 @@ def fill(store: Store, spec: StudySpec, trials: int) -> None:
     spaces, draw = narrowed_spaces(spec), random.Random(0)
     for number in range(trials):
         one = drawn(Draw(np.random.default_rng(number)), spaces, lambda _: spec.budget.epochs)
-        store.add_trial(spec.study, Kind.SEARCH, number, one.family.name, dict(one.params), number, spec.budget.epochs)
+        store.add_trial(
+            spec.study,
+            Kind.SEARCH,
+            number,
+            one.family.name,
+            dict(one.params),
+            number,
+            spec.budget.epochs,
+        )
         points = [point(draw, chosen=i == 0) for i in range(POINTS)]
         store.finish_trial(spec.study, Kind.SEARCH, number, points=points, result={}, seconds=1.0)
 
 
-def run(folder: Path, trials: int, epochs: int, seconds: float, mlflow: bool, stored: int) -> list[float]:
+def run(
+    folder: Path, trials: int, epochs: int, seconds: float, mlflow: bool, stored: int
+) -> list[float]:
     """Milliseconds of driver time of each trial."""
     text = STUDY.format(trials=stored + trials, epochs=epochs)
     spec = parse_study(text, "overhead.yml")
@@ -161,34 +184,55 @@ def run(folder: Path, trials: int, epochs: int, seconds: float, mlflow: bool, st
 
 
 def compare(trials: int, epochs: int, seconds: float, stored: int) -> dict[str, Any]:
-    result: dict[str, Any] = {"stored": stored, "trials": trials, "epochs": epochs, "sleep_seconds_a_trial": seconds}
+    result: dict[str, Any] = {
+        "stored": stored,
+        "trials": trials,
+        "epochs": epochs,
+        "sleep_seconds_a_trial": seconds,
+    }
     for name, mlflow in (("without_mlflow", False), ("with_mlflow", True)):
         with tempfile.TemporaryDirectory() as folder:
             took = run(Path(folder), trials, epochs, seconds, mlflow, stored)
         marks = [m for m in MARKS if m <= trials]
         at = {str(m): statistics.median(took[max(0, m - WINDOW - 1) : m - 1]) for m in marks}
         result[name] = {"median_ms_a_trial": statistics.median(took), "median_ms_around_trial": at}
-    result["machine"] = f"{platform.machine()}, Python {platform.python_version()}, optuna {optuna.__version__}"
+    result["machine"] = (
+        f"{platform.machine()}, Python {platform.python_version()}, optuna {optuna.__version__}"
+    )
     return result
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.4, help="that a trial sleeps")
-    parser.add_argument("--stored", type=int, default=0, help="finished trials that the study begins with")
+    parser.add_argument(
+        "--stored", type=int, default=0, help="finished trials that the study begins with"
+    )
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     result = compare(args.trials, args.epochs, args.seconds, args.stored)
     if args.json:
         print(json.dumps(result, indent=2))
         return
-    after = f"after {args.stored} finished ones, {POINTS} points each" if args.stored else f"{POINTS} points each"
-    print(f"{result['machine']}; {args.trials} trials of {args.epochs} epochs, {args.seconds} s of sleep each, {after}")
+    after = (
+        f"after {args.stored} finished ones, {POINTS} points each"
+        if args.stored
+        else f"{POINTS} points each"
+    )
+    print(
+        f"{result['machine']}; {args.trials} trials of {args.epochs} epochs, {args.seconds} s of sleep each, {after}"
+    )
     for name in ("without_mlflow", "with_mlflow"):
-        row = ", ".join(f"{ms:.0f} ms at {mark}" for mark, ms in result[name]["median_ms_around_trial"].items())
-        print(f"{name.replace('_', ' '):<16} median {result[name]['median_ms_a_trial']:.0f} ms a trial; {row}")
+        row = ", ".join(
+            f"{ms:.0f} ms at {mark}" for mark, ms in result[name]["median_ms_around_trial"].items()
+        )
+        print(
+            f"{name.replace('_', ' '):<16} median {result[name]['median_ms_a_trial']:.0f} ms a trial; {row}"
+        )
 
 
 if __name__ == "__main__":

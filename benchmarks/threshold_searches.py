@@ -61,11 +61,15 @@ def decoded(genome: NDArray[np.bool_]) -> Floats:
 
 
 def genetic(
-    table: ExitTable, plain_accuracy: float, plain_macs: float, how: Genetic | None = None, fallback: str = "ensemble"
+    table: ExitTable,
+    plain_accuracy: float,
+    plain_macs: float,
+    how: Genetic | None = None,
+    fallback: str = "ensemble",
 ) -> tuple[Setting, list[Setting]]:
     """(the fittest, all that were evaluated) of SCAN's genetic search.
 
-    Fitness: plain MACs over mean MACs, plus beta times the accuracy gained over the plain network in points. Selection
+    Fitness: plain MACs over mean MACs, plus beta times the accuracy gained over the baseline in points. Selection
     is in proportion to fitness, shifted to be positive. Popcounts are drawn uniformly at first: random bits would all
     lie near threshold 0.85.
     """
@@ -107,23 +111,30 @@ def _next_generation(
 
 
 def coordinate(
-    table: ExitTable, levels: Sequence[Sequence[float]], *, price: float, fallback: str = "deepest", rounds: int = 10
+    table: ExitTable,
+    levels: Sequence[Sequence[float]],
+    *,
+    price: float,
+    fallback: str = "deepest",
+    rounds: int = 10,
 ) -> Setting:
     """Coordinate ascent on accuracy minus price times (MACs over the deepest exit's): one threshold at a time."""
-    dearest = float(table.macs[-1].mean())
+    whole = float(table.macs[-1].mean())
     current = [max(level) for level in levels]
     for _ in range(rounds):
         before = list(current)
         for k, own in enumerate(levels):
             vectors = np.array([[*current[:k], level, *current[k + 1 :]] for level in own])
             accuracy, macs = scores(table, vectors, fallback)
-            current[k] = own[int(np.argmax(accuracy - price * macs / dearest))]
+            current[k] = own[int(np.argmax(accuracy - price * macs / whole))]
         if current == before:
             break
     return setting(table, current, fallback)
 
 
-def budget_curve(table: ExitTable, shares: Sequence[float], fallback: str = "deepest") -> list[Setting]:
+def budget_curve(
+    table: ExitTable, shares: Sequence[float], fallback: str = "deepest"
+) -> list[Setting]:
     """For each q of `shares`, thresholds at which the share that leaves at exit k is in proportion to q^k."""
     images = table.confidence.shape[1]
     found = []

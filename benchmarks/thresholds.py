@@ -29,9 +29,24 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import moocore
 import numpy as np
 
-from benchmarks.threshold_searches import SCAN_LEVELS, Genetic, budget_curve, coordinate, decoded, genetic, scores
+from benchmarks.threshold_searches import (
+    SCAN_LEVELS,
+    Genetic,
+    budget_curve,
+    coordinate,
+    decoded,
+    genetic,
+    scores,
+)
 from search.measure.exit_grid import ExitTable, levels_within
-from search.measure.exit_thresholds import Setting, exhaustive, front_of, quantile_levels, setting, thinned
+from search.measure.exit_thresholds import (
+    Setting,
+    exhaustive,
+    front_of,
+    quantile_levels,
+    setting,
+    thinned,
+)
 
 FALLBACK = "ensemble"
 FRESH = 20_000  # images beside those that are searched on
@@ -52,19 +67,26 @@ class Row:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--exits", type=int, default=4, help="early exits")
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--seeds", type=int, default=5)
     given = parser.parse_args()
     tables = [drawn(given.exits, given.images + FRESH, seed) for seed in range(given.seeds)]
     print(f"{given.exits} exits, {given.images} images, n = {given.seeds} seeds")
-    print(f"{'method':42}{'evaluations':>12}{'seconds':>9}{'hypervolume':>20}{'fresh':>20}{'slack':>8}")
+    print(
+        f"{'method':42}{'evaluations':>12}{'seconds':>9}{'hypervolume':>20}{'fresh':>20}{'slack':>8}"
+    )
     for name, method in methods(given.exits).items():
         row = measured(method, tables)
         volumes = f"{spread(row.hypervolume):>20}{spread(row.fresh):>20}"
         slack = f"{max(row.slack):.4f}" if row.slack else ""
-        print(f"{name:42}{row.evaluations:12,}{statistics.median(row.seconds):9.3f}{volumes}{slack:>8}", flush=True)
+        print(
+            f"{name:42}{row.evaluations:12,}{statistics.median(row.seconds):9.3f}{volumes}{slack:>8}",
+            flush=True,
+        )
 
 
 def spread(values: Sequence[float]) -> str:
@@ -97,7 +119,9 @@ def methods(exits: int) -> dict[str, Callable[[ExitTable, int], Found]]:
         return found
 
     def scan_grid(table: ExitTable, seed: int) -> Found:
-        own = [SCAN_LEVELS[i] for i in np.linspace(0, len(SCAN_LEVELS) - 1, some).round().astype(int)]
+        own = [
+            SCAN_LEVELS[i] for i in np.linspace(0, len(SCAN_LEVELS) - 1, some).round().astype(int)
+        ]
         return exhaustive(table, [own] * exits, FALLBACK), some**exits, None
 
     def scan_all(table: ExitTable, seed: int) -> Found:
@@ -110,7 +134,9 @@ def methods(exits: int) -> dict[str, Callable[[ExitTable, int], Found]]:
     return {
         "SCAN's genetic search, beta 1": lambda table, seed: evolved(table, seed, (1.0,)),
         "SCAN's genetic search, four betas": lambda table, seed: evolved(table, seed, BETAS),
-        "SCAN's levels at random, image by image": lambda table, seed: at_random(table, seed, evaluations),
+        "SCAN's levels at random, image by image": lambda table, seed: at_random(
+            table, seed, evaluations
+        ),
         f"SCAN's levels, {some} an exit, grid": scan_grid,
         "SCAN's levels, all, grid": scan_all,
         "coordinate ascent, 12 quantiles, 8 prices": ascents,
@@ -128,15 +154,23 @@ def methods(exits: int) -> dict[str, Callable[[ExitTable, int], Found]]:
 def evolved(table: ExitTable, seed: int, betas: Sequence[float]) -> Found:
     """Everything that genetic searches of these betas scored, their generations shared out."""
     plain = float(table.correct[-1].mean()), float(table.macs[-1].mean())
-    how = [Genetic(seed=seed + i, beta=beta, generations=40 // len(betas)) for i, beta in enumerate(betas)]
+    how = [
+        Genetic(seed=seed + i, beta=beta, generations=40 // len(betas))
+        for i, beta in enumerate(betas)
+    ]
     found = [one for each in how for one in genetic(table, *plain, each, FALLBACK)[1]]
     return found, sum(each.population * each.generations for each in how), None
 
 
 def at_random(table: ExitTable, seed: int, count: int) -> Found:
-    vectors = decoded(np.arange(30) < np.random.default_rng(seed).integers(0, 31, (count, table.exits, 1)))
+    vectors = decoded(
+        np.arange(30) < np.random.default_rng(seed).integers(0, 31, (count, table.exits, 1))
+    )
     accuracy, macs = scores(table, vectors, FALLBACK)
-    settings = [Setting(tuple(v), FALLBACK, a, m) for v, a, m in zip(vectors.tolist(), accuracy, macs, strict=True)]
+    settings = [
+        Setting(tuple(v), FALLBACK, a, m)
+        for v, a, m in zip(vectors.tolist(), accuracy, macs, strict=True)
+    ]
     return settings, count, None
 
 
@@ -150,13 +184,17 @@ def measured(method: Callable[[ExitTable, int], Found], tables: Sequence[ExitTab
     """The method on the images of each table that are not held back."""
     row = Row(0, [], [], [], [])
     for seed, table in enumerate(tables):
-        seen, fresh = (table.of(part) for part in np.split(np.arange(table.confidence.shape[1]), [-FRESH]))
+        seen, fresh = (
+            table.of(part) for part in np.split(np.arange(table.confidence.shape[1]), [-FRESH])
+        )
         start = time.perf_counter()
         settings, count, slack = method(seen, seed)
         row.seconds.append(time.perf_counter() - start)
         row.hypervolume.append(hypervolume(seen, settings))
         few = thinned(front_of(settings), 10)
-        row.fresh.append(hypervolume(fresh, [setting(fresh, one.thresholds, one.fallback) for one in few]))
+        row.fresh.append(
+            hypervolume(fresh, [setting(fresh, one.thresholds, one.fallback) for one in few])
+        )
         row.slack.extend([] if slack is None else [slack])
         row = replace(row, evaluations=max(row.evaluations, count))
     return row
@@ -164,8 +202,8 @@ def measured(method: Callable[[ExitTable, int], Found], tables: Sequence[ExitTab
 
 def hypervolume(table: ExitTable, settings: Sequence[Setting]) -> float:
     """The share of the box that the settings dominate."""
-    worst, dearest = table.correct[0].mean(), table.macs[-1].mean()
-    values = np.array([[one.macs / dearest, (1 - one.accuracy) / (1 - worst)] for one in settings])
+    worst, whole = table.correct[0].mean(), table.macs[-1].mean()
+    values = np.array([[one.macs / whole, (1 - one.accuracy) / (1 - worst)] for one in settings])
     return float(moocore.hypervolume(values, ref=[1.0, 1.0]))
 
 

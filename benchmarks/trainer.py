@@ -1,7 +1,7 @@
 """How much of a network's raw training speed the shared trainer keeps.
 
 Times one gated ResNet-20 epoch in `trainers.fit` (augmentation, gates, losses, records and all, validation apart)
-beside (a) the same plain network in a bare loop (forward, backward, SGD) over synthetic tensors, the ceiling, in plain
+beside (a) the same baseline in a bare loop (forward, backward, SGD) over synthetic tensors, the ceiling, in plain
 float32 and in the execution that the trainer chose, and (b) the same gated network in a loop over torchvision's
 transforms and a DataLoader. Rounds are interleaved; each row is the median images per second, and only the ratios of
 one run mean anything.
@@ -43,16 +43,25 @@ from spaces.contract.task import Task
 from trainers.execution import Execution, measured
 from trainers.optimizer import optimizer
 
-TASK = Task(channels=3, height=32, width=32, classes=10, mean=(0.49, 0.48, 0.45), std=(0.25, 0.24, 0.26))
+TASK = Task(
+    channels=3, height=32, width=32, classes=10, mean=(0.49, 0.48, 0.45), std=(0.25, 0.24, 0.26)
+)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--images", type=int, default=1024, help="per round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--workers", type=int, default=0, help="of the DataLoader in (b); 0 trains and loads in turn")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=0,
+        help="of the DataLoader in (b); 0 trains and loads in turn",
+    )
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     result = compare(args.device, args.images, args.rounds, args.batch, args.workers)
@@ -119,7 +128,9 @@ def dynafront_loop(
         def batches(self, size: int, *, device: str, shuffle: int, drop_last: bool) -> Any:
             from trainers.data.splits import Batch
 
-            order = torch.randperm(len(self), generator=torch.Generator().manual_seed(shuffle)).to(device)
+            order = torch.randperm(len(self), generator=torch.Generator().manual_seed(shuffle)).to(
+                device
+            )
             for start in range(0, len(self) - size + 1, size):
                 rows = order[start : start + size]
                 yield Batch(self.images[rows], self.labels[rows], self.ids[rows])
@@ -137,10 +148,12 @@ def dynafront_loop(
 
 
 def plain_loop(execution: Execution, images: int, batch: int) -> Callable[[], None]:
-    """Forward, backward and SGD of the plain network over tensors that are ready: nothing else."""
+    """Forward, backward and SGD of the baseline over tensors that are ready: nothing else."""
     config = Candidate.of(family("gated_resnet"), {"backbone": "resnet20"}, 1).config
     net = execution.placed(PlainResNet(config, TASK)).train()  # type: ignore[arg-type]
-    sgd = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True)
+    sgd = torch.optim.SGD(
+        net.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True
+    )
     x = execution.laid_out(torch.randn(batch, 3, 32, 32, device=execution.device))
     y = torch.randint(0, 10, (batch,), device=execution.device)
 
@@ -178,7 +191,12 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
 
 def dataloader_loop(
-    candidate: Candidate, execution: Execution, pixels: Tensor, labels: Tensor, batch: int, workers: int
+    candidate: Candidate,
+    execution: Execution,
+    pixels: Tensor,
+    labels: Tensor,
+    batch: int,
+    workers: int,
 ) -> Callable[[], None]:
     """The same gated network, losses and optimiser over torchvision's way of loading."""
     net = execution.placed(candidate.build(TASK, 0)).train()
@@ -207,7 +225,11 @@ def dataloader_loop(
 
 
 def machine(device: str) -> str:
-    what = torch.cuda.get_device_name() if device.startswith("cuda") else f"CPU, {torch.get_num_threads()} threads"
+    what = (
+        torch.cuda.get_device_name()
+        if device.startswith("cuda")
+        else f"CPU, {torch.get_num_threads()} threads"
+    )
     return (
         f"{what}; torch {torch.__version__}, torchvision {torchvision.__version__}, numpy {np.__version__}, "
         f"Python {platform.python_version()}"
@@ -216,7 +238,9 @@ def machine(device: str) -> str:
 
 def as_text(result: dict[str, Any]) -> str:
     lines = [result["machine"], f"trainer's execution: {result['execution']}"]
-    lines += [f"{name:<28} {speed:>10.0f} images/s" for name, speed in result["images_per_second"].items()]
+    lines += [
+        f"{name:<28} {speed:>10.0f} images/s" for name, speed in result["images_per_second"].items()
+    ]
     lines += [f"{name:<40} {ratio:>6.2f}" for name, ratio in result["ratios"].items()]
     return "\n".join(lines)
 

@@ -39,7 +39,10 @@ class _Commands(click.Group):
         return list(self.commands)  # in the order of use, not of the alphabet
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(package_name="dynafront")
 @click.option(
     "--config",
@@ -63,7 +66,9 @@ def main(ctx: click.Context, config: Path | None) -> None:
 @main.command()
 @click.argument("study_file", type=click.Path(path_type=Path))
 @click.option(
-    "--ladder", is_flag=True, help="Also train the plain nets of the same sizes, as a reference in the front."
+    "--ladder",
+    is_flag=True,
+    help="Also train the baselines of the same sizes, as a reference in the front.",
 )
 @click.option(
     "--workers",
@@ -78,7 +83,9 @@ def main(ctx: click.Context, config: Path | None) -> None:
     "for twice the epochs: shows how much of the front was luck. 6 trials' worth of training each; resumable.",
 )
 @click.pass_obj
-def search(config: Path | None, study_file: Path, ladder: bool, workers: int | None, finalists: int) -> None:
+def search(
+    config: Path | None, study_file: Path, ladder: bool, workers: int | None, finalists: int
+) -> None:
     """Launch the study that STUDY_FILE describes, or go on with it.
 
     Ctrl-C stops it; the same command resumes, losing at most the epoch that was under way. `trials` in the file is the
@@ -98,10 +105,11 @@ def search(config: Path | None, study_file: Path, ladder: bool, workers: int | N
     console.print(
         f"[bold]{spec.study}[/bold]: {spec.budget.trials} trials of {' or '.join(map(str, trained))} epochs over "
         f"{', '.join(spec.families)} on {spec.data}"
-        + (f", from plain networks that are trained once for {epochs}" if trained[0] < epochs else ""),
+        + (f", from baselines that are trained once for {epochs}" if trained[0] < epochs else ""),
         highlight=False,
     )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is as gentle as Ctrl-C
+    # a scheduler's stop is as gentle as Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         finished = launch(spec, text, settings, console, workers=workers, ladder=ladder)
         if finalists:
@@ -109,7 +117,9 @@ def search(config: Path | None, study_file: Path, ladder: bool, workers: int | N
 
             retrained = search_finalists(spec, settings, console, count=finalists, workers=workers)
     except KeyboardInterrupt:
-        console.print(f"\nStopped. Nothing is lost: dynafront search {study_file} goes on.", highlight=False)
+        console.print(
+            f"\nStopped. Nothing is lost: dynafront search {study_file} goes on.", highlight=False
+        )
         raise
     store, record = _study(settings, spec.study)
     _print_front(console, store, record)
@@ -134,7 +144,10 @@ def search(config: Path | None, study_file: Path, ladder: bool, workers: int | N
     for command, what in (
         (f"dynafront ui {spec.study}", "browse the front in the MLflow UI"),
         (f"dynafront front {spec.study} --plot front.html", "the front as an interactive page"),
-        (f"dynafront export {spec.study} --pick knee", "the model at the front's knee, ready to ship"),
+        (
+            f"dynafront export {spec.study} --pick knee",
+            "the model at the front's knee, ready to ship",
+        ),
     ):
         console.print(f"  [bold]{command:<50}[/bold] {what}", highlight=False)
 
@@ -189,7 +202,11 @@ def finalists(config: Path | None, name: str, as_json: bool) -> None:
     show_default=True,
     help="For people, spreadsheets, programs.",
 )
-@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture: FILE.html or FILE.png.")
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a picture: FILE.html or FILE.png.",
+)
 @click.option("--family", help="The front of this family's networks alone.")
 @click.pass_obj
 def front(config: Path | None, name: str, form: str, plot: Path | None, family: str | None) -> None:
@@ -259,15 +276,25 @@ def ui(config: Path | None, name: str | None) -> None:
 
 @main.command()
 @click.argument("name")
-@click.option("--pick", type=click.Choice(["knee", "best", "fastest"]), help="Which point of the front.")
-@click.option("--max-macs", help="The most accurate point of at most this many MACs an image, such as 10M.")
+@click.option(
+    "--pick", type=click.Choice(["knee", "best", "fastest"]), help="Which point of the front."
+)
+@click.option(
+    "--max-macs", help="The most accurate point of at most this many MACs an image, such as 10M."
+)
 @click.option(
     "--min-accuracy",
     type=float,
     help="The cheapest point of at least this validation accuracy, such as 0.97.",
 )
 @click.option("--family", help="A point of this family's own front.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("exported"), show_default=True, help="Folder.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("exported"),
+    show_default=True,
+    help="Folder.",
+)
 @click.option("--register", is_flag=True, help="Also register the model in MLflow, alias by pick.")
 @click.pass_obj
 def export(
@@ -327,11 +354,21 @@ def predict(folder: Path, images: tuple[Path, ...], as_json: bool) -> None:
 
 @main.command()
 @click.argument("name")
-@click.option("--trial", type=click.IntRange(0), help="This trial, at the point that represents it.")
 @click.option(
-    "--pick", type=click.Choice(["knee", "best", "fastest"]), help="A point of the front; without a choice, the knee."
+    "--trial", type=click.IntRange(0), help="This trial, at the point that represents it."
 )
-@click.option("--out", type=click.Path(path_type=Path), default=Path("inspected"), show_default=True, help="Folder.")
+@click.option(
+    "--pick",
+    type=click.Choice(["knee", "best", "fastest"]),
+    help="A point of the front; without a choice, the knee.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("inspected"),
+    show_default=True,
+    help="Folder.",
+)
 @click.pass_obj
 def inspect(config: Path | None, name: str, trial: int | None, pick: str | None, out: Path) -> None:
     """Show what a trained network of study NAME does with validation images, and where its compute goes.
@@ -359,7 +396,9 @@ def inspect(config: Path | None, name: str, trial: int | None, pick: str | None,
 
 @main.command()
 @click.argument("name", required=False)
-@click.option("--all", "everything", is_flag=True, help="Log everything again, not only what is missing.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Log everything again, not only what is missing."
+)
 @click.pass_obj
 def sync(config: Path | None, name: str | None, everything: bool) -> None:
     """Bring MLflow up to date from the study's own tables, after it was away or when it is new."""
@@ -370,7 +409,9 @@ def sync(config: Path | None, name: str | None, everything: bool) -> None:
     records = [_study(settings, name)[1]] if name else store.studies()
     for record in records:
         count = synced(store, settings, record, everything=everything)
-        click.echo(f"{record.name}: {count} trial{'s' * (count != 1)} brought to MLflow, front drawn")
+        click.echo(
+            f"{record.name}: {count} trial{'s' * (count != 1)} brought to MLflow, front drawn"
+        )
 
 
 def _settings(config: Path | None) -> Settings:
@@ -404,29 +445,38 @@ def _study(settings: Settings, name: str) -> tuple[Store, StudyRecord]:
 def _front(
     store: Store, record: StudyRecord, family: str | None = None
 ) -> tuple[list[PointRecord], list[PointRecord], list[PointRecord], float]:
-    """The front, all standing points, the plain nets, the hypervolume."""
+    """The front, all standing points, the baselines, the hypervolume."""
     from search.front.stored import study_front
 
     return study_front(store, record, family)
 
 
-def _print_front(console: Console, store: Store, record: StudyRecord, family: str | None = None) -> None:
+def _print_front(
+    console: Console, store: Store, record: StudyRecord, family: str | None = None
+) -> None:
     from search.front.stored import study_cost
     from search.report.front_text import summary
     from search.run.progress import front_table_view
 
     points, _, static, volume = _front(store, record, family)
     if not points:
-        console.print(f"{record.name}: no trial is done yet; dynafront status {record.name}", highlight=False)
+        console.print(
+            f"{record.name}: no trial is done yet; dynafront status {record.name}", highlight=False
+        )
         return
     console.print(
-        f"{summary(record.name, points, static, cost=study_cost(record))}; hypervolume {volume:.4f}", highlight=False
+        f"{summary(record.name, points, static, cost=study_cost(record))}; hypervolume {volume:.4f}",
+        highlight=False,
     )
     console.print(front_table_view(points))
     if static:
         warm = record.spec.get("warm_start") and not record.spec.get("init_from")
-        what = "that trials start from, and of other sizes" if warm else "of the same recipe and budget"
-        console.print(f"plain nets {what}:", highlight=False)
+        what = (
+            "that trials start from, and of other sizes"
+            if warm
+            else "of the same recipe and budget"
+        )
+        console.print(f"baselines {what}:", highlight=False)
         console.print(front_table_view(sorted(static, key=lambda p: p.macs_mean)))
 
 
@@ -436,7 +486,12 @@ def _write_plot(store: Store, record: StudyRecord, plot: Path, family: str | Non
     from search.report.front_plot import front_png
 
     members, points, static, volume = _front(store, record, family)
-    shown: dict[str, Any] = {"front": members, "static": static, "hypervolume": volume, "cost": study_cost(record)}
+    shown: dict[str, Any] = {
+        "front": members,
+        "static": static,
+        "hypervolume": volume,
+        "cost": study_cost(record),
+    }
     if plot.suffix == ".png":
         plot.write_bytes(front_png(record.name, points, **shown))
     else:

@@ -42,8 +42,17 @@ class Cost:
 
 
 Costs = Sequence[Cost]  # what is minimised: one cost, several, or none (the most accurate alone)
-MACS = Cost("macs", "MACs per image (mean)", "MACs", "macs", lambda p: p.macs_mean, lambda s: s.macs)
-MACS_P95 = Cost("macs_p95", "MACs per image (95th percentile)", "MACs", "macs", lambda p: p.macs_p95, lambda s: s.macs)
+MACS = Cost(
+    "macs", "MACs per image (mean)", "MACs", "macs", lambda p: p.macs_mean, lambda s: s.macs
+)
+MACS_P95 = Cost(
+    "macs_p95",
+    "MACs per image (95th percentile)",
+    "MACs",
+    "macs",
+    lambda p: p.macs_p95,
+    lambda s: s.macs,
+)
 PARAMETERS = Cost(
     "parameters",
     "parameters",
@@ -68,15 +77,21 @@ class Reference:
         object.__setattr__(self, "accuracy", accuracy)
         object.__setattr__(self, "largest", known)
         if not 0 <= accuracy < 1:
-            raise ValueError(f"reference accuracy {accuracy} is not in [0, 1); give the chance level")
+            raise ValueError(
+                f"reference accuracy {accuracy} is not in [0, 1); give the chance level"
+            )
         for measure, value in known.items():
             if not 0 < value < float("inf"):
-                raise ValueError(f"reference {measure} {value} is not above 0; give the largest baseline's")
+                raise ValueError(
+                    f"reference {measure} {value} is not above 0; give the largest baseline's"
+                )
 
     def of(self, cost: Cost) -> float:
         """The most of this cost that is worth anything."""
         if cost.measure not in self.largest:
-            raise ValueError(f"the reference has no {cost.measure}; the study does not minimise {cost.name}")
+            raise ValueError(
+                f"the reference has no {cost.measure}; the study does not minimise {cost.name}"
+            )
         return self.largest[cost.measure]
 
     def as_dict(self) -> dict[str, float]:
@@ -93,7 +108,9 @@ def outlook_of(costs: Sequence[Cost], compute: float | None) -> list[float] | No
 
 def macs_number(text: str | float) -> int:
     """10_000_000 for "10M": a number with k, M or G. Raises ValueError on anything else."""
-    match = re.fullmatch(r"\s*(\d+\.?\d*(?:e\+?\d{1,2})?|\.\d+)\s*([kmg]?)\s*(?:macs)?\s*", str(text), re.IGNORECASE)
+    match = re.fullmatch(
+        r"\s*(\d+\.?\d*(?:e\+?\d{1,2})?|\.\d+)\s*([kmg]?)\s*(?:macs)?\s*", str(text), re.IGNORECASE
+    )
     if match is None:
         raise ValueError(f"{text!r} is not a number of MACs; write it like 500k, 10M or 1.5G")
     number, unit = match.groups()

@@ -15,7 +15,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from search.objectives import COSTS, MACS, Cost, macs_number
 
 Macs = Annotated[float, BeforeValidator(lambda value: _macs(value))]
-SamplerName = Literal["growth", "tpe", "nsgaii", "gp", "random"]  # rows of search.schedule.samplers.SAMPLERS
+# rows of search.schedule.samplers.SAMPLERS
+SamplerName = Literal["growth", "tpe", "nsgaii", "gp", "random"]
 
 
 class _Strict(BaseModel):
@@ -39,7 +40,7 @@ class Budget(_Strict):
 
 
 class Region(_Strict):
-    """The part of the front that counts: at most so dear, at least so accurate, within so much of the best accuracy."""
+    """The part of the front that counts: a highest cost, a least accuracy, or a distance from the best accuracy."""
 
     max_macs: Macs | None = None
     min_accuracy: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -74,7 +75,8 @@ class StudySpec(_Strict):
     budget: Budget = Budget()
     objectives: Annotated[tuple[str, ...], Field(strict=False)] = ("accuracy", "macs")
     sampler: SamplerName = "growth"
-    warm_start: bool = True  # each size's plain network is trained once; candidates start from it while that pays
+    # each size's baseline is trained once; candidates start from it while that pays
+    warm_start: bool = True
     early_stopping: bool = True
     starting_points: bool = True  # the families' recommended settings first
     region: Region = Region()
@@ -82,7 +84,8 @@ class StudySpec(_Strict):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     data_root: str | None = None
     image_size: Annotated[int, Field(ge=4, le=4096)] | None = None
-    init_from: str | dict[str, str] | None = None  # weights to start from: one source, or one a family
+    # weights to start from: one source, or one a family
+    init_from: str | dict[str, str] | None = None
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
     train_limit: Annotated[int, Field(ge=2)] | None = None
     validation_limit: Annotated[int, Field(ge=2)] | None = None
@@ -103,7 +106,11 @@ class StudySpec(_Strict):
         return self.costs[0] if self.costs else MACS
 
 
-BEFORE = {"warm_start": False, "early_stopping": False, "starting_points": False}  # these were keys of study files
+BEFORE = {
+    "warm_start": False,
+    "early_stopping": False,
+    "starting_points": False,
+}  # these were keys of study files
 
 
 def stored_spec(values: Mapping[str, Any]) -> StudySpec:
@@ -146,7 +153,9 @@ def narrowed_spaces(spec: StudySpec, where: str = "study file") -> dict[str, tup
 
     for name in spec.space:
         if name not in spec.families:
-            raise ValueError(f"{where}: space.{name}: is not among the study's families ({', '.join(spec.families)})")
+            raise ValueError(
+                f"{where}: space.{name}: is not among the study's families ({', '.join(spec.families)})"
+            )
     for name in spec.init_from if isinstance(spec.init_from, dict) else ():
         if name not in spec.families:
             raise ValueError(f"{where}: init_from.{name}: is not among the study's families")
@@ -196,14 +205,21 @@ def _reason(error: ValidationError) -> str:
         case "extra_forbidden":
             from spaces.contract.space import nearest
 
-            models: dict[str, type[_Strict]] = {"budget": Budget, "run": Run, "region": Region, "limits": Limits}
+            models: dict[str, type[_Strict]] = {
+                "budget": Budget,
+                "run": Run,
+                "region": Region,
+                "limits": Limits,
+            }
             models["budget.plateau"] = Plateau
             model = models.get(key.rpartition(".")[0], StudySpec)
             return f"{key}: no such key{nearest(str(first['loc'][-1]), model.model_fields)}"
         case "missing":
             return f"{key}: is missing; a study file needs study, data and families"
         case "string_pattern_mismatch":
-            return f"{key}: {given!r} may only have letters, digits, '-' and '_', at most 64, no path"
+            return (
+                f"{key}: {given!r} may only have letters, digits, '-' and '_', at most 64, no path"
+            )
         case "literal_error":
             return f"{key}: {given} is not one of {limits['expected']}"
         case "value_error":

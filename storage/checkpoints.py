@@ -33,7 +33,9 @@ class Checkpoints:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}")
         # safetensors refuses tensors that share storage or are not contiguous
-        plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+        plain = {
+            name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()
+        }
         text = json.dumps(state)
         save_file(plain, unfinished, metadata={"state": text, "checksum": _checksum(plain, text)})
         with open(unfinished, "rb") as file:
@@ -54,7 +56,8 @@ class Checkpoints:
     def remove(self, key: str) -> None:
         """Delete the key's checkpoint and the one before; nothing happens when there is none."""
         path = self.path(key)
-        unfinished = path.parent.glob(f"{path.name}.*{UNFINISHED}")  # one a process that was writing
+        # one a process that was writing
+        unfinished = path.parent.glob(f"{path.name}.*{UNFINISHED}")
         for file in (path, self._before(path), *unfinished):
             file.unlink(missing_ok=True)
 
@@ -69,7 +72,9 @@ class Checkpoints:
     def path(self, key: str) -> Path:
         """Where the key's checkpoint lies."""
         if not _KEY.fullmatch(key):
-            raise ValueError(f"{key!r} is not a checkpoint key; use letters, digits, '-', '_' and '/'")
+            raise ValueError(
+                f"{key!r} is not a checkpoint key; use letters, digits, '-', '_' and '/'"
+            )
         return self.folder / f"{key}{SUFFIX}"
 
     def _before(self, path: Path) -> Path:

@@ -34,7 +34,9 @@ def creating(url: str) -> Iterator[None]:
             try:
                 lock.acquire()
             except Timeout:
-                raise StorageError(f"{file}: another process has been creating it for {PATIENCE:.0f} s") from None
+                raise StorageError(
+                    f"{file}: another process has been creating it for {PATIENCE:.0f} s"
+                ) from None
         try:
             yield
         finally:

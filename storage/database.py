@@ -34,7 +34,9 @@ class Database:
         self._writer = engine.execution_options(writes=True)
         # PostgreSQL shows every statement another moment unless told otherwise; SQLite never does
         postgres = engine.dialect.name == "postgresql"
-        self._reader = engine.execution_options(isolation_level="REPEATABLE READ") if postgres else engine
+        self._reader = (
+            engine.execution_options(isolation_level="REPEATABLE READ") if postgres else engine
+        )
 
     @classmethod
     def open(cls, url: str) -> Database:
@@ -85,7 +87,9 @@ def _engine(url: str) -> Engine:
     try:
         parsed = make_url(url)
     except ArgumentError:
-        raise ValueError(f"{without_password(url)!r} is not a database URL; write sqlite:///FILE") from None
+        raise ValueError(
+            f"{without_password(url)!r} is not a database URL; write sqlite:///FILE"
+        ) from None
     file = sqlite_file(url)
     if parsed.get_backend_name() not in ("sqlite", "postgresql") or not parsed.database:
         raise ValueError(
@@ -103,7 +107,9 @@ def _engine(url: str) -> Engine:
             json_deserializer=json_text.loads,
         )
     except ModuleNotFoundError as error:
-        raise ValueError(f"{without_password(url)}: needs {error.name}; pip install 'dynafront[postgres]'") from None
+        raise ValueError(
+            f"{without_password(url)}: needs {error.name}; pip install 'dynafront[postgres]'"
+        ) from None
     if file is not None:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -111,7 +117,8 @@ def _engine(url: str) -> Engine:
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
-    connection.isolation_level = None  # no transactions by the driver: BEGIN is said by _begin_sqlite
+    # no transactions by the driver: BEGIN is said by _begin_sqlite
+    connection.isolation_level = None
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}").close()
 
@@ -135,10 +142,14 @@ def ours(thing: Any, name: str | None, kind: str, *_: Any) -> bool:
 
 def _up_to_date(engine: Engine, url: str) -> bool:
     with _reached(engine) as connection:
-        found = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
+        found = MigrationContext.configure(
+            connection, opts={"version_table": VERSION_TABLE}
+        ).get_current_revision()
     directory = ScriptDirectory.from_config(_config())
     if found and found not in {script.revision for script in directory.walk_revisions()}:
-        raise StorageError(f"{sqlite_file(url) or without_password(url)}: written by a newer dynafront; upgrade it")
+        raise StorageError(
+            f"{sqlite_file(url) or without_password(url)}: written by a newer dynafront; upgrade it"
+        )
     return found == directory.get_current_head()
 
 

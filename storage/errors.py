@@ -33,7 +33,9 @@ def told(url: str) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, OSError) as error:
-        raise StorageError(f"{sqlite_file(url) or without_password(url)}: {_line(error)}") from error
+        raise StorageError(
+            f"{sqlite_file(url) or without_password(url)}: {_line(error)}"
+        ) from error
 
 
 def _line(error: SQLAlchemyError | OSError) -> str:

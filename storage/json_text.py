@@ -26,7 +26,9 @@ def loads(text: str | bytes) -> Any:
 def _number(value: Any) -> Any:
     item = getattr(value, "item", None)
     if item is None:
-        raise TypeError(f"{type(value).__name__} cannot be kept as JSON; give numbers, text, lists and dicts")
+        raise TypeError(
+            f"{type(value).__name__} cannot be kept as JSON; give numbers, text, lists and dicts"
+        )
     return item()
 
 

@@ -23,7 +23,10 @@ ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
-PARAMS_A_BATCH, METRICS_A_BATCH = 100, 900  # MLflow takes 1,000 entities a request, 100 params among them
+PARAMS_A_BATCH, METRICS_A_BATCH = (
+    100,
+    900,
+)  # MLflow takes 1,000 entities a request, 100 params among them
 NOTE_CHARACTERS = 7900  # a run's tag holds 8,000
 SHOWN_CHARACTERS = 300  # of an error
 
@@ -49,7 +52,9 @@ def asking(settings: Settings) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise StorageError(f"MLflow at {without_password(settings.tracking_uri)}: {_line(error)}") from error
+        raise StorageError(
+            f"MLflow at {without_password(settings.tracking_uri)}: {_line(error)}"
+        ) from error
 
 
 def _line(error: Exception) -> str:
@@ -59,7 +64,9 @@ def _line(error: Exception) -> str:
     return without_password(said.splitlines()[0])[:SHOWN_CHARACTERS]
 
 
-def batches(params: Sequence[Param], metrics: Sequence[Metric]) -> Iterator[tuple[Sequence[Param], Sequence[Metric]]]:
+def batches(
+    params: Sequence[Param], metrics: Sequence[Metric]
+) -> Iterator[tuple[Sequence[Param], Sequence[Metric]]]:
     """Params and metrics in as few requests as MLflow's limits allow."""
     while params or metrics:
         yield params[:PARAMS_A_BATCH], metrics[:METRICS_A_BATCH]
@@ -80,4 +87,7 @@ def fitting(note: str) -> str:
     """The Markdown, cut at the end of a line to what a run's note can hold."""
     if len(note) <= NOTE_CHARACTERS:
         return note
-    return note[:NOTE_CHARACTERS].rpartition("\n")[0] + "\n\n(shortened; the artifacts hold everything)"
+    return (
+        note[:NOTE_CHARACTERS].rpartition("\n")[0]
+        + "\n\n(shortened; the artifacts hold everything)"
+    )

@@ -33,7 +33,9 @@ class MlflowLog:
         self.settings = settings
         self._client = client(settings)
         self._front: dict[str, set[str]] = {}  # runs tagged as on the front, by study run
-        self._steps: dict[str, dict[int, float]] = {}  # first measure of each step that is logged, by study run
+        self._steps: dict[
+            str, dict[int, float]
+        ] = {}  # first measure of each step that is logged, by study run
 
     def open_study(
         self, name: str, *, text: str, params: Mapping[str, Any], tags: Mapping[str, str]
@@ -52,7 +54,9 @@ class MlflowLog:
             else:
                 run, known = self._create(experiment, f"study {name}", mark | dict(tags)), {}
             changed = {k: str(v) for k, v in params.items() if known.get(k, str(v)) != str(v)}
-            self._log(run, {k: v for k, v in params.items() if k not in known}, [], changed | dict(tags))
+            self._log(
+                run, {k: v for k, v in params.items() if k not in known}, [], changed | dict(tags)
+            )
             self._keep(run, {"study.yml": text.encode()})
         return experiment, run
 
@@ -81,7 +85,9 @@ class MlflowLog:
         with asking(self.settings):
             for older in self._client.search_runs([experiment_id], having(mark)):
                 self._client.delete_run(older.info.run_id)
-            run = self._create(experiment_id, name, {**tags, PARETO: "false", PARENT: parent_id}, begin)
+            run = self._create(
+                experiment_id, name, {**tags, PARETO: "false", PARENT: parent_id}, begin
+            )
             self._log(run, params, _metrics(metrics, curves, begin, stop))
             self._keep(run, artifacts)
             if state != "running":
@@ -111,7 +117,11 @@ class MlflowLog:
             fresh = [(step, values) for step, values in metrics if step not in logged]
             if metrics and not fresh and logged[metrics[-1][0]] != _first(metrics[-1][1]):
                 fresh = [metrics[-1]]
-            points = [Metric(key, value, now, step) for step, values in fresh for key, value in values.items()]
+            points = [
+                Metric(key, value, now, step)
+                for step, values in fresh
+                for key, value in values.items()
+            ]
             self._log(parent_id, {}, points, {NOTE: fitting(note)})
             logged |= {step: _first(values) for step, values in fresh}
             self._keep(parent_id, artifacts)
@@ -123,7 +133,9 @@ class MlflowLog:
             tags = self._client.get_experiment(experiment_id).tags
             wanted = differing(saved_views(), tags)
             if NOTE not in tags:
-                pareto, every = (view_path(experiment_id, view).lstrip("/") for view in ("pareto", "all"))
+                pareto, every = (
+                    view_path(experiment_id, view).lstrip("/") for view in ("pareto", "all")
+                )
                 wanted[NOTE] = f"Charts: [Pareto front]({pareto}), [all trials]({every})"
             for tag, value in wanted.items():
                 self._client.set_experiment_tag(experiment_id, tag, value)
@@ -144,18 +156,30 @@ class MlflowLog:
         if found is None:
             try:
                 kind = {EXPERIMENT_KIND: "custom_model_development"}
-                return str(self._client.create_experiment(name, _artifacts(self.settings, name), kind))
+                return str(
+                    self._client.create_experiment(name, _artifacts(self.settings, name), kind)
+                )
             except MlflowException:
-                found = self._client.get_experiment_by_name(name)  # another process may have been faster
+                # another process may have been faster
+                found = self._client.get_experiment_by_name(name)
                 if found is None:
                     raise
-        if found.lifecycle_stage == "deleted":  # its name stays taken, so nothing else could be logged to
+        # its name stays taken, so nothing else could be logged to
+        if found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
 
-    def _create(self, experiment_id: str, name: str, tags: dict[str, str], start: int | None = None) -> str:
-        origin = {"mlflow.user": _user(), "mlflow.source.name": "dynafront", "mlflow.source.type": "LOCAL"}
-        run = self._client.create_run(experiment_id, start_time=start, tags=origin | tags, run_name=name)
+    def _create(
+        self, experiment_id: str, name: str, tags: dict[str, str], start: int | None = None
+    ) -> str:
+        origin = {
+            "mlflow.user": _user(),
+            "mlflow.source.name": "dynafront",
+            "mlflow.source.type": "LOCAL",
+        }
+        run = self._client.create_run(
+            experiment_id, start_time=start, tags=origin | tags, run_name=name
+        )
         return str(run.info.run_id)
 
     def _log(
@@ -167,7 +191,9 @@ class MlflowLog:
     ) -> None:
         from mlflow.entities import Param, RunTag
 
-        for some_params, some_metrics in batches([Param(k, str(v)) for k, v in params.items()], metrics):
+        for some_params, some_metrics in batches(
+            [Param(k, str(v)) for k, v in params.items()], metrics
+        ):
             self._client.log_batch(run_id, params=some_params, metrics=some_metrics)
         if tags:
             self._client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
@@ -182,12 +208,16 @@ class MlflowLog:
                 file.write_bytes(content)
             self._client.log_artifacts(run_id, folder)
 
-    def _logged_steps(self, run_id: str, metrics: Sequence[tuple[int, Mapping[str, float]]]) -> dict[int, float]:
+    def _logged_steps(
+        self, run_id: str, metrics: Sequence[tuple[int, Mapping[str, float]]]
+    ) -> dict[int, float]:
         if run_id not in self._steps:
             key = next((key for _, values in metrics for key in values), None)
             if key is None:
                 return {}
-            history = sorted(self._client.get_metric_history(run_id, key), key=lambda m: m.timestamp)
+            history = sorted(
+                self._client.get_metric_history(run_id, key), key=lambda m: m.timestamp
+            )
             self._steps[run_id] = {m.step: m.value for m in history}
         return self._steps[run_id]
 

@@ -22,7 +22,8 @@ from storage.errors import StorageError
 from storage.settings import Settings
 from storage.urls import without_password
 
-START_SECONDS = 120.0  # about 15 on two cores; more where others compute or a new database is on a slow disk
+# about 15 on two cores; more where others compute or a new database is on a slow disk
+START_SECONDS = 120.0
 STOP_SECONDS = 5.0
 EVERY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # listening on all addresses: one to ask at
 
@@ -35,20 +36,25 @@ def command(settings: Settings) -> tuple[list[str], dict[str, str]]:
     arguments += ["--host", server.host, "--port", str(server.port)]
     arguments += ["--allowed-hosts", ",".join(_host_headers(settings))]
     # without these the UI's own requests are refused as foreign; https for whoever puts a proxy in front
-    origins = (f"{scheme}://{name}" for name in _host_headers(settings) for scheme in ("http", "https"))
+    origins = (
+        f"{scheme}://{name}" for name in _host_headers(settings) for scheme in ("http", "https")
+    )
     arguments += ["--cors-allowed-origins", ",".join(origins)]
     if settings.artifact_root is not None:
         root = settings.artifact_root
         root = root if "://" in root else str(Path(root).expanduser().resolve())
         arguments += ["--artifacts-destination", root]
-    environment = dict(os.environ) | {
-        # in the environment, because anyone on the machine can read arguments, and these may hold a password
-        "MLFLOW_BACKEND_STORE_URI": settings.tracking_uri,
-        "MLFLOW_REGISTRY_STORE_URI": settings.registry_uri,
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # 9 more processes and 2 GB that nothing here uses
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "PYTHONUNBUFFERED": "1",
-    }
+    environment = (
+        dict(os.environ)
+        | {
+            # in the environment, because anyone on the machine can read arguments, and these may hold a password
+            "MLFLOW_BACKEND_STORE_URI": settings.tracking_uri,
+            "MLFLOW_REGISTRY_STORE_URI": settings.registry_uri,
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # 9 more processes and 2 GB that nothing here uses
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "PYTHONUNBUFFERED": "1",
+        }
+    )
     return arguments, environment
 
 
@@ -65,8 +71,13 @@ def serve(settings: Settings, ready: Callable[[str], None]) -> None:
     _check_port(settings.server.host, settings.server.port)
     settings.folder.mkdir(parents=True, exist_ok=True)
     log = settings.folder / "mlflow-server.log"
-    with log.open("wb") as output, _ended_by_signals(), _process(arguments, environment, output) as process:
-        with creating(settings.tracking_uri):  # a search that starts now must not create the same tables
+    with (
+        log.open("wb") as output,
+        _ended_by_signals(),
+        _process(arguments, environment, output) as process,
+    ):
+        # a search that starts now must not create the same tables
+        with creating(settings.tracking_uri):
             _await_health(process, settings, log)
         ready(address(settings))
         process.wait()
@@ -103,7 +114,10 @@ def _loopback(host: str) -> bool:
 
 def _host_headers(settings: Settings) -> list[str]:
     """What a browser's Host header may say; MLflow compares it whole, port included."""
-    names = [f"[{name}]" if name.count(":") > 1 and "[" not in name else name for name in settings.server.allowed_hosts]
+    names = [
+        f"[{name}]" if name.count(":") > 1 and "[" not in name else name
+        for name in settings.server.allowed_hosts
+    ]
     return [*names, *(f"{name}:{settings.server.port}" for name in names)]
 
 
@@ -114,7 +128,9 @@ def _check_port(host: str, port: int) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(where)
     except PermissionError:
-        raise ValueError(f"mlflow.yml: server.port: {port} is reserved for root; take one above 1023") from None
+        raise ValueError(
+            f"mlflow.yml: server.port: {port} is reserved for root; take one above 1023"
+        ) from None
     except socket.gaierror:
         raise ValueError(
             f"mlflow.yml: server.host: {host!r} is no address of this machine; 127.0.0.1 always works"
@@ -127,7 +143,9 @@ def _check_port(host: str, port: int) -> None:
 
 
 @contextmanager
-def _process(arguments: list[str], environment: dict[str, str], output: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def _process(
+    arguments: list[str], environment: dict[str, str], output: IO[bytes]
+) -> Iterator[subprocess.Popen[bytes]]:
     """The running process; it and its children are gone afterwards."""
     # in a group of its own: Ctrl-C reaches only us, and we end them all
     process = subprocess.Popen(
@@ -165,7 +183,9 @@ def _ended_by_signals() -> Iterator[None]:
     def end(number: int, _: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    heard = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]  # nohup
+    heard = [
+        n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN
+    ]  # nohup
     before = {number: signal.signal(number, end) for number in heard}
     try:
         yield
@@ -179,13 +199,18 @@ def _await_health(process: subprocess.Popen[bytes], settings: Settings, log: Pat
     host = EVERY.get(settings.server.host, settings.server.host)
     while not _healthy(host, settings.server.port):
         if process.poll() is not None or time.monotonic() > deadline:
-            what = "did not start" if process.poll() is not None else f"gave no answer in {START_SECONDS:.0f} s"
+            what = (
+                "did not start"
+                if process.poll() is not None
+                else f"gave no answer in {START_SECONDS:.0f} s"
+            )
             raise StorageError(f"the MLflow server {what}: {_last_line(log)} (all of it: {log})")
         time.sleep(0.1)
 
 
 def _healthy(host: str, port: int) -> bool:
-    connection = http.client.HTTPConnection(host, port, timeout=2)  # knows no proxies, which urllib would ask
+    # knows no proxies, which urllib would ask
+    connection = http.client.HTTPConnection(host, port, timeout=2)
     try:
         connection.request("GET", "/health")
         return connection.getresponse().status == http.HTTPStatus.OK
@@ -196,5 +221,9 @@ def _healthy(host: str, port: int) -> bool:
 
 
 def _last_line(log: Path) -> str:
-    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
-    return without_password(next((line for line in reversed(lines) if line), "it said nothing"))[:300]
+    lines = [
+        line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
+    ]
+    return without_password(next((line for line in reversed(lines) if line), "it said nothing"))[
+        :300
+    ]

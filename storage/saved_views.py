@@ -21,8 +21,13 @@ def saved_views(params: Sequence[str] = PARAMS, curves: Sequence[str] = CURVES) 
     # the UI loads 100 runs at a time in the view's order: those that matter must come first. Ordered by time it would
     # add the study's run and fold all others away below it
     front = _state("tags.pareto = 'true'", f"metrics.`{MACS}`", True, params, curves)
-    everything = _state("tags.`automl.kind` != 'study'", f"metrics.`{ACCURACY}`", False, params, curves)
-    return {f"{TAG}pareto": _envelope("Pareto front", front), f"{TAG}all": _envelope("All trials", everything)}
+    everything = _state(
+        "tags.`automl.kind` != 'study'", f"metrics.`{ACCURACY}`", False, params, curves
+    )
+    return {
+        f"{TAG}pareto": _envelope("Pareto front", front),
+        f"{TAG}all": _envelope("All trials", everything),
+    }
 
 
 def differing(views: Mapping[str, str], tags: Mapping[str, str]) -> dict[str, str]:
@@ -37,7 +42,9 @@ def view_path(experiment_id: str, view: str = "pareto") -> str:
     return f"/#/experiments/{experiment_id}/runs?{query}"
 
 
-def _state(where: str, order_by: str, ascending: bool, params: Sequence[str], curves: Sequence[str]) -> dict[str, Any]:
+def _state(
+    where: str, order_by: str, ascending: bool, params: Sequence[str], curves: Sequence[str]
+) -> dict[str, Any]:
     shown = [f"metrics.`{ACCURACY}`", f"metrics.`{MACS}`", *(f"params.`{p}`" for p in params)]
     shown += ["tags.`pareto`", "tags.`automl.state`"]
     return {
@@ -83,12 +90,21 @@ def _scatter() -> dict[str, Any]:
 
 def _parallel(params: Sequence[str]) -> dict[str, Any]:
     # conditional parameters are missing from some runs, which would vanish from the chart without showAllRuns
-    axes = {"selectedParams": list(params), "selectedMetrics": [MACS, ACCURACY], "showAllRuns": True}
+    axes = {
+        "selectedParams": list(params),
+        "selectedMetrics": [MACS, ACCURACY],
+        "showAllRuns": True,
+    }
     return _chart("PARALLEL", "chart-params", CHOICES) | axes
 
 
 def _lines(curves: Iterable[str]) -> list[dict[str, Any]]:
-    axes = {"xAxisKey": "step", "xAxisScaleType": "linear", "scaleType": "linear", "lineSmoothness": 0}
+    axes = {
+        "xAxisKey": "step",
+        "xAxisScaleType": "linear",
+        "scaleType": "linear",
+        "lineSmoothness": 0,
+    }
     return [
         _chart("LINE", f"chart-{metric.replace('/', '-')}", LINES)
         | axes
@@ -121,8 +137,12 @@ def _section(uuid: str, name: str, columns: int) -> dict[str, Any]:
 
 
 def _envelope(name: str, state: dict[str, Any]) -> str:
-    packed = base64.b64encode(zlib.compress(json.dumps(state, separators=(",", ":")).encode())).decode()
-    return json.dumps({"name": name, "createdAt": int(time.time() * 1000), "state": f"deflate;{packed}"})
+    packed = base64.b64encode(
+        zlib.compress(json.dumps(state, separators=(",", ":")).encode())
+    ).decode()
+    return json.dumps(
+        {"name": name, "createdAt": int(time.time() * 1000), "state": f"deflate;{packed}"}
+    )
 
 
 def _content(view: str | None) -> tuple[str, str] | None:

@@ -14,14 +14,19 @@ from storage.config_errors import complaint
 from storage.urls import without_password
 
 FILE = "mlflow.yml"
-OVERRIDES = {"DYNAFRONT_DATABASE": ("storage", "database"), "MLFLOW_TRACKING_URI": ("tracking_uri",)}
+OVERRIDES = {
+    "DYNAFRONT_DATABASE": ("storage", "database"),
+    "MLFLOW_TRACKING_URI": ("tracking_uri",),
+}
 TRACKING_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
 
 
 def _tracking(uri: str) -> str:
     scheme = uri.split(":", 1)[0].split("+", 1)[0]
     if scheme not in TRACKING_SCHEMES or (":" not in uri and scheme != "databricks"):
-        raise ValueError(f"{without_password(uri)!r} is not an MLflow store; write sqlite:///FILE or http://HOST:PORT")
+        raise ValueError(
+            f"{without_password(uri)!r} is not an MLflow store; write sqlite:///FILE or http://HOST:PORT"
+        )
     return uri
 
 
@@ -129,9 +134,13 @@ def settings(path: Path | None = None, environment: Mapping[str, str] | None = N
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         keys = tuple(str(part) for part in first["loc"])
-        raise ValueError(complaint(first, content, Settings, origin.get(keys, str(given)))) from None
+        raise ValueError(
+            complaint(first, content, Settings, origin.get(keys, str(given)))
+        ) from None
     if result.tracking_uri == result.database_url:
-        raise ValueError(f"{given}: tracking_uri and storage.database are the same database; MLflow needs its own")
+        raise ValueError(
+            f"{given}: tracking_uri and storage.database are the same database; MLflow needs its own"
+        )
     return result
 
 
@@ -139,17 +148,23 @@ def _content(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}); give the path of a settings file") from None
+        raise ValueError(
+            f"{path}: cannot be read ({error.strerror}); give the path of a settings file"
+        ) from None
     except UnicodeDecodeError:
         raise ValueError(f"{path}: is not UTF-8 text; save it as UTF-8") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}: " if mark else ""
-        raise ValueError(f"{path}: {place}not valid YAML ({getattr(error, 'problem', None) or error})") from None
+        raise ValueError(
+            f"{path}: {place}not valid YAML ({getattr(error, 'problem', None) or error})"
+        ) from None
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: holds a {type(content).__name__}; write keys and values, as in 'tracking_uri: ...'")
+        raise ValueError(
+            f"{path}: holds a {type(content).__name__}; write keys and values, as in 'tracking_uri: ...'"
+        )
     return {key: value for key, value in content.items() if value is not None}
 
 

@@ -47,7 +47,9 @@ class Store:
     def close(self) -> None:
         self._database.close()
 
-    def add_study(self, name: str, spec: Mapping[str, Any], text: str, reference: Mapping[str, Any]) -> StudyRecord:
+    def add_study(
+        self, name: str, spec: Mapping[str, Any], text: str, reference: Mapping[str, Any]
+    ) -> StudyRecord:
         values = {"name": name, "spec": dict(spec), "text": text, "reference": dict(reference)}
         with self._database.writing() as connection:
             if connection.scalar(select(Study.name).where(Study.name == name)):
@@ -69,7 +71,8 @@ class Store:
     def studies(self) -> list[StudyRecord]:
         """All studies, the oldest first."""
         return [
-            record(StudyRecord, row) for row in self._database.rows(select(Study.__table__).order_by(Study.created_at))
+            record(StudyRecord, row)
+            for row in self._database.rows(select(Study.__table__).order_by(Study.created_at))
         ]
 
     def take_lease(self, name: str, owner: str, seconds: float) -> bool:
@@ -108,12 +111,26 @@ class Store:
         epochs: int,
     ) -> None:
         """Start a trial; one that failed or was interrupted starts again, with its epochs and failures."""
-        fresh = {"family": family, "params": dict(params), "seed": seed, "epochs": epochs, "state": State.RUNNING}
+        fresh = {
+            "family": family,
+            "params": dict(params),
+            "seed": seed,
+            "epochs": epochs,
+            "state": State.RUNNING,
+        }
         fresh |= {"started_at": _now(), "finished_at": None, "error": None, "published": False}
         with self._database.writing() as connection:
-            found = connection.execute(select(Trial.id, Trial.state).where(*_is(study, kind, number))).first()
+            found = connection.execute(
+                select(Trial.id, Trial.state).where(*_is(study, kind, number))
+            ).first()
             if found is None:
-                rest = {"study": study, "kind": kind, "number": number, "seconds": 0.0, "result": {}}
+                rest = {
+                    "study": study,
+                    "kind": kind,
+                    "number": number,
+                    "seconds": 0.0,
+                    "result": {},
+                }
                 connection.execute(insert(Trial).values(fresh | rest))
             elif found.state in WITH_POINTS:
                 raise StorageError(
@@ -122,9 +139,13 @@ class Store:
             else:
                 connection.execute(update(Trial).where(Trial.id == found.id).values(fresh))
 
-    def trials(self, study: str, kind: Kind | None = None, state: State | None = None) -> list[TrialRecord]:
+    def trials(
+        self, study: str, kind: Kind | None = None, state: State | None = None
+    ) -> list[TrialRecord]:
         """The study's trials by kind and number."""
-        query = select(Trial.__table__).where(Trial.study == study).order_by(Trial.kind, Trial.number)
+        query = (
+            select(Trial.__table__).where(Trial.study == study).order_by(Trial.kind, Trial.number)
+        )
         if kind:
             query = query.where(Trial.kind == kind)
         if state:
@@ -147,15 +168,21 @@ class Store:
         values = {"metrics": epoch.metrics, "gate_rates": epoch.gate_rates, "epoch": epoch.epoch}
         with self._database.writing() as connection:
             trial = _trial_id(connection, study, kind, number)
-            connection.execute(delete(Epoch).where(Epoch.trial_id == trial, Epoch.epoch == epoch.epoch))
+            connection.execute(
+                delete(Epoch).where(Epoch.trial_id == trial, Epoch.epoch == epoch.epoch)
+            )
             connection.execute(insert(Epoch).values(trial_id=trial, **values))
 
     def epochs(self, study: str, kind: Kind, number: int) -> list[EpochRecord]:
-        query = select(Epoch.epoch, Epoch.metrics, Epoch.gate_rates).join(Trial, Trial.id == Epoch.trial_id)
+        query = select(Epoch.epoch, Epoch.metrics, Epoch.gate_rates).join(
+            Trial, Trial.id == Epoch.trial_id
+        )
         rows = self._database.rows(query.where(*_is(study, kind, number)).order_by(Epoch.epoch))
         return [record(EpochRecord, row) for row in rows]
 
-    def add_rung(self, study: str, kind: Kind, number: int, epoch: int, data: Mapping[str, Any]) -> None:
+    def add_rung(
+        self, study: str, kind: Kind, number: int, epoch: int, data: Mapping[str, Any]
+    ) -> None:
         """Keep what a trial showed at a rung; the same rung again replaces it and counts as reported last."""
         with self._database.writing() as connection:
             trial = _trial_id(connection, study, kind, number)
@@ -164,7 +191,9 @@ class Store:
 
     def rungs(self, study: str, kind: Kind = Kind.SEARCH) -> list[RungRecord]:
         """What all trials of a kind showed at their rungs, in the order of reporting."""
-        query = select(Trial.number.label("trial"), Rung.epoch, Rung.data).join(Trial, Trial.id == Rung.trial_id)
+        query = select(Trial.number.label("trial"), Rung.epoch, Rung.data).join(
+            Trial, Trial.id == Rung.trial_id
+        )
         of = query.where(Trial.study == study, Trial.kind == kind)
         return [record(RungRecord, row) for row in self._database.rows(of.order_by(Rung.id))]
 
@@ -182,7 +211,12 @@ class Store:
     ) -> None:
         """End a trial, complete or stopped, with all its operating points, or not at all; again replaces the points."""
         rows = [point_row(point) for point in points]
-        done: dict[str, Any] = {"state": state, "result": dict(result), "seconds": seconds, "of_trial": of_trial}
+        done: dict[str, Any] = {
+            "state": state,
+            "result": dict(result),
+            "seconds": seconds,
+            "of_trial": of_trial,
+        }
         done |= {"finished_at": _now(), "error": None, "published": False}
         with self._database.writing() as connection:
             trial = _trial_id(connection, study, kind, number)
@@ -193,7 +227,12 @@ class Store:
 
     def resume_trial(self, study: str, kind: Kind, number: int) -> None:
         """Let a stopped trial go on: it runs again, its points go; its seconds and rungs stay."""
-        again: dict[str, Any] = {"state": State.RUNNING, "result": {}, "finished_at": None, "published": False}
+        again: dict[str, Any] = {
+            "state": State.RUNNING,
+            "result": {},
+            "finished_at": None,
+            "published": False,
+        }
         with self._database.writing() as connection:
             trial = _trial_id(connection, study, kind, number)
             stopped = update(Trial).where(Trial.id == trial, Trial.state == State.STOPPED)
@@ -203,17 +242,30 @@ class Store:
                 )
             connection.execute(delete(Point).where(Point.trial_id == trial))
 
-    def fail_trial(self, study: str, kind: Kind, number: int, *, error: str, epoch: int | None, trace: str) -> None:
+    def fail_trial(
+        self, study: str, kind: Kind, number: int, *, error: str, epoch: int | None, trace: str
+    ) -> None:
         """Mark a trial as failed and keep the reason of this attempt."""
-        error, trace = error.replace("\0", ""), trace.replace("\0", "")  # PostgreSQL takes no NUL in text
+        error, trace = (
+            error.replace("\0", ""),
+            trace.replace("\0", ""),
+        )  # PostgreSQL takes no NUL in text
         failed = {"state": State.FAILED, "error": error, "finished_at": _now(), "published": False}
         with self._database.writing() as connection:
             trial = _trial_id(connection, study, kind, number)
             connection.execute(update(Trial).where(Trial.id == trial).values(failed))
-            attempt = {"trial_id": trial, "epoch": epoch, "error": error, "trace": trace, "at": _now()}
+            attempt = {
+                "trial_id": trial,
+                "epoch": epoch,
+                "error": error,
+                "trace": trace,
+                "at": _now(),
+            }
             connection.execute(insert(Failure).values(attempt))
 
-    def points(self, study: str, kind: Kind | None = None, number: int | None = None) -> list[PointRecord]:
+    def points(
+        self, study: str, kind: Kind | None = None, number: int | None = None
+    ) -> list[PointRecord]:
         """The operating points of all complete and stopped trials, or of those of one kind, or of one number."""
         of = [Trial.study == study, Trial.state.in_(WITH_POINTS)]
         of += [Trial.kind == kind] if kind else []
@@ -235,19 +287,29 @@ class Store:
             Failure.trace,
             Failure.at,
         )
-        query = select(*columns).join(Trial, Trial.id == Failure.trial_id).where(Trial.study == study)
-        return [record(FailureRecord, row) for row in self._database.rows(query.order_by(Failure.id))]
+        query = (
+            select(*columns).join(Trial, Trial.id == Failure.trial_id).where(Trial.study == study)
+        )
+        return [
+            record(FailureRecord, row) for row in self._database.rows(query.order_by(Failure.id))
+        ]
 
-    def set_run(self, study: str, kind: Kind, number: int, run_id: str | None, published: bool = True) -> None:
+    def set_run(
+        self, study: str, kind: Kind, number: int, run_id: str | None, published: bool = True
+    ) -> None:
         """Remember the MLflow run of a trial, and whether it shows the trial as it is now."""
         with self._database.writing() as connection:
             trial = _trial_id(connection, study, kind, number)
-            connection.execute(update(Trial).where(Trial.id == trial).values(run_id=run_id, published=published))
+            connection.execute(
+                update(Trial).where(Trial.id == trial).values(run_id=run_id, published=published)
+            )
 
     def unpublish(self, study: str) -> None:
         """Forget the MLflow runs of all trials, so that they are logged again."""
         with self._database.writing() as connection:
-            connection.execute(update(Trial).where(Trial.study == study).values(run_id=None, published=False))
+            connection.execute(
+                update(Trial).where(Trial.study == study).values(run_id=None, published=False)
+            )
 
     def add_export(
         self,
@@ -259,10 +321,22 @@ class Store:
         point: int | None = None,
         model_uri: str | None = None,
     ) -> ExportRecord:
-        values = {"study": study, "point": point, "pick": pick, "folder": folder, "model_uri": model_uri}
+        values = {
+            "study": study,
+            "point": point,
+            "pick": pick,
+            "folder": folder,
+            "model_uri": model_uri,
+        }
         with self._database.writing() as connection:
-            added = insert(Export).values(**values, report=dict(report), created_at=_now()).returning(Export.id)
-            row = connection.execute(select(Export.__table__).where(Export.id == connection.scalar(added))).one()
+            added = (
+                insert(Export)
+                .values(**values, report=dict(report), created_at=_now())
+                .returning(Export.id)
+            )
+            row = connection.execute(
+                select(Export.__table__).where(Export.id == connection.scalar(added))
+            ).one()
         return record(ExportRecord, row)
 
     def exports(self, study: str) -> list[ExportRecord]:
@@ -272,8 +346,13 @@ class Store:
     def _set_study(self, name: str, values: dict[str, Any], *conditions: Any) -> bool:
         """Change a study where the conditions hold; returns whether they did."""
         with self._database.writing() as connection:
-            changed = connection.execute(update(Study).where(Study.name == name, *conditions).values(values))
-            if not changed.rowcount and connection.scalar(select(Study.name).where(Study.name == name)) is None:
+            changed = connection.execute(
+                update(Study).where(Study.name == name, *conditions).values(values)
+            )
+            if (
+                not changed.rowcount
+                and connection.scalar(select(Study.name).where(Study.name == name)) is None
+            ):
                 raise StorageError(f"there is no study {name!r}")
             return bool(changed.rowcount)
 

@@ -65,7 +65,9 @@ class Trial(Table):
     __table_args__ = (UniqueConstraint("study", "kind", "number"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    study: Mapped[str] = mapped_column(String(NAME), ForeignKey("dynafront_study.name", ondelete="CASCADE"))
+    study: Mapped[str] = mapped_column(
+        String(NAME), ForeignKey("dynafront_study.name", ondelete="CASCADE")
+    )
     kind: Mapped[str] = mapped_column(String(20))
     number: Mapped[int]
     state: Mapped[str] = mapped_column(String(20))
@@ -86,7 +88,9 @@ class Trial(Table):
 class Epoch(Table):
     __tablename__ = "dynafront_epoch"
 
-    trial_id: Mapped[int] = mapped_column(ForeignKey("dynafront_trial.id", ondelete="CASCADE"), primary_key=True)
+    trial_id: Mapped[int] = mapped_column(
+        ForeignKey("dynafront_trial.id", ondelete="CASCADE"), primary_key=True
+    )
     epoch: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     metrics: Mapped[dict[str, Any]]
     gate_rates: Mapped[dict[str, Any]]
@@ -108,7 +112,9 @@ class Point(Table):
     __tablename__ = "dynafront_point"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    trial_id: Mapped[int] = mapped_column(ForeignKey("dynafront_trial.id", ondelete="CASCADE"), index=True)
+    trial_id: Mapped[int] = mapped_column(
+        ForeignKey("dynafront_trial.id", ondelete="CASCADE"), index=True
+    )
     knobs: Mapped[dict[str, Any]]
     accuracy: Mapped[float]
     accuracy_low: Mapped[float]
@@ -127,7 +133,9 @@ class Failure(Table):
     __tablename__ = "dynafront_failure"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    trial_id: Mapped[int] = mapped_column(ForeignKey("dynafront_trial.id", ondelete="CASCADE"), index=True)
+    trial_id: Mapped[int] = mapped_column(
+        ForeignKey("dynafront_trial.id", ondelete="CASCADE"), index=True
+    )
     epoch: Mapped[int | None]
     error: Mapped[str]
     trace: Mapped[str]
@@ -139,7 +147,9 @@ class Export(Table):
     __table_args__ = (Index(None, "study"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    study: Mapped[str] = mapped_column(String(NAME), ForeignKey("dynafront_study.name", ondelete="CASCADE"))
+    study: Mapped[str] = mapped_column(
+        String(NAME), ForeignKey("dynafront_study.name", ondelete="CASCADE")
+    )
     point: Mapped[int | None]
     pick: Mapped[str]
     folder: Mapped[str]

@@ -22,7 +22,10 @@ from storage.mlflow_client import ENVIRONMENT
 from storage.settings import OVERRIDES, Settings
 
 ROOT = Path(__file__).parents[1]
-PAGES = {path.relative_to(ROOT).as_posix(): path for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))}
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path
+    for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))
+}
 PACKAGES = ("search", "spaces", "trainers", "storage")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
@@ -76,7 +79,11 @@ def defaults(model: type[BaseModel], before: str = "") -> Iterator[tuple[str, An
 
 def variables() -> set[str]:
     """Environment variables that the product reads, and those that it sets for MLflow where a person has not."""
-    sources = [path.read_text(encoding="utf-8") for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    sources = [
+        path.read_text(encoding="utf-8")
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+    ]
     found = {name for source in sources for name in READ_VARIABLE.findall(source)}
     return found | set(OVERRIDES) | set(ENVIRONMENT)
 
@@ -97,9 +104,16 @@ def study_files() -> Iterator[tuple[str, str]]:
 
 def test_what_is_looked_for_is_found() -> None:
     assert {"README.md", "docs/study-file.md", "docs/operations.md", "docs/export.md"} <= set(PAGES)
-    assert {"study", "budget.plateau.growth", "region.max_macs", "run.workers"} <= set(keys(StudySpec))
+    assert {"study", "budget.plateau.growth", "region.max_macs", "run.workers"} <= set(
+        keys(StudySpec)
+    )
     assert {"tracking_uri", "server.allowed_hosts", "storage.database"} <= set(keys(Settings))
-    assert {"DYNAFRONT_DATA", "DYNAFRONT_DATABASE", "MLFLOW_TRACKING_URI", "CUDA_VISIBLE_DEVICES"} <= variables()
+    assert {
+        "DYNAFRONT_DATA",
+        "DYNAFRONT_DATABASE",
+        "MLFLOW_TRACKING_URI",
+        "CUDA_VISIBLE_DEVICES",
+    } <= variables()
     assert len(list(study_files())) > 10
     assert len(list(links())) > 30
 
@@ -108,7 +122,9 @@ def test_what_is_looked_for_is_found() -> None:
 def test_every_command_has_a_section_with_all_of_its_flags(name: str) -> None:
     section = sections("docs/operations.md").get(f"dynafront {name}", "")
     assert f"`dynafront {name}" in section
-    missing = [flag for flag in options(main.commands[name]) if not re.search(rf"`{flag}[` ]", section)]
+    missing = [
+        flag for flag in options(main.commands[name]) if not re.search(rf"`{flag}[` ]", section)
+    ]
     assert not missing, f"docs/operations.md, dynafront {name}: {missing}"
 
 
@@ -124,7 +140,9 @@ def test_every_key_of_study_files_has_a_row(key: str) -> None:
 
 @pytest.mark.parametrize(("key", "default"), list(defaults(StudySpec)))
 def test_defaults_of_study_files_are_those_in_the_docs(key: str, default: Any) -> None:
-    row = re.search(rf"^\| `{key}` \|[^|]*\| `([^`]*)` \|", text("docs/study-file.md"), re.MULTILINE)
+    row = re.search(
+        rf"^\| `{key}` \|[^|]*\| `([^`]*)` \|", text("docs/study-file.md"), re.MULTILINE
+    )
     assert row, key
     assert yaml.safe_load(row[1]) == default
 
@@ -188,7 +206,11 @@ def test_dimensions_are_bold_in_the_docs_if_a_study_searches_them_unasked() -> N
 
 
 def python_blocks() -> list[tuple[str, str]]:
-    return [(page, block) for page in ("README.md", "docs/export.md") for block in blocks(page, "python")]
+    return [
+        (page, block)
+        for page in ("README.md", "docs/export.md")
+        for block in blocks(page, "python")
+    ]
 
 
 @pytest.mark.parametrize(("page", "block"), python_blocks())
@@ -215,5 +237,7 @@ def test_the_program_without_dynafront_prepares_images_as_training_does(
     names = [f"image.{kind}" for kind in (("png", "jpg") if mode in ("L", "RGB") else ("png",))]
     for name in names:
         Image.fromarray(pixels).convert(mode).save(tmp_path / name, exif=turned)
-        ours = decoded(Geometry(channels, 20, 24), name, str(tmp_path / name)).astype(np.float32) / 255
+        ours = (
+            decoded(Geometry(channels, 20, 24), name, str(tmp_path / name)).astype(np.float32) / 255
+        )
         np.testing.assert_array_equal(classifier.pixels(tmp_path / name)[0], ours)

@@ -13,7 +13,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("search", "spaces", "trainers", "storage")
-ALLOWED = {"search": {"spaces", "trainers", "storage"}, "trainers": {"spaces"}, "spaces": set(), "storage": set()}
+ALLOWED = {
+    "search": {"spaces", "trainers", "storage"},
+    "trainers": {"spaces"},
+    "spaces": set(),
+    "storage": set(),
+}
 
 
 def folder_of(file: Path) -> str:

@@ -104,7 +104,9 @@ def evaluate(
                 counts[name] = counts[name] + opened if name in counts else opened
             images_seen += len(batch.labels)
     found = {name: tuple((total / images_seen).tolist()) for name, total in counts.items()}
-    return Table(torch.cat(correct).view(passes, -1).cpu(), torch.cat(macs).view(passes, -1).cpu(), found)
+    return Table(
+        torch.cat(correct).view(passes, -1).cpu(), torch.cat(macs).view(passes, -1).cpu(), found
+    )
 
 
 @dataclass(frozen=True)
@@ -122,14 +124,20 @@ class ExitLogits:
 
 @torch.inference_mode()
 def exit_logits(
-    net: DynamicNet, split: Split, data: ImageData, knobs: Knobs, *, execution: Execution | None = None
+    net: DynamicNet,
+    split: Split,
+    data: ImageData,
+    knobs: Knobs,
+    *,
+    execution: Execution | None = None,
 ) -> ExitLogits:
     """Run every image through all exits of the network (put in eval mode), its gates set by the knobs."""
     execution = execution or Execution()
     net.eval()
     every = replace(knobs, exit_rule="every", exit_thresholds=())
     macs, opened, start = [], [], 0
-    logits = torch.empty(net.exit_count + 1, len(split), len(data.classes))  # once: of many classes they fill memory
+    # once: of many classes they fill memory
+    logits = torch.empty(net.exit_count + 1, len(split), len(data.classes))
     for batch, output in _outputs(partial(net.run, knobs=every), split, data, execution):
         if output.exits is None:
             raise ValueError("this network has no exits")
@@ -137,9 +145,16 @@ def exit_logits(
             logits[k, start : start + len(one)] = one
         start += len(batch.labels)
         macs.append(torch.stack(list(output.exits.macs)).cpu())
-        opened.append({d.gate.name: d.open_BU.double().expand(len(batch.labels), -1).cpu() for d in output.decisions})
+        opened.append(
+            {
+                d.gate.name: d.open_BU.double().expand(len(batch.labels), -1).cpu()
+                for d in output.decisions
+            }
+        )
     names = opened[0] if opened else {}
-    found = {name: tuple(torch.cat([one[name] for one in opened]).mean(0).tolist()) for name in names}
+    found = {
+        name: tuple(torch.cat([one[name] for one in opened]).mean(0).tolist()) for name in names
+    }
     return ExitLogits(logits, torch.cat(macs, 1), split.labels, found)
 
 
@@ -180,7 +195,9 @@ def recalibrated(
         norm.momentum = None
         norm.train()
     used = Knobs(policy="stochastic") if knobs.recalibrate == "sample" else knobs
-    for step, images, ids in _training_batches(data, batch, knobs.recalibration_batches, execution, seed):
+    for step, images, ids in _training_batches(
+        data, batch, knobs.recalibration_batches, execution, seed
+    ):
         if augment:
             pad = max(1, images.shape[-1] // 8)
             images = augmented(images, seed=seed, step=step, flip=data.flip, pad=pad)
@@ -196,7 +213,9 @@ def _training_batches(
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     batch, step, epoch = min(batch, len(data.train)), 0, 0
     while step < count:
-        for one in data.train.batches(batch, device=execution.device, shuffle=seed + epoch, drop_last=True):
+        for one in data.train.batches(
+            batch, device=execution.device, shuffle=seed + epoch, drop_last=True
+        ):
             if step == count:
                 return
             yield step, one.images, one.ids

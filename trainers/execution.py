@@ -43,7 +43,9 @@ class Execution:
 
     def laid_out(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) in the chosen memory format."""
-        return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
+        return (
+            images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
+        )
 
 
 def best_device() -> str:
@@ -56,7 +58,9 @@ def options(net: DynamicNet, device: str) -> tuple[Execution, ...]:
     cuda = device.startswith("cuda")
     dtypes = ["float32", "bfloat16"] if cuda or _has_fast_bfloat16() else ["float32"]
     layouts = [False, True] if cuda or in_eights(net) else [False]
-    return tuple(Execution(device=device, dtype=d, channels_last=last) for d in dtypes for last in layouts)
+    return tuple(
+        Execution(device=device, dtype=d, channels_last=last) for d in dtypes for last in layouts
+    )
 
 
 def measured(net: DynamicNet, recipe: Recipe, device: str) -> Execution:
@@ -66,7 +70,9 @@ def measured(net: DynamicNet, recipe: Recipe, device: str) -> Execution:
     less than 0.9 of its time.
     """
     candidates = options(net, device)
-    images = torch.randn(recipe.batch, net.task.channels, net.task.height, net.task.width, device=device)
+    images = torch.randn(
+        recipe.batch, net.task.channels, net.task.height, net.task.width, device=device
+    )
     copies = [execution.placed(copy.deepcopy(net)) for execution in candidates]
     seconds = [float("inf")] * len(candidates)
     for repeat in range(WARM_UP + STEPS):

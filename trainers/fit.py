@@ -51,7 +51,9 @@ class DivergedError(ArithmeticError):
     """The loss stopped being a number; says in which epoch and which term."""
 
     def __init__(self, epoch: int, cause: str) -> None:
-        super().__init__(f"epoch {epoch}: {cause} is not finite; a lower learning rate or gradient clipping may help")
+        super().__init__(
+            f"epoch {epoch}: {cause} is not finite; a lower learning rate or gradient clipping may help"
+        )
         self.epoch = epoch
 
 
@@ -112,11 +114,25 @@ class _Sums:
 
 
 class _Training:
-    def __init__(self, net: DynamicNet, data: ImageData, recipe: Recipe, seed: int, execution: Execution) -> None:
-        self.net, self.data, self.recipe, self.seed, self.execution = net, data, recipe, seed, execution
+    def __init__(
+        self, net: DynamicNet, data: ImageData, recipe: Recipe, seed: int, execution: Execution
+    ) -> None:
+        self.net, self.data, self.recipe, self.seed, self.execution = (
+            net,
+            data,
+            recipe,
+            seed,
+            execution,
+        )
         self.batch = min(recipe.batch, len(data.train))
-        self.steps = len(data.train) // self.batch  # an epoch; the incomplete batch is dropped (batch norm)
-        plan = Plan(epochs=recipe.epochs, steps=self.steps, seed=seed, label_smoothing=recipe.label_smoothing)
+        # an epoch; the incomplete batch is dropped (batch norm)
+        self.steps = len(data.train) // self.batch
+        plan = Plan(
+            epochs=recipe.epochs,
+            steps=self.steps,
+            seed=seed,
+            label_smoothing=recipe.label_smoothing,
+        )
         self.objective: Objective = net.objective(plan)
         self.optimizer = optimizer(net, recipe)
         self.forward: nn.Module = torch.compile(net) if execution.compile else net  # type: ignore[assignment]
@@ -126,11 +142,14 @@ class _Training:
         self.objective.start_epoch(epoch)
         sums, step = _Sums(), epoch * self.steps
         shuffle = self.seed * 100_003 + epoch
-        batches = self.data.train.batches(self.batch, device=self.execution.device, shuffle=shuffle, drop_last=True)
+        batches = self.data.train.batches(
+            self.batch, device=self.execution.device, shuffle=shuffle, drop_last=True
+        )
         for batch in batches:
             set_lr(
                 self.optimizer,
-                self.recipe.peak_lr * lr_factor(self.recipe, step / (self.recipe.epochs * self.steps)),
+                self.recipe.peak_lr
+                * lr_factor(self.recipe, step / (self.recipe.epochs * self.steps)),
             )
             images = batch.images
             if self.recipe.augment:
@@ -144,10 +163,13 @@ class _Training:
         _check_finite(sums, epoch)
         return sums
 
-    def _step(self, step: int, pixels: Tensor, labels_B: Tensor, ids_B: Tensor, sums: _Sums) -> None:
+    def _step(
+        self, step: int, pixels: Tensor, labels_B: Tensor, ids_B: Tensor, sums: _Sums
+    ) -> None:
         policy = self.objective.policy(step, ids_B)
         if self.execution.compile and isinstance(policy, Sampled):
-            _ = policy.noise_BT  # drawn here, the step's number stays out of the graph and compiles it once only
+            # drawn here, the step's number stays out of the graph and compiles it once only
+            _ = policy.noise_BT
         with self.execution.autocast():
             output: Output = self.forward(pixels, policy)
         terms = self.objective.losses(output, labels_B)
@@ -161,7 +183,9 @@ class _Training:
         sums.add(terms, output, labels_B)
 
     def result(self, epoch: int, sums: _Sums, seconds: float) -> EpochResult:
-        table = evaluate(self.net, self.data.validation, self.data, Knobs(), execution=self.execution)
+        table = evaluate(
+            self.net, self.data.validation, self.data, Knobs(), execution=self.execution
+        )
         metrics = {f"train/{name}": float(total) / sums.steps for name, total in sums.terms.items()}
         metrics |= {
             "train/loss": sum(metrics.values()),
@@ -192,7 +216,11 @@ class _Training:
         self.net.load_state_dict(net_tensors(tensors))
         load_optimizer(
             self.optimizer,
-            {k.removeprefix("optimizer."): t for k, t in tensors.items() if k.startswith("optimizer.")},
+            {
+                k.removeprefix("optimizer."): t
+                for k, t in tensors.items()
+                if k.startswith("optimizer.")
+            },
         )
         self.objective.load(state["objective"])
         return int(state["epochs_done"])

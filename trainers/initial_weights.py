@@ -16,8 +16,17 @@ from torch import Tensor
 
 from spaces.contract.net import DynamicNet
 
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # keys under which training scripts keep a state dict
-PREFIXES = ("module.", "net.", "_orig_mod.")  # of data-parallel, our own checkpoints and compiled modules
+WRAPPERS = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+)  # keys under which training scripts keep a state dict
+PREFIXES = (
+    "module.",
+    "net.",
+    "_orig_mod.",
+)  # of data-parallel, our own checkpoints and compiled modules
 
 
 @lru_cache(maxsize=2)
@@ -38,14 +47,17 @@ def initial_state(source: str) -> dict[str, Tensor]:
             found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # readers raise what they like at a file that is none of theirs
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"init_from: {source} holds no weights that can be read safely ({reason})") from None
+        raise ValueError(
+            f"init_from: {source} holds no weights that can be read safely ({reason})"
+        ) from None
     for name in WRAPPERS:
         if isinstance(found, Mapping) and isinstance(found.get(name), Mapping):
             found = found[name]
     if not isinstance(found, Mapping):
         raise ValueError(f"init_from: {source} holds a {type(found).__name__}, not a state dict")
     tensors = {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
-    if any(name.startswith("net.") for name in tensors):  # of a trial's checkpoint the network alone
+    # of a trial's checkpoint the network alone
+    if any(name.startswith("net.") for name in tensors):
         tensors = {name: value for name, value in tensors.items() if name.startswith("net.")}
     for prefix in PREFIXES:
         if tensors and all(name.startswith(prefix) for name in tensors):
@@ -86,7 +98,7 @@ def digest(source: str) -> str | None:
 def start_from(net: DynamicNet, source: str, needed: Iterable[str]) -> int:
     """Load the weights that `source` has for the plain part of the network; returns how many tensors were loaded.
 
-    `needed` are the names of the plain network's tensors. A classifier for another number of classes is left as it is;
+    `needed` are the names of the baseline's tensors. A classifier for another number of classes is left as it is;
     filters of colour images are summed for gray ones.
     Raises ValueError, the network unchanged, when tensors lack or have other shapes.
     """
@@ -95,7 +107,7 @@ def start_from(net: DynamicNet, source: str, needed: Iterable[str]) -> int:
     missing = [name for name in wanted if name not in given]
     if missing:
         raise ValueError(
-            f"init_from: {source} lacks {len(missing)} of the {len(wanted)} tensors of the plain network, such as "
+            f"init_from: {source} lacks {len(missing)} of the {len(wanted)} tensors of the baseline, such as "
             f"{missing[0]}; it was made for another architecture"
         )
     chosen, classifier = {}, wanted[-1].rpartition(".")[0]
@@ -104,7 +116,8 @@ def start_from(net: DynamicNet, source: str, needed: Iterable[str]) -> int:
         if there == here:
             chosen[name] = given[name]
         elif len(there) == 4 and there == (here[0], 3, *here[2:]) and here[1] == 1:
-            chosen[name] = given[name].sum(1, keepdim=True)  # what colour filters answer to a gray image
+            # what colour filters answer to a gray image
+            chosen[name] = given[name].sum(1, keepdim=True)
         elif name.rpartition(".")[0] != classifier or there[1:] != here[1:]:
             raise ValueError(
                 f"init_from: {source}: {name} has shape {there}, this network needs {here}; fix the sizes in `space` "

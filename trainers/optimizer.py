@@ -12,7 +12,11 @@ from torch.optim import Optimizer
 from spaces.contract.net import DynamicNet
 from spaces.contract.recipe import Recipe
 
-MILESTONES = (1 / 2, 3 / 4, 15 / 16)  # the 200/300/375 of 400 epochs that gated ResNets were published with
+MILESTONES = (
+    1 / 2,
+    3 / 4,
+    15 / 16,
+)  # the 200/300/375 of 400 epochs that gated ResNets were published with
 
 
 def optimizer(net: DynamicNet, recipe: Recipe) -> Optimizer:
@@ -35,7 +39,9 @@ def optimizer(net: DynamicNet, recipe: Recipe) -> Optimizer:
     groups = [group for group in groups if group["params"]]
     # fused: one kernel for all parameters, on CPU too; small networks otherwise spend their time on launches
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=True, fused=True)
+        return torch.optim.SGD(
+            groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=True, fused=True
+        )
     return torch.optim.AdamW(groups, lr=recipe.adamw_lr, fused=True)
 
 

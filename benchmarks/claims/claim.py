@@ -40,7 +40,9 @@ class Variant:
     def key(self) -> str:
         """Equal for variants that train and measure the same."""
         start = self.start.key if self.start else None
-        return json.dumps([self.measure, self.options, self.candidate.key, self.copies, start], sort_keys=True)
+        return json.dumps(
+            [self.measure, self.options, self.candidate.key, self.copies, start], sort_keys=True
+        )
 
     @property
     def weights_key(self) -> str:
@@ -52,7 +54,11 @@ class Variant:
     def label(self) -> str:
         """For progress: the family and what was set."""
         size = self.candidate.family.size_dimensions
-        told = [f"{k} {v}" for k, v in self.params.items() if k not in (*size, "batch", "lr", "adamw_lr")]
+        told = [
+            f"{k} {v}"
+            for k, v in self.params.items()
+            if k not in (*size, "batch", "lr", "adamw_lr")
+        ]
         copies = f" x{self.copies}" if self.copies > 1 else ""
         return f"{self.family}{copies} ({', '.join(told)})"
 

@@ -47,24 +47,43 @@ def main(doc: str | None = None) -> None:
     about = f"{scale.name} scale, {data_name(scale.data)}, {images} validation images, {scale.seeds} seeds, {machine()}"
     about += f"; {ended} after {seconds:.0f} s"
     if args.json:
-        print(json.dumps({"about": about, "seconds": seconds, "claims": [row.as_dict() for row in found]}, indent=2))
+        print(
+            json.dumps(
+                {"about": about, "seconds": seconds, "claims": [row.as_dict() for row in found]},
+                indent=2,
+            )
+        )
     else:
         printed(found, about)
 
 
 def machine() -> str:
-    what = torch.cuda.get_device_name() if best_device() == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    what = (
+        torch.cuda.get_device_name()
+        if best_device() == "cuda"
+        else f"CPU, {torch.get_num_threads()} threads"
+    )
     return f"{what}, torch {torch.__version__}, Python {platform.python_version()}"
 
 
 def _parser(doc: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", metavar="NAME", help="a paper or a claim")
     parser.add_argument("--scale", choices=list(SCALES), default="smoke")
-    parser.add_argument("--data", metavar="SOURCE", help="digits, parquet:PATH or another source; else the scale's own")
+    parser.add_argument(
+        "--data",
+        metavar="SOURCE",
+        help="digits, parquet:PATH or another source; else the scale's own",
+    )
     parser.add_argument("--seeds", type=int, metavar="N", help="else the scale's own")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--out", metavar="FOLDER", help="keeps finished runs, so that a later call goes on from them")
+    parser.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="keeps finished runs, so that a later call goes on from them",
+    )
     return parser
 
 
@@ -73,7 +92,9 @@ def _progress() -> Iterator[Callable[[str], None]]:
     """A line that changes on a terminal, lines one below the other elsewhere; on stderr, beside the table."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda text: None if text.endswith("...") else print(text, file=sys.stderr, flush=True)
+        yield (
+            lambda text: None if text.endswith("...") else print(text, file=sys.stderr, flush=True)
+        )
         return
     with console.status("reading the images") as status:
 

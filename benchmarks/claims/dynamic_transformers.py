@@ -42,7 +42,7 @@ def against_dt(scale: Scale) -> Mapping[str, Variant]:
 
 
 def gradients(scale: Scale) -> Mapping[str, Variant]:
-    """Untrained networks: whether a gradient can flow does not hang on training."""
+    """Untrained networks: whether a gradient can flow does not depend on training."""
 
     def one(how: str) -> Variant:
         params = {**scale.routed, "oracle": "dt", "dt_grad": how, "loss": "score_sq"}
@@ -69,7 +69,7 @@ def open_pair(results: Results) -> Pair:
 
 def macs_note(results: Sequence[Results]) -> str:
     macs = [average(one[role]["macs"] for one in results) for role in ("wsdc", "other")]
-    return f"MACs {macs[0]:.2f} and {macs[1]:.2f} of the plain net's"
+    return f"MACs {macs[0]:.2f} and {macs[1]:.2f} of the baseline's"
 
 
 def skip_note(results: Sequence[Results]) -> str:

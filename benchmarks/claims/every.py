@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from benchmarks.claims import dynamic_transformers, layer_and_channel_gates, layershuffle, probabilistic_gates, scan
+from benchmarks.claims import (
+    dynamic_transformers,
+    layer_and_channel_gates,
+    layershuffle,
+    probabilistic_gates,
+    scan,
+)
 from benchmarks.claims.claim import Claim
 
 MODULES = (probabilistic_gates, layer_and_channel_gates, scan, dynamic_transformers, layershuffle)
@@ -20,6 +26,10 @@ def chosen(name: str | None) -> list[Claim]:
     """The claims of a paper, or the one of this name; all for None. Raises ValueError naming what there is."""
     found = [claim for claim in CLAIMS if name in (None, claim.paper, claim.name)]
     if not found:
-        names = [f"{paper} ({', '.join(c.name for c in CLAIMS if c.paper == paper)})" for paper in TITLES]
-        raise ValueError(f"--only: {name} is neither a paper nor a claim; there are {'; '.join(names)}")
+        names = [
+            f"{paper} ({', '.join(c.name for c in CLAIMS if c.paper == paper)})" for paper in TITLES
+        ]
+        raise ValueError(
+            f"--only: {name} is neither a paper nor a claim; there are {'; '.join(names)}"
+        )
     return found

@@ -60,9 +60,14 @@ class Lab:
         """By role, for each seed of which every run is there and was not a failure."""
         found: list[Results] = []
         for seed in range(self.scale.seeds):
-            one = {role: self.known.get(self.key(v, seed)) for role, v in claim.variants(self.scale).items()}
+            one = {
+                role: self.known.get(self.key(v, seed))
+                for role, v in claim.variants(self.scale).items()
+            }
             complete = {role: result for role, result in one.items() if result is not None}
-            if len(complete) == len(one) and not any("failed" in result for result in complete.values()):
+            if len(complete) == len(one) and not any(
+                "failed" in result for result in complete.values()
+            ):
                 found.append(complete)
         return found
 
@@ -89,7 +94,11 @@ class Lab:
     def _record(self, variant: Variant, seed: int, result: Result, seconds: float) -> None:
         key = self.key(variant, seed)
         line = {"key": key, "run": variant.label, "measure": variant.measure, "seed": seed}
-        line |= {"seconds": round(seconds, 2), "device": self.execution.device, "result": dict(result)}
+        line |= {
+            "seconds": round(seconds, 2),
+            "device": self.execution.device,
+            "result": dict(result),
+        }
         with open(self.folder / "runs.jsonl", "a", encoding="utf-8") as file:
             file.write("\n" * self._cut_off(file.tell()) + json.dumps(line) + "\n")
         self.known[key] = result
@@ -114,7 +123,9 @@ class Lab:
         name = hashlib.sha256(identity.encode()).hexdigest()[:32]
         saved = self.weights.load(name)
         if saved is None:
-            self.weights.save(name, self._trained(variant, seed, 0).state_dict(), {"identity": identity})
+            self.weights.save(
+                name, self._trained(variant, seed, 0).state_dict(), {"identity": identity}
+            )
             saved = self.weights.load(name)
         assert saved is not None
         return saved[0]

@@ -1,6 +1,6 @@
 """Ehteshami Bejnordi and Krestel, "Dynamic Channel and Layer Gating in Convolutional Neural Networks", KI, 2020.
 
-Differs: gates are trained towards shares of the plain network's MACs on both sides of the smaller plain network's, and
+Differs: gates are trained towards shares of the baseline's MACs on both sides of the smaller baseline's, and
 compared at its MACs by a line between the nearest two; the paper's losses have no target, and equal MACs would be luck.
 Inference is by threshold, as in the paper.
 """
@@ -19,7 +19,12 @@ WEIGHT = 10.0  # of the MAC loss, that of Verelst and Tuytelaars, "Dynamic Convo
 
 def gated(scale: Scale, granularity: str) -> dict[str, Variant]:
     """A network for each MAC target."""
-    common = {**scale.residual, "backbone": scale.large, "shortcut": "A", "granularity": granularity}
+    common = {
+        **scale.residual,
+        "backbone": scale.large,
+        "shortcut": "A",
+        "granularity": granularity,
+    }
     if granularity == "channel":
         common |= {"channel_where": "inner", "channel_group": 1}
     common |= {"loss": "mac_quad", "loss_weight": WEIGHT}
@@ -32,7 +37,7 @@ def gated(scale: Scale, granularity: str) -> dict[str, Variant]:
 
 
 def plain(scale: Scale) -> dict[str, Variant]:
-    """The smaller plain network, at whose MACs the others are compared."""
+    """The smaller baseline, at whose MACs the others are compared."""
     params = {**scale.residual, "backbone": scale.small, "shortcut": "A", "gated": False}
     return {"plain": Variant("accuracy", "gated_resnet", params, scale.residual_epochs)}
 
@@ -42,8 +47,12 @@ def both(scale: Scale) -> Mapping[str, Variant]:
 
 
 def at_macs(results: Results, kind: str, macs: float) -> float | None:
-    """Accuracy at these MACs, on the line between the nearest cheaper and dearer network; None outside of them."""
-    points = [(result["total"], result["accuracy"]) for role, result in results.items() if role.startswith(kind)]
+    """Accuracy at these MACs, between the nearest cheaper and more expensive network; None outside of them."""
+    points = [
+        (result["total"], result["accuracy"])
+        for role, result in results.items()
+        if role.startswith(kind)
+    ]
     below = [point for point in points if point[0] <= macs]
     above = [point for point in points if point[0] >= macs]
     if not below or not above:
@@ -69,13 +78,13 @@ def channel_plain_pair(results: Results) -> Pair | None:
 
 
 def points_note(results: Sequence[Results]) -> str:
-    """Mean accuracy and MACs of every network, MACs as a share of the small plain network's."""
+    """Mean accuracy and MACs of every network, MACs as a share of the small baseline's."""
     parts = []
     for role in results[0]:
         accuracy = average(one[role]["accuracy"] for one in results)
         macs = average(one[role]["total"] / one["plain"]["total"] for one in results)
         parts.append(f"{role}: {100 * accuracy:.1f} % at {macs:.2f}")
-    return "MACs over the plain net's: " + ", ".join(parts)
+    return "MACs over the baseline's: " + ", ".join(parts)
 
 
 CLAIMS = (

@@ -32,7 +32,11 @@ def refined(scale: Scale, copies: int = 1, **values: Any) -> Variant:
 
 
 def _variant(
-    scale: Scale, params: Mapping[str, Any], epochs: int, start: Variant | None = None, copies: int = 1
+    scale: Scale,
+    params: Mapping[str, Any],
+    epochs: int,
+    start: Variant | None = None,
+    copies: int = 1,
 ) -> Variant:
     ordered = {"order_train": "identity", **params}
     return Variant("orders", "shuffled_vit", ordered, epochs, start, copies, {"draws": scale.draws})
@@ -67,7 +71,10 @@ def ensemble_pair(results: Results) -> Pair:
 
 def orders_note(role: str) -> Callable[[Sequence[Results]], str]:
     def note(results: Sequence[Results]) -> str:
-        values = [100 * average(one[role][v] for one in results) for v in ("sequential", "arbitrary", "chance")]
+        values = [
+            100 * average(one[role][v] for one in results)
+            for v in ("sequential", "arbitrary", "chance")
+        ]
         return f"in order {values[0]:.1f}, in any {values[1]:.1f}, chance {values[2]:.1f} %"
 
     return note
@@ -88,7 +95,9 @@ def merged_note(role: str) -> Callable[[Sequence[Results]], str]:
 def kept_note(results: Sequence[Results]) -> str:
     parts = []
     for role in results[0]:
-        kept = [100 * average(one[role]["kept"][s] for one in results) for s in ("0.75", "0.5", "0.25")]
+        kept = [
+            100 * average(one[role]["kept"][s] for one in results) for s in ("0.75", "0.5", "0.25")
+        ]
         whole = 100 * average(one[role]["sequential"] for one in results)
         parts.append(f"{role} {whole:.1f}/" + "/".join(f"{value:.1f}" for value in kept))
     return "all, 3/4, 1/2, 1/4 of the layers: " + ", ".join(parts) + " %"
@@ -102,7 +111,9 @@ def in_any_order(role: str, variants: Variants, statement: str, *, rule: str = "
     )  # fmt: skip
 
 
-def merging(name: str, variants: Variants, statement: str, order: str = "arbitrary", *, rule: str = "above") -> Claim:
+def merging(
+    name: str, variants: Variants, statement: str, order: str = "arbitrary", *, rule: str = "above"
+) -> Claim:
     """That layers of several networks make one that survives this order or, with rule "below", do not."""
     role = name.partition("_")[0]
     return Claim(
@@ -123,12 +134,12 @@ CLAIMS = (
     ),
     merging(
         "plain_merged", plain,
-        "layers drawn from several plain networks make none that works, each layer at its own place",
+        "layers drawn from several baselines make none that works, each layer at its own place",
         "sequential", rule="below",
     ),
     merging(
         "plain_merged_order", plain,
-        "layers drawn from several plain networks make none that survives arbitrary order", rule="below",
+        "layers drawn from several baselines make none that survives arbitrary order", rule="below",
     ),
     Claim(
         paper=PAPER, name="shuffled_ensemble",

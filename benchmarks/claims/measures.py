@@ -1,5 +1,5 @@
 """What is measured of a trained network, as plain numbers: accuracies are shares of the validation images, MACs shares
-of the plain network's.
+of the baseline's.
 
 Shapes: B images, C classes, K early exits, N images.
 """
@@ -27,7 +27,7 @@ from trainers.execution import Execution
 
 PRUNE = (0.02, 0.1, 0.25)
 LEVELS = 12  # thresholds tried an exit
-BUDGETS = tuple(round(0.1 + 0.05 * i, 2) for i in range(39))  # of the plain network's MACs, up to 2
+BUDGETS = tuple(round(0.1 + 0.05 * i, 2) for i in range(39))  # of the baseline's MACs, up to 2
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,9 @@ class Bench:
     def net(self) -> DynamicNet:
         return self.nets[0]
 
-    def table(self, net: DynamicNet, knobs: Knobs, rates: Rates | None = None, seed: int = 0) -> Table:
+    def table(
+        self, net: DynamicNet, knobs: Knobs, rates: Rates | None = None, seed: int = 0
+    ) -> Table:
         return evaluate(
             net, self.data.validation, self.data, knobs, execution=self.execution, rates=rates, seed=seed
         )  # fmt: skip
@@ -65,7 +67,11 @@ def accuracy(bench: Bench) -> dict[str, Any]:
     """Under the threshold policy: accuracy, MACs, mean open rate of the gates."""
     table = bench.table(bench.net, Knobs())
     units = [rate for gate in table.rates.values() for rate in gate]
-    found = {"accuracy": table.accuracy, "macs": table.macs_mean / bench.net.plain_macs, "total": table.macs_mean}
+    found = {
+        "accuracy": table.accuracy,
+        "macs": table.macs_mean / bench.net.plain_macs,
+        "total": table.macs_mean,
+    }
     return found | ({"open": sum(units) / len(units)} if units else {})
 
 
@@ -73,23 +79,33 @@ def policies(bench: Bench) -> dict[str, Any]:
     """Accuracy and MACs under every policy of probabilistic gates, batch norms refreshed with sampled gates."""
     net, passes = bench.recalibrated(Knobs(recalibrate="sample")), bench.options["passes"]
     threshold = bench.table(net, Knobs())
-    found: dict[str, Any] = {"threshold": threshold.accuracy, "threshold_macs": threshold.macs_mean / net.plain_macs}
+    found: dict[str, Any] = {
+        "threshold": threshold.accuracy,
+        "threshold_macs": threshold.macs_mean / net.plain_macs,
+    }
     stochastic = bench.table(net, Knobs(policy="stochastic", passes=passes))
-    found |= {"stochastic": stochastic.accuracy, "stochastic_macs": stochastic.macs_mean / net.plain_macs}
+    found |= {
+        "stochastic": stochastic.accuracy,
+        "stochastic_macs": stochastic.macs_mean / net.plain_macs,
+    }
     found["ensemble"] = bench.table(net, Knobs(policy="ensemble", passes=passes)).accuracy
     found["always_on"] = bench.table(net, Knobs(policy="always_on")).accuracy
     found["scaled_on"] = bench.table(net, Knobs(policy="scaled_on"), stochastic.rates).accuracy
     for eps in PRUNE:
         knobs = Knobs(prune=eps, recalibrate="same")
         one = bench.table(bench.recalibrated(knobs, threshold.rates), knobs, threshold.rates)
-        settled = [rate <= eps or rate >= 1 - eps for gate in threshold.rates.values() for rate in gate]
+        settled = [
+            rate <= eps or rate >= 1 - eps for gate in threshold.rates.values() for rate in gate
+        ]
         found[f"pruned_{eps}"] = {"accuracy": one.accuracy, "settled": sum(settled) / len(settled)}
     return found
 
 
 def exits(bench: Bench) -> dict[str, Any]:
     """Accuracy of each exit and of their ensemble, and a cascade's accuracy for each budget of MACs."""
-    raw = exit_logits(bench.net, bench.data.validation, bench.data, Knobs(), execution=bench.execution)
+    raw = exit_logits(
+        bench.net, bench.data.validation, bench.data, Knobs(), execution=bench.execution
+    )
     right_KN = (raw.logits.argmax(2) == raw.labels).numpy()
     ensemble_N = (raw.logits.mean(0).argmax(1) == raw.labels).numpy()
     confidence_KN = raw.logits[:-1].softmax(2).amax(2).double().numpy()
@@ -102,7 +118,10 @@ def exits(bench: Bench) -> dict[str, Any]:
 
 
 def cascade(
-    confidence_KN: NDArray[Any], right_KN: NDArray[Any], ensemble_N: NDArray[Any], macs_KN: NDArray[Any]
+    confidence_KN: NDArray[Any],
+    right_KN: NDArray[Any],
+    ensemble_N: NDArray[Any],
+    macs_KN: NDArray[Any],
 ) -> list[tuple[float, float]]:
     """(MACs, accuracy) for each budget: thresholds chosen on every other image, measured on the rest, and vice versa.
 
@@ -111,8 +130,13 @@ def cascade(
     even_N = np.arange(confidence_KN.shape[1]) % 2 == 0
     levels = [np.unique(np.quantile(row, np.linspace(0, 1, LEVELS))) for row in confidence_KN]
     vectors = list(product(*([-1.0, *row] for row in levels)))
-    outcomes = [_leaving(vector, confidence_KN, right_KN, ensemble_N, macs_KN) for vector in vectors]
-    halves = [np.array([(m[part].mean(), r[part].mean()) for r, m in outcomes]) for part in (even_N, ~even_N)]
+    outcomes = [
+        _leaving(vector, confidence_KN, right_KN, ensemble_N, macs_KN) for vector in vectors
+    ]
+    halves = [
+        np.array([(m[part].mean(), r[part].mean()) for r, m in outcomes])
+        for part in (even_N, ~even_N)
+    ]
     points = []
     for budget in BUDGETS:
         held_out = [_held_out(halves[a], halves[1 - a], budget) for a in (0, 1)]
@@ -138,7 +162,9 @@ def _leaving(
     return right_N, macs_N
 
 
-def _held_out(chosen_on: NDArray[Any], measured_on: NDArray[Any], budget: float) -> NDArray[Any] | None:
+def _held_out(
+    chosen_on: NDArray[Any], measured_on: NDArray[Any], budget: float
+) -> NDArray[Any] | None:
     """(MACs, accuracy) on one half of the thresholds most accurate within the budget on the other."""
     within = np.flatnonzero(chosen_on[:, 0] <= budget)
     if not len(within):
@@ -159,7 +185,9 @@ def orders(bench: Bench) -> dict[str, Any]:
     layers = net.movable_layers
     for share in (0.75, 0.5, 0.25):
         count = max(1, round(share * layers))
-        subsets = [tuple(sorted(random.Random(draw).sample(range(layers), count))) for draw in range(draws)]
+        subsets = [
+            tuple(sorted(random.Random(draw).sample(range(layers), count))) for draw in range(draws)
+        ]
         each = [bench.table(net, Knobs(keep=one)).accuracy for one in subsets]
         found["kept"][str(share)] = sum(each) / draws
     if len(bench.nets) > 1:
@@ -189,10 +217,15 @@ def oracle_gradient(bench: Bench) -> dict[str, Any]:
     net = bench.net.train()
     batch = next(bench.data.train.batches(64, device=bench.execution.device, shuffle=0))
     objective = net.objective(Plan(epochs=1, steps=1))
-    output = net(normalized(batch.images, bench.data.mean, bench.data.std), objective.policy(0, batch.ids))
+    output = net(
+        normalized(batch.images, bench.data.mean, bench.data.std), objective.policy(0, batch.ids)
+    )
     net.zero_grad(set_to_none=True)
     F.cross_entropy(output.logits_BC.float(), batch.labels).backward()
-    gradients = [torch.zeros(1) if p.grad is None else p.grad.detach().abs().cpu() for p in net.gate_parameters()]
+    gradients = [
+        torch.zeros(1) if p.grad is None else p.grad.detach().abs().cpu()
+        for p in net.gate_parameters()
+    ]
     return {"gradient": max(float(one.max()) for one in gradients)}
 
 

@@ -49,9 +49,17 @@ def all_three(scale: Scale) -> Mapping[str, Variant]:
 
 def annealed(scale: Scale) -> Mapping[str, Variant]:
     """Targets 1, .95, .9, .85, .8, all of them within the first quarter of the training, and .8 from the start."""
-    falls = {"target_schedule": "step", "anneal_from": 1.0, "anneal_step": 0.05, "anneal_every": 0.05}
+    falls = {
+        "target_schedule": "step",
+        "anneal_from": 1.0,
+        "anneal_step": 0.05,
+        "anneal_every": 0.05,
+    }
     common = {"loss": "per_batch", "gate": "dependent"}
-    return {"annealed": gated(scale, HIGH, **common, **falls), "constant": gated(scale, HIGH, **common)}
+    return {
+        "annealed": gated(scale, HIGH, **common, **falls),
+        "constant": gated(scale, HIGH, **common),
+    }
 
 
 def mean_of(results: Results, kind: str, value: str) -> float:
@@ -82,7 +90,9 @@ def pruning_pair(results: Results) -> Pair | None:
     """None where no gate was near 0 or 1: there was nothing to prune."""
     if not any(result[PRUNED]["settled"] for result in results.values()):
         return None
-    return average(result[PRUNED]["accuracy"] for result in results.values()), mean_of(results, "", "threshold")
+    return average(result[PRUNED]["accuracy"] for result in results.values()), mean_of(
+        results, "", "threshold"
+    )
 
 
 def ensemble_pair(results: Results) -> Pair:
@@ -92,14 +102,17 @@ def ensemble_pair(results: Results) -> Pair:
 def macs_note(first: str, second: str, value: str = "stochastic_macs") -> Any:
     def note(results: Sequence[Results]) -> str:
         shares = [average(mean_of(one, kind, value) for one in results) for kind in (first, second)]
-        return f"MACs {shares[0]:.2f} and {shares[1]:.2f} of the plain net's"
+        return f"MACs {shares[0]:.2f} and {shares[1]:.2f} of the baseline's"
 
     return note
 
 
 def policy_note(results: Sequence[Results]) -> str:
-    macs = [average(mean_of(one, "", v) for one in results) for v in ("threshold_macs", "stochastic_macs")]
-    return f"MACs {macs[0]:.2f} and {macs[1]:.2f} of the plain net's"
+    macs = [
+        average(mean_of(one, "", v) for one in results)
+        for v in ("threshold_macs", "stochastic_macs")
+    ]
+    return f"MACs {macs[0]:.2f} and {macs[1]:.2f} of the baseline's"
 
 
 def pruning_note(results: Sequence[Results]) -> str:
@@ -107,13 +120,19 @@ def pruning_note(results: Sequence[Results]) -> str:
     for eps in ("0.02", "0.1", "0.25"):
         one = [r[f"pruned_{eps}"] for seed in results for r in seed.values()]
         settled, accuracy = (average(r[name] for r in one) for name in ("settled", "accuracy"))
-        parts.append(f"{100 * settled:.0f} % of gates within {eps} of 0 or 1: {100 * accuracy:.1f} %")
+        parts.append(
+            f"{100 * settled:.0f} % of gates within {eps} of 0 or 1: {100 * accuracy:.1f} %"
+        )
     return "; ".join(parts)
 
 
 def ensemble_note(results: Sequence[Results]) -> str:
-    each = {name: average(mean_of(one, "", name) for one in results) for name in (*OTHERS, "scaled_on")}
-    return ", ".join(f"{name.replace('_', ' ')} {100 * value:.1f} %" for name, value in each.items())
+    each = {
+        name: average(mean_of(one, "", name) for one in results) for name in (*OTHERS, "scaled_on")
+    }
+    return ", ".join(
+        f"{name.replace('_', ' ')} {100 * value:.1f} %" for name, value in each.items()
+    )
 
 
 CLAIMS = (

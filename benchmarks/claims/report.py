@@ -28,9 +28,19 @@ class Row:
     note: str
 
     def as_dict(self) -> dict[str, Any]:
-        own = {k: v if not isinstance(v, float) or isfinite(v) else None for k, v in asdict(self.verdict).items()}
-        claim = {name: getattr(self.claim, name) for name in ("paper", "name", "statement", "rule", "margin")}
-        return claim | own | {"difference": self.verdict.difference, "measured": self.measured, "note": self.note}
+        own = {
+            k: v if not isinstance(v, float) or isfinite(v) else None
+            for k, v in asdict(self.verdict).items()
+        }
+        claim = {
+            name: getattr(self.claim, name)
+            for name in ("paper", "name", "statement", "rule", "margin")
+        }
+        return (
+            claim
+            | own
+            | {"difference": self.verdict.difference, "measured": self.measured, "note": self.note}
+        )
 
 
 def rows(lab: Lab, claims: list[Claim]) -> list[Row]:
@@ -57,7 +67,9 @@ def _measured(found: Verdict, claim: Claim) -> str:
     if claim.rule == "zero":
         return f"{found.ours:.3g} against {found.other:.3g}; {seeds}"
     factor, unit, digits = (100, " %", 1) if claim.share else (1, "", 3)
-    ours, other, gap = (f"{factor * value:.{digits}f}" for value in (found.ours, found.other, found.difference))
+    ours, other, gap = (
+        f"{factor * value:.{digits}f}" for value in (found.ours, found.other, found.difference)
+    )
     between = "no interval"
     if isfinite(found.low):
         between = f"[{factor * found.low:+.{digits}f}, {factor * found.high:+.{digits}f}]"
@@ -80,7 +92,9 @@ def table(found: list[Row], title: str) -> Table:
             note = f"\n{row.note}" if row.note else ""
             word = row.verdict.word
             told = row.measured.replace("[", r"\[") + note.replace("[", r"\[")
-            whole.add_row(f"{row.claim.statement}{_rule(row.claim)}", told, f"[{STYLES[word]}]{word}[/]")
+            whole.add_row(
+                f"{row.claim.statement}{_rule(row.claim)}", told, f"[{STYLES[word]}]{word}[/]"
+            )
     return whole  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from trainers.data.splits import DataSpec
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """Data, seeds and sizes. `fractions` are MAC targets on both sides of the small plain net's share of the large."""
+    """Data, seeds and sizes. `fractions` are MAC targets on both sides of the small baseline's share of the large."""
 
     name: str
     data: DataSpec
@@ -32,7 +32,8 @@ class Scale:
     exits_epochs: int
     routed: Mapping[str, Any]  # vision transformers
     routed_epochs: int
-    refining: Mapping[str, Any] = field(default_factory=dict)  # of a trained transformer, beside its size
+    # of a trained transformer, beside its size
+    refining: Mapping[str, Any] = field(default_factory=dict)
     refining_epochs: int
     copies: int  # trained on from one, to merge
     draws: int  # random orders, subsets of layers, merged networks

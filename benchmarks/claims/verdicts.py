@@ -39,7 +39,9 @@ class Verdict:
         return self.ours - self.other
 
 
-def verdict(pairs: Sequence[Pair], rule: str, *, margin: float = 0.0, images: int | None = None) -> Verdict:
+def verdict(
+    pairs: Sequence[Pair], rule: str, *, margin: float = 0.0, images: int | None = None
+) -> Verdict:
     """The verdict on (ours, other) of each seed.
 
     above, below: the difference is on that side of 0. close: within the margin on both sides. no_worse: above minus the
@@ -53,7 +55,9 @@ def verdict(pairs: Sequence[Pair], rule: str, *, margin: float = 0.0, images: in
     ours, other = (mean(pair[side] for pair in pairs) for side in (0, 1))
     if rule == "zero":
         exact = all(a == 0 and b != 0 for a, b in pairs)
-        return Verdict(HOLDS if exact else FAILS, len(pairs), ours, other, ours - other, ours - other)
+        return Verdict(
+            HOLDS if exact else FAILS, len(pairs), ours, other, ours - other, ours - other
+        )
     low, high = interval(pairs, images)
     return Verdict(_word(rule, low, high, margin), len(pairs), ours, other, low, high)
 

@@ -4,8 +4,8 @@
     python benchmarks/search_bench/compare.py --quick --json       # the ratios alone, in under a minute
 
 A method spends epochs of trainings that are rows of a table (see the table's card.md). Its front is made of what it has
-trained by then, and judged by the hypervolume from chance accuracy and the dearest point of the whole table's front:
-over cost, where being ten times cheaper counts little, and over the logarithm of cost, as fronts are drawn.
+trained by then, and judged by the hypervolume from chance accuracy and the most expensive point of the whole table's
+front: over cost, where being ten times cheaper counts little, and over the logarithm of cost, as fronts are drawn.
 `epochs_ratio_to_optuna_default` is the median over seeds of the epochs that dynafront's default needs to reach the
 hypervolume that Optuna's default has in the end (its median), over Optuna's epochs.
 """
@@ -32,7 +32,7 @@ import yaml  # noqa: E402
 TRIALS = 60  # full trainings that the budget pays for, unless said otherwise
 STEPS = 60  # times of the clock at which fronts are measured
 OPTUNA, OURS = "optuna tpe (its default)", "dynafront"
-LONG = "dynafront: full ones from plain networks too"  # only where the table has such trainings
+LONG = "dynafront: full ones from baselines too"  # only where the table has such trainings
 QUICK = (OPTUNA, "random", OURS, "dynafront: one point a trial", "dynafront: no stopping", "dynafront: no warm start",
          "dynafront: random candidates")  # fmt: skip
 
@@ -53,12 +53,14 @@ def methods() -> dict[str, Callable[[Any], None]]:
         "optuna nsga-ii": Optuna(lambda seed: NSGAIISampler(seed=seed)),
         "optuna gp": Optuna(lambda seed: GPSampler(seed=seed, warn_independent_sampling=False)),
         **others(),
-        "optuna tpe, all operating points counted": Optuna(lambda seed: TPESampler(seed=seed), curve=True),
+        "optuna tpe, all operating points counted": Optuna(
+            lambda seed: TPESampler(seed=seed), curve=True
+        ),
         OURS: Ours(),
         "dynafront: one point a trial": Ours(curve=False),
         "dynafront: no stopping": Ours(stopping=False),
         "dynafront: no warm start": Ours(warm=False),
-        "dynafront: plain networks not counted": Ours(plain=False),
+        "dynafront: baselines not counted": Ours(plain=False),
         "dynafront: short trainings alone": Ours(full=""),
         LONG: Ours(full="long"),
         "dynafront: no warm start, no stopping": Ours(warm=False, stopping=False),
@@ -95,7 +97,10 @@ def replay(table: str, method: str, seed: int, trials: int) -> list[list[float]]
     world = World(_table(table), seed, budget)
     methods()[method](world)
     at = np.linspace(0, budget, STEPS + 1)[1:].tolist()
-    return [volumes(world.log, at), volumes([(when, in_decades(curve)) for when, curve in world.log], at)]
+    return [
+        volumes(world.log, at),
+        volumes([(when, in_decades(curve)) for when, curve in world.log], at),
+    ]
 
 
 def in_decades(curve: np.ndarray) -> np.ndarray:
@@ -116,7 +121,8 @@ def summary(both: dict[str, np.ndarray], budget: int) -> dict[str, Any]:
     plain, decades = ({name: curves[:, i] for name, curves in both.items()} for i in (0, 1))
     found, other = _summary(plain) | {"budget_epochs": budget}, _summary(decades)
     found["log_cost"] = {
-        key: other[key] for key in ("epochs_ratio_to_optuna_default", "interval", "target_hypervolume")
+        key: other[key]
+        for key in ("epochs_ratio_to_optuna_default", "interval", "target_hypervolume")
     }
     for name, row in found["methods"].items():
         row["epochs_ratio_log_cost"] = other["methods"][name]["epochs_ratio"]
@@ -130,7 +136,10 @@ def _summary(found: dict[str, np.ndarray]) -> dict[str, Any]:
     rows = {}
     for name, curves in found.items():
         ratios = np.array([ratio(curve, target) for curve in curves])
-        at = {f"{share:.0%}": float(np.median(curves[:, round(share * STEPS) - 1])) for share in (0.1, 0.25, 0.5, 1)}
+        at = {
+            f"{share:.0%}": float(np.median(curves[:, round(share * STEPS) - 1]))
+            for share in (0.1, 0.25, 0.5, 1)
+        }
         rows[name] = {
             "epochs_ratio": _quantiles(ratios)[1],
             "epochs_ratio_quartiles": _quantiles(ratios)[::2],
@@ -159,28 +168,54 @@ def bootstrap(found: dict[str, np.ndarray], draws: int = 2000) -> list[float | N
         target = np.median(draw.choice(theirs, len(theirs)))
         some = ours[draw.integers(len(ours), size=len(ours))]
         medians.append(np.median([ratio(curve, float(target)) for curve in some]))
-    return [float(x) if np.isfinite(x) else None for x in np.quantile(medians, [0.025, 0.975], method="inverted_cdf")]
+    return [
+        float(x) if np.isfinite(x) else None
+        for x in np.quantile(medians, [0.025, 0.975], method="inverted_cdf")
+    ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", default="digits", choices=sorted(p.parent.name for p in HERE.glob("*/runs.parquet")))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--table",
+        default="digits",
+        choices=sorted(p.parent.name for p in HERE.glob("*/runs.parquet")),
+    )
     parser.add_argument("--seeds", type=int, help="replays of each method [20; 3 when quick]")
     parser.add_argument(
-        "--trials", type=int, default=TRIALS, help="trainings of full length that the budget pays for [60]"
+        "--trials",
+        type=int,
+        default=TRIALS,
+        help="trainings of full length that the budget pays for [60]",
     )
-    parser.add_argument("--only", nargs="*", help="methods by name, beside dynafront and Optuna's default")
+    parser.add_argument(
+        "--only", nargs="*", help="methods by name, beside dynafront and Optuna's default"
+    )
     parser.add_argument("--quick", action="store_true", help="few methods and seeds")
     parser.add_argument("--json", action="store_true", help="print JSON alone")
-    parser.add_argument("--out", type=Path, help="folder for replays (which are kept there), table.md and pictures")
+    parser.add_argument(
+        "--out", type=Path, help="folder for replays (which are kept there), table.md and pictures"
+    )
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    names = list(QUICK) if given.quick else [n for n in methods() if n != LONG or _table(given.table).of("long")]
+    names = (
+        list(QUICK)
+        if given.quick
+        else [n for n in methods() if n != LONG or _table(given.table).of("long")]
+    )
     if given.only is not None:
-        names = [OPTUNA, OURS, *(name for name in names if name in given.only and name not in (OPTUNA, OURS))]
+        names = [
+            OPTUNA,
+            OURS,
+            *(name for name in names if name in given.only and name not in (OPTUNA, OURS)),
+        ]
     seeds = given.seeds or (3 if given.quick else 20)
-    found = _replayed(given.table, given.trials, names, seeds, given.workers, given.out, quiet=given.json)
+    found = _replayed(
+        given.table, given.trials, names, seeds, given.workers, given.out, quiet=given.json
+    )
     result = summary(found, given.trials * _epochs(given.table))
     if given.json:
         print(json.dumps(result, indent=1))
@@ -195,17 +230,31 @@ def main() -> None:
 
 
 def _replayed(
-    table: str, trials: int, names: list[str], seeds: int, workers: int, out: Path | None, *, quiet: bool
+    table: str,
+    trials: int,
+    names: list[str],
+    seeds: int,
+    workers: int,
+    out: Path | None,
+    *,
+    quiet: bool,
 ) -> dict[str, np.ndarray]:
     """(seeds, 2, STEPS) of every method; replays that are in the folder already are not run again."""
     kept: dict[str, Any] = {"table": table, "trials": trials, "replays": {}}
     if out and (out / "curves.json").exists():
         kept = json.loads((out / "curves.json").read_text())
         if (kept["table"], kept["trials"]) != (table, trials):
-            sys.exit(f"{out} holds replays of {kept['table']} with {kept['trials']} trainings; give another --out")
+            sys.exit(
+                f"{out} holds replays of {kept['table']} with {kept['trials']} trainings; give another --out"
+            )
     known = kept["replays"]
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        todo = [(name, seed) for seed in range(seeds) for name in names if str(seed) not in known.get(name, {})]
+        todo = [
+            (name, seed)
+            for seed in range(seeds)
+            for name in names
+            if str(seed) not in known.get(name, {})
+        ]
         jobs = {pool.submit(replay, table, name, seed, trials): (name, seed) for name, seed in todo}
         for number, job in enumerate(as_completed(jobs), 1):
             name, seed = jobs[job]

@@ -1,10 +1,10 @@
-"""Trains the table that search methods are compared on: candidates, plain networks to start from, second seeds.
+"""Trains the table that search methods are compared on: candidates, baselines to start from, second seeds.
 
     python benchmarks/search_bench/make.py digits --workers 2      # stop it and call it again as often as you like
     python benchmarks/search_bench/make.py digits --pack           # what is there so far, as Parquet
 
 Every run is one JSON file in the work folder. Runs come in an order in which a part of them is of use: all candidates
-once, then the plain networks, the candidates that start from them, for a third of the epochs (warm) and for all (long),
+once, then the baselines, the candidates that start from them, for a third of the epochs (warm) and for all (long),
 then second seeds.
 """
 
@@ -30,7 +30,7 @@ STARTS = ("scratch", "warm", "long", "plain")
 
 @dataclass(frozen=True)
 class Run:
-    """One training of the table, from scratch, from its plain network (warm, long), or that network itself (plain)."""
+    """One training of the table, from scratch, from its baseline (warm, long), or that network itself (plain)."""
 
     candidate: int
     family: str
@@ -38,7 +38,7 @@ class Run:
     start: str
     seed: int
     epochs: int
-    origin: str | None = None  # name of the plain network that a warm one starts from
+    origin: str | None = None  # name of the baseline that a warm one starts from
 
     @property
     def name(self) -> str:
@@ -60,7 +60,9 @@ def candidates(spec: Any) -> list[tuple[str, dict[str, Any]]]:
     draw = 0
     while len(found) < spec.budget.trials:
         name = spec.families[len(found) % len(spec.families)]
-        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=trial_seed(spec.seed, draw)))
+        study = optuna.create_study(
+            sampler=optuna.samplers.RandomSampler(seed=trial_seed(spec.seed, draw))
+        )
         draw += 1
         try:
             one = Candidate.suggested(study.ask(), family(name), spaces[name], spec.budget.epochs)
@@ -85,11 +87,15 @@ def runs(spec: Any) -> list[Run]:
     for one in scratch:
         values = Candidate.of(family(one.family), one.params, epochs)
         own = values.family
-        size = {n: values.values[n] for n in (*own.size_dimensions, *own.plain_dimensions)}
-        size |= {n: values.values[n] for n in ("batch", "optimizer", "augment", "weight_decay") if n in values.params}
+        size = {n: values.values[n] for n in (*own.size_dimensions, *own.baseline_dimensions)}
+        size |= {
+            n: values.values[n]
+            for n in ("batch", "optimizer", "augment", "weight_decay")
+            if n in values.params
+        }
         key = json.dumps([one.family, size], sort_keys=True, default=str)
         if key not in plain:
-            start = Candidate.of(own, size, epochs).plain()
+            start = Candidate.of(own, size, epochs).baseline()
             plain[key] = Run(len(plain), one.family, dict(start.params), "plain", 0, epochs)
         short = max(1, round(epochs * WARM_SHARE))
         warm.append(replace(one, start="warm", epochs=short, origin=plain[key].name))
@@ -124,7 +130,7 @@ def train(run: Run, spec: Any, work: Path) -> dict[str, Any]:
     net = candidate.build(task, seed)
     if run.origin:
         with torch.device("meta"):
-            needed = candidate.family.build(candidate.plain().config, task).state_dict()
+            needed = candidate.family.build(candidate.baseline().config, task).state_dict()
         start_from(net, str(work / f"{run.origin}.safetensors"), needed)
     execution = Execution(device=best_device())
     record: dict[str, Any] = {"epochs": [], "points": [], "plain_macs": net.plain_macs}
@@ -147,7 +153,11 @@ def train(run: Run, spec: Any, work: Path) -> dict[str, Any]:
                     augment=candidate.recipe.augment,
                 )
                 for i, point in enumerate(found):
-                    measured = {key: value for key, value in asdict(point).items() if key not in ("extra", "chosen")}
+                    measured = {
+                        key: value
+                        for key, value in asdict(point).items()
+                        if key not in ("extra", "chosen")
+                    }
                     record["points"].append({"epoch": event.epoch, "first": i == 0, **measured})
                 record["epochs"][-1]["measuring"] = time.perf_counter() - started
                 net.train()
@@ -155,7 +165,10 @@ def train(run: Run, spec: Any, work: Path) -> dict[str, Any]:
     except DivergedError as error:
         record["error"] = str(error)
     if run.start == "plain":
-        save_file({k: v.contiguous() for k, v in net.state_dict().items()}, work / f"{run.name}.safetensors")
+        save_file(
+            {k: v.contiguous() for k, v in net.state_dict().items()},
+            work / f"{run.name}.safetensors",
+        )
     return record
 
 
@@ -175,20 +188,30 @@ def _finish(run: Run, spec: Any, work: Path) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("table", choices=sorted(p.parent.name for p in HERE.glob("*/study.yml")))
-    parser.add_argument("--work", type=Path, help="folder of finished runs [benchmarks/search_bench/TABLE/work]")
+    parser.add_argument(
+        "--work", type=Path, help="folder of finished runs [benchmarks/search_bench/TABLE/work]"
+    )
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--only", choices=STARTS, help="only runs that start this way")
-    parser.add_argument("--data", help="where the images are, in the place of the study file's data")
+    parser.add_argument(
+        "--data", help="where the images are, in the place of the study file's data"
+    )
     parser.add_argument("--data-root", help="folder of the data, for tables that need files")
-    parser.add_argument("--pack", action="store_true", help="write what is there as Parquet, train nothing")
+    parser.add_argument(
+        "--pack", action="store_true", help="write what is there as Parquet, train nothing"
+    )
     given = parser.parse_args()
 
     from search.spec import read_study
 
     spec, _ = read_study(HERE / given.table / "study.yml")
-    spec = spec.model_copy(update={"data": given.data or spec.data, "data_root": given.data_root or spec.data_root})
+    spec = spec.model_copy(
+        update={"data": given.data or spec.data, "data_root": given.data_root or spec.data_root}
+    )
     work = given.work or HERE / given.table / "work"
     work.mkdir(parents=True, exist_ok=True)
     if given.pack:
@@ -200,7 +223,7 @@ def main() -> None:
     todo = [run for run in todo if given.only in (None, run.start)]
     print(f"{len(todo)} runs to go", flush=True)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    # warm runs need their plain network: all of those first
+    # warm runs need their baseline: all of those first
     first = [run for run in todo if not run.origin and not run.seed]
     rest = [run for run in todo if run.origin or run.seed]
     with ProcessPoolExecutor(given.workers, multiprocessing.get_context("spawn")) as pool:

@@ -64,7 +64,9 @@ def flat(spaces: Spaces) -> list[Dimension]:
             if (when := _conditions(family, one, conditions, values)) is None:
                 continue
             conditions[one.name] = when
-            values[one.name] = one.choices if one.searched and one.kind == "choice" else (one.default,)
+            values[one.name] = (
+                one.choices if one.searched and one.kind == "choice" else (one.default,)
+            )
             if not one.fixed:
                 found.append(replace(one, name=f"{family}.{one.name}", when=when))
     return found
@@ -99,22 +101,27 @@ class Trainings:
 
     def point(self, key: Any, positions: Mapping[str, Any], epoch: int) -> Curve | None:
         """(1, 2) losses of the training `key` after an epoch, once that is paid; None if the family refuses it."""
-        values = {d.name: _value(d, positions[d.name]) for d in self.dimensions if d.name in positions}
+        values = {
+            d.name: _value(d, positions[d.name]) for d in self.dimensions if d.name in positions
+        }
         try:
-            candidate = drawn(FixedTrial(values), self.world.table.spaces, lambda _: self.world.table.epochs)
+            candidate = drawn(
+                FixedTrial(values), self.world.table.spaces, lambda _: self.world.table.epochs
+            )
         except InfeasibleError:
             return None
         known = self._under_way.get(key)
         training, paid = known or (self.world.find(candidate.family.name, candidate.params), 0)
         self.world.spend(max(0, epoch - paid))
         self._under_way[key] = training, max(epoch, paid)
-        return self.world.box.curve([training.trained[epoch - 1]])
+        return self.world.reference_point.curve([training.trained[epoch - 1]])
 
 
 def _value(dimension: Dimension, given: Any) -> Value:
     if dimension.kind == "choice":
         return dimension.choices[int(given)]
-    inside = min(max(float(given), dimension.low), dimension.high)  # rounding of a logarithm may lead out of the range
+    # rounding of a logarithm may lead out of the range
+    inside = min(max(float(given), dimension.low), dimension.high)
     return round(inside) if dimension.kind == "int" else inside
 
 
@@ -209,7 +216,8 @@ def smac(world: World) -> None:
             _config_space(trainings.dimensions, world.seed),
             objectives=list(NAMES),
             deterministic=True,
-            n_trials=round(world.budget / world.table.epochs * ETA),  # a quarter of them: the random ones at the start
+            # a quarter of them: the random ones at the start
+            n_trials=round(world.budget / world.table.epochs * ETA),
             min_budget=GRACE,
             max_budget=world.table.epochs,
             seed=world.seed,
@@ -219,7 +227,9 @@ def smac(world: World) -> None:
             scenario,
             _never,
             # with any other choice of incumbents an assertion fails: https://github.com/automl/SMAC3/pull/1129
-            intensifier=MultiFidelityFacade.get_intensifier(scenario, eta=ETA, incumbent_selection="highest_budget"),
+            intensifier=MultiFidelityFacade.get_intensifier(
+                scenario, eta=ETA, incumbent_selection="highest_budget"
+            ),
             multi_objective_algorithm=ParEGO(scenario),
             logging_level=logging.ERROR,
             overwrite=True,
@@ -238,7 +248,14 @@ def _never(config: Any, seed: int, budget: float) -> dict[str, float]:
 
 
 def _config_space(dimensions: Iterable[Dimension], seed: int) -> Any:
-    from ConfigSpace import AndConjunction, Categorical, ConfigurationSpace, Float, InCondition, Integer
+    from ConfigSpace import (
+        AndConjunction,
+        Categorical,
+        ConfigurationSpace,
+        Float,
+        InCondition,
+        Integer,
+    )
 
     space = ConfigurationSpace(seed=seed)
     known = {d.name: d for d in dimensions}
@@ -251,7 +268,9 @@ def _config_space(dimensions: Iterable[Dimension], seed: int) -> Any:
             one = Float(d.name, (d.low, d.high), log=d.log)
         space.add(one)
         conditions = [
-            InCondition(one, space[parent], [known[parent].choices.index(value) for value in values])
+            InCondition(
+                one, space[parent], [known[parent].choices.index(value) for value in values]
+            )
             for parent, values in d.when.items()
         ]
         if conditions:
@@ -277,14 +296,20 @@ def neps(world: World) -> None:
     trainings = Trainings(world)
     parameters = {d.name: _neps_parameter(d) for d in trainings.dimensions}
     fidelity = HPOInteger(GRACE, world.table.epochs, is_fidelity=True)
-    search = AskAndTell(algorithms.mo_hyperband(SearchSpace({**parameters, "epochs": fidelity}), eta=ETA))
+    search = AskAndTell(
+        algorithms.mo_hyperband(SearchSpace({**parameters, "epochs": fidelity}), eta=ETA)
+    )
     with suppress(SpentError):
         while True:
             trial = search.ask()
-            point = trainings.point(trial.id.split("_")[0], trial.config, int(trial.config["epochs"]))
+            point = trainings.point(
+                trial.id.split("_")[0], trial.config, int(trial.config["epochs"])
+            )
             if point is not None:
                 world.count(point)
-            search.tell(trial, {"objective_to_minimize": (WORST if point is None else point)[0].tolist()})
+            search.tell(
+                trial, {"objective_to_minimize": (WORST if point is None else point)[0].tolist()}
+            )
 
 
 def _neps_parameter(dimension: Dimension) -> Any:

@@ -17,6 +17,7 @@ from search.schedule.decisions import Resume, Start, Trial
 from search.schedule.duplicates import Duplicates, NoDuplicates
 from search.schedule.early_stopping import EarlyStopping
 from search.schedule.history import History
+from search.schedule.lineup import Lineup
 from search.schedule.sampler import Sampler, Setting, starting_points
 from search.schedule.samplers import SAMPLERS
 from search.schedule.scheduler import Scheduler
@@ -28,6 +29,7 @@ from spaces.contract.registry import family
 from storage.records import Kind, PointRecord
 
 Method = Callable[[World], None]
+CHANCE = 0.1  # accuracy of ten classes
 ENDLESS = 10**9  # trials: the clock ends a replay
 
 
@@ -64,25 +66,27 @@ class _Replay:
             seed=world.seed,
             trials=1000,
             size=self.baselines.size,
-            expense=self.baselines.expense,
+            epoch_cost=self.baselines.epoch_cost,
             short=lambda _: short,
         )
         asking = Asking(
             spaces=table.spaces,
             sampler=how.sampler(setting),
-            length=TrainingLength(setting.short, (lambda _: long) if how.full and how.warm else None, 1),
+            length=TrainingLength(
+                setting.short, (lambda _: long) if how.full and how.warm else None, 1
+            ),
             limit=setting.limit,
             history=History.empty(1),
             starts=starting_points(table.spaces) if how.starts else [],
         )
+        duplicates = Duplicates() if how.dedup else NoDuplicates()
         self.scheduler = Scheduler(
             seed=world.seed,
             trials=ENDLESS,
             asking=asking,
             stopping=EarlyStopping() if how.stopping else None,
-            baselines=self.baselines,
-            duplicates=Duplicates() if how.dedup else NoDuplicates(),
-            front=LiveFront(table.spec, Reference(accuracy=world.box.accuracy, macs=world.box.costs[0])),
+            lineup=Lineup(world.seed, self.baselines, duplicates),
+            front=LiveFront(table.spec, Reference(accuracy=CHANCE, macs=table.reference_macs)),
         )
 
     def run(self) -> None:
@@ -124,7 +128,9 @@ class _Replay:
                 self.scheduler.ended(trial, points, stopped_at=epoch)
                 break
         chosen = [world.point(training, at)]
-        world.count(world.curve(training, at) if self.how.curve else world.box.curve(chosen))
+        world.count(
+            world.curve(training, at) if self.how.curve else world.reference_point.curve(chosen)
+        )
 
     def _think_ahead(self) -> None:
         if self.how.ahead:
@@ -154,19 +160,25 @@ class _Baselines(BaselinePool):
         self.trainings[trial.number] = training
         return self._baseline(training.origin) if training.origin else None
 
-    def expense(self, candidate: Candidate) -> float:
+    def epoch_cost(self, candidate: Candidate) -> float:
         epochs, origin = candidate.recipe.epochs, self._like(candidate).origin
-        new = epochs < self.world.table.epochs and origin and not self.is_trained(self._baseline(origin))
+        new = (
+            epochs < self.world.table.epochs
+            and origin
+            and not self.is_trained(self._baseline(origin))
+        )
         return epochs + (self.world.table.epochs / USES if new else 0)
 
     def size(self, candidate: Candidate) -> tuple[float]:
         """What a candidate's baseline costs, in shares of the box."""
-        return (self._like(candidate).plain_macs / self.world.box.costs[0],)
+        return (self._like(candidate).plain_macs / self.world.reference_point.costs[0],)
 
     def _baseline(self, origin: str) -> Candidate:
         if origin not in self._candidates:
             one = self.world.plain(origin)
-            candidate = self._candidates[origin] = Candidate.of(family(one.family), one.params, one.epochs)
+            candidate = self._candidates[origin] = Candidate.of(
+                family(one.family), one.params, one.epochs
+            )
             self.origins[candidate.key] = origin
         return self._candidates[origin]
 

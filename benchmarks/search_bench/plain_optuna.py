@@ -18,12 +18,15 @@ class Optuna:
     """One of Optuna's samplers, made from a seed."""
 
     make: Callable[[int], optuna.samplers.BaseSampler]
-    curve: bool = False  # count all operating points of what it trained, which its users do not have
+    # count all operating points of what it trained, which its users do not have
+    curve: bool = False
 
     def __call__(self, world: World) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         with experimental(), suppress(SpentError):
-            study = optuna.create_study(directions=["maximize", "minimize"], sampler=self.make(world.seed))
+            study = optuna.create_study(
+                directions=["maximize", "minimize"], sampler=self.make(world.seed)
+            )
             while True:
                 self._trial(study, world)
 
@@ -38,4 +41,6 @@ class Optuna:
         world.spend(epochs)
         point = world.point(training, epochs)
         study.tell(trial, point)
-        world.count(world.curve(training, epochs) if self.curve else world.box.curve([point]))
+        world.count(
+            world.curve(training, epochs) if self.curve else world.reference_point.curve([point])
+        )

@@ -42,7 +42,9 @@ def write(folder: Path, found: dict[str, np.ndarray], result: dict[str, Any]) ->
     (folder / "result.json").write_text(json.dumps(result, indent=1))
     (folder / "table.md").write_text(markdown(result) + "\n")
     parts = {name: curves for name, curves in found.items() if name.startswith("dynafront: ")}
-    picture(folder / "curves.png", {name: found[name] for name in found if name not in parts}, result)
+    picture(
+        folder / "curves.png", {name: found[name] for name in found if name not in parts}, result
+    )
     if parts:
         picture(folder / "parts.png", {name: found[name] for name in COLOURS} | parts, result)
 
@@ -51,23 +53,38 @@ def picture(path: Path, found: dict[str, np.ndarray], result: dict[str, Any]) ->
     """Median hypervolume over the share of the budget, with the middle half of the seeds of the two that matter."""
     figure, both = plt.subplots(1, 2, figsize=(13, 5.4), dpi=130, layout="constrained", sharex=True)
     others = plt.get_cmap("tab20")
-    for side, (axes, measure) in enumerate(zip(both, ("cost", "the logarithm of cost"), strict=True)):
+    for side, (axes, measure) in enumerate(
+        zip(both, ("cost", "the logarithm of cost"), strict=True)
+    ):
         for i, (name, curves) in enumerate(found.items()):
             colour, strong = COLOURS.get(name, others(i % 20)), name in COLOURS
             share = np.arange(1, curves.shape[2] + 1) / curves.shape[2]
             low, middle, high = np.quantile(curves[:, side], [0.25, 0.5, 0.75], axis=0)
-            axes.plot(share, middle, color=colour, lw=2.6 if strong else 1.2, label=name, zorder=3 if strong else 2)
+            axes.plot(
+                share,
+                middle,
+                color=colour,
+                lw=2.6 if strong else 1.2,
+                label=name,
+                zorder=3 if strong else 2,
+            )
             if strong:
                 axes.fill_between(share, low, high, color=colour, alpha=0.15, lw=0)
-        target = result["target_hypervolume"] if side == 0 else result["log_cost"]["target_hypervolume"]
+        target = (
+            result["target_hypervolume"] if side == 0 else result["log_cost"]["target_hypervolume"]
+        )
         needed = (result if side == 0 else result["log_cost"])["epochs_ratio_to_optuna_default"]
         axes.axhline(target, color="#1d4ed8", ls=":", lw=1)
         top = max(float(np.median(curves[:, side, -1])) for curves in found.values())
-        axes.set_ylim(max(0, target - (0.05 if side == 0 else 0.45)), top + 0.1 * (top - target) + 0.004)
+        axes.set_ylim(
+            max(0, target - (0.05 if side == 0 else 0.45)), top + 0.1 * (top - target) + 0.004
+        )
         axes.set_xlabel("epochs trained, share of the budget")
         axes.set_ylabel(f"hypervolume over {measure}")
         said = f"{needed:.0%} of the epochs" if needed else "more than all epochs"
-        axes.set_title(f"{said} for Optuna's final front", loc="left", fontsize=11, fontweight="bold")
+        axes.set_title(
+            f"{said} for Optuna's final front", loc="left", fontsize=11, fontweight="bold"
+        )
         axes.grid(alpha=0.25)
     handles, labels = both[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)

@@ -13,7 +13,15 @@ import optuna
 
 from benchmarks.search_bench.ours import Ours
 from benchmarks.search_bench.world import World
-from search.front.curves import NOTHING, Curve, contributions, inside, layers, loss_within, own_front
+from search.front.curves import (
+    NOTHING,
+    Curve,
+    contributions,
+    inside,
+    layers,
+    loss_within,
+    own_front,
+)
 from search.schedule.history import History, Params, Training
 from search.schedule.optuna_sampler import asked, completed, tpe
 from search.schedule.sampler import Epochs, Setting, experimental, replayed
@@ -32,7 +40,9 @@ class Signal:
     def observe(self, number: int, training: Training) -> None:
         """All that counts is in the history."""
 
-    def suggest(self, number: int, history: History, epochs: Epochs, given: Params | None = None) -> Params:
+    def suggest(
+        self, number: int, history: History, epochs: Epochs, given: Params | None = None
+    ) -> Params:
         draw = np.random.default_rng((self.setting.seed, number))
         return completed(number, given or self._chosen(history, draw), self.setting)
 
@@ -42,7 +52,9 @@ class Signal:
         for number, value in self.values(history, draw).items():
             past = replayed(history.trials[number].params, self.setting.spaces)
             study.add_trial(
-                optuna.trial.create_trial(value=value, params=past.params, distributions=past.distributions)
+                optuna.trial.create_trial(
+                    value=value, params=past.params, distributions=past.distributions
+                )
             )
         return asked(study, self.setting, None)
 
@@ -59,7 +71,9 @@ class Contribution(Signal):
             return {}
         curves = {number: own_front(inside(curve)) for number, curve in known.items()}
         lost, layer = contributions(curves, list(curves)), layers(curves)
-        return {number: -lost[number] if lost[number] > NOTHING else layer[number] for number in curves}
+        return {
+            number: -lost[number] if lost[number] > NOTHING else layer[number] for number in curves
+        }
 
 
 class DrawnBudget(Signal):
@@ -79,7 +93,9 @@ class DrawnBudget(Signal):
 
 def curves_of(history: History) -> dict[int, Curve]:
     """The curve of each training, by trial."""
-    return {number: one.curve for number, one in history.measured().items() if one.curve is not None}
+    return {
+        number: one.curve for number, one in history.measured().items() if one.curve is not None
+    }
 
 
 def drawn_budget(curve: Curve, draw: np.random.Generator) -> float:

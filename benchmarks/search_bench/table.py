@@ -41,7 +41,8 @@ class Training:
     trained: list[tuple[float, float]] = field(default_factory=list)
     outlook: list[float | None] = field(default_factory=list)
     points: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
-    measuring: dict[int, float] = field(default_factory=dict)  # at rungs: all those points, in epochs of training
+    # at rungs: all those points, in epochs of training
+    measuring: dict[int, float] = field(default_factory=dict)
 
 
 def pack(work: Path, folder: Path) -> None:
@@ -59,11 +60,16 @@ def pack(work: Path, folder: Path) -> None:
                            "outlook": one.get("objective/outlook"), "seconds": one["seconds"],
                            "measuring": one.get("measuring")})  # fmt: skip
         for one in record["points"]:
-            kept = {key: one[key] for key in ("epoch", "first", "accuracy", "macs_mean", "macs_p95", "parameters")}
+            kept = {
+                key: one[key]
+                for key in ("epoch", "first", "accuracy", "macs_mean", "macs_p95", "parameters")
+            }
             points.append({**name, **kept, "knobs": json.dumps(one["knobs"], sort_keys=True)})
     for file, rows in (("runs", runs), ("epochs", epochs), ("points", points)):
         pq.write_table(pa.Table.from_pylist(rows), folder / f"{file}.parquet", compression="zstd")
-        print(f"{file}.parquet: {len(rows)} rows, {(folder / f'{file}.parquet').stat().st_size / 1e6:.2f} MB")
+        print(
+            f"{file}.parquet: {len(rows)} rows, {(folder / f'{file}.parquet').stat().st_size / 1e6:.2f} MB"
+        )
 
 
 class Table:
@@ -85,7 +91,9 @@ class Table:
                 one.measuring[row["epoch"]] = row["measuring"] / row["seconds"]
         for row in _rows(folder, "points"):
             row["knobs"] = json.loads(row["knobs"])
-            found[row["start"], row["candidate"], row["seed"]].points.setdefault(row["epoch"], []).append(row)
+            found[row["start"], row["candidate"], row["seed"]].points.setdefault(
+                row["epoch"], []
+            ).append(row)
         self.trainings = {key: one for key, one in found.items() if one.trained and not one.error}
 
     @property
@@ -94,12 +102,12 @@ class Table:
 
     @cached_property
     def reference_macs(self) -> float:
-        """What the dearest plain network costs, and a tenth more: the corner that fronts are measured from."""
+        """What the most expensive baseline costs, and a tenth more: the corner that fronts are measured from."""
         return 1.1 * max(one.plain_macs for one in self.trainings.values())
 
     @cached_property
     def nadir_macs(self) -> float:
-        """The dearest point of the front over the whole table, and a tenth more: where methods are judged from."""
+        """The most expensive point of the whole table's front, and a tenth more: where methods are judged from."""
         rows = [row for one in self.trainings.values() for row in one.points.get(one.epochs, ())]
         best = max(row["accuracy"] for row in rows)
         return 1.1 * min(row["macs_mean"] for row in rows if row["accuracy"] == best)
@@ -118,9 +126,13 @@ class Table:
         return found
 
     def _place(self, name: str, params: Mapping[str, Value]) -> list[float]:
-        return [x for d in self.spaces[name] if not d.fixed for x in _coordinates(d, params.get(d.name))]
+        return [
+            x for d in self.spaces[name] if not d.fixed for x in _coordinates(d, params.get(d.name))
+        ]
 
-    def nearest(self, name: str, params: Mapping[str, Value], but: Collection[int] = ()) -> tuple[int, float]:
+    def nearest(
+        self, name: str, params: Mapping[str, Value], but: Collection[int] = ()
+    ) -> tuple[int, float]:
         """(candidate that is most like these values, its distance); `but` some that do not count, unless all are."""
         numbers, places = self._places[name]
         distance = np.abs(places - np.array(self._place(name, params))).sum(1)
@@ -134,10 +146,15 @@ class Table:
 def _coordinates(dimension: Dimension, value: Value | None) -> list[float]:
     if dimension.kind == "choice":
         return [0.5 * (value == one) for one in dimension.choices]
-    if value is None:  # does not matter in this combination: as far from every value as half the range
+    # does not matter in this combination: as far from every value as half the range
+    if value is None:
         return [0.5]
     low, high, at = dimension.low, dimension.high, float(value)
-    return [(log(at) - log(low)) / (log(high) - log(low)) if dimension.log else (at - low) / (high - low)]
+    return [
+        (log(at) - log(low)) / (log(high) - log(low))
+        if dimension.log
+        else (at - low) / (high - low)
+    ]
 
 
 def _rows(folder: Path, name: str) -> list[dict[str, Any]]:

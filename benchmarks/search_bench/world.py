@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.search_bench.table import Table, Training
-from search.front.curves import Box, Curve, own_front, volume
+from search.front.curves import Curve, ReferencePoint, own_front, volume
 from spaces.contract.net import Knobs
 from storage.records import Kind, PointRecord
 
@@ -22,8 +22,8 @@ class World:
 
     def __init__(self, table: Table, seed: int, budget: float) -> None:
         self.table, self.seed, self.budget = table, seed, budget
-        self.box = Box(1 / 10, (table.reference_macs,))
-        self.judged = Box(1 / 10, (table.nadir_macs,))
+        self.reference_point = ReferencePoint(1 / 10, (table.reference_macs,))
+        self.judged = ReferencePoint(1 / 10, (table.nadir_macs,))
         self.clock = 0.0
         self.log: list[tuple[float, Curve]] = []
         self._draw = np.random.default_rng(seed)
@@ -46,7 +46,7 @@ class World:
         self.clock += epochs
 
     def spend_once(self, plain: str) -> Curve | None:
-        """Train a plain network that others start from; its points, or nothing if that was done."""
+        """Train a baseline that others start from; its points, or nothing if that was done."""
         if plain in self._plain:
             return None
         self.spend(self.table.epochs)
@@ -82,15 +82,22 @@ class World:
     def curve(self, training: Training, epoch: int) -> Curve:
         """All operating points at a rung that may join a front."""
         rows = [row for row in training.points[epoch] if not Knobs(**row["knobs"]).random]
-        return self.box.curve([(row["accuracy"], row["macs_mean"]) for row in rows])
+        return self.reference_point.curve([(row["accuracy"], row["macs_mean"]) for row in rows])
 
     def point(self, training: Training, epoch: int) -> tuple[float, float]:
         """(accuracy, MACs) of the one setting that the network was trained for."""
-        return next((row["accuracy"], row["macs_mean"]) for row in training.points[epoch] if row["first"])
+        return next(
+            (row["accuracy"], row["macs_mean"]) for row in training.points[epoch] if row["first"]
+        )
 
     def count(self, curve: Curve) -> None:
         """These points are there from now on."""
-        self.log.append((self.clock, curve * np.array([1.0, self.box.costs[0] / self.judged.costs[0]])))
+        self.log.append(
+            (
+                self.clock,
+                curve * np.array([1.0, self.reference_point.costs[0] / self.judged.costs[0]]),
+            )
+        )
 
 
 def volumes(log: Sequence[tuple[float, Curve]], at: Sequence[float]) -> list[float]:

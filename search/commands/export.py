@@ -61,11 +61,15 @@ def export_choice(
 ) -> list[str]:
     """Export the chosen point; returns lines that tell what came out. Raises ValueError with the nearest offer."""
     if choice.min_accuracy is not None and not 0 <= choice.min_accuracy <= 1:
-        raise ValueError(f"--min-accuracy {choice.min_accuracy}: give a share between 0 and 1, such as 0.95")
+        raise ValueError(
+            f"--min-accuracy {choice.min_accuracy}: give a share between 0 and 1, such as 0.95"
+        )
     limit = None if choice.max_macs is None else macs_number(choice.max_macs)
     members, _, _, _ = study_front(store, record, choice.family)
     if not members:
-        raise ValueError(f"study {record.name} has no finished trial yet; see dynafront status {record.name}")
+        raise ValueError(
+            f"study {record.name} has no finished trial yet; see dynafront status {record.name}"
+        )
     point = pick(
         members, choice.rule, max_macs=limit, min_accuracy=choice.min_accuracy, cost=study_cost(record)
     )  # fmt: skip
@@ -81,7 +85,14 @@ def export_choice(
         inspect_point(store, record, settings, point, folder / "inspect", lambda line: None)
         say("registering the model in MLflow")
         uri = register_model(record, settings, folder, choice.alias)
-    store.add_export(record.name, pick=choice.alias, folder=str(folder), report=report, point=point.id, model_uri=uri)
+    store.add_export(
+        record.name,
+        pick=choice.alias,
+        folder=str(folder),
+        report=report,
+        point=point.id,
+        model_uri=uri,
+    )
     return _lines(folder, report, uri)
 
 
@@ -97,7 +108,11 @@ def _export(
 
     trial = store.trial(record.name, point.kind, point.trial)
     spec = stored_spec(record.spec)
-    validation = {"accuracy": point.accuracy, "macs_mean": point.macs_mean, "macs_p95": point.macs_p95}
+    validation = {
+        "accuracy": point.accuracy,
+        "macs_mean": point.macs_mean,
+        "macs_p95": point.macs_p95,
+    }
     if "selection_bias" in point.extra:
         validation["selection_bias"] = point.extra["selection_bias"]
     return export(
@@ -119,9 +134,8 @@ def _lines(folder: Path, report: dict[str, Any], uri: str | None) -> list[str]:
         f"({test['accuracy_low']:.1%} to {test['accuracy_high']:.1%}, n = {test['images']})",
         f"  validation - test: {bias_text(report['selection_bias'])}".replace("[", r"\["),
         f"  MACs      mean {macs_text(test['macs_mean'])}, p95 {macs_text(test['macs_p95'])}, max "
-        f"{macs_text(test['macs_max'])}; static net {macs_text(report['plain_macs'])}",
-        f"  latency   {one['exported']:.2f} ms at batch 1, static net {one['static']:.2f} ms "
-        f"(ratio {one['ratio']:.2f})",
+        f"{macs_text(test['macs_max'])}; baseline {macs_text(report['plain_macs'])}",
+        f"  latency   {one['exported']:.2f} ms at batch 1, baseline {one['static']:.2f} ms (ratio {one['ratio']:.2f})",
         f"  gates     {gates['dynamic']} decide per image, {gates['removed_open'] + gates['removed_closed']} removed; "
         f"{report['parameters']:,} of {report['parameters_trained']:,} parameters left",
         f"  parity    {report['parity']['same_answers']} of {report['parity']['images']} answers "

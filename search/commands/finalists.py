@@ -19,8 +19,8 @@ from scipy import stats
 
 from search.front.curves import leaders
 from search.front.eligible import curve_of, eligible
-from search.front.pareto import box_of
-from search.front.region import scale_of
+from search.front.pareto import reference_point_of
+from search.front.region import corner_of
 from search.front.stored import study_costs, study_front
 from search.objectives import Cost, Reference, macs_text
 from search.run.books import Books
@@ -72,10 +72,11 @@ def ranked(store: Store, record: StudyRecord) -> list[int]:
     if not (on_front := sorted({p.trial for p in members if p.kind == Kind.SEARCH})):
         return []
     spec, costs = stored_spec(record.spec), study_costs(record)
-    box = box_of(Reference(**record.reference), costs)
-    scale = scale_of(spec.region, box, costs, max(p.accuracy for p in members))
+    box = reference_point_of(Reference(**record.reference), costs)
+    corner = corner_of(spec.region, box, costs, max(p.accuracy for p in members))
     curves = {
-        trial: curve_of([p for p in points if p.training == (Kind.SEARCH, trial)], box, costs) / scale
+        trial: curve_of([p for p in points if p.training == (Kind.SEARCH, trial)], box, costs)
+        / corner
         for trial in on_front
     }
     return leaders(curves, len(curves))
@@ -90,7 +91,9 @@ def search_finalists(
         record = store.study(spec.study)
         engine: Engine = LocalProcesses(workers) if workers else InProcess()
         trials = ranked(store, record)[:count]
-        with Progress(console, f"{spec.study}, finalists", SEEDS * len(trials), max(1, workers)) as progress:
+        with Progress(
+            console, f"{spec.study}, finalists", SEEDS * len(trials), max(1, workers)
+        ) as progress:
             stored = stored_spec(record.spec)
             Driver(
                 spec=stored,
@@ -159,14 +162,23 @@ def _within(
 ) -> tuple[float, ...]:
     """For each seed with a point within the budget of costs, the best accuracy of such points."""
     most = np.array(budget) * (1 + ROUNDING)
-    answers = ([p.accuracy for p in points if (np.array(_costs(p, costs)) <= most).all()] for points in seeds)
+    answers = (
+        [p.accuracy for p in points if (np.array(_costs(p, costs)) <= most).all()]
+        for points in seeds
+    )
     return tuple(max(answer) for answer in answers if answer)
 
 
-def _row(point: PointRecord, costs: dict[str, float], seeds: int, within: Mapping[int, tuple[float, ...]]) -> Retrained:
+def _row(
+    point: PointRecord, costs: dict[str, float], seeds: int, within: Mapping[int, tuple[float, ...]]
+) -> Retrained:
     own = within[point.trial]
     low, high = _interval(own) if len(own) > 1 else (None, None)
-    better = [trial for trial, other in within.items() if trial != point.trial and surely_better(other, own)]
+    better = [
+        trial
+        for trial, other in within.items()
+        if trial != point.trial and surely_better(other, own)
+    ]
     return Retrained(
         trial=point.trial,
         costs=costs,
@@ -198,7 +210,9 @@ def surely_better(ours: Sequence[float], theirs: Sequence[float]) -> bool:
     if np.ptp(ours) == 0 and np.ptp(theirs) == 0:  # the test's limit
         return ours[0] > theirs[0]
     a, b = ((np.mean(one), np.std(one, ddof=1), len(one)) for one in (ours, theirs))
-    return bool(stats.ttest_ind_from_stats(*a, *b, equal_var=False, alternative="greater").pvalue < SURE)
+    return bool(
+        stats.ttest_ind_from_stats(*a, *b, equal_var=False, alternative="greater").pvalue < SURE
+    )
 
 
 def _costs(point: PointRecord, costs: Sequence[Cost]) -> tuple[float, ...]:
@@ -208,7 +222,9 @@ def _costs(point: PointRecord, costs: Sequence[Cost]) -> tuple[float, ...]:
 def show(console: Console, found: Mapping[str, Any]) -> None:
     """Print a report as a table and one line."""
     if not found["points"]:
-        console.print(f"{found['study']}: no finalist is on the front; train some: dynafront search FILE --finalists 3")
+        console.print(
+            f"{found['study']}: no finalist is on the front; train some: dynafront search FILE --finalists 3"
+        )
         return
     names = list(found["points"][0]["costs"])
     table = Table(box=None, padding=(0, 2), header_style="dim")
@@ -227,7 +243,9 @@ def show(console: Console, found: Mapping[str, Any]) -> None:
             f"{len(row['accuracies'])} of {row['seeds']}",
             "" if dominated is None else f"trial {dominated}",
         )
-    console.print(f"Finalists, trained again from other seeds for {found['times_the_epochs']} times the epochs:")
+    console.print(
+        f"Finalists, trained again from other seeds for {found['times_the_epochs']} times the epochs:"
+    )
     console.print(table)
     console.print(bias_text(found), highlight=False, soft_wrap=True)
 
@@ -235,7 +253,11 @@ def show(console: Console, found: Mapping[str, Any]) -> None:
 def bias_text(found: Mapping[str, Any]) -> str:
     """The selection bias of a report in one line, with what makes it too small."""
     bias = found["selection_bias"]
-    left = f"; {bias['left_out']} left out, for which some seed has no answer so cheap" if bias["left_out"] else ""
+    left = (
+        f"; {bias['left_out']} left out, for which some seed has no answer so cheap"
+        if bias["left_out"]
+        else ""
+    )
     if bias["mean"] is None:
         return f"selection bias: not known (n = 0 points{left})"
     return (

@@ -53,7 +53,9 @@ def chosen_point(
     if training is None:
         members, *_ = study_front(store, record)
         if not members:
-            raise ValueError(f"study {record.name} has no finished trial yet; see dynafront status {record.name}")
+            raise ValueError(
+                f"study {record.name} has no finished trial yet; see dynafront status {record.name}"
+            )
         return pick_point(members, pick or "knee", cost=study_cost(record))
     if pick is not None:
         raise ValueError(f"--pick {pick}: is of the whole front; give either --trial or --pick")
@@ -62,19 +64,28 @@ def chosen_point(
     found = store.find_trial(record.name, kind, trial)
     if found is None or found.state not in (State.COMPLETE, State.STOPPED):
         state = "does not exist" if found is None else f"is {found.state}"
-        raise ValueError(f"{name} {state} in study {record.name}; see dynafront status {record.name}")
+        raise ValueError(
+            f"{name} {state} in study {record.name}; see dynafront status {record.name}"
+        )
     source = trial if found.of_trial is None else found.of_trial
     points = store.points(record.name, kind=kind, number=source)
     if knobs is None:
         return next(p for p in points if p.chosen)
     same = [p for p in points if p.knobs == knobs]
     if not same:
-        raise ValueError(f"{name} of study {record.name} has no such point any more; export the model again")
+        raise ValueError(
+            f"{name} of study {record.name} has no such point any more; export the model again"
+        )
     return same[0]
 
 
 def inspect_point(
-    store: Store, record: StudyRecord, settings: Settings, point: PointRecord, folder: Path, say: Callable[[str], None]
+    store: Store,
+    record: StudyRecord,
+    settings: Settings,
+    point: PointRecord,
+    folder: Path,
+    say: Callable[[str], None],
 ) -> list[str]:
     """Measure the point's network on validation, write a page and a PNG each; returns lines that tell what came out."""
     if folder.exists() and not folder.is_dir():
@@ -89,7 +100,13 @@ def inspect_point(
         say("refreshing batch-norm statistics on training images")
         recipe = candidate.recipe
         net = recalibrated(
-            net, data, knobs, batch=recipe.batch, execution=execution, seed=trial.seed, augment=recipe.augment
+            net,
+            data,
+            knobs,
+            batch=recipe.batch,
+            execution=execution,
+            seed=trial.seed,
+            augment=recipe.augment,
         )
     say(f"looking at up to 1,000 of {len(data.validation):,} validation images")
     rates = {name: tuple(units) for name, units in point.extra["rates"].items()}
@@ -104,11 +121,18 @@ def inspect_point(
         (folder / f"{picture}.png").write_bytes(png)
     page = inspection_html(found, name, [(e.epoch, e.gate_rates) for e in epochs])
     (folder / PAGE).write_text(page, encoding="utf-8")
-    return [name, f"  {subtitle(found)}", f"  {folder / PAGE}", *(f"  {folder / one}.png" for one in drawn)]
+    return [
+        name,
+        f"  {subtitle(found)}",
+        f"  {folder / PAGE}",
+        *(f"  {folder / one}.png" for one in drawn),
+    ]
 
 
 def _gate_rates(title: str, epochs: list[EpochRecord]) -> dict[str, bytes]:
     if not epochs or not epochs[-1].gate_rates:
         return {}
-    by_gate = {name: [e.gate_rates.get(name, 0.0) for e in epochs] for name in epochs[-1].gate_rates}
+    by_gate = {
+        name: [e.gate_rates.get(name, 0.0) for e in epochs] for name in epochs[-1].gate_rates
+    }
     return {"gate_rates": gate_rates_png(title, [e.epoch for e in epochs], by_gate)}

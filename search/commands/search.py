@@ -33,7 +33,14 @@ from storage.settings import Settings
 from storage.store import Store
 from trainers.initial_weights import start_from
 
-FREE_TO_CHANGE = ("budget", "run", "data_root", "region", "limits", "early_stopping")  # of a study that exists
+FREE_TO_CHANGE = (
+    "budget",
+    "run",
+    "data_root",
+    "region",
+    "limits",
+    "early_stopping",
+)  # of a study that exists
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,9 @@ class Finished:
     points_on_front: int
 
 
-def search(spec: StudySpec, text: str, settings: Settings, console: Console, *, workers: int, ladder: bool) -> Finished:
+def search(
+    spec: StudySpec, text: str, settings: Settings, console: Console, *, workers: int, ladder: bool
+) -> Finished:
     """Run the study until its budget is spent; the same call goes on with one that was interrupted.
 
     Raises ValueError for what a person can put right. KeyboardInterrupt passes through with everything stored.
@@ -54,7 +63,9 @@ def search(spec: StudySpec, text: str, settings: Settings, console: Console, *, 
     task = task_of(loaded(data_spec(spec)))
     spaces = narrowed_spaces(spec)
     if ladder and spec.init_from:
-        raise ValueError("--ladder: the ladder's other sizes have no weights to start from; leave out init_from or it")
+        raise ValueError(
+            "--ladder: the ladder's other sizes have no weights to start from; leave out init_from or it"
+        )
     check_candidates(spec, spaces, task)
     settings.folder.mkdir(parents=True, exist_ok=True)
     store = Store.open(settings.database_url)
@@ -102,7 +113,7 @@ def check_candidates(spec: StudySpec, spaces: Any, task: Task) -> None:
             for size in sizes(own, space):
                 one = Candidate.of(own, values | size, spec.budget.epochs)
                 with torch.device("meta"):
-                    plain = own.build(one.plain().config, task)
+                    plain = own.build(one.baseline().config, task)
                 start_from(one.build(task, spec.seed), source, plain.state_dict())
         except ValueError as error:
             key = "" if str(error).startswith("init_from") else f"space.{name}."
@@ -114,7 +125,11 @@ def reference_of(spaces: Any, task: Task) -> Reference:
 
     The tenth lets the largest networks, whose gates come on top, still count for something.
     """
-    shapes = [shape for name, space in spaces.items() for shape in baseline_shapes(family(name), space, task)]
+    shapes = [
+        shape
+        for name, space in spaces.items()
+        for shape in baseline_shapes(family(name), space, task)
+    ]
     largest = {cost.measure: 1.1 * max(map(cost.of_baseline, shapes)) for cost in COSTS.values()}
     return Reference(accuracy=1 / task.classes, **largest)
 
@@ -135,7 +150,9 @@ def _recorded(
         spec = spec.model_copy(update={**old, "sampler": found.spec["sampler"]})
         values = spec.model_dump(mode="json")
     for key, value in values.items():
-        if key in FREE_TO_CHANGE and not (key == "budget" and found.spec[key]["epochs"] != value["epochs"]):
+        if key in FREE_TO_CHANGE and not (
+            key == "budget" and found.spec[key]["epochs"] != value["epochs"]
+        ):
             continue
         if key in found.spec and found.spec[key] != value:
             what = "budget.epochs" if key == "budget" else key

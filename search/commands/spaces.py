@@ -15,7 +15,10 @@ def as_dict(name: str | None = None) -> dict[str, Any]:
     """{"families": [{"family", "doc", "dimensions": [...]}]}."""
     chosen = [family(name)] if name else list(families().values())
     return {
-        "families": [{"family": f.name, "doc": f.doc, "dimensions": [_dimension(d) for d in f.space]} for f in chosen]
+        "families": [
+            {"family": f.name, "doc": f.doc, "dimensions": [_dimension(d) for d in f.space]}
+            for f in chosen
+        ]
     }
 
 
@@ -40,7 +43,9 @@ def print_table(console: Console, name: str | None = None) -> None:
 
 
 def _dimension(d: Dimension) -> dict[str, Any]:
-    span: Any = list(d.choices) if d.kind == "choice" else {"low": d.low, "high": d.high, "log": d.log}
+    span: Any = (
+        list(d.choices) if d.kind == "choice" else {"low": d.low, "high": d.high, "log": d.log}
+    )
     kind = "categorical" if d.kind == "choice" else d.kind
     return {
         "name": d.name,
@@ -54,4 +59,10 @@ def _dimension(d: Dimension) -> dict[str, Any]:
 
 
 def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+    return (
+        str(value).lower()
+        if isinstance(value, bool)
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+    )

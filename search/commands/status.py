@@ -34,16 +34,20 @@ def as_text(one: dict[str, Any]) -> str:
     """A few lines for people."""
     trials = one["trials"]
     by_state = trials["by_state"]
-    states = ", ".join(f"{by_state[state]} {word}" for state, word in STATES.items() if state in by_state)
+    states = ", ".join(
+        f"{by_state[state]} {word}" for state, word in STATES.items() if state in by_state
+    )
     lines = [
         f"{one['study']}: {one['state']}",
-        f"  trials   {states or 'none started'}, of {trials['budget']}; static nets: {trials['static']}",
+        f"  trials   {states or 'none started'}, of {trials['budget']}; baselines: {trials['static']}",
         f"  time     {one['seconds'] / 60:.1f} min spent"
         + (f", about {one['eta_seconds'] / 60:.0f} min left" if one["eta_seconds"] else ""),
         f"  front    {one['front']['points']} points, hypervolume {one['front']['hypervolume']:.4f}",
     ]
     for running in one["running"]:
-        lines.append(f"  running  trial {running['trial']}: epoch {running['epoch']} of {running['epochs']}")
+        lines.append(
+            f"  running  trial {running['trial']}: epoch {running['epoch']} of {running['epochs']}"
+        )
     for failure in one["failures"][-SHOWN:]:
         lines.append(f"  failed   trial {failure['trial']}: {failure['error']}")
     return "\n".join(lines)
@@ -60,7 +64,11 @@ def _status(store: Store, record: StudyRecord) -> dict[str, Any]:
     left = max(0, budget - done)
     return {
         "study": record.name,
-        "state": "searching" if driven else "finished" if done >= budget else "stopped; search again to go on",
+        "state": "searching"
+        if driven
+        else "finished"
+        if done >= budget
+        else "stopped; search again to go on",
         "trials": {
             "budget": budget,
             "by_state": dict(states),
@@ -79,5 +87,7 @@ def _status(store: Store, record: StudyRecord) -> dict[str, Any]:
             for t in trials
             if t.state == State.RUNNING
         ],
-        "failures": [{"trial": t.number, "error": t.error} for t in searched if t.state == State.FAILED],
+        "failures": [
+            {"trial": t.number, "error": t.error} for t in searched if t.state == State.FAILED
+        ],
     }

@@ -22,7 +22,7 @@ def card(description: dict[str, Any]) -> str:
         ("validation - test, 95 % interval", bias_text(report["selection_bias"])),
         ("MACs an image", f"mean {macs_text(test['macs_mean'])}, p95 {macs_text(test['macs_p95'])}, "
                           f"max {macs_text(test['macs_max'])}"),
-        ("static net of the same backbone", f"{macs_text(report['plain_macs'])} MACs: {saving:.0%} saved on average"),
+        ("baseline of the same backbone", f"{macs_text(report['plain_macs'])} MACs: {saving:.0%} saved on average"),
         ("parameters", f"{report['parameters']:,} ({report['parameters_trained']:,} trained)"),
         ("gates", f"{report['gates']['dynamic']} decide per image, {report['gates']['removed_open']} settled open, "
                   f"{report['gates']['removed_closed']} settled closed and cut out"),
@@ -74,7 +74,11 @@ Classes: {", ".join(description["classes"][:20])}{" ..." if len(description["cla
 
 
 def _training(planned: int, trained: int) -> str:
-    return f"{planned} epochs" if trained == planned else f"stopped after {trained} of {planned} epochs"
+    return (
+        f"{planned} epochs"
+        if trained == planned
+        else f"stopped after {trained} of {planned} epochs"
+    )
 
 
 def _skipping(form: str) -> str:
@@ -91,4 +95,4 @@ def _skipping(form: str) -> str:
 
 
 def _latency(one: dict[str, float]) -> str:
-    return f"{one['exported']:.2f} ms, static net {one['static']:.2f} ms (ratio {one['ratio']:.2f})"
+    return f"{one['exported']:.2f} ms, baseline {one['static']:.2f} ms (ratio {one['ratio']:.2f})"

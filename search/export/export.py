@@ -34,7 +34,8 @@ from trainers.evaluate import Table, recalibrated, wilson
 from trainers.latency import latencies_ms
 
 LATENCY_BATCHES = (1, 64)
-LOGIT_TOLERANCE = 1e-3  # of the largest logit difference between two executions of the same decisions
+# of the largest logit difference between two executions of the same decisions
+LOGIT_TOLERANCE = 1e-3
 BATCH = 256
 
 
@@ -125,7 +126,9 @@ def check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: is a file; give --out a folder")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MODEL).exists():
-        raise ValueError(f"{folder}: is not empty and holds no exported model; give --out another folder")
+        raise ValueError(
+            f"{folder}: is not empty and holds no exported model; give --out another folder"
+        )
 
 
 def _report(
@@ -146,7 +149,11 @@ def _report(
             pixels = batch.images.float() / 255
             logits, cost_B = compact.run(pixels)
             trained = net(normalized(batch.images, data.mean, data.std), same)
-            free = net.run(normalized(batch.images, data.mean, data.std), replace(knobs, prune=None), rates=rates)
+            free = net.run(
+                normalized(batch.images, data.mean, data.std),
+                replace(knobs, prune=None),
+                rates=rates,
+            )
             answers = logits.argmax(1)
             off_B = (logits - trained.logits_BC).abs().amax(1)
             differs_B = (off_B > LOGIT_TOLERANCE) | (answers != trained.logits_BC.argmax(1))
@@ -183,7 +190,9 @@ def _report(
     }
 
 
-def _check_exactly(compact: DeployedNet, net: DynamicNet, policy: Policy, images: Tensor, data: ImageData) -> None:
+def _check_exactly(
+    compact: DeployedNet, net: DynamicNet, policy: Policy, images: Tensor, data: ImageData
+) -> None:
     """Compare in float64 what differs in float32: a gate may lie within a rounding error of its threshold.
 
     Raises ParityError when the two still differ.
@@ -200,12 +209,14 @@ def _check_exactly(compact: DeployedNet, net: DynamicNet, policy: Policy, images
 
 
 def _latency(compact: DeployedNet, net: DynamicNet, test: Split) -> dict[str, Any]:
-    """Median milliseconds on this machine, beside the static net of the same backbone, its batch norm folded too."""
-    plain_net = static(net)
-    found: dict[str, Any] = {"device": f"CPU, {torch.get_num_threads()} threads, {platform.machine()}"}
+    """Median milliseconds on this machine, beside the baseline of the same backbone, its batch norm folded too."""
+    baseline = static(net)
+    found: dict[str, Any] = {
+        "device": f"CPU, {torch.get_num_threads()} threads, {platform.machine()}"
+    }
     for size in LATENCY_BATCHES:
         inputs = [batch.images.float() / 255 for batch in _first(test, size, 64)]
-        ours, plain = latencies_ms([compact, plain_net], inputs, repeats=200 if size == 1 else 30)
+        ours, plain = latencies_ms([compact, baseline], inputs, repeats=200 if size == 1 else 30)
         found[f"batch_{size}"] = {"exported": ours, "static": plain, "ratio": ours / plain}
     return found
 
@@ -228,7 +239,9 @@ def _write_onnx(compact: DeployedNet, path: Path, test: Split) -> dict[str, Any]
     onnx.save(onnx_model(compact, pixels[:2]), path)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     whole = session.run(None, {"pixels": pixels.numpy()})[0]
-    single = np.concatenate([session.run(None, {"pixels": one[None].numpy()})[0] for one in pixels[:16]])
+    single = np.concatenate(
+        [session.run(None, {"pixels": one[None].numpy()})[0] for one in pixels[:16]]
+    )
     with torch.inference_mode():
         logits: Tensor = compact(pixels)
     difference = max(abs(whole - logits.numpy()).max(), abs(single - logits[:16].numpy()).max())

@@ -45,21 +45,27 @@ def load_exported(folder: Path) -> Model:
     """The model in a folder that `dynafront export` made. Raises ValueError when it is none."""
     path = folder / MODEL
     if not path.is_file():
-        raise ValueError(f"{folder}: holds no {MODEL}; give the folder that `dynafront export` wrote")
+        raise ValueError(
+            f"{folder}: holds no {MODEL}; give the folder that `dynafront export` wrote"
+        )
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
         version = description["format"]
     except (json.JSONDecodeError, KeyError, TypeError):
         raise ValueError(f"{path}: is damaged; export the model again") from None
     if version != FORMAT:
-        raise ValueError(f"{path}: has format {version}, this version of dynafront reads {FORMAT}; export it again")
+        raise ValueError(
+            f"{path}: has format {version}, this version of dynafront reads {FORMAT}; export it again"
+        )
     try:
         task = Task.from_dict(description["task"])
         net = rebuild(description["family"], description["config"], task, description["network"])
         net.load_state_dict(load_file(folder / WEIGHTS))
     except (KeyError, TypeError, OSError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{folder}: does not hold together ({reason}); export the model again") from None
+        raise ValueError(
+            f"{folder}: does not hold together ({reason}); export the model again"
+        ) from None
     return Model(net.eval(), description)
 
 

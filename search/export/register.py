@@ -31,6 +31,10 @@ def register(record: StudyRecord, settings: Settings, folder: Path, alias: str) 
         folder=folder,
         shape=(task["channels"], task["height"], task["width"]),
         metrics=metrics,
-        tags={"automl.kind": "export", "automl.study": record.name, "automl.trial": str(description["trial"])},
+        tags={
+            "automl.kind": "export",
+            "automl.study": record.name,
+            "automl.trial": str(description["trial"]),
+        },
         description=(folder / "README.md").read_text(encoding="utf-8"),
     )

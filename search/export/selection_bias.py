@@ -9,7 +9,9 @@ from typing import Any
 Z = 1.959964  # of a 95 % interval
 
 
-def selection_bias(validation: Mapping[str, Any], images: int, test: Mapping[str, Any]) -> dict[str, Any]:
+def selection_bias(
+    validation: Mapping[str, Any], images: int, test: Mapping[str, Any]
+) -> dict[str, Any]:
     """The difference with its 95 % interval, as shares, from records with `accuracy`, test's with `images` too.
 
     Validation and test as independent binomials, the difference as normal; too narrow where an accuracy is close to 1.

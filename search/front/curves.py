@@ -19,15 +19,17 @@ LEAST = 2e-3  # accuracy loss below which nobody can tell two networks apart
 
 
 @dataclass(frozen=True)
-class Box:
-    """What losses are measured in: accuracy at chance (or the least that is asked for), and the dearest costs."""
+class ReferencePoint:
+    """The worst corner of the box that losses are measured in: accuracy at chance, and the highest costs."""
 
     accuracy: float
     costs: tuple[float, ...]
 
     def curve(self, values: Iterable[Sequence[float]]) -> Curve:
         """Points as (accuracy, cost, ...) to losses; what is not finite is left out."""
-        found = np.array([tuple(row) for row in values], dtype=np.float64).reshape(-1, 1 + len(self.costs))
+        found = np.array([tuple(row) for row in values], dtype=np.float64).reshape(
+            -1, 1 + len(self.costs)
+        )
         found = found[np.isfinite(found).all(1)]
         found[:, 0] = (1 - found[:, 0]) / (1 - self.accuracy)
         found[:, 1:] /= np.array(self.costs)
@@ -106,7 +108,9 @@ def loss_within(curves: Sequence[Curve], budget: Sequence[float]) -> NDArray[np.
         return np.empty(0)
     points = np.concatenate(curves)
     owner = np.repeat(np.arange(len(curves)), [len(curve) for curve in curves])
-    over = np.log(np.maximum(points[:, 1:] / np.maximum(np.array(budget), 1e-9), 1e-9)).max(1, initial=-np.inf)
+    over = np.log(np.maximum(points[:, 1:] / np.maximum(np.array(budget), 1e-9), 1e-9)).max(
+        1, initial=-np.inf
+    )
     value = np.where(over <= 0, np.minimum(points[:, 0], 1.0), 1.0 + np.maximum(over, 0))
     found = np.full(len(curves), 3.0)
     np.minimum.at(found, owner, value)

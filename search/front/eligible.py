@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from search.front.curves import Box, Curve
+from search.front.curves import Curve, ReferencePoint
 from search.objectives import Cost, Reference
 from spaces.contract.net import Knobs
 from storage.records import Kind, OperatingPoint
@@ -24,7 +24,7 @@ def eligible(points: Iterable[Measured], reference: Reference) -> list[Measured]
     return [p for p in repeatable(points) if p.accuracy > reference.accuracy]
 
 
-def curve_of(points: Iterable[OperatingPoint], box: Box, costs: Sequence[Cost]) -> Curve:
+def curve_of(points: Iterable[OperatingPoint], box: ReferencePoint, costs: Sequence[Cost]) -> Curve:
     """The curve of one training's repeatable operating points."""
     return box.curve([(p.accuracy, *(cost.of(p) for cost in costs)) for p in repeatable(points)])
 

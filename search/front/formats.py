@@ -47,5 +47,7 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, Mapping):
             found.update(leaves(value, f"{prefix}{key}."))
         else:
-            found[f"{prefix}{key}"] = json.dumps(list(value)) if isinstance(value, list | tuple) else value
+            found[f"{prefix}{key}"] = (
+                json.dumps(list(value)) if isinstance(value, list | tuple) else value
+            )
     return found

@@ -9,7 +9,7 @@ from math import isfinite
 import moocore
 import numpy as np
 
-from search.front.curves import Box, volume
+from search.front.curves import ReferencePoint, volume
 from search.objectives import MACS, Costs, Reference
 from storage.records import PointRecord
 
@@ -27,7 +27,9 @@ def front(points: Iterable[PointRecord], costs: Costs = (MACS,)) -> list[PointRe
     return sorted((p for p, keep in zip(finite, kept, strict=True) if keep), key=first.of)
 
 
-def hypervolume(points: Iterable[PointRecord], *, costs: Costs = (MACS,), reference: Reference) -> float:
+def hypervolume(
+    points: Iterable[PointRecord], *, costs: Costs = (MACS,), reference: Reference
+) -> float:
     """The share in [0, 1] of the box between the reference and (accuracy 1, costs 0) that the points dominate.
 
     A point beyond the reference (below chance, or more expensive than the largest baseline) adds nothing.
@@ -35,12 +37,12 @@ def hypervolume(points: Iterable[PointRecord], *, costs: Costs = (MACS,), refere
     finite = _finite(points, costs)
     if not finite:
         return 0.0
-    return volume(box_of(reference, costs).curve(_values(finite, costs)))
+    return volume(reference_point_of(reference, costs).curve(_values(finite, costs)))
 
 
-def box_of(reference: Reference, costs: Costs) -> Box:
+def reference_point_of(reference: Reference, costs: Costs) -> ReferencePoint:
     """What losses are measured in."""
-    return Box(reference.accuracy, tuple(reference.of(cost) for cost in costs))
+    return ReferencePoint(reference.accuracy, tuple(reference.of(cost) for cost in costs))
 
 
 def hypervolume_history(
@@ -58,14 +60,20 @@ def hypervolume_history(
     standing, history = list(known), []
     for (_, trial), added in groupby(points, key=lambda p: p.training):
         standing = front([*standing, *added], costs)
-        history.append((trial, hypervolume(standing, costs=costs, reference=reference), len(standing)))
+        history.append(
+            (trial, hypervolume(standing, costs=costs, reference=reference), len(standing))
+        )
     return history
 
 
 def _finite(points: Iterable[PointRecord], costs: Costs) -> list[PointRecord]:
-    return [p for p in points if isfinite(p.accuracy) and all(isfinite(cost.of(p)) for cost in costs)]
+    return [
+        p for p in points if isfinite(p.accuracy) and all(isfinite(cost.of(p)) for cost in costs)
+    ]
 
 
 def _values(points: Sequence[PointRecord], costs: Costs) -> np.ndarray:
     """(points, 1 + costs): accuracy, then costs."""
-    return np.array([(p.accuracy, *(cost.of(p) for cost in costs)) for p in points], dtype=np.float64)
+    return np.array(
+        [(p.accuracy, *(cost.of(p) for cost in costs)) for p in points], dtype=np.float64
+    )

@@ -30,7 +30,9 @@ def pick(
     if rule not in RULES:
         raise ValueError(f"{rule!r} is not a way to pick; choose one of {', '.join(RULES)}")
     if min_accuracy is not None and not 0 <= min_accuracy <= 1:
-        raise ValueError(f"min accuracy {min_accuracy:g} is not between 0 and 1; write 0.95 for 95 %")
+        raise ValueError(
+            f"min accuracy {min_accuracy:g} is not between 0 and 1; write 0.95 for 95 %"
+        )
     known = list(points)
     if not front(known, (cost,)):
         raise ValueError("there is no point to pick from yet; wait for the first trial to finish")
@@ -39,7 +41,8 @@ def pick(
         (
             p
             for p in known
-            if (max_macs is None or limited.of(p) <= max_macs) and (min_accuracy is None or p.accuracy >= min_accuracy)
+            if (max_macs is None or limited.of(p) <= max_macs)
+            and (min_accuracy is None or p.accuracy >= min_accuracy)
         ),
         (cost,),
     )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from search.front.curves import Box, Curve
+from search.front.curves import Curve, ReferencePoint
 from search.objectives import MACS, Cost
 from search.spec import Region
 
 
-def scale_of(region: Region, box: Box, costs: tuple[Cost, ...], best: float) -> Curve:
+def corner_of(region: Region, box: ReferencePoint, costs: tuple[Cost, ...], best: float) -> Curve:
     """(D,) the region's worst corner as losses: accuracy, then costs. `best` is the best accuracy so far.
 
     While no training is as accurate as the region asks for, the best so far takes its place: the search has to get

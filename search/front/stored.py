@@ -1,4 +1,4 @@
-"""A stored study's front, its other points, its plain nets and its hypervolume."""
+"""A stored study's front, its other points, its baselines and its hypervolume."""
 
 from __future__ import annotations
 
@@ -37,11 +37,15 @@ def study_front(store: Store, record: StudyRecord, family: str | None = None) ->
     Raises ValueError for a family that the study does not search.
     """
     if family is not None and family not in record.spec["families"]:
-        raise ValueError(f"--family {family}: study {record.name} searches {', '.join(record.spec['families'])}")
+        raise ValueError(
+            f"--family {family}: study {record.name} searches {', '.join(record.spec['families'])}"
+        )
     stored = [p for p in store.points(record.name) if family in (None, p.family)]
     reference = Reference(**record.reference)
     points = eligible([p for p in stored if p.kind in ON_OFFER], reference)
     baselines = [p for p in stored if p.kind == Kind.BASELINE]
     costs = study_costs(record)
     members = front(points, costs)
-    return StudyFront(members, points, baselines, hypervolume(members, costs=costs, reference=reference))
+    return StudyFront(
+        members, points, baselines, hypervolume(members, costs=costs, reference=reference)
+    )

@@ -17,7 +17,16 @@ from search.inspection.colours import PLASMA, gradient, rgb
 from search.inspection.figure import WIDTH, below, share_of_height
 from search.inspection.hooks import hooked
 from search.inspection.picture import Blank, Headline, Picture
-from search.inspection.shots import Shot, caption, caption_colour, pixels_of, png_text, shot_html, shots, show
+from search.inspection.shots import (
+    Shot,
+    caption,
+    caption_colour,
+    pixels_of,
+    png_text,
+    shot_html,
+    shots,
+    show,
+)
 from search.inspection.subject import Subject
 from search.report.canvas import INK, SOFT
 from spaces.contract.exit_rules import ExitRule
@@ -44,7 +53,7 @@ class AttentionMaps:
 
 @dataclass(frozen=True)
 class Attention:
-    """Sample images, from the cheapest to the dearest, and what each exit makes of them."""
+    """Sample images, from the cheapest to the most expensive, and what each exit makes of them."""
 
     samples: list[Shot]
     exits: list[AttentionMaps]
@@ -80,7 +89,7 @@ def attention_maps(net: DynamicNet, pixels_BCHW: Tensor) -> list[AttentionMaps]:
 
 
 def _samples(subject: Subject) -> list[int]:
-    """Images of the first batch, spread evenly from the cheapest to the dearest."""
+    """Images of the first batch, spread evenly from the cheapest to the most expensive."""
     order = subject.seen.macs_N[: len(subject.seen.first)].argsort(stable=True).tolist()
     places = np.linspace(0, len(order) - 1, min(subject.effort.samples, len(order)))
     return [order[round(place)] for place in places]
@@ -89,7 +98,9 @@ def _samples(subject: Subject) -> list[int]:
 def _as_pngs(name: str, maps_BHW: Tensor) -> AttentionMaps:
     low, high = float(maps_BHW.min()), float(maps_BHW.max())
     scaled = ((maps_BHW - low) / max(high - low, 1e-12) * 255).round().to(torch.uint8)
-    return AttentionMaps(name, [png_text(map_HW[None]) for map_HW in scaled], round(low, 4), round(high, 4))
+    return AttentionMaps(
+        name, [png_text(map_HW[None]) for map_HW in scaled], round(low, 4), round(high, 4)
+    )
 
 
 def headline(attention: Attention, images: int) -> Headline:
@@ -106,7 +117,9 @@ def plot(attention: Attention, blank: Blank) -> Figure:
     for place, shot in enumerate(attention.samples):
         for row in range(len(attention.exits) + 1):
             left, bottom = 0.1 + place * cell, below(figure, (size + GAP) * (row + 1) + 0.28)
-            axes = figure.add_axes((left, bottom, cell * 0.95, share_of_height(figure, size * 0.95)))
+            axes = figure.add_axes(
+                (left, bottom, cell * 0.95, share_of_height(figure, size * 0.95))
+            )
             show(axes, shot, gray=row > 0)
             if not row:
                 axes.set_title(caption(shot), fontsize=8, color=caption_colour(shot))
@@ -138,7 +151,9 @@ def _name_rows(figure: Figure, attention: Attention, size: float, right: float) 
 def content(attention: Attention) -> str:
     head = "".join(f"<td>{shot_html(shot)}</td>" for shot in attention.samples)
     rows = "".join(_row(maps, attention.samples) for maps in attention.exits)
-    slider = 'strength of the map <input type="range" data-see min="0" max="1" step="0.02" value="0.62">'
+    slider = (
+        'strength of the map <input type="range" data-see min="0" max="1" step="0.02" value="0.62">'
+    )
     return f"<div class=wide><p>{slider}</p><table><tr><th>image</th>{head}<td></td></tr>{rows}</table></div>"
 
 

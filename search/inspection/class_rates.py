@@ -89,7 +89,9 @@ def plot(rates: ClassRates, blank: Blank) -> Figure:
 
 
 def content(rates: ClassRates) -> str:
-    rows = "".join(_row(name, rates.gates, row) for name, row in zip(rates.classes, rates.rates, strict=True))
+    rows = "".join(
+        _row(name, rates.gates, row) for name, row in zip(rates.classes, rates.rates, strict=True)
+    )
     columns = "".join(f"<th data-sort><span>{escape(gate)}</span></th>" for gate in rates.gates)
     head = f"<tr><th>class</th>{columns}<th data-sort class=by>mean of gates</th></tr>"
     table = f"<table>{tilted_head(rates.gates)}{head}</thead><tbody>{rows}</tbody></table>"

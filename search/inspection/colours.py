@@ -28,6 +28,8 @@ def mapped(scale: Sequence[str], share: float) -> str:
 
 def rgb(scale: Sequence[str], shares: np.ndarray) -> np.ndarray:
     """(..., 3) colours of shares (...)."""
-    known = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in scale], dtype=float)
+    known = np.array(
+        [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in scale], dtype=float
+    )
     stops = np.linspace(0, 1, len(scale))
     return np.stack([np.interp(shares, stops, known[:, channel]) for channel in range(3)], -1)

@@ -36,7 +36,9 @@ class Embedding:
 
 def measure(subject: Subject) -> Embedding | None:
     """None where layers were not trained to move, or for too few images."""
-    return embedding(subject.layer_places, umap=subject.effort.umap) if subject.layer_places else None
+    return (
+        embedding(subject.layer_places, umap=subject.effort.umap) if subject.layer_places else None
+    )
 
 
 def embedding(places: LayerPlaces, *, umap: bool) -> Embedding | None:
@@ -53,7 +55,10 @@ def embedding(places: LayerPlaces, *, umap: bool) -> Embedding | None:
         explained = round(float(pca.explained_variance_ratio_.sum()), 4)
     points = points / max(float(np.abs(points).max()), 1e-12)
     ends = np.cumsum([len(place) for place in places.outputs])[:-1]
-    by_place = [[(round(float(x), 3), round(float(y), 3)) for x, y in place] for place in np.split(points, ends)]
+    by_place = [
+        [(round(float(x), 3), round(float(y), 3)) for x, y in place]
+        for place in np.split(points, ends)
+    ]
     return Embedding(places.chosen, method, by_place, explained)
 
 
@@ -89,7 +94,7 @@ def _verdict(share: float) -> str:
     if share > 0.5:
         return "is told by its place"
     if share < 0.1:
-        return "hardly hangs on its place"
+        return "hardly depends on its place"
     return "shows its place"
 
 
@@ -101,12 +106,16 @@ def plot(embedded: Embedding, blank: Blank) -> Figure:
     shades = colormaps["viridis"](np.linspace(0, 0.95, len(embedded.points)))
     for place, points in enumerate(embedded.points):
         x, y = np.array(points).T
-        axes.scatter(x, y, s=22, color=shades[place], alpha=0.75, linewidths=0, label=f"place {place}")
+        axes.scatter(
+            x, y, s=22, color=shades[place], alpha=0.75, linewidths=0, label=f"place {place}"
+        )
     axes.grid(color="#e9ecef", linewidth=0.8)
     axes.set_xlabel(f"{embedded.method} 1", color=SOFT, fontsize=9)
     axes.set_ylabel(f"{embedded.method} 2", color=SOFT, fontsize=9)
     title = f"layer{embedded.layer} runs at"
-    legend = axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9, title=title)
+    legend = axes.legend(
+        loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9, title=title
+    )
     legend.get_title().set_fontsize(9)
     return figure
 
@@ -120,7 +129,9 @@ def content(embedded: Embedding) -> str:
         spots = ((np.array(points) - low) / span) * (600, -380) + (30, 400)
         hint = tip(f"layer{embedded.layer} at place {place}")
         colour = f'fill="{shades[place]}" fill-opacity=".75"'
-        dots = "".join(f'<circle {hint} cx="{x:.1f}" cy="{y:.1f}" r="4" {colour}/>' for x, y in spots)
+        dots = "".join(
+            f'<circle {hint} cx="{x:.1f}" cy="{y:.1f}" r="4" {colour}/>' for x, y in spots
+        )
         marks += f'<g class="place{place}">{dots}</g>'
     axes = (
         f'<path d="M20 10V410H650" fill="none" stroke="#9aa5b1"/>'
@@ -132,7 +143,9 @@ def content(embedded: Embedding) -> str:
         f'<i style="background:{shade}"></i>place {place}</button>'
         for place, shade in enumerate(shades)
     )
-    return f'<div><svg width="660" height="434">{axes}{marks}</svg><div class=keys>{keys}</div></div>'
+    return (
+        f'<div><svg width="660" height="434">{axes}{marks}</svg><div class=keys>{keys}</div></div>'
+    )
 
 
 PICTURE = Picture(

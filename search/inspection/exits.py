@@ -68,7 +68,9 @@ def measure(subject: Subject) -> Exits | None:
         return count_E / count_E.sum()
 
     depth_E = torch.arange(len(exits), dtype=torch.float64)
-    table = class_rows(seen.label_N, subject.data.classes, row=shares, rank=lambda share_KE: share_KE @ depth_E)
+    table = class_rows(
+        seen.label_N, subject.data.classes, row=shares, rank=lambda share_KE: share_KE @ depth_E
+    )
     return Exits(exits, table.classes, table.rows)
 
 
@@ -115,13 +117,17 @@ def _plot_exits(axes: Axes, exits: Sequence[ExitUse], shades: np.ndarray) -> Non
     x = np.arange(len(exits))
     axes.bar(x, [one.share for one in exits], width=0.62, color=shades)
     for i, one in enumerate(exits):
-        axes.text(i, one.share + 0.015, f"{100 * one.share:.0f} %", ha="center", fontsize=9, color=INK)
+        axes.text(
+            i, one.share + 0.015, f"{100 * one.share:.0f} %", ha="center", fontsize=9, color=INK
+        )
     own = [(i, one.accuracy) for i, one in enumerate(exits) if one.accuracy is not None]
     filled: dict[str, Any] = {"marker": "D", "ms": 7, "color": PLAIN, "mec": "white"}
     axes.plot(*zip(*own, strict=True), ls="none", **filled, label="right, of those it answers")
     all_images = [(i, one.accuracy_all) for i, one in enumerate(exits) if one.name != ENSEMBLE]
     hollow: dict[str, Any] = {"marker": "o", "ms": 7, "mfc": "none", "mec": PLAIN, "mew": 1.4}
-    axes.plot(*zip(*all_images, strict=True), ls="none", **hollow, label="right, were all answered there")
+    axes.plot(
+        *zip(*all_images, strict=True), ls="none", **hollow, label="right, were all answered there"
+    )
     axes.bar([0], [0], color=shades[0], label="share of images")
     axes.set_xticks(x, [f"{one.name}\n{macs(one.macs)}" for one in exits])
     axes.set_ylim(0, 1.08)

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 WIDTH, HEADER = 9.2, 0.82  # inches
-SLANT: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}  # of long names below an axis
+SLANT: dict[str, Any] = {
+    "rotation": 45,
+    "ha": "right",
+    "rotation_mode": "anchor",
+}  # of long names below an axis
 
 
 def blank(headline: Headline, network: str, height: float) -> Figure:
@@ -31,7 +35,15 @@ def blank(headline: Headline, network: str, height: float) -> Figure:
     figure = Figure(figsize=(WIDTH, total), dpi=130, facecolor="white")
     FigureCanvasAgg(figure)
     # parse_math: a dollar sign in a class's name is no formula
-    figure.text(0.02, 1 - 0.3 / total, headline.title, fontsize=13, fontweight="bold", color=INK, parse_math=False)
+    figure.text(
+        0.02,
+        1 - 0.3 / total,
+        headline.title,
+        fontsize=13,
+        fontweight="bold",
+        color=INK,
+        parse_math=False,
+    )
     figure.text(0.02, 1 - 0.53 / total, headline.about, fontsize=8.6, color=SOFT, parse_math=False)
     figure.text(0.02, 1 - 0.72 / total, network, fontsize=8.6, color=SOFT, parse_math=False)
     return figure
@@ -40,7 +52,9 @@ def blank(headline: Headline, network: str, height: float) -> Figure:
 def panel(figure: Figure, left: float, right: float, bottom: float, top: float = 0.1) -> Axes:
     """Axes from `left` to `right` of the width, `bottom` and `top` inches from the figure's edge and header."""
     total = float(figure.get_size_inches()[1])
-    axes = figure.add_axes((left, bottom / total, right - left, 1 - (bottom + top + HEADER) / total))
+    axes = figure.add_axes(
+        (left, bottom / total, right - left, 1 - (bottom + top + HEADER) / total)
+    )
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color("#9aa5b1")
     axes.tick_params(colors=SOFT, labelsize=8.5, length=0)
@@ -91,7 +105,12 @@ def _write_numbers(axes: Axes, table: np.ndarray, reach: float | None) -> None:
 
 
 def colour_bar(
-    figure: Figure, image: AxesImage, name: str, bottom: float, left: float = 0.915, top: float = 0.1
+    figure: Figure,
+    image: AxesImage,
+    name: str,
+    bottom: float,
+    left: float = 0.915,
+    top: float = 0.1,
 ) -> None:
     """The legend of a heat map's colours."""
     from matplotlib.ticker import PercentFormatter

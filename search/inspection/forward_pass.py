@@ -26,13 +26,14 @@ class Effort:
 
     images: int = 1000
     moved: int = 256
-    shown: int = 8  # cheapest, and as many dearest
+    shown: int = 8  # cheapest, and as many most expensive
     samples: int = 8  # under which attention is shown
     side: int = 96
     umap: bool = True
 
 
-QUICK = Effort(images=512, moved=64, shown=6, samples=5, side=32, umap=False)  # beside a search: seconds at most
+# beside a search: seconds at most
+QUICK = Effort(images=512, moved=64, shown=6, samples=5, side=32, umap=False)
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,9 @@ def forward_pass(
     small: list[Tensor] = []
     count, first = 0, torch.empty(0)
     # in random order: stored ones may stand class by class
-    for step, batch in enumerate(data.validation.batches(BATCH, device=execution.device, shuffle=seed)):
+    for step, batch in enumerate(
+        data.validation.batches(BATCH, device=execution.device, shuffle=seed)
+    ):
         images = batch.images[: effort.images - count]
         labels, ids = batch.labels[: len(images)], batch.ids[: len(images)]
         with execution.autocast():
@@ -87,7 +90,9 @@ def forward_pass(
     return _joined(parts, torch.cat(small), first)
 
 
-def _joined(parts: list[tuple[Tensor, Tensor, Output]], small: Tensor, first: Tensor) -> ForwardPass:
+def _joined(
+    parts: list[tuple[Tensor, Tensor, Output]], small: Tensor, first: Tensor
+) -> ForwardPass:
     outputs = [output for _, _, output in parts]
     sizes = [len(labels) for labels, _, _ in parts]
     columns = [_columns(output, size) for output, size in zip(outputs, sizes, strict=True)]
@@ -99,10 +104,13 @@ def _joined(parts: list[tuple[Tensor, Tensor, Output]], small: Tensor, first: Te
         macs_N=torch.cat([o.macs_B.expand(n).cpu() for o, n in zip(outputs, sizes, strict=True)]),
         gates={name: torch.cat([one[name] for one in columns]) for name in columns[0]},
         layers=[_column(d.gate) for d in outputs[0].decisions if d.gate.kind == "layer"],
-        mixtures=[torch.cat([w.float().cpu() for w in layer]) for layer in zip(*mixtures, strict=True)],
+        mixtures=[
+            torch.cat([w.float().cpu() for w in layer]) for layer in zip(*mixtures, strict=True)
+        ],
         exit_N=torch.cat([one.index_B.cpu() for one in exits]) if exits else None,
         exit_answers=[
-            torch.cat([o.argmax(1).cpu() for o in one]) for one in zip(*(e.logits for e in exits), strict=True)
+            torch.cat([o.argmax(1).cpu() for o in one])
+            for one in zip(*(e.logits for e in exits), strict=True)
         ],
         exit_macs=[
             torch.cat([m.expand(n).cpu() for m, n in zip(one, sizes, strict=True)])
@@ -114,20 +122,26 @@ def _joined(parts: list[tuple[Tensor, Tensor, Output]], small: Tensor, first: Te
 
 
 def _column(gate: Gate) -> str:
-    return gate.name.removesuffix(".layer") if gate.kind == "layer" else f"block{gate.block} filters"
+    return (
+        gate.name.removesuffix(".layer") if gate.kind == "layer" else f"block{gate.block} filters"
+    )
 
 
 def _columns(output: Output, size: int) -> dict[str, Tensor]:
     """(B,) by column: whether a layer ran; which share of a block's filters did, none where its layer did not."""
     ran = {
-        d.gate.block: d.open_BU[:, 0].double().expand(size).cpu() for d in output.decisions if d.gate.kind == "layer"
+        d.gate.block: d.open_BU[:, 0].double().expand(size).cpu()
+        for d in output.decisions
+        if d.gate.kind == "layer"
     }
     units: dict[str, list[Tensor]] = {}
     for decision in output.decisions:
         gate = decision.gate
         if gate.kind != "exit":
             open_BU = decision.open_BU.double().expand(size, -1).cpu()
-            units.setdefault(_column(gate), []).append(open_BU * ran.get(gate.block, torch.ones(size))[:, None])
+            units.setdefault(_column(gate), []).append(
+                open_BU * ran.get(gate.block, torch.ones(size))[:, None]
+            )
     return {name: torch.cat(parts, 1).mean(1) for name, parts in units.items()}
 
 

@@ -31,5 +31,7 @@ def _row(name: str, epochs: Epochs, last: float) -> str:
     cells = ""
     for epoch, rates in epochs:
         rate = rates.get(name, 0.0)
-        cells += share_cell(rate, f"{name} after epoch {epoch}: open for {percent(rate)}", written=False)
+        cells += share_cell(
+            rate, f"{name} after epoch {epoch}: open for {percent(rate)}", written=False
+        )
     return f"<tr><th>{escape(name)}</th>{cells}<td class=n>{percent(last, 0)}</td></tr>"

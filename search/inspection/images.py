@@ -49,7 +49,14 @@ def plot(extremes: Extremes, blank: Blank) -> Figure:
     figure = blank(3.7)
     for number, (name, row) in enumerate(extremes.rows().items()):
         width = 0.96 / len(row)
-        figure.text(0.02, below(figure, 0.2 + 1.85 * number), name, fontsize=10, fontweight="bold", color=FRONT)
+        figure.text(
+            0.02,
+            below(figure, 0.2 + 1.85 * number),
+            name,
+            fontsize=10,
+            fontweight="bold",
+            color=FRONT,
+        )
         for place, shot in enumerate(row):
             left, bottom = 0.02 + place * width, below(figure, 1.4 + 1.85 * number)
             axes = figure.add_axes((left, bottom, width * 0.94, share_of_height(figure, 1.1)))

@@ -125,7 +125,10 @@ def content(mixtures: Mixtures) -> str:
 
 def _shares(title: str, rows: Rows) -> str:
     cells = [
-        [share_cell(weight, f"{_reading(layer, source)}: {100 * weight:.1f} %") for source, weight in enumerate(row)]
+        [
+            share_cell(weight, f"{_reading(layer, source)}: {100 * weight:.1f} %")
+            for source, weight in enumerate(row)
+        ]
         for layer, row in enumerate(rows)
     ]
     return _table(title, cells, ramp(CIVIDIS, "0", "100 %"))
@@ -141,7 +144,9 @@ def _differences(right: Rows, wrong: Rows) -> str:
         ]
         for layer, row in enumerate(rows)
     ]
-    return _table("right minus wrong", cells, ramp(RED_BLUE, f"-{percent(reach, 0)}", percent(reach, 0)))
+    return _table(
+        "right minus wrong", cells, ramp(RED_BLUE, f"-{percent(reach, 0)}", percent(reach, 0))
+    )
 
 
 def _reading(layer: int, source: int) -> str:

@@ -55,7 +55,10 @@ def layer_moves(places: LayerPlaces) -> LayerMoves:
     return LayerMoves(
         images=norms_LPB.shape[2],
         edges=[round(float(edge), 4) for edge in edges],
-        counts=[[np.histogram(place, edges)[0].tolist() for place in layer.numpy()] for layer in relative_LPB],
+        counts=[
+            [np.histogram(place, edges)[0].tolist() for place in layer.numpy()]
+            for layer in relative_LPB
+        ],
         means=[[round(float(place.mean()), 4) for place in layer] for layer in relative_LPB],
         norms=[round(float(norm), 5) for norm in mean_L],
     )
@@ -86,8 +89,12 @@ def plot(moves: LayerMoves, blank: Blank) -> Figure:
             axes.set_axis_off()
             continue
         _plot_layer(axes, moves, layer)
-        axes.set_yticks(range(count), [str(count - 1 - i) for i in range(count)] if layer % across == 0 else [])
-    note = "change of the class token over the layer's mean; tick: mean, dashed: the layer's own place"
+        axes.set_yticks(
+            range(count), [str(count - 1 - i) for i in range(count)] if layer % across == 0 else []
+        )
+    note = (
+        "change of the class token over the layer's mean; tick: mean, dashed: the layer's own place"
+    )
     figure.supxlabel(note, fontsize=9, color=SOFT, y=0.14 / total)
     for row in grid:
         row[0].set_ylabel("runs at place", fontsize=9, color=SOFT)
@@ -104,18 +111,30 @@ def _plot_layer(axes: Axes, moves: LayerMoves, layer: int) -> None:
         height = np.array([0, *moves.counts[layer][place], 0], dtype=float)
         height = 1.7 * height / max(height.max(), 1.0)
         base = count - 1 - place
-        axes.fill_between(x, base, base + height, color=shades[place], alpha=0.85, lw=0.8, ec="white", zorder=place)
+        axes.fill_between(
+            x,
+            base,
+            base + height,
+            color=shades[place],
+            alpha=0.85,
+            lw=0.8,
+            ec="white",
+            zorder=place,
+        )
         mean = moves.means[layer][place]
         axes.plot([mean], [base + 0.12], marker="|", ms=7, mew=1.6, color=INK, zorder=count + 1)
     axes.axhline(count - 1 - layer, color=INK, lw=1, ls=(0, (3, 2)), zorder=count + 2)
     axes.set_ylim(-0.15, count + 0.9)
     axes.set_xlim(0, 1.03 * moves.edges[-1])
-    axes.set_title(f"layer{layer} (mean change {moves.norms[layer]:.2g})", fontsize=9, color=INK, loc="left")
+    axes.set_title(
+        f"layer{layer} (mean change {moves.norms[layer]:.2g})", fontsize=9, color=INK, loc="left"
+    )
 
 
 def content(moves: LayerMoves) -> str:
     note = (
-        "rows: place at which the layer runs, its own outlined; along: change of the class token over the layer's mean"
+        "rows: place at which the layer runs, its own outlined; along: change of the class token "
+        "over the layer's mean"
     )
     panels = "".join(_layer_html(moves, layer) for layer in range(len(moves.counts)))
     return panels + f'<p class="wide">{note}</p>'
@@ -135,7 +154,9 @@ def _layer_html(moves: LayerMoves, layer: int) -> str:
         line = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
         hint = f"layer{layer} at place {place}: mean {moves.means[layer][place]:.2f} times the layer's mean"
         own = ' stroke="#1f2933" stroke-width="1.4"' if place == layer else ' stroke="#fff"'
-        drawn += f'<polygon {tip(hint)} points="{line}" fill="{shades[place]}" fill-opacity=".85"{own}/>'
+        drawn += (
+            f'<polygon {tip(hint)} points="{line}" fill="{shades[place]}" fill-opacity=".85"{own}/>'
+        )
         drawn += f'<text x="{left - 8}" y="{base}" text-anchor="end">{place}</text>'
     for tick in (0.5, 1.0, 1.5, 2.0, 3.0):
         if tick < moves.edges[-1]:

@@ -48,8 +48,12 @@ def layer_places(net: DynamicNet, pixels_BCHW: Tensor, *, seed: int = 0) -> Laye
                 turned = order[shift:] + order[:shift]
                 record.place_of = {layer: place for place, layer in enumerate(turned)}
                 net(part, AlwaysOn(order=tuple(turned)))
-    norms_LPB = torch.stack([torch.stack([torch.cat(place) for place in layer]) for layer in record.changes])
-    return LayerPlaces(norms_LPB, record.chosen, [torch.cat(place)[: record.kept] for place in record.outputs])
+    norms_LPB = torch.stack(
+        [torch.stack([torch.cat(place) for place in layer]) for layer in record.changes]
+    )
+    return LayerPlaces(
+        norms_LPB, record.chosen, [torch.cat(place)[: record.kept] for place in record.outputs]
+    )
 
 
 class _Record:

@@ -30,7 +30,8 @@ class Inspection:
     accuracy: float
     macs_mean: float
     plain_macs: int
-    parts: dict[str, Any] = field(default_factory=dict)  # by name of the picture; only of those that apply
+    # by name of the picture; only of those that apply
+    parts: dict[str, Any] = field(default_factory=dict)
 
     def part(self, picture: Picture[Part]) -> Part | None:
         """What was measured for the picture; None where it does not apply."""
@@ -84,7 +85,9 @@ def inspected(
     """Measure a trained network (put in eval mode) under the knobs on images of validation, in random order."""
     execution, effort = execution or Execution(), effort or Effort()
     net.eval()
-    seen = forward_pass(net, data, knobs, rates=rates, execution=execution, seed=seed, effort=effort)
+    seen = forward_pass(
+        net, data, knobs, rates=rates, execution=execution, seed=seed, effort=effort
+    )
     subject = Subject(net=net, data=data, seen=seen, execution=execution, effort=effort, seed=seed)
     parts = {picture.name: picture.measure(subject) for picture in pictures.PICTURES}
     return Inspection(
@@ -101,7 +104,7 @@ def subtitle(inspection: Inspection) -> str:
     share = inspection.macs_mean / inspection.plain_macs
     return (
         f"{inspection.images:,} validation images, {percent(inspection.accuracy)} right at "
-        f"{macs(inspection.macs_mean)} on average, {percent(share, 0)} of the plain network's "
+        f"{macs(inspection.macs_mean)} on average, {percent(share, 0)} of the baseline's "
         f"{macs(inspection.plain_macs)}"
     )
 

@@ -76,7 +76,9 @@ def show(axes: Axes, shot: Shot, *, gray: bool = False) -> None:
     if gray and pixels.ndim == 3:
         pixels = pixels.mean(2).astype(np.uint8)
     small = max(pixels.shape[:2]) <= LARGE
-    axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest" if small else "antialiased")
+    axes.imshow(
+        pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest" if small else "antialiased"
+    )
     axes.set_axis_off()
 
 

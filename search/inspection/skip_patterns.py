@@ -58,7 +58,9 @@ def measure(subject: Subject) -> Patterns | None:
     for pattern, count in counts.most_common(PATTERNS):
         here_N = torch.tensor([other == pattern for other in patterns])
         accuracy = float(seen.correct_N[here_N].double().mean())
-        rows.append(Pattern(pattern, count / len(patterns), accuracy, float(seen.macs_N[here_N].mean())))
+        rows.append(
+            Pattern(pattern, count / len(patterns), accuracy, float(seen.macs_N[here_N].mean()))
+        )
     return Patterns(list(seen.layers), rows, len(counts))
 
 
@@ -66,7 +68,9 @@ def headline(patterns: Patterns, images: int) -> Headline:
     first = patterns.rows[0]
     ran = f"{first.open.count('1')} of {len(first.open)} gated layers"
     if patterns.distinct == 1:
-        return Headline(f"All images run the same {ran}", f"open layer gates over {images:,} images")
+        return Headline(
+            f"All images run the same {ran}", f"open layer gates over {images:,} images"
+        )
     count = f"the {len(patterns.rows)} most frequent of {patterns.distinct} patterns"
     return Headline(
         f"{percent(first.share, 0)} of the images run the same {ran}",
@@ -91,7 +95,9 @@ def plot(patterns: Patterns, blank: Blank) -> Figure:
     return figure
 
 
-def _plot_layers(axes: Axes, rows: Sequence[Pattern], gates: Sequence[str], slant: dict[str, Any]) -> None:
+def _plot_layers(
+    axes: Axes, rows: Sequence[Pattern], gates: Sequence[str], slant: dict[str, Any]
+) -> None:
     for i, row in enumerate(rows):
         for j, gate in enumerate(row.open):
             axes.barh(i, 0.86, left=j - 0.43, height=0.74, color=FRONT if gate == "1" else EMPTY)
@@ -112,14 +118,25 @@ def _plot_shares(axes: Axes, rows: Sequence[Pattern]) -> None:
 
 def _plot_accuracies(axes: Axes, rows: Sequence[Pattern]) -> None:
     """Accuracies, and right of them MACs as numbers."""
-    axes.plot([row.accuracy for row in rows], np.arange(len(rows)), ls="none", marker="D", ms=6, color=PLAIN)
+    axes.plot(
+        [row.accuracy for row in rows],
+        np.arange(len(rows)),
+        ls="none",
+        marker="D",
+        ms=6,
+        color=PLAIN,
+    )
     axes.set_xlim(-0.05, 1.05)
     axes.set_xticks([0, 0.5, 1], ["0", "50", "100 %"])
     axes.grid(axis="x", color="#e9ecef", linewidth=0.8)
     axes.set_title("accuracy", fontsize=9, color=SOFT, loc="left")
     for i, row in enumerate(rows):
         axes.text(1.14, i, macs_text(row.macs), va="center", fontsize=8.5, color=INK, clip_on=False)
-    above: dict[str, Any] = {"xycoords": "axes fraction", "xytext": (0, 6), "textcoords": "offset points"}
+    above: dict[str, Any] = {
+        "xycoords": "axes fraction",
+        "xytext": (0, 6),
+        "textcoords": "offset points",
+    }
     axes.annotate("MACs", (1.09, 1), **above, fontsize=9, color=SOFT)
 
 

@@ -1,8 +1,8 @@
 """Every vector of a grid of exit thresholds at once, from running sums over sorted confidences.
 
-Who is left behind exit k hangs on the thresholds up to k alone, and each exit splits images by one number. With images
-counted into cells by their level at every exit, sums over all images that are left are running sums along each axis:
-the whole grid costs one look at each image and a few additions a vector, however many images there are.
+Which images are left behind exit k depends on the thresholds up to k alone, and each exit splits images by one number.
+With images counted into cells by their level at every exit, sums over all images that are left are running sums along
+each axis: the whole grid costs one look at each image and a few additions a vector, however many images there are.
 
 Shapes: N images, K early exits, L_k levels at exit k; a grid has L_0 x ... x L_(K-1) vectors.
 """
@@ -42,16 +42,25 @@ class ExitTable:
 
     def answers(self, fallback: str) -> Bools:
         """(K + 1, N) whether who leaves there is answered rightly; the last row is the fallback's."""
-        return np.concatenate([self.correct[:-1], self.ensemble[None]]) if fallback == "ensemble" else self.correct
+        return (
+            np.concatenate([self.correct[:-1], self.ensemble[None]])
+            if fallback == "ensemble"
+            else self.correct
+        )
 
     def of(self, images: NDArray[np.int64]) -> ExitTable:
         """The table of some of the images."""
         return ExitTable(
-            self.confidence[:, images], self.correct[:, images], self.macs[:, images], self.ensemble[images]
+            self.confidence[:, images],
+            self.correct[:, images],
+            self.macs[:, images],
+            self.ensemble[images],
         )
 
 
-def totals(table: ExitTable, levels: Sequence[Sequence[float]], fallback: str = "deepest") -> tuple[Floats, Floats]:
+def totals(
+    table: ExitTable, levels: Sequence[Sequence[float]], fallback: str = "deepest"
+) -> tuple[Floats, Floats]:
     """(right answers, MACs) summed over all images, for every vector of the grid; each of shape (L_0, ..., L_(K-1)).
 
     `levels` ascend at each exit. Sums of whole numbers are exact; other costs are rounded as sums of floats are.
@@ -61,7 +70,8 @@ def totals(table: ExitTable, levels: Sequence[Sequence[float]], fallback: str = 
     cell, left = np.zeros(right.shape[1], np.int64), np.ones(right.shape[1], np.bool_)
     shape: tuple[int, ...] = ()
     for k, own in enumerate(levels):
-        below = np.searchsorted(np.asarray(own), table.confidence[k])  # levels under which the image leaves here
+        # levels under which the image leaves here
+        below = np.searchsorted(np.asarray(own), table.confidence[k])
         cell = cell * len(own) + below
         left &= below < len(own)
         shape = (*shape, len(own))
@@ -88,13 +98,16 @@ def grid_front(
     right, macs = (total.ravel() for total in totals(table, levels, fallback))
     count = np.rint(right).astype(np.int64)
     cheapest = np.full(images + 1, np.inf)
-    np.minimum.at(cheapest, count, macs)  # accuracy has N + 1 values: the front is among the cheapest of each
+    # accuracy has N + 1 values: the front is among the cheapest of each
+    np.minimum.at(cheapest, count, macs)
     better = np.append(np.minimum.accumulate(cheapest[::-1])[::-1][1:], np.inf)
     cheapest[cheapest >= better] = np.nan
     first = np.flatnonzero(macs == cheapest[count])
     count, kept = np.unique(count[first], return_index=True)
     places = np.unravel_index(first[kept], [len(own) for own in levels])
-    vectors = np.stack([np.asarray(own)[place] for own, place in zip(levels, places, strict=True)], 1)
+    vectors = np.stack(
+        [np.asarray(own)[place] for own, place in zip(levels, places, strict=True)], 1
+    )
     return [
         (tuple(map(float, vector)), float(n / images), float(m / images))
         for vector, n, m in zip(vectors, count, macs[first[kept]], strict=True)
@@ -145,5 +158,7 @@ def _most_between(rank: Ints, cuts: Ints) -> int:
 
 def _thresholds(values: Floats, cuts: Ints) -> list[float]:
     """Thresholds half-way between distinct confidences, so that a rounding error sends nobody elsewhere."""
-    edges = np.array([-1.0, *np.minimum((values[1:] + values[:-1]) / 2, np.nextafter(values[1:], -1)), 1.0])
+    edges = np.array(
+        [-1.0, *np.minimum((values[1:] + values[:-1]) / 2, np.nextafter(values[1:], -1)), 1.0]
+    )
     return [float(edge) for edge in edges[cuts]]

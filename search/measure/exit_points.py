@@ -21,7 +21,15 @@ from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
 from search.measure.exit_grid import ExitTable, Floats, Ints, levels_within
-from search.measure.exit_thresholds import Setting, exhaustive, front_of, leaving, quantile_levels, setting, thinned
+from search.measure.exit_thresholds import (
+    Setting,
+    exhaustive,
+    front_of,
+    leaving,
+    quantile_levels,
+    setting,
+    thinned,
+)
 from spaces.contract.exit_rules import FALLBACKS, RULES, ExitRule, agreement, judged
 from spaces.contract.net import Knobs
 from trainers.evaluate import ExitLogits
@@ -55,7 +63,11 @@ def exit_points(raw: ExitLogits, base: Knobs) -> list[ExitPoint]:
     """
     temperatures = tuple(temperature(logits, raw.labels) for logits in raw.logits)
     judges, judged_confidence = judges_of(raw, temperatures)
-    rules = [ExitRule(rule=rule, temperatures=temperatures, every=True) for rule in RULES if rule != "judge"]
+    rules = [
+        ExitRule(rule=rule, temperatures=temperatures, every=True)
+        for rule in RULES
+        if rule != "judge"
+    ]
     confidence = {rule.rule: confidences(raw, rule) for rule in rules}
     tables = tables_of(raw, confidence | ({"judge": judged_confidence} if judges else {}))
     fine = len(raw.labels) >= ENOUGH
@@ -71,7 +83,9 @@ def exit_points(raw: ExitLogits, base: Knobs) -> list[ExitPoint]:
             exit_judges=judges if found.rule == "judge" else (),
             fallback=found.fallback,
         )
-        points.append(ExitPoint(knobs, torch.tensor(correct), torch.tensor(macs), torch.tensor(index), bias))
+        points.append(
+            ExitPoint(knobs, torch.tensor(correct), torch.tensor(macs), torch.tensor(index), bias)
+        )
     return points
 
 
@@ -93,7 +107,9 @@ def searched(tables: Mapping[str, ExitTable], *, fine: bool) -> list[Setting]:
     return front_of(found)
 
 
-def selection_biases(tables: Mapping[str, ExitTable], kept: Sequence[Setting], *, fine: bool) -> list[float]:
+def selection_biases(
+    tables: Mapping[str, ExitTable], kept: Sequence[Setting], *, fine: bool
+) -> list[float]:
     """For each setting how much choosing at its cost flatters: chosen on one half of the images, measured on the other.
 
     On each half the front is searched as on all images. Of the setting there that costs about what the kept one does:
@@ -144,19 +160,30 @@ def tables_of(raw: ExitLogits, confidence_KN: Mapping[str, Floats]) -> dict[str,
     """The tables that thresholds are searched on, by rule."""
     right = (raw.logits.argmax(2) == raw.labels).numpy()
     ensemble = (raw.logits.mean(0).argmax(1) == raw.labels).numpy()
-    return {rule: ExitTable(own, right, raw.macs.double().numpy(), ensemble) for rule, own in confidence_KN.items()}
+    return {
+        rule: ExitTable(own, right, raw.macs.double().numpy(), ensemble)
+        for rule, own in confidence_KN.items()
+    }
 
 
-def judges_of(raw: ExitLogits, temperatures: Sequence[float]) -> tuple[tuple[tuple[float, ...], ...], Floats]:
+def judges_of(
+    raw: ExitLogits, temperatures: Sequence[float]
+) -> tuple[tuple[tuple[float, ...], ...], Floats]:
     """(weights and bias of each early exit's judge, their cross-fitted confidences (K, N)); empty when data lack."""
     weights, rows = [], []
     for k in range(len(raw.logits) - 1):
-        features = judged(raw.logits[k] / temperatures[k], agreement(list(raw.logits[: k + 1]))).double().numpy()
+        features = (
+            judged(raw.logits[k] / temperatures[k], agreement(list(raw.logits[: k + 1])))
+            .double()
+            .numpy()
+        )
         right = (raw.logits[k].argmax(1) == raw.labels).numpy()
         if min(right.sum(), (~right).sum()) < FEWEST:
             return (), np.empty((0, 0))
         crossed = np.empty(len(right))
-        for fit, rest in StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(features, right):
+        for fit, rest in StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(
+            features, right
+        ):
             crossed[rest] = _fitted(features[fit], right[fit]).predict_proba(features[rest])[:, 1]
         rows.append(crossed)
         whole = _fitted(features, right)

@@ -41,7 +41,9 @@ def leaving(
 def setting(table: ExitTable, thresholds: Sequence[float], fallback: str = "deepest") -> Setting:
     """Accuracy and mean MACs of one vector of thresholds."""
     correct, macs, _ = leaving(table, thresholds, fallback)
-    return Setting(tuple(map(float, thresholds)), fallback, float(correct.mean()), float(macs.mean()))
+    return Setting(
+        tuple(map(float, thresholds)), fallback, float(correct.mean()), float(macs.mean())
+    )
 
 
 def front_of(settings: Sequence[Setting]) -> list[Setting]:
@@ -53,7 +55,9 @@ def front_of(settings: Sequence[Setting]) -> list[Setting]:
     return sorted((s for s, keep in zip(settings, kept, strict=True) if keep), key=lambda s: s.macs)
 
 
-def exhaustive(table: ExitTable, levels: Sequence[Sequence[float]], fallback: str = "deepest") -> list[Setting]:
+def exhaustive(
+    table: ExitTable, levels: Sequence[Sequence[float]], fallback: str = "deepest"
+) -> list[Setting]:
     """The front over all combinations of levels, exactly."""
     found = grid_front(table, [sorted(own) for own in levels], fallback)
     return [Setting(thresholds, fallback, accuracy, macs) for thresholds, accuracy, macs in found]
@@ -64,9 +68,13 @@ def quantile_levels(table: ExitTable, count: int) -> list[list[float]]:
     found = []
     for row in table.confidence:
         values = np.unique(row)
-        between = (values[1:] + values[:-1]) / 2  # half-way, so that a rounding error sends nobody elsewhere
+        between = (
+            values[1:] + values[:-1]
+        ) / 2  # half-way, so that a rounding error sends nobody elsewhere
         picked = (
-            between[np.linspace(0, len(between) - 1, min(count - 2, len(between))).astype(int)] if len(between) else []
+            between[np.linspace(0, len(between) - 1, min(count - 2, len(between))).astype(int)]
+            if len(between)
+            else []
         )
         found.append(sorted({*map(float, picked), 1.0, -1.0}))
     return found

@@ -38,14 +38,19 @@ def front_rows(points: Sequence[OperatingPoint]) -> list[int]:
 
 
 def gate_threshold_points(
-    points: Sequence[OperatingPoint], gates: Sequence[Gate], start: float, measure: Callable[[Knobs], OperatingPoint]
+    points: Sequence[OperatingPoint],
+    gates: Sequence[Gate],
+    start: float,
+    measure: Callable[[Knobs], OperatingPoint],
 ) -> list[OperatingPoint]:
     """Points with a threshold a gate that join the front of `points`, by at most GATE_PASSES calls of `measure`.
 
     `points` hold those of one threshold for all gates, `start` among them. Coordinate steps: one that joins the front
     and is not far below the best is where the next one starts. None where fewer than two gates decide by the image.
     """
-    common = {p.knobs["tau"]: p.extra["rates"] for p in points if list(p.knobs) == ["policy", "tau"]}
+    common = {
+        p.knobs["tau"]: p.extra["rates"] for p in points if list(p.knobs) == ["policy", "tau"]
+    }
     steps = steps_from(start, common, gates)
     if len({step.gate for step in steps}) < 2:
         return []
@@ -77,6 +82,9 @@ def steps_from(
             [tau for tau in ascending if tau > start],
             [tau for tau in reversed(ascending) if tau < start],
         ):
-            moved = [(tau, gate.macs * float(np.abs(np.array(common[tau][gate.name]) - here).sum())) for tau in way]
+            moved = [
+                (tau, gate.macs * float(np.abs(np.array(common[tau][gate.name]) - here).sum()))
+                for tau in way
+            ]
             found += [Step(gate.name, tau, macs) for tau, macs in moved if macs > 0][:1]
     return sorted(found, key=lambda step: -step.macs)

@@ -53,10 +53,20 @@ class _Bench:
     def parameters(self) -> int:
         return sum(p.numel() for p in self.net.parameters())
 
-    def point(self, knobs: Knobs, rates: Any = None, net: DynamicNet | None = None) -> OperatingPoint:
+    def point(
+        self, knobs: Knobs, rates: Any = None, net: DynamicNet | None = None
+    ) -> OperatingPoint:
         """A setting measured on validation by a real pass."""
         split, data = self.data.validation, self.data
-        table = evaluate(net or self.net, split, data, knobs, execution=self.execution, rates=rates, seed=self.seed)
+        table = evaluate(
+            net or self.net,
+            split,
+            data,
+            knobs,
+            execution=self.execution,
+            rates=rates,
+            seed=self.seed,
+        )
         return _point(knobs, table, self.parameters, rates)
 
 
@@ -85,7 +95,9 @@ def _all_points(bench: _Bench) -> list[OperatingPoint]:
     net = bench.net
     points = _gate_points(bench) if net.gates else [bench.point(OPEN)]
     if _thresholds_exits(net):
-        settings = [OPEN, Knobs(tau=TAUS[0]), Knobs(tau=_cheapest_good(points))] if net.gates else [OPEN]
+        settings = (
+            [OPEN, Knobs(tau=TAUS[0]), Knobs(tau=_cheapest_good(points))] if net.gates else [OPEN]
+        )
         points = _with_exits(bench, points, settings)
     if net.trained_to_move and net.movable_layers:
         points += _layer_points(bench, points[0].knobs)
@@ -108,7 +120,9 @@ def _quick_points(bench: _Bench) -> list[OperatingPoint]:
     layers = tuple(range(net.movable_layers))
     if net.trained_to_move and not net.gates:
         shares = dict.fromkeys((len(layers) // 2, 3 * len(layers) // 4, len(layers) - 1))
-        points += [bench.point(replace(OPEN, keep=layers[:k])) for k in shares if 0 < k < len(layers)]
+        points += [
+            bench.point(replace(OPEN, keep=layers[:k])) for k in shares if 0 < k < len(layers)
+        ]
     return points
 
 
@@ -116,7 +130,8 @@ def _gate_points(bench: _Bench) -> list[OperatingPoint]:
     points = [bench.point(Knobs(tau=tau)) for tau in TAUS]
     rates = points[0].extra["rates"]
     points.append(bench.point(OPEN))
-    exits = any(gate.kind == "exit" for gate in bench.net.gates)  # behind which rates are of those who stayed
+    # behind which rates are of those who stayed
+    exits = any(gate.kind == "exit" for gate in bench.net.gates)
     if not exits:
         points.append(bench.point(Knobs(policy="scaled_on"), rates))
     points.append(bench.point(Knobs(policy="stochastic", passes=PASSES)))
@@ -142,11 +157,14 @@ def _recalibrated(bench: _Bench, knobs: Knobs) -> OperatingPoint:
     return bench.point(knobs, net=fresh)
 
 
-def _with_exits(bench: _Bench, points: list[OperatingPoint], settings: Sequence[Knobs]) -> list[OperatingPoint]:
+def _with_exits(
+    bench: _Bench, points: list[OperatingPoint], settings: Sequence[Knobs]
+) -> list[OperatingPoint]:
     """The points and those of exits under each of the gate settings, one of an exit in the middle first."""
     found = _exit_points(bench, settings)
     best = front_rows(found)
-    first = best[len(best) // 2]  # between the cheapest and the most expensive setting: what it was trained to do
+    # between the cheapest and the most expensive setting: what it was trained to do
+    first = best[len(best) // 2]
     return [found[first], *points, *(p for i, p in enumerate(found) if i != first)]
 
 
@@ -156,13 +174,17 @@ def _exit_points(bench: _Bench, settings: Sequence[Knobs]) -> list[OperatingPoin
     for i, knobs in enumerate(settings):
         if knobs in settings[:i]:
             continue
-        raw = exit_logits(bench.net, bench.data.validation, bench.data, knobs, execution=bench.execution)
+        raw = exit_logits(
+            bench.net, bench.data.validation, bench.data, knobs, execution=bench.execution
+        )
         for one in exit_points(raw, knobs):
             table = Table(one.correct[None], one.macs[None], raw.rates)
             shares = _shares(one, bench.net.exit_count)
             more = {
                 "exits": shares,
-                "paper_cost": bench.net.paper_cost([row["share"] for row in shares], one.knobs.fallback),
+                "paper_cost": bench.net.paper_cost(
+                    [row["share"] for row in shares], one.knobs.fallback
+                ),
                 "selection_bias": one.selection_bias,
             }
             found.append(_point(one.knobs, table, bench.parameters, None, more))
@@ -192,7 +214,9 @@ def _layer_points(bench: _Bench, base: Mapping[str, Any]) -> list[OperatingPoint
     return points + _without_the_least(bench, start, layers)
 
 
-def _without_the_least(bench: _Bench, start: Knobs, layers: tuple[int, ...]) -> list[OperatingPoint]:
+def _without_the_least(
+    bench: _Bench, start: Knobs, layers: tuple[int, ...]
+) -> list[OperatingPoint]:
     """Leave out, again and again, the layer that is missed least on validation, by at most LAYER_PASSES passes.
 
     Where these do not suffice to try every layer every time, later rounds try those that were missed least before, as

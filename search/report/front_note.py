@@ -22,7 +22,12 @@ def front_table(points: Iterable[PointRecord], cost: Cost = MACS) -> dict[str, l
     columns = ["trial", "family", "accuracy", "accuracy_low", "accuracy_high"]
     columns += ["macs_mean", "macs_p95", "macs_max", "parameters"]
     data = [
-        [*(getattr(p, c) for c in columns), _settings(readable(p.knobs)), _settings(p.params), p.run_id or ""]
+        [
+            *(getattr(p, c) for c in columns),
+            _settings(readable(p.knobs)),
+            _settings(p.params),
+            p.run_id or "",
+        ]
         for p in sorted(points, key=cost.of)
     ]
     return {"columns": [*columns, "knobs", "params", "run_id"], "data": data}
@@ -52,7 +57,16 @@ def note(
     head = f"{first}\n\n{picture}\n\n"
     if hypervolume is not None:
         head += f"{about(points, hypervolume)}\n\n"
-    columns = ["trial", "family", "accuracy", "95 % interval", "MACs mean", "MACs p95", "parameters", "knobs"]
+    columns = [
+        "trial",
+        "family",
+        "accuracy",
+        "95 % interval",
+        "MACs mean",
+        "MACs p95",
+        "parameters",
+        "knobs",
+    ]
     head += f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}\n"
     rows = [_note_row(p, links.get(p.training)) for p in front]
     # no need to try more rows than would fit if all were as short as the shortest
@@ -60,7 +74,11 @@ def note(
     for kept in range(fitting, -1, -1):
         left_out = len(rows) - kept
         body = "".join(rows[i] for i in evenly(len(rows), kept))
-        tail = f"\n{left_out} of {len(rows)} rows are left out here; pareto/front.csv has all.\n" if left_out else ""
+        tail = (
+            f"\n{left_out} of {len(rows)} rows are left out here; pareto/front.csv has all.\n"
+            if left_out
+            else ""
+        )
         if len((head + body + tail).encode()) <= NOTE_BYTES:
             return head + body + tail
     return head[: NOTE_BYTES // 4]

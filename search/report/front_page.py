@@ -55,7 +55,10 @@ def _thinned(cloud: list[PointRecord]) -> tuple[list[PointRecord], int]:
 
 
 def _embedded(
-    cloud: Sequence[PointRecord], front: Sequence[PointRecord], static: Sequence[PointRecord], cost: Cost
+    cloud: Sequence[PointRecord],
+    front: Sequence[PointRecord],
+    static: Sequence[PointRecord],
+    cost: Cost,
 ) -> str:
     """JSON that can stand inside a script element; what points share is written once."""
     configs: dict[str, int] = {}
@@ -83,4 +86,7 @@ def _embedded(
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """One level of settings that every JSON reader takes: NaN and infinity become text."""
-    return {k: str(v) if isinstance(v, float) and not isfinite(v) else v for k, v in leaves(values).items()}
+    return {
+        k: str(v) if isinstance(v, float) and not isfinite(v) else v
+        for k, v in leaves(values).items()
+    }

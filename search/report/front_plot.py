@@ -1,4 +1,4 @@
-"""The front as a picture: all points, the front with its intervals, and the plain nets."""
+"""The front as a picture: all points, the front with its intervals, and the baselines."""
 
 from __future__ import annotations
 
@@ -30,18 +30,26 @@ def front_png(
     hypervolume: float,
     cost: Cost = MACS,
 ) -> bytes:
-    """A PNG of all points, the front with its intervals, and the plain nets; the cost on a log axis."""
+    """A PNG of all points, the front with its intervals, and the baselines; the cost on a log axis."""
     cloud, front, static = drawable(points, front, static, cost)
     figure, axes = canvas(summary(study, front, static, cost=cost), about(points, hypervolume))
     if not (cloud or front or static):
         axes.set_axis_off()
-        axes.text(0.5, 0.5, "The picture appears when the first trial has finished.", ha="center", color=SOFT)
+        axes.text(
+            0.5,
+            0.5,
+            "The picture appears when the first trial has finished.",
+            ha="center",
+            color=SOFT,
+        )
         return as_png(figure)
     if cloud:
         x, y = [_x(p, cost) for p in cloud], [p.accuracy for p in cloud]
-        axes.scatter(x, y, s=13, color=CLOUD, alpha=0.4, linewidths=0, label="other operating points")
+        axes.scatter(
+            x, y, s=13, color=CLOUD, alpha=0.4, linewidths=0, label="other operating points"
+        )
     _scale(axes, [*cloud, *front, *static], lowest_drawn(cloud, front, static), cost)
-    _series(axes, static, PLAIN, cost, marker="D", line="--", label="plain nets")
+    _series(axes, static, PLAIN, cost, marker="D", line="--", label="baselines")
     _series(axes, front, FRONT, cost, marker="o", line="-", label="front")
     if len(standing := front_of(front, (cost,))) > 2:
         _mark_knee(axes, knee(standing, cost), cost)
@@ -55,9 +63,16 @@ def _x(p: PointRecord, cost: Cost) -> float:
 
 
 def _series(
-    axes: Axes, members: Sequence[PointRecord], colour: str, cost: Cost, *, marker: str, line: str, label: str
+    axes: Axes,
+    members: Sequence[PointRecord],
+    colour: str,
+    cost: Cost,
+    *,
+    marker: str,
+    line: str,
+    label: str,
 ) -> None:
-    """Markers with intervals, diamonds for plain nets, and the best accuracy that each cost buys as a step line."""
+    """Markers with intervals, diamonds for baselines, and the best accuracy that each cost buys as a step line."""
     if not members:
         return
     x, y = np.array([_x(p, cost) for p in members]), np.array([p.accuracy for p in members])
@@ -67,12 +82,21 @@ def _series(
     best = front_of(members, (cost,))
     # the last step runs on: a larger budget buys at least as much
     x_steps = [*(_x(p, cost) for p in best), axes.get_xlim()[1]]
-    axes.step(x_steps, [*(p.accuracy for p in best), best[-1].accuracy], where="post", color=colour, ls=line, lw=1.4)
+    axes.step(
+        x_steps,
+        [*(p.accuracy for p in best), best[-1].accuracy],
+        where="post",
+        color=colour,
+        ls=line,
+        lw=1.4,
+    )
     axes.plot([], [], marker=marker, ls=line, color=colour, mec="white", ms=7, lw=1.4, label=label)
     for shape, size in (("o", 7), ("D", 6.5)):
         own = [(_x(p, cost), p.accuracy) for p in members if (p.kind == "static") == (shape == "D")]
         if own:
-            axes.plot(*zip(*own, strict=True), marker=shape, ls="none", color=colour, mec="white", ms=size)
+            axes.plot(
+                *zip(*own, strict=True), marker=shape, ls="none", color=colour, mec="white", ms=size
+            )
 
 
 def _mark_knee(axes: Axes, p: PointRecord, cost: Cost) -> None:
@@ -98,7 +122,9 @@ def _scale(axes: Axes, points: Sequence[PointRecord], lowest: float, cost: Cost)
     axes.xaxis.set_major_locator(FixedLocator(_ticks(low, high)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick_text(value)))
-    axes.yaxis.set_major_locator(FixedLocator([v for v in _round_steps(lowest - space, top + space, 7) if v <= 1]))
+    axes.yaxis.set_major_locator(
+        FixedLocator([v for v in _round_steps(lowest - space, top + space, 7) if v <= 1])
+    )
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * value, 6):g} %"))
     axes.set_xlabel(cost.label, color=SOFT)
     axes.set_ylabel("validation accuracy", color=SOFT)

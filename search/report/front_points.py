@@ -14,9 +14,12 @@ NUMBERS = ("accuracy", "accuracy_low", "accuracy_high", "macs_mean", "macs_p95",
 
 
 def drawable(
-    points: Sequence[PointRecord], front: Sequence[PointRecord], static: Sequence[PointRecord], cost: Cost
+    points: Sequence[PointRecord],
+    front: Sequence[PointRecord],
+    static: Sequence[PointRecord],
+    cost: Cost,
 ) -> tuple[list[PointRecord], list[PointRecord], list[PointRecord]]:
-    """Points off the front, the front and the plain nets, each finite, each point in one of them."""
+    """Points off the front, the front and the baselines, each finite, each point in one of them."""
 
     def finite(some: Iterable[PointRecord]) -> list[PointRecord]:
         return [p for p in some if all(isfinite(getattr(p, key)) for key in NUMBERS)]
@@ -33,8 +36,10 @@ def drawable(
     return cloud, by_cost(front), by_cost(static)
 
 
-def lowest_drawn(cloud: Sequence[PointRecord], front: Sequence[PointRecord], static: Sequence[PointRecord]) -> float:
-    """The lowest accuracy worth the paper: all of the front and the plain nets, and nearly all others."""
+def lowest_drawn(
+    cloud: Sequence[PointRecord], front: Sequence[PointRecord], static: Sequence[PointRecord]
+) -> float:
+    """The lowest accuracy worth the paper: all of the front and the baselines, and nearly all others."""
     lowest = [min(p.accuracy, p.accuracy_low) for p in (*front, *static)]
     if cloud:
         lowest.append(float(np.quantile([p.accuracy for p in cloud], 0.05)))

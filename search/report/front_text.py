@@ -11,26 +11,32 @@ from storage.records import PointRecord
 NO_POINTS = "no operating point yet"
 
 
-def summary(study: str, front: Sequence[PointRecord], static: Sequence[PointRecord] = (), *, cost: Cost = MACS) -> str:
-    """One sentence: how many points the front has, and how many of them the plain nets do not match."""
+def summary(
+    study: str,
+    front: Sequence[PointRecord],
+    static: Sequence[PointRecord] = (),
+    *,
+    cost: Cost = MACS,
+) -> str:
+    """One sentence: how many points the front has, and how many of them the baselines do not match."""
     if not front:
         return f"{study}: {NO_POINTS}"
     count = f"{study}: {len(front)} {'point' if len(front) == 1 else 'points'} on the front"
     if plain := sum(p.kind == "static" for p in front):
-        count += f" ({plain} of plain nets)"
+        count += f" ({plain} of baselines)"
     if not static:
         best = max(front, key=lambda p: p.accuracy)
         return f"{count}, up to {percent(best.accuracy)} at {amount(best, cost)}"
     ahead = sum(p.kind != "static" and beats_static(p, static, cost) for p in front)
     if ahead == 0:
-        return f"{count}, none beats the plain nets of equal cost"
-    return f"{count}, {ahead} {'beats' if ahead == 1 else 'beat'} every plain net of equal cost"
+        return f"{count}, none beats the baselines of equal cost"
+    return f"{count}, {ahead} {'beats' if ahead == 1 else 'beat'} every baseline of equal cost"
 
 
 def beats_static(point: PointRecord, static: Sequence[PointRecord], cost: Cost = MACS) -> bool:
-    """Whether it is more accurate than every plain net that costs no more.
+    """Whether it is more accurate than every baseline that costs no more.
 
-    Where no plain net is that cheap, whether it is as accurate as one that costs more.
+    Where no baseline is that cheap, whether it is as accurate as one that costs more.
     """
     rivals = [p.accuracy for p in static if cost.of(p) <= cost.of(point)]
     if rivals:

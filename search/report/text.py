@@ -25,7 +25,9 @@ def knobs_text(knobs: Mapping[str, Any]) -> str:
         thresholds = knobs.get("exit_thresholds")
         assert isinstance(thresholds, list | tuple)
         shown = " ".join("all" if t < 0 else "none" if t >= 1 else f"{t:.2f}" for t in thresholds)
-        words = ([] if words == ["always", "on"] else [*words, "+"]) + [f"exits {knobs['exit_rule']} > {shown}"]
+        words = ([] if words == ["always", "on"] else [*words, "+"]) + [
+            f"exits {knobs['exit_rule']} > {shown}"
+        ]
         words += ["else ensemble"] if knobs.get("fallback") == "ensemble" else []
     if "order" in knobs:
         words.append(f"{knobs['order']} order")
@@ -36,14 +38,21 @@ def knobs_text(knobs: Mapping[str, Any]) -> str:
 
 def described(family_name: str, params: Mapping[str, Any]) -> str:
     """A network in a few words: its family, size, and what makes it dynamic. Raises ValueError for no known family."""
-    from spaces.contract.registry import family  # imports torch, which who asks only for knobs does not need
+    # imports torch, which who asks only for knobs does not need
+    from spaces.contract.registry import family
 
     own = family(family_name)
-    size = " ".join(words.format(params[name]) for name, words in own.size_words.items() if name in params)
+    size = " ".join(
+        words.format(params[name]) for name, words in own.size_words.items() if name in params
+    )
     if params.get("gated") is False:
         return f"plain {size}"
     traits = (params.get(name) for name in own.traits)
-    words = [f"{v:.2f}" if isinstance(v, float) else str(v) for v in traits if v is not None and v != "none"]
+    words = [
+        f"{v:.2f}" if isinstance(v, float) else str(v)
+        for v in traits
+        if v is not None and v != "none"
+    ]
     return " ".join([family_name, size, *words])
 
 

@@ -32,19 +32,25 @@ class Books:
         """The trial was asked."""
         candidate = trial.candidate
         params, epochs = dict(candidate.params), candidate.recipe.epochs
-        self.store.add_trial(self.study, trial.kind, trial.number, candidate.family.name, params, trial.seed, epochs)
+        self.store.add_trial(
+            self.study, trial.kind, trial.number, candidate.family.name, params, trial.seed, epochs
+        )
         if mirror := self._mirror_of(trial.kind):
             mirror.add(candidate.family.name, params)
 
     def reject(self, one: Reject) -> None:
         """What was asked cannot be trained."""
-        self.store.add_trial(self.study, Kind.SEARCH, one.number, one.family, one.values, one.seed, one.epochs)
+        self.store.add_trial(
+            self.study, Kind.SEARCH, one.number, one.family, one.values, one.seed, one.epochs
+        )
         if self.mirror:
             self.mirror.add(one.family, one.values)
         self.fail(Kind.SEARCH, one.number, Failure(one.reason, None, ""))
 
     def epoch(self, trial: Trial, result: EpochResult) -> None:
-        record = EpochRecord(epoch=result.epoch, metrics=result.metrics, gate_rates=result.gate_rates)
+        record = EpochRecord(
+            epoch=result.epoch, metrics=result.metrics, gate_rates=result.gate_rates
+        )
         self.store.add_epoch(self.study, trial.kind, trial.number, record)
 
     def rung(self, trial: Trial, rung: Rung) -> None:
@@ -59,7 +65,11 @@ class Books:
             "plain_macs": seen.plain_macs,
             "execution": seen.execution,
         }
-        result |= {"inspection": seen.inspection} if isinstance(seen, Outcome) else {"stopped_at": seen.epoch}
+        result |= (
+            {"inspection": seen.inspection}
+            if isinstance(seen, Outcome)
+            else {"stopped_at": seen.epoch}
+        )
         result |= {} if trial.source is None else {"finalist_of": trial.source}
         self.store.finish_trial(
             self.study,
@@ -78,7 +88,9 @@ class Books:
         self.store.resume_trial(self.study, trial.kind, trial.number)
 
     def fail(self, kind: Kind, number: int, failure: Failure) -> None:
-        self.store.fail_trial(self.study, kind, number, error=failure.error, epoch=failure.epoch, trace=failure.trace)
+        self.store.fail_trial(
+            self.study, kind, number, error=failure.error, epoch=failure.epoch, trace=failure.trace
+        )
         if mirror := self._mirror_of(kind):
             mirror.fail(number)
 
@@ -86,7 +98,13 @@ class Books:
         """A trial takes the result of an equal one."""
         source = self.store.trial(self.study, Kind.SEARCH, one.of)
         self.store.finish_trial(
-            self.study, Kind.SEARCH, one.number, points=[], result=source.result, seconds=0.0, of_trial=one.of
+            self.study,
+            Kind.SEARCH,
+            one.number,
+            points=[],
+            result=source.result,
+            seconds=0.0,
+            of_trial=one.of,
         )
         record = self.store.trial(self.study, Kind.SEARCH, one.number)
         self.mirror_end(record, self.store.points(self.study, kind=Kind.SEARCH, number=one.of))

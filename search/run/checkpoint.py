@@ -40,7 +40,9 @@ class Slot:
             "init": digest(job.init_from) or UNKNOWN if job.init_from else None,
         }
         defaults = {dimension.name: dimension.default for dimension in candidate.family.space}
-        return cls(Checkpoints(Path(job.checkpoints)), job.key, json.loads(json.dumps(identity)), defaults)
+        return cls(
+            Checkpoints(Path(job.checkpoints)), job.key, json.loads(json.dumps(identity)), defaults
+        )
 
     def save(self, tensors: dict[str, Any], state: dict[str, Any]) -> None:
         self.checkpoints.save(self.key, tensors, state | {"identity": self.identity})
@@ -59,5 +61,7 @@ class Slot:
             return False
         ours, theirs = now.pop("params"), then.pop("params", {})
         known = all(name in ours and ours[name] == value for name, value in theirs.items())
-        added = all(value == self.defaults.get(name) for name, value in ours.items() if name not in theirs)
+        added = all(
+            value == self.defaults.get(name) for name, value in ours.items() if name not in theirs
+        )
         return now == then and known and added

@@ -90,7 +90,9 @@ class Driver:
     def _step(self) -> bool:
         """Start what can be started and take in what happened; False when there is nothing to wait for."""
         if not self.ours():
-            raise HopelessError("another process has taken this study over; dynafront status shows how it is")
+            raise HopelessError(
+                "another process has taken this study over; dynafront status shows how it is"
+            )
         in_time = self.time.left
         while in_time and len(self._running) < self.engine.slots and self._do_next():
             pass
@@ -130,7 +132,9 @@ class Driver:
 
     def _job(self, trial: Trial, rungs: tuple[int, ...]) -> Job:
         # processes that each take all cores slow each other down
-        threads = max(1, (os.cpu_count() or 1) // self.engine.slots) if self.engine.slots > 1 else None
+        threads = (
+            max(1, (os.cpu_count() or 1) // self.engine.slots) if self.engine.slots > 1 else None
+        )
         job = job_of(self.spec, self.books.trial(trial), self.checkpoints, threads)
         return replace(job, rungs=rungs)
 
@@ -176,7 +180,9 @@ class Driver:
             self._end(trial, job, rung, stopped_at=rung.epoch)
         self.engine.answer(job, goes_on)
 
-    def _end(self, trial: Trial, job: Job, seen: Outcome | Rung, stopped_at: int | None = None) -> None:
+    def _end(
+        self, trial: Trial, job: Job, seen: Outcome | Rung, stopped_at: int | None = None
+    ) -> None:
         self._running.pop(trial.name)
         points = self.books.end(trial, seen)
         ended = self.plan.ended(trial, points, stopped_at)

@@ -85,7 +85,9 @@ class LocalProcesses:
         self._workers: list[_Worker | None] = [None] * workers
 
     def submit(self, job: Job) -> None:
-        index = next(i for i, worker in enumerate(self._workers) if worker is None or worker.job is None)
+        index = next(
+            i for i, worker in enumerate(self._workers) if worker is None or worker.job is None
+        )
         worker = self._workers[index]
         if worker is None or not worker.sent(job):
             worker = self._workers[index] = self._started(index)
@@ -93,7 +95,11 @@ class LocalProcesses:
         worker.job = job
 
     def next_event(self, timeout: float) -> tuple[Job, Event] | None:
-        busy = {w.pipe: (i, w) for i, w in enumerate(self._workers) if w is not None and w.job is not None}
+        busy = {
+            w.pipe: (i, w)
+            for i, w in enumerate(self._workers)
+            if w is not None and w.job is not None
+        }
         ready = wait(list(busy), timeout)
         if not ready:
             return None
@@ -106,17 +112,25 @@ class LocalProcesses:
             self._workers[index] = None
             worker.ended()
             code = worker.process.exitcode
-            return job, Failure(f"its worker process ended (exit code {code})", None, "", crashed=True)
+            return job, Failure(
+                f"its worker process ended (exit code {code})", None, "", crashed=True
+            )
         if isinstance(event, Outcome | Failure):
             worker.job = None
-        if isinstance(event, Failure) and self._gpus:  # it leaves, and must not be given the next job on its way out
+        # it leaves, and must not be given the next job on its way out
+        if isinstance(event, Failure) and self._gpus:
             self._workers[index] = None
             worker.ended()
         return job, event
 
     def answer(self, job: Job, go_on: bool) -> None:
         worker = next(
-            (w for w in self._workers if w is not None and w.job is not None and w.job.name == job.name), None
+            (
+                w
+                for w in self._workers
+                if w is not None and w.job is not None and w.job.name == job.name
+            ),
+            None,
         )
         if worker is None:  # it died since, which next_event has said
             return
@@ -165,7 +179,8 @@ class _Worker:
 
 
 def _work(pipe: Connection, gpu: str | None) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides
+    # Ctrl-C reaches the whole group; the driver decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     while True:
@@ -180,7 +195,10 @@ def _work(pipe: Connection, gpu: str | None) -> None:
                     return  # an error on a GPU may outlive the trial in this process; the next gets a new one
                 if isinstance(event, Rung) and not pipe.recv():
                     break  # with the generator goes its network
-        except (EOFError, OSError):  # the driver is gone; the checkpoint stays for whoever takes over
+        except (
+            EOFError,
+            OSError,
+        ):  # the driver is gone; the checkpoint stays for whoever takes over
             return
 
 

@@ -6,22 +6,24 @@ from pathlib import Path
 
 from search.run.data import data_spec
 from search.run.job import Job
-from search.schedule.warm_start import from_plain, plain_key, plain_start, warm
+from search.schedule.warm_start import baseline_key, baseline_of, starts_from_baseline, warm
 from search.spec import StudySpec, narrowed_spaces
 from spaces.contract.registry import candidate_of
 from storage.checkpoints import Checkpoints
 from storage.records import Kind, TrialRecord
 
 
-def job_of(spec: StudySpec, record: TrialRecord, checkpoints: str, threads: int | None = None) -> Job:
+def job_of(
+    spec: StudySpec, record: TrialRecord, checkpoints: str, threads: int | None = None
+) -> Job:
     """The job that trains (or trained) a stored trial; `threads` where the study file does not say."""
     key, start = f"{spec.study}/{record.kind}-{record.number:04d}", spec.initial(record.family)
     if record.kind == Kind.BASELINE:
         if warm(spec, record.family):
-            key = plain_key(spec, candidate_of(record))
-    elif from_plain(spec, record.family, record.epochs):
-        plain = plain_start(spec, narrowed_spaces(spec)[record.family], candidate_of(record))
-        start = str(Checkpoints(Path(checkpoints)).path(plain_key(spec, plain)))
+            key = baseline_key(spec, candidate_of(record))
+    elif starts_from_baseline(spec, record.family, record.epochs):
+        plain = baseline_of(spec, narrowed_spaces(spec)[record.family], candidate_of(record))
+        start = str(Checkpoints(Path(checkpoints)).path(baseline_key(spec, plain)))
     return Job(
         kind=record.kind,
         number=record.number,

@@ -51,7 +51,9 @@ def leased(store: Store, name: str) -> Iterator[Lease]:
             )
         store.release_lease(name, holder)
         if not store.take_lease(name, owner, LEASE_SECONDS):
-            raise ValueError(f"study {name} was just taken up by another process; see `dynafront status {name}`")
+            raise ValueError(
+                f"study {name} was just taken up by another process; see `dynafront status {name}`"
+            )
     lease = Lease(store, name, owner)
     try:
         yield lease

@@ -69,7 +69,9 @@ class OptunaMirror:
         """The trial ended without a result."""
         self._stopped.pop(number, None)
         if number not in self._over:
-            self._write(lambda: self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True))
+            self._write(
+                lambda: self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+            )
 
     def close(self) -> None:
         """Wait until the database holds everything. Raises what a write raised."""
@@ -114,14 +116,21 @@ class OptunaMirror:
             self._written.pop(0).result()
 
 
-def _check_choices(name: str, study: optuna.Study, spaces: Mapping[str, tuple[Dimension, ...]]) -> None:
+def _check_choices(
+    name: str, study: optuna.Study, spaces: Mapping[str, tuple[Dimension, ...]]
+) -> None:
     """Refuse, in one line, a study from when a dimension had other choices: Optuna's tables cannot mix the two."""
     now = {f"{family_name}.{d.name}": d for family_name, space in spaces.items() for d in space}
     for trial in study.get_trials(deepcopy=False):
         for parameter, then in trial.distributions.items():
-            if not isinstance(then, optuna.distributions.CategoricalDistribution) or parameter not in now:
+            if (
+                not isinstance(then, optuna.distributions.CategoricalDistribution)
+                or parameter not in now
+            ):
                 continue
-            if now[parameter].kind != "choice" or tuple(then.choices) != tuple(now[parameter].choices):
+            if now[parameter].kind != "choice" or tuple(then.choices) != tuple(
+                now[parameter].choices
+            ):
                 choices = ", ".join(map(str, then.choices))
                 raise ValueError(
                     f"study {name} was begun when {parameter} had the choices {choices}; this version has others. Its "
@@ -129,7 +138,9 @@ def _check_choices(name: str, study: optuna.Study, spaces: Mapping[str, tuple[Di
                 )
 
 
-def _created(name: str, storage: optuna.storages.BaseStorage, metrics: Sequence[str]) -> optuna.Study:
+def _created(
+    name: str, storage: optuna.storages.BaseStorage, metrics: Sequence[str]
+) -> optuna.Study:
     study = optuna.create_study(
         storage=storage,
         study_name=name,
@@ -144,6 +155,9 @@ def _created(name: str, storage: optuna.storages.BaseStorage, metrics: Sequence[
 
 def mirror_for(storage: optuna.storages.BaseStorage, store: Store, spec: StudySpec) -> OptunaMirror:
     """The study on Optuna's side, made or brought in line with our tables."""
-    metrics = ("accuracy", *("cost" if len(spec.costs) == 1 else name for name in spec.objectives[1:]))
+    metrics = (
+        "accuracy",
+        *("cost" if len(spec.costs) == 1 else name for name in spec.objectives[1:]),
+    )
     stored = store.trials(spec.study, kind=Kind.SEARCH)
     return OptunaMirror(storage, spec.study, narrowed_spaces(spec), metrics=metrics, stored=stored)

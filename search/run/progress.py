@@ -28,14 +28,17 @@ class Progress:
     def __init__(self, console: Console, study: str, total: int, workers: int) -> None:
         self.console, self.study, self.total, self.workers = console, study, total, workers
         self.complete = self.failed = self.stopped = 0
-        self.session_done = 0  # trainings that ended in this session, a stopped one that went on twice
+        # trainings that ended in this session, a stopped one that went on twice
+        self.session_done = 0
         self.running: dict[tuple[str, int], tuple[Job, EpochResult | None]] = {}
         self._resumed: dict[tuple[str, int], int] = {}  # epoch after which running trials went on
         self.front: Sequence[PointRecord] = ()
         self.hypervolume = 0.0
         self.baselines_left = 0  # still to be trained
         self.started = self._spoke = time.monotonic()
-        self._live = Live(console=console, get_renderable=self._view, refresh_per_second=4, transient=True)
+        self._live = Live(
+            console=console, get_renderable=self._view, refresh_per_second=4, transient=True
+        )
 
     def __enter__(self) -> Progress:
         if self.console.is_terminal:
@@ -49,7 +52,9 @@ class Progress:
         """One line that stays."""
         self.console.print(line, highlight=False)
 
-    def counts(self, *, complete: int, failed: int, stopped: int = 0, baselines_left: int = 0) -> None:
+    def counts(
+        self, *, complete: int, failed: int, stopped: int = 0, baselines_left: int = 0
+    ) -> None:
         self.complete, self.failed, self.stopped = complete, failed, stopped
         self.baselines_left = baselines_left
 

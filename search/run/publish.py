@@ -35,7 +35,9 @@ KIND_TAGS = {Kind.SEARCH: "trial", Kind.BASELINE: "static", Kind.FINALIST: "fina
 class Publisher:
     """Follows a running study. Start it, tell it what happened, close it."""
 
-    def __init__(self, store: Store, settings: Settings, spec: StudySpec, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, store: Store, settings: Settings, spec: StudySpec, say: Callable[[str], None]
+    ) -> None:
         self._view = View(store, settings, spec)
         self._say = say
         self._queue: queue.Queue[tuple[Kind, int] | None] = queue.Queue()
@@ -95,7 +97,9 @@ class Publisher:
             if not self._complained:
                 self._complained = True
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                self._say(f"MLflow cannot be reached ({reason[:160]}); trials go on, `dynafront sync` will catch up")
+                self._say(
+                    f"MLflow cannot be reached ({reason[:160]}); trials go on, `dynafront sync` will catch up"
+                )
 
 
 class View:
@@ -121,7 +125,9 @@ class View:
         }
         params |= {f"budget.{k}": v for k, v in spec.budget.model_dump().items() if v is not None}
         params["objectives"] = ", ".join(spec.objectives)
-        self._experiment, self._parent = log.open_study(spec.study, text=record.text, params=params, tags={})
+        self._experiment, self._parent = log.open_study(
+            spec.study, text=record.text, params=params, tags={}
+        )
         log.write_saved_views(self._experiment)
         if (record.experiment_id, record.run_id) != (self._experiment, self._parent):
             if record.run_id:  # another MLflow than before: nothing of what was logged is there
@@ -148,7 +154,12 @@ class View:
             self._experiment,
             self._parent,
             name=f"{TRAININGS[kind]}-{number:04d}",
-            params={"family": trial.family, **trial.params, "seed": trial.seed, "epochs": trial.epochs},
+            params={
+                "family": trial.family,
+                **trial.params,
+                "seed": trial.seed,
+                "epochs": trial.epochs,
+            },
             tags=_tags(trial),
             metrics=_measures(trial, points),
             curves=[(e.epoch, dict(e.metrics)) for e in epochs],
@@ -177,7 +188,11 @@ class View:
 
     def show_missed(self) -> int:
         """Every finished trial that MLflow does not show yet, and the front when there was one; returns how many."""
-        missed = [t for t in self.store.trials(self.spec.study) if t.state != State.RUNNING and not t.published]
+        missed = [
+            t
+            for t in self.store.trials(self.spec.study)
+            if t.state != State.RUNNING and not t.published
+        ]
         for trial in missed:
             self.show_trial(trial.kind, trial.number)
         if missed:
@@ -244,14 +259,27 @@ def front_artifacts(
     return found
 
 
-def _history(points: list[PointRecord], cost: Cost, reference: Reference) -> list[tuple[int, dict[str, float]]]:
+def _history(
+    points: list[PointRecord], cost: Cost, reference: Reference
+) -> list[tuple[int, dict[str, float]]]:
     from search.front.pareto import hypervolume_history
 
-    best = list(accumulate((max(p.accuracy for p in own) for _, own in groupby(points, lambda p: p.training)), max))
+    best = list(
+        accumulate(
+            (max(p.accuracy for p in own) for _, own in groupby(points, lambda p: p.training)), max
+        )
+    )
     history = hypervolume_history(points, costs=(cost,), reference=reference)
     # steps count finished trials: by trial number, parallel trials that overtake each other would rewrite the past
     return [
-        (step, {"study/hypervolume": volume, "study/pareto_size": size, "study/best_accuracy": best[step - 1]})
+        (
+            step,
+            {
+                "study/hypervolume": volume,
+                "study/pareto_size": size,
+                "study/best_accuracy": best[step - 1],
+            },
+        )
         for step, (_, volume, size) in enumerate(history, 1)
     ]
 
@@ -303,7 +331,8 @@ def _trial_artifacts(
         found["gate_rates.png"] = gate_rates_png(title, [epoch for epoch, _ in rates], by_gate)
     try:
         return found | _inspection_artifacts(trial, points, rates)
-    except Exception:  # a picture that cannot be drawn must not keep this trial, or later ones, out of MLflow
+    # a picture that cannot be drawn must not keep this trial, or later ones, out of MLflow
+    except Exception:
         return found | {"inspect/error.txt": traceback.format_exc().encode()}
 
 
@@ -315,15 +344,26 @@ def _inspection_artifacts(
     from search.inspection.page import inspection_html
     from search.inspection.pngs import inspection_pngs
 
-    found, chosen = inspection_of(trial.result.get("inspection")), next((p for p in points if p.chosen), None)
+    found, chosen = (
+        inspection_of(trial.result.get("inspection")),
+        next((p for p in points if p.chosen), None),
+    )
     if found is None or chosen is None:
         return {}
-    network = f"trial {trial.number}: {described(trial.family, trial.params)}, {knobs_text(chosen.knobs)}"
+    network = (
+        f"trial {trial.number}: {described(trial.family, trial.params)}, {knobs_text(chosen.knobs)}"
+    )
     drawn = {f"inspect/{name}.png": png for name, png in inspection_pngs(found, network).items()}
-    return drawn | {"inspect/inspect.html": inspection_html(found, network, rates).encode()} if drawn else {}
+    return (
+        drawn | {"inspect/inspect.html": inspection_html(found, network, rates).encode()}
+        if drawn
+        else {}
+    )
 
 
-def synced(store: Store, settings: Settings, record: StudyRecord, *, everything: bool = False) -> int:
+def synced(
+    store: Store, settings: Settings, record: StudyRecord, *, everything: bool = False
+) -> int:
     """Bring MLflow up to date with one study; returns how many trials were logged. Raises what MLflow raises."""
     if everything:
         store.unpublish(record.name)

@@ -32,7 +32,9 @@ def take_up(scheduler: Scheduler, books: Books) -> None:
             own = points[record.kind, record.number]
             books.mirror_end(record, own)
             scheduler.ended(known[record.kind, record.number], own, record.result.get("stopped_at"))
-    under_way = {(record.kind, record.number) for record in records if record.state == State.RUNNING}
+    under_way = {
+        (record.kind, record.number) for record in records if record.state == State.RUNNING
+    }
     scheduler.go_on(trial for name, trial in sorted(known.items()) if name in under_way)
 
 
@@ -49,7 +51,9 @@ def _report(
     shown: dict[tuple[int, int | None], list[OperatingPoint]] = {}
     for rung in books.store.rungs(books.study):
         record, trial = trials[rung.trial], known.get((Kind.SEARCH, rung.trial))
-        points = shown[rung.trial, rung.epoch] = [OperatingPoint(**point) for point in rung.data["points"]]
+        points = shown[rung.trial, rung.epoch] = [
+            OperatingPoint(**point) for point in rung.data["points"]
+        ]
         if trial is None or (record.state == State.RUNNING and not _went_on(books, rung)):
             continue  # whether it was decided is not known; its training shows this rung again
         stopped = record.state == State.STOPPED and record.result.get("stopped_at") == rung.epoch
@@ -58,7 +62,9 @@ def _report(
 
 
 def _went_on(books: Books, rung: RungRecord) -> bool:
-    return any(one.epoch > rung.epoch for one in books.store.epochs(books.study, Kind.SEARCH, rung.trial))
+    return any(
+        one.epoch > rung.epoch for one in books.store.epochs(books.study, Kind.SEARCH, rung.trial)
+    )
 
 
 def _repeat(

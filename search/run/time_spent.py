@@ -12,7 +12,11 @@ class TimeSpent:
     """Counts wall-clock time from now on; `hours` is the most that the study may take in all."""
 
     def __init__(
-        self, store: Store, study: str, hours: float | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        store: Store,
+        study: str,
+        hours: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store, self._study, self._hours, self._clock = store, study, hours, clock
         self._counted = clock()

@@ -35,7 +35,9 @@ def events(job: Job) -> Generator[Event, None, None]:
     except DivergedError as error:
         yield Failure(str(error), error.epoch, "")
     except Exception as error:
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+        reason = (
+            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+        )
         yield Failure(reason, epoch + 1, traceback.format_exc())
 
 
@@ -90,7 +92,13 @@ def rung_points(
 
     recipe = candidate.recipe
     return operating_points(
-        net, data, batch=recipe.batch, execution=execution, seed=seed, augment=recipe.augment, quick=True
+        net,
+        data,
+        batch=recipe.batch,
+        execution=execution,
+        seed=seed,
+        augment=recipe.augment,
+        quick=True,
     )
 
 
@@ -103,7 +111,9 @@ def _looked_into(
 
     try:
         knobs, rates = Knobs(**point.knobs), point.extra["rates"]
-        return inspected(net, data, knobs, rates=rates, execution=execution, seed=seed, effort=QUICK).as_dict()
+        return inspected(
+            net, data, knobs, rates=rates, execution=execution, seed=seed, effort=QUICK
+        ).as_dict()
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"}
 
@@ -115,7 +125,7 @@ def initialised(job: Job, candidate: Candidate, task: Task) -> DynamicNet:
         import torch
 
         with torch.device("meta"):
-            plain = candidate.family.build(candidate.plain().config, task)
+            plain = candidate.family.build(candidate.baseline().config, task)
         start_from(net, job.init_from, plain.state_dict())
     return net
 
@@ -137,11 +147,18 @@ _KNOWN: dict[Any, Execution] = {}
 
 
 def _measured(device: str, candidate: Candidate, size: Any) -> Execution:
-    # the format that wins hangs on the shapes, not on gates or losses: measure each shape once a process
+    # the format that wins depends on the shapes, not on gates or losses: measure each shape once a process
     config, batch, task = size
     names = candidate.family.size_dimensions
     net = candidate.build(task, 0)
-    key = (device, candidate.family.name, tuple(getattr(config, n) for n in names), batch, task, in_eights(net))
+    key = (
+        device,
+        candidate.family.name,
+        tuple(getattr(config, n) for n in names),
+        batch,
+        task,
+        in_eights(net),
+    )
     if key not in _KNOWN:
         _KNOWN[key] = measured(net, candidate.recipe, device)
     return _KNOWN[key]

@@ -43,7 +43,9 @@ class Asking:
     def restore(self, record: TrialRecord) -> None:
         """A trial that was asked in an earlier session."""
         params = params_of(record.family, record.params, self.spaces)
-        self.observe(record.number, Training(params, full=record.epochs > self.length.short(record.family)))
+        self.observe(
+            record.number, Training(params, full=record.epochs > self.length.short(record.family))
+        )
 
     def observe(self, number: int, training: Training) -> None:
         """What is known of a trial from now on."""

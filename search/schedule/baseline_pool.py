@@ -1,4 +1,4 @@
-"""The baselines of a running study: which are there, who waits for one, and what that adds to a trial's expense."""
+"""The baselines of a running study: which are there, who waits for one, and what that adds to a trial's epoch_cost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from search.schedule.decisions import Trial
 from search.schedule.sizes import size_key
-from search.schedule.warm_start import USES, from_plain, plain_start
+from search.schedule.warm_start import USES, baseline_of, starts_from_baseline
 from search.spec import StudySpec
 from spaces.contract.family import Candidate
 from spaces.contract.space import Dimension
@@ -29,18 +29,18 @@ class BaselinePool:
     def start_of(self, candidate: Candidate) -> Candidate | None:
         """The baseline that a candidate starts from; None if it starts from scratch, or as the study file says."""
         name = candidate.family.name
-        if not from_plain(self.spec, name, candidate.recipe.epochs):
+        if not starts_from_baseline(self.spec, name, candidate.recipe.epochs):
             return None
         size = size_key(candidate)
         if size not in self._starts:
-            self._starts[size] = plain_start(self.spec, self.spaces[name], candidate)
+            self._starts[size] = baseline_of(self.spec, self.spaces[name], candidate)
         return self._starts[size]
 
     def needed(self, trial: Trial) -> Candidate | None:
         """The baseline that this trial, about to be trained, starts from, if it does."""
         return self.start_of(trial.candidate)
 
-    def expense(self, candidate: Candidate) -> float:
+    def epoch_cost(self, candidate: Candidate) -> float:
         """Epochs that training a candidate takes, with its part of a baseline that is not trained yet."""
         baseline = self.start_of(candidate)
         missing = baseline is not None and baseline.key not in self._trained

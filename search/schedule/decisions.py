@@ -96,11 +96,15 @@ class Plan(Protocol):
         """Trials train: what comes after them may be thought of already."""
         ...
 
-    def report(self, trial: Trial, epoch: int, points: Sequence[OperatingPoint], outlook: float | None) -> bool:
+    def report(
+        self, trial: Trial, epoch: int, points: Sequence[OperatingPoint], outlook: float | None
+    ) -> bool:
         """Whether the trial goes on after a rung."""
         ...
 
-    def ended(self, trial: Trial, points: Sequence[PointRecord], stopped_at: int | None = None) -> Ended:
+    def ended(
+        self, trial: Trial, points: Sequence[PointRecord], stopped_at: int | None = None
+    ) -> Ended:
         """The training is over, or was stopped after an epoch; its points are stored."""
         ...
 

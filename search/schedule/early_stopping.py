@@ -42,14 +42,21 @@ def rung_epochs(epochs: int) -> tuple[int, ...]:
 
 
 class StoppingRule(Protocol):
-    """Decides who goes on. `group` names trainings that learn alike, `scale` is the worst corner that counts."""
+    """Decides who goes on. `group` names trainings that learn alike, `corner` is the worst corner that counts."""
 
     def rungs(self, number: int, epochs: int) -> tuple[int, ...]:
         """The epochs after which a trial of so many epochs is still to be judged, ascending."""
         ...
 
     def report(
-        self, number: int, group: str, epoch: int, curve: Curve, outlook: Outlook, scale: Curve, decided: bool | None
+        self,
+        number: int,
+        group: str,
+        epoch: int,
+        curve: Curve,
+        outlook: Outlook,
+        corner: Curve,
+        decided: bool | None,
     ) -> bool:
         """Whether a trial goes on after this epoch; `decided` is what was decided when that was reported before."""
         ...
@@ -62,7 +69,7 @@ class StoppingRule(Protocol):
         """These points are on offer too, of a baseline, which is no trial."""
         ...
 
-    def promising(self, scale: Curve) -> int | None:
+    def promising(self, corner: Curve) -> int | None:
         """A stopped trial that would go on by now; None if there is none."""
         ...
 
@@ -76,14 +83,20 @@ class EarlyStopping:
 
     def __init__(self) -> None:
         self.stopped: dict[int, int] = {}  # the epoch that a trial was stopped after
-        self._seen: dict[int, dict[int, Curve]] = {}  # curves by epoch and trial, at what they will cost
+        self._seen: dict[
+            int, dict[int, Curve]
+        ] = {}  # curves by epoch and trial, at what they will cost
         self._group: dict[int, str] = {}
         self._ended: dict[int, Curve] = {}
-        self._counting: dict[int, Curve] = {}  # curves whose points are on offer: of ended and of stopped trials
+        self._counting: dict[
+            int, Curve
+        ] = {}  # curves whose points are on offer: of ended and of stopped trials
         self._baselines: list[Curve] = []
 
     def rungs(self, number: int, epochs: int) -> tuple[int, ...]:
-        return tuple(epoch for epoch in rung_epochs(epochs) if number not in self._seen.get(epoch, {}))
+        return tuple(
+            epoch for epoch in rung_epochs(epochs) if number not in self._seen.get(epoch, {})
+        )
 
     def report(
         self,
@@ -92,7 +105,7 @@ class EarlyStopping:
         epoch: int,
         curve: Curve,
         outlook: Outlook = 1.0,
-        scale: Curve | float = 1.0,
+        corner: Curve | float = 1.0,
         decided: bool | None = None,
     ) -> bool:
         """Whether a trial goes on after this epoch.
@@ -105,7 +118,7 @@ class EarlyStopping:
             later[:, 1:] *= np.asarray(outlook)
             self._seen.setdefault(epoch, {})[number] = later
         if decided is None:
-            decided = outlook is None or bool(self._may_extend([number], epoch, scale))
+            decided = outlook is None or bool(self._may_extend([number], epoch, corner))
         if not decided:
             self.stopped[number] = epoch
             self._counting[number] = own_front(inside(curve))
@@ -119,13 +132,15 @@ class EarlyStopping:
     def baseline(self, curve: Curve) -> None:
         self._baselines.append(own_front(inside(curve)))
 
-    def promising(self, scale: Curve | float = 1.0) -> int | None:
+    def promising(self, corner: Curve | float = 1.0) -> int | None:
         """A stopped trial that would go on by now, the farthest trained first; None if there is none."""
         for epoch in sorted(self._seen, reverse=True):
             waiting = sorted(
-                number for number, at in self.stopped.items() if at == epoch and number in self._seen[epoch]
+                number
+                for number, at in self.stopped.items()
+                if at == epoch and number in self._seen[epoch]
             )
-            if found := self._may_extend(waiting, epoch, scale):
+            if found := self._may_extend(waiting, epoch, corner):
                 return found[0]
         return None
 
@@ -133,24 +148,30 @@ class EarlyStopping:
         del self._counting[number]
         return self.stopped.pop(number)
 
-    def _may_extend(self, numbers: Sequence[int], epoch: int, scale: Curve | float) -> list[int]:
+    def _may_extend(self, numbers: Sequence[int], epoch: int, corner: Curve | float) -> list[int]:
         """Those of these trials, seen at this rung, whose curve at its best would add to the front."""
         on_offer = [*self._counting.values(), *self._baselines]
         if not numbers or not on_offer:
             return list(numbers)
-        front = own_front(inside(np.concatenate(on_offer) / scale))
+        front = own_front(inside(np.concatenate(on_offer) / corner))
         reached = volume(front)
         gains = {group: self._gain(group, epoch) for group in set(self._group.values())}
-        return [n for n in numbers if self._adds(front, reached, self._seen[epoch][n], gains[self._group[n]], scale)]
+        return [
+            n
+            for n in numbers
+            if self._adds(front, reached, self._seen[epoch][n], gains[self._group[n]], corner)
+        ]
 
     @staticmethod
-    def _adds(front: Curve, reached: float, curve: Curve, gain: float | None, scale: Curve | float) -> bool:
+    def _adds(
+        front: Curve, reached: float, curve: Curve, gain: float | None, corner: Curve | float
+    ) -> bool:
         """Whether a curve whose losses shrink by `gain` adds to the front; not known (None) counts as yes."""
         if gain is None:
             return True
         hoped = curve.copy()
         hoped[:, 0] *= gain
-        return volume(np.concatenate([front, hoped / scale])) > reached + NOTHING
+        return volume(np.concatenate([front, hoped / corner])) > reached + NOTHING
 
     def _gain(self, group: str, epoch: int) -> float | None:
         """What the least accuracy loss becomes from this rung on in a lucky training; None while too few have ended.

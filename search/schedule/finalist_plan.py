@@ -38,10 +38,14 @@ class FinalistPlan:
     def ask_ahead(self) -> None:
         pass
 
-    def report(self, trial: Trial, epoch: int, points: Sequence[OperatingPoint], outlook: float | None) -> bool:
+    def report(
+        self, trial: Trial, epoch: int, points: Sequence[OperatingPoint], outlook: float | None
+    ) -> bool:
         return True
 
-    def ended(self, trial: Trial, points: Sequence[PointRecord], stopped_at: int | None = None) -> Ended:
+    def ended(
+        self, trial: Trial, points: Sequence[PointRecord], stopped_at: int | None = None
+    ) -> Ended:
         return Ended()
 
     def failed(self, trial: Trial) -> Sequence[int]:

@@ -44,7 +44,10 @@ def budgets(costs: int) -> Floats:
 
 def levels(costs: int) -> list[Floats]:
     """For each cost the shares of a baseline's that curves are learned at, ascending."""
-    first, other = np.geomspace(LEAST_SHARE, MOST_SHARE, SHARES), np.geomspace(0.1, MOST_SHARE, OTHERS)
+    first, other = (
+        np.geomspace(LEAST_SHARE, MOST_SHARE, SHARES),
+        np.geomspace(0.1, MOST_SHARE, OTHERS),
+    )
     return [first if i == 0 else other for i in range(costs)]
 
 
@@ -64,7 +67,12 @@ def at_budgets(grid: Floats, sizes_CK: Floats) -> NDArray[np.int64]:
     found = np.zeros((len(sizes_CK), len(grid)), dtype=np.int64)
     below = np.zeros_like(found, dtype=bool)
     for i, axis in enumerate(axes):
-        at = np.searchsorted(axis, grid[None, :, i] / sizes_CK[:, i : i + 1] * (1 + 1e-9), side="right") - 1
+        at = (
+            np.searchsorted(
+                axis, grid[None, :, i] / sizes_CK[:, i : i + 1] * (1 + 1e-9), side="right"
+            )
+            - 1
+        )
         found, below = found * len(axis) + at, below | (at < 0)
     return np.where(below, -1, found)
 
@@ -83,7 +91,9 @@ def weights(grid: Floats) -> Floats:
 class Draw:
     """Takes the place of an Optuna trial: draws each dimension, or keeps the value that it is given."""
 
-    def __init__(self, draw: np.random.Generator, kept: Mapping[str, Value] | None = None, keep: float = 0.0) -> None:
+    def __init__(
+        self, draw: np.random.Generator, kept: Mapping[str, Value] | None = None, keep: float = 0.0
+    ) -> None:
         self.draw, self.kept, self.keep = draw, kept or {}, keep
         self.params: dict[str, Value] = {}
 
@@ -91,7 +101,11 @@ class Draw:
         return self._taken(name, choices[int(self.draw.integers(len(choices)))])
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        drawn = np.exp(self.draw.uniform(np.log(low), np.log(high))) if log else self.draw.uniform(low, high)
+        drawn = (
+            np.exp(self.draw.uniform(np.log(low), np.log(high)))
+            if log
+            else self.draw.uniform(low, high)
+        )
         return float(self._taken(name, min(high, max(low, float(drawn)))))
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
@@ -122,9 +136,13 @@ class Encoder:
     def rows(self, params: Sequence[Mapping[str, Any]], others_TO: Floats) -> Floats:
         """(T, F); what else is known of each comes last."""
         last, dimension = list(self._columns.values())[-1]
-        found = np.full((len(params), last + (1 if ordered(dimension) else len(dimension.choices))), -1.0)
+        found = np.full(
+            (len(params), last + (1 if ordered(dimension) else len(dimension.choices))), -1.0
+        )
         for row, values in zip(found, params, strict=True):
-            row[: len(self.families)] = [float(one == values.get("family")) for one in self.families]
+            row[: len(self.families)] = [
+                float(one == values.get("family")) for one in self.families
+            ]
             for name, value in values.items():
                 if name in self._columns:
                     self._write(row, *self._columns[name], value)
@@ -133,27 +151,39 @@ class Encoder:
     @staticmethod
     def _write(row: Floats, at: int, dimension: Dimension, value: Any) -> None:
         if not ordered(dimension):
-            row[at : at + len(dimension.choices)] = [float(value == one) for one in dimension.choices]
+            row[at : at + len(dimension.choices)] = [
+                float(value == one) for one in dimension.choices
+            ]
         elif dimension.kind == "choice":
             row[at] = dimension.choices.index(value) / max(1, len(dimension.choices) - 1)
         else:
             low, high = float(dimension.low), float(dimension.high)
-            over, span = (log(value / low), log(high / low)) if dimension.log else (value - low, high - low)
+            over, span = (
+                (log(value / low), log(high / low)) if dimension.log else (value - low, high - low)
+            )
             row[at] = over / span if span else 0.0
 
 
 def ordered(dimension: Dimension) -> bool:
     """Whether the values are numbers, of which more or less means something."""
-    return all(isinstance(one, int | float) and not isinstance(one, bool) for one in dimension.choices)
+    return all(
+        isinstance(one, int | float) and not isinstance(one, bool) for one in dimension.choices
+    )
 
 
-def predicted(rows_TF: Floats, losses_TS: Floats, candidates_CF: Floats, seed: int) -> tuple[Floats, Floats]:
+def predicted(
+    rows_TF: Floats, losses_TS: Floats, candidates_CF: Floats, seed: int
+) -> tuple[Floats, Floats]:
     """(C, S) mean and standard deviation of the logarithm of each candidate's accuracy loss within each share."""
-    forest = ExtraTreesRegressor(TREES, min_samples_leaf=2, max_features=0.7, bootstrap=True, random_state=seed)
+    forest = ExtraTreesRegressor(
+        TREES, min_samples_leaf=2, max_features=0.7, bootstrap=True, random_state=seed
+    )
     learned = np.log(np.maximum(losses_TS, LEAST))
     forest.fit(rows_TF, learned if learned.shape[1] > 1 else learned.ravel())
     rows = candidates_CF.astype(np.float32)
-    each = np.stack([tree.tree_.predict(rows).reshape(len(rows), -1) for tree in forest.estimators_])
+    each = np.stack(
+        [tree.tree_.predict(rows).reshape(len(rows), -1) for tree in forest.estimators_]
+    )
     return each.mean(0), np.hypot(each.std(0), NOISE)
 
 
@@ -163,7 +193,12 @@ def area(front_B: Floats, grid: Floats, worst: float = 1.0) -> float:
 
 
 def expected_improvement(
-    mean_CS: Floats, std_CS: Floats, sizes_CK: Floats, grid: Floats, front_B: Floats, worst: float = 1.0
+    mean_CS: Floats,
+    std_CS: Floats,
+    sizes_CK: Floats,
+    grid: Floats,
+    front_B: Floats,
+    worst: float = 1.0,
 ) -> Floats:
     """(C,) expected improvement: the area by which each candidate's curve is expected to lie beyond the front.
 

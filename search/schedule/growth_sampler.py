@@ -24,7 +24,10 @@ from spaces.contract.family import Candidate
 from spaces.contract.space import Value
 
 Floats = NDArray[np.float64]
-DRAWN, CONSIDERED = 80, 130  # candidates: drawn from the space, and with those that are good ones changed a little
+DRAWN, CONSIDERED = (
+    80,
+    130,
+)  # candidates: drawn from the space, and with those that are good ones changed a little
 TRIED = 50  # of them, the best first, until one is within the study's limits
 KEPT = 0.5  # of a good one's values
 
@@ -45,7 +48,9 @@ class Growth:
         self.setting = setting
         self._shares = growth.shares(setting.costs)
         self._encoder = growth.Encoder(setting.spaces)
-        self._losses: dict[int, dict[int, Floats]] = {}  # (S,) within each share, by trial and epoch
+        self._losses: dict[
+            int, dict[int, Floats]
+        ] = {}  # (S,) within each share, by trial and epoch
         self._sizes: dict[int, tuple[float, ...]] = {}  # of the trials' baselines
 
     def observe(self, number: int, training: Training) -> None:
@@ -53,11 +58,17 @@ class Growth:
             self._losses.pop(number, None)
             return
         relative = training.curve / np.array([1.0, *self._size(number, training.params)])
-        losses = np.array([min(1.0, float(loss_within([relative], one)[0])) for one in self._shares])
+        losses = np.array(
+            [min(1.0, float(loss_within([relative], one)[0])) for one in self._shares]
+        )
         self._losses.setdefault(number, {})[training.epoch] = losses
 
-    def suggest(self, number: int, history: History, epochs: Epochs, given: Params | None = None) -> Params:
-        params = given or self._best(np.random.default_rng((self.setting.seed, number)), history, epochs)
+    def suggest(
+        self, number: int, history: History, epochs: Epochs, given: Params | None = None
+    ) -> Params:
+        params = given or self._best(
+            np.random.default_rng((self.setting.seed, number)), history, epochs
+        )
         return completed(number, params, self.setting)
 
     def _best(self, draw: np.random.Generator, history: History, epochs: Epochs) -> Params:
@@ -73,12 +84,14 @@ class Growth:
             improvement = self._expected_improvement(draw, drafts, seen, history)
             drafts = [drafts[i] for i in np.argsort(-improvement, kind="stable")]
         known = [(dict(one.params), one.full) for one in history.trials.values()]
-        fresh = (one for one in drafts[:TRIED] if (one.params, self._is_full(one.candidate)) not in known)
+        fresh = (
+            one for one in drafts[:TRIED] if (one.params, self._is_full(one.candidate)) not in known
+        )
         return next((one.params for one in fresh if not self.setting.limit(one.candidate)), {})
 
     def _budgets(self, history: History) -> Floats:
         """(B, K) budgets of costs at which curves are compared, within the region that counts."""
-        return growth.budgets(self.setting.costs) * history.scale[1:]
+        return growth.budgets(self.setting.costs) * history.corner[1:]
 
     def _good(self, seen: Mapping[int, Training], history: History) -> list[int]:
         """The trials that are best within some budget."""
@@ -87,7 +100,9 @@ class Growth:
         numbers = list(seen)
         return [numbers[i] for i in np.unique(np.where(at < 0, 1.0, losses_TB).argmin(0))]
 
-    def _drafts(self, draw: np.random.Generator, epochs: Epochs, good: Sequence[Params]) -> list[Draft]:
+    def _drafts(
+        self, draw: np.random.Generator, epochs: Epochs, good: Sequence[Params]
+    ) -> list[Draft]:
         """Drawn from the space, then good ones with some of their values drawn again; infeasible ones left out."""
         found = []
         for i in range(CONSIDERED):
@@ -102,17 +117,29 @@ class Growth:
         return found
 
     def _expected_improvement(
-        self, draw: np.random.Generator, drafts: Sequence[Draft], seen: Mapping[int, Training], history: History
+        self,
+        draw: np.random.Generator,
+        drafts: Sequence[Draft],
+        seen: Mapping[int, Training],
+        history: History,
     ) -> Floats:
         """(C,) expected improvement of the front by each candidate, per epoch that it takes."""
         sizes_CK, grid = np.array([one.size for one in drafts]), self._budgets(history)
-        old = self._rows([one.params for one in seen.values()], self._sizes_of(seen), [t.full for t in seen.values()])
-        new = self._rows([one.params for one in drafts], sizes_CK, [self._is_full(one.candidate) for one in drafts])
+        old = self._rows(
+            [one.params for one in seen.values()],
+            self._sizes_of(seen),
+            [t.full for t in seen.values()],
+        )
+        new = self._rows(
+            [one.params for one in drafts],
+            sizes_CK,
+            [self._is_full(one.candidate) for one in drafts],
+        )
         mean_CS, std_CS = growth.predicted(old, self._learned(seen), new, int(draw.integers(2**31)))
         front = history.front_within(seen, grid)
-        worst = float(history.scale[0])
+        worst = float(history.corner[0])
         improvement = growth.expected_improvement(mean_CS, std_CS, sizes_CK, grid, front, worst)
-        return improvement / [self.setting.expense(one.candidate) for one in drafts]
+        return improvement / [self.setting.epoch_cost(one.candidate) for one in drafts]
 
     def _rows(self, params: Sequence[Params], sizes_TK: Floats, full: Sequence[bool]) -> Floats:
         """What the forest knows of each: its parameters, its size and its length."""
@@ -141,10 +168,14 @@ def remembered(measured: Mapping[int, Training]) -> Mapping[int, Training]:
     numbers = list(measured)
     layer = layers({number: one.curve for number, one in measured.items() if one.curve is not None})
     near = sorted(numbers, key=lambda n: layer[n])[: growth.REMEMBERED // 2]
-    return {number: measured[number] for number in sorted({*near, *numbers[-growth.REMEMBERED // 2 :]})}
+    return {
+        number: measured[number] for number in sorted({*near, *numbers[-growth.REMEMBERED // 2 :]})
+    }
 
 
-def learned_losses(seen: Mapping[int, Training], losses: Mapping[int, Mapping[int, Floats]]) -> Floats:
+def learned_losses(
+    seen: Mapping[int, Training], losses: Mapping[int, Mapping[int, Floats]]
+) -> Floats:
     """(T, S) accuracy losses, given by trial and epoch; stopped trainings as if they had gone on like the others."""
     latest = {number: max(losses[number]) for number in seen}
     numbers = np.array(list(seen))
@@ -152,10 +183,17 @@ def learned_losses(seen: Mapping[int, Training], losses: Mapping[int, Mapping[in
     ended = [number for number, one in seen.items() if one.ended]
     under_way = {(latest[number], one.full) for number, one in seen.items() if not one.ended}
     for epoch, full in under_way:
-        alike = [number for number in ended if epoch in losses[number] and seen[number].full == full]
+        alike = [
+            number for number in ended if epoch in losses[number] and seen[number].full == full
+        ]
         if not alike:
             continue
-        gains = [losses[number][latest[number]] / np.maximum(losses[number][epoch], 1e-6) for number in alike]
-        at = np.array([(latest[n], seen[n].full, seen[n].ended) == (epoch, full, False) for n in numbers])
+        gains = [
+            losses[number][latest[number]] / np.maximum(losses[number][epoch], 1e-6)
+            for number in alike
+        ]
+        at = np.array(
+            [(latest[n], seen[n].full, seen[n].ended) == (epoch, full, False) for n in numbers]
+        )
         found[at] *= np.minimum(1.0, np.median(gains, 0))
     return found

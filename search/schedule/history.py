@@ -40,7 +40,7 @@ class Training:
 class History:
     """Every trial that was asked, by number; curves of baselines; and the corner of the region that counts."""
 
-    scale: Curve  # (D,) the worst losses that count: accuracy, then costs
+    corner: Curve  # (D,) the worst losses that count: accuracy, then costs
     trials: dict[int, Training] = field(default_factory=dict)
     baselines: list[Curve] = field(default_factory=list)
 
@@ -59,9 +59,13 @@ class History:
 
     def failed(self, number: int) -> Training:
         """The trial ended without a result; what was seen of it on the way is on no front."""
-        return self.update(number, replace(self.trials[number], state=State.FAILED, curve=None, chosen=()))
+        return self.update(
+            number, replace(self.trials[number], state=State.FAILED, curve=None, chosen=())
+        )
 
-    def front_within(self, trials: Mapping[int, Training], budgets_BK: NDArray[np.float64]) -> NDArray[np.float64]:
+    def front_within(
+        self, trials: Mapping[int, Training], budgets_BK: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
         """(B,) the least accuracy loss within each budget of costs, of these trials and of all baselines."""
         curves = [one.curve for one in trials.values() if one.curve is not None]
         front = own_front(np.concatenate([*curves, *self.baselines]))

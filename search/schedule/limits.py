@@ -16,7 +16,7 @@ FLOAT_BYTES = 4
 def limit_of(spec: StudySpec, task: Task) -> Callable[[Candidate], str | None]:
     """Says why a candidate is beyond the study's limits, or cannot be built; None when it is within them.
 
-    MACs are the plain network's, everything open: what a dynamic one costs is known after its training only.
+    MACs are the baseline's, everything open: what a dynamic one costs is known after its training only.
     """
     limits = spec.limits
     known: dict[str, str | None] = {}

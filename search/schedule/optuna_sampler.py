@@ -9,7 +9,16 @@ import optuna
 from optuna.trial import TrialState
 
 from search.schedule.history import History, Params, Training
-from search.schedule.sampler import STARTUP, Epochs, InfeasibleError, Setting, drawn, experimental, replayed, trial_seed
+from search.schedule.sampler import (
+    STARTUP,
+    Epochs,
+    InfeasibleError,
+    Setting,
+    drawn,
+    experimental,
+    replayed,
+    trial_seed,
+)
 from storage.records import State
 
 Made = Callable[[int, int], optuna.samplers.BaseSampler]  # from (seed, trials of the study)
@@ -22,7 +31,9 @@ class OptunaSampler:
         self.setting, self._made = setting, made
         self._study = in_memory(1 + setting.costs)
 
-    def suggest(self, number: int, history: History, epochs: Epochs, given: Params | None = None) -> Params:
+    def suggest(
+        self, number: int, history: History, epochs: Epochs, given: Params | None = None
+    ) -> Params:
         setting = self.setting
         with experimental():
             self._study.sampler = self._made(trial_seed(setting.seed, number), setting.trials)
@@ -44,7 +55,9 @@ class OptunaSampler:
 def in_memory(objectives: int) -> optuna.Study:
     """A study that minimises losses and forgets everything with the process."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.create_study(directions=["minimize"] * objectives, sampler=optuna.samplers.RandomSampler(seed=0))
+    return optuna.create_study(
+        directions=["minimize"] * objectives, sampler=optuna.samplers.RandomSampler(seed=0)
+    )
 
 
 def asked(study: optuna.Study, setting: Setting, given: Params | None) -> Params:

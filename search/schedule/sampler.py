@@ -24,14 +24,17 @@ from spaces.contract.space import Dimension, Value, suggested
 
 Spaces = Mapping[str, tuple[Dimension, ...]]
 Epochs = Callable[[str], int]  # of a trial of a family
-Limit = Callable[[Candidate], str | None]  # why a candidate is beyond what the study allows, if it is
+# why a candidate is beyond what the study allows, if it is
+Limit = Callable[[Candidate], str | None]
 STARTUP = 6  # trials before a model-based sampler models
 
 
 class Sampler(Protocol):
     """Chooses what to train next."""
 
-    def suggest(self, number: int, history: History, epochs: Epochs, given: Params | None = None) -> Params:
+    def suggest(
+        self, number: int, history: History, epochs: Epochs, given: Params | None = None
+    ) -> Params:
         """The parameters of trial `number`; those that are `given` are decided already."""
         ...
 
@@ -44,8 +47,8 @@ class Sampler(Protocol):
 class Setting:
     """What a sampler is made for.
 
-    `size` is what a candidate's baseline costs, in shares of the box at the reference point; `expense` the epochs that
-    training a candidate takes, with its part of a baseline that is not trained yet.
+    `size` is what a candidate's baseline costs, in shares of the reference point; `epoch_cost` the epochs that training
+    a candidate takes, with its part of a baseline that is not trained yet.
     """
 
     spaces: Spaces
@@ -53,9 +56,10 @@ class Setting:
     seed: int
     trials: int
     size: Callable[[Candidate], Sequence[float]]
-    expense: Callable[[Candidate], float]
+    epoch_cost: Callable[[Candidate], float]
     limit: Limit = lambda _: None
-    short: Epochs = lambda _: 1  # of a trial of a family, where there are two lengths of the short ones
+    # of a trial of a family, where there are two lengths of the short ones
+    short: Epochs = lambda _: 1
 
 
 class InfeasibleError(ValueError):
@@ -126,5 +130,7 @@ def experimental() -> Iterator[None]:
 
 def trial_seed(study_seed: int, number: int) -> int:
     """A seed for one trial: far from its neighbours', below 2^31."""
-    mixed = (study_seed * 0x9E3779B97F4A7C15 + number * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % 2**64
+    mixed = (
+        study_seed * 0x9E3779B97F4A7C15 + number * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB
+    ) % 2**64
     return (mixed ^ (mixed >> 29)) % (2**31 - 1)

@@ -16,11 +16,10 @@ from search.front.eligible import chosen_of, curve_of
 from search.front.live import LiveFront
 from search.objectives import outlook_of
 from search.schedule.asking import Asking
-from search.schedule.baseline_pool import BaselinePool
 from search.schedule.decisions import Decision, Ended, Record, Reject, Repeat, Resume, Start, Trial
-from search.schedule.duplicates import Duplicates
 from search.schedule.early_stopping import StoppingRule
 from search.schedule.history import History, Params, Training
+from search.schedule.lineup import Lineup
 from search.schedule.sampler import InfeasibleError, trial_seed
 from search.schedule.thinking_ahead import ThinkAhead
 from spaces.contract.family import Candidate
@@ -36,13 +35,12 @@ class Scheduler:
     trials: int  # in all
     asking: Asking
     stopping: StoppingRule | None
-    baselines: BaselinePool
-    duplicates: Duplicates
+    lineup: Lineup
     front: LiveFront
     asked: int = 0
     _decided: deque[Decision] = field(default_factory=deque)
-    _queue: deque[Trial] = field(default_factory=deque)
-    _known: dict[int, Trial] = field(default_factory=dict)  # trials of the search that may be trained
+    # trials of the search that may be trained
+    _known: dict[int, Trial] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.costs = self.front.spec.costs
@@ -54,15 +52,15 @@ class Scheduler:
 
     def next(self) -> Decision | None:
         """What to do while a slot is free; None when there is nothing to do now."""
-        while not self._decided:
-            if self._queue:
-                return self.start(self._queue.popleft())
+        while not self._decided and not self.lineup.asked:
+            if self.lineup.ready:
+                return self.start(self.lineup.ready.popleft())
             if (resumed := self._resumed()) is not None:
                 return resumed
             if not self._may_ask:
                 return None
             self._ask()
-        return self._decided.popleft()
+        return self._decided.popleft() if self._decided else self.lineup.asked.popleft()
 
     def ask_ahead(self) -> None:
         """Think of the next trial while others train: it knows what was reported so far, whatever their speed."""
@@ -85,10 +83,14 @@ class Scheduler:
         if self.stopping is None:
             return True
         curve, later = self._curve(points), outlook_of(self.costs, outlook)
-        scale = self.history.scale
-        return self.stopping.report(trial.number, _group(trial), epoch, curve, later, scale, decided)
+        corner = self.history.corner
+        return self.stopping.report(
+            trial.number, _group(trial), epoch, curve, later, corner, decided
+        )
 
-    def ended(self, trial: Trial, points: Sequence[PointRecord], stopped_at: int | None = None) -> Ended:
+    def ended(
+        self, trial: Trial, points: Sequence[PointRecord], stopped_at: int | None = None
+    ) -> Ended:
         """The training is over, or was stopped after an epoch."""
         self._ahead.settle()
         if trial.kind == Kind.BASELINE:
@@ -98,20 +100,25 @@ class Scheduler:
         if stopped_at is None and self.stopping:
             self.stopping.ended(trial.number, _group(trial), self._curve(points))
         joined = self._extend_front(trial, points)
-        return Ended(joined, [self._repeat(number, trial.number) for number in self.duplicates.finished(trial.number)])
+        return Ended(
+            joined,
+            [
+                self._repeat(number, trial.number)
+                for number in self.lineup.duplicates.finished(trial.number)
+            ],
+        )
 
     def failed(self, trial: Trial) -> Sequence[int]:
         """The training has no result; returns the trials that cannot be trained without it."""
         self._ahead.settle()
         if trial.kind == Kind.BASELINE:
-            held = self.baselines.failed(trial.candidate)
-            lost = [number for one in held for number in self.duplicates.abandoned(one.candidate, one.number)]
+            lost = self.lineup.lost(trial.candidate)
             for number in lost:
                 self.asking.forget(number)
             return lost
         self.asking.forget(trial.number)
-        if (other := self.duplicates.failed(trial.candidate, trial.number)) is not None:
-            self._queue_or_hold(self._known[other])
+        if (other := self.lineup.duplicates.failed(trial.candidate, trial.number)) is not None:
+            self.lineup.add(self._known[other])
         return []
 
     def restore(self, record: TrialRecord) -> Trial | None:
@@ -129,15 +136,15 @@ class Scheduler:
         trial = self._known[record.number] = _trial(record)
         if record.of_trial is not None:
             return None
-        self.duplicates.first(trial.candidate, record.number)
+        self.lineup.duplicates.first(trial.candidate, record.number)
         return trial
 
     def _restored_baseline(self, record: TrialRecord) -> Trial | None:
         if record.state == State.FAILED:
-            self.baselines.asked += 1
+            self.lineup.baselines.asked += 1
             return None
         trial = _trial(record)
-        self.baselines.add(trial.candidate)
+        self.lineup.baselines.add(trial.candidate)
         return trial
 
     def repeated(self, number: int, points: Sequence[OperatingPoint], epoch: int) -> None:
@@ -155,26 +162,26 @@ class Scheduler:
         """These were under way when an earlier session was interrupted."""
         for trial in trials:
             if trial.kind == Kind.BASELINE:
-                self._queue.append(trial)
+                self.lineup.add(trial)
             else:
                 self._place(trial)
 
     def add_baselines(self, candidates: Iterable[Candidate]) -> None:
         """Train these too, unless they are known."""
         for candidate in candidates:
-            if not self.baselines.is_known(candidate):
-                self._queue_baseline(candidate)
+            if not self.lineup.baselines.is_known(candidate):
+                self.lineup.add_baseline(candidate)
 
     def close(self) -> None:
         self._ahead.close()
 
     @property
     def finished(self) -> bool:
-        return not self._decided and not self._queue and not self._may_ask
+        return not (self._decided or self.lineup.asked or self.lineup.ready or self._may_ask)
 
     @property
     def baselines_left(self) -> int:
-        return self.baselines.left
+        return self.lineup.baselines.left
 
     @property
     def standing(self) -> tuple[Sequence[PointRecord], float]:
@@ -196,7 +203,7 @@ class Scheduler:
     def _resumed(self) -> Resume | None:
         """A trial that was stopped and should not have been, as is known by now."""
         self._ahead.settle()
-        number = self.stopping.promising(self.history.scale) if self.stopping else None
+        number = self.stopping.promising(self.history.corner) if self.stopping else None
         if self.stopping is None or number is None:
             return None
         trial, epoch = self._known[number], self.stopping.resume(number)
@@ -211,7 +218,9 @@ class Scheduler:
         if isinstance(candidate, InfeasibleError):
             self.asking.forget(number)
             epochs = self.asking.length.short(candidate.family)
-            self._decided.append(Reject(number, candidate.family, candidate.values, epochs, seed, str(candidate)))
+            self._decided.append(
+                Reject(number, candidate.family, candidate.values, epochs, seed, str(candidate))
+            )
             return
         trial = self._known[number] = Trial(Kind.SEARCH, number, candidate, seed)
         self._decided.append(Record(trial))
@@ -219,29 +228,13 @@ class Scheduler:
 
     def _place(self, trial: Trial) -> None:
         """Train it, or take the result of an equal trial, now or when that has ended."""
-        first = self.duplicates.first(trial.candidate, trial.number)
+        first = self.lineup.duplicates.first(trial.candidate, trial.number)
         if first == trial.number:
-            self._queue_or_hold(trial)
+            self.lineup.add(trial)
         elif self.history.trials[first].state == State.RUNNING:
-            self.duplicates.wait(trial.number, first)
+            self.lineup.duplicates.wait(trial.number, first)
         else:
             self._decided.append(self._repeat(trial.number, first))
-
-    def _queue_or_hold(self, trial: Trial) -> None:
-        """It is trained when its turn comes, or waits for the baseline that it starts from."""
-        baseline = self.baselines.needed(trial)
-        if baseline is None or self.baselines.is_trained(baseline):
-            self._queue.append(trial)
-            return
-        if not self.baselines.is_known(baseline):
-            self._queue_baseline(baseline)
-        self.baselines.hold(trial, baseline)
-
-    def _queue_baseline(self, candidate: Candidate) -> None:
-        number = self.baselines.add(candidate)
-        trial = Trial(Kind.BASELINE, number, candidate, trial_seed(self.seed, number))
-        self._decided.append(Record(trial))
-        self._queue.append(trial)
 
     def _baseline_ended(self, trial: Trial, points: Sequence[PointRecord]) -> Ended:
         """What a baseline offers is there: dynamic networks have to beat it."""
@@ -249,30 +242,32 @@ class Scheduler:
         self.history.baselines.append(curve)
         if self.stopping:
             self.stopping.baseline(curve)
-        self._queue.extend(self.baselines.trained(trial.candidate))
+        self.lineup.trained(trial.candidate)
         return Ended(self._extend_front(trial, points))
 
     def _repeat(self, number: int, first: int) -> Repeat:
         self.asking.repeat(number, first)
         return Repeat(number, first)
 
-    def _observe(self, number: int, points: Sequence[OperatingPoint], state: State, epoch: int) -> None:
+    def _observe(
+        self, number: int, points: Sequence[OperatingPoint], state: State, epoch: int
+    ) -> None:
         """Keep what a trial showed after an epoch, and let the sampler hear of it."""
         self._ahead.settle()
         one = chosen_of(points)
         values = (one.accuracy, *(cost.of(one) for cost in self.costs))
-        chosen = tuple(map(float, self.front.box.curve([values])[0]))
+        chosen = tuple(map(float, self.front.point.curve([values])[0]))
         known = self.history.trials[number]
         seen = replace(known, state=state, epoch=epoch, curve=self._curve(points), chosen=chosen)
         self.asking.observe(number, seen)
 
     def _extend_front(self, trial: Trial, points: Sequence[PointRecord]) -> list[PointRecord]:
         joined = self.front.extend(trial.name, points)
-        self.history.scale = self.front.scale
+        self.history.corner = self.front.corner
         return joined
 
     def _curve(self, points: Sequence[OperatingPoint]) -> Curve:
-        return curve_of(points, self.front.box, self.costs)
+        return curve_of(points, self.front.point, self.costs)
 
 
 def _trial(record: TrialRecord) -> Trial:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from search.front.live import LiveFront
-from search.front.pareto import box_of
+from search.front.pareto import reference_point_of
 from search.objectives import Reference
 from search.schedule.asking import Asking
 from search.schedule.baseline_pool import BaselinePool
@@ -13,6 +13,7 @@ from search.schedule.duplicates import Duplicates
 from search.schedule.early_stopping import EarlyStopping
 from search.schedule.history import History
 from search.schedule.limits import limit_of
+from search.schedule.lineup import Lineup
 from search.schedule.sampler import Setting, starting_points
 from search.schedule.samplers import SAMPLERS
 from search.schedule.scheduler import Scheduler
@@ -34,15 +35,17 @@ def scheduler_for(spec: StudySpec, task: Task, reference: Reference) -> Schedule
         costs=len(costs),
         seed=spec.seed,
         trials=spec.budget.trials,
-        size=baseline_size(task, box_of(reference, costs), costs),
-        expense=baselines.expense,
+        size=baseline_size(task, reference_point_of(reference, costs), costs),
+        epoch_cost=baselines.epoch_cost,
         limit=limit,
         short=short,
     )
     asking = Asking(
         spaces=spaces,
         sampler=SAMPLERS[spec.sampler](setting),
-        length=TrainingLength(short, (lambda _: spec.budget.epochs) if two_lengths else None, len(costs)),
+        length=TrainingLength(
+            short, (lambda _: spec.budget.epochs) if two_lengths else None, len(costs)
+        ),
         limit=limit,
         history=History.empty(len(costs)),
         starts=starting_points(spaces) if spec.starting_points else [],
@@ -52,7 +55,6 @@ def scheduler_for(spec: StudySpec, task: Task, reference: Reference) -> Schedule
         trials=spec.budget.trials,
         asking=asking,
         stopping=EarlyStopping() if spec.early_stopping else None,
-        baselines=baselines,
-        duplicates=Duplicates(),
+        lineup=Lineup(spec.seed, baselines, Duplicates()),
         front=LiveFront(spec, reference),
     )

@@ -1,4 +1,4 @@
-"""What networks cost by their shapes alone, before anything is trained: the plain network of each size."""
+"""What networks cost by their shapes alone, before anything is trained: the baseline of each size."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from search.front.curves import Box
+from search.front.curves import ReferencePoint
 from search.objectives import Cost, Shape
 from spaces.contract.family import Candidate, Family
 from spaces.contract.space import Dimension, Value
@@ -24,9 +24,11 @@ def shape_of(candidate: Candidate, task: Task) -> Shape:
 
 
 def size_key(candidate: Candidate) -> tuple[Any, ...]:
-    """The same for all candidates that have one plain network."""
+    """The same for all candidates that have one baseline."""
     own = candidate.family
-    return own.name, *(getattr(candidate.config, name) for name in (*own.size_dimensions, *own.plain_dimensions))
+    return own.name, *(
+        getattr(candidate.config, name) for name in (*own.size_dimensions, *own.baseline_dimensions)
+    )
 
 
 def sizes(own: Family, space: Sequence[Dimension]) -> list[dict[str, Value]]:
@@ -37,16 +39,19 @@ def sizes(own: Family, space: Sequence[Dimension]) -> list[dict[str, Value]]:
 def baseline_shapes(own: Family, space: Sequence[Dimension], task: Task) -> list[Shape]:
     """Of the baselines of every size that a narrowed space has; sizes that the family refuses are left out."""
     found = []
-    for values in _combinations((*own.size_dimensions, *own.plain_dimensions), space):
+    for values in _combinations((*own.size_dimensions, *own.baseline_dimensions), space):
         with suppress(ValueError):
-            found.append(shape_of(Candidate.of(own, values, 1).plain(), task))
+            found.append(shape_of(Candidate.of(own, values, 1).baseline(), task))
     return found
 
 
 def _combinations(names: Sequence[str], space: Sequence[Dimension]) -> list[dict[str, Value]]:
     """Every combination of these dimensions' values; of a range its two ends."""
     by_name = {d.name: d for d in space}
-    return [dict(zip(names, one, strict=True)) for one in product(*(_ends(by_name[name]) for name in names))]
+    return [
+        dict(zip(names, one, strict=True))
+        for one in product(*(_ends(by_name[name]) for name in names))
+    ]
 
 
 def _ends(dimension: Dimension) -> tuple[Value, ...]:
@@ -55,14 +60,16 @@ def _ends(dimension: Dimension) -> tuple[Value, ...]:
     return dimension.choices if dimension.kind == "choice" else (dimension.low, dimension.high)
 
 
-def baseline_size(task: Task, box: Box, costs: Sequence[Cost]) -> Callable[[Candidate], tuple[float, ...]]:
+def baseline_size(
+    task: Task, box: ReferencePoint, costs: Sequence[Cost]
+) -> Callable[[Candidate], tuple[float, ...]]:
     """Gives what a candidate's baseline costs, in shares of the box; built once a size."""
     known: dict[tuple[Any, ...], tuple[float, ...]] = {}
 
     def size(candidate: Candidate) -> tuple[float, ...]:
         key = size_key(candidate)
         if key not in known:
-            shape = shape_of(candidate.plain(), task)
+            shape = shape_of(candidate.baseline(), task)
             own = [cost.of_baseline(shape) for cost in costs]
             known[key] = tuple(one / most for one, most in zip(own, box.costs, strict=True))
         return known[key]

@@ -34,10 +34,14 @@ class TrainingLength:
         short = [number for number, one in measured.items() if not one.full]
         if len(short) < STARTUP + PATIENCE:
             return False
-        earlier = {number: one for number, one in measured.items() if number not in short[-PATIENCE:]}
-        budgets_BK = growth.budgets(self.costs) * history.scale[1:]
-        worst = min(1.0, 2 * float(history.scale[0]))  # beyond the region, for until it is reached nothing is inside
+        earlier = {
+            number: one for number, one in measured.items() if number not in short[-PATIENCE:]
+        }
+        budgets_BK = growth.budgets(self.costs) * history.corner[1:]
+        # beyond the region, for until it is reached nothing is inside
+        worst = min(1.0, 2 * float(history.corner[0]))
         now, before = (
-            growth.area(history.front_within(trials, budgets_BK), budgets_BK, worst) for trials in (measured, earlier)
+            growth.area(history.front_within(trials, budgets_BK), budgets_BK, worst)
+            for trials in (measured, earlier)
         )
         return now - before < LITTLE

@@ -1,7 +1,7 @@
-"""Plain networks beside the dynamic ones: the static ladder, and the backbones that trainings start from.
+"""Baselines beside the dynamic ones: the static ladder, and the backbones that trainings start from.
 
 Gates, exits and oracles are learned faster on a backbone that classifies already; the papers fine-tune trained ones. A
-study with `warm_start` trains each size's plain network once, and the candidates of that size start from it and take a
+study with `warm_start` trains each size's baseline once, and the candidates of that size start from it and take a
 third of the epochs, until such trials add nothing to the front; the rest are trained from scratch, at full length.
 """
 
@@ -17,17 +17,20 @@ from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from spaces.contract.space import Dimension, Value
 
-WARM_SHARE = 1 / 3  # of the epochs, for a training that starts from its plain network
-USES = 3  # trainings that a plain network is paid for by, when a candidate that needs a new one is weighed
+WARM_SHARE = 1 / 3  # of the epochs, for a training that starts from its baseline
+# trainings that a baseline is paid for by, when a candidate that needs a new one is weighed
+USES = 3
 
 
 def epochs_of(spec: StudySpec, name: str) -> int:
     """The epochs of a searched trial of this family, of a short one where there are two lengths."""
-    return max(1, round(spec.budget.epochs * WARM_SHARE)) if warm(spec, name) else spec.budget.epochs
+    return (
+        max(1, round(spec.budget.epochs * WARM_SHARE)) if warm(spec, name) else spec.budget.epochs
+    )
 
 
-def from_plain(spec: StudySpec, name: str, epochs: int) -> bool:
-    """Whether a training of so many epochs starts from the plain network of its size.
+def starts_from_baseline(spec: StudySpec, name: str, epochs: int) -> bool:
+    """Whether a training of so many epochs starts from the baseline of its size.
 
     One of the study's full length starts from scratch: it finds what short ones do not.
     """
@@ -35,19 +38,19 @@ def from_plain(spec: StudySpec, name: str, epochs: int) -> bool:
 
 
 def warm(spec: StudySpec, name: str) -> bool:
-    """Whether plain networks of the study's own are where this family's trials start, as long as that pays."""
+    """Whether baselines of the study's own are where this family's trials start, as long as that pays."""
     return spec.warm_start and spec.initial(name) is None
 
 
-def plain_start(spec: StudySpec, space: Sequence[Dimension], candidate: Candidate) -> Candidate:
-    """The plain network that a candidate starts from: its size, under the family's recommended recipe."""
+def baseline_of(spec: StudySpec, space: Sequence[Dimension], candidate: Candidate) -> Candidate:
+    """The baseline that a candidate starts from: its size, under the family's recommended recipe."""
     own, values = candidate.family, candidate.values
-    sizes = {name: values[name] for name in (*own.size_dimensions, *own.plain_dimensions)}
-    return Candidate.of(own, recommended(space) | sizes, spec.budget.epochs).plain()
+    sizes = {name: values[name] for name in (*own.size_dimensions, *own.baseline_dimensions)}
+    return Candidate.of(own, recommended(space) | sizes, spec.budget.epochs).baseline()
 
 
-def plain_key(spec: StudySpec, plain: Candidate) -> str:
-    """The key of a plain network's checkpoint: the same for every trial that starts from it."""
+def baseline_key(spec: StudySpec, plain: Candidate) -> str:
+    """The key of a baseline's checkpoint: the same for every trial that starts from it."""
     return f"{spec.study}/plain-{hashlib.sha256(plain.key.encode()).hexdigest()[:16]}"
 
 
@@ -63,7 +66,7 @@ def ladder(spaces: Mapping[str, tuple[Dimension, ...]], epochs: int) -> list[Can
         ]
         for one in product(*choices):
             values = recommended(space) | dict(zip(own.size_dimensions, one, strict=True))
-            candidate = Candidate.of(own, values, epochs).plain()
+            candidate = Candidate.of(own, values, epochs).baseline()
             found[candidate.key] = candidate
     return list(found.values())
 

@@ -1,1 +1,1 @@
-"""The plain networks that families make dynamic."""
+"""The baselines that families make dynamic."""

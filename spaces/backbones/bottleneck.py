@@ -15,7 +15,11 @@ from itertools import zip_longest
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-BOTTLENECKS = {"resnet26": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}  # blocks of the stages
+BOTTLENECKS = {
+    "resnet26": (2, 2, 2, 2),
+    "resnet50": (3, 4, 6, 3),
+    "resnet101": (3, 4, 23, 3),
+}  # blocks of the stages
 WIDTHS = (64, 128, 256, 512)
 EXPANSION = 4
 
@@ -57,7 +61,9 @@ class Bottleneck(nn.Module):
             "outer": (self.conv3, self.bn3),
         }
 
-    def masked_convolutions(self, *masks: Tensor | None) -> list[tuple[nn.Conv2d, nn.BatchNorm2d, Tensor | None]]:
+    def masked_convolutions(
+        self, *masks: Tensor | None
+    ) -> list[tuple[nn.Conv2d, nn.BatchNorm2d, Tensor | None]]:
         """The convolutions in order, each with its batch norm and the mask (B or 1, filters) of its filters."""
         return [(*pair, mask) for pair, mask in zip_longest(self.convolutions().values(), masks)]
 
@@ -65,7 +71,11 @@ class Bottleneck(nn.Module):
         return u if self.shortcut is None else self.shortcut(u)
 
     def residual(
-        self, u: Tensor, inner: Tensor | None = None, middle: Tensor | None = None, outer: Tensor | None = None
+        self,
+        u: Tensor,
+        inner: Tensor | None = None,
+        middle: Tensor | None = None,
+        outer: Tensor | None = None,
     ) -> Tensor:
         """inner, middle, outer: masks (B or 1, filters), or None where every filter is open."""
         h = _masked(F.relu(self.bn1(self.conv1(u)), inplace=True), inner)

@@ -37,8 +37,12 @@ SMALLEST = 4  # pixels of the shorter side that the cifar stem keeps in the last
 class MobileNetConfig:
     """Size and strides of a MobileNetV2."""
 
-    width: float = choice(0.25, 0.35, 0.5, 0.75, 1.0, 1.4, default=1.0, doc="multiplies the channels")
-    depth: float = choice(0.5, 1.0, 1.5, default=1.0, searched=False, doc="multiplies the units of each stage")
+    width: float = choice(
+        0.25, 0.35, 0.5, 0.75, 1.0, 1.4, default=1.0, doc="multiplies the channels"
+    )
+    depth: float = choice(
+        0.5, 1.0, 1.5, default=1.0, searched=False, doc="multiplies the units of each stage"
+    )
     stem: str = choice(
         "cifar", "imagenet", default="cifar", searched=False,
         doc="halve small images less often, or all images five times as published",
@@ -90,7 +94,9 @@ class Bottleneck(nn.Module):
         norms = [m for m in self.modules() if isinstance(m, nn.BatchNorm2d)]
         return list(zip(layers, norms, strict=True))
 
-    def masked_convolutions(self, mask_BE: Tensor | None) -> list[tuple[nn.Conv2d, nn.BatchNorm2d, Tensor | None]]:
+    def masked_convolutions(
+        self, mask_BE: Tensor | None
+    ) -> list[tuple[nn.Conv2d, nn.BatchNorm2d, Tensor | None]]:
         """The convolutions, each with its batch norm and the mask of its filters: a closed channel needs none of them.
 
         The depthwise convolution has the same channels as the one before it.
@@ -115,12 +121,18 @@ class MobileNet(nn.Module):
         for (expansion, outputs, units, _), stage_stride in zip(STAGES, rest, strict=True):
             for position in range(ceil(units * config.depth)):
                 stride = 1 if position else stage_stride
-                layers.append(Bottleneck(channels, divisible(outputs * config.width), stride, expansion))
-                channels, size = divisible(outputs * config.width), (_halved(size[0], stride), _halved(size[1], stride))
+                layers.append(
+                    Bottleneck(channels, divisible(outputs * config.width), stride, expansion)
+                )
+                channels, size = (
+                    divisible(outputs * config.width),
+                    (_halved(size[0], stride), _halved(size[1], stride)),
+                )
                 self.sizes[len(layers) - 2] = size
             self.ends.append(len(layers) - 2)
         self.features = nn.Sequential(*layers, conv_norm(channels, last, 1))
-        self.classifier = nn.Sequential(nn.Identity(), nn.Linear(last, task.classes))  # torchvision has dropout first
+        # torchvision has dropout first
+        self.classifier = nn.Sequential(nn.Identity(), nn.Linear(last, task.classes))
         _initialise(self)
 
     @property
@@ -151,13 +163,15 @@ class MobileNet(nn.Module):
         return conv_macs(_first_conv(self.features[-1]), *self.sizes[len(self.units) - 1])
 
     def total_macs(self) -> int:
-        """MACs of one image through the plain network."""
+        """MACs of one image through the baseline."""
         units = sum(self.unit_macs(index) for index in range(len(self.units)))
         return self.stem_macs() + units + self.last_macs() + linear_macs(self.fc)
 
     def stage_ends(self) -> list[Place]:
         """Where exits may be: where the published network is about to halve the map, but behind the first stage."""
-        ends = [self.ends[stage] for stage in range(1, len(STAGES) - 1) if STAGES[stage + 1][3] == 2]
+        ends = [
+            self.ends[stage] for stage in range(1, len(STAGES) - 1) if STAGES[stage + 1][3] == 2
+        ]
         return [Place(index, self.units[index].outputs, *self.sizes[index]) for index in ends]
 
 
@@ -170,7 +184,9 @@ def strides(stem: str, height: int, width: int) -> list[int]:
     """
     side = min(height, width)
     if stem == "imagenet" and side < 2**HALVINGS:
-        raise ValueError(f"stem: imagenet halves images {HALVINGS} times, {height}x{width} is too small; use cifar")
+        raise ValueError(
+            f"stem: imagenet halves images {HALVINGS} times, {height}x{width} is too small; use cifar"
+        )
     kept = HALVINGS
     if stem == "cifar":
         kept = 0
@@ -189,7 +205,9 @@ def divisible(channels: float) -> int:
     return nearest + 8 if nearest < 0.9 * channels else nearest
 
 
-def conv_norm(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+def conv_norm(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1
+) -> nn.Sequential:
     """Convolution, batch norm and ReLU6."""
     conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU6(inplace=True))

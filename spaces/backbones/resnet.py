@@ -40,9 +40,14 @@ class ResNetConfig:
 
     # networks of bottlenecks cost many times as much as the others: taken when named, never drawn unasked
     backbone: str = choice(
-        *DEPTHS, default="resnet20", accepts=known, doc=f"depth of the residual network; also {', '.join(BOTTLENECKS)}"
+        *DEPTHS,
+        default="resnet20",
+        accepts=known,
+        doc=f"depth of the residual network; also {', '.join(BOTTLENECKS)}",
     )
-    width: float = choice(0.25, 0.5, 0.75, 1.0, 1.5, 2.0, default=1.0, searched=False, doc="multiplies the channels")
+    width: float = choice(
+        0.25, 0.5, 0.75, 1.0, 1.5, 2.0, default=1.0, searched=False, doc="multiplies the channels"
+    )
     shortcut: str = choice(
         "A", "B", default="B", when={"backbone": tuple(DEPTHS)}, searched=False,
         doc="where the shape changes: zero-padding, or 1x1 convolution",
@@ -80,7 +85,9 @@ class Block(nn.Module):
         self.extra = outputs - inputs
         self.shortcut: nn.Module | None = None
         if shortcut == "B" and (stride != 1 or self.extra):
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
 
     @property
     def identity(self) -> bool:
@@ -91,7 +98,9 @@ class Block(nn.Module):
         """The convolutions in order, each with its batch norm, by the kind of gate that guards their filters."""
         return {"inner": (self.conv1, self.bn1), "outer": (self.conv2, self.bn2)}
 
-    def masked_convolutions(self, *masks: Tensor | None) -> list[tuple[nn.Conv2d, nn.BatchNorm2d, Tensor | None]]:
+    def masked_convolutions(
+        self, *masks: Tensor | None
+    ) -> list[tuple[nn.Conv2d, nn.BatchNorm2d, Tensor | None]]:
         """The convolutions in order, each with its batch norm and the mask (B or 1, filters) of its filters."""
         return [(*pair, mask) for pair, mask in zip_longest(self.convolutions().values(), masks)]
 
@@ -102,7 +111,9 @@ class Block(nn.Module):
             return u
         return F.pad(u[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra))
 
-    def residual(self, u: Tensor, inner: Tensor | None = None, outer: Tensor | None = None) -> Tensor:
+    def residual(
+        self, u: Tensor, inner: Tensor | None = None, outer: Tensor | None = None
+    ) -> Tensor:
         """inner, outer: masks (B or 1, filters), or None where every filter is open."""
         h = F.relu(self.bn1(self.conv1(u)), inplace=True)
         if inner is not None:
@@ -159,17 +170,26 @@ class ResNet(nn.Module):
             height, width = conv_output(height, conv), conv_output(width, conv, 1)
             macs.append(conv_macs(conv, height, width))
         shortcut = 0
-        if isinstance(block.shortcut, nn.Sequential) and isinstance(projection := block.shortcut[0], nn.Conv2d):
+        if isinstance(block.shortcut, nn.Sequential) and isinstance(
+            projection := block.shortcut[0], nn.Conv2d
+        ):
             shortcut = conv_macs(projection, height, width)
         return *macs, shortcut
 
     def stage_ends(self) -> list[Place]:
         """Where exits may be: behind the last block of each stage but the last."""
-        ends = [index for index, after in pairwise(range(len(self.blocks))) if not self.block(after).identity]
+        ends = [
+            index
+            for index, after in pairwise(range(len(self.blocks)))
+            if not self.block(after).identity
+        ]
         return [Place(index, self.block(index).outputs, *self.sizes[index]) for index in ends]
 
     def stem_macs(self) -> int:
-        size = conv_output(self.task.height, self.conv1), conv_output(self.task.width, self.conv1, 1)
+        size = (
+            conv_output(self.task.height, self.conv1),
+            conv_output(self.task.width, self.conv1, 1),
+        )
         return conv_macs(self.conv1, *size)
 
     def ends_macs(self) -> int:
@@ -177,13 +197,16 @@ class ResNet(nn.Module):
         return self.stem_macs() + linear_macs(self.fc)
 
     def total_macs(self) -> int:
-        """MACs of one image through the plain network."""
+        """MACs of one image through the baseline."""
         return self.ends_macs() + sum(sum(self.block_macs(i)) for i in range(len(self.blocks)))
 
 
 def _widths(config: ResNetConfig) -> list[int]:
     """Filters of the stages' inner convolutions."""
-    return [max(1, round(w * config.width)) for w in (WIDTHS if config.has_bottlenecks else (16, 32, 64))]
+    return [
+        max(1, round(w * config.width))
+        for w in (WIDTHS if config.has_bottlenecks else (16, 32, 64))
+    ]
 
 
 def _blocks(config: ResNetConfig, inputs: int) -> Iterator[Block | Bottleneck]:

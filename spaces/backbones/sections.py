@@ -27,7 +27,12 @@ from spaces.contract.exit_places import Place
 from spaces.contract.space import choice
 from spaces.contract.task import Task
 
-RESNETS = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3), "resnet152": (3, 8, 36, 3)}
+RESNETS = {
+    "resnet18": (2, 2, 2, 2),
+    "resnet50": (3, 4, 6, 3),
+    "resnet101": (3, 4, 23, 3),
+    "resnet152": (3, 8, 36, 3),
+}
 VGGS = {"vgg16_bn": (2, 2, 3, 3, 3), "vgg19_bn": (2, 2, 4, 4, 4)}
 WIDE_RESNETS = {"wrn20_8": 3, "wrn44_8": 7}
 BACKBONES = (*RESNETS, *VGGS, *WIDE_RESNETS)
@@ -35,10 +40,14 @@ BACKBONES = (*RESNETS, *VGGS, *WIDE_RESNETS)
 
 @dataclass(frozen=True, kw_only=True)
 class SectionedConfig:
-    """Topology and size of a plain network in sections."""
+    """Topology and size of a baseline in sections."""
 
-    backbone: str = choice(*BACKBONES, default="resnet18", doc="residual, plain (VGG) or wide residual network")
-    width: float = choice(0.125, 0.25, 0.5, 1.0, default=0.25, searched=False, doc="multiplies all channels")
+    backbone: str = choice(
+        *BACKBONES, default="resnet18", doc="residual, plain (VGG) or wide residual network"
+    )
+    width: float = choice(
+        0.125, 0.25, 0.5, 1.0, default=0.25, searched=False, doc="multiplies all channels"
+    )
 
     def scaled(self, channels: int) -> int:
         """Channels of a layer that has `channels` of them at width 1: a multiple of 8."""
@@ -64,7 +73,7 @@ class Section:
 
 
 class SectionedNet(nn.Module):
-    """A plain network: a stem, sections, a global average pool and a linear layer.
+    """A baseline: a stem, sections, a global average pool and a linear layer.
 
     `places[s]` is the shape of what section s returns, `section_macs[s]` its MACs.
     """
@@ -97,7 +106,7 @@ class SectionedNet(nn.Module):
         return self.fc(u.mean((2, 3)))
 
     def total_macs(self) -> int:
-        """MACs of one image through the plain network."""
+        """MACs of one image through the baseline."""
         return self.stem_macs + sum(self.section_macs) + linear_macs(self.fc)
 
 
@@ -121,12 +130,16 @@ def _sections(config: SectionedConfig, stem: int) -> list[Section]:
     if name in VGGS:
         return _vgg(VGGS[name], config, stem)
     if name in WIDE_RESNETS:
-        return _residual((WIDE_RESNETS[name],) * 3, [config.scaled(8 * c) for c in (16, 32, 64)], stem)
+        return _residual(
+            (WIDE_RESNETS[name],) * 3, [config.scaled(8 * c) for c in (16, 32, 64)], stem
+        )
     widths = [config.scaled(c) for c in (64, 128, 256, 512)]
     return _residual(RESNETS[name], widths, stem, bottleneck=name != "resnet18")
 
 
-def _residual(blocks: Sequence[int], widths: Sequence[int], inputs: int, *, bottleneck: bool = False) -> list[Section]:
+def _residual(
+    blocks: Sequence[int], widths: Sequence[int], inputs: int, *, bottleneck: bool = False
+) -> list[Section]:
     """A section a stage; all stages but the first halve the map."""
     sections = []
     for stage, (count, filters) in enumerate(zip(blocks, widths, strict=True)):
@@ -149,7 +162,8 @@ def _vgg(blocks: Sequence[int], config: SectionedConfig, stem: int) -> list[Sect
     widths = [config.scaled(c) for c in (64, 128, 256, 512, 512)]
     inputs = stem
     for block, (count, filters) in enumerate(zip(blocks, widths, strict=True)):
-        units: list[nn.Module] = [nn.MaxPool2d(2, ceil_mode=True)] if block else []  # a single pixel stays one
+        # a single pixel stays one
+        units: list[nn.Module] = [nn.MaxPool2d(2, ceil_mode=True)] if block else []
         for _ in range(count if block else count - 1):
             units.append(ConvNorm(inputs, filters))
             inputs = filters

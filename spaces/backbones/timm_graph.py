@@ -15,9 +15,19 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 INPUT = "images"
-_ACTIVATIONS = ("torch.nn.modules.activation", "timm.layers.activations", "timm.layers.activations_me")
+_ACTIVATIONS = (
+    "torch.nn.modules.activation",
+    "timm.layers.activations",
+    "timm.layers.activations_me",
+)
 _ADDS = ("add", "iadd", "__add__", "add_")
-_SAME_ORDER = ("reshape", "view", "flatten", "contiguous", "unflatten")  # leave elements in their order
+_SAME_ORDER = (
+    "reshape",
+    "view",
+    "flatten",
+    "contiguous",
+    "unflatten",
+)  # leave elements in their order
 _NO_OPERATION = (nn.Identity, nn.Dropout)
 
 
@@ -67,7 +77,11 @@ def traced(model: nn.Module) -> tuple[dict[str, str | None], list[Step]]:
             parts = name.split(".")
             inside |= {".".join(parts[:n]) for n in range(1, len(parts))}
     if not residual:
-        inside |= {name for name, module in model.named_modules(prefix="model") if type(module) is nn.Sequential}
+        inside |= {
+            name
+            for name, module in model.named_modules(prefix="model")
+            if type(module) is nn.Sequential
+        }
     try:
         return residual, list(_steps(_Tracer(inside).trace(_Features(model))))
     except Exception as error:

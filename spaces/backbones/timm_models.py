@@ -42,7 +42,9 @@ def known(name: str) -> str:
     try:
         timm.models.get_pretrained_cfg(name)
     except RuntimeError:
-        tags = [one.partition(".")[2] for one in timm.list_pretrained(f"{name.partition('.')[0]}.*")]
+        tags = [
+            one.partition(".")[2] for one in timm.list_pretrained(f"{name.partition('.')[0]}.*")
+        ]
         raise ValueError(f"{name}: timm has no such weights; known: {', '.join(tags)}") from None
     return name
 
@@ -99,11 +101,20 @@ def _sizes(name: str, size: tuple[int, int]) -> list[dict[str, Any]]:
     patch = fewest[0] if fewest else 1
     if patch != own:
         tries.insert(0, {"img_size": size, "patch_size": patch})
-    window = _side(next((m.window_size for m in outline.modules() if hasattr(m, "window_size")), None))
+    window = _side(
+        next((m.window_size for m in outline.modules() if hasattr(m, "window_size")), None)
+    )
     if window and (patch, size) != (own, outline.default_cfg["input_size"][1:]):  # type: ignore[index]
         grid = shared // patch
         fitting = [w for w in range(window, 1, -1) if grid % w == 0]
-        tries.insert(0, {"img_size": size, "patch_size": patch, "window_size": fitting[0] if fitting else window})
+        tries.insert(
+            0,
+            {
+                "img_size": size,
+                "patch_size": patch,
+                "window_size": fitting[0] if fitting else window,
+            },
+        )
     return tries
 
 
@@ -127,15 +138,23 @@ def _keep_pixels(model: nn.Module, name: str) -> None:
     for stem in _STEMS:
         part = getattr(model, stem, None)
         for path, module in list(part.named_modules()) if isinstance(part, nn.Module) else []:
-            if isinstance(module, nn.Conv2d) and module.stride != (1, 1) and module.padding != (0, 0):
+            if (
+                isinstance(module, nn.Conv2d)
+                and module.stride != (1, 1)
+                and module.padding != (0, 0)
+            ):
                 module.stride, changed = (1, 1), True
             elif isinstance(module, nn.MaxPool2d):
                 model.set_submodule(".".join(filter(None, (stem, path))), nn.Identity())
     if not changed:
-        raise ValueError(f"stem: {name} has no strided convolution with padding at its start; keep its stem")
+        raise ValueError(
+            f"stem: {name} has no strided convolution with padding at its start; keep its stem"
+        )
 
 
 def unfit(name: str, task: Task, error: Exception) -> ValueError:
     """The error of a model that cannot take the task's images."""
     size = f"{task.height}x{task.width}"
-    return ValueError(f"backbone: {name} cannot take {size} images ({line(error)}); use larger ones or another model")
+    return ValueError(
+        f"backbone: {name} cannot take {size} images ({line(error)}); use larger ones or another model"
+    )

@@ -75,7 +75,9 @@ class Units:
 
     def stage_ends(self) -> list[int]:
         """Units behind which the shape changes; quarters of the depth where none does."""
-        shapes = [(unit.outputs.channels, unit.outputs.height, unit.outputs.width) for unit in self.units]
+        shapes = [
+            (unit.outputs.channels, unit.outputs.height, unit.outputs.width) for unit in self.units
+        ]
         ends = [index for index in range(len(shapes) - 1) if shapes[index] != shapes[index + 1]]
         quarters = sorted({len(shapes) * k // 4 - 1 for k in (1, 2, 3)} - {-1})
         return [index for index in ends or quarters if self.units[index].alone]
@@ -134,7 +136,9 @@ class _Probe:
     alone: set[str]  # results after which nothing else goes on
 
 
-def _counted(root: nn.Module, model: nn.Module, steps: Iterable[Step], images: Tensor) -> tuple[dict[str, int], int]:
+def _counted(
+    root: nn.Module, model: nn.Module, steps: Iterable[Step], images: Tensor
+) -> tuple[dict[str, int], int]:
     """MACs of each step and of the head for one image, attention written out so that its products are seen."""
     results, macs = {INPUT: images}, {}
     fused = {module: getattr(module, "fused_attn", None) for module in model.modules()}
@@ -159,9 +163,15 @@ def _probed(root: nn.Module, steps: Iterable[Step], images: Tensor, macs: dict[s
     probe, live = _Probe({INPUT: images}, macs, {INPUT}, set(), set()), {INPUT}
     for step in steps:
         reads = refs((step.args, step.kwargs))
-        before = {name: probe.results[name]._version for name in reads if isinstance(probe.results[name], Tensor)}
+        before = {
+            name: probe.results[name]._version
+            for name in reads
+            if isinstance(probe.results[name], Tensor)
+        }
         probe.results[step.name] = step.call(root, *filled((step.args, step.kwargs), probe.results))
-        probe.in_place.update(name for name, version in before.items() if probe.results[name]._version != version)
+        probe.in_place.update(
+            name for name, version in before.items() if probe.results[name]._version != version
+        )
         if reads & probe.images:
             probe.images.add(step.name)
             live.add(step.name)
@@ -175,14 +185,25 @@ def _blocks(
     model: nn.Module, steps: Iterable[Step], residual: Mapping[str, str | None], probe: _Probe
 ) -> dict[str, dict[str, Any]]:
     """Of the steps that end a unit: the activation behind the sum, and why they cannot be skipped, if so."""
-    calls = [step for step in steps if step.kind == "call_module" and _layout(model, step, probe) is not None]
-    if not residual:  # nothing to skip, but exits may stand behind the layers that compute, the first aside
-        return {s.name: {"ungated": "has no shortcut"} for s in [s for s in calls if probe.macs[s.name]][1:]}
+    calls = [
+        step
+        for step in steps
+        if step.kind == "call_module" and _layout(model, step, probe) is not None
+    ]
+    # nothing to skip, but exits may stand behind the layers that compute, the first aside
+    if not residual:
+        return {
+            s.name: {"ungated": "has no shortcut"}
+            for s in [s for s in calls if probe.macs[s.name]][1:]
+        }
     types = {type(inner(model, name)) for name in residual}
     found = {}
     for step in calls:
         if step.target in residual:
-            found[step.name] = {"activation": residual[step.target], "ungated": _obstacle(step, probe)}
+            found[step.name] = {
+                "activation": residual[step.target],
+                "ungated": _obstacle(step, probe),
+            }
         elif type(inner(model, step.target)) in types:
             found[step.name] = {"ungated": _obstacle(step, probe) or "its shortcut computes"}
     return found
@@ -199,7 +220,9 @@ def _obstacle(step: Step, probe: _Probe) -> str:
     return "changes its input in place" if read[0] in probe.in_place else ""
 
 
-def _unit(root: nn.Module, steps: list[Step], probe: _Probe, ungated: str, activation: str | None = None) -> Unit:
+def _unit(
+    root: nn.Module, steps: list[Step], probe: _Probe, ungated: str, activation: str | None = None
+) -> Unit:
     *before, block = steps
     model = root.get_submodule("model")
     reads = next(iter(refs(block.args)))
@@ -224,7 +247,11 @@ def _unit(root: nn.Module, steps: list[Step], probe: _Probe, ungated: str, activ
 def _layout(model: nn.Module, step: Step, probe: _Probe, of: str | None = None) -> Layout | None:
     """How the step's result (or the tensor named) holds its pixels; None where it holds none."""
     tensor = probe.results[of or step.name]
-    if not isinstance(tensor, Tensor) or tensor.ndim not in (3, 4) or len(tensor) != len(probe.results[INPUT]):
+    if (
+        not isinstance(tensor, Tensor)
+        or tensor.ndim not in (3, 4)
+        or len(tensor) != len(probe.results[INPUT])
+    ):
         return None
     if tensor.ndim == 4:
         _, *shape = tensor.shape
@@ -259,7 +286,8 @@ def _quiet(model: nn.Module) -> Iterator[None]:
     """The model in eval mode, its parameters without gradients; restored afterwards."""
     modes = {module: module.training for module in model.modules()}
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    model.eval().requires_grad_(False)  # torch's counter looks for the gradients of what modules are given
+    # torch's counter looks for the gradients of what modules are given
+    model.eval().requires_grad_(False)
     try:
         yield
     finally:

@@ -20,7 +20,13 @@ from spaces.contract.compute import conv_macs, linear_macs
 from spaces.contract.space import choice, flag, real
 from spaces.contract.task import Task
 
-PLAIN = ("head_dim", "mlp_ratio", "patch", "hidden_dropout", "cifar_quirks")  # of a ViT, beside layers and dim
+PLAIN = (
+    "head_dim",
+    "mlp_ratio",
+    "patch",
+    "hidden_dropout",
+    "cifar_quirks",
+)  # of a ViT, beside layers and dim
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +36,13 @@ class ViTConfig:
     layers: int = choice(2, 3, 4, 6, 8, 10, 12, 16, default=6, doc="transformer layers")
     dim: int = choice(32, 64, 96, 128, 192, 384, default=64, searched=False, doc="width of a token")
     head_dim: int = choice(16, 32, 64, default=32, searched=False, doc="width of an attention head")
-    mlp_ratio: int = choice(1, 2, 4, default=2, searched=False, doc="hidden units of a layer's MLP over its width")
+    mlp_ratio: int = choice(
+        1, 2, 4, default=2, searched=False, doc="hidden units of a layer's MLP over its width"
+    )
     patch: int = choice(2, 4, 8, 14, 16, default=4, searched=False, doc="pixels on a patch's side")
-    hidden_dropout: float = real(0.0, 0.5, default=0.0, searched=False, doc="of features in training")
+    hidden_dropout: float = real(
+        0.0, 0.5, default=0.0, searched=False, doc="of features in training"
+    )
     cifar_quirks: bool = flag(
         default=False,
         searched=False,
@@ -61,7 +71,9 @@ class Layer(nn.Module):
         return u_BND + self._dropped(F.gelu(update) if self.activate_last else update)
 
     def attention(self, x_BND: Tensor) -> Tensor:
-        q, k, v = self.qkv(x_BND).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = (
+            self.qkv(x_BND).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        )
         weights_BHNN = ((q * self.scale) @ k.transpose(-2, -1)).softmax(-1)
         return self.out((weights_BHNN @ v).transpose(1, 2).flatten(2))
 
@@ -71,7 +83,10 @@ class Layer(nn.Module):
     def macs(self, tokens: int) -> int:
         """MACs of one image of `tokens` tokens: 4 N D^2 + 2 N^2 D + 2 N D M."""
         linears = (self.qkv, self.out, self.up, self.down)
-        return sum(linear_macs(one, tokens) for one in linears) + 2 * tokens * tokens * self.out.in_features
+        return (
+            sum(linear_macs(one, tokens) for one in linears)
+            + 2 * tokens * tokens * self.out.in_features
+        )
 
 
 class ViT(nn.Module):
@@ -105,7 +120,11 @@ class ViT(nn.Module):
 
     def stem(self, images: Tensor) -> Tensor:
         """(B, N, D) tokens of (B, C, H, W) images."""
-        patches = self.patches(F.pad(images, self.pad) if any(self.pad) else images).flatten(2).transpose(1, 2)
+        patches = (
+            self.patches(F.pad(images, self.pad) if any(self.pad) else images)
+            .flatten(2)
+            .transpose(1, 2)
+        )
         return torch.cat([self.cls.expand(images.shape[0], -1, -1), patches], 1) + self.positions
 
     def head_feature(self, u: Tensor) -> Tensor:

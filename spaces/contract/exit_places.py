@@ -20,7 +20,9 @@ def numbered(which: str) -> str:
     """A choice of places by number, such as 0+2, each once and in order. Raises ValueError where it is none."""
     parts = which.split("+")
     if not all(part.isascii() and part.isdigit() for part in parts):
-        raise ValueError(f"{which} is not one of all, early, late, or numbers of places such as 0+2")
+        raise ValueError(
+            f"{which} is not one of all, early, late, or numbers of places such as 0+2"
+        )
     return "+".join(str(number) for number in sorted({int(part) for part in parts}))
 
 

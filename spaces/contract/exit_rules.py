@@ -48,10 +48,14 @@ class ExitRule:
         if self.fallback not in FALLBACKS:
             raise ValueError(f"fallback: {self.fallback} is not one of {', '.join(FALLBACKS)}")
         if self.rule == "judge" and not self.every and len(self.judges) < len(self.thresholds):
-            raise ValueError(f"judges: {len(self.judges)} for {len(self.thresholds)} thresholds; give one an exit")
+            raise ValueError(
+                f"judges: {len(self.judges)} for {len(self.thresholds)} thresholds; give one an exit"
+            )
         if self.temperatures and len(self.temperatures) < len(self.thresholds):
             given, needed = len(self.temperatures), len(self.thresholds)
-            raise ValueError(f"temperatures: {given} for {needed} thresholds; give one an exit, or none")
+            raise ValueError(
+                f"temperatures: {given} for {needed} thresholds; give one an exit, or none"
+            )
 
     def confidence(self, exit: int, logits: Sequence[Tensor]) -> Tensor:
         """(B,) how sure exit number `exit` is of its answer; `logits` are those of the exits up to and with it.
@@ -78,7 +82,8 @@ class ExitRule:
         """(B,) bool: who is answered by exit number `exit`."""
         if self.every or exit >= len(self.thresholds):
             return torch.zeros(logits[-1].shape[0], dtype=torch.bool, device=logits[-1].device)
-        return self.confidence(exit, logits).double() > self.thresholds[exit]  # thresholds were found in float64
+        # thresholds were found in float64
+        return self.confidence(exit, logits).double() > self.thresholds[exit]
 
 
 def margin(logits_BC: Tensor) -> Tensor:

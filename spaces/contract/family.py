@@ -24,9 +24,9 @@ class Family:
     """A family of networks. Its space is the dimensions of `config` followed by those of `recipe`.
 
     build(config, task) makes the network. `size_dimensions` are the dimensions that set its size, from which the
-    static ladder is made; `ladder` adds sizes of its own to it, so that plain nets as cheap as the dynamic ones are
-    compared. `plain_dimensions` are the others that the plain network has too. A config has a field `gated`, False in
-    the plain network's.
+    static ladder is made; `ladder` adds sizes of its own to it, so that baselines as cheap as the dynamic ones are
+    compared. `baseline_dimensions` are the others that the baseline has too. A config has a field `gated`, False in
+    the baseline's.
 
     A network is described by its size, as `size_words` puts the value of each size dimension, and by the values of
     `traits`, the dimensions that tell what makes it dynamic. `rebuilt_with` are values of the config that a network
@@ -40,7 +40,7 @@ class Family:
     build: Callable[[Any, Task], DynamicNet]
     size_dimensions: tuple[str, ...]
     ladder: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
-    plain_dimensions: tuple[str, ...] = ()
+    baseline_dimensions: tuple[str, ...] = ()
     size_words: Mapping[str, str]  # such as {"layers": "{} layers"}, in the order of reading
     traits: tuple[str, ...] = ()
     rebuilt_with: Mapping[str, Value] = field(default_factory=dict)
@@ -53,8 +53,11 @@ class Family:
             )
 
     def plain(self, config: Any) -> Any:
-        """The config of the plain network of the same size."""
-        kept = {name: getattr(config, name) for name in (*self.size_dimensions, *self.plain_dimensions)}
+        """The config of the baseline of the same size."""
+        kept = {
+            name: getattr(config, name)
+            for name in (*self.size_dimensions, *self.baseline_dimensions)
+        }
         return self.config(gated=False, **kept)
 
     @cached_property  # read for every candidate that a search weighs
@@ -72,7 +75,11 @@ class Candidate:
 
     @classmethod
     def suggested(
-        cls, trial: optuna.trial.BaseTrial, family: Family, space: tuple[Dimension, ...], epochs: int
+        cls,
+        trial: optuna.trial.BaseTrial,
+        family: Family,
+        space: tuple[Dimension, ...],
+        epochs: int,
     ) -> Candidate:
         """Drawn by an Optuna trial (a FixedTrial replays stored parameters) from a possibly narrowed space."""
         return cls.of(family, suggested(trial, space, family.name), epochs)
@@ -83,7 +90,9 @@ class Candidate:
         names = {f.name for f in fields(family.config)}
         config = family.config(**{k: v for k, v in values.items() if k in names})
         recipe_names = {f.name for f in fields(family.recipe)} - {"epochs"}
-        recipe = family.recipe(epochs=epochs, **{k: v for k, v in values.items() if k in recipe_names})
+        recipe = family.recipe(
+            epochs=epochs, **{k: v for k, v in values.items() if k in recipe_names}
+        )
         return cls(family, config, recipe)
 
     @property
@@ -93,23 +102,27 @@ class Candidate:
         shown = active_names(self.family.space, values)
         params = {name: values[name] for name in shown}
         if values.get("gated") is False:
-            kept = (*self.family.size_dimensions, *self.family.plain_dimensions)
+            kept = (*self.family.size_dimensions, *self.family.baseline_dimensions)
             params = {name: values[name] for name in kept if name in shown}
-            params |= {d.name: values[d.name] for d in dimensions(self.family.recipe) if d.name in shown}
+            params |= {
+                d.name: values[d.name] for d in dimensions(self.family.recipe) if d.name in shown
+            }
             params["gated"] = False
         return params
 
     @property
     def values(self) -> dict[str, Value]:
         own = {f.name: getattr(self.config, f.name) for f in fields(self.config)}
-        return own | {f.name: getattr(self.recipe, f.name) for f in fields(self.recipe) if f.name != "epochs"}
+        return own | {
+            f.name: getattr(self.recipe, f.name) for f in fields(self.recipe) if f.name != "epochs"
+        }
 
     @cached_property
     def key(self) -> str:
         """Equal for candidates that differ only in dimensions that do not matter."""
         return json.dumps([self.family.name, self.recipe.epochs, self.params], sort_keys=True)
 
-    def plain(self) -> Candidate:
+    def baseline(self) -> Candidate:
         """The ungated network of the same size under the same recipe."""
         return replace(self, config=self.family.plain(self.config))
 

@@ -23,20 +23,32 @@ if TYPE_CHECKING:
 class Walk:
     """The state of one forward pass. `memory` holds tensors (A, ...) of the units, which follow the samples."""
 
-    def __init__(self, images: Tensor, policy: Policy, *, compact: bool, gates: tuple[Gate, ...] = ()) -> None:
+    def __init__(
+        self, images: Tensor, policy: Policy, *, compact: bool, gates: tuple[Gate, ...] = ()
+    ) -> None:
         self.policy, self.compact, self.gates = policy, compact, gates
-        self.batch, self.device = images.shape[0], images.device  # not len(): an exporter would take it for a constant
-        self.rows: Tensor | None = None  # compact: batch positions of the samples still in; None: all
-        self.stay_B: Tensor | None = None  # masked: 1 for a sample still in (straight-through where a gate decided)
+        self.batch, self.device = (
+            images.shape[0],
+            images.device,
+        )  # not len(): an exporter would take it for a constant
+        # compact: batch positions of the samples still in; None: all
+        self.rows: Tensor | None = None
+        # masked: 1 for a sample still in (straight-through where a gate decided)
+        self.stay_B: Tensor | None = None
         self.macs_B = torch.zeros(self.batch, dtype=torch.float64, device=images.device)
         self.decisions: list[Decision] = []
         self.memory: dict[str, Tensor] = {}
-        self.extra: dict[str, list[Tensor]] = {}  # what the family's objective and pictures read, of all samples
+        self.extra: dict[
+            str, list[Tensor]
+        ] = {}  # what the family's objective and pictures read, of all samples
         self.exit_logits: list[Tensor] = []  # of the exits visited, for the samples still in
         self.exit_features: list[Tensor] = []
         self.exit_macs: list[Tensor] = []  # (B,) paid by an image that leaves at this exit
-        self.index_B: Tensor | None = None  # which exit answered: 0.. early, then the deepest, then the fallback
-        self._answers: list[tuple[Tensor, Tensor]] = []  # batch positions and logits of those who left
+        # which exit answered: 0.. early, then the deepest, then the fallback
+        self.index_B: Tensor | None = None
+        self._answers: list[
+            tuple[Tensor, Tensor]
+        ] = []  # batch positions and logits of those who left
         self.exit_count: int | None = None  # of the network
         self._visited = 0  # exits
         self._masks: list[Tensor] = []  # masked: (B,) bool, who is answered by each early exit
@@ -44,7 +56,9 @@ class Walk:
     def pay(self, macs: int | float | Tensor) -> None:
         """Add MACs, a number or one a sample still in, (A,) or (1,), to those who are still in."""
         if self.rows is not None:
-            cost = macs if isinstance(macs, Tensor) else torch.tensor(float(macs), device=self.device)
+            cost = (
+                macs if isinstance(macs, Tensor) else torch.tensor(float(macs), device=self.device)
+            )
             self.macs_B = self.macs_B.index_add(0, self.rows, cost.double().expand(len(self.rows)))
         elif self.stay_B is not None:
             self.macs_B = self.macs_B + self.stay_B.double() * macs
@@ -65,7 +79,9 @@ class Walk:
         for decision in found:
             if self.rows is not None:
                 z_AU = decision.z_BU.expand(len(self.rows), -1)
-                whole = z_AU.new_zeros(self.batch, decision.gate.units).index_copy(0, self.rows, z_AU)
+                whole = z_AU.new_zeros(self.batch, decision.gate.units).index_copy(
+                    0, self.rows, z_AU
+                )
                 decision = Decision(decision.gate, whole, None)
             elif self.stay_B is not None:
                 z_BU = decision.z_BU * self.stay_B[:, None].to(decision.z_BU.dtype)
@@ -135,7 +151,10 @@ class Walk:
     def _all_decisions(self) -> tuple[Decision, ...]:
         known = {decision.gate.name: decision for decision in self.decisions}
         nobody = [g for g in self.gates if g.name not in known]
-        known |= {g.name: Decision(g, torch.zeros(1, g.units, device=self.device), None, False) for g in nobody}
+        known |= {
+            g.name: Decision(g, torch.zeros(1, g.units, device=self.device), None, False)
+            for g in nobody
+        }
         return tuple(known[gate.name] for gate in self.gates)
 
     @property
@@ -171,9 +190,13 @@ class Walk:
         if self.compact:
             answers = list(self._answers)
             if last is not None:
-                rows = torch.arange(self.batch, device=self.device) if self.rows is None else self.rows
+                rows = (
+                    torch.arange(self.batch, device=self.device) if self.rows is None else self.rows
+                )
                 answers.append((rows, last))
-            whole = torch.empty(self.batch, answers[0][1].shape[1], dtype=answers[0][1].dtype, device=self.device)
+            whole = torch.empty(
+                self.batch, answers[0][1].shape[1], dtype=answers[0][1].dtype, device=self.device
+            )
             for rows, logits in answers:
                 whole[rows] = logits
             return Output(whole, decisions, self.macs_B, Exits((), (), (), index_B), self.extra)

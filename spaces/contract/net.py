@@ -15,7 +15,16 @@ from torch import Tensor, nn
 
 from spaces.contract.exit_rules import ExitRule
 from spaces.contract.noise import permutation
-from spaces.contract.policies import AlwaysOn, Decision, Fixed, Gate, Policy, Sampled, ScaledOn, Threshold
+from spaces.contract.policies import (
+    AlwaysOn,
+    Decision,
+    Fixed,
+    Gate,
+    Policy,
+    Sampled,
+    ScaledOn,
+    Threshold,
+)
 from spaces.contract.task import Task
 
 ORDERS = ("sequential", "arbitrary")
@@ -80,12 +89,21 @@ class Knobs:
         if self.prune is not None:
             out["prune"] = self.prune
         if self.recalibrate != "none":
-            out |= {"recalibrate": self.recalibrate, "recalibration_batches": self.recalibration_batches}
+            out |= {
+                "recalibrate": self.recalibrate,
+                "recalibration_batches": self.recalibration_batches,
+            }
         if self.exit_rule != "none":
             out |= {"exit_rule": self.exit_rule, "exit_thresholds": list(self.exit_thresholds)}
             out |= {"fallback": self.fallback} if self.fallback != "deepest" else {}
-            out |= {"exit_temperatures": list(self.exit_temperatures)} if self.exit_temperatures else {}
-            out |= {"exit_judges": [list(one) for one in self.exit_judges]} if self.exit_judges else {}
+            out |= (
+                {"exit_temperatures": list(self.exit_temperatures)}
+                if self.exit_temperatures
+                else {}
+            )
+            out |= (
+                {"exit_judges": [list(one) for one in self.exit_judges]} if self.exit_judges else {}
+            )
         if self.order != "sequential":
             out |= {"order": self.order, "passes": self.passes}
         if self.keep is not None:
@@ -108,7 +126,7 @@ class Knobs:
 
     @property
     def random(self) -> bool:
-        """Whether answers hang on a draw, so that the setting cannot be shipped as it was measured."""
+        """Whether answers depend on a draw, so that the setting cannot be shipped as it was measured."""
         return self.policy in ("stochastic", "ensemble") or self.order == "arbitrary"
 
 
@@ -246,11 +264,15 @@ class DynamicNet(nn.Module):
     exit_count: int = 0  # early exits, not counting the network's own head
     movable_layers: int = 0  # layers that can run in any order, or be left out
     trained_to_move: bool = False  # whether training prepared those layers for it
-    settles_exactly: bool = True  # a gate held open (closed) answers as one that decides to be open (closed)
-    opens_to_plain: bool = True  # with every gate open and no exit, the answers are the plain network's to the bit
-    standing_macs: int = 0  # that every image pays beyond the plain network's, whatever is decided
+    # a gate held open (closed) answers as one that decides to be open (closed)
+    settles_exactly: bool = True
+    # with every gate open and no exit, the answers are the baseline's to the bit
+    opens_to_plain: bool = True
+    standing_macs: int = 0  # that every image pays beyond the baseline's, whatever is decided
 
-    def forward(self, images: Tensor, policy: Policy | None = None, *, compact: bool = False) -> Output:
+    def forward(
+        self, images: Tensor, policy: Policy | None = None, *, compact: bool = False
+    ) -> Output:
         """Logits, decisions and MACs of normalised images (B, C, H, W) under a policy (default: all open).
 
         compact=False computes everything and multiplies by the decisions; compact=True computes only what is open
@@ -267,11 +289,11 @@ class DynamicNet(nn.Module):
         return sum(gate.units for gate in self.gates)
 
     def plain_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A plain network's state dict from elsewhere under the names that its tensors have here."""
+        """A baseline's state dict from elsewhere under the names that its tensors have here."""
         return dict(state)
 
     def paper_cost(self, shares: Sequence[float], fallback: str) -> float | None:
-        """Compute over the plain network's as a paper counts it, from the share of images at each exit, if one does.
+        """Compute over the baseline's as a paper counts it, from the share of images at each exit, if one does.
 
         `shares` has one entry an early exit and one for the rest, which the deepest head or the fallback answers.
         """
@@ -291,8 +313,13 @@ class DynamicNet(nn.Module):
         """The policy that knobs ask for; `rates` are measured open rates a unit, needed to prune or to scale."""
         if (knobs.prune is not None or knobs.policy == "scaled_on") and rates is None:
             raise ValueError(f"{knobs.policy} with prune={knobs.prune} needs measured gate rates")
-        fixed = collapsed(rates, knobs.prune) if rates is not None and knobs.prune is not None else {}
-        rest: dict[str, Any] = {"exits": knobs.exits(), "order": self.layer_order(knobs, seed, step)}
+        fixed = (
+            collapsed(rates, knobs.prune) if rates is not None and knobs.prune is not None else {}
+        )
+        rest: dict[str, Any] = {
+            "exits": knobs.exits(),
+            "order": self.layer_order(knobs, seed, step),
+        }
         if knobs.policy == "always_on":
             return AlwaysOn(**rest)
         if knobs.policy == "scaled_on":
@@ -300,12 +327,18 @@ class DynamicNet(nn.Module):
             return ScaledOn(rates=rates, **rest)
         if knobs.policy == "threshold":
             return Threshold(tau=knobs.tau, fixed=fixed, **rest)
-        return Sampled(seed=seed, step=step, ids_B=ids, units=self.total_units(), fixed=fixed, **rest)
+        return Sampled(
+            seed=seed, step=step, ids_B=ids, units=self.total_units(), fixed=fixed, **rest
+        )
 
     def layer_order(self, knobs: Knobs, seed: int, step: int) -> tuple[int, ...] | None:
         """The layers to run that the knobs ask for, in order; None for all as built."""
         if knobs.keep is not None and not set(knobs.keep) <= set(range(self.movable_layers)):
-            able = f"layers 0 to {self.movable_layers - 1}" if self.movable_layers else "no layer that can be left out"
+            able = (
+                f"layers 0 to {self.movable_layers - 1}"
+                if self.movable_layers
+                else "no layer that can be left out"
+            )
             raise ValueError(f"keep: {list(knobs.keep)} is not possible, this network has {able}")
         kept = knobs.keep if knobs.keep is not None else tuple(range(self.movable_layers))
         if not self.movable_layers or (knobs.keep is None and knobs.order == "sequential"):
@@ -337,7 +370,9 @@ class DynamicNet(nn.Module):
         probability = torch.zeros((), device=images.device)
         macs_B = torch.zeros((), device=images.device)
         for one in range(knobs.passes):
-            policy = self.knobs_policy(knobs, ids=ids, rates=rates, seed=seed, step=step * knobs.passes + one)
+            policy = self.knobs_policy(
+                knobs, ids=ids, rates=rates, seed=seed, step=step * knobs.passes + one
+            )
             output = self(images, policy, compact=compact)
             probability = probability + output.logits_BC.float().softmax(1) / knobs.passes
             macs_B = macs_B + output.macs_B
@@ -347,5 +382,6 @@ class DynamicNet(nn.Module):
 def collapsed(rates: Rates, eps: float) -> Fixed:
     """Gate units whose measured open rate is within eps of 0 or 1, settled there; the others stay undecided."""
     return {
-        name: tuple(0.0 if r <= eps else 1.0 if r >= 1 - eps else None for r in units) for name, units in rates.items()
+        name: tuple(0.0 if r <= eps else 1.0 if r >= 1 - eps else None for r in units)
+        for name, units in rates.items()
     }

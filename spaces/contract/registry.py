@@ -22,7 +22,9 @@ def families() -> dict[str, Family]:
         family = getattr(importlib.import_module(module.name), "FAMILY", None)
         if isinstance(family, Family):
             if family.name in found:
-                raise ValueError(f"two families are named {family.name}; the second is in {module.name}")
+                raise ValueError(
+                    f"two families are named {family.name}; the second is in {module.name}"
+                )
             found[family.name] = family
     return found
 

@@ -38,7 +38,8 @@ class Dimension:
     searched: bool = True
     doc: str = ""
     name: str = ""
-    accepts: Callable[[str], str] | None = None  # of an open choice: the value of a text that is not listed; ValueError
+    # of an open choice: the value of a text that is not listed; ValueError
+    accepts: Callable[[str], str] | None = None
 
     @property
     def fixed(self) -> bool:
@@ -60,7 +61,11 @@ class Dimension:
         for one in self.choices:
             if _same(value, one):
                 return one
-        if self.accepts is not None and isinstance(value, str | int) and not isinstance(value, bool):
+        if (
+            self.accepts is not None
+            and isinstance(value, str | int)
+            and not isinstance(value, bool)
+        ):
             return self.accepts(str(value))  # YAML reads a text of digits as a number
         raise ValueError(f"{_word(value)} is not one of {self.allowed()}")
 
@@ -77,12 +82,17 @@ class Dimension:
     def allowed(self) -> str:
         """The range in words, for messages and tables."""
         if self.kind == "choice":
-            return ", ".join([*(_word(choice) for choice in self.choices), *(["..."] if self.accepts else [])])
+            return ", ".join(
+                [*(_word(choice) for choice in self.choices), *(["..."] if self.accepts else [])]
+            )
         return f"{self.low:g} to {self.high:g}{' (log)' if self.log else ''}"
 
     def condition(self) -> str:
         """The condition in words; empty when the dimension always matters."""
-        return " and ".join(f"{name} = {' or '.join(_word(v) for v in values)}" for name, values in self.when.items())
+        return " and ".join(
+            f"{name} = {' or '.join(_word(v) for v in values)}"
+            for name, values in self.when.items()
+        )
 
 
 class Shared(TypedDict, total=False):
@@ -110,7 +120,9 @@ def choice(
     Without a `default` it is the first of them.
     """
     first = choices[0] if default is None else default
-    return _declared(Dimension(kind="choice", default=first, choices=choices, accepts=accepts, **shared))
+    return _declared(
+        Dimension(kind="choice", default=first, choices=choices, accepts=accepts, **shared)
+    )
 
 
 def one_of(*names: str) -> Callable[[str], str]:
@@ -174,13 +186,17 @@ def only_under(when: Mapping[str, tuple[Value, ...]], *configs: type) -> Callabl
             found = own[name].metadata.get("dimension")
             if found is not None:
                 own[name] = copy(own[name])
-                own[name].metadata = {"dimension": dataclasses.replace(found, when={**when, **found.when})}
+                own[name].metadata = {
+                    "dimension": dataclasses.replace(found, when={**when, **found.when})
+                }
         return config
 
     return conditioned
 
 
-def suggested(trial: optuna.trial.BaseTrial, space: Iterable[Dimension], prefix: str) -> dict[str, Value]:
+def suggested(
+    trial: optuna.trial.BaseTrial, space: Iterable[Dimension], prefix: str
+) -> dict[str, Value]:
     """A value for every dimension: drawn from the trial where it matters and is searched, else its default.
 
     Only dimensions that matter under the values drawn before are asked of the trial, so a sampler never models
@@ -213,10 +229,14 @@ def active_names(space: Iterable[Dimension], values: Mapping[str, Value]) -> tup
 
 def matters(dimension: Dimension, values: Mapping[str, Value], active: set[str]) -> bool:
     """Whether the dimension's condition holds; a condition on a dimension that does not matter never does."""
-    return all(name in active and values[name] in allowed for name, allowed in dimension.when.items())
+    return all(
+        name in active and values[name] in allowed for name, allowed in dimension.when.items()
+    )
 
 
-def narrowed(space: Iterable[Dimension], changes: Mapping[str, object], where: str) -> tuple[Dimension, ...]:
+def narrowed(
+    space: Iterable[Dimension], changes: Mapping[str, object], where: str
+) -> tuple[Dimension, ...]:
     """The space with each named dimension fixed (a value) or narrowed (a list, or {low, high}).
 
     Raises ValueError with one line that starts with `where` and names the dimension, what was given, what is
@@ -227,7 +247,9 @@ def narrowed(space: Iterable[Dimension], changes: Mapping[str, object], where: s
     for name in changes:
         if name not in known:
             raise ValueError(f"{where}.{name}: no such dimension{nearest(name, known)}")
-    return tuple(_narrow(d, changes[d.name], f"{where}.{d.name}") if d.name in changes else d for d in space)
+    return tuple(
+        _narrow(d, changes[d.name], f"{where}.{d.name}") if d.name in changes else d for d in space
+    )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -251,15 +273,21 @@ def _narrow(dimension: Dimension, change: object, where: str) -> Dimension:
         if chosen.count(value) > 1:
             raise ValueError(f"{where}: {_word(value)} stands there twice")
     default = dimension.default if dimension.default in chosen else chosen[0]
-    return dataclasses.replace(dimension, kind="choice", choices=chosen, default=default, searched=True, accepts=None)
+    return dataclasses.replace(
+        dimension, kind="choice", choices=chosen, default=default, searched=True, accepts=None
+    )
 
 
 def _narrow_range(dimension: Dimension, change: Mapping[str, object], where: str) -> Dimension:
     if dimension.kind == "choice":
-        raise ValueError(f"{where}: takes a value or a list out of {dimension.allowed()}, not low and high")
+        raise ValueError(
+            f"{where}: takes a value or a list out of {dimension.allowed()}, not low and high"
+        )
     unknown = set(change) - {"low", "high"}
     if unknown or not change:
-        raise ValueError(f"{where}: takes {{low, high}}, not {', '.join(sorted(map(str, unknown))) or 'nothing'}")
+        raise ValueError(
+            f"{where}: takes {{low, high}}, not {', '.join(sorted(map(str, unknown))) or 'nothing'}"
+        )
     low, high = change.get("low", dimension.low), change.get("high", dimension.high)
     for value in (low, high):
         _check(dimension, value, where)
@@ -269,7 +297,9 @@ def _narrow_range(dimension: Dimension, change: Mapping[str, object], where: str
         raise ValueError(f"{where}: low {low:g} is above high {high:g}")
     default = min(max(float(dimension.default), low), high)
     cast = int if dimension.kind == "int" else float
-    return dataclasses.replace(dimension, low=cast(low), high=cast(high), default=cast(default), searched=True)
+    return dataclasses.replace(
+        dimension, low=cast(low), high=cast(high), default=cast(default), searched=True
+    )
 
 
 def _check(dimension: Dimension, value: object, where: str) -> None:

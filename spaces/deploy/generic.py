@@ -56,7 +56,9 @@ class Deployed(nn.Module):
 
     def gate_counts(self) -> dict[str, int]:
         """Gate units that decide per image, and those that were settled open and closed."""
-        return gate_counts(v for gate in self.net.gates for v in self.fixed.get(gate.name, (None,) * gate.units))
+        return gate_counts(
+            v for gate in self.net.gates for v in self.fixed.get(gate.name, (None,) * gate.units)
+        )
 
 
 def gate_counts(units: Iterable[float | None]) -> dict[str, int]:
@@ -83,9 +85,14 @@ def settled(net: DynamicNet, knobs: Knobs, rates: Rates) -> dict[str, tuple[floa
         return {gate.name: tuple(rates[gate.name]) for gate in net.gates}
     if knobs.prune is None and not net.settles_exactly:
         return {}
-    found = dict(collapsed({gate.name: tuple(rates[gate.name]) for gate in net.gates}, knobs.prune or 0.0))
-    if any(gate.kind == "exit" for gate in net.gates):  # a rate of 0 may mean that nobody got so far
-        found = {name: tuple(None if v == 0 else v for v in values) for name, values in found.items()}
+    found = dict(
+        collapsed({gate.name: tuple(rates[gate.name]) for gate in net.gates}, knobs.prune or 0.0)
+    )
+    # a rate of 0 may mean that nobody got so far
+    if any(gate.kind == "exit" for gate in net.gates):
+        found = {
+            name: tuple(None if v == 0 else v for v in values) for name, values in found.items()
+        }
     return found
 
 
@@ -110,4 +117,6 @@ def rebuilt(net: DynamicNet, values: Mapping[str, Any]) -> Deployed:
 
 
 def _drawn(knobs: Knobs) -> str:
-    return "an arbitrary order of layers" if knobs.order == "arbitrary" else f"policy {knobs.policy}"
+    return (
+        "an arbitrary order of layers" if knobs.order == "arbitrary" else f"policy {knobs.policy}"
+    )

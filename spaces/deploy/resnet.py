@@ -35,13 +35,20 @@ class BlockGates(nn.Module):
     `trunk_of` names the hidden layer that each gate kind reads; kinds may share one.
     """
 
-    def __init__(self, inputs: int, hidden: int, trunk_of: Mapping[str, str], units: Mapping[str, int]) -> None:
+    def __init__(
+        self, inputs: int, hidden: int, trunk_of: Mapping[str, str], units: Mapping[str, int]
+    ) -> None:
         super().__init__()
         self.trunk_of = {kind: trunk_of[kind] for kind in units}
         self.trunks = nn.ModuleDict(
-            {name: _blank(nn.Linear, inputs, hidden) for name in dict.fromkeys(self.trunk_of.values())}
+            {
+                name: _blank(nn.Linear, inputs, hidden)
+                for name in dict.fromkeys(self.trunk_of.values())
+            }
         )
-        self.heads = nn.ModuleDict({kind: _blank(nn.Linear, hidden, n) for kind, n in units.items()})
+        self.heads = nn.ModuleDict(
+            {kind: _blank(nn.Linear, hidden, n) for kind, n in units.items()}
+        )
 
     def open_units(self, kind: str, pooled: Tensor, tau: float) -> Tensor:
         """(B, inputs) pooled features → (B, V) bool."""
@@ -93,13 +100,19 @@ class DeployedBlock(nn.Module):
         )
         if self.closed:
             return
-        self.conv1 = _blank(nn.Conv2d, template.conv1.in_channels, len(self.kept_inner), 3, self.stride, 1)
+        self.conv1 = _blank(
+            nn.Conv2d, template.conv1.in_channels, len(self.kept_inner), 3, self.stride, 1
+        )
         self.conv2 = _blank(nn.Conv2d, len(self.kept_inner), len(self.kept_outer), 3, 1, 1)
-        undecided = {kind: n for kind, values in settled.items() if (n := sum(v is None for v in values))}
+        undecided = {
+            kind: n for kind, values in settled.items() if (n := sum(v is None for v in values))
+        }
         self.gates: BlockGates | None = None
         if undecided:
             assert heads is not None
-            trunk_of = {k: "channel" if heads.separate and k != "layer" else "shared" for k in undecided}
+            trunk_of = {
+                k: "channel" if heads.separate and k != "layer" else "shared" for k in undecided
+            }
             self.gates = BlockGates(heads.channels, heads.hidden, trunk_of, undecided)
         # for each kept filter: which undecided unit guards it, or -1 where it is always open
         self.inner_unit = _unit_of(settled.get("inner"), filters, self.kept_inner)
@@ -118,7 +131,9 @@ class DeployedBlock(nn.Module):
 
     def forward(self, u: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
         """The block's output and the MACs (B,) that each image took; source (B, C, H, W) is what the gates read."""
-        macs_B = torch.full((len(u),), float(self._skip_macs()), dtype=torch.float64, device=u.device)
+        macs_B = torch.full(
+            (len(u),), float(self._skip_macs()), dtype=torch.float64, device=u.device
+        )
         if self.closed:
             return self._without(u), macs_B
         rows = None
@@ -138,7 +153,9 @@ class DeployedBlock(nn.Module):
         residual, cost = self._residual(chosen, pooled_source)
         macs_B = macs_B + cost if rows is None else macs_B.index_add(0, rows, cost)
         skip = self.skip(u)
-        return F.relu(skip + residual if rows is None else skip.index_add(0, rows, residual)), macs_B
+        return F.relu(
+            skip + residual if rows is None else skip.index_add(0, rows, residual)
+        ), macs_B
 
     def _without(self, u: Tensor) -> Tensor:
         return u if self.identity else F.relu(self.skip(u))
@@ -146,14 +163,26 @@ class DeployedBlock(nn.Module):
     def _residual(self, u: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
         """The residual of every image of u, and the MACs (B,) of its open filters and of the gates that opened them."""
         masks = self._masks(source)
-        gate_macs = self.gates.macs(("inner", "outer"), paid=("layer",)) if self.gates is not None else 0
+        gate_macs = (
+            self.gates.macs(("inner", "outer"), paid=("layer",)) if self.gates is not None else 0
+        )
         inner, outer = masks.get("inner"), masks.get("outer")
-        n_inner = inner.sum(1, dtype=torch.float64) if inner is not None else float(self.conv1.out_channels)
-        n_outer = outer.sum(1, dtype=torch.float64) if outer is not None else float(self.conv2.out_channels)
+        n_inner = (
+            inner.sum(1, dtype=torch.float64)
+            if inner is not None
+            else float(self.conv1.out_channels)
+        )
+        n_outer = (
+            outer.sum(1, dtype=torch.float64)
+            if outer is not None
+            else float(self.conv2.out_channels)
+        )
         pixels = 9 * self.size[0] * self.size[1]
         # with no filter of the last convolution open, the first has no reader and is not run either
         first = n_inner * (pixels * self.conv1.in_channels) * (torch.as_tensor(n_outer) > 0)
-        cost_B = (first + n_inner * n_outer * pixels + gate_macs).double().to(u.device).expand(len(u))
+        cost_B = (
+            (first + n_inner * n_outer * pixels + gate_macs).double().to(u.device).expand(len(u))
+        )
         if len(u) == 1 and masks:
             return self._one(u, inner, outer), cost_B
         r = self._convolved(u, inner)
@@ -200,7 +229,8 @@ class DeployedBlock(nn.Module):
                 assert self.gates is not None
                 open_BV = self.gates.open_units(kind, source.mean((2, 3)), self.taus[kind])
                 always = open_BV.new_ones(len(open_BV), 1)
-                masks[kind] = torch.cat([open_BV, always], 1)[:, unit_of]  # -1 picks the last column
+                # -1 picks the last column
+                masks[kind] = torch.cat([open_BV, always], 1)[:, unit_of]
         return masks
 
     def _placed(self, r: Tensor) -> Tensor:
@@ -221,7 +251,11 @@ class DeployedResNet(nn.Module):
     std: Tensor
 
     def __init__(
-        self, config: GatedResNetConfig, task: Task, settled: Mapping[str, Settled], taus: Mapping[str, float]
+        self,
+        config: GatedResNetConfig,
+        task: Task,
+        settled: Mapping[str, Settled],
+        taus: Mapping[str, float],
     ) -> None:
         super().__init__()
         with torch.device("meta"):  # shapes are all that is needed of it
@@ -236,7 +270,9 @@ class DeployedResNet(nn.Module):
             assert isinstance(block, Block)
             own = settled.get(str(index), {})
             tau = {kind: taus[f"block{index}.{kind}"] for kind in own}
-            blocks.append(DeployedBlock(block, template.sizes[index], template.heads(index), own, tau))
+            blocks.append(
+                DeployedBlock(block, template.sizes[index], template.heads(index), own, tau)
+            )
         self.blocks = nn.ModuleList(blocks)
         self.fc = _blank(nn.Linear, template.fc.in_features, task.classes)
         self.ends_macs = template.ends_macs()
@@ -252,7 +288,11 @@ class DeployedResNet(nn.Module):
     @property
     def fixed(self) -> Fixed:
         """Units of gates settled for good, by the gates' names."""
-        return {f"block{b}.{kind}": values for b, kinds in self.settled.items() for kind, values in kinds.items()}
+        return {
+            f"block{b}.{kind}": values
+            for b, kinds in self.settled.items()
+            for kind, values in kinds.items()
+        }
 
     def gate_counts(self) -> dict[str, int]:
         """Gate units that decide per image, and those that were settled open and closed."""
@@ -268,14 +308,18 @@ class DeployedResNet(nn.Module):
         return self.fc(u.mean((2, 3))), macs_B
 
 
-def settled_gates(net: GatedResNet, knobs: Knobs, rates: Rates) -> dict[str, dict[str, tuple[float | None, ...]]]:
+def settled_gates(
+    net: GatedResNet, knobs: Knobs, rates: Rates
+) -> dict[str, dict[str, tuple[float | None, ...]]]:
     """By block and gate kind, the units' values that hold for every image under the knobs; None decides per image.
 
     A threshold settles data-independent gates, and those that never (or always) opened on validation; with
     `knobs.prune` also those that nearly never did. Raises ValueError for policies that draw at random.
     """
     if knobs.policy not in ("threshold", "always_on", "scaled_on"):
-        raise ValueError(f"a point with policy {knobs.policy} draws its gates at random and cannot be exported")
+        raise ValueError(
+            f"a point with policy {knobs.policy} draws its gates at random and cannot be exported"
+        )
     fixed: Fixed = collapsed(rates, knobs.prune or 0.0)
     if knobs.policy == "always_on":
         fixed = {gate.name: (1.0,) * gate.units for gate in net.gates}
@@ -288,7 +332,9 @@ def settled_gates(net: GatedResNet, knobs: Knobs, rates: Rates) -> dict[str, dic
 
 
 @torch.no_grad()
-def deployed(net: GatedResNet, settled: Mapping[str, Settled], taus: Mapping[str, float]) -> DeployedResNet:
+def deployed(
+    net: GatedResNet, settled: Mapping[str, Settled], taus: Mapping[str, float]
+) -> DeployedResNet:
     """The trained network with settled gates cut out and batch norm folded in; in eval mode, float32."""
     out = DeployedResNet(net.config, net.task, settled, taus)
     _copy(out.stem, *folded(net.conv1, net.bn1))
@@ -301,7 +347,9 @@ def deployed(net: GatedResNet, settled: Mapping[str, Settled], taus: Mapping[str
     return out.eval()
 
 
-def _fill_block(target: DeployedBlock, block: Block, heads: GateHeads | None, settled: Settled) -> None:
+def _fill_block(
+    target: DeployedBlock, block: Block, heads: GateHeads | None, settled: Settled
+) -> None:
     if isinstance(block.shortcut, nn.Sequential) and target.shortcut is not None:
         conv, norm = block.shortcut
         assert isinstance(conv, nn.Conv2d)
@@ -326,7 +374,9 @@ def _fill_block(target: DeployedBlock, block: Block, heads: GateHeads | None, se
             _fill_gate(target.gates, heads, kind, settled[kind])
 
 
-def _fill_gate(gates: BlockGates, heads: GateHeads, kind: str, values: tuple[float | None, ...]) -> None:
+def _fill_gate(
+    gates: BlockGates, heads: GateHeads, kind: str, values: tuple[float | None, ...]
+) -> None:
     trunk = heads.channel_trunk if heads.separate and kind != "layer" else heads.trunk
     linear = trunk[0]
     assert isinstance(linear, nn.Linear)

@@ -46,7 +46,10 @@ class _Graph:
 
     def conv(self, x: str, conv: nn.Conv2d, name: str) -> str:
         assert conv.bias is not None
-        weight, bias = self.constant(conv.weight, f"{name}.weight"), self.constant(conv.bias, f"{name}.bias")
+        weight, bias = (
+            self.constant(conv.weight, f"{name}.weight"),
+            self.constant(conv.bias, f"{name}.bias"),
+        )
         pads = [conv.padding[0], conv.padding[1]] * 2
         return self.add(
             "Conv",
@@ -81,7 +84,10 @@ def resnet_onnx(net: DeployedResNet) -> onnx.ModelProto:
     )
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", task.classes])
     centred = g.add("Sub", ["pixels", g.constant(net.mean[None], "mean")])
-    u = stem = g.add("Relu", [g.conv(g.add("Div", [centred, g.constant(net.std[None], "std")]), net.stem, "stem")])
+    u = stem = g.add(
+        "Relu",
+        [g.conv(g.add("Div", [centred, g.constant(net.std[None], "std")]), net.stem, "stem")],
+    )
     for index, block in enumerate(net.blocks):
         assert isinstance(block, DeployedBlock)
         u = _block(g, block, u, stem if net.gate_source == "stem" else u, f"block{index}")
@@ -127,17 +133,22 @@ def _residual(g: _Graph, block: DeployedBlock, u: str, source: str, name: str) -
         r = g.conv(h, block.conv2, f"{name}.conv2")
     else:  # nothing but the second batch norm's shift is left of the residual
         assert block.conv2.bias is not None
-        r = g.constant(block.conv2.bias[None, :, None, None].expand(1, -1, *block.size), f"{name}.shift")
+        r = g.constant(
+            block.conv2.bias[None, :, None, None].expand(1, -1, *block.size), f"{name}.shift"
+        )
     if block.decides("outer"):
         r = g.add("Mul", [r, _filter_mask(g, block, "outer", block.outer_unit, source, name)])
     if len(block.kept_outer) == block.filters:
         return r
     place = np.zeros((block.filters, len(block.kept_outer), 1, 1), np.float32)
-    place[block.kept_outer, range(len(block.kept_outer))] = 1  # a 1x1 convolution that puts filters in their places
+    # a 1x1 convolution that puts filters in their places
+    place[block.kept_outer, range(len(block.kept_outer))] = 1
     return g.add("Conv", [r, g.constant(place, f"{name}.place")], kernel_shape=[1, 1])
 
 
-def _filter_mask(g: _Graph, block: DeployedBlock, kind: str, unit_of: list[int], source: str, name: str) -> str:
+def _filter_mask(
+    g: _Graph, block: DeployedBlock, kind: str, unit_of: list[int], source: str, name: str
+) -> str:
     """(batch, filters, 1, 1) of 0 and 1 from one decision a unit."""
     decided = _decision(g, block, kind, source, name)
     units = max(unit_of) + 1
@@ -150,7 +161,11 @@ def _filter_mask(g: _Graph, block: DeployedBlock, kind: str, unit_of: list[int],
             spread[unit, position] = 1
     mask = g.add(
         "Gemm",
-        [decided, g.constant(spread, f"{name}.{kind}.spread"), g.constant(always, f"{name}.{kind}.always")],
+        [
+            decided,
+            g.constant(spread, f"{name}.{kind}.spread"),
+            g.constant(always, f"{name}.{kind}.always"),
+        ],
     )
     return g.add("Reshape", [mask, g.constant(np.array([0, 0, 1, 1]), f"{name}.{kind}.shape")])
 
@@ -160,9 +175,13 @@ def _decision(g: _Graph, block: DeployedBlock, kind: str, source: str, name: str
     gates = block.gates
     assert gates is not None
     pooled = g.add("ReduceMean", [source], axes=[2, 3], keepdims=0)
-    features = g.add("Relu", [g.linear(pooled, gates.trunks[gates.trunk_of[kind]], f"{name}.{kind}.trunk")])
+    features = g.add(
+        "Relu", [g.linear(pooled, gates.trunks[gates.trunk_of[kind]], f"{name}.{kind}.trunk")]
+    )
     probability = g.add("Sigmoid", [g.linear(features, gates.heads[kind], f"{name}.{kind}.head")])
-    above = g.add("Greater", [probability, g.constant(np.float32(block.taus[kind]), f"{name}.{kind}.tau")])
+    above = g.add(
+        "Greater", [probability, g.constant(np.float32(block.taus[kind]), f"{name}.{kind}.tau")]
+    )
     return g.add("Cast", [above], to=1)
 
 

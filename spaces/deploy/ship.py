@@ -25,17 +25,25 @@ DeployedNet = Deployed | DeployedResNet
 
 def ship(net: DynamicNet, knobs: Knobs, rates: Rates) -> DeployedNet:
     """The network to ship. Raises ValueError for knobs that draw at random."""
-    if isinstance(net, GatedResNet) and not (net.exit_count or net.config.has_bottlenecks or net.gate_net):
-        return resnet.deployed(net, resnet.settled_gates(net, knobs, rates), resnet.gate_taus(net, knobs))
+    if isinstance(net, GatedResNet) and not (
+        net.exit_count or net.config.has_bottlenecks or net.gate_net
+    ):
+        return resnet.deployed(
+            net, resnet.settled_gates(net, knobs, rates), resnet.gate_taus(net, knobs)
+        )
     return generic.deployed(net, knobs, rates)
 
 
 def static(net: DynamicNet) -> DeployedNet:
-    """The plain network of the same backbone, made ready to ship in the same way."""
-    return ship(net, Knobs(policy="always_on"), {gate.name: (1.0,) * gate.units for gate in net.gates})
+    """The baseline of the same backbone, made ready to ship in the same way."""
+    return ship(
+        net, Knobs(policy="always_on"), {gate.name: (1.0,) * gate.units for gate in net.gates}
+    )
 
 
-def rebuild(family_name: str, config: Mapping[str, Any], task: Task, values: Mapping[str, Any]) -> DeployedNet:
+def rebuild(
+    family_name: str, config: Mapping[str, Any], task: Task, values: Mapping[str, Any]
+) -> DeployedNet:
     """The network that `values` (its description) and its config describe, its weights still to be loaded."""
     if values["deployed"] == "resnet":
         return resnet.rebuilt(GatedResNetConfig(**config), task, values)

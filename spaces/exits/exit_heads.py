@@ -36,7 +36,7 @@ class ExitConfig:
     )  # fmt: skip
     attention: str = choice(
         "full", "depthwise", "reduced", "none", default="depthwise", when={"exits": ("scan",)},
-        doc="map that an exit multiplies its features with; full is published, and dear",
+        doc="map that an exit multiplies its features with; full is published, and expensive",
     )  # fmt: skip
     exit_decision: str = choice(
         "confidence", "gate", when={"exits": _ANY}, searched=False,
@@ -44,13 +44,23 @@ class ExitConfig:
     )  # fmt: skip
     exit_gate: str = choice(
         "light", "conv", when={"exits": CONV_EXITS, "exit_decision": ("gate",)}, searched=False,
-        doc="pooled features and a hidden layer, or two convolutions as published, dearer than the network",
+        doc="pooled features and a hidden layer, or two convolutions as published, more expensive than the network",
     )  # fmt: skip
     exit_target: float = real(
-        0.0, 0.6, default=0.3, when={"exit_decision": ("gate",)}, doc="share of images that should leave at each exit"
+        0.0,
+        0.6,
+        default=0.3,
+        when={"exit_decision": ("gate",)},
+        doc="share of images that should leave at each exit",
     )
     exit_loss_weight: float = real(
-        0.3, 30.0, default=1.0, log=True, when={"exit_decision": ("gate",)}, searched=False, doc="of that target"
+        0.3,
+        30.0,
+        default=1.0,
+        log=True,
+        when={"exit_decision": ("gate",)},
+        searched=False,
+        doc="of that target",
     )
     shallow_weight: float = real(
         0.1, 0.3, default=0.2, when={"exit_decision": ("gate",)}, searched=False,
@@ -77,7 +87,10 @@ class ExitConfig:
         searched=False, doc="mean over images, or the published sum that grows with the batch",
     )  # fmt: skip
     detach_trunk: bool = flag(
-        default=False, when={"exits": _ANY}, searched=False, doc="exits learn without changing the network before them"
+        default=False,
+        when={"exits": _ANY},
+        searched=False,
+        doc="exits learn without changing the network before them",
     )
 
     @property
@@ -100,7 +113,8 @@ class Attention(nn.Module):
         self.place, self.kind = place, kind
         if kind == "depthwise":
             self.down = nn.Sequential(
-                nn.Conv2d(channels, channels, 3, 2, 1, groups=channels), nn.Conv2d(channels, channels, 1)
+                nn.Conv2d(channels, channels, 3, 2, 1, groups=channels),
+                nn.Conv2d(channels, channels, 1),
             )
             self.up: nn.ConvTranspose2d | None = None
         else:
@@ -120,7 +134,9 @@ class Attention(nn.Module):
 
     def macs(self) -> int:
         height, width = ((n - 1) // 2 + 1 for n in (self.place.height, self.place.width))
-        total = sum(conv_macs(layer, height, width) for layer in self.down if isinstance(layer, nn.Conv2d))
+        total = sum(
+            conv_macs(layer, height, width) for layer in self.down if isinstance(layer, nn.Conv2d)
+        )
         if self.up is not None:
             total += height * width * 16 * self.up.in_channels * self.up.out_channels
         return total
@@ -165,7 +181,10 @@ class MsdHead(nn.Module):
         super().__init__()
         width = min(config.head_filters, max(features, 16))
         self.convs = nn.ModuleList(
-            [nn.Conv2d(place.channels, width, 3, 2, 1, bias=False), nn.Conv2d(width, width, 3, 2, 1, bias=False)]
+            [
+                nn.Conv2d(place.channels, width, 3, 2, 1, bias=False),
+                nn.Conv2d(width, width, 3, 2, 1, bias=False),
+            ]
         )
         self.norms = nn.ModuleList([nn.BatchNorm2d(width), nn.BatchNorm2d(width)])
         self.fc = nn.Linear(width, classes)
@@ -222,11 +241,15 @@ class ExitGate(nn.Module):
         self.tokens = tokens
         channels = place.channels
         if self.conv:
-            self.convs = nn.ModuleList([nn.Conv2d(channels, 128, 3, 1, 1), nn.Conv2d(128, 128, 3, 1, 1)])
+            self.convs = nn.ModuleList(
+                [nn.Conv2d(channels, 128, 3, 1, 1), nn.Conv2d(128, 128, 3, 1, 1)]
+            )
             self.norms = nn.ModuleList([nn.BatchNorm2d(128), nn.BatchNorm2d(128)])
             self.fc = nn.Linear(128, 1)
             area = (place.height, place.width)
-            self.own_macs = 128 + sum(conv_macs(c, *area) for c in self.convs if isinstance(c, nn.Conv2d))
+            self.own_macs = 128 + sum(
+                conv_macs(c, *area) for c in self.convs if isinstance(c, nn.Conv2d)
+            )
         else:
             self.hidden = nn.Linear(channels, 16)
             self.fc = nn.Linear(16, 1)

@@ -34,7 +34,8 @@ class ExitObjective(WrappingObjective):
 
     def policy(self, step: int, ids_B: Tensor) -> Policy:
         policy = self.inner.policy(step, ids_B)
-        if self.exits_alone and isinstance(policy, AlwaysOn):  # the inner objective knows of no gates
+        # the inner objective knows of no gates
+        if self.exits_alone and isinstance(policy, AlwaysOn):
             policy = Sampled(
                 seed=self.plan.seed,
                 step=step,
@@ -46,7 +47,8 @@ class ExitObjective(WrappingObjective):
         return replace(policy, exits=ExitRule(every=True))
 
     def losses(self, output: Output, labels_B: Tensor) -> dict[str, Tensor]:
-        if output.exits is None or len(output.exits.logits) < 2:  # too few layers were run to get to an exit
+        # too few layers were run to get to an exit
+        if output.exits is None or len(output.exits.logits) < 2:
             return self.inner.losses(output, labels_B)
         terms = self.inner.losses(self._without_heads(output), labels_B)
         logits = [one.float() for one in output.exits.logits]
@@ -54,12 +56,16 @@ class ExitObjective(WrappingObjective):
         if self.config.exit_decision == "gate":
             return terms | self._gated(output, logits, labels_B)
         last = logits[-1].detach()
-        teacher = torch.stack(logits).mean(0).detach() if self.config.teacher == "ensemble" else last
+        teacher = (
+            torch.stack(logits).mean(0).detach() if self.config.teacher == "ensemble" else last
+        )
         alpha, t = self.config.alpha_kd, self.config.kd_temperature
         hard = sum(F.cross_entropy(one, labels_B, label_smoothing=smoothing) for one in logits[:-1])
         terms["exits"] = (1 - alpha) * torch.as_tensor(hard)
         if alpha:
-            terms["distillation"] = alpha * torch.stack([distillation(one, teacher, t) for one in logits[:-1]]).sum()
+            terms["distillation"] = (
+                alpha * torch.stack([distillation(one, teacher, t) for one in logits[:-1]]).sum()
+            )
         if self.config.exits == "scan":
             terms["features"] = self._features(output.exits.features)
         return terms
@@ -77,11 +83,16 @@ class ExitObjective(WrappingObjective):
         distances = [feature_distance(one.float(), deepest, form) for one in features[:-1]]
         return self.config.feature_weight * torch.stack(distances).sum()
 
-    def _gated(self, output: Output, logits: Sequence[Tensor], labels_B: Tensor) -> dict[str, Tensor]:
+    def _gated(
+        self, output: Output, logits: Sequence[Tensor], labels_B: Tensor
+    ) -> dict[str, Tensor]:
         """Cross-entropy of the answer used, through the gates; each exit's own; and the target of exit rates."""
         stay = [d for d in output.decisions if d.gate.kind == "exit" and d.asked]
         smoothing = self.plan.label_smoothing
-        each = [F.cross_entropy(one, labels_B, reduction="none", label_smoothing=smoothing) for one in logits]
+        each = [
+            F.cross_entropy(one, labels_B, reduction="none", label_smoothing=smoothing)
+            for one in logits
+        ]
         alive_B, used_B, rates = torch.ones_like(each[0]), torch.zeros_like(each[0]), []
         for one_B, decision in zip(each, stay, strict=False):
             on_B = decision.z_BU[:, 0].to(alive_B.dtype)  # already 0 for who left before

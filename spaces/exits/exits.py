@@ -33,7 +33,9 @@ class ExitNet(DynamicNet):
         """(B, D) what the network's own head reads."""
         return u.mean((2, 3))
 
-    def add_exits(self, config: ExitConfig, places: Sequence[Place], features: int, *, on: bool = True) -> None:
+    def add_exits(
+        self, config: ExitConfig, places: Sequence[Place], features: int, *, on: bool = True
+    ) -> None:
         """Build heads and gates behind the chosen places; `features` is the width of the deepest features.
 
         Call after the network's gates are set. Raises ValueError when there is no place for an exit.
@@ -56,7 +58,16 @@ class ExitNet(DynamicNet):
             if config.exit_decision == "gate":
                 self.exit_gates.append(ExitGate(config.exit_gate, place, config.exits == "cls"))
                 name = f"exit{number}.stay"
-                gates.append(Gate(name=name, kind="exit", block=place.unit, units=1, offset=offset + number, macs=rest))
+                gates.append(
+                    Gate(
+                        name=name,
+                        kind="exit",
+                        block=place.unit,
+                        units=1,
+                        offset=offset + number,
+                        macs=rest,
+                    )
+                )
         self.exit_count = len(taken)
         self._exit_gate = tuple(gates)
         self.gates = (*self.gates, *gates)
@@ -68,7 +79,9 @@ class ExitNet(DynamicNet):
         if not gates:
             passed = [policy.exits is None] * self.exit_count
         unused += [f"exit_heads.{i}" for i, never in enumerate(passed) if never]
-        return unused + [f"exit_gates.{i}" for i, g in enumerate(gates) if policy.settled(g) is not None]
+        return unused + [
+            f"exit_gates.{i}" for i, g in enumerate(gates) if policy.settled(g) is not None
+        ]
 
     def exit_gate_parameters(self) -> list[nn.Parameter]:
         return list(self.exit_gates.parameters())
@@ -79,7 +92,11 @@ class ExitNet(DynamicNet):
         if number is None or (rule is None and not self._exit_gate):
             return u
         source = u.detach() if self.exit_config.detach_trunk else u
-        on = self._by_gate(number, source, walk) if self._exit_gate else self._by_confidence(number, source, walk)
+        on = (
+            self._by_gate(number, source, walk)
+            if self._exit_gate
+            else self._by_confidence(number, source, walk)
+        )
         return u if on is None else u[on]
 
     def _by_confidence(self, number: int, source: Tensor, walk: Walk) -> Tensor | None:
@@ -94,7 +111,11 @@ class ExitNet(DynamicNet):
         """Who goes on (None: all) when a gate decides; the head is paid by those alone who leave."""
         gate, policy, device = self._exit_gate[number], walk.policy, source.device
         settled = policy.settled(gate)
-        if settled is not None and settled[0] > 0 and not (policy.exits is not None and policy.exits.every):
+        if (
+            settled is not None
+            and settled[0] > 0
+            and not (policy.exits is not None and policy.exits.every)
+        ):
             walk.record([Decision(gate, torch.ones(1, 1, device=device), None)])
             walk.skip_exit()
             return None
@@ -102,11 +123,14 @@ class ExitNet(DynamicNet):
             judge = self.exit_gates[number]
             walk.pay(judge.own_macs)  # type: ignore[arg-type]
             decision = walk.decide(gate, judge(source))
-            z_AU = decision.z_BU  # an image leaves or stays, also where a policy opens layers by halves
+            # an image leaves or stays, also where a policy opens layers by halves
+            z_AU = decision.z_BU
             stay_AU = straight_through((z_AU.detach() > 0.5).to(z_AU.dtype), z_AU)
             decision = Decision(gate, stay_AU, decision.p_BU)
         else:
-            decision = Decision(gate, torch.full((1, 1), float(settled[0] > 0), device=device), None)
+            decision = Decision(
+                gate, torch.full((1, 1), float(settled[0] > 0), device=device), None
+            )
         walk.record([decision])
         stay_A = decision.z_BU[:, 0].expand(source.shape[0])
         leaves_A, head = stay_A.detach() <= 0, self.exit_heads[number]

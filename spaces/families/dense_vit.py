@@ -16,7 +16,10 @@ class DenseViTConfig(RoutedViTConfig):
     """A dense transformer; layers keep their order and none is skipped, but exits may answer early."""
 
     aggregator: str = choice(
-        "wdc", "wsdc", default="wsdc", doc="earlier activations weighted by the image; with dropout on the weights"
+        "wdc",
+        "wsdc",
+        default="wsdc",
+        doc="earlier activations weighted by the image; with dropout on the weights",
     )
     oracle: str = "none"
     order_train: str = "identity"

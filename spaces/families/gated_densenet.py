@@ -36,10 +36,18 @@ _HAVE_EXITS = ("scan", "msdnet", "light")
 class DenseNetConfig:
     """Size of a DenseNet-BC for small images."""
 
-    depth: int = choice(22, 40, 100, default=40, doc="layers; three dense blocks of (depth - 4) / 6 bottlenecks")
-    growth: int = choice(4, 8, 12, 24, default=12, searched=False, doc="maps that each dense layer adds")
+    depth: int = choice(
+        22, 40, 100, default=40, doc="layers; three dense blocks of (depth - 4) / 6 bottlenecks"
+    )
+    growth: int = choice(
+        4, 8, 12, 24, default=12, searched=False, doc="maps that each dense layer adds"
+    )
     compression: float = choice(
-        0.5, 1.0, default=0.5, searched=False, doc="share of the maps that a transition between blocks keeps"
+        0.5,
+        1.0,
+        default=0.5,
+        searched=False,
+        doc="share of the maps that a transition between blocks keeps",
     )
 
 
@@ -47,14 +55,25 @@ class DenseNetConfig:
 class GatedDenseNetConfig(GatedConfig, DenseNetConfig):
     """A DenseNet-BC with layer gates, and exits that are decided by gates unless told otherwise."""
 
-    exits: str = choice("none", *_HAVE_EXITS, default="msdnet", searched=False, doc="side branches that answer early")
+    exits: str = choice(
+        "none",
+        *_HAVE_EXITS,
+        default="msdnet",
+        searched=False,
+        doc="side branches that answer early",
+    )
     exit_decision: str = choice(
         "confidence", "gate", default="gate", when={"exits": _HAVE_EXITS}, searched=False,
         doc="leave by the answer's confidence (thresholds are searched after training), or by a learned gate",
     )  # fmt: skip
     granularity: str = choice("layer", default="layer", doc="gates skip whole dense layers")
     forced_open: str = choice(
-        "none", "first", "first_last", default="none", searched=False, doc="dense layers that have no gate"
+        "none",
+        "first",
+        "first_last",
+        default="none",
+        searched=False,
+        doc="dense layers that have no gate",
     )
     # layers of the first block cost many times those of the last, so a plain mean rate would say little of the compute
     weighting: str = choice(
@@ -68,7 +87,8 @@ class GatedDenseNetConfig(GatedConfig, DenseNetConfig):
 
     @property
     def head_filters(self) -> int:
-        return super().head_filters * self.growth // 12  # the published heads stand on a network of growth 12
+        # the published heads stand on a network of growth 12
+        return super().head_filters * self.growth // 12
 
 
 class DenseLayer(nn.Module):
@@ -153,7 +173,7 @@ class DenseNet(nn.Module):
         return conv_macs(self.transition(block).conv, *self.sizes[block])
 
     def total_macs(self) -> int:
-        """MACs of one image through the plain network."""
+        """MACs of one image through the baseline."""
         layers = sum(self.layer_macs(index) for index in range(len(self.layers)))
         transitions = sum(self.transition_macs(block) for block in range(len(self.transitions)))
         return self.stem_macs() + layers + transitions + linear_macs(self.fc)
@@ -161,12 +181,18 @@ class DenseNet(nn.Module):
     def block_ends(self) -> list[Place]:
         """The ends of all dense blocks but the last, before their transitions."""
         channels = [self.transition(block).conv.in_channels for block in range(BLOCKS - 1)]
-        return [Place((b + 1) * self.block_layers - 1, c, *self.sizes[b]) for b, c in enumerate(channels)]
+        return [
+            Place((b + 1) * self.block_layers - 1, c, *self.sizes[b])
+            for b, c in enumerate(channels)
+        ]
 
     def transition_ends(self) -> list[Place]:
         """The same places behind the transitions."""
         channels = [self.transition(block).conv.out_channels for block in range(BLOCKS - 1)]
-        return [Place((b + 1) * self.block_layers - 1, c, *self.sizes[b + 1]) for b, c in enumerate(channels)]
+        return [
+            Place((b + 1) * self.block_layers - 1, c, *self.sizes[b + 1])
+            for b, c in enumerate(channels)
+        ]
 
 
 class GatedDenseNet(DenseNet, GatedChain):
@@ -180,7 +206,10 @@ class GatedDenseNet(DenseNet, GatedChain):
         self.add_gates_and_exits(config, places, self.fc)
 
     def chain(self) -> list[_GatedLayer]:
-        return [_GatedLayer(self.layer(index), self.layer_macs(index)) for index in range(len(self.layers))]
+        return [
+            _GatedLayer(self.layer(index), self.layer_macs(index))
+            for index in range(len(self.layers))
+        ]
 
     def first_maps(self, images: Tensor) -> Tensor:
         return self.stem(images)
@@ -218,7 +247,9 @@ class _GatedLayer(Closable):
     def closed(self, u_BCHW: Tensor) -> Tensor:
         return torch.cat([u_BCHW, self._zeros(u_BCHW)], 1)
 
-    def joined(self, u: Tensor, residual: Callable[[], Tensor], z: Tensor | None, rows: Tensor | None) -> Tensor:
+    def joined(
+        self, u: Tensor, residual: Callable[[], Tensor], z: Tensor | None, rows: Tensor | None
+    ) -> Tensor:
         maps = weighed(residual(), z)
         if rows is not None:
             maps = self._zeros(u).index_copy(0, rows, maps.to(u.dtype))
@@ -242,7 +273,7 @@ FAMILY = Family(
     build=GatedDenseNet,
     size_dimensions=("depth", "growth"),
     ladder={"depth": (22, 40), "growth": (4, 8, 12)},
-    plain_dimensions=("compression",),
+    baseline_dimensions=("compression",),
     size_words={"depth": "depth {}", "growth": "growth {}"},
     traits=("granularity", "exits", "attention", "gate", "loss", "target"),
 )

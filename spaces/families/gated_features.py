@@ -47,9 +47,16 @@ class GatedFeaturesConfig(SparsityConfig, GateConfig, CellConfig):
     granularity: str = "channel"
     gate: str = "independent"
     forced_open: str = "none"
-    target: float = real(0.02, 1.0, default=0.25, when={"loss": TARGETED}, doc="share of cells to read")
+    target: float = real(
+        0.02, 1.0, default=0.25, when={"loss": TARGETED}, doc="share of cells to read"
+    )
     gamma_channel: float = real(
-        0.003, 0.5, default=0.1, log=True, when={"loss": ("target_free",)}, doc="pressure on the gates"
+        0.003,
+        0.5,
+        default=0.1,
+        log=True,
+        when={"loss": ("target_free",)},
+        doc="pressure on the gates",
     )
 
 
@@ -59,7 +66,9 @@ class GatedFeatures(DynamicNet):
     def __init__(self, config: GatedFeaturesConfig, task: Task) -> None:
         super().__init__()
         if config.cell > min(task.height, task.width):
-            raise ValueError(f"cell: {config.cell} pixels do not fit an image of {task.height}x{task.width}")
+            raise ValueError(
+                f"cell: {config.cell} pixels do not fit an image of {task.height}x{task.width}"
+            )
         self.config, self.task = config, task
         self.grid = (ceil(task.height / config.cell), ceil(task.width / config.cell))
         cells = self.grid[0] * self.grid[1]
@@ -67,8 +76,17 @@ class GatedFeatures(DynamicNet):
         self.fc1 = nn.Linear(cells * self.pixels, config.hidden)
         self.fc2 = nn.Linear(config.hidden, config.hidden)
         self.fc = nn.Linear(config.hidden, task.classes)
-        self.gate_heads = nn.ModuleDict({"0": GateHeads(config, 1, {"inner": cells})} if config.gated else {})
-        gate = Gate(name="cells", kind="inner", block=0, units=cells, offset=0, macs=float(self.pixels * config.hidden))
+        self.gate_heads = nn.ModuleDict(
+            {"0": GateHeads(config, 1, {"inner": cells})} if config.gated else {}
+        )
+        gate = Gate(
+            name="cells",
+            kind="inner",
+            block=0,
+            units=cells,
+            offset=0,
+            macs=float(self.pixels * config.hidden),
+        )
         self.gates = (gate,) if config.gated else ()
         self.rest_macs = linear_macs(self.fc2) + linear_macs(self.fc)
         self.plain_macs = linear_macs(self.fc1) + self.rest_macs
@@ -79,7 +97,9 @@ class GatedFeatures(DynamicNet):
     def objective(self, plan: Plan) -> Objective:
         return GateObjective(self, plan, self.config) if self.gates else Objective(self, plan)
 
-    def forward(self, images: Tensor, policy: Policy | None = None, *, compact: bool = False) -> Output:
+    def forward(
+        self, images: Tensor, policy: Policy | None = None, *, compact: bool = False
+    ) -> Output:
         if compact and self.training:
             raise RuntimeError("compact execution is for inference; call eval() first")
         walk = Walk(images, policy or AlwaysOn(), compact=compact, gates=self.gates)
@@ -131,7 +151,7 @@ FAMILY = Family(
     build=GatedFeatures,
     size_dimensions=("hidden",),
     ladder={"hidden": (16, 32)},
-    plain_dimensions=("cell",),
+    baseline_dimensions=("cell",),
     size_words={"hidden": "{} units"},
     traits=("loss", "target"),
 )

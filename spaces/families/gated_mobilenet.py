@@ -29,9 +29,18 @@ _CHANNEL = ("channel", "joint")
 class GatedMobileNetConfig(GatedConfig, MobileNetConfig):
     """A gated MobileNetV2. Channel gates guard the expanded width, which is the inner one of a unit."""
 
-    channel_where: str = choice("inner", default="inner", when={"granularity": _CHANNEL}, doc="expanded channels")
+    channel_where: str = choice(
+        "inner", default="inner", when={"granularity": _CHANNEL}, doc="expanded channels"
+    )
     channel_group: int = choice(
-        1, 2, 4, 8, 16, default=8, when={"granularity": _CHANNEL}, doc="expanded channels that one gate opens together"
+        1,
+        2,
+        4,
+        8,
+        16,
+        default=8,
+        when={"granularity": _CHANNEL},
+        doc="expanded channels that one gate opens together",
     )
 
     @property
@@ -80,7 +89,9 @@ class _GatedUnit(Closable):
     def closed(self, u: Tensor) -> Tensor:
         return u
 
-    def joined(self, u: Tensor, residual: Callable[[], Tensor], z: Tensor | None, rows: Tensor | None) -> Tensor:
+    def joined(
+        self, u: Tensor, residual: Callable[[], Tensor], z: Tensor | None, rows: Tensor | None
+    ) -> Tensor:
         run = weighed(residual(), z)
         if rows is not None:
             return u.index_add(0, rows, run)
@@ -101,7 +112,7 @@ FAMILY = Family(
     build=GatedMobileNet,
     size_dimensions=("width", "depth"),
     ladder={"width": (0.25, 0.5, 0.75, 1.0)},
-    plain_dimensions=("stem",),
+    baseline_dimensions=("stem",),
     size_words={"depth": "depth {}", "width": "x{}"},
     traits=("granularity", "exits", "attention", "gate", "loss", "target"),
 )

@@ -31,7 +31,7 @@ from spaces.gates.sparsity import AIG50, EACH
 
 @dataclass(frozen=True, kw_only=True)
 class GatedResNetConfig(GatedConfig, ResNetConfig):
-    """A gated ResNet; `gated=False` is the plain net of the same size, a rung of the static ladder."""
+    """A gated ResNet; `gated=False` is the baseline of the same size, a rung of the static ladder."""
 
     target_vector: str = choice(
         "constant", "ramp_up", "ramp_down", "aig50", default="constant", when={"loss": EACH}, searched=False,
@@ -65,13 +65,18 @@ class GatedResNet(ResNet, GatedChain):
 
     def always_open(self) -> set[int]:
         published = AIG50 if self.config.published_targets else ()
-        return super().always_open() | {index for index, target in enumerate(published) if target == 1}
+        return super().always_open() | {
+            index for index, target in enumerate(published) if target == 1
+        }
 
     def plain_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return from_torchvision(state)
 
     def chain(self) -> list[_ResidualBlock]:
-        return [_ResidualBlock(self.block(index), self.block_macs(index)) for index in range(len(self.blocks))]
+        return [
+            _ResidualBlock(self.block(index), self.block_macs(index))
+            for index in range(len(self.blocks))
+        ]
 
     def first_maps(self, images: Tensor) -> Tensor:
         return self.stem(images)
@@ -85,7 +90,9 @@ class _ResidualBlock(Closable):
 
     def __init__(self, block: Block | Bottleneck, macs: tuple[int, ...]) -> None:
         self.block, self.inputs, self.identity = block, block.inputs, block.identity
-        self.channels = {kind: conv.out_channels for kind, (conv, _) in block.convolutions().items()}
+        self.channels = {
+            kind: conv.out_channels for kind, (conv, _) in block.convolutions().items()
+        }
         *self.conv_macs, self.shortcut_macs = macs
 
     def residual(self, u: Tensor, *masks: Tensor | None) -> Tensor:
@@ -97,7 +104,9 @@ class _ResidualBlock(Closable):
     def closed(self, u: Tensor) -> Tensor:
         return u if self.identity else F.relu(self.block.skip(u))
 
-    def joined(self, u: Tensor, residual: Callable[[], Tensor], z: Tensor | None, rows: Tensor | None) -> Tensor:
+    def joined(
+        self, u: Tensor, residual: Callable[[], Tensor], z: Tensor | None, rows: Tensor | None
+    ) -> Tensor:
         run, skip = weighed(residual(), z), self.block.skip(u)
         return F.relu(skip + run if rows is None else skip.index_add(0, rows, run))
 
@@ -115,7 +124,9 @@ class _ResidualBlock(Closable):
         """
         read: Tensor | float = float(self.inputs)
         total: Tensor | float = 0.0
-        for macs, (kind, (conv, _)) in zip(self.conv_macs, self.block.convolutions().items(), strict=True):
+        for macs, (kind, (conv, _)) in zip(
+            self.conv_macs, self.block.convolutions().items(), strict=True
+        ):
             n_open = open_channels[kind]
             each = macs // (conv.in_channels * conv.out_channels)
             total = total * (n_open > 0) + read * n_open * each
@@ -125,7 +136,9 @@ class _ResidualBlock(Closable):
     def guarded_macs(self) -> dict[str, int]:
         """Of filters, those that make them and those that read them."""
         pairs = pairwise([*self.conv_macs, 0])
-        return {"layer": sum(self.conv_macs)} | {k: sum(pair) for k, pair in zip(self.channels, pairs, strict=True)}
+        return {"layer": sum(self.conv_macs)} | {
+            k: sum(pair) for k, pair in zip(self.channels, pairs, strict=True)
+        }
 
 
 FAMILY = Family(
@@ -136,7 +149,7 @@ FAMILY = Family(
     build=GatedResNet,
     size_dimensions=("backbone", "width"),
     ladder={"width": (0.25, 0.5, 0.75, 1.0)},
-    plain_dimensions=("shortcut", "stem", "stride_in"),
+    baseline_dimensions=("shortcut", "stem", "stride_in"),
     size_words={"backbone": "{}", "width": "x{}"},
     traits=("granularity", "exits", "attention", "gate", "loss", "target"),
 )

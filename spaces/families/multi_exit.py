@@ -1,4 +1,4 @@
-"""Family `multi_exit`: plain networks in sections, with a classifier that can answer behind each of them.
+"""Family `multi_exit`: baselines in sections, with a classifier that can answer behind each of them.
 
 Zhang, Tan, Song, Chen, Bao and Ma, "SCAN: A Scalable Neural Networks Framework Towards Compact and Efficient Models",
 NeurIPS, 2019: exits with attention learn from the deepest classifier, and an image leaves at the first exit that is
@@ -28,12 +28,18 @@ from spaces.exits.exit_heads import CONV_EXITS, ExitConfig
 from spaces.exits.exit_objective import ExitObjective
 from spaces.exits.exits import ExitNet
 
-PAPER_COSTS = (0.32, 0.53, 0.76, 1.00, 1.07)  # of ResNet-18: three exits, the deepest head, the ensemble
+PAPER_COSTS = (
+    0.32,
+    0.53,
+    0.76,
+    1.00,
+    1.07,
+)  # of ResNet-18: three exits, the deepest head, the ensemble
 
 
 @dataclass(frozen=True, kw_only=True)
 class MultiExitConfig(ExitConfig, SectionedConfig):
-    """A multi-exit network; `gated=False` is the plain net of the same size, a rung of the static ladder."""
+    """A multi-exit network; `gated=False` is the baseline of the same size, a rung of the static ladder."""
 
     exits: str = choice(*CONV_EXITS, default="scan", doc="side branches that answer early")
     gated: bool = True
@@ -44,9 +50,9 @@ class MultiExitConfig(ExitConfig, SectionedConfig):
 
 
 class MultiExitNet(SectionedNet, ExitNet):
-    """A plain network with an exit behind each section but the last.
+    """A baseline with an exit behind each section but the last.
 
-    Parameters other than `exit_*` carry the names of the plain network.
+    Parameters other than `exit_*` carry the names of the baseline.
     """
 
     def __init__(self, config: MultiExitConfig, task: Task) -> None:
@@ -69,9 +75,13 @@ class MultiExitNet(SectionedNet, ExitNet):
         plain = Objective(self, plan)
         return ExitObjective(self, plan, self.config, plain) if self.exit_count else plain
 
-    def forward(self, images: Tensor, policy: Policy | None = None, *, compact: bool = False) -> Output:
+    def forward(
+        self, images: Tensor, policy: Policy | None = None, *, compact: bool = False
+    ) -> Output:
         if compact and self.training:
-            raise RuntimeError("compact execution would change batch-norm statistics; call eval() first")
+            raise RuntimeError(
+                "compact execution would change batch-norm statistics; call eval() first"
+            )
         walk = Walk(images, policy or AlwaysOn(), compact=compact, gates=self.gates)
         walk.pay(self.stem_macs)
         u = self.stem(images)

@@ -41,9 +41,15 @@ class TimmModelConfig:
     """Which model, and what is made dynamic about it."""
 
     backbone: str = choice(
-        *SMALL, default="resnet18", accepts=known, searched=False, doc="these, or any other timm model by its name"
+        *SMALL,
+        default="resnet18",
+        accepts=known,
+        searched=False,
+        doc="these, or any other timm model by its name",
     )
-    pretrained: bool = flag(default=False, searched=False, doc="start from published weights, which are downloaded")
+    pretrained: bool = flag(
+        default=False, searched=False, doc="start from published weights, which are downloaded"
+    )
     stem: str = choice(
         "keep",
         "small",
@@ -52,7 +58,12 @@ class TimmModelConfig:
         doc="small: no strides, no pooling, for images up to 64 px",
     )
     dynamics: str = choice(
-        "gates", "exits", "both", default="gates", searched=False, doc="skip residual blocks, leave early, or both"
+        "gates",
+        "exits",
+        "both",
+        default="gates",
+        searched=False,
+        doc="skip residual blocks, leave early, or both",
     )
 
 
@@ -62,11 +73,20 @@ class TimmModelConfig:
 class TimmConfig(GatedConfig, TimmModelConfig):
     """A dynamic timm model; `gated=False` is the model itself."""
 
-    granularity: str = choice("layer", default="layer", searched=False, doc="gates skip whole blocks")
-    forced_open: str = choice(
-        "none", "first", "first_last", default="none", searched=False, doc="residual blocks without a gate"
+    granularity: str = choice(
+        "layer", default="layer", searched=False, doc="gates skip whole blocks"
     )
-    exits: str = choice(*CONV_EXITS, default="light", searched=False, doc="side branches that answer early")
+    forced_open: str = choice(
+        "none",
+        "first",
+        "first_last",
+        default="none",
+        searched=False,
+        doc="residual blocks without a gate",
+    )
+    exits: str = choice(
+        *CONV_EXITS, default="light", searched=False, doc="side branches that answer early"
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "backbone", known(self.backbone))
@@ -94,9 +114,13 @@ class TimmNet(GatedChain):
         self.ungated = tuple((unit.name, unit.ungated) for unit in units if unit.ungated)
         self.head_macs = self.parts.head_macs
         self.plain_macs = (
-            self.parts.tail_macs + self.head_macs + sum(unit.before_macs + unit.block_macs for unit in units)
+            self.parts.tail_macs
+            + self.head_macs
+            + sum(unit.before_macs + unit.block_macs for unit in units)
         )
-        self.add_gates(config, self._unit_gates() if config.gated and config.dynamics in _GATES else ())
+        self.add_gates(
+            config, self._unit_gates() if config.gated and config.dynamics in _GATES else ()
+        )
         self._add_exits()
 
     def load_plain(self, state: dict[str, Tensor]) -> None:
@@ -104,9 +128,14 @@ class TimmNet(GatedChain):
         self.model.load_state_dict(state)
 
     def plain_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name if name.startswith("model.") else f"model.{name}": value for name, value in state.items()}
+        return {
+            name if name.startswith("model.") else f"model.{name}": value
+            for name, value in state.items()
+        }
 
-    def forward(self, images: Tensor, policy: Policy | None = None, *, compact: bool = False) -> Output:
+    def forward(
+        self, images: Tensor, policy: Policy | None = None, *, compact: bool = False
+    ) -> Output:
         walk = self.begin(images, policy, compact=compact)
         results, u = {INPUT: images}, images
         for index, unit in enumerate(self.parts.units):
@@ -144,7 +173,9 @@ class TimmNet(GatedChain):
             try:
                 _UNITS[key] = units_of(self, images)
             except ValueError as error:
-                raise ValueError(f"backbone: {config.backbone} cannot be made dynamic: {error}") from None
+                raise ValueError(
+                    f"backbone: {config.backbone} cannot be made dynamic: {error}"
+                ) from None
             except Exception as error:  # whatever timm or torch say of a size
                 raise unfit(config.backbone, task, error) from None
         return _UNITS[key]
@@ -157,11 +188,17 @@ class TimmNet(GatedChain):
                 f"backbone: {self.config.backbone} has no block that adds to an input of its output's shape, so none "
                 "can be skipped; choose dynamics: exits, or another model"
             )
-        forced: dict[str, list[int]] = {"none": [], "first": open_ones[:1], "first_last": [open_ones[0], open_ones[-1]]}
+        forced: dict[str, list[int]] = {
+            "none": [],
+            "first": open_ones[:1],
+            "first_last": [open_ones[0], open_ones[-1]],
+        }
         for index in open_ones:
             if index not in forced[self.config.forced_open]:
                 source = units[0 if self.config.gate_source == "stem" else index].inputs
-                yield BlockGates(index, source.channels, {"layer": 1}, {"layer": units[index].block_macs})
+                yield BlockGates(
+                    index, source.channels, {"layer": 1}, {"layer": units[index].block_macs}
+                )
 
     def _add_exits(self) -> None:
         config, units = self.config, self.parts.units
@@ -193,7 +230,9 @@ class _GatedUnit(Closable):
     def residual(self, u: Tensor, *masks: Tensor | None) -> Tensor:
         """The block's whole output: what is added to the input cannot be told apart from it."""
         block = self.unit.block
-        return block.call(self.net, *filled((block.args, block.kwargs), {**self.results, self.unit.reads: u}))
+        return block.call(
+            self.net, *filled((block.args, block.kwargs), {**self.results, self.unit.reads: u})
+        )
 
     def closed(self, u: Tensor) -> Tensor:
         """The input, behind the activation of the block's sum if it has one."""
@@ -204,7 +243,9 @@ class _GatedUnit(Closable):
             return torch.relu(u)
         return activation(u.clone())  # for it may work in place
 
-    def joined(self, u: Tensor, residual: Callable[[], Tensor], z: Tensor | None, rows: Tensor | None) -> Tensor:
+    def joined(
+        self, u: Tensor, residual: Callable[[], Tensor], z: Tensor | None, rows: Tensor | None
+    ) -> Tensor:
         if z is None:
             return residual()
         skipped = self.closed(u)
@@ -233,7 +274,8 @@ def _mixed(skipped: Tensor, made: Tensor, z_AU: Tensor) -> Tensor:
 
 
 def _built(config: TimmConfig, task: Task) -> TimmNet:
-    with torch.device("cpu"):  # taking a model apart looks at values, which meta tensors do not have
+    # taking a model apart looks at values, which meta tensors do not have
+    with torch.device("cpu"):
         return TimmNet(config, task)
 
 
@@ -244,7 +286,7 @@ FAMILY = Family(
     recipe=Recipe,
     build=_built,
     size_dimensions=("backbone",),
-    plain_dimensions=("pretrained", "stem"),
+    baseline_dimensions=("pretrained", "stem"),
     size_words={"backbone": "{}"},
     traits=("granularity", "exits", "attention", "gate", "loss", "target"),
     rebuilt_with={"pretrained": False},  # nothing is downloaded

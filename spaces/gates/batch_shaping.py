@@ -42,4 +42,6 @@ def _looked_up(x_BG: Tensor, a: float, b: float) -> tuple[Tensor, Tensor]:
 def _tables(a: float, b: float) -> tuple[Tensor, Tensor]:
     x = np.linspace(0, 1, TABLE)
     density = np.clip(beta.pdf(x, a, b), *SLOPES)
-    return torch.tensor(beta.cdf(x, a, b), dtype=torch.float32), torch.tensor(density, dtype=torch.float32)
+    return torch.tensor(beta.cdf(x, a, b), dtype=torch.float32), torch.tensor(
+        density, dtype=torch.float32
+    )

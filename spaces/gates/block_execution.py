@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from spaces.backbones.resnet import folded
 
-SMALLEST_GROUP = 8  # samples that share a mask; fewer (but one alone) are cheaper masked than gathered
+# samples that share a mask; fewer (but one alone) are cheaper masked than gathered
+SMALLEST_GROUP = 8
 
 
 class Convolutions(Protocol):
@@ -38,7 +39,9 @@ class Convolutions(Protocol):
     def residual(self) -> Callable[..., Tensor]: ...
 
     @property
-    def masked_convolutions(self) -> Callable[..., list[tuple[nn.Conv2d, nn.BatchNorm2d, Tensor | None]]]: ...
+    def masked_convolutions(
+        self,
+    ) -> Callable[..., list[tuple[nn.Conv2d, nn.BatchNorm2d, Tensor | None]]]: ...
 
 
 def compact_residual(block: Convolutions, u: Tensor, *masks: Tensor | None) -> Tensor:
@@ -72,7 +75,9 @@ class _Part:
 
     def __call__(self, u: Tensor) -> Tensor:
         groups = len(self.bias) if self.depthwise else 1
-        return F.conv2d(u, self.weight, self.bias, self.conv.stride, self.conv.padding, groups=groups)
+        return F.conv2d(
+            u, self.weight, self.bias, self.conv.stride, self.conv.padding, groups=groups
+        )
 
     @property
     def depthwise(self) -> bool:
@@ -121,7 +126,12 @@ def _open_parts(block: Convolutions, masks: Sequence[Tensor | None]) -> list[_Pa
         return parts
     *rest, last = parts
     scale_N = scale_N.to(last.weight.dtype)
-    return [*rest, _Part(last.conv, last.weight * scale_N[:, None, None, None], last.bias * scale_N, last.open_N)]
+    return [
+        *rest,
+        _Part(
+            last.conv, last.weight * scale_N[:, None, None, None], last.bias * scale_N, last.open_N
+        ),
+    ]
 
 
 def _at(mask: Tensor | None, rows: Tensor) -> Tensor | None:

@@ -28,7 +28,14 @@ _RELAXED = ("gumbel_st", "soft_then_hard")
 SHARED = ("lstm", "policy_net")
 # dimensions that gates of layers of transformers have too
 relaxed_temperature = partial(
-    real, 0.3, 5.0, default=1.0, log=True, when={"estimator": _RELAXED}, searched=False, doc="of the relaxed sample"
+    real,
+    0.3,
+    5.0,
+    default=1.0,
+    log=True,
+    when={"estimator": _RELAXED},
+    searched=False,
+    doc="of the relaxed sample",
 )
 relaxed_schedule = partial(
     choice, "constant", "exponential", when={"estimator": _RELAXED}, searched=False,
@@ -45,7 +52,9 @@ _filters_together = partial(choice, 1, 2, 4, 8, 16, default=4)
 class GateConfig:
     """What gates guard and how they decide, for families of residual blocks."""
 
-    granularity: str = choice("layer", "channel", "joint", doc="gates skip whole blocks, filters of a block, or both")
+    granularity: str = choice(
+        "layer", "channel", "joint", doc="gates skip whole blocks, filters of a block, or both"
+    )
     channel_where: str = choice(
         "inner", "outer", "both", when={"granularity": _CHANNEL},
         doc="filters inside the block, those of its last convolution, or both",
@@ -72,16 +81,23 @@ class GateConfig:
         doc="units of the hidden layer, of the lstm, filters of the policy network's first stage",
     )  # fmt: skip
     gate_bn: bool = flag(
-        default=True, when={"gate": ("dependent",)}, searched=False, doc="batch norm in the hidden layer"
+        default=True,
+        when={"gate": ("dependent",)},
+        searched=False,
+        doc="batch norm in the hidden layer",
     )
     gate_source: str = choice(
         "block_input", "stem", when={"gate": ("dependent", "lstm")}, searched=False,
         doc="features that gates read; with stem all decisions are known before the first block",
     )  # fmt: skip
     two_logit: bool = flag(
-        default=False, searched=False, doc="one logit for open and one for closed instead of their difference"
+        default=False,
+        searched=False,
+        doc="one logit for open and one for closed instead of their difference",
     )
-    bias_init: float = real(0.0, 4.0, default=1.9, searched=False, doc="initial logit; 1.9 opens 87 % of the gates")
+    bias_init: float = real(
+        0.0, 4.0, default=1.9, searched=False, doc="initial logit; 1.9 opens 87 % of the gates"
+    )
     estimator: str = choice(
         "gumbel_st",
         "st",
@@ -97,7 +113,11 @@ class GateConfig:
         doc="blocks that have no layer gate and no channel gate",
     )  # fmt: skip
     open_warmup: float = real(
-        0.0, 0.3, default=0.0, searched=False, doc="first fraction of the training with every gate open"
+        0.0,
+        0.3,
+        default=0.0,
+        searched=False,
+        doc="first fraction of the training with every gate open",
     )
 
     @property
@@ -141,7 +161,9 @@ class GateHeads(nn.Module):
             self.trunk = nn.Sequential(nn.Linear(channels, self.hidden))
         elif config.gate == "policy_net":
             self.hidden = PolicyNet.WIDEST * config.gate_hidden
-        self.heads = nn.ModuleDict({kind: self._head(n, config.bias_init) for kind, n in units.items()})
+        self.heads = nn.ModuleDict(
+            {kind: self._head(n, config.bias_init) for kind, n in units.items()}
+        )
 
     def features(self, x: Tensor, kind: str = "layer") -> Tensor | None:
         """(B, C, H, W) → (B, hidden) what this block's gates of the kind make of it; None for those that read nothing.
@@ -156,7 +178,9 @@ class GateHeads(nn.Module):
         """The name of the trunk that this kind reads; kinds with the same trunk have the same features."""
         return "channel_trunk" if self.separate and kind != "layer" else "trunk"
 
-    def logit(self, kind: str, features: Tensor | None, only: Sequence[int] | None = None) -> Tensor:
+    def logit(
+        self, kind: str, features: Tensor | None, only: Sequence[int] | None = None
+    ) -> Tensor:
         """Logits (B, U) of the gate of this kind; (1, U) when data-independent. At least float32.
 
         With `only`, those of these units alone are computed; the others read 0.
@@ -192,7 +216,9 @@ class GateHeads(nn.Module):
         """MACs that one evaluation pays whatever the number of logits: of the hidden layer, and of an LSTM's step."""
         if self.kind == "policy_net":
             return 0
-        return self.channels * self.hidden + (RecurrentGate.step_macs(self.hidden) if self.kind == "lstm" else 0)
+        return self.channels * self.hidden + (
+            RecurrentGate.step_macs(self.hidden) if self.kind == "lstm" else 0
+        )
 
     def unit_macs(self) -> int:
         """MACs of one gate unit's logit."""

@@ -43,7 +43,11 @@ class GateObjective(Objective):
         self.epoch = 0
         self.done = 0.0  # fraction of the training
         self.multiplier = 0.0  # of the Lagrangian: what a unit of MACs costs by now
-        kinds = {"layer" if gate.kind == "layer" else "channel" for gate in net.gates if gate.kind != "exit"}
+        kinds = {
+            "layer" if gate.kind == "layer" else "channel"
+            for gate in net.gates
+            if gate.kind != "exit"
+        }
         present = [kind for kind in ("layer", "channel") if kind in kinds]
         if self.loss.takes == "macs":
             present = present[:1]  # one target for the whole network's compute
@@ -52,7 +56,9 @@ class GateObjective(Objective):
     def _group(self, kind: str, *, joint: bool) -> Group:
         config = self.config
         end = config.target_channel if joint and kind == "channel" else config.target
-        return Group(kind, Target(_target_plan(config, self.plan, end, targeted=self.loss.targeted)))
+        return Group(
+            kind, Target(_target_plan(config, self.plan, end, targeted=self.loss.targeted))
+        )
 
     def start_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -112,7 +118,11 @@ class GateObjective(Objective):
         return terms
 
     def _of_probabilities(self, output: Output) -> dict[str, Tensor]:
-        read = [d.p_BU.mean(0) for d in output.decisions if d.gate.kind != "exit" and d.asked and d.p_BU is not None]
+        read = [
+            d.p_BU.mean(0)
+            for d in output.decisions
+            if d.gate.kind != "exit" and d.asked and d.p_BU is not None
+        ]
         return {self.config.loss: self._weighted(self.groups[0], torch.cat(read))} if read else {}
 
     def _of_macs(self, output: Output) -> dict[str, Tensor]:
@@ -129,10 +139,16 @@ class GateObjective(Objective):
             return {}
         m_G = torch.cat([m_U for _, m_U in means])
         by_macs = self.config.weighting == "mac"
-        weight_G = torch.cat([torch.full_like(m_U, gate.macs if by_macs else 1.0) for gate, m_U in means])
+        weight_G = torch.cat(
+            [torch.full_like(m_U, gate.macs if by_macs else 1.0) for gate, m_U in means]
+        )
         m = (m_G * weight_G).sum() / weight_G.sum()
         group.activation = m.detach()
-        terms = {f"{self.config.loss}_{group.name}": self._weighted(group, m_G if self.loss.takes == "gates" else m)}
+        terms = {
+            f"{self.config.loss}_{group.name}": self._weighted(
+                group, m_G if self.loss.takes == "gates" else m
+            )
+        }
         if group.target.tightness:
             terms |= self._bounds(group, group.name, means)
         return terms
@@ -158,13 +174,19 @@ class GateObjective(Objective):
         t_G = self._targets(group, torch.cat([m_U for _, m_U in means]))
         t_L = torch.stack([t_U.mean() for t_U in t_G.split([gate.units for gate, _ in means])])
         m_L = torch.stack([m_U.mean() for _, m_U in means])
-        return {f"bounds_{name}": self.config.loss_weight * bounds(m_L, t_L, group.target.tightness)}
+        return {
+            f"bounds_{name}": self.config.loss_weight * bounds(m_L, t_L, group.target.tightness)
+        }
 
     def _shaping(self, output: Output) -> dict[str, Tensor]:
         """Batch-shaping, its weight falling to 0; nothing for gates that are the same for every image."""
         config = self.config
         weight = config.batch_shaping * max(0.0, 1 - self.done / config.shaping_end)
-        read = [d.p_BU for d in output.decisions if d.gate.kind != "exit" and d.p_BU is not None and len(d.p_BU) > 1]
+        read = [
+            d.p_BU
+            for d in output.decisions
+            if d.gate.kind != "exit" and d.p_BU is not None and len(d.p_BU) > 1
+        ]
         if not weight or not read:
             return {}
         prior = config.shaping_prior
@@ -183,11 +205,17 @@ class GateObjective(Objective):
         if not self.loss.targeted:
             return {}
         of_macs = self.loss.takes == "macs"
-        found = {f"target/{'macs' if of_macs else group.name}": group.target.value for group in self.groups}
+        found = {
+            f"target/{'macs' if of_macs else group.name}": group.target.value
+            for group in self.groups
+        }
         return found | ({"multiplier": self.multiplier} if self.loss.multiplier else {})
 
     def state(self) -> dict[str, Any]:
-        return {"targets": [group.target.state() for group in self.groups], "multiplier": self.multiplier}
+        return {
+            "targets": [group.target.state() for group in self.groups],
+            "multiplier": self.multiplier,
+        }
 
     def load(self, state: dict[str, Any]) -> None:
         for group, one in zip(self.groups, state["targets"], strict=True):

@@ -24,12 +24,13 @@ from spaces.gates.gate_objective import GateObjective
 from spaces.gates.shared_gates import PolicyNet, RecurrentGate
 from spaces.gates.sparsity import SparsityConfig
 
-Read = dict[str, Tensor | None]  # features of a block's trunks, so that kinds which share a trunk evaluate it once
+# features of a block's trunks, so that kinds which share a trunk evaluate it once
+Read = dict[str, Tensor | None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class GatedConfig(SparsityConfig, GateConfig, ExitConfig):
-    """Gates, what closes them, and exits; `gated=False` is the plain net of the same size."""
+    """Gates, what closes them, and exits; `gated=False` is the baseline of the same size."""
 
     gated: bool = True
 
@@ -59,7 +60,9 @@ class GatedBlocks(ExitNet):
             for kind, n in block.units.items():
                 name, offset = f"block{block.index}.{kind}", sum(gate.units for gate in gates)
                 macs = block.macs[kind] / n
-                gates.append(Gate(name=name, kind=kind, block=block.index, units=n, offset=offset, macs=macs))
+                gates.append(
+                    Gate(name=name, kind=kind, block=block.index, units=n, offset=offset, macs=macs)
+                )
         self.gates = tuple(gates)
         self._by_block = {(gate.block, gate.kind): gate for gate in gates}
         self._gated = {gate.block for gate in gates}
@@ -99,7 +102,9 @@ class GatedBlocks(ExitNet):
     def begin(self, images: Tensor, policy: Policy | None, *, compact: bool) -> Walk:
         """The state of a new forward pass. Raises RuntimeError for compact execution in training mode."""
         if compact and self.training:
-            raise RuntimeError("compact execution would change batch-norm statistics; call eval() first")
+            raise RuntimeError(
+                "compact execution would change batch-norm statistics; call eval() first"
+            )
         walk = Walk(images, policy or AlwaysOn(), compact=compact, gates=self.gates)
         if isinstance(self.gate_net, PolicyNet) and self._asks(walk.policy):
             walk.memory["policy"] = self.gate_net(images)
@@ -108,7 +113,8 @@ class GatedBlocks(ExitNet):
 
     def heads(self, index: int) -> GateHeads | None:
         """The gates of block `index`, if it has any."""
-        found = dict(self.gate_heads.items()).get(f"{index}")  # f-string: str(index) would break a compiled graph
+        # f-string: str(index) would break a compiled graph
+        found = dict(self.gate_heads.items()).get(f"{index}")
         assert found is None or isinstance(found, GateHeads)
         return found
 
@@ -120,7 +126,13 @@ class GatedBlocks(ExitNet):
         return self._by_block.get((index, kind))
 
     def decide(
-        self, index: int, kind: str, source_ACHW: Tensor, walk: Walk, read: Read, rows: Tensor | None = None
+        self,
+        index: int,
+        kind: str,
+        source_ACHW: Tensor,
+        walk: Walk,
+        read: Read,
+        rows: Tensor | None = None,
     ) -> Decision | None:
         """What the gate of this kind decides for each sample of the source; None where the block has no such gate.
 
@@ -144,7 +156,9 @@ class GatedBlocks(ExitNet):
         if not isinstance(self.gate_net, RecurrentGate):
             return own_AH
         assert own_AH is not None
-        state = [walk.memory.get(name, torch.zeros_like(own_AH)) for name in ("gate_hidden", "gate_cell")]
+        state = [
+            walk.memory.get(name, torch.zeros_like(own_AH)) for name in ("gate_hidden", "gate_cell")
+        ]
         walk.memory["gate_hidden"], walk.memory["gate_cell"] = self.gate_net(own_AH, *state)
         return walk.memory["gate_hidden"]
 
@@ -161,7 +175,9 @@ class GatedBlocks(ExitNet):
         channel = sum(undecided.values())
         always = heads.trunk_macs() + layer * heads.unit_macs() if layer else 0
         shared = layer and not heads.separate
-        when_open = (channel * heads.unit_macs() + (0 if shared else heads.trunk_macs())) if channel else 0
+        when_open = (
+            (channel * heads.unit_macs() + (0 if shared else heads.trunk_macs())) if channel else 0
+        )
         return always, when_open
 
 
@@ -169,7 +185,9 @@ def forced_open(config: GateConfig, identities: Sequence[bool]) -> set[int]:
     """Blocks that the config leaves without gates; `identities` says of each block whether it keeps the shape."""
     changing = {index for index, identity in enumerate(identities) if not identity}
     last = len(identities) - 1
-    return {"none": set(), "first": {0}, "first_last": {0, last}, "downsample": changing}[config.forced_open]
+    return {"none": set(), "first": {0}, "first_last": {0, last}, "downsample": changing}[
+        config.forced_open
+    ]
 
 
 def open_rows(decision: Decision | None, size: int) -> Tensor | None:
@@ -177,7 +195,11 @@ def open_rows(decision: Decision | None, size: int) -> Tensor | None:
     if decision is None:
         return None
     if len(decision.z_BU) < size:  # one decision for every sample
-        return None if decision.open_BU.item() else torch.empty(0, dtype=torch.long, device=decision.z_BU.device)
+        return (
+            None
+            if decision.open_BU.item()
+            else torch.empty(0, dtype=torch.long, device=decision.z_BU.device)
+        )
     rows = decision.open_BU[:, 0].nonzero()[:, 0]
     return None if len(rows) == size else rows
 
@@ -187,7 +209,9 @@ def scattered(decision: Decision, rows: Tensor | None, size: int) -> Decision:
     if rows is None:
         return decision
     whole = decision.z_BU.new_zeros(size, decision.gate.units)
-    return Decision(decision.gate, whole.index_copy(0, rows, decision.z_BU.expand(len(rows), -1)), None)
+    return Decision(
+        decision.gate, whole.index_copy(0, rows, decision.z_BU.expand(len(rows), -1)), None
+    )
 
 
 def as_maps(z_BU: Tensor, like_BCHW: Tensor) -> Tensor:

@@ -60,7 +60,9 @@ class Closable:
         """What goes on where the block is closed."""
         raise NotImplementedError
 
-    def joined(self, u: Tensor, residual: Callable[[], Tensor], z: Tensor | None, rows: Tensor | None) -> Tensor:
+    def joined(
+        self, u: Tensor, residual: Callable[[], Tensor], z: Tensor | None, rows: Tensor | None
+    ) -> Tensor:
         """What goes on: u with the residual, where it was computed.
 
         `residual()` computes it, for the images `rows` (None: for all). `z` (1 or as many, 1) says of each of them how
@@ -109,14 +111,16 @@ class GatedChain(GatedBlocks):
         return 0
 
     def total_macs(self) -> int:
-        """MACs of one image through the plain network."""
+        """MACs of one image through the baseline."""
         raise NotImplementedError
 
     def behind(self, index: int, u: Tensor, walk: Walk) -> Tensor:
         """What block index + 1 gets: u, of those who did not leave at the exit behind block `index`."""
         return self.visit(index, u, walk)
 
-    def add_gates_and_exits(self, config: GatedConfig, places: Sequence[Place], fc: nn.Linear) -> None:
+    def add_gates_and_exits(
+        self, config: GatedConfig, places: Sequence[Place], fc: nn.Linear
+    ) -> None:
         """Build what makes the network dynamic; `fc` is the last layer of its head."""
         self.config = config
         self.add_gates(config, self._block_gates() if config.gated else ())
@@ -135,7 +139,9 @@ class GatedChain(GatedBlocks):
                 inputs = blocks[0].inputs if self.config.gate_source == "stem" else block.inputs
                 yield BlockGates(index, inputs, units, block.guarded_macs())
 
-    def forward(self, images: Tensor, policy: Policy | None = None, *, compact: bool = False) -> Output:
+    def forward(
+        self, images: Tensor, policy: Policy | None = None, *, compact: bool = False
+    ) -> Output:
         walk = self.begin(images, policy, compact=compact)
         u = self.first_maps(images)
         walk.pay(self.first_macs())
@@ -165,7 +171,9 @@ class GatedChain(GatedBlocks):
         Heads of channel gates are paid only where the block runs.
         """
         always, when_open = self.gate_macs(index, policy)
-        macs = block.macs({kind: _open_channels(found.get(kind), n) for kind, n in block.channels.items()})
+        macs = block.macs(
+            {kind: _open_channels(found.get(kind), n) for kind, n in block.channels.items()}
+        )
         return block.shortcut_macs + always + counted(found.get("layer")) * (macs + when_open)
 
     def _masked(self, index: int, block: Closable, u: Tensor, walk: Walk) -> tuple[Tensor, Found]:
@@ -196,13 +204,21 @@ class GatedChain(GatedBlocks):
         if rows is not None:
             chosen = u[rows]
             z = z if z is None or len(z) == 1 else z[rows]
-        channel = self._channels_of(index, block, chosen if source is u else source, walk, read, rows)
+        channel = self._channels_of(
+            index, block, chosen if source is u else source, walk, read, rows
+        )
         found |= {kind: scattered(decision, rows, len(u)) for kind, decision in channel.items()}
         residual = partial(block.compact_residual, chosen, *_masks(block, channel))
         return block.joined(u, residual, z, rows), found
 
     def _channels_of(
-        self, index: int, block: Closable, source: Tensor, walk: Walk, read: Read, rows: Tensor | None
+        self,
+        index: int,
+        block: Closable,
+        source: Tensor,
+        walk: Walk,
+        read: Read,
+        rows: Tensor | None,
     ) -> Found:
         """Decisions of the channel gates for the images `rows` (None: all); `source` is of them or of all."""
         kinds = [kind for kind in block.channels if self.gate(index, kind) is not None]
@@ -260,4 +276,8 @@ def _masks(block: Closable, found: Found) -> list[Tensor | None]:
 
 
 def _open_channels(decision: Decision | None, channels: int) -> Tensor | float:
-    return float(channels) if decision is None else counted(decision) * (channels // decision.gate.units)
+    return (
+        float(channels)
+        if decision is None
+        else counted(decision) * (channels // decision.gate.units)
+    )

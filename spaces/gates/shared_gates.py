@@ -63,7 +63,9 @@ class PolicyNet(nn.Module):
         self.conv = nn.Conv2d(task.channels, filters, 3, 1, 1, bias=False)
         self.norm = nn.BatchNorm2d(filters)
         widths = (filters, filters, 2 * filters, self.WIDEST * filters)
-        self.blocks = nn.ModuleList(Block(widths[i], widths[i + 1], 1 + (i > 0), "B") for i in range(3))
+        self.blocks = nn.ModuleList(
+            Block(widths[i], widths[i + 1], 1 + (i > 0), "B") for i in range(3)
+        )
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -81,5 +83,7 @@ class PolicyNet(nn.Module):
         for block in self.blocks:
             assert isinstance(block, Block)
             height, width = conv_output(height, block.conv1), conv_output(width, block.conv1, 1)
-            total += sum(conv_macs(m, height, width) for m in block.modules() if isinstance(m, nn.Conv2d))
+            total += sum(
+                conv_macs(m, height, width) for m in block.modules() if isinstance(m, nn.Conv2d)
+            )
         return total

@@ -67,7 +67,7 @@ def l0(p_G: Tensor) -> Tensor:
 
 
 def mac_quad(fraction_B: Tensor, t: float) -> Tensor:
-    """(mean executed fraction of the plain net's MACs - t)^2."""
+    """(mean executed fraction of the baseline's MACs - t)^2."""
     return (fraction_B.mean() - t).square()
 
 
@@ -77,12 +77,12 @@ def mac_hinge(fraction_B: Tensor, t: float) -> Tensor:
 
 
 def excess(fraction_B: Tensor, t: float) -> Tensor:
-    """Mean executed fraction of the plain net's MACs - t; negative below the target."""
+    """Mean executed fraction of the baseline's MACs - t; negative below the target."""
     return fraction_B.mean() - t
 
 
 def fraction(fraction_B: Tensor) -> Tensor:
-    """The mean executed fraction of the plain net's MACs."""
+    """The mean executed fraction of the baseline's MACs."""
     return fraction_B.mean()
 
 
@@ -91,7 +91,7 @@ class Loss:
     """A loss that closes gates: its function, what that is called with, and which dimensions belong to it.
 
     `takes` names the function's first argument: "gates" the mean open value of each gate unit (G,), "mean" their mean,
-    weighted or not, "macs" each image's executed fraction of the plain net's MACs (B,), "probabilities" the mean
+    weighted or not, "macs" each image's executed fraction of the baseline's MACs (B,), "probabilities" the mean
     probability of each unit to be open (G,), "nothing" where there is no loss. If `targeted`, its second is the target
     (of each unit for "gates"). `options` are dimensions that it takes as keywords.
     `weight` is the dimension that multiplies it, `channel_weight` the one that does so for channel gates, if another.
@@ -134,13 +134,21 @@ LOSSES = {
     "lagrange": Loss(function=excess, takes="macs", multiplier=True),
     "utility": Loss(function=fraction, takes="macs", targeted=False, weight="kappa"),
     "none": Loss(function=None, takes="nothing", targeted=False),
-    "l0": Loss(function=l0, takes="probabilities", targeted=False, weight="l0_weight", start="l0_start", drawn=False),
+    "l0": Loss(
+        function=l0,
+        takes="probabilities",
+        targeted=False,
+        weight="l0_weight",
+        start="l0_start",
+        drawn=False,
+    ),
 }
 DRAWN = tuple(name for name, loss in LOSSES.items() if loss.drawn)
 TARGETED = tuple(name for name, loss in LOSSES.items() if loss.targeted)
 EACH = tuple(name for name in TARGETED if LOSSES[name].takes == "gates")  # a target for each gate
 _MEAN = tuple(name for name in TARGETED if LOSSES[name].takes == "mean")
-_RATES = tuple(name for name in TARGETED if LOSSES[name].takes in ("gates", "mean"))  # a target for each kind of gate
+# a target for each kind of gate
+_RATES = tuple(name for name in TARGETED if LOSSES[name].takes in ("gates", "mean"))
 _open_rate = partial(real, 0.1, 1.0, default=0.6)
 
 
@@ -164,29 +172,46 @@ class SparsityConfig:
         "batch_shaping",
     )  # fmt: skip
     weighting: str = choice(
-        "count", "mac", when={"loss": _MEAN}, searched=False, doc="gates count alike, or by the MACs they guard"
+        "count",
+        "mac",
+        when={"loss": _MEAN},
+        searched=False,
+        doc="gates count alike, or by the MACs they guard",
     )
     target: float = _open_rate(
-        when={"loss": TARGETED}, doc="open rate of gates (mac losses: fraction of the plain net's MACs)"
+        when={"loss": TARGETED},
+        doc="open rate of gates (mac losses: fraction of the baseline's MACs)",
     )
     target_channel: float = _open_rate(
-        when={"loss": _RATES, "granularity": ("joint",)}, doc="open rate of channel gates in a joint net"
+        when={"loss": _RATES, "granularity": ("joint",)},
+        doc="open rate of channel gates in a joint net",
     )
     target_vector: str = choice(
         "constant", "ramp_up", "ramp_down", when={"loss": EACH}, searched=False,
         doc="one target for all gates, or rising or falling with depth around the same mean",
     )  # fmt: skip
     loss_weight: float = real(
-        0.3, 30.0, default=2.0, log=True, when={"loss": TARGETED}, doc="of the loss beside the cross-entropy"
+        0.3,
+        30.0,
+        default=2.0,
+        log=True,
+        when={"loss": TARGETED},
+        doc="of the loss beside the cross-entropy",
     )
     kappa: float = real(
         0.01, 10.0, default=0.5, log=True, when={"loss": _with("kappa")},
-        doc="price of the plain net's MACs in cross-entropy",
+        doc="price of the baseline's MACs in cross-entropy",
     )  # fmt: skip
     batch_shaping: float = real(
-        0.0, 2.0, default=0.0, searched=False, doc="weight of a loss that keeps gates conditional; 0 has none"
+        0.0,
+        2.0,
+        default=0.0,
+        searched=False,
+        doc="weight of a loss that keeps gates conditional; 0 has none",
     )
-    shaping_prior: float = real(0.2, 0.9, default=0.6, searched=False, doc="mean of the Beta that it shapes gates to")
+    shaping_prior: float = real(
+        0.2, 0.9, default=0.6, searched=False, doc="mean of the Beta that it shapes gates to"
+    )
     shaping_end: float = real(
         0.1, 1.0, default=0.5, searched=False, doc="fraction of the training in which it falls to 0"
     )
@@ -228,19 +253,40 @@ class SparsityConfig:
         "each gate held near it at first",
     )  # fmt: skip
     anneal_from: float = real(
-        0.5, 1.0, default=1.0, when={"target_schedule": ("step",)}, searched=False, doc="first target"
+        0.5,
+        1.0,
+        default=1.0,
+        when={"target_schedule": ("step",)},
+        searched=False,
+        doc="first target",
     )
     anneal_step: float = real(
-        0.02, 0.2, default=0.1, when={"target_schedule": ("step",)}, doc="how far the target falls at a step"
+        0.02,
+        0.2,
+        default=0.1,
+        when={"target_schedule": ("step",)},
+        doc="how far the target falls at a step",
     )
     anneal_every: float = real(
-        0.01, 0.2, default=0.05, when={"target_schedule": ("step",)}, doc="fraction of the training a step lasts"
+        0.01,
+        0.2,
+        default=0.05,
+        when={"target_schedule": ("step",)},
+        doc="fraction of the training a step lasts",
     )
     target_start: float = real(
-        0.4, 0.95, default=0.8, when={"target_schedule": ("mean", "ema")}, doc="target at every epoch's start"
+        0.4,
+        0.95,
+        default=0.8,
+        when={"target_schedule": ("mean", "ema")},
+        doc="target at every epoch's start",
     )
     ema_rho: float = real(
-        0.5, 0.999, default=0.9, when={"target_schedule": ("ema",)}, doc="memory of the moving average"
+        0.5,
+        0.999,
+        default=0.9,
+        when={"target_schedule": ("ema",)},
+        doc="memory of the moving average",
     )
     target_window: float = real(
         0.05, 1.0, default=1.0, when={"target_schedule": ("mean",)}, searched=False,

@@ -32,20 +32,28 @@ class MixingConfig:
     )  # fmt: skip
     agg_init: str = choice(
         "uniform", "last_biased", default="last_biased", when={"aggregator": _MIXED},
-        doc="weights at first: all alike, or nearly the plain network",
+        doc="weights at first: all alike, or nearly the baseline",
     )  # fmt: skip
     w_dropout_max: float = real(
-        0.0, 0.5, default=0.25, when={"aggregator": ("wsdc",)}, doc="dropout of dense weights at the last layer"
+        0.0,
+        0.5,
+        default=0.25,
+        when={"aggregator": ("wsdc",)},
+        doc="dropout of dense weights at the last layer",
     )
     w_dropout_curve: str = choice(
         "quadratic", "linear", "const", when={"aggregator": ("wsdc",)},
         doc="how it grows with depth from 0",
     )  # fmt: skip
     w_renorm: bool = flag(
-        default=False, when={"aggregator": ("wsdc",)}, doc="let the weights that stay sum to 1 (published: they do not)"
+        default=False,
+        when={"aggregator": ("wsdc",)},
+        doc="let the weights that stay sum to 1 (published: they do not)",
     )
     detach_cls: bool = flag(
-        default=False, searched=False, doc="oracles learn without changing the class token that they read"
+        default=False,
+        searched=False,
+        doc="oracles learn without changing the class token that they read",
     )
 
 
@@ -89,7 +97,8 @@ class Mixing(nn.Module):
         if self.training:
             w_BJ = dropped(w_BJ, self.rate, self.renormalize)
         stacked = torch.stack(list(activations), 1).flatten(2)
-        with torch.autocast(stacked.device.type, enabled=False):  # the residual stream keeps its precision
+        # the residual stream keeps its precision
+        with torch.autocast(stacked.device.type, enabled=False):
             mixed = torch.bmm(w_BJ[:, None].to(stacked.dtype), stacked)[:, 0]
         return mixed.view_as(activations[-1]), w_BJ
 

@@ -33,15 +33,28 @@ class OrderConfig:
         doc="as built; a new order each batch; one in which no layer moves far",
     )  # fmt: skip
     window: int = whole(
-        1, 8, default=2, when={"order_train": ("window",)}, doc="places that a layer may be away from its own"
+        1,
+        8,
+        default=2,
+        when={"order_train": ("window",)},
+        doc="places that a layer may be away from its own",
     )
-    shuffle_prob: float = real(0.0, 1.0, default=1.0, when={"order_train": _MOVED}, doc="share of batches out of order")
+    shuffle_prob: float = real(
+        0.0, 1.0, default=1.0, when={"order_train": _MOVED}, doc="share of batches out of order"
+    )
     ls_variant: str = choice(
         "plain", "position", "predict", when={"order_train": _MOVED},
         doc="layers are told their place, or learn to tell it",
     )  # fmt: skip
     pos_dim: int = choice(
-        8, 16, 32, 64, default=32, when={"ls_variant": ("position",)}, searched=False, doc="of a place's embedding"
+        8,
+        16,
+        32,
+        64,
+        default=32,
+        when={"ls_variant": ("position",)},
+        searched=False,
+        doc="of a place's embedding",
     )
     pos_shared: bool = flag(
         default=True, when={"ls_variant": ("position",)}, searched=False,
@@ -51,7 +64,9 @@ class OrderConfig:
         0.05, 12.0, default=1.0, log=True, when={"ls_variant": ("predict",)}, searched=False,
         doc="of the loss on told places, a mean over layers (the paper's sum: the number of layers)",
     )  # fmt: skip
-    layerdrop: float = real(0.0, 0.5, default=0.0, searched=False, doc="share of layers left out, drawn each batch")
+    layerdrop: float = real(
+        0.0, 0.5, default=0.0, searched=False, doc="share of layers left out, drawn each batch"
+    )
     stochastic_depth: float = real(
         0.3,
         1.0,
@@ -93,7 +108,9 @@ class PlaceHead(nn.Module):
         return self.fc(self.norm(u_BND.mean(1)))
 
 
-def training_order(config: OrderConfig, layers: int, seed: int, step: int) -> tuple[int, ...] | None:
+def training_order(
+    config: OrderConfig, layers: int, seed: int, step: int
+) -> tuple[int, ...] | None:
     """The layers to run at this step, in order; None for all of them as built. The same for equal seed and step."""
     uniform = torch.sigmoid(logistic_noise(seed, step, torch.tensor([-2]), 2 * layers + 1)[0])
     order = tuple(range(layers))
@@ -116,7 +133,9 @@ def survival_rates(last: float, layers: int) -> tuple[float, ...]:
 class OrderObjective(WrappingObjective):
     """Draws orders, left-out layers and survivors while training; adds the loss on told places."""
 
-    def __init__(self, net: DynamicNet, plan: Plan, config: OrderConfig, layers: int, inner: Objective) -> None:
+    def __init__(
+        self, net: DynamicNet, plan: Plan, config: OrderConfig, layers: int, inner: Objective
+    ) -> None:
         super().__init__(net, plan, inner)
         self.config, self.layers = config, layers
 
@@ -124,7 +143,9 @@ class OrderObjective(WrappingObjective):
         policy, survival = self.inner.policy(step, ids_B), None
         if self.config.stochastic_depth < 1:
             uniform_BL = torch.sigmoid(logistic_noise(self.plan.seed + 1, step, ids_B, self.layers))
-            rates_L = torch.tensor(survival_rates(self.config.stochastic_depth, self.layers), device=ids_B.device)
+            rates_L = torch.tensor(
+                survival_rates(self.config.stochastic_depth, self.layers), device=ids_B.device
+            )
             survival = (uniform_BL < rates_L).float()
         order = training_order(self.config, self.layers, self.plan.seed, step)
         return replace(policy, order=order, survival=survival)
@@ -134,7 +155,9 @@ class OrderObjective(WrappingObjective):
         told = output.extra.get("places")
         if told:
             each = [
-                F.cross_entropy(logits.float(), torch.full((len(logits),), place, device=logits.device))
+                F.cross_entropy(
+                    logits.float(), torch.full((len(logits),), place, device=logits.device)
+                )
                 for place, logits in enumerate(told)
             ]
             terms["places"] = self.config.pred_weight * torch.stack(each).mean()

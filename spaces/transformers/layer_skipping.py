@@ -50,10 +50,20 @@ class SkippingConfig(SparsityConfig, OracleConfig):
         "that sets in late, as behind batch_shaping",
     )  # fmt: skip
     skip_weight: float = real(
-        0.01, 10.0, default=1.0, log=True, when={"loss": _SQUARES}, doc="of the loss on scores or logits"
+        0.01,
+        10.0,
+        default=1.0,
+        log=True,
+        when={"loss": _SQUARES},
+        doc="of the loss on scores or logits",
     )
     lambda_layer: float = real(
-        0.003, 0.3, default=0.05, log=True, when={"loss": ("target_free",)}, doc="pressure on layer gates"
+        0.003,
+        0.3,
+        default=0.05,
+        log=True,
+        when={"loss": ("target_free",)},
+        doc="pressure on layer gates",
     )
     dt_grad: str = choice(
         "literal", "st", "soft_scale", default="st", when={"oracle": _ANY}, searched=False,
@@ -68,10 +78,21 @@ class SkippingConfig(SparsityConfig, OracleConfig):
         doc="layers without a gate",
     )  # fmt: skip
     gate_hidden: int = choice(
-        8, 16, 32, default=16, when={"oracle": ("cls",)}, searched=False, doc="units of the hidden layer"
+        8,
+        16,
+        32,
+        default=16,
+        when={"oracle": ("cls",)},
+        searched=False,
+        doc="units of the hidden layer",
     )
     bias_init: float = real(
-        0.0, 4.0, default=1.9, when={"oracle": _ANY}, searched=False, doc="initial logit; 1.9 opens 87 % of the gates"
+        0.0,
+        4.0,
+        default=1.9,
+        when={"oracle": _ANY},
+        searched=False,
+        doc="initial logit; 1.9 opens 87 % of the gates",
     )
     estimator: str = choice(
         "st", "gumbel_st", default="gumbel_st", when={"oracle": _ANY, "dt_grad": ("st",)}, searched=False,
@@ -86,7 +107,11 @@ class SkippingConfig(SparsityConfig, OracleConfig):
     )  # fmt: skip
 
     def __post_init__(self) -> None:
-        if self.oracle != "none" and self.dt_grad == "literal" and self.loss not in (*_SQUARES, "none"):
+        if (
+            self.oracle != "none"
+            and self.dt_grad == "literal"
+            and self.loss not in (*_SQUARES, "none")
+        ):
             raise ValueError(
                 f"dt_grad: literal oracles learn from their own scores only, so loss {self.loss} cannot reach them; "
                 "take loss score_sq or logit_sq, or dt_grad st"
@@ -145,7 +170,9 @@ class SkippingObjective(GateObjective):
     def losses(self, output: Output, labels_B: Tensor) -> dict[str, Tensor]:
         if self.config.loss not in _SQUARES:
             return super().losses(output, labels_B)
-        terms = super(GateObjective, self).losses(output, labels_B) | ({} if self.warming_up else self._shaping(output))
+        terms = super(GateObjective, self).losses(output, labels_B) | (
+            {} if self.warming_up else self._shaping(output)
+        )
         logits = output.extra.get("oracle_logits")
         if logits:  # none while all gates are held open
             logit = torch.cat([one.flatten() for one in logits])

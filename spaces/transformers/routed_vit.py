@@ -31,7 +31,13 @@ from spaces.exits.exit_objective import ExitObjective
 from spaces.exits.exits import ExitNet
 from spaces.gates.gated_blocks import counted, mixed
 from spaces.transformers.layer_mixing import Mixing, MixingConfig, dropout_rates
-from spaces.transformers.layer_order import OrderConfig, OrderObjective, PlaceHead, Places, survival_rates
+from spaces.transformers.layer_order import (
+    OrderConfig,
+    OrderObjective,
+    PlaceHead,
+    Places,
+    survival_rates,
+)
 from spaces.transformers.layer_skipping import Oracle, SkippingConfig, SkippingObjective, remember
 
 
@@ -40,7 +46,13 @@ class RoutedViTConfig(ExitConfig, OrderConfig, SkippingConfig, MixingConfig, ViT
     """Everything that a routed transformer can have; `gated=False` is the plain one of the same size."""
 
     gated: bool = True
-    exits: str = choice("none", "cls", default="none", searched=False, doc="heads on the class token that answer early")
+    exits: str = choice(
+        "none",
+        "cls",
+        default="none",
+        searched=False,
+        doc="heads on the class token that answer early",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,7 +63,8 @@ class RoutedViTConfig(ExitConfig, OrderConfig, SkippingConfig, MixingConfig, ViT
             )
         if (self.moves or self.layerdrop) and self.oracle == "dt" and self.dt_history != "none":
             raise ValueError(
-                f"dt_history: {self.dt_history} hangs on the order of layers, so they cannot be shuffled or left out; "
+                f"dt_history: {self.dt_history} depends on the order of layers, so they cannot be "
+                "shuffled or left out; "
                 "take dt_history none, or oracle cls"
             )
 
@@ -87,21 +100,38 @@ class RoutedViT(ViT, ExitNet):
         told = on and config.moves and config.ls_variant == "position"
         self.places = _places(config) if told else nn.ModuleList()
         predicts = on and config.moves and config.ls_variant == "predict"
-        self.place_heads = nn.ModuleList(PlaceHead(config.dim, count) for _ in range(count if predicts else 0))
-        self.survival = survival_rates(config.stochastic_depth, count) if on and config.stochastic_depth < 1 else None
+        self.place_heads = nn.ModuleList(
+            PlaceHead(config.dim, count) for _ in range(count if predicts else 0)
+        )
+        self.survival = (
+            survival_rates(config.stochastic_depth, count)
+            if on and config.stochastic_depth < 1
+            else None
+        )
         self.plain_macs, self.head_macs = self.total_macs(), linear_macs(self.fc)
-        self.standing_macs = sum(m.macs(self.tokens) for m in [*self.mixings, *self.places] if hasattr(m, "macs"))
+        self.standing_macs = sum(
+            m.macs(self.tokens) for m in [*self.mixings, *self.places] if hasattr(m, "macs")
+        )
         self.trained_to_move = on and (config.moves or config.layerdrop > 0)
         self.movable_layers = 0 if not on or config.fixed_order else count
         scales = bool(gated) and config.dt_grad == "soft_scale"
-        self.settles_exactly = not (gated and config.oracle == "dt" and config.dt_history == "soft") and not scales
+        self.settles_exactly = (
+            not (gated and config.oracle == "dt" and config.dt_history == "soft") and not scales
+        )
         self.opens_to_plain = not (mixes or told or self.survival or scales)
         self.add_exits(config, _exit_places(config), config.dim, on=on)
 
     def unneeded(self, policy: Policy) -> list[str]:
-        unused = [*super().unneeded(policy), *(f"place_heads.{i}" for i in range(len(self.place_heads)))]
+        unused = [
+            *super().unneeded(policy),
+            *(f"place_heads.{i}" for i in range(len(self.place_heads))),
+        ]
         run = range(len(self.layers)) if policy.order is None else policy.order
-        closed = {gate.block for gate in self.gates if gate.kind == "layer" and policy.settled(gate) == (0.0,)}
+        closed = {
+            gate.block
+            for gate in self.gates
+            if gate.kind == "layer" and policy.settled(gate) == (0.0,)
+        }
         unused += [f"layers.{i}" for i in range(len(self.layers)) if i not in run or i in closed]
         for gate in self.gates:
             if gate.kind == "layer" and (gate.block not in run or policy.settled(gate) is not None):
@@ -113,12 +143,16 @@ class RoutedViT(ViT, ExitNet):
 
     def objective(self, plan: Plan) -> Objective:
         config = self.config
-        inner: Objective = SkippingObjective(self, plan, config) if self.oracles else Objective(self, plan)
+        inner: Objective = (
+            SkippingObjective(self, plan, config) if self.oracles else Objective(self, plan)
+        )
         if config.gated and (config.moves or config.layerdrop or self.survival):
             inner = OrderObjective(self, plan, config, config.layers, inner)
         return ExitObjective(self, plan, config, inner) if self.exit_count else inner
 
-    def forward(self, images: Tensor, policy: Policy | None = None, *, compact: bool = False) -> Output:
+    def forward(
+        self, images: Tensor, policy: Policy | None = None, *, compact: bool = False
+    ) -> Output:
         if compact and self.training:
             raise RuntimeError(
                 "compact execution is for inference, it would change batch-norm statistics; call eval() first"
@@ -126,7 +160,9 @@ class RoutedViT(ViT, ExitNet):
         walk = Walk(images, policy or AlwaysOn(), compact=compact, gates=self.gates)
         u = self.stem(images)
         walk.pay(self.stem_macs())
-        order = walk.policy.order if walk.policy.order is not None else tuple(range(len(self.layers)))
+        order = (
+            walk.policy.order if walk.policy.order is not None else tuple(range(len(self.layers)))
+        )
         if self.mixings:
             walk.memory["activation0"] = u
         for place, index in enumerate(order):
@@ -189,7 +225,11 @@ class RoutedViT(ViT, ExitNet):
         z = None if decision is None else self._scale(decision)
         if self.survival is not None:
             kept = walk.policy.survival
-            factor = kept[:, index : index + 1] if kept is not None else torch.full((1, 1), self.survival[index])
+            factor = (
+                kept[:, index : index + 1]
+                if kept is not None
+                else torch.full((1, 1), self.survival[index])
+            )
             factor = factor.to(u)
             z = factor if z is None else z * factor
         if z is None:
@@ -241,6 +281,6 @@ routed_family = partial(
     build=RoutedViT,
     size_dimensions=("layers", "dim"),
     ladder={"layers": (2, 3, 4)},
-    plain_dimensions=PLAIN,
+    baseline_dimensions=PLAIN,
     size_words={"layers": "{} layers", "dim": "dim {}"},
 )

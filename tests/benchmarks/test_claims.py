@@ -39,7 +39,10 @@ def test_a_difference_is_judged_by_the_side_its_interval_is_on() -> None:
 
 
 def test_close_means_an_interval_within_the_margin_and_no_worse_asks_for_one_side_only() -> None:
-    near, far = [(0.700, 0.701), (0.701, 0.700), (0.702, 0.701)], [(0.80, 0.70), (0.81, 0.71), (0.80, 0.701)]
+    near, far = (
+        [(0.700, 0.701), (0.701, 0.700), (0.702, 0.701)],
+        [(0.80, 0.70), (0.81, 0.71), (0.80, 0.701)],
+    )
     assert verdict(near, "close", margin=0.01).word == HOLDS
     assert verdict(near, "close", margin=0.001).word == UNDECIDED
     assert verdict(far, "close", margin=0.01).word == FAILS
@@ -132,7 +135,9 @@ def tiny(folder: Path, said: list[str] | None = None) -> Lab:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("paper", TITLES)
-def test_a_papers_claims_run_and_are_judged_and_a_second_call_trains_nothing(paper: str, tmp_path: Path) -> None:
+def test_a_papers_claims_run_and_are_judged_and_a_second_call_trains_nothing(
+    paper: str, tmp_path: Path
+) -> None:
     claims = chosen(paper)
     lab = tiny(tmp_path)
     lab.scale = replace(lab.scale, seeds=1)
@@ -150,7 +155,9 @@ def test_a_papers_claims_run_and_are_judged_and_a_second_call_trains_nothing(pap
     json.dumps(first)
 
 
-def test_an_interrupted_run_goes_on_from_its_lines_and_a_cut_off_line_is_run_again(tmp_path: Path) -> None:
+def test_an_interrupted_run_goes_on_from_its_lines_and_a_cut_off_line_is_run_again(
+    tmp_path: Path,
+) -> None:
     claim = chosen("literal_gradient")
     lab = tiny(tmp_path)
     lab.run(claim)
@@ -165,21 +172,45 @@ def test_an_interrupted_run_goes_on_from_its_lines_and_a_cut_off_line_is_run_aga
     assert rows(tiny(tmp_path), claim)[0].verdict.word == HOLDS
 
 
-def test_another_seed_or_data_set_is_another_run_but_another_place_of_the_same_is_not(tmp_path: Path) -> None:
+def test_another_seed_or_data_set_is_another_run_but_another_place_of_the_same_is_not(
+    tmp_path: Path,
+) -> None:
     variant: Variant = chosen("literal_gradient")[0].variants(SMOKE)["literal"]
 
     def key(source: str, seed: int = 0) -> str:
         return Lab(scale_on("smoke", source), tmp_path, print).key(variant, seed)
 
     assert key("parquet:/here/cifar10") == key("parquet:/there/cifar10")
-    assert len({key("digits"), key("parquet:/here/cifar10"), key("parquet:/here/cifar100"), key("digits", 1)}) == 4
+    assert (
+        len(
+            {
+                key("digits"),
+                key("parquet:/here/cifar10"),
+                key("parquet:/here/cifar100"),
+                key("digits", 1),
+            }
+        )
+        == 4
+    )
 
 
 @pytest.mark.slow
 def test_the_benchmark_needs_neither_the_search_nor_its_libraries() -> None:
-    unwanted = {"optuna", "mlflow", "sqlalchemy", "sklearn", "moocore", "pydantic", "yaml", "onnx", "matplotlib"}
+    unwanted = {
+        "optuna",
+        "mlflow",
+        "sqlalchemy",
+        "sklearn",
+        "moocore",
+        "pydantic",
+        "yaml",
+        "onnx",
+        "matplotlib",
+    }
     code = f"import sys, benchmarks.claims.command; print(sorted({unwanted} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"
 
 
@@ -187,11 +218,15 @@ def test_a_failed_run_leaves_its_seed_out(tmp_path: Path) -> None:
     claim = chosen("literal_gradient")[0]
     lab = tiny(tmp_path)
     lab.run([claim])
-    lab.known[lab.key(claim.variants(lab.scale)["literal"], 1)] = {"failed": "epoch 1: loss is not finite"}
+    lab.known[lab.key(claim.variants(lab.scale)["literal"], 1)] = {
+        "failed": "epoch 1: loss is not finite"
+    }
     assert len(lab.results(claim)) == 1
 
 
-def test_accuracy_at_equal_macs_is_on_the_line_between_the_neighbours_and_unknown_beyond_them() -> None:
+def test_accuracy_at_equal_macs_is_on_the_line_between_the_neighbours_and_unknown_beyond_them() -> (
+    None
+):
     results = {
         f"layer {i}": {"total": total, "accuracy": accuracy}
         for i, (total, accuracy) in enumerate([(10.0, 0.5), (20.0, 0.7), (40.0, 0.8)])
@@ -210,7 +245,9 @@ def test_pruning_says_nothing_where_no_gate_was_settled() -> None:
         return {"threshold": 0.8, "pruned_0.1": {"accuracy": 0.79, "settled": settled}}
 
     assert probabilistic_gates.pruning_pair({"a": one(0.0)}) is None
-    assert probabilistic_gates.pruning_pair({"a": one(0.0), "b": one(0.5)}) == pytest.approx((0.79, 0.8))
+    assert probabilistic_gates.pruning_pair({"a": one(0.0), "b": one(0.5)}) == pytest.approx(
+        (0.79, 0.8)
+    )
 
 
 def test_a_cascade_pays_what_its_thresholds_cost_on_images_they_were_not_chosen_on() -> None:
@@ -229,7 +266,14 @@ def test_a_cascade_pays_what_its_thresholds_cost_on_images_they_were_not_chosen_
 
 
 def test_thresholds_are_measured_on_the_other_half_of_the_images() -> None:
-    even = np.arange(40) % 2 == 0  # the exit is right on even images, the deepest head on all; both are equally sure
-    right, macs = np.stack([even, np.ones_like(even)]), np.stack([np.full(40, 0.5), np.full(40, 1.1)])
+    # the exit is right on even images, the deepest head on all; both are equally sure
+    even = np.arange(40) % 2 == 0
+    right, macs = (
+        np.stack([even, np.ones_like(even)]),
+        np.stack([np.full(40, 0.5), np.full(40, 1.1)]),
+    )
     points = measures.cascade(np.full((1, 40), 0.9), right, np.ones(40, bool), macs)
-    assert points[-1] == (pytest.approx(0.8), 0.5)  # even images send odd ones out, odd ones keep even ones in
+    assert points[-1] == (
+        pytest.approx(0.8),
+        0.5,
+    )  # even images send odd ones out, odd ones keep even ones in

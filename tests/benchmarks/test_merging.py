@@ -27,8 +27,12 @@ def images() -> Tensor:
     return torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("values", [{}, {"ls_variant": "position"}, {"oracle": "cls"}, {"ls_variant": "predict"}])
-def test_merging_copies_of_one_network_gives_that_network_to_the_bit(values: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "values", [{}, {"ls_variant": "position"}, {"oracle": "cls"}, {"ls_variant": "predict"}]
+)
+def test_merging_copies_of_one_network_gives_that_network_to_the_bit(
+    values: dict[str, Any],
+) -> None:
     one = net(0, **values)
     for copies in (2, 3, 4, 7):
         got = merged([one] * copies, donors_of(0, 0, 4, copies))
@@ -104,10 +108,14 @@ def test_an_ensemble_of_identical_networks_answers_as_one_of_them_and_costs_all(
     alone = one.run(images(), knobs)
     torch.testing.assert_close(both.logits_BC.exp(), alone.logits_BC.softmax(1))
     assert torch.equal(both.macs_B, 3 * alone.macs_B)
-    torch.testing.assert_close(ensemble([one, one])(images()).logits_BC.exp(), alone.logits_BC.softmax(1))
+    torch.testing.assert_close(
+        ensemble([one, one])(images()).logits_BC.exp(), alone.logits_BC.softmax(1)
+    )
 
 
-def test_an_ensemble_is_the_mean_of_probabilities_of_networks_that_each_run_in_their_own_order() -> None:
+def test_an_ensemble_is_the_mean_of_probabilities_of_networks_that_each_run_in_their_own_order() -> (
+    None
+):
     nets = [net(0), net(1)]
     got = ensemble(nets).run(images(), Knobs())
     expected = sum(one(images()).logits_BC.softmax(1) for one in nets) / 2
@@ -115,4 +123,6 @@ def test_an_ensemble_is_the_mean_of_probabilities_of_networks_that_each_run_in_t
     copies, arbitrary = ensemble([nets[0]] * 2), Knobs(order="arbitrary")
     own = [nets[0].run(images(), arbitrary, seed=seed).logits_BC.softmax(1) for seed in (0, 1)]
     assert not torch.allclose(own[0], own[1])
-    torch.testing.assert_close(copies.run(images(), arbitrary).logits_BC.exp(), (own[0] + own[1]) / 2)
+    torch.testing.assert_close(
+        copies.run(images(), arbitrary).logits_BC.exp(), (own[0] + own[1]) / 2
+    )

@@ -16,7 +16,9 @@ import pytest
 from benchmarks.search_bench.compare import LONG, OURS, methods, replay
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "search_bench"
-MEASURED = {table: json.loads((FOLDER / table / "curves.json").read_text()) for table in ("cifar", "digits")}
+MEASURED = {
+    table: json.loads((FOLDER / table / "curves.json").read_text()) for table in ("cifar", "digits")
+}
 SEED = 0
 
 
@@ -28,7 +30,10 @@ def ours(names: Any) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("table", "name"),
-    [*(("cifar", name) for name in ours(MEASURED["cifar"]["replays"])), *(("digits", OURS), ("digits", LONG))],
+    [
+        *(("cifar", name) for name in ours(MEASURED["cifar"]["replays"])),
+        *(("digits", OURS), ("digits", LONG)),
+    ],
 )
 def test_a_replay_gives_what_was_measured(table: str, name: str) -> None:
     measured = MEASURED[table]

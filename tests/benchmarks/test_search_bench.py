@@ -36,7 +36,9 @@ def table() -> Table:
     return Table(FOLDER)
 
 
-def replayed(method: Callable[[World], None], table: Table, seed: int, budget: float) -> list[tuple[float, Any]]:
+def replayed(
+    method: Callable[[World], None], table: Table, seed: int, budget: float
+) -> list[tuple[float, Any]]:
     world = World(table, seed, budget)
     method(world)
     return [(time, curve.tolist()) for time, curve in world.log]
@@ -44,7 +46,15 @@ def replayed(method: Callable[[World], None], table: Table, seed: int, budget: f
 
 def setting(table: Table) -> Setting:
     one = (lambda _: (1.0,)), (lambda _: 1.0)
-    return Setting(spaces=table.spaces, costs=1, seed=0, trials=30, size=one[0], expense=one[1], short=lambda _: 18)
+    return Setting(
+        spaces=table.spaces,
+        costs=1,
+        seed=0,
+        trials=30,
+        size=one[0],
+        epoch_cost=one[1],
+        short=lambda _: 18,
+    )
 
 
 def known(*curves: np.ndarray) -> History:
@@ -65,7 +75,9 @@ def test_a_candidate_is_nearest_to_its_own_values(table: Table) -> None:
 def test_a_replay_trains_no_candidate_twice_as_long_as_others_are_left(table: Table) -> None:
     world, one = World(table, 0, 100), table.of("scratch")[0]
     found = [world.find(one.family, one.params).candidate for _ in range(100)]
-    assert sorted(found) == [n for n, other in table.of("scratch").items() if other.family == one.family]
+    assert sorted(found) == [
+        n for n, other in table.of("scratch").items() if other.family == one.family
+    ]
     assert found[:2] == [0, table.nearest(one.family, one.params, but={0})[0]]
     assert world.find(one.family, one.params, "warm").candidate == 0, "a training of another kind"
     assert world.find(one.family, one.params).candidate == 0, "none is left"
@@ -74,8 +86,13 @@ def test_a_replay_trains_no_candidate_twice_as_long_as_others_are_left(table: Ta
 @pytest.mark.parametrize("name", ["digits", "cifar"])
 def test_a_table_is_what_its_script_would_train(name: str) -> None:
     table = Table(FOLDER.parent / name)
-    would = {(run.start, run.candidate, run.seed): (run.params, run.epochs) for run in make.runs(table.spec)}
-    assert {key: (one.params, one.epochs) for key, one in table.trainings.items()}.items() <= would.items()
+    would = {
+        (run.start, run.candidate, run.seed): (run.params, run.epochs)
+        for run in make.runs(table.spec)
+    }
+    assert {
+        key: (one.params, one.epochs) for key, one in table.trainings.items()
+    }.items() <= would.items()
 
 
 def test_the_clock_stops_at_the_budget_and_what_was_under_way_does_not_count(table: Table) -> None:
@@ -85,7 +102,7 @@ def test_the_clock_stops_at_the_budget_and_what_was_under_way_does_not_count(tab
     assert [time for time, _ in world.log] == [table.epochs, 2 * table.epochs]
 
 
-def test_the_whole_budget_can_be_spent_and_a_plain_network_is_paid_once(table: Table) -> None:
+def test_the_whole_budget_can_be_spent_and_a_baseline_is_paid_once(table: Table) -> None:
     world = World(table, 0, table.epochs + 1)
     world.spend_once("plain-0000-0")
     world.spend_once("plain-0000-0")
@@ -107,7 +124,10 @@ def test_a_replay_with_the_same_seed_gives_the_same_log(table: Table, name: str)
 
 
 def test_measuring_is_paid_for_where_that_is_asked(table: Table) -> None:
-    free, paid = (replayed(Ours(starts=False, warm=False, measuring=one), table, 0, 100)[0] for one in (False, True))
+    free, paid = (
+        replayed(Ours(starts=False, warm=False, measuring=one), table, 0, 100)[0]
+        for one in (False, True)
+    )
     assert free[1] == paid[1]
     assert free[0] == table.epochs < paid[0] < 2 * table.epochs
 
@@ -120,14 +140,27 @@ def test_who_thinks_ahead_does_not_know_how_the_training_under_way_ends(table: T
 
     for ahead, expected in ((False, [0, 1, 2, 3]), (True, [0, 0, 1, 2])):
         knew: list[int] = []
-        replayed(Ours(warm=False, dedup=False, sampler=lambda one: Watched(one, random), ahead=ahead), table, 0, 100)
+        replayed(
+            Ours(warm=False, dedup=False, sampler=lambda one: Watched(one, random), ahead=ahead),
+            table,
+            0,
+            100,
+        )
         assert knew[:4] == expected
 
 
 def test_replays_of_another_table_or_budget_are_not_taken_for_these(tmp_path: Path) -> None:
-    kept = {"table": "digits", "trials": 60, "replays": {"random": {"0": np.zeros((2, 3)).tolist()}}}
+    kept = {
+        "table": "digits",
+        "trials": 60,
+        "replays": {"random": {"0": np.zeros((2, 3)).tolist()}},
+    }
     (tmp_path / "curves.json").write_text(json.dumps(kept))
-    assert _replayed("digits", 60, ["random"], 1, 1, tmp_path, quiet=True)["random"].shape == (1, 2, 3)
+    assert _replayed("digits", 60, ["random"], 1, 1, tmp_path, quiet=True)["random"].shape == (
+        1,
+        2,
+        3,
+    )
     for table, trials in (("digits", 30), ("cifar", 60)):
         with pytest.raises(SystemExit, match="give another --out"):
             _replayed(table, trials, ["random"], 1, 1, tmp_path, quiet=True)
@@ -135,7 +168,9 @@ def test_replays_of_another_table_or_budget_are_not_taken_for_these(tmp_path: Pa
 
 def test_contributions_by_hand(table: Table) -> None:
     # each of the two on the front dominates 0.8 x 0.4, of which 0.4 x 0.4 is common
-    values = Contribution(setting(table)).values(known(CHEAP, EXACT, BEHIND), np.random.default_rng(0))
+    values = Contribution(setting(table)).values(
+        known(CHEAP, EXACT, BEHIND), np.random.default_rng(0)
+    )
     assert values == pytest.approx({0: -0.16, 1: -0.16, 2: 1})
 
 
@@ -181,7 +216,11 @@ def test_flat_spaces_hold_what_can_matter_and_their_conditions_say_when(table: T
     for seed in range(400):
         one = Draw(np.random.default_rng(seed))
         drawn(one, table.spaces, lambda _: 18)
-        active = {d.name for d in dimensions if all(one.params.get(p) in values for p, values in d.when.items())}
+        active = {
+            d.name
+            for d in dimensions
+            if all(one.params.get(p) in values for p, values in d.when.items())
+        }
         assert active == set(one.params)
         seen |= active
     assert seen == {d.name for d in dimensions}
@@ -193,7 +232,9 @@ def test_a_flat_condition_reaches_through_dimensions_that_are_fixed() -> None:
 
     space = (
         Dimension(kind="choice", default="x", choices=("x", "y"), name="searched"),
-        Dimension(kind="choice", default="p", choices=("p",), name="fixed", when={"searched": ("x",)}),
+        Dimension(
+            kind="choice", default="p", choices=("p",), name="fixed", when={"searched": ("x",)}
+        ),
         real("deep", fixed=("p", "q")),
         real("never", fixed=("q",)),
         real("below_never", never=(0.5,)),
@@ -211,7 +252,10 @@ def test_a_training_that_goes_on_costs_the_further_epochs_alone(table: Table) ->
     trainings, one = others.Trainings(world), Draw(np.random.default_rng(0))
     candidate = drawn(one, table.spaces, lambda _: 18)
     known = {d.name: d for d in trainings.dimensions}
-    positions = {n: known[n].choices.index(v) if known[n].kind == "choice" else v for n, v in one.params.items()}
+    positions = {
+        n: known[n].choices.index(v) if known[n].kind == "choice" else v
+        for n, v in one.params.items()
+    }
     points = [trainings.point("a", positions, epoch) for epoch in (2, 6)]
     assert world.clock == 6
     trainings.point("b", positions, 2)
@@ -219,7 +263,7 @@ def test_a_training_that_goes_on_costs_the_further_epochs_alone(table: Table) ->
     training = World(table, 0, 100).find(candidate.family.name, candidate.params)
     for point, epoch in zip(points, (2, 6), strict=True):
         assert point is not None
-        assert point == pytest.approx(world.box.curve([training.trained[epoch - 1]]))
+        assert point == pytest.approx(world.reference_point.curve([training.trained[epoch - 1]]))
 
 
 @pytest.mark.slow

@@ -9,7 +9,15 @@ import moocore
 import numpy as np
 import pytest
 
-from benchmarks.threshold_searches import SCAN_LEVELS, Genetic, budget_curve, coordinate, decoded, genetic, scores
+from benchmarks.threshold_searches import (
+    SCAN_LEVELS,
+    Genetic,
+    budget_curve,
+    coordinate,
+    decoded,
+    genetic,
+    scores,
+)
 from search.measure.exit_grid import ExitTable
 from search.measure.exit_thresholds import exhaustive, front_of, leaving, quantile_levels, setting
 from tests.exit_tables import drawn
@@ -46,7 +54,10 @@ def test_the_genetic_search_is_seeded_and_reaches_the_exhaustive_best_on_a_small
     assert best == again
     assert fitness(best) == pytest.approx(max(map(fitness, every)))
     assert max(map(fitness, seen)) == fitness(best)
-    assert genetic(drawn(3), 0.9, 4e6, Genetic(seed=1))[0] != genetic(drawn(3), 0.9, 4e6, Genetic(seed=1, beta=0.01))[0]
+    assert (
+        genetic(drawn(3), 0.9, 4e6, Genetic(seed=1))[0]
+        != genetic(drawn(3), 0.9, 4e6, Genetic(seed=1, beta=0.01))[0]
+    )
 
 
 def test_the_genetic_search_never_beats_the_exhaustive_front() -> None:
@@ -62,11 +73,11 @@ def test_coordinate_ascent_ends_where_no_single_threshold_helps() -> None:
     levels = quantile_levels(table, 12)
     price = 0.3
     found = coordinate(table, levels, price=price)
-    dearest = table.macs[-1].mean()
+    whole = table.macs[-1].mean()
 
     def gain(thresholds: tuple[float, ...]) -> float:
         one = setting(table, thresholds)
-        return one.accuracy - price * one.macs / dearest
+        return one.accuracy - price * one.macs / whole
 
     for k, own in enumerate(levels):
         for level in own:
@@ -90,19 +101,26 @@ def test_the_front_of_all_vectors_of_scan_is_brute_force_s() -> None:
     assert len(vectors) == 923_521
     accuracy, macs = scores(table, vectors)
     kept = moocore.filter_dominated(np.stack([macs, accuracy], 1), maximise=[False, True])
-    assert [(s.macs, s.accuracy) for s in exhaustive(table, [SCAN_LEVELS] * 4)] == sorted(map(tuple, kept))
+    assert [(s.macs, s.accuracy) for s in exhaustive(table, [SCAN_LEVELS] * 4)] == sorted(
+        map(tuple, kept)
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("exits", [3, 4])
-def test_a_grid_has_more_hypervolume_than_the_genetic_search_of_as_many_evaluations(exits: int) -> None:
+def test_a_grid_has_more_hypervolume_than_the_genetic_search_of_as_many_evaluations(
+    exits: int,
+) -> None:
     how = Genetic()
     count = int((how.population * how.generations) ** (1 / exits) + 1e-9)
     levels = [[SCAN_LEVELS[i] for i in np.linspace(0, 30, count).round().astype(int)]] * exits
     for seed in range(5):
         table = drawn(exits, images=2000, seed=seed)
         plain = float(table.correct[-1].mean()), float(table.macs[-1].mean())
-        best = {beta: genetic(table, *plain, Genetic(seed=seed, beta=beta))[1] for beta in (0.1, 1.0, 10.0)}
+        best = {
+            beta: genetic(table, *plain, Genetic(seed=seed, beta=beta))[1]
+            for beta in (0.1, 1.0, 10.0)
+        }
         ours = hypervolume(table, exhaustive(table, levels, "ensemble"))
         assert all(ours > hypervolume(table, seen) for seen in best.values())
 

@@ -21,11 +21,24 @@ def dynafront(*arguments: str | Path) -> Result:
     return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
 
 
-COMMANDS = ("search", "status", "finalists", "front", "spaces", "ui", "export", "predict", "inspect", "sync")
+COMMANDS = (
+    "search",
+    "status",
+    "finalists",
+    "front",
+    "spaces",
+    "ui",
+    "export",
+    "predict",
+    "inspect",
+    "sync",
+)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)], ids=lambda c: " ".join(c) or "dynafront")
+@pytest.mark.parametrize(
+    "command", [(), *((name,) for name in COMMANDS)], ids=lambda c: " ".join(c) or "dynafront"
+)
 def test_help_answers_without_importing_what_is_slow(command: tuple[str, ...]) -> None:
     code = (
         "import sys; from search.cli import main\n"
@@ -50,14 +63,18 @@ def test_a_mistake_in_a_study_file_is_one_line_and_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("bad.yml").write_text("study: x\ndata: digits\nfamilies: [gated_resnet]\nspace: {gated_resnet: {target: 7}}\n")
+    Path("bad.yml").write_text(
+        "study: x\ndata: digits\nfamilies: [gated_resnet]\nspace: {gated_resnet: {target: 7}}\n"
+    )
     result = dynafront("search", "bad.yml")
     assert result.exit_code == 2
     assert "bad.yml: space.gated_resnet.target: 7 is not between 0.1 and 1" in result.output
     assert [p.name for p in tmp_path.iterdir()] == ["bad.yml"]
 
 
-def test_data_that_is_not_there_is_one_line_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_that_is_not_there_is_one_line_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("bad.yml").write_text("study: x\ndata: folder:nowhere\nfamilies: [gated_resnet]\n")
     result = dynafront("search", "bad.yml")
@@ -93,11 +110,24 @@ def test_front_as_json_is_non_dominated_and_complete(in_finished: Path) -> None:
     found = json.loads(dynafront("front", "tiny", "--format", "json").output)
     assert set(found) == {"study", "hypervolume", "points"}
     assert 0 < found["hypervolume"] < 1
-    keys = {"trial", "kind", "family", "accuracy", "accuracy_low", "accuracy_high", "macs_mean", "macs_p95", "macs_max"}
+    keys = {
+        "trial",
+        "kind",
+        "family",
+        "accuracy",
+        "accuracy_low",
+        "accuracy_high",
+        "macs_mean",
+        "macs_p95",
+        "macs_max",
+    }
     for point in found["points"]:
         assert set(point) == keys | {"parameters", "knobs", "params"}
         assert point["accuracy_low"] <= point["accuracy"] <= point["accuracy_high"]
-        assert point["macs_mean"] <= point["macs_p95"] + 1e-9 <= point["macs_max"] + 1e-9 or point["macs_max"] > 0
+        assert (
+            point["macs_mean"] <= point["macs_p95"] + 1e-9 <= point["macs_max"] + 1e-9
+            or point["macs_max"] > 0
+        )
     costs = [p["macs_mean"] for p in found["points"]]
     accuracies = [p["accuracy"] for p in found["points"]]
     assert costs == sorted(costs)
@@ -116,7 +146,7 @@ def test_front_plots_and_csv(in_finished: Path, tmp_path: Path) -> None:
 
 def test_the_table_shows_the_static_ladder(in_finished: Path) -> None:
     output = dynafront("front", "tiny").output
-    assert "plain nets that trials start from, and of other sizes" in output
+    assert "baselines that trials start from, and of other sizes" in output
     assert "plain resnet8 x0.25" in output
 
 
@@ -145,7 +175,11 @@ def test_export_keeps_its_promises_and_predict_answers(in_finished: Path, tmp_pa
     description = exported(tmp_path / "model", "--pick", "best")
     report = description["report"]
     parity = report["parity"]
-    assert parity["same_answers"] + parity["decided_by_rounding"] == parity["images"] == report["test"]["images"]
+    assert (
+        parity["same_answers"] + parity["decided_by_rounding"]
+        == parity["images"]
+        == report["test"]["images"]
+    )
     assert parity["same_answers"] >= 0.99 * parity["images"]
     assert report["test"]["macs_mean"] <= report["plain_macs"] * 1.02
     assert {"batch_1", "batch_64"} <= set(report["latency_ms"])
@@ -191,14 +225,18 @@ def test_a_limit_alone_picks_the_best_that_keeps_it(in_finished: Path, tmp_path:
     assert description["report"]["validation"]["macs_mean"] == limit
 
 
-def test_an_impossible_limit_says_what_the_nearest_point_offers(in_finished: Path, tmp_path: Path) -> None:
+def test_an_impossible_limit_says_what_the_nearest_point_offers(
+    in_finished: Path, tmp_path: Path
+) -> None:
     result = dynafront("export", "tiny", "--min-accuracy", "0.999", "--out", tmp_path / "m")
     assert result.exit_code == 2
     assert "the best has" in result.output
     assert not (tmp_path / "m").exists()
 
 
-def test_export_refuses_a_folder_that_holds_something_else(in_finished: Path, tmp_path: Path) -> None:
+def test_export_refuses_a_folder_that_holds_something_else(
+    in_finished: Path, tmp_path: Path
+) -> None:
     (tmp_path / "precious.txt").write_text("mine")
     result = dynafront("export", "tiny", "--out", tmp_path)
     assert result.exit_code == 2
@@ -207,7 +245,10 @@ def test_export_refuses_a_folder_that_holds_something_else(in_finished: Path, tm
 
 @pytest.mark.parametrize(
     ("make", "message"),
-    [(lambda p: None, "holds no model.json"), (lambda p: (p / "model.json").write_text("{"), "is damaged")],
+    [
+        (lambda p: None, "holds no model.json"),
+        (lambda p: (p / "model.json").write_text("{"), "is damaged"),
+    ],
 )
 def test_predict_refuses_what_is_no_model(tmp_path: Path, make: Any, message: str) -> None:
     make(tmp_path)
@@ -217,7 +258,8 @@ def test_predict_refuses_what_is_no_model(tmp_path: Path, make: Any, message: st
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")  # of MLflow's own modules
+# of MLflow's own modules
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 def test_a_registered_model_is_served_by_mlflow_alone(in_finished: Path, tmp_path: Path) -> None:
     import mlflow
     import numpy as np

@@ -17,7 +17,12 @@ REFERENCE = Reference(accuracy=0.1, macs=1e7)
 
 def test_three_keys_are_enough() -> None:
     spec = parse_study(GOOD, "s.yml")
-    assert (spec.budget.trials, spec.sampler, spec.objectives, spec.seed) == (24, "growth", ("accuracy", "macs"), 0)
+    assert (spec.budget.trials, spec.sampler, spec.objectives, spec.seed) == (
+        24,
+        "growth",
+        ("accuracy", "macs"),
+        0,
+    )
     assert spec.cost is MACS
 
 
@@ -27,13 +32,31 @@ def test_three_keys_are_enough() -> None:
         ("- a list", "s.yml: must be a mapping with study, data and families"),
         ("study: [", "s.yml: is not valid YAML: .*line 1"),
         ("study: s\ndata: digits\n", "s.yml: families: is missing"),
-        (GOOD.replace("study: s", "study: ../up"), r"s.yml: study: '../up' may only have letters, digits"),
-        (GOOD + "sampler: grid\n", "s.yml: sampler: grid is not one of 'growth', 'tpe', 'nsgaii', 'gp' or 'random'"),
+        (
+            GOOD.replace("study: s", "study: ../up"),
+            r"s.yml: study: '../up' may only have letters, digits",
+        ),
+        (
+            GOOD + "sampler: grid\n",
+            "s.yml: sampler: grid is not one of 'growth', 'tpe', 'nsgaii', 'gp' or 'random'",
+        ),
         (GOOD + "seeds: 1\n", r"s.yml: seeds: no such key; did you mean seed\?"),
-        (GOOD + "budget: {trails: 3}\n", r"s.yml: budget.trails: no such key; did you mean trials\?"),
-        (GOOD + "budget: {trials: 0}\n", "s.yml: budget.trials: 0: input should be greater than or equal to 1"),
-        (GOOD + "budget: {trials: '9'}\n", "s.yml: budget.trials: '9': input should be a valid integer"),
-        (GOOD + "objectives: [accuracy, latency]\n", r"s.yml: objectives: \[accuracy, latency\] is not accuracy alone"),
+        (
+            GOOD + "budget: {trails: 3}\n",
+            r"s.yml: budget.trails: no such key; did you mean trials\?",
+        ),
+        (
+            GOOD + "budget: {trials: 0}\n",
+            "s.yml: budget.trials: 0: input should be greater than or equal to 1",
+        ),
+        (
+            GOOD + "budget: {trials: '9'}\n",
+            "s.yml: budget.trials: '9': input should be a valid integer",
+        ),
+        (
+            GOOD + "objectives: [accuracy, latency]\n",
+            r"s.yml: objectives: \[accuracy, latency\] is not accuracy alone",
+        ),
         (
             GOOD + "objectives: [macs, accuracy]\n",
             r"objectives: \[macs, accuracy\] is not accuracy alone or followed by",
@@ -43,31 +66,76 @@ def test_three_keys_are_enough() -> None:
             GOOD + "objectives: [accuracy, macs, macs_p95]\n",
             r"objectives: .* is not accuracy alone or followed by costs",
         ),
-        (GOOD + "region: {max_mac: 1M}\n", r"s.yml: region.max_mac: no such key; did you mean max_macs\?"),
-        (GOOD + "region: {max_macs: many}\n", "s.yml: region.max_macs: .*write it like 500k, 10M or 1.5G"),
-        (GOOD + "region: {max_macs: true}\n", "s.yml: region.max_macs: True is not a number; write it like 500k"),
-        (GOOD + "region: {min_accuracy: 95}\n", "s.yml: region.min_accuracy: 95: input should be less than 1"),
-        (GOOD + "region: {within: 0.0}\n", "s.yml: region.within: 0.0: input should be greater than 0"),
+        (
+            GOOD + "region: {max_mac: 1M}\n",
+            r"s.yml: region.max_mac: no such key; did you mean max_macs\?",
+        ),
+        (
+            GOOD + "region: {max_macs: many}\n",
+            "s.yml: region.max_macs: .*write it like 500k, 10M or 1.5G",
+        ),
+        (
+            GOOD + "region: {max_macs: true}\n",
+            "s.yml: region.max_macs: True is not a number; write it like 500k",
+        ),
+        (
+            GOOD + "region: {min_accuracy: 95}\n",
+            "s.yml: region.min_accuracy: 95: input should be less than 1",
+        ),
+        (
+            GOOD + "region: {within: 0.0}\n",
+            "s.yml: region.within: 0.0: input should be greater than 0",
+        ),
         (
             GOOD + "objectives: [accuracy, parameters]\nregion: {max_macs: 1M}\n",
             "s.yml: region.max_macs: needs macs among the objectives",
         ),
         (GOOD + "limits: {mac: 1M}\n", r"s.yml: limits.mac: no such key; did you mean macs\?"),
-        (GOOD + "limits: {megabytes: 0}\n", "s.yml: limits.megabytes: 0: input should be greater than 0"),
+        (
+            GOOD + "limits: {megabytes: 0}\n",
+            "s.yml: limits.megabytes: 0: input should be greater than 0",
+        ),
         (GOOD + "warm_start: 1\n", "s.yml: warm_start: 1: input should be a valid boolean"),
-        (GOOD + "early_stopping: maybe\n", "s.yml: early_stopping: 'maybe': input should be a valid boolean"),
-        (GOOD + "starting_points: [1]\n", r"s.yml: starting_points: \[1\]: input should be a valid boolean"),
-        (GOOD + "budget: {plateau: {trials: 0}}\n", "s.yml: budget.plateau.trials: 0: input should be greater than or"),
+        (
+            GOOD + "early_stopping: maybe\n",
+            "s.yml: early_stopping: 'maybe': input should be a valid boolean",
+        ),
+        (
+            GOOD + "starting_points: [1]\n",
+            r"s.yml: starting_points: \[1\]: input should be a valid boolean",
+        ),
+        (
+            GOOD + "budget: {plateau: {trials: 0}}\n",
+            "s.yml: budget.plateau.trials: 0: input should be greater than or",
+        ),
         (
             GOOD + "budget: {plateau: {growht: 0.1}}\n",
             r"s.yml: budget.plateau.growht: no such key; did you mean growth\?",
         ),
-        (GOOD.replace("gated_resnet", "gated_resnt"), r"s.yml: families: gated_resnt is not a family; did you mean"),
-        (GOOD + "space: {multi_exit: {}}\n", "s.yml: space.multi_exit: is not among the study's families"),
-        (GOOD + "space: {gated_resnet: {targt: 0.5}}\n", r"space.gated_resnet.targt: no such dimension; did you mean"),
-        (GOOD + "space: {gated_resnet: {target: 1.4}}\n", "gated_resnet.target: 1.4 is not between 0.1 and 1"),
-        (GOOD + "space: {gated_resnet: {gate: [mlp]}}\n", "gate: mlp is not one of dependent, independent"),
-        (GOOD + "space: {gated_resnet: {target: {low: 0.8, high: 0.2}}}\n", "target: low 0.8 is above high 0.2"),
+        (
+            GOOD.replace("gated_resnet", "gated_resnt"),
+            r"s.yml: families: gated_resnt is not a family; did you mean",
+        ),
+        (
+            GOOD + "space: {multi_exit: {}}\n",
+            "s.yml: space.multi_exit: is not among the study's families",
+        ),
+        (
+            GOOD + "space: {gated_resnet: {targt: 0.5}}\n",
+            r"space.gated_resnet.targt: no such dimension; did you mean",
+        ),
+        (
+            GOOD + "space: {gated_resnet: {target: 1.4}}\n",
+            "gated_resnet.target: 1.4 is not between 0.1 and 1",
+        ),
+        (
+            GOOD + "space: {gated_resnet: {gate: [mlp]}}\n",
+            "gate: mlp is not one of dependent, independent",
+        ),
+        (
+            GOOD + "space: {gated_resnet: {target: {low: 0.8, high: 0.2}}}\n",
+            "target: low 0.8 is above high 0.2",
+        ),
     ],
 )
 def test_a_mistake_names_file_key_given_and_allowed(text: str, message: str) -> None:
@@ -135,13 +203,17 @@ def test_a_study_from_before_the_keys_goes_on_as_it_was_begun_each_time(before: 
 def test_a_study_with_the_keys_may_change_its_region_but_not_its_warm_start(tmp_path: Path) -> None:
     store = Store.open(f"sqlite:///{tmp_path / 'd.db'}")
     _recorded(store, parse_study(GOOD, "s.yml"), GOOD, REFERENCE)
-    changed = parse_study(GOOD + "region: {within: 0.05}\nearly_stopping: false\nlimits: {macs: 1M}\n", "s.yml")
+    changed = parse_study(
+        GOOD + "region: {within: 0.05}\nearly_stopping: false\nlimits: {macs: 1M}\n", "s.yml"
+    )
     spec, values, reference = _recorded(store, changed, GOOD, Reference(accuracy=0.1, macs=5e6))
     assert reference == REFERENCE  # the one it began with
     assert spec == changed
     assert values == changed.model_dump(mode="json")
     for key, text in (("warm_start", "warm_start: false\n"), ("sampler", "sampler: random\n")):
-        with pytest.raises(ValueError, match=f"study s exists with another {key}; its trials could not be compared"):
+        with pytest.raises(
+            ValueError, match=f"study s exists with another {key}; its trials could not be compared"
+        ):
             _recorded(store, parse_study(GOOD + text, "s.yml"), GOOD, REFERENCE)
 
 
@@ -158,13 +230,18 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_the_space_is_narrowed_as_the_file_says() -> None:
-    spec = parse_study(GOOD + "space: {gated_resnet: {target: {low: 0.3, high: 0.8}, backbone: [resnet8]}}", "s.yml")
+    spec = parse_study(
+        GOOD + "space: {gated_resnet: {target: {low: 0.3, high: 0.8}, backbone: [resnet8]}}",
+        "s.yml",
+    )
     by_name = {d.name: d for d in narrowed_spaces(spec)["gated_resnet"]}
     assert (by_name["target"].low, by_name["target"].high) == (0.3, 0.8)
     assert by_name["backbone"].choices == ("resnet8",)
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "studies").glob("**/*.yml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "studies").glob("**/*.yml")), ids=lambda p: p.stem
+)
 def test_the_shipped_studies_are_valid(path: Path) -> None:
     spec, text = read_study(path)
     assert spec.study

@@ -28,12 +28,20 @@ POINT = operating_point()
 def store(tmp_path: Path) -> Store:
     """Trials 0 and 1 stopped, 2 complete, 3 failed."""
     found = Store.open(f"sqlite:///{tmp_path / 'dynafront.db'}")
-    found.add_study("s", parse_study(TEXT, "s").model_dump(mode="json"), TEXT, {"accuracy": 0.1, "macs": 1e7})
+    found.add_study(
+        "s", parse_study(TEXT, "s").model_dump(mode="json"), TEXT, {"accuracy": 0.1, "macs": 1e7}
+    )
     for number in range(4):
         found.add_trial("s", "search", number, "gated_resnet", {"backbone": "resnet8"}, 0, 3)
     for number in (0, 1):
         found.finish_trial(
-            "s", "search", number, points=[POINT], result={"stopped_at": 1}, seconds=1.0, state="stopped"
+            "s",
+            "search",
+            number,
+            points=[POINT],
+            result={"stopped_at": 1},
+            seconds=1.0,
+            state="stopped",
         )
     found.finish_trial("s", "search", 2, points=[POINT], result={}, seconds=1.0)
     found.fail_trial("s", "search", 3, error="no such file", epoch=None, trace="")
@@ -65,7 +73,9 @@ def test_a_stopped_trial_can_be_inspected_and_a_running_one_not(store: Store) ->
 
 
 @pytest.mark.slow
-def test_a_stopped_trials_point_is_exported_with_the_weights_that_it_was_measured_with(tmp_path: Path) -> None:
+def test_a_stopped_trials_point_is_exported_with_the_weights_that_it_was_measured_with(
+    tmp_path: Path,
+) -> None:
     one = Job(
         kind="search",
         number=3,

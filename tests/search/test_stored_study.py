@@ -45,7 +45,9 @@ def dynafront(*arguments: str) -> str:
 
 
 def shown(command: str, study: str) -> Any:
-    return json.loads(dynafront(command, study, *(("--format", "json") if command == "front" else ("--json",))))
+    return json.loads(
+        dynafront(command, study, *(("--format", "json") if command == "front" else ("--json",)))
+    )
 
 
 def rows(database: str, query: str, *values: Any) -> list[Any]:
@@ -58,20 +60,32 @@ def rows(database: str, query: str, *values: Any) -> list[Any]:
 def trials(study: str) -> dict[int, tuple[Any, ...]]:
     """(state, family, params, seed, epochs, trial whose result it took) by number."""
     columns = "number, state, family, params, seed, epochs, of_trial"
-    found = rows("dynafront.db", f"select {columns} from dynafront_trial where study = ? and kind = 'search'", study)
-    return {number: (state, family, json.loads(params), *rest) for number, state, family, params, *rest in found}
+    found = rows(
+        "dynafront.db",
+        f"select {columns} from dynafront_trial where study = ? and kind = 'search'",
+        study,
+    )
+    return {
+        number: (state, family, json.loads(params), *rest)
+        for number, state, family, params, *rest in found
+    }
 
 
 def epochs(number: int) -> list[Any]:
     """(epoch, measures, gate rates) of a trial of `stored`. Measures have the speed: no two trainings' are equal."""
-    query = "select epoch, metrics, gate_rates from dynafront_epoch where trial_id = ? order by epoch"
+    query = (
+        "select epoch, metrics, gate_rates from dynafront_epoch where trial_id = ? order by epoch"
+    )
     where = "study = 'stored' and kind = 'search' and number = ?"
     ((identifier,),) = rows("dynafront.db", f"select id from dynafront_trial where {where}", number)
     return rows("dynafront.db", query, identifier)
 
 
 def runs_by_name() -> list[str]:
-    return sorted(name for (name,) in rows("mlflow.db", "select name from runs where lifecycle_stage = 'active'"))
+    return sorted(
+        name
+        for (name,) in rows("mlflow.db", "select name from runs where lifecycle_stage = 'active'")
+    )
 
 
 def search_on(study: str, by: int = 1) -> str:
@@ -92,7 +106,9 @@ def test_a_stored_study_shows_what_it_showed(command: str, study: str) -> None:
 def test_a_stored_study_has_trials_in_every_state() -> None:
     states = [state for state, *_ in trials("stored").values()]
     assert set(states) == {"complete", "stopped", "failed", "running"}
-    assert [number for number, (state, *_) in trials("stored").items() if state == "running"] == [KILLED]
+    assert [number for number, (state, *_) in trials("stored").items() if state == "running"] == [
+        KILLED
+    ]
     assert [epoch for epoch, *_ in epochs(KILLED)] == list(range(1, EPOCHS + 1))
     assert sum(of is not None for *_, of in trials("twins").values()) == 2
 
@@ -127,7 +143,10 @@ def assert_candidates_as_before(study: str, old: dict[int, tuple[Any, ...]]) -> 
     expected = {one["number"]: one for one in EXPECTED["continued"][study]["trials"]}
     assert list(now) == list(expected)
     for number, (state, *rest) in old.items():
-        assert (now[number][0], now[number][1:]) == (state, tuple(rest)) or state in ("running", "stopped")
+        assert (now[number][0], now[number][1:]) == (state, tuple(rest)) or state in (
+            "running",
+            "stopped",
+        )
     following = max(old) + 1
     names = ("family", "params", "seed", "epochs")
     assert now[following][1:5] == tuple(expected[following][name] for name in names)
@@ -158,5 +177,8 @@ def test_a_stored_study_is_brought_to_a_new_mlflow() -> None:
     (DATA / "mlflow.db").unlink()
     ended = len(trials("stored")) - 1  # without the one under way
     found = dynafront("sync", "stored")
-    others = rows("dynafront.db", "select count(*) from dynafront_trial where study = 'stored' and kind != 'search'")
+    others = rows(
+        "dynafront.db",
+        "select count(*) from dynafront_trial where study = 'stored' and kind != 'search'",
+    )
     assert f"stored: {ended + others[0][0]} trials brought to MLflow" in found

@@ -30,15 +30,20 @@ def scrambled(net: DynamicNet, seed: int = 0) -> DynamicNet:
                     assert tensor is not None
                     tensor.uniform_(low, high, generator=generator)
         for parameter in net.gate_parameters():
-            fan_in = parameter[0].numel() if parameter.ndim == 4 else 1  # or two convolutions in a row saturate a gate
-            parameter.normal_(0.0, 2.0 * fan_in**-0.5 if parameter.ndim > 1 else 0.5, generator=generator)
+            # or two convolutions in a row saturate a gate
+            fan_in = parameter[0].numel() if parameter.ndim == 4 else 1
+            parameter.normal_(
+                0.0, 2.0 * fan_in**-0.5 if parameter.ndim > 1 else 0.5, generator=generator
+            )
     return net
 
 
 @pytest.fixture
 def resnet() -> Callable[..., GatedResNet]:
     """A small scrambled gated ResNet; keywords are those of its config, and `task`."""
-    return builder(GatedResNet, GatedResNetConfig, {"backbone": "resnet14", "width": 0.5}, scrambled)
+    return builder(
+        GatedResNet, GatedResNetConfig, {"backbone": "resnet14", "width": 0.5}, scrambled
+    )
 
 
 @pytest.fixture
@@ -49,7 +54,9 @@ def images() -> Callable[..., Tensor]:
         generator = torch.Generator().manual_seed(seed)
         shape = (count, task.channels, task.height, task.width)
         pixels = torch.randn(shape, generator=generator, dtype=torch.float64)
-        contrast, brightness = 2 * torch.randn((2, *shape[:2], 1, 1), generator=generator, dtype=torch.float64)
+        contrast, brightness = 2 * torch.randn(
+            (2, *shape[:2], 1, 1), generator=generator, dtype=torch.float64
+        )
         return pixels * contrast + brightness
 
     return draw

@@ -32,7 +32,10 @@ class Told(Policy):
 
 
 def builder(
-    kind: Callable[[Any, Task], Net], config: type, small: Mapping[str, Any], scramble: Callable[..., DynamicNet]
+    kind: Callable[[Any, Task], Net],
+    config: type,
+    small: Mapping[str, Any],
+    scramble: Callable[..., DynamicNet],
 ) -> Callable[..., Net]:
     """Makes scrambled networks of one kind; keywords are those of its config (`small` unless given), and `task`."""
 

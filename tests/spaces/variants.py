@@ -21,22 +21,42 @@ GATED_RESNET: Variants = (
     (COLOUR, {"forced_open": "downsample", "granularity": "joint"}),
     (COLOUR, {"granularity": "channel", "channel_group": 1}),
     (COLOUR, {"granularity": "channel", "channel_where": "outer", "outer_groups": 2}),
-    (COLOUR, {"granularity": "channel", "channel_where": "both", "channel_group": 2, "gate": "independent"}),
-    (GRAY, {"granularity": "channel", "channel_where": "both", "channel_group": 2, "shortcut": "A"}),
+    (
+        COLOUR,
+        {
+            "granularity": "channel",
+            "channel_where": "both",
+            "channel_group": 2,
+            "gate": "independent",
+        },
+    ),
+    (
+        GRAY,
+        {"granularity": "channel", "channel_where": "both", "channel_group": 2, "shortcut": "A"},
+    ),
     (COLOUR, {"granularity": "joint", "channel_group": 2}),
-    (COLOUR, {"granularity": "joint", "channel_where": "both", "shared_trunk": False, "two_logit": True}),
+    (
+        COLOUR,
+        {"granularity": "joint", "channel_where": "both", "shared_trunk": False, "two_logit": True},
+    ),
     (COLOUR, {"granularity": "joint", "channel_where": "both", "gate": "independent"}),
     (DIGITS, {"granularity": "joint", "gate_source": "stem", "channel_group": 1, "shortcut": "A"}),
     (GRAY, {"granularity": "layer", "gate_source": "stem"}),
     (COLOUR, {"exits": "scan", "attention": "full"}),
-    (COLOUR, {"exits": "scan", "attention": "depthwise", "granularity": "joint", "channel_group": 2}),
+    (
+        COLOUR,
+        {"exits": "scan", "attention": "depthwise", "granularity": "joint", "channel_group": 2},
+    ),
     (DIGITS, {"exits": "msdnet", "exit_places": "late", "gate_source": "stem"}),
     (COLOUR, {"exits": "light", "exit_decision": "gate"}),
     (
         GRAY,
         {"exits": "scan", "attention": "reduced", "exit_decision": "gate", "exit_gate": "conv"},
     ),
-    (DIGITS, {"backbone": "resnet26", "granularity": "joint", "channel_where": "both", "exits": "light"}),
+    (
+        DIGITS,
+        {"backbone": "resnet26", "granularity": "joint", "channel_where": "both", "exits": "light"},
+    ),
     (
         COLOUR,
         {
@@ -49,7 +69,16 @@ GATED_RESNET: Variants = (
     ),
     (DIGITS, {"backbone": "resnet50", "loss": "per_gate", "target_vector": "aig50"}),
     (COLOUR, {"gate": "lstm", "gate_hidden": 8, "backbone": "resnet14"}),
-    (DIGITS, {"gate": "lstm", "gate_source": "stem", "exits": "light", "two_logit": True, "forced_open": "first"}),
+    (
+        DIGITS,
+        {
+            "gate": "lstm",
+            "gate_source": "stem",
+            "exits": "light",
+            "two_logit": True,
+            "forced_open": "first",
+        },
+    ),
     (COLOUR, {"gate": "policy_net", "gate_hidden": 8, "granularity": "joint", "channel_group": 2}),
     (GRAY, {"gate": "policy_net", "gate_hidden": 8, "exits": "light", "exit_decision": "gate"}),
 )
@@ -65,7 +94,15 @@ _SKIP: Variants = (
     (COLOUR, {"loss": "score_sq", "dt_grad": "literal"}),
     (DIGITS, {"loss": "logit_sq", "dt_grad": "soft_scale", "dt_history": "hard", "patch": 2}),
     (COLOUR, {"oracle": "cls", "dt_always": "none", "estimator": "st", "loss": "target_free"}),
-    (COLOUR, {"oracle": "independent", "dt_always": "first", "loss": "mac_quad", "stochastic_depth": 0.5}),
+    (
+        COLOUR,
+        {
+            "oracle": "independent",
+            "dt_always": "first",
+            "loss": "mac_quad",
+            "stochastic_depth": 0.5,
+        },
+    ),
     (COLOUR, {"aggregator": "wsdc"}),
     (GRAY, {"aggregator": "wdc", "exits": "cls"}),
     (COLOUR, {"exits": "cls", "exit_decision": "gate", "dt_history": "none", "layerdrop": 0.2}),
@@ -85,7 +122,15 @@ MULTI_EXIT: Variants = (
     (COLOUR, {}),
     (COLOUR, {"gated": False}),
     (COLOUR, {"attention": "full", "exit_places": "early"}),
-    (COLOUR, {"attention": "reduced", "teacher": "ensemble", "feature_form": "code_sum", "detach_trunk": True}),
+    (
+        COLOUR,
+        {
+            "attention": "reduced",
+            "teacher": "ensemble",
+            "feature_form": "code_sum",
+            "detach_trunk": True,
+        },
+    ),
     (COLOUR, {"exits": "light", "exit_decision": "gate", "exit_places": "0+2"}),
     (GRAY, {"backbone": "vgg16_bn", "exits": "msdnet", "exit_places": "late"}),
     (DIGITS, {"backbone": "vgg19_bn", "attention": "none"}),
@@ -98,8 +143,19 @@ GATED_MOBILENET: Variants = (
     (COLOUR, {"gated": False}),
     (COLOUR, {"granularity": "channel", "channel_group": 8, "gate_bn": False}),
     (GRAY, {"granularity": "joint", "shared_trunk": False, "exits": "light"}),
-    (DIGITS, {"granularity": "joint", "gate_source": "stem", "forced_open": "downsample", "two_logit": True}),
-    (COLOUR, {"granularity": "joint", "gate": "independent", "exits": "msdnet", "exit_decision": "gate"}),
+    (
+        DIGITS,
+        {
+            "granularity": "joint",
+            "gate_source": "stem",
+            "forced_open": "downsample",
+            "two_logit": True,
+        },
+    ),
+    (
+        COLOUR,
+        {"granularity": "joint", "gate": "independent", "exits": "msdnet", "exit_decision": "gate"},
+    ),
     (COLOUR, {"granularity": "joint", "gate": "policy_net", "gate_hidden": 8}),
 )
 GATED_DENSENET: Variants = (
@@ -115,9 +171,18 @@ _SMALL_COLOUR = Task(channels=3, height=32, width=32, classes=5)
 TIMM: Variants = (
     (COLOUR, {}),
     (COLOUR, {"gated": False}),
-    (DIGITS, {"backbone": "test_vit", "dynamics": "both", "exit_decision": "gate", "gate_bn": False}),
-    (GRAY, {"backbone": "test_mambaout", "dynamics": "both", "exits": "msdnet", "gate_source": "stem"}),
-    (_SMALL_COLOUR, {"backbone": "test_convnext", "gate": "independent", "forced_open": "first_last"}),
+    (
+        DIGITS,
+        {"backbone": "test_vit", "dynamics": "both", "exit_decision": "gate", "gate_bn": False},
+    ),
+    (
+        GRAY,
+        {"backbone": "test_mambaout", "dynamics": "both", "exits": "msdnet", "gate_source": "stem"},
+    ),
+    (
+        _SMALL_COLOUR,
+        {"backbone": "test_convnext", "gate": "independent", "forced_open": "first_last"},
+    ),
     (COLOUR, {"backbone": "test_nfnet", "dynamics": "exits", "exits": "scan", "attention": "none"}),
     (COLOUR, {"stem": "small", "dynamics": "both", "exit_places": "late"}),
     (COLOUR, {"gate": "policy_net", "gate_hidden": 8, "dynamics": "both"}),
@@ -139,5 +204,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], Variants]] = {
     "timm": ({"backbone": "test_resnet"}, TIMM),
 }
 _OF_LAYERS = ("mixings.", "places.", "place_heads.")
-# how the names of parameters begin that the plain network lacks, beside those of gates and exit heads
-ADDED: dict[str, tuple[str, ...]] = dict.fromkeys(("dense_vit", "skip_vit", "shuffled_vit"), _OF_LAYERS)
+# how the names of parameters begin that the baseline lacks, beside those of gates and exit heads
+ADDED: dict[str, tuple[str, ...]] = dict.fromkeys(
+    ("dense_vit", "skip_vit", "shuffled_vit"), _OF_LAYERS
+)

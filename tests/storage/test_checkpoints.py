@@ -105,7 +105,9 @@ def test_keys_are_listed_once_and_removing_one_leaves_the_others_and_no_file(che
     assert [f.name for f in checkpoints.folder.rglob("*x-1.*")] == []
 
 
-@pytest.mark.parametrize("key", ["", "../outside", "/absolute", "a//b", "a.b", "a b", "a/", "x.before"])
+@pytest.mark.parametrize(
+    "key", ["", "../outside", "/absolute", "a//b", "a.b", "a b", "a/", "x.before"]
+)
 def test_a_key_that_could_leave_the_folder_or_hide_a_file_is_refused(checkpoints, key):
     with pytest.raises(ValueError, match="is not a checkpoint key; use letters"):
         checkpoints.save(key, {}, {})

@@ -39,7 +39,10 @@ def test_who_waits_in_vain_is_told_for_which_file(tmp_path, monkeypatch):
     monkeypatch.setattr(creation, "PATIENCE", 0.1)
     url = f"sqlite:///{tmp_path / 'study.db'}"
     again = creating(url)
-    with creating(url), pytest.raises(StorageError, match=r"study\.db: another process has been creating it"):
+    with (
+        creating(url),
+        pytest.raises(StorageError, match=r"study\.db: another process has been creating it"),
+    ):
         again.__enter__()
 
 

@@ -61,7 +61,9 @@ def test_a_database_from_before_rungs_keeps_its_trials_and_gets_them(url):
         assert not inspect(connection).has_table("dynafront_rung")
     older.add_study("digits", {}, "", {})
     older.add_trial("digits", "search", 0, "gated_resnet", {"depth": 20}, 1, 3)
-    older.finish_trial("digits", "search", 0, points=[operating_point()], result={"execution": {}}, seconds=1.0)
+    older.finish_trial(
+        "digits", "search", 0, points=[operating_point()], result={"execution": {}}, seconds=1.0
+    )
     before = older.trials("digits"), older.points("digits")
     older.close()
     newer = Store.open(url)
@@ -99,7 +101,12 @@ def test_a_sqlite_file_is_set_up_for_many_readers_and_one_writer(tmp_path):
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         }
     opened.close()
-    assert found == {"journal_mode": "wal", "synchronous": 1, "foreign_keys": 1, "busy_timeout": 20_000}
+    assert found == {
+        "journal_mode": "wal",
+        "synchronous": 1,
+        "foreign_keys": 1,
+        "busy_timeout": 20_000,
+    }
 
 
 def test_opening_an_up_to_date_database_takes_no_lock(tmp_path):
@@ -133,12 +140,16 @@ def test_a_database_of_a_newer_version_is_left_alone(tmp_path):
 def test_a_file_that_is_no_database_is_named_in_one_line(tmp_path):
     file = tmp_path / "study.db"
     file.write_text("these are notes, not a database\n" * 50)
-    with pytest.raises(StorageError, match=r"study\.db: file is not a database; .* move it away") as raised:
+    with pytest.raises(
+        StorageError, match=r"study\.db: file is not a database; .* move it away"
+    ) as raised:
         Database.open(f"sqlite:///{file}")
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "mysql://me:secret@host/db", "nonsense", "postgresql://h"])
+@pytest.mark.parametrize(
+    "url", ["sqlite://", "sqlite:///", "mysql://me:secret@host/db", "nonsense", "postgresql://h"]
+)
 def test_a_url_that_cannot_keep_studies_is_refused_without_showing_its_password(url):
     with pytest.raises(ValueError, match=r"write sqlite:///FILE") as raised:
         Database.open(url)
@@ -163,7 +174,9 @@ def test_a_writer_that_waits_too_long_is_told_who_stands_in_the_way(tmp_path, mo
     other = sqlite3.connect(file)
     other.execute("BEGIN IMMEDIATE")
     with (
-        pytest.raises(StorageError, match=r"study\.db: database is locked; another process holds it"),
+        pytest.raises(
+            StorageError, match=r"study\.db: database is locked; another process holds it"
+        ),
         opened.writing(),
     ):
         pass

@@ -39,7 +39,9 @@ def test_a_long_note_is_cut_at_a_line_and_says_so():
 
 
 def test_the_module_costs_no_import_of_mlflow():
-    code = "import sys, storage.mlflow_log, storage.mlflow_server; sys.exit('mlflow' in sys.modules)"
+    code = (
+        "import sys, storage.mlflow_log, storage.mlflow_server; sys.exit('mlflow' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -57,7 +59,11 @@ def test_a_server_that_is_away_is_told_in_one_line():
 
 @pytest.mark.slow
 def test_a_file_that_is_no_database_is_told_in_one_line(tmp_path):
-    (tmp_path / "mlflow.db").write_text("this is not a database at all, only a text that is long enough" * 50)
-    with pytest.raises(StorageError, match=r"MLflow at sqlite:///.*mlflow.db: .*not a database") as told:
+    (tmp_path / "mlflow.db").write_text(
+        "this is not a database at all, only a text that is long enough" * 50
+    )
+    with pytest.raises(
+        StorageError, match=r"MLflow at sqlite:///.*mlflow.db: .*not a database"
+    ) as told:
         client(Settings(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db"))
     assert "\n" not in str(told.value)

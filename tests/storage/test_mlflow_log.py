@@ -35,7 +35,9 @@ def mlflow(settings):
 @pytest.fixture
 def study(log, request) -> tuple[str, str]:
     """Experiment and run of a study of this test's own."""
-    return log.open_study(request.node.name, text="study: s\n", params={"seed": 1}, tags={"automl.sampler": "tpe"})
+    return log.open_study(
+        request.node.name, text="study: s\n", params={"seed": 1}, tags={"automl.sampler": "tpe"}
+    )
 
 
 def trial(log, study, number: int, **changed) -> str:
@@ -62,7 +64,9 @@ def test_a_study_is_a_run_in_an_experiment_of_its_name(log, mlflow, study, setti
     name = run.data.tags["automl.study"]
     assert experiment.name == f"dynafront/{name}"
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
-    assert experiment.artifact_location == Path(settings.artifact_root, f"dynafront-{name}").as_uri()
+    assert (
+        experiment.artifact_location == Path(settings.artifact_root, f"dynafront-{name}").as_uri()
+    )
     assert run.info.run_name == f"study {name}"
     assert run.info.status == "RUNNING"
     assert (run.data.tags["automl.kind"], run.data.tags["automl.sampler"]) == ("study", "tpe")
@@ -74,7 +78,9 @@ def test_a_study_is_a_run_in_an_experiment_of_its_name(log, mlflow, study, setti
 def test_a_study_is_found_again_and_what_changed_is_shown_as_a_tag(settings, log, mlflow, study):
     name = mlflow.get_run(study[1]).data.tags["automl.study"]
     log.finish_study(study[1])
-    again = MlflowLog(settings).open_study(name, text="study: t\n", params={"seed": 2, "trials": 60}, tags={})
+    again = MlflowLog(settings).open_study(
+        name, text="study: t\n", params={"seed": 2, "trials": 60}, tags={}
+    )
     run = mlflow.get_run(study[1])
     assert again == study
     assert run.info.status == "RUNNING"
@@ -100,7 +106,10 @@ def test_a_trial_is_one_finished_run_below_the_study(log, mlflow, study):
     assert run.data.metrics == {"obj/accuracy": 0.9, "obj/macs_m": 12.5, "val/accuracy": 0.9}
     history = mlflow.get_metric_history(run.info.run_id, "val/accuracy")
     start = run.info.start_time
-    assert [(m.step, m.value, m.timestamp - start) for m in history] == [(1, 0.5, 5000), (2, 0.9, 10_000)]
+    assert [(m.step, m.value, m.timestamp - start) for m in history] == [
+        (1, 0.5, 5000),
+        (2, 0.9, 10_000),
+    ]
     assert content(run, "plots/gate_rates.png") == b"\x89PNG\xff"
 
 
@@ -114,7 +123,9 @@ def test_more_values_than_one_request_may_hold_all_arrive(log, mlflow, study):
 
 
 def test_a_diverged_trial_with_nan_in_its_curves_is_a_failed_run(log, mlflow, study):
-    run = mlflow.get_run(trial(log, study, 0, metrics={}, curves=[(1, {"train/loss": float("nan")})], state="failed"))
+    run = mlflow.get_run(
+        trial(log, study, 0, metrics={}, curves=[(1, {"train/loss": float("nan")})], state="failed")
+    )
     assert run.info.status == "FAILED"
     assert run.data.metrics["train/loss"] != run.data.metrics["train/loss"]
 
@@ -128,7 +139,9 @@ def test_a_trial_that_is_logged_again_replaces_its_run_and_no_other(log, mlflow,
     others = {trial(log, study, 0), trial(log, study, 1, tags=static)}
     old = trial(log, study, 1)
     new = trial(log, study, 1, metrics={"obj/accuracy": 0.95})
-    runs = {run.info.run_id for run in mlflow.search_runs([study[0]], "tags.`automl.trial` LIKE '%'")}
+    runs = {
+        run.info.run_id for run in mlflow.search_runs([study[0]], "tags.`automl.trial` LIKE '%'")
+    }
     assert runs == others | {new}
     assert mlflow.get_run(old).info.lifecycle_stage == "deleted"
 
@@ -137,7 +150,10 @@ def front(log, study, members, steps=(0,), note="**front**", last=0.0):
     volumes = [0.1 * step for step in steps[:-1]] + [0.1 * steps[-1] + last]
     log.log_front(
         *study,
-        metrics=[(step, {"study/hypervolume": volume}) for step, volume in zip(steps, volumes, strict=True)],
+        metrics=[
+            (step, {"study/hypervolume": volume})
+            for step, volume in zip(steps, volumes, strict=True)
+        ],
         artifacts={"pareto/front.csv": b"trial\n0\n"},
         note=note,
         members=members,
@@ -169,7 +185,9 @@ def test_a_new_process_knows_which_members_and_steps_are_written(settings, log, 
     assert [m.step for m in mlflow.get_metric_history(study[1], "study/hypervolume")] == [0, 1, 2]
 
 
-def test_what_a_trial_that_went_on_added_shows_although_no_step_is_new(settings, log, mlflow, study):
+def test_what_a_trial_that_went_on_added_shows_although_no_step_is_new(
+    settings, log, mlflow, study
+):
     front(log, study, {}, steps=(0, 1))
     front(log, study, {}, steps=(0, 1), last=0.5)
     assert mlflow.get_run(study[1]).data.metrics["study/hypervolume"] == 0.6

@@ -45,25 +45,37 @@ def test_the_server_is_small_and_listens_to_this_machine_only():
 
 
 def test_a_host_name_is_allowed_with_and_without_the_port():
-    arguments, _ = command(Settings(server={"host": "0.0.0.0", "port": 80, "allowed_hosts": ["nets.lan", "::1"]}))
+    arguments, _ = command(
+        Settings(server={"host": "0.0.0.0", "port": 80, "allowed_hosts": ["nets.lan", "::1"]})
+    )
     assert option(arguments, "--allowed-hosts") == "nets.lan,[::1],nets.lan:80,[::1]:80"
     assert "https://nets.lan:80" in option(arguments, "--cors-allowed-origins").split(",")
 
 
 def test_a_password_is_in_no_argument_that_others_could_read():
-    arguments, environment = command(Settings(tracking_uri="postgresql+psycopg://me:secret@db/mlflow"))
+    arguments, environment = command(
+        Settings(tracking_uri="postgresql+psycopg://me:secret@db/mlflow")
+    )
     assert "secret" not in " ".join(arguments)
     assert environment["MLFLOW_BACKEND_STORE_URI"] == "postgresql+psycopg://me:secret@db/mlflow"
 
 
 def test_artifacts_go_to_a_folder_or_a_bucket(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert option(command(Settings(artifact_root="files"))[0], "--artifacts-destination") == f"{tmp_path}/files"
-    assert option(command(Settings(artifact_root="s3://nets"))[0], "--artifacts-destination") == "s3://nets"
+    assert (
+        option(command(Settings(artifact_root="files"))[0], "--artifacts-destination")
+        == f"{tmp_path}/files"
+    )
+    assert (
+        option(command(Settings(artifact_root="s3://nets"))[0], "--artifacts-destination")
+        == "s3://nets"
+    )
 
 
 def test_a_host_open_to_the_network_needs_names():
-    with pytest.raises(ValueError, match=r"mlflow.yml: server.host: 0.0.0.0 opens the UI .* server.allowed_hosts"):
+    with pytest.raises(
+        ValueError, match=r"mlflow.yml: server.host: 0.0.0.0 opens the UI .* server.allowed_hosts"
+    ):
         command(Settings(server={"host": "0.0.0.0"}))
     with pytest.raises(ValueError, match=r"server.allowed_hosts: '\*' would let any web page"):
         command(Settings(server={"allowed_hosts": ["*"]}))
@@ -71,8 +83,13 @@ def test_a_host_open_to_the_network_needs_names():
 
 def test_the_address_is_one_that_the_server_accepts():
     assert address(Settings()) == "http://127.0.0.1:5000"
-    assert address(Settings(server={"host": "0.0.0.0", "allowed_hosts": ["nets.lan"]})) == "http://nets.lan:5000"
-    assert address(Settings(server={"host": "::1", "allowed_hosts": ["::1"]})) == "http://[::1]:5000"
+    assert (
+        address(Settings(server={"host": "0.0.0.0", "allowed_hosts": ["nets.lan"]}))
+        == "http://nets.lan:5000"
+    )
+    assert (
+        address(Settings(server={"host": "::1", "allowed_hosts": ["::1"]})) == "http://[::1]:5000"
+    )
 
 
 def test_a_server_elsewhere_needs_none_here():
@@ -85,19 +102,25 @@ def test_a_port_in_use_is_named_with_its_key(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         settings = Settings(storage={"folder": tmp_path}, server={"port": port})
-        with pytest.raises(ValueError, match=rf"mlflow.yml: server.port: {port} on 127.0.0.1 cannot be used"):
+        with pytest.raises(
+            ValueError, match=rf"mlflow.yml: server.port: {port} on 127.0.0.1 cannot be used"
+        ):
             serve(settings, print)
 
 
 def test_a_host_that_is_none_of_ours_is_told():
     settings = Settings(server={"host": "256.1.1.1", "allowed_hosts": ["nets.lan"]})
-    with pytest.raises(ValueError, match=r"mlflow.yml: server.host: '256.1.1.1' is no address of this machine"):
+    with pytest.raises(
+        ValueError, match=r"mlflow.yml: server.host: '256.1.1.1' is no address of this machine"
+    ):
         serve(settings, print)
 
 
 @pytest.mark.slow
 def test_a_server_that_cannot_start_says_why_and_where_to_read_on(tmp_path):
-    (tmp_path / "mlflow.db").write_text("this is not a database at all, only a text that is long enough" * 50)
+    (tmp_path / "mlflow.db").write_text(
+        "this is not a database at all, only a text that is long enough" * 50
+    )
     settings = Settings(storage={"folder": tmp_path}, server={"port": free_port()})
     with pytest.raises(StorageError, match=r"the MLflow server did not start: .*mlflow-server.log"):
         serve(settings, print)
@@ -142,7 +165,9 @@ def running_with(words: str) -> list[int]:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            if words in (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"):
+            if words in (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(
+                errors="replace"
+            ):
                 found.append(int(folder.name))
     return found
 

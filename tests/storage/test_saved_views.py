@@ -35,14 +35,18 @@ def test_no_view_is_ordered_by_time_which_would_fold_the_trials_below_the_study(
 
 
 def test_chosen_params_and_curves_appear():
-    charts = state(saved_views(params=["width"], curves=["val/macs"])[f"{TAG}all"])["compareRunCharts"]
+    charts = state(saved_views(params=["width"], curves=["val/macs"])[f"{TAG}all"])[
+        "compareRunCharts"
+    ]
     assert [chart["type"] for chart in charts] == ["SCATTER", "PARALLEL", "LINE"]
     assert charts[1]["selectedParams"] == ["width"]
     assert charts[2]["metricKey"] == "val/macs"
 
 
 def test_trials_that_were_stopped_early_can_be_told_from_the_others():
-    assert all("tags.`automl.state`" in state(view)["selectedColumns"] for view in saved_views().values())
+    assert all(
+        "tags.`automl.state`" in state(view)["selectedColumns"] for view in saved_views().values()
+    )
 
 
 def test_views_fit_into_an_experiment_tag():

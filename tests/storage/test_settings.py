@@ -52,7 +52,12 @@ def test_a_server_keeps_its_own_artifacts(tmp_path):
 
 def test_the_environment_has_the_last_word(tmp_path):
     url = "postgresql+psycopg://me:secret@db/nets"
-    found = read(tmp_path, "storage: {folder: here}", DYNAFRONT_DATABASE=url, MLFLOW_TRACKING_URI="http://other")
+    found = read(
+        tmp_path,
+        "storage: {folder: here}",
+        DYNAFRONT_DATABASE=url,
+        MLFLOW_TRACKING_URI="http://other",
+    )
     assert found.database_url == url
     assert found.tracking_uri == "http://other"
     assert found.folder == Path("here")
@@ -81,10 +86,19 @@ def test_settings_cannot_be_changed_afterwards(tmp_path):
             "experiment: 'a/{name}' is not an experiment name; the only placeholder is {study}",
         ),
         ("experiment: 3", "experiment: 3 is not text"),
-        ("tracking_uri: ./mlruns", "tracking_uri: './mlruns' is not an MLflow store; write sqlite:///FILE"),
-        ("storage: {database: 'mysql://a:secret@b/c'}", "'mysql://a:***@b/c' is not a database for studies"),
+        (
+            "tracking_uri: ./mlruns",
+            "tracking_uri: './mlruns' is not an MLflow store; write sqlite:///FILE",
+        ),
+        (
+            "storage: {database: 'mysql://a:secret@b/c'}",
+            "'mysql://a:***@b/c' is not a database for studies",
+        ),
         ("storage: {database: 'sqlite://'}", "write sqlite:///FILE"),
-        ("{tracking_uri: 'sqlite:///a.db', storage: {database: 'sqlite:///a.db'}}", "MLflow needs its own"),
+        (
+            "{tracking_uri: 'sqlite:///a.db', storage: {database: 'sqlite:///a.db'}}",
+            "MLflow needs its own",
+        ),
         ("a: [", "line 1: not valid YAML"),
         ("- a", "holds a list; write keys and values"),
     ],
@@ -98,7 +112,9 @@ def test_a_wrong_file_gets_one_line_that_names_file_and_key(tmp_path, text, mess
 
 
 def test_a_wrong_variable_is_named_instead_of_the_file(tmp_path):
-    with pytest.raises(ValueError, match=r"^DYNAFRONT_DATABASE: storage.database: 'nonsense' is not a database"):
+    with pytest.raises(
+        ValueError, match=r"^DYNAFRONT_DATABASE: storage.database: 'nonsense' is not a database"
+    ):
         read(tmp_path, "", DYNAFRONT_DATABASE="nonsense")
 
 

@@ -28,16 +28,22 @@ POINT = OperatingPoint(
 
 @pytest.fixture
 def digits(store):
-    store.add_study("digits", {"budget": {"trials": 4}}, "study: digits\n", {"accuracy": 0.1, "macs": 1e6})
+    store.add_study(
+        "digits", {"budget": {"trials": 4}}, "study: digits\n", {"accuracy": 0.1, "macs": 1e6}
+    )
     return store
 
 
 def start(store: Store, number: int, kind="search", study="digits") -> None:
-    store.add_trial(study, kind, number, "gated_resnet", {"depth": 20, "lr": 0.1}, 2**40 + number, 12)
+    store.add_trial(
+        study, kind, number, "gated_resnet", {"depth": 20, "lr": 0.1}, 2**40 + number, 12
+    )
 
 
 def finish(store: Store, number: int, points=(POINT,), kind="search", **more) -> None:
-    store.finish_trial("digits", kind, number, points=points, result={"parameters": 7}, seconds=3.5, **more)
+    store.finish_trial(
+        "digits", kind, number, points=points, result={"parameters": 7}, seconds=3.5, **more
+    )
 
 
 def test_a_study_comes_back_as_it_was_given(digits):
@@ -96,7 +102,10 @@ def test_a_lease_that_ran_out_goes_to_whoever_asks_and_cannot_be_renewed_by_the_
 def test_of_many_who_ask_at_once_one_gets_the_lease(digits):
     won = []
     asking = [
-        threading.Thread(target=lambda name=str(i): won.append(digits.take_lease("digits", name, 60))) for i in range(8)
+        threading.Thread(
+            target=lambda name=str(i): won.append(digits.take_lease("digits", name, 60))
+        )
+        for i in range(8)
     ]
     for thread in asking:
         thread.start()
@@ -108,7 +117,11 @@ def test_of_many_who_ask_at_once_one_gets_the_lease(digits):
 def test_a_trial_comes_back_as_it_was_given(digits):
     start(digits, 3)
     trial = digits.trial("digits", "search", 3)
-    assert (trial.state, trial.family, trial.params) == ("running", "gated_resnet", {"depth": 20, "lr": 0.1})
+    assert (trial.state, trial.family, trial.params) == (
+        "running",
+        "gated_resnet",
+        {"depth": 20, "lr": 0.1},
+    )
     assert (trial.seed, trial.epochs, trial.seconds, trial.result) == (2**40 + 3, 12, 0, {})
     assert trial.started_at.tzinfo is UTC
     assert trial.finished_at is trial.error is trial.of_trial is trial.run_id is None
@@ -121,20 +134,33 @@ def test_trials_are_listed_by_kind_and_state(digits):
         start(digits, number)
     start(digits, 0, kind="static")
     finish(digits, 1)
-    assert [(t.kind, t.number) for t in digits.trials("digits")] == [("search", 0), ("search", 1), ("static", 0)]
+    assert [(t.kind, t.number) for t in digits.trials("digits")] == [
+        ("search", 0),
+        ("search", 1),
+        ("static", 0),
+    ]
     assert [t.number for t in digits.trials("digits", kind="search", state="complete")] == [1]
     assert [t.kind for t in digits.trials("digits", state="running")] == ["search", "static"]
 
 
 def test_a_finished_trial_has_its_result_and_all_its_points(digits):
     start(digits, 0)
-    finish(digits, 0, [replace(POINT, chosen=True), replace(POINT, accuracy=0.8, extra={"rates": [1, 0]})])
+    finish(
+        digits,
+        0,
+        [replace(POINT, chosen=True), replace(POINT, accuracy=0.8, extra={"rates": [1, 0]})],
+    )
     trial = digits.trial("digits", "search", 0)
     assert (trial.state, trial.seconds, trial.result) == ("complete", 3.5, {"parameters": 7})
     assert trial.finished_at >= trial.started_at
     digits.set_run("digits", "search", 0, "run0")
     first, second = digits.points("digits")
-    assert (first.trial, first.kind, first.family, first.run_id) == (0, "search", "gated_resnet", "run0")
+    assert (first.trial, first.kind, first.family, first.run_id) == (
+        0,
+        "search",
+        "gated_resnet",
+        "run0",
+    )
     assert {name: getattr(first, name) for name in vars(POINT)} == vars(replace(POINT, chosen=True))
     assert (first.chosen, second.chosen) == (True, False)
     assert (first.extra, second.extra) == ({}, {"rates": [1, 0]})
@@ -208,7 +234,9 @@ def test_a_complete_trial_cannot_start_again(digits):
 def stop(store: Store, number: int, epoch: int = 4, points=(POINT,)) -> None:
     start(store, number)
     result = {"stopped_at": epoch}
-    store.finish_trial("digits", "search", number, points=points, result=result, seconds=1.5, state="stopped")
+    store.finish_trial(
+        "digits", "search", number, points=points, result=result, seconds=1.5, state="stopped"
+    )
 
 
 def test_a_stopped_trial_keeps_its_points_beside_those_of_complete_ones(digits):
@@ -226,11 +254,18 @@ def test_a_stopped_trial_cannot_start_again_but_be_resumed_without_its_points(di
     stop(digits, 0)
     stop(digits, 1)
     digits.set_run("digits", "search", 0, "run0")
-    with pytest.raises(StorageError, match=r"trial 0 of study 'digits' is stopped; it cannot start"):
+    with pytest.raises(
+        StorageError, match=r"trial 0 of study 'digits' is stopped; it cannot start"
+    ):
         start(digits, 0)
     digits.resume_trial("digits", "search", 0)
     trial = digits.trial("digits", "search", 0)
-    assert (trial.state, trial.result, trial.finished_at, trial.published) == ("running", {}, None, False)
+    assert (trial.state, trial.result, trial.finished_at, trial.published) == (
+        "running",
+        {},
+        None,
+        False,
+    )
     assert (trial.run_id, trial.seconds) == ("run0", 1.5)
     assert [p.trial for p in digits.points("digits")] == [1]
     finish(digits, 0, [POINT] * 2)
@@ -254,10 +289,14 @@ def test_rungs_come_back_in_the_order_of_reporting(digits):
     for number, kind in ((2, "search"), (0, "search"), (2, "static")):
         start(digits, number, kind)
     for number, epoch in ((2, 4), (0, 4), (2, 12)):
-        digits.add_rung("digits", "search", number, epoch, {"points": [[0.5, 1e6]], "outlook": math.inf})
+        digits.add_rung(
+            "digits", "search", number, epoch, {"points": [[0.5, 1e6]], "outlook": math.inf}
+        )
     digits.add_rung("digits", "static", 2, 4, {})
     assert [(r.trial, r.epoch) for r in digits.rungs("digits")] == [(2, 4), (0, 4), (2, 12)]
-    assert digits.rungs("digits")[0] == RungRecord(2, 4, {"points": [[0.5, 1e6]], "outlook": math.inf})
+    assert digits.rungs("digits")[0] == RungRecord(
+        2, 4, {"points": [[0.5, 1e6]], "outlook": math.inf}
+    )
     assert [(r.trial, r.epoch) for r in digits.rungs("digits", kind="static")] == [(2, 4)]
 
 
@@ -266,7 +305,10 @@ def test_a_rung_that_is_reported_again_replaces_the_first_report_and_comes_last(
         start(digits, number)
         digits.add_rung("digits", "search", number, 4, {"tried": 1})
     digits.add_rung("digits", "search", 0, 4, {"tried": 2})
-    assert digits.rungs("digits") == [RungRecord(1, 4, {"tried": 1}), RungRecord(0, 4, {"tried": 2})]
+    assert digits.rungs("digits") == [
+        RungRecord(1, 4, {"tried": 1}),
+        RungRecord(0, 4, {"tried": 2}),
+    ]
 
 
 def test_rungs_stay_when_a_trial_goes_on(digits):
@@ -290,7 +332,12 @@ def test_the_same_epoch_again_replaces_it(digits):
 
 def test_numbers_that_are_not_finite_and_numbers_of_numpy_and_torch_are_kept(digits):
     start(digits, 0)
-    metrics = {"nan": math.nan, "inf": -math.inf, "numpy": np.float32(0.5), "torch": torch.tensor(2.0)}
+    metrics = {
+        "nan": math.nan,
+        "inf": -math.inf,
+        "numpy": np.float32(0.5),
+        "torch": torch.tensor(2.0),
+    }
     digits.add_epoch("digits", "search", 0, EpochRecord(1, metrics, {}))
     kept = digits.epochs("digits", "search", 0)[0].metrics
     assert math.isnan(kept.pop("nan"))
@@ -324,10 +371,19 @@ def test_unpublish_forgets_the_runs_of_one_study_only(digits):
 
 
 def test_exports_are_kept_in_order(digits):
-    first = digits.add_export("digits", pick="knee", folder="exported", report={"parity": 1e-6}, point=3)
-    digits.add_export("digits", pick="best", folder="best", report={}, model_uri="models:/digits@best")
+    first = digits.add_export(
+        "digits", pick="knee", folder="exported", report={"parity": 1e-6}, point=3
+    )
+    digits.add_export(
+        "digits", pick="best", folder="best", report={}, model_uri="models:/digits@best"
+    )
     assert digits.exports("digits")[0] == first
-    assert (first.pick, first.folder, first.report, first.point) == ("knee", "exported", {"parity": 1e-6}, 3)
+    assert (first.pick, first.folder, first.report, first.point) == (
+        "knee",
+        "exported",
+        {"parity": 1e-6},
+        3,
+    )
     assert digits.exports("digits")[1].model_uri == "models:/digits@best"
 
 
@@ -346,7 +402,9 @@ def test_a_connection_that_the_server_hung_up_is_replaced(digits, url):
     engine = create_engine(url)
     with engine.connect() as connection:
         mine = "pid <> pg_backend_pid() AND datname = current_database()"
-        connection.execute(text(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {mine}"))
+        connection.execute(
+            text(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {mine}")
+        )
     engine.dispose()
     start(digits, 0)
     finish(digits, 0)

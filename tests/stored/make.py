@@ -23,7 +23,11 @@ from typing import Any
 
 HERE = Path(__file__).parent
 DATA = "dynafront-data"
-ENDED, INTERRUPTED, TRIALS = 12, 3, 15  # trials before it is killed, the epochs that the killed one has, and in all
+ENDED, INTERRUPTED, TRIALS = (
+    12,
+    3,
+    15,
+)  # trials before it is killed, the epochs that the killed one has, and in all
 NOWHERE = "file:///nowhere"  # stands for the folder in MLflow's tables, which keep absolute paths
 
 STORED = """\
@@ -93,12 +97,19 @@ def _write(folder: Path, study: str, text: str, trials: int) -> None:
 
 def _dynafront(folder: Path, *arguments: str) -> str:
     command = [sys.executable, "-m", "search.cli", *arguments]
-    return subprocess.run(command, cwd=folder, env=_environment(), check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        command, cwd=folder, env=_environment(), check=True, capture_output=True, text=True
+    ).stdout
 
 
 def _environment() -> Mapping[str, str]:
     path = os.environ.get("PYTHONPATH", str(HERE.parents[1]))
-    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "USER": "somebody", "LOGNAME": "somebody"}
+    return os.environ | {
+        "PYTHONPATH": path,
+        "OMP_NUM_THREADS": "1",
+        "USER": "somebody",
+        "LOGNAME": "somebody",
+    }
 
 
 def _kill(folder: Path) -> None:
@@ -121,11 +132,18 @@ def _anonymous(folder: Path) -> None:
     """Leave out the machine's name and paths; what was in the databases' journals is written to them."""
     here = f"file://{folder.resolve()}"
     with sqlite3.connect(folder / DATA / "dynafront.db") as tables:
-        tables.execute("update dynafront_study set owner = 'elsewhere:1:0', lease_until = 0 where owner is not null")
+        tables.execute(
+            "update dynafront_study set owner = 'elsewhere:1:0', lease_until = 0 where owner is not null"
+        )
     tables.close()
     with sqlite3.connect(folder / DATA / "mlflow.db") as runs:
-        runs.execute("update experiments set artifact_location = replace(artifact_location, ?, ?)", (here, NOWHERE))
-        runs.execute("update experiments set artifact_location = 'mlruns/0' where experiment_id = 0")
+        runs.execute(
+            "update experiments set artifact_location = replace(artifact_location, ?, ?)",
+            (here, NOWHERE),
+        )
+        runs.execute(
+            "update experiments set artifact_location = 'mlruns/0' where experiment_id = 0"
+        )
         runs.execute("update runs set artifact_uri = replace(artifact_uri, ?, ?)", (here, NOWHERE))
         runs.execute("update runs set user_id = 'somebody'")
         runs.execute("update tags set value = 'somebody' where key = 'mlflow.user'")
@@ -140,13 +158,19 @@ def _anonymous(folder: Path) -> None:
 def _seen(folder: Path, study: str) -> dict[str, Any]:
     """What the commands show of a study."""
     asked = {"front": ("--format", "json"), "status": ("--json",), "finalists": ("--json",)}
-    return {name: json.loads(_dynafront(folder, name, study, *options)) for name, options in asked.items()}
+    return {
+        name: json.loads(_dynafront(folder, name, study, *options))
+        for name, options in asked.items()
+    }
 
 
 def _trials(folder: Path, study: str) -> list[dict[str, Any]]:
     tables = sqlite3.connect(folder / DATA / "dynafront.db")
     tables.row_factory = sqlite3.Row
-    found = [{**row, "params": json.loads(row["params"])} for row in map(dict, tables.execute(CANDIDATES, (study,)))]
+    found = [
+        {**row, "params": json.loads(row["params"])}
+        for row in map(dict, tables.execute(CANDIDATES, (study,)))
+    ]
     tables.close()
     return found
 

@@ -59,9 +59,9 @@ def test_a_per_batch_target_is_met_and_lets_gates_differ_more_than_a_per_gate_on
 
 def test_more_pressure_on_channel_gates_opens_fewer() -> None:
     opened = [
-        trained("gated_resnet", 6, granularity="channel", loss="target_free", gamma_channel=g, **GATED)[1].metrics[
-            "train/open"
-        ]
+        trained(
+            "gated_resnet", 6, granularity="channel", loss="target_free", gamma_channel=g, **GATED
+        )[1].metrics["train/open"]
         for g in (0.003, 0.5)
     ]
     assert opened == sorted(opened, reverse=True)
@@ -80,7 +80,9 @@ def test_shuffled_training_survives_an_arbitrary_order_and_plain_training_does_n
     accuracy = {}
     for order in ("shuffle", "identity"):
         net, _ = trained("shuffled_vit", 30, order_train=order, **VIT)
-        table = evaluate(net, digits().validation, digits(), Knobs(order="arbitrary", passes=10), seed=5)
+        table = evaluate(
+            net, digits().validation, digits(), Knobs(order="arbitrary", passes=10), seed=5
+        )
         accuracy[order] = table.accuracy
     chance = 0.1
     assert accuracy["shuffle"] > 5 * chance

@@ -32,7 +32,8 @@ def net(digits: ImageData) -> DynamicNet:
                 weight = 2 * torch.randn(parameter.shape, generator=generator)
                 parameter.copy_(weight if parameter.ndim > 1 else weight / 8)
     made.train()
-    for batch in digits.train.batches(64):  # batch norm that has seen images lets them tell gates apart
+    # batch norm that has seen images lets them tell gates apart
+    for batch in digits.train.batches(64):
         made((batch.images.float() / 255 - digits.mean[0]) / digits.std[0])
     return made.eval()
 
@@ -45,8 +46,13 @@ def test_wilson_agrees_with_numbers_worked_out_by_hand() -> None:
 
 
 def test_p95_is_a_cost_that_some_image_has_and_95_percent_stay_within() -> None:
-    table = Table(torch.ones(1, 100, dtype=torch.bool), torch.arange(1.0, 101.0, dtype=torch.float64)[None], {})
-    assert table.macs_p95 == 96.0  # numpy's "higher" definition: position 0.95 * 99 = 94.05, rounded up
+    table = Table(
+        torch.ones(1, 100, dtype=torch.bool),
+        torch.arange(1.0, 101.0, dtype=torch.float64)[None],
+        {},
+    )
+    # numpy's "higher" definition: position 0.95 * 99 = 94.05, rounded up
+    assert table.macs_p95 == 96.0
     assert table.macs_max == 100.0
     assert table.macs_mean == 50.5
 
@@ -58,13 +64,17 @@ def test_masked_and_compact_evaluation_agree(net: DynamicNet, digits: ImageData)
     assert torch.equal(masked.macs_PN, compact.macs_PN)
 
 
-def test_mean_cost_is_the_mean_over_images_not_a_product_of_rates(net: DynamicNet, digits: ImageData) -> None:
+def test_mean_cost_is_the_mean_over_images_not_a_product_of_rates(
+    net: DynamicNet, digits: ImageData
+) -> None:
     table = evaluate(net, digits.validation, digits, Knobs())
     assert table.macs_mean == pytest.approx(float(table.macs_PN.mean()))
     assert table.macs_PN.unique().numel() > 1
 
 
-def test_a_stochastic_policy_has_one_row_a_pass_and_a_deviation(net: DynamicNet, digits: ImageData) -> None:
+def test_a_stochastic_policy_has_one_row_a_pass_and_a_deviation(
+    net: DynamicNet, digits: ImageData
+) -> None:
     table = evaluate(net, digits.validation, digits, Knobs(policy="stochastic", passes=3), seed=1)
     assert table.correct_PN.shape == (3, len(digits.validation))
     assert not torch.equal(table.macs_PN[0], table.macs_PN[1])
@@ -103,7 +113,11 @@ def test_recalibrating_again_changes_nothing(net: DynamicNet, digits: ImageData)
 
 def test_recalibration_averages_are_cumulative_over_batches(digits: ImageData) -> None:
     task = Task(channels=1, height=8, width=8, classes=10, mean=digits.mean, std=digits.std)
-    plain = Candidate.of(family("gated_resnet"), {"backbone": "resnet8", "gated": False}, 1).build(task, 0).eval()
+    plain = (
+        Candidate.of(family("gated_resnet"), {"backbone": "resnet8", "gated": False}, 1)
+        .build(task, 0)
+        .eval()
+    )
     knobs = Knobs(policy="always_on", recalibrate="same", recalibration_batches=3)
     fresh = recalibrated(plain, digits, knobs, batch=32, augment=False)
     seen = [
@@ -112,13 +126,22 @@ def test_recalibration_averages_are_cumulative_over_batches(digits: ImageData) -
     ]
     x = (torch.cat(seen) - digits.mean[0]) / digits.std[0]
     stem = plain.conv1(x)
-    torch.testing.assert_close(fresh.bn1.running_mean, stem.mean((0, 2, 3)).detach(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        fresh.bn1.running_mean, stem.mean((0, 2, 3)).detach(), rtol=1e-4, atol=1e-5
+    )
 
 
-def test_sampling_and_deciding_gates_recalibrate_differently(net: DynamicNet, digits: ImageData) -> None:
+def test_sampling_and_deciding_gates_recalibrate_differently(
+    net: DynamicNet, digits: ImageData
+) -> None:
     same = recalibrated(net, digits, Knobs(recalibrate="same", recalibration_batches=3), batch=32)
-    drawn = recalibrated(net, digits, Knobs(recalibrate="sample", recalibration_batches=3), batch=32)
-    assert any(not torch.equal(a, b) for a, b in zip(norms(same).values(), norms(drawn).values(), strict=True))
+    drawn = recalibrated(
+        net, digits, Knobs(recalibrate="sample", recalibration_batches=3), batch=32
+    )
+    assert any(
+        not torch.equal(a, b)
+        for a, b in zip(norms(same).values(), norms(drawn).values(), strict=True)
+    )
 
 
 def test_exit_logits_are_those_of_each_head_in_the_order_of_the_images(
@@ -136,7 +159,10 @@ def test_exit_logits_are_those_of_each_head_in_the_order_of_the_images(
     deepest = evaluate(made, digits.validation, digits, Knobs(policy="always_on"))
     assert torch.equal(raw.logits[-1].argmax(1) == raw.labels, deepest.correct_PN[0])
     first = evaluate(
-        made, digits.validation, digits, Knobs(policy="always_on", exit_rule="maxprob", exit_thresholds=(-1.0,))
+        made,
+        digits.validation,
+        digits,
+        Knobs(policy="always_on", exit_rule="maxprob", exit_thresholds=(-1.0,)),
     )
     assert torch.equal(raw.logits[0].argmax(1) == raw.labels, first.correct_PN[0])
     assert torch.equal(raw.macs[0], first.macs_PN[0])

@@ -17,7 +17,9 @@ from trainers.latency import latencies_ms
 
 def made(width: float) -> DynamicNet:
     values = {"backbone": "resnet8", "width": width}
-    return Candidate.of(family("gated_resnet"), values, 1).build(Task(channels=1, height=8, width=8, classes=3), 0)
+    return Candidate.of(family("gated_resnet"), values, 1).build(
+        Task(channels=1, height=8, width=8, classes=3), 0
+    )
 
 
 @pytest.fixture

@@ -45,7 +45,14 @@ class Memory:
 
 def made(data: ImageData, epochs: int = 4, **values: Any) -> tuple[DynamicNet, Candidate]:
     candidate = Candidate.of(family("gated_resnet"), TINY | values, epochs)
-    task = Task(channels=data.channels, height=data.height, width=data.width, classes=10, mean=data.mean, std=data.std)
+    task = Task(
+        channels=data.channels,
+        height=data.height,
+        width=data.width,
+        classes=10,
+        mean=data.mean,
+        std=data.std,
+    )
     return candidate.build(task, 3), candidate
 
 
@@ -55,12 +62,24 @@ def made(data: ImageData, epochs: int = 4, **values: Any) -> tuple[DynamicNet, C
     [
         {"target_schedule": "ema", "loss": "per_batch"},
         {"granularity": "joint", "target_schedule": "step", "anneal_every": 0.2, "clip": 1.0},
-        {"optimizer": "adamw", "target_schedule": "mean", "loss": "const_quad", "temperature_schedule": "exponential"},
-        {"gate": "independent", "estimator": "soft_then_hard", "open_warmup": 0.3, "loss": "mac_hinge"},
+        {
+            "optimizer": "adamw",
+            "target_schedule": "mean",
+            "loss": "const_quad",
+            "temperature_schedule": "exponential",
+        },
+        {
+            "gate": "independent",
+            "estimator": "soft_then_hard",
+            "open_warmup": 0.3,
+            "loss": "mac_hinge",
+        },
     ],
     ids=["ema", "joint step", "adamw mean", "independent warm-up"],
 )
-def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(digits: ImageData, values: dict[str, Any]) -> None:
+def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
+    digits: ImageData, values: dict[str, Any]
+) -> None:
     whole, candidate = made(digits, **values)
     records = list(fit(whole, digits, candidate.recipe, seed=5, slot=Memory()))
     slot = Memory()
@@ -71,7 +90,9 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(digits: Imag
     second, _ = made(digits, **values)
     torch.rand(7)  # a different place in the global generator must not matter
     rest = list(fit(second, digits, candidate.recipe, seed=5, slot=slot))
-    assert [r.epoch for r in rest] == [2, 3, 4], "the last record comes again, for it may have been lost"
+    assert [r.epoch for r in rest] == [2, 3, 4], (
+        "the last record comes again, for it may have been lost"
+    )
     assert _timeless(rest[0]) == _timeless(records[1])
     for (name, a), b in zip(whole.state_dict().items(), second.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
@@ -108,7 +129,9 @@ def test_resuming_in_channels_last_is_exact_though_checkpoints_are_contiguous(
 
 
 def _timeless(result: EpochResult) -> dict[str, float]:
-    return {k: v for k, v in result.metrics.items() if k != "train/images_per_second"} | result.gate_rates
+    return {
+        k: v for k, v in result.metrics.items() if k != "train/images_per_second"
+    } | result.gate_rates
 
 
 @pytest.mark.slow
@@ -116,7 +139,9 @@ def test_training_learns_and_reports_every_gate(digits: ImageData) -> None:
     net, candidate = made(digits, epochs=12, lr=0.1, width=0.5, target=0.9)
     results = list(fit(net, digits, candidate.recipe))
     assert [r.epoch for r in results] == list(range(1, 13))
-    assert results[-1].metrics["train/cross_entropy"] < 0.7 * results[0].metrics["train/cross_entropy"]
+    assert (
+        results[-1].metrics["train/cross_entropy"] < 0.7 * results[0].metrics["train/cross_entropy"]
+    )
     assert set(results[-1].gate_rates) == {gate.name for gate in net.gates}
     assert not net.training
 
@@ -130,11 +155,15 @@ def test_the_loss_is_the_sum_of_its_reported_terms(digits: ImageData) -> None:
     assert result.metrics["train/loss"] == pytest.approx(sum(terms.values()))
 
 
-def test_a_loss_that_is_not_finite_ends_the_training_with_epoch_and_cause(digits: ImageData) -> None:
+def test_a_loss_that_is_not_finite_ends_the_training_with_epoch_and_cause(
+    digits: ImageData,
+) -> None:
     net, candidate = made(digits, epochs=2)
     with torch.no_grad():
         net.fc.weight.fill_(float("inf"))
-    with pytest.raises(DivergedError, match=r"epoch 1: cross entropy is not finite; a lower learning rate") as caught:
+    with pytest.raises(
+        DivergedError, match=r"epoch 1: cross entropy is not finite; a lower learning rate"
+    ) as caught:
         list(fit(net, digits, candidate.recipe))
     assert caught.value.epoch == 1
 
@@ -162,7 +191,9 @@ def test_a_finished_training_resumes_to_its_last_record(digits: ImageData) -> No
     slot = Memory()
     list(fit(net, digits, candidate.recipe, slot=slot))
     again, _ = made(digits, epochs=1)
-    assert [r.epoch for r in fit(again, digits, candidate.recipe, slot=slot)] == [candidate.recipe.epochs]
+    assert [r.epoch for r in fit(again, digits, candidate.recipe, slot=slot)] == [
+        candidate.recipe.epochs
+    ]
     assert torch.equal(again.fc.weight, net.fc.weight)
 
 
@@ -178,6 +209,8 @@ def test_bfloat16_and_channels_last_train_too(digits: ImageData) -> None:
 @pytest.mark.slow
 def test_a_per_batch_target_is_reached() -> None:
     data = load(DataSpec(source="digits", validation=0.2, train_limit=320))
-    net, candidate = made(data, epochs=10, loss="per_batch", target=0.5, loss_weight=10.0, gate_lr_mult=10.0, lr=0.1)
+    net, candidate = made(
+        data, epochs=10, loss="per_batch", target=0.5, loss_weight=10.0, gate_lr_mult=10.0, lr=0.1
+    )
     results = list(fit(net, data, candidate.recipe))
     assert abs(results[-1].metrics["train/open"] - 0.5) < 0.12

@@ -23,17 +23,21 @@ SMALL: dict[str, Any] = {"backbone": "resnet8", "width": 0.25}
 def nets(task: Task = TASK, **values: Any) -> tuple[DynamicNet, DynamicNet]:
     """(a gated network, the plain one of its size)."""
     candidate = Candidate.of(family("gated_resnet"), SMALL | values, 1)
-    return candidate.build(task, 1), candidate.plain().build(task, 2)
+    return candidate.build(task, 1), candidate.baseline().build(task, 2)
 
 
 def saved(path: Path, tensors: dict[str, Tensor]) -> str:
-    save_file(tensors, path) if path.suffix == ".safetensors" else torch.save({"state_dict": tensors}, path)
+    save_file(tensors, path) if path.suffix == ".safetensors" else torch.save(
+        {"state_dict": tensors}, path
+    )
     return str(path)
 
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pt"])
 @pytest.mark.parametrize("prefix", ["", "module.", "net."])
-def test_plain_weights_are_loaded_and_gates_keep_their_own(tmp_path: Path, name: str, prefix: str) -> None:
+def test_plain_weights_are_loaded_and_gates_keep_their_own(
+    tmp_path: Path, name: str, prefix: str
+) -> None:
     net, plain = nets()
     gates = [p.detach().clone() for p in net.gate_parameters()]
     source = saved(tmp_path / name, {prefix + k: v for k, v in plain.state_dict().items()})
@@ -67,10 +71,17 @@ def test_another_size_or_architecture_is_refused_and_nothing_changes(tmp_path: P
     net, plain = nets()
     before = {k: v.clone() for k, v in net.state_dict().items()}
     _, wide = nets(width=0.5)
-    with pytest.raises(ValueError, match=r"has shape \(8, 1, 3, 3\), this network needs \(4, 1, 3, 3\); fix the sizes"):
+    with pytest.raises(
+        ValueError,
+        match=r"has shape \(8, 1, 3, 3\), this network needs \(4, 1, 3, 3\); fix the sizes",
+    ):
         start_from(net, saved(tmp_path / "a.pt", wide.state_dict()), plain.state_dict())
-    with pytest.raises(ValueError, match=r"lacks \d+ of the \d+ tensors .* made for another architecture"):
-        start_from(net, saved(tmp_path / "b.pt", {"features.0.weight": torch.zeros(2)}), plain.state_dict())
+    with pytest.raises(
+        ValueError, match=r"lacks \d+ of the \d+ tensors .* made for another architecture"
+    ):
+        start_from(
+            net, saved(tmp_path / "b.pt", {"features.0.weight": torch.zeros(2)}), plain.state_dict()
+        )
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
 
 
@@ -79,7 +90,9 @@ class Evil:
         return (print, ("executed",))
 
 
-def test_a_file_that_would_execute_something_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_would_execute_something_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     torch.save({"a": Evil()}, tmp_path / "evil.pt")
     with pytest.raises(ValueError, match="holds no weights that can be read safely") as found:
         initial_state(str(tmp_path / "evil.pt"))

@@ -15,7 +15,9 @@ from trainers.optimizer import lr_factor, optimizer, set_lr
 
 
 def built(**values: Any) -> tuple[DynamicNet, Recipe]:
-    candidate = Candidate.of(family("gated_resnet"), {"backbone": "resnet8", "width": 0.25, **values}, 4)
+    candidate = Candidate.of(
+        family("gated_resnet"), {"backbone": "resnet8", "width": 0.25, **values}, 4
+    )
     return candidate.build(Task(channels=1, height=8, width=8, classes=3), 0), candidate.recipe
 
 
@@ -30,7 +32,9 @@ def test_warm_up_rises_linearly_and_never_from_zero() -> None:
     assert lr_factor(recipe, 0.0) > 0
 
 
-@pytest.mark.parametrize(("progress", "factor"), [(0.49, 1.0), (0.5, 0.1), (0.75, 0.01), (0.95, 0.001)])
+@pytest.mark.parametrize(
+    ("progress", "factor"), [(0.49, 1.0), (0.5, 0.1), (0.75, 0.01), (0.95, 0.001)]
+)
 def test_multistep_divides_by_ten_at_its_milestones(progress: float, factor: float) -> None:
     assert lr_factor(Recipe(warmup=0.0, lr_schedule="multistep"), progress) == pytest.approx(factor)
 
@@ -39,7 +43,11 @@ def test_multistep_divides_by_ten_at_its_milestones(progress: float, factor: flo
 def test_gates_have_their_own_rate_and_no_decay_unless_asked(name: str) -> None:
     net, recipe = built(optimizer=name, gate_lr_mult=2.0, weight_decay=1e-3)
     weights, rest, gates = optimizer(net, recipe).param_groups
-    assert (weights["weight_decay"], rest["weight_decay"], gates["weight_decay"]) == (1e-3, 0.0, 0.0)
+    assert (weights["weight_decay"], rest["weight_decay"], gates["weight_decay"]) == (
+        1e-3,
+        0.0,
+        0.0,
+    )
     assert {id(p) for p in gates["params"]} == {id(p) for p in net.gate_parameters()}
     assert all(p.ndim > 1 for p in weights["params"])
     assert sum(len(g["params"]) for g in (weights, rest, gates)) == len(list(net.parameters()))

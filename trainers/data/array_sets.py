@@ -38,7 +38,9 @@ def digits(part: str) -> ArrayImages:
 
     found = load_digits()
     pixels = np.round(found.images * (255 / 16)).astype(np.uint8)
-    rows = train_test_split(np.arange(len(pixels)), test_size=0.2, random_state=0, stratify=found.target)
+    rows = train_test_split(
+        np.arange(len(pixels)), test_size=0.2, random_state=0, stratify=found.target
+    )
     chosen = np.sort(rows[part == "test"])
     return ArrayImages(pixels[chosen], found.target[chosen].astype(np.int64), _DIGITS)
 
@@ -78,19 +80,31 @@ def _cifar10(root: Path, part: str) -> _Arrays:
     batches = [_unpickled(folder / name) for name in names]
     classes = _unpickled(folder / "batches.meta")["label_names"]
     labels = np.concatenate([batch["labels"] for batch in batches])
-    return _planes_last(np.concatenate([batch["data"] for batch in batches])), labels, tuple(classes)
+    return (
+        _planes_last(np.concatenate([batch["data"] for batch in batches])),
+        labels,
+        tuple(classes),
+    )
 
 
 def _cifar100(root: Path, part: str) -> _Arrays:
     folder = root / "cifar-100-python"
     found, meta = _unpickled(folder / part), _unpickled(folder / "meta")
-    return _planes_last(found["data"]), np.array(found["fine_labels"]), tuple(meta["fine_label_names"])
+    return (
+        _planes_last(found["data"]),
+        np.array(found["fine_labels"]),
+        tuple(meta["fine_label_names"]),
+    )
 
 
 def _idx(folder: str, classes: tuple[str, ...]) -> Callable[[Path, str], _Arrays]:
     def read(root: Path, part: str) -> _Arrays:
         stem = root / folder / "raw" / ("train" if part == "train" else "t10k")
-        return _idx_array(f"{stem}-images-idx3-ubyte"), _idx_array(f"{stem}-labels-idx1-ubyte"), classes
+        return (
+            _idx_array(f"{stem}-images-idx3-ubyte"),
+            _idx_array(f"{stem}-labels-idx1-ubyte"),
+            classes,
+        )
 
     return read
 
@@ -106,14 +120,22 @@ def _svhn(root: Path, part: str) -> _Arrays:
         pixels, labels = found["X"].transpose(3, 0, 1, 2), found["y"].flatten()
     except Exception as error:  # what SciPy raises on broken files is not one family of exceptions
         raise _broken(path) from error
-    return np.ascontiguousarray(pixels), labels.astype(np.int64) % 10, _DIGITS  # the file calls the digit 0 "10"
+    return (
+        np.ascontiguousarray(pixels),
+        labels.astype(np.int64) % 10,
+        _DIGITS,
+    )  # the file calls the digit 0 "10"
 
 
 def _idx_array(path: str) -> np.ndarray:
     """An IDX file, packed or not: 2 zeros, the type, the number of sizes, the sizes, the values."""
     packed = Path(path + ".gz")
     try:
-        raw = gzip.decompress(packed.read_bytes()) if not Path(path).exists() else Path(path).read_bytes()
+        raw = (
+            gzip.decompress(packed.read_bytes())
+            if not Path(path).exists()
+            else Path(path).read_bytes()
+        )
         shape = np.frombuffer(raw, ">i4", raw[3], offset=4)
         return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape)
     except (ValueError, IndexError, EOFError, gzip.BadGzipFile) as error:
@@ -135,7 +157,8 @@ class _ArraysOnly(pickle.Unpickler):
 
 def _unpickled(path: Path) -> dict[str, Any]:
     with path.open("rb") as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # NumPy 2.4 warns of arrays that were pickled by the Python of 2009
+        # NumPy 2.4 warns of arrays that were pickled by the Python of 2009
+        warnings.simplefilter("ignore")
         try:
             return _ArraysOnly(file, encoding="latin1").load()
         except Exception as error:  # of many kinds: a pickle is a program

@@ -23,7 +23,9 @@ def augmented(images_BCHW: Tensor, *, seed: int, step: int, flip: bool, pad: int
         raise ValueError(f"pad: {pad} does not fit images of {H}x{W}: give 0 to {min(H, W) - 1}")
     draws = np.random.default_rng((seed, step))
     shift_2B = torch.from_numpy(draws.integers(-pad, pad + 1, (2, B)))
-    mirror_B = torch.from_numpy(draws.integers(0, 2, B) == 1) if flip else torch.zeros(B, dtype=torch.bool)
+    mirror_B = (
+        torch.from_numpy(draws.integers(0, 2, B) == 1) if flip else torch.zeros(B, dtype=torch.bool)
+    )
     rows_BH = _reflected(torch.arange(H) + shift_2B[0, :, None], H)
     columns_BW = _reflected(torch.arange(W) + shift_2B[1, :, None], W)
     columns_BW = torch.where(mirror_B[:, None], columns_BW.flip(1), columns_BW)
@@ -37,7 +39,10 @@ def augmented(images_BCHW: Tensor, *, seed: int, step: int, flip: bool, pad: int
 
 
 def normalized(
-    images_BCHW: Tensor, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype = torch.float32
+    images_BCHW: Tensor,
+    mean: Sequence[float],
+    std: Sequence[float],
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """uint8 images as (pixel / 255 - mean) / std, computed in float32 whatever the dtype of the result."""
     device = images_BCHW.device

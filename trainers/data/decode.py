@@ -65,7 +65,8 @@ def _eight_bit(image: Image.Image, mode: str) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip instead of scale
         image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
     elif image.mode in ("P", "PA"):
-        image = image.convert("RGBA")  # straight to RGB, Pillow warns of transparency stored as bytes
+        # straight to RGB, Pillow warns of transparency stored as bytes
+        image = image.convert("RGBA")
     else:
         image.load()
     return image if image.mode == mode else image.convert(mode)
@@ -82,4 +83,6 @@ def _fitted(image: Image.Image, height: int, width: int) -> Image.Image:
 
 def _broken(name: str, error: Exception) -> ValueError:
     what = str(error) if isinstance(error, ValueError) else "not an image that can be read"
-    return ValueError(f"{name}: {what if what else 'broken image'}: replace the file or leave it out")
+    return ValueError(
+        f"{name}: {what if what else 'broken image'}: replace the file or leave it out"
+    )

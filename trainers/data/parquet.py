@@ -23,9 +23,13 @@ BLOCK_ROWS = 1024
 
 def open_parquet(folder: Path, part: str, classes: tuple[str, ...] | None = None) -> Images:
     """FOLDER/train*.parquet or FOLDER/data/train*.parquet (or test*). `classes` serve when they name none."""
-    files = sorted(folder.glob(f"{part}*.parquet")) or sorted((folder / "data").glob(f"{part}*.parquet"))
+    files = sorted(folder.glob(f"{part}*.parquet")) or sorted(
+        (folder / "data").glob(f"{part}*.parquet")
+    )
     if not files:
-        raise ValueError(f"parquet:{folder}: no {part}*.parquet in it or in its data/: put the {part} files there")
+        raise ValueError(
+            f"parquet:{folder}: no {part}*.parquet in it or in its data/: put the {part} files there"
+        )
     schema = _schema(files[0])
     image = _column(schema, IMAGE_COLUMNS, files[0])
     label = _column(schema, LABEL_COLUMNS, files[0])
@@ -45,7 +49,9 @@ def open_parquet(folder: Path, part: str, classes: tuple[str, ...] | None = None
 class ParquetImages(Images):
     """Encoded images, read from the files as they are asked for."""
 
-    def __init__(self, files: list[Path], column: str, labels: np.ndarray, classes: tuple[str, ...]) -> None:
+    def __init__(
+        self, files: list[Path], column: str, labels: np.ndarray, classes: tuple[str, ...]
+    ) -> None:
         self.files, self.column, self.labels, self.classes = files, column, labels, classes
         self._first = np.cumsum([0, *(pq.read_metadata(file).num_rows for file in files)])
 
@@ -57,13 +63,18 @@ class ParquetImages(Images):
         wanted = np.asarray(rows)
         start = 0
         for encoded in self._blocks():
-            for row in wanted[np.searchsorted(wanted, start) : np.searchsorted(wanted, start + len(encoded))]:
+            for row in wanted[
+                np.searchsorted(wanted, start) : np.searchsorted(wanted, start + len(encoded))
+            ]:
                 yield self.name(int(row)), encoded[int(row) - start].as_py() or b""
             start += len(encoded)
 
     def seekable(self, folder: Path) -> Seekable:
         """A copy, made once, of the encoded images: rows of a parquet file cannot be read singly."""
-        identity = [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in self.files]
+        identity = [
+            (str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns)
+            for file in self.files
+        ]
         key = hashlib.sha256(json.dumps([identity, self.column]).encode()).hexdigest()[:16]
         copy = folder / "parquet" / f"{key}.arrow"
         if not copy.exists():
@@ -77,7 +88,9 @@ class ParquetImages(Images):
         try:
             with pa.OSFile(str(partial), "wb") as file, pa.ipc.new_file(file, schema) as writer:
                 for encoded in self._blocks():
-                    writer.write_batch(pa.record_batch([encoded.cast(pa.large_binary())], schema=schema))
+                    writer.write_batch(
+                        pa.record_batch([encoded.cast(pa.large_binary())], schema=schema)
+                    )
             partial.rename(to)  # whole or not at all: another process may be waiting to read it
         finally:
             partial.unlink(missing_ok=True)
@@ -101,7 +114,9 @@ class MappedImages(Seekable):
 
     def __post_init__(self) -> None:
         self._reader = pa.ipc.open_file(pa.memory_map(self.path))
-        blocks = [self._reader.get_batch(i).num_rows for i in range(self._reader.num_record_batches)]
+        blocks = [
+            self._reader.get_batch(i).num_rows for i in range(self._reader.num_record_batches)
+        ]
         self._block_first = np.cumsum([0, *blocks])
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -109,7 +124,9 @@ class MappedImages(Seekable):
 
     def at(self, row: int) -> tuple[str, Stored]:
         block = int(np.searchsorted(self._block_first, row, side="right")) - 1
-        encoded = self._reader.get_batch(block).column(0)[row - int(self._block_first[block])].as_py()
+        encoded = (
+            self._reader.get_batch(block).column(0)[row - int(self._block_first[block])].as_py()
+        )
         return row_name(self.files, self.first, row), encoded or b""
 
 
@@ -143,14 +160,18 @@ def _check_columns(file: Path, image: str, label: str) -> None:
     if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
         kind = kind.field("bytes").type
     if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
-        raise ValueError(f"{file}: column {image} has type {kind}: store encoded images (PNG, JPEG) as bytes")
+        raise ValueError(
+            f"{file}: column {image} has type {kind}: store encoded images (PNG, JPEG) as bytes"
+        )
 
 
 def _labels(file: Path, column: str) -> np.ndarray:
     label = pq.read_table(file, columns=[column]).column(0)
     if not pa.types.is_integer(label.type) or label.null_count:
         what = "rows without a value" if label.null_count else f"type {label.type}"
-        raise ValueError(f"{file}: column {column} has {what}: labels are integers from 0, one a row")
+        raise ValueError(
+            f"{file}: column {column} has {what}: labels are integers from 0, one a row"
+        )
     return label.to_numpy().astype(np.int64)
 
 

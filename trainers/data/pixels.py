@@ -23,7 +23,8 @@ from trainers.data.decode import Geometry, decoded, header
 from trainers.data.images import Images, Seekable, Stored
 
 LARGEST_SIDE = 224  # of images whose stored sizes differ, unless the study file says otherwise
-STATISTICS_PIXELS = 2**28  # mean and deviation are of so many at most: all of CIFAR, not of ImageNet
+# mean and deviation are of so many at most: all of CIFAR, not of ImageNet
+STATISTICS_PIXELS = 2**28
 FEWEST_FOR_WORKERS = 256  # images; a smaller set is decoded sooner than worker processes start
 BLOCK = 1024  # encoded images in memory at a time
 TASK = 16  # images a thread takes at once: handing over a small one costs as much as decoding it
@@ -53,7 +54,9 @@ class HeldPixels:
             pixels_NCHW[place] = image
         self._on_device = {torch.device("cpu"): torch.from_numpy(pixels_NCHW)}
 
-    def batches(self, orders: list[Tensor], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(
+        self, orders: list[Tensor], device: torch.device
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """For each order: the order and its images, on the device."""
         if device not in self._on_device:
             self._on_device[device] = self._on_device[torch.device("cpu")].to(device)
@@ -71,7 +74,9 @@ class StreamedPixels:
     rows: np.ndarray
     geometry: Geometry
 
-    def batches(self, orders: list[Tensor], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(
+        self, orders: list[Tensor], device: torch.device
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """For each order: the order and its images, on the device."""
         loader = DataLoader(
             _Decoding(self.images, self.rows, self.geometry),
@@ -108,7 +113,9 @@ class _Decoding(Dataset):
 
     def __getitem__(self, order_B: np.ndarray) -> np.ndarray | str:
         try:
-            return np.stack([decoded(self.geometry, *self.images.at(int(row))) for row in self.rows[order_B]])
+            return np.stack(
+                [decoded(self.geometry, *self.images.at(int(row))) for row in self.rows[order_B]]
+            )
         except ValueError as error:
             return str(error)
 
@@ -130,7 +137,9 @@ def channel_statistics(
     return tuple(mean_C.tolist()), tuple(std_C.clamp_min(1 / 255).tolist())
 
 
-def _mapped(function: Callable[[str, Stored], T], items: Iterable[tuple[str, Stored]]) -> Iterator[T]:
+def _mapped(
+    function: Callable[[str, Stored], T], items: Iterable[tuple[str, Stored]]
+) -> Iterator[T]:
     """function(name, image) of each item, in order, by threads: Pillow lets them run side by side."""
     items = iter(items)
     with ThreadPoolExecutor(_cores()) as threads:
@@ -141,7 +150,9 @@ def _mapped(function: Callable[[str, Stored], T], items: Iterable[tuple[str, Sto
 
 
 def _cores() -> int:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usable = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return min(8, usable)
 
 
@@ -151,6 +162,7 @@ def _workers(images: int) -> dict[str, Any]:
         return {"num_workers": 0}
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return {"num_workers": _cores(), "multiprocessing_context": "spawn"}
-    context = multiprocessing.get_context("forkserver")  # a plain fork of a process with threads may deadlock
+    # a plain fork of a process with threads may deadlock
+    context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["trainers.data.pixels"])
     return {"num_workers": _cores(), "multiprocessing_context": context}

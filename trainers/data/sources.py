@@ -15,8 +15,15 @@ from trainers.data.parquet import open_parquet
 SOURCES: tuple[str, ...] = ("digits", *TORCHVISION_SETS, "folder:PATH", "parquet:PATH")
 Part = Literal["train", "test"]
 
-_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"})
-_PARTS_OF_A_SET = ("test", "val", "valid", "validation")  # folders beside a train/, and no names of classes
+_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
+)
+_PARTS_OF_A_SET = (
+    "test",
+    "val",
+    "valid",
+    "validation",
+)  # folders beside a train/, and no names of classes
 
 
 def checked_source(source: str) -> str:
@@ -37,7 +44,9 @@ def data_root(root: str | None) -> Path:
     return Path(root or os.environ.get("DYNAFRONT_DATA") or "~/.cache/dynafront").expanduser()
 
 
-def open_images(source: str, root: Path, part: Part, classes: tuple[str, ...] | None = None) -> Images:
+def open_images(
+    source: str, root: Path, part: Part, classes: tuple[str, ...] | None = None
+) -> Images:
     """One part of a source. `classes` are those of train, which the test part must agree with."""
     kind, _, path = checked_source(source).partition(":")
     if kind == "digits":
@@ -47,10 +56,14 @@ def open_images(source: str, root: Path, part: Part, classes: tuple[str, ...] | 
     folder = Path(path).expanduser()
     if not folder.is_dir():
         there = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise ValueError(f"{source}: {folder.absolute()} {there}: give the folder of images after '{kind}:'")
+        raise ValueError(
+            f"{source}: {folder.absolute()} {there}: give the folder of images after '{kind}:'"
+        )
     images = open_folder(folder, part) if kind == "folder" else open_parquet(folder, part, classes)
     if classes is not None and images.classes != classes:
-        raise ValueError(f"{source}: {_difference(classes, images.classes)}: give both the same classes")
+        raise ValueError(
+            f"{source}: {_difference(classes, images.classes)}: give both the same classes"
+        )
     return images
 
 
@@ -64,9 +77,13 @@ def open_folder(folder: Path, part: Part) -> Images:
         if parts:
             raise ValueError(f"folder:{folder}: no folder 'train' beside '{parts[0]}': add it")
         within = folder
-    classes = sorted(entry.name for entry in within.iterdir() if entry.is_dir() and entry.name[0] != ".")
+    classes = sorted(
+        entry.name for entry in within.iterdir() if entry.is_dir() and entry.name[0] != "."
+    )
     if not classes:
-        raise ValueError(f"folder:{folder}: no class folders in {within}: put images in {within}/CLASS/")
+        raise ValueError(
+            f"folder:{folder}: no class folders in {within}: put images in {within}/CLASS/"
+        )
     files = [_image_files(within / name) for name in classes]
     for name, found in zip(classes, files, strict=True):
         if not found and part == "train":

@@ -44,11 +44,20 @@ class DataSpec:
     def __post_init__(self) -> None:
         checked_source(self.source)
         if not 0 < self.validation < 1:
-            raise ValueError(f"validation: {self.validation} is not between 0 and 1 (the share of train held out)")
-        for key, least in (("train_limit", 1), ("validation_limit", 1), ("image_size", 1), ("seed", 0)):
+            raise ValueError(
+                f"validation: {self.validation} is not between 0 and 1 (the share of train held out)"
+            )
+        for key, least in (
+            ("train_limit", 1),
+            ("validation_limit", 1),
+            ("image_size", 1),
+            ("seed", 0),
+        ):
             given = getattr(self, key)
             if given is not None and given < least:
-                raise ValueError(f"{key}: {given} is too small: give {least} or more, or leave it out")
+                raise ValueError(
+                    f"{key}: {given} is too small: give {least} or more, or leave it out"
+                )
 
 
 class Batch(NamedTuple):
@@ -167,7 +176,9 @@ def _train_images(spec: DataSpec) -> tuple[Images, Geometry]:
     return images, geometry_of(images, spec.image_size)
 
 
-def _split(spec: DataSpec, images: Images, rows: np.ndarray, geometry: Geometry, held: bool) -> Split:
+def _split(
+    spec: DataSpec, images: Images, rows: np.ndarray, geometry: Geometry, held: bool
+) -> Split:
     pixels: HeldPixels | StreamedPixels
     if held:
         pixels = HeldPixels(images, rows, geometry)

@@ -23,7 +23,9 @@ def divided(
     """
     count_K = np.bincount(labels_N, minlength=len(classes))
     _check_counts(count_K, classes, source)
-    held_out = int(np.clip(round(validation * len(labels_N)), len(classes), len(labels_N) - len(classes)))
+    held_out = int(
+        np.clip(round(validation * len(labels_N)), len(classes), len(labels_N) - len(classes))
+    )
     held_out_K = proportional(count_K, held_out, count_K - 1)
     train_K = _limited(count_K - held_out_K, limits[0], "train_limit")
     validation_K = _limited(held_out_K, limits[1], "validation_limit")
@@ -51,16 +53,22 @@ def _limited(count_K: np.ndarray, limit: int | None, key: str) -> np.ndarray:
     if limit is None or limit >= count_K.sum():
         return count_K
     if limit < len(count_K):
-        raise ValueError(f"{key}: {limit} is fewer than the {len(count_K)} classes: give that many or more")
+        raise ValueError(
+            f"{key}: {limit} is fewer than the {len(count_K)} classes: give that many or more"
+        )
     return proportional(count_K, limit, count_K)
 
 
 def _check_counts(count_K: np.ndarray, classes: tuple[str, ...], source: str) -> None:
     if len(classes) < 2:
-        raise ValueError(f"{source}: only one class ({', '.join(classes)}): a classifier needs 2 or more")
+        raise ValueError(
+            f"{source}: only one class ({', '.join(classes)}): a classifier needs 2 or more"
+        )
     for name, count in zip(classes, count_K, strict=True):
         if count == 0:
-            raise ValueError(f"{source}: class '{name}' has no training images: add some, or remove it")
+            raise ValueError(
+                f"{source}: class '{name}' has no training images: add some, or remove it"
+            )
         if count == 1:
             raise ValueError(
                 f"{source}: class '{name}' has 1 training image, but needs one more for validation: "

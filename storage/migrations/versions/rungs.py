@@ -17,7 +17,10 @@ def upgrade() -> None:
         sa.Column("epoch", sa.Integer(), nullable=False),
         sa.Column("data", sa.JSON(), nullable=False),
         sa.ForeignKeyConstraint(
-            ["trial_id"], ["dynafront_trial.id"], name="fk_dynafront_rung_trial_id", ondelete="CASCADE"
+            ["trial_id"],
+            ["dynafront_trial.id"],
+            name="fk_dynafront_rung_trial_id",
+            ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("id", name="pk_dynafront_rung"),
         sa.UniqueConstraint("trial_id", "epoch", name="uq_dynafront_rung_trial_id"),

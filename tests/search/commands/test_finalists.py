@@ -41,7 +41,10 @@ Script = Callable[[Job, int], list[Event | BaseException]]
 
 def points(*values: tuple[float, float]) -> list[OperatingPoint]:
     """Operating points from (accuracy, MACs)."""
-    made = [operating_point(accuracy, macs, knobs={"tau": 0.5}, chosen=False) for accuracy, macs in values]
+    made = [
+        operating_point(accuracy, macs, knobs={"tau": 0.5}, chosen=False)
+        for accuracy, macs in values
+    ]
     return [replace(made[0], chosen=True), *made[1:]]
 
 
@@ -61,7 +64,9 @@ class Engine:
 
     def submit(self, job: Job) -> None:
         assert len(self._running) < self.slots
-        self._running.append((job, iter(self.script(job, sum(one.name == job.name for one in self.jobs)))))
+        self._running.append(
+            (job, iter(self.script(job, sum(one.name == job.name for one in self.jobs))))
+        )
         self.jobs.append(job)
 
     def next_event(self, timeout: float) -> tuple[Job, Event] | None:
@@ -92,10 +97,14 @@ class Bench:
         self.searched(2, (0.40, 60.0))
 
     def searched(self, number: int, *values: tuple[float, float]) -> None:
-        chosen = recommended(narrowed_spaces(self.spec)["gated_resnet"]) | {"target": 0.1 + number / 10}
+        chosen = recommended(narrowed_spaces(self.spec)["gated_resnet"]) | {
+            "target": 0.1 + number / 10
+        }
         params = dict(Candidate.of(family("gated_resnet"), chosen, 4).params)
         self.store.add_trial("s", "search", number, "gated_resnet", params, 70 + number, 4)
-        self.store.finish_trial("s", "search", number, points=points(*values), result={}, seconds=1.0)
+        self.store.finish_trial(
+            "s", "search", number, points=points(*values), result={}, seconds=1.0
+        )
 
     @property
     def record(self) -> StudyRecord:
@@ -140,7 +149,9 @@ def seeded(accuracies: dict[int, list[list[tuple[float, float]]]]) -> Script:
     return lambda job, attempt: [outcome(*next(left[job.params["target"]]))]
 
 
-def test_those_whom_the_front_would_miss_most_come_first_and_who_is_not_on_it_never(bench: Bench) -> None:
+def test_those_whom_the_front_would_miss_most_come_first_and_who_is_not_on_it_never(
+    bench: Bench,
+) -> None:
     assert ranked(bench.store, bench.record) == [1, 0]
 
 
@@ -148,14 +159,20 @@ def test_a_finalist_is_its_trial_from_new_seeds_for_twice_the_epochs(bench: Benc
     engine = bench.train(good)
     trial = bench.store.trial("s", "search", 1)
     assert trial is not None
-    assert {(job.kind, job.epochs, job.params["target"]) for job in engine.jobs} == {("finalist", LONGER * 4, 0.2)}
+    assert {(job.kind, job.epochs, job.params["target"]) for job in engine.jobs} == {
+        ("finalist", LONGER * 4, 0.2)
+    }
     assert len({trial.seed, *(job.seed for job in engine.jobs)}) == 1 + SEEDS
     stored = bench.store.trials("s", kind="finalist")
-    assert [(t.number, t.state, t.result["finalist_of"]) for t in stored] == [(n, "complete", 1) for n in range(SEEDS)]
+    assert [(t.number, t.state, t.result["finalist_of"]) for t in stored] == [
+        (n, "complete", 1) for n in range(SEEDS)
+    ]
     assert len(bench.store.epochs("s", "finalist", 0)) == 2
 
 
-def test_a_finalists_job_has_a_checkpoint_of_its_own_and_starts_as_its_trial_did(bench: Bench) -> None:
+def test_a_finalists_job_has_a_checkpoint_of_its_own_and_starts_as_its_trial_did(
+    bench: Bench,
+) -> None:
     engine = bench.train(good)
     trial = bench.store.trial("s", "search", 1)
     assert trial is not None
@@ -176,7 +193,9 @@ def test_what_is_complete_is_not_trained_again_and_what_was_under_way_is(bench: 
     before = {t.number: t.seed for t in bench.store.trials("s", kind="finalist")}
     assert bench.states() == {0: "complete", 1: "complete", 2: "running"}
     assert [(job.number, job.seed) for job in bench.train(good).jobs] == [(2, before[2])]
-    assert [job.number for job in bench.train(good, count=2).jobs] == [3, 4, 5], "the next finalist's"
+    assert [job.number for job in bench.train(good, count=2).jobs] == [3, 4, 5], (
+        "the next finalist's"
+    )
     assert bench.train(good, count=2).jobs == []
 
 
@@ -216,21 +235,34 @@ def test_finalists_are_not_on_the_front(bench: Bench) -> None:
 
 
 def test_the_report_compares_within_the_cost_of_each_point(bench: Bench) -> None:
-    bench.train(seeded({1: [[(0.70, 20.0), (0.95, 41.0)], [(0.80, 15.0), (0.86, 40.0)], [(0.75, 20.0), (0.74, 30.0)]]}))
+    bench.train(
+        seeded(
+            {
+                1: [
+                    [(0.70, 20.0), (0.95, 41.0)],
+                    [(0.80, 15.0), (0.86, 40.0)],
+                    [(0.75, 20.0), (0.74, 30.0)],
+                ]
+            }
+        )
+    )
     found = report(bench.store, bench.record)
     low, high = found["points"]
     assert low["costs"] == {"macs": 20.0}
     assert low["searched"] == 0.80
     assert low["accuracies"] == (0.70, 0.80, 0.75)
     assert low["mean"] == pytest.approx(0.75)
-    assert low["high"] - low["mean"] == pytest.approx(4.30265 * 0.05 / 3**0.5, rel=1e-5)  # t(0.975, 2 degrees)
+    # t(0.975, 2 degrees)
+    assert low["high"] - low["mean"] == pytest.approx(4.30265 * 0.05 / 3**0.5, rel=1e-5)
     assert high["accuracies"] == (0.70, 0.86, 0.75), "the one of 0.95 costs more"
     bias = found["selection_bias"]
     assert bias["mean"] == pytest.approx((0.05 + 0.13) / 2)
     assert (bias["points"], bias["finalists"], bias["left_out"]) == (2, 1, 0)
 
 
-def test_a_point_for_which_a_seed_has_no_answer_so_cheap_is_left_out_of_the_bias(bench: Bench) -> None:
+def test_a_point_for_which_a_seed_has_no_answer_so_cheap_is_left_out_of_the_bias(
+    bench: Bench,
+) -> None:
     bench.train(seeded({1: [[(0.70, 20.0)], [(0.80, 20.0)], [(0.75, 20.1)]]}))
     found = report(bench.store, bench.record)
     assert found["points"][0]["accuracies"] == (0.70, 0.80)
@@ -240,7 +272,9 @@ def test_a_point_for_which_a_seed_has_no_answer_so_cheap_is_left_out_of_the_bias
     }  # fmt: skip
 
 
-def test_a_finalist_is_dominated_by_one_that_is_significantly_better_at_no_more_cost(bench: Bench) -> None:
+def test_a_finalist_is_dominated_by_one_that_is_significantly_better_at_no_more_cost(
+    bench: Bench,
+) -> None:
     bench.train(
         seeded({1: [[(0.60, 9.0), (0.9, 40.0)], [(0.61, 10.0)], [(0.62, 10.0)]],
                 0: [[(0.50, 10.0)], [(0.51, 10.0)], [(0.49, 10.0)]]}),
@@ -274,7 +308,11 @@ def test_without_finalists_the_report_says_how_to_get_some(bench: Bench) -> None
     [
         ((0.60, 0.61, 0.62), (0.50, 0.51, 0.49), True),
         ((0.50, 0.51, 0.49), (0.60, 0.61, 0.62), False),
-        ((0.52, 0.53, 0.50), (0.50, 0.51, 0.49), False),  # t = 1.58, 3.3 degrees of freedom, p = 0.10
+        (
+            (0.52, 0.53, 0.50),
+            (0.50, 0.51, 0.49),
+            False,
+        ),  # t = 1.58, 3.3 degrees of freedom, p = 0.10
         ((0.60, 0.60, 0.60), (0.50, 0.50, 0.50), True),
         ((0.50, 0.50, 0.50), (0.50, 0.50, 0.50), False),
         ((0.90,), (0.10, 0.11, 0.12), False),

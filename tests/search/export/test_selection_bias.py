@@ -18,12 +18,20 @@ def test_the_difference_and_its_interval_by_hand() -> None:
 
 def test_the_interval_holds_as_often_as_it_says() -> None:
     draw, held = np.random.default_rng(0), 0
-    for validation, test in zip(draw.binomial(300, 0.9, 4000), draw.binomial(600, 0.9, 4000), strict=True):
-        found = selection_bias({"accuracy": validation / 300}, 300, {"accuracy": test / 600, "images": 600})
+    for validation, test in zip(
+        draw.binomial(300, 0.9, 4000), draw.binomial(600, 0.9, 4000), strict=True
+    ):
+        found = selection_bias(
+            {"accuracy": validation / 300}, 300, {"accuracy": test / 600, "images": 600}
+        )
         held += found["low"] <= 0 <= found["high"]
     assert held / 4000 == pytest.approx(0.95, abs=0.012)
 
 
 def test_the_estimate_for_exit_thresholds_stands_beside_it() -> None:
-    found = selection_bias({"accuracy": 0.9, "selection_bias": 0.004}, 100, {"accuracy": 0.9, "images": 100})
-    assert bias_text(found).endswith("; choosing exit thresholds, estimated on halves of validation: +0.4")
+    found = selection_bias(
+        {"accuracy": 0.9, "selection_bias": 0.004}, 100, {"accuracy": 0.9, "images": 100}
+    )
+    assert bias_text(found).endswith(
+        "; choosing exit thresholds, estimated on halves of validation: +0.4"
+    )

@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.front.curves import Box, Curve, contributions, inside, layers, leaders, loss_within, own_front, volume
+from search.front.curves import (
+    Curve,
+    ReferencePoint,
+    contributions,
+    inside,
+    layers,
+    leaders,
+    loss_within,
+    own_front,
+    volume,
+)
 
 GRID = 4  # losses are multiples of a fourth, so that ties and duplicates are common; 4 is the edge of the box
 
@@ -30,7 +40,9 @@ def beats(one: Curve, other: Curve) -> bool:
 def cells(curve: Curve) -> float:
     """Hypervolume in the box by counting the cells of the grid that some point dominates."""
     size = curve.shape[1]
-    found = sum(any((p * GRID <= cell).all() for p in curve) for cell in product(range(GRID), repeat=size))
+    found = sum(
+        any((p * GRID <= cell).all() for p in curve) for cell in product(range(GRID), repeat=size)
+    )
     return found / GRID**size
 
 
@@ -39,10 +51,14 @@ def rows(curve: Curve) -> set[tuple[float, ...]]:
 
 
 @given(curves())
-def test_the_own_front_is_what_comparing_all_pairs_leaves_cheapest_first(found: list[Curve]) -> None:
+def test_the_own_front_is_what_comparing_all_pairs_leaves_cheapest_first(
+    found: list[Curve],
+) -> None:
     (curve,) = found
     kept = own_front(curve)
-    assert rows(kept) == {tuple(p) for p in curve.tolist() if not any(beats(q, np.array(p)) for q in curve)}
+    assert rows(kept) == {
+        tuple(p) for p in curve.tolist() if not any(beats(q, np.array(p)) for q in curve)
+    }
     assert len(kept) == len(rows(kept))
     first = kept[:, -1 if kept.shape[1] == 1 else 1]
     assert (np.diff(first) >= 0).all()
@@ -54,7 +70,9 @@ def test_the_volume_is_what_counting_cells_gives(found: list[Curve]) -> None:
 
 
 @given(curves(4))
-def test_a_contribution_is_what_counting_cells_without_the_training_takes_away(found: list[Curve]) -> None:
+def test_a_contribution_is_what_counting_cells_without_the_training_takes_away(
+    found: list[Curve],
+) -> None:
     by_number = dict(enumerate(found))
     whole = cells(np.concatenate(found))
     for number, worth in contributions(by_number, list(by_number)).items():
@@ -64,7 +82,11 @@ def test_a_contribution_is_what_counting_cells_without_the_training_takes_away(f
 
 def peeled(found: dict[int, Curve]) -> dict[int, int]:
     """Layers by taking away the front again and again; what a training itself beats is no layer of its own."""
-    left = [(tuple(p), number) for number, curve in found.items() for p in own_front(inside(curve)).tolist()]
+    left = [
+        (tuple(p), number)
+        for number, curve in found.items()
+        for p in own_front(inside(curve)).tolist()
+    ]
     layer: dict[int, int] = {}
     level = 0
     while left:
@@ -83,7 +105,9 @@ def test_layers_are_what_peeling_fronts_gives(found: list[Curve]) -> None:
 
 
 @given(curves(5), st.integers(0, 5))
-def test_leaders_are_the_first_layer_and_the_best_of_the_next_up_to_the_count(found: list[Curve], count: int) -> None:
+def test_leaders_are_the_first_layer_and_the_best_of_the_next_up_to_the_count(
+    found: list[Curve], count: int
+) -> None:
     by_number = dict(enumerate(found))
     layer = peeled(by_number)
     led = leaders(by_number, count)
@@ -94,7 +118,11 @@ def test_leaders_are_the_first_layer_and_the_best_of_the_next_up_to_the_count(fo
     assert levels == sorted(levels)
     assert all(layer[number] >= levels[-1] for number in by_number if number not in led)
     for level in set(levels):
-        peers = {number: own_front(inside(by_number[number])) for number in by_number if layer[number] == level}
+        peers = {
+            number: own_front(inside(by_number[number]))
+            for number in by_number
+            if layer[number] == level
+        }
         worth = contributions(peers, list(peers))
         taken = [worth[number] for number in led if layer[number] == level]
         assert taken == sorted(taken, reverse=True)
@@ -102,14 +130,19 @@ def test_leaders_are_the_first_layer_and_the_best_of_the_next_up_to_the_count(fo
 
 
 @given(curves(4), st.lists(st.integers(1, GRID), min_size=2, max_size=2))
-def test_the_loss_within_a_budget_is_what_a_loop_finds(found: list[Curve], levels: list[int]) -> None:
+def test_the_loss_within_a_budget_is_what_a_loop_finds(
+    found: list[Curve], levels: list[int]
+) -> None:
     budget = [level / GRID for level in levels][: found[0].shape[1] - 1]
     for curve, loss in zip(found, loss_within(found, budget), strict=True):
         affordable = [p[0] for p in curve if all(p[1:] <= budget)]
         if affordable:
             assert loss == min(1.0, *affordable, 1.0)
         elif len(curve):
-            over = min(max(np.log(max(c, 1e-9) / b) for c, b in zip(p[1:], budget, strict=True)) for p in curve)
+            over = min(
+                max(np.log(max(c, 1e-9) / b) for c, b in zip(p[1:], budget, strict=True))
+                for p in curve
+            )
             assert loss == pytest.approx(min(3.0, 1 + over))
         else:
             assert loss == 3.0
@@ -120,8 +153,8 @@ def test_no_trainings_have_no_losses() -> None:
 
 
 def test_a_box_makes_losses_and_leaves_out_what_is_not_finite() -> None:
-    box = Box(accuracy=0.2, costs=(10.0, 4.0))
+    box = ReferencePoint(accuracy=0.2, costs=(10.0, 4.0))
     curve = box.curve([(1.0, 5, 4), (0.6, 20, 1), (float("nan"), 1, 1), (0.5, float("inf"), 1)])
     assert curve == pytest.approx(np.array([[0, 0.5, 1], [0.5, 2, 0.25]]))
     assert box.curve([]).shape == (0, 3)
-    assert Box(0.5, ()).curve([(0.75,)]) == pytest.approx(np.array([[0.5]]))
+    assert ReferencePoint(0.5, ()).curve([(0.75,)]) == pytest.approx(np.array([[0.5]]))

@@ -23,7 +23,12 @@ BOX = Reference(accuracy=0.1, macs=100.0)
 
 clouds = st.lists(
     # a coarse grid makes ties and duplicates common
-    st.builds(lambda a, m, t: point(a / 10, m * 10.0, t), st.integers(0, 10), st.integers(1, 12), st.integers(0, 5)),
+    st.builds(
+        lambda a, m, t: point(a / 10, m * 10.0, t),
+        st.integers(0, 10),
+        st.integers(1, 12),
+        st.integers(0, 5),
+    ),
     max_size=25,
 )
 
@@ -50,7 +55,9 @@ def test_the_front_can_be_drawn_over_another_cost():
 
 
 def test_a_point_that_is_not_finite_is_left_out():
-    assert front([point(float("nan"), 1), point(0.5, 10), point(0.9, float("inf"))]) == [point(0.5, 10)]
+    assert front([point(float("nan"), 1), point(0.5, 10), point(0.9, float("inf"))]) == [
+        point(0.5, 10)
+    ]
     assert hypervolume([point(float("nan"), 1)], reference=BOX) == 0
 
 
@@ -71,7 +78,9 @@ def counted(points: list[PointRecord]) -> float:
     cells = 0
     for macs in range(10):
         for accuracy in range(1, 10):
-            cells += any(p.macs_mean <= macs * 10 and p.accuracy * 10 >= accuracy + 0.99 for p in points)
+            cells += any(
+                p.macs_mean <= macs * 10 and p.accuracy * 10 >= accuracy + 0.99 for p in points
+            )
     return cells / 90
 
 
@@ -102,13 +111,21 @@ def test_one_more_trial_is_cheap_after_a_thousand():
     assert perf_counter() - start < 0.2  # measured 2 ms; the margin is for a busy machine
 
 
-@pytest.mark.parametrize(("accuracy", "macs"), [(1.0, 10.0), (-0.1, 10.0), (0.1, 0.0), (0.1, float("nan"))])
+@pytest.mark.parametrize(
+    ("accuracy", "macs"), [(1.0, 10.0), (-0.1, 10.0), (0.1, 0.0), (0.1, float("nan"))]
+)
 def test_an_impossible_reference_is_refused(accuracy, macs):
     with pytest.raises(ValueError, match=r"reference (accuracy|macs) .* give the"):
         Reference(accuracy=accuracy, macs=macs)
 
 
-CURVE = [point(0.5, 1e5, 1), point(0.9, 1e6, 2), point(0.92, 1e7, 3), point(0.94, 1e8, 4), point(0.3, 1e7, 5)]
+CURVE = [
+    point(0.5, 1e5, 1),
+    point(0.9, 1e6, 2),
+    point(0.92, 1e7, 3),
+    point(0.94, 1e8, 4),
+    point(0.3, 1e7, 5),
+]
 
 
 def test_the_rules_pick_knee_best_and_fastest():
@@ -129,7 +146,14 @@ def test_a_front_without_a_bend_gives_its_best():
 
 
 def test_a_jump_at_the_cheap_end_is_not_the_knee():
-    jump = [(0.10, 0.68e6), (0.33, 0.7e6), (0.415, 4.2e6), (0.483, 7.8e6), (0.522, 12.5e6), (0.549, 26.7e6)]
+    jump = [
+        (0.10, 0.68e6),
+        (0.33, 0.7e6),
+        (0.415, 4.2e6),
+        (0.483, 7.8e6),
+        (0.522, 12.5e6),
+        (0.549, 26.7e6),
+    ]
     assert pick([point(a, c, i) for i, (a, c) in enumerate(jump)]).trial == 3
 
 
@@ -173,7 +197,9 @@ def test_a_limit_on_macs_is_one_on_macs_where_parameters_are_the_cost():
     small, fast = point(0.9, 5e7, 1, parameters=1000), point(0.92, 1e7, 2, parameters=2000)
     assert pick([small, fast], "fastest", cost=PARAMETERS).trial == 1
     assert pick([small, fast], "fastest", max_macs=2e7, cost=PARAMETERS).trial == 2
-    with pytest.raises(ValueError, match=r"^no point costs <= 1\.00 M MACs; the cheapest has .* at 10\.0 M MACs"):
+    with pytest.raises(
+        ValueError, match=r"^no point costs <= 1\.00 M MACs; the cheapest has .* at 10\.0 M MACs"
+    ):
         pick([small, fast], max_macs=1e6, cost=PARAMETERS)
 
 
@@ -190,7 +216,9 @@ def test_picking_from_nothing_says_to_wait():
 @given(clouds, st.sampled_from(["knee", "best", "fastest"]), st.integers(1, 12), st.integers(0, 10))
 def test_a_pick_is_on_the_front_and_within_its_limits(points, rule, macs, accuracy):
     limits = {"max_macs": macs * 10.0, "min_accuracy": accuracy / 10}
-    if any(p.macs_mean <= limits["max_macs"] and p.accuracy >= limits["min_accuracy"] for p in points):
+    if any(
+        p.macs_mean <= limits["max_macs"] and p.accuracy >= limits["min_accuracy"] for p in points
+    ):
         chosen = pick(points, rule, **limits)
         assert chosen in front(points)
         assert chosen.macs_mean <= limits["max_macs"]

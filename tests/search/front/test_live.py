@@ -16,7 +16,9 @@ from tests.points import operating_point
 
 TEXT = "study: s\ndata: digits\nfamilies: [gated_resnet]\n"
 REFERENCE = Reference(accuracy=0.1, macs=1e7)
-ENDED: list[tuple[Kind, int, float, float]] = [  # kind, number, accuracy, MACs, in the order of ending
+ENDED: list[
+    tuple[Kind, int, float, float]
+] = [  # kind, number, accuracy, MACs, in the order of ending
     (Kind.BASELINE, 0, 0.50, 5e6),
     (Kind.SEARCH, 0, 0.60, 4e6),
     (Kind.SEARCH, 2, 0.59, 4e6),
@@ -60,14 +62,19 @@ def again(store: Store, of: StudySpec) -> LiveFront:
 
 
 @pytest.mark.parametrize(
-    ("trials", "seen"),  # after each training, whether the front has grown by less than a hundredth over so many trials
+    (
+        "trials",
+        "seen",
+    ),  # after each training, whether the front has grown by less than a hundredth over so many trials
     [
         (1, [False, False, True, False, True, True, True, False, True]),
         (2, [False, False, False, False, False, True, True, False, False]),
         (3, [False] * 9),
     ],
 )
-def test_after_each_training_reading_again_says_the_same(store: Store, trials: int, seen: list[bool]) -> None:
+def test_after_each_training_reading_again_says_the_same(
+    store: Store, trials: int, seen: list[bool]
+) -> None:
     of = spec(f"{{trials: {trials}, growth: 0.01}}")
     live, plateaus = LiveFront(of, REFERENCE), []
     for one in ENDED:

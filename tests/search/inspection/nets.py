@@ -26,7 +26,9 @@ EFFORT = Effort(images=120, moved=16, shown=3, samples=3, side=32, umap=False)
 def _built(name: str, values: str) -> DynamicNet:
     own = family(name)
     torch.manual_seed(0)
-    net = own.build(own.config(**json.loads(values)), task_of(loaded(DataSpec(source="digits", train_limit=64))))
+    net = own.build(
+        own.config(**json.loads(values)), task_of(loaded(DataSpec(source="digits", train_limit=64)))
+    )
     return net.eval()
 
 
@@ -35,7 +37,9 @@ def network(name: str, **values: Any) -> DynamicNet:
 
 
 def joint() -> DynamicNet:
-    return network("gated_resnet", backbone="resnet8", width=0.25, granularity="joint", channel_group=1)
+    return network(
+        "gated_resnet", backbone="resnet8", width=0.25, granularity="joint", channel_group=1
+    )
 
 
 @lru_cache(maxsize=1)
@@ -48,7 +52,9 @@ def halves() -> Knobs:
 
 
 def exits() -> DynamicNet:
-    return network("multi_exit", backbone="resnet18", width=0.125, exits="scan", attention="depthwise")
+    return network(
+        "multi_exit", backbone="resnet18", width=0.125, exits="scan", attention="depthwise"
+    )
 
 
 @lru_cache(maxsize=1)
@@ -63,9 +69,21 @@ def leaving() -> Knobs:
 CASES: dict[str, tuple[Any, Knobs, set[str]]] = {
     "joint": (joint, halves(), {"images", "class_rates", "skip_patterns"}),
     "exits": (exits, leaving(), {"images", "exits", "attention"}),
-    "dense": (lambda: network("dense_vit", aggregator="wsdc", **VIT), Knobs(policy="always_on"), {"layer_mixing"}),
-    "shuffled": (lambda: network("shuffled_vit", **VIT), Knobs(policy="always_on"), {"layer_moves", "embedding"}),
-    "plain": (lambda: network("gated_resnet", backbone="resnet8", width=0.25, gated=False), Knobs(), set()),
+    "dense": (
+        lambda: network("dense_vit", aggregator="wsdc", **VIT),
+        Knobs(policy="always_on"),
+        {"layer_mixing"},
+    ),
+    "shuffled": (
+        lambda: network("shuffled_vit", **VIT),
+        Knobs(policy="always_on"),
+        {"layer_moves", "embedding"},
+    ),
+    "plain": (
+        lambda: network("gated_resnet", backbone="resnet8", width=0.25, gated=False),
+        Knobs(),
+        set(),
+    ),
 }
 
 

@@ -31,4 +31,6 @@ def test_of_many_classes_both_ends_are_shown() -> None:
     )
     half = CLASSES // 2
     assert table.left_out == 3
-    assert table.classes == [str(i) for i in (*range(count - 1, half + 2, -1), *range(half - 1, -1, -1))]
+    assert table.classes == [
+        str(i) for i in (*range(count - 1, half + 2, -1), *range(half - 1, -1, -1))
+    ]

@@ -25,4 +25,6 @@ def test_the_page_has_the_section_only_for_networks_with_gates() -> None:
     assert '<a href="#gate_rates">gates over the training</a>' in page
     assert gates_over_training(EPOCHS).html() in page
     assert "Nothing in this network depends on the image." in inspection_html(BARE, "t")
-    assert "Nothing in this network depends on the image." in inspection_html(BARE, "t", [(0, {}), (1, {})])
+    assert "Nothing in this network depends on the image." in inspection_html(
+        BARE, "t", [(0, {}), (1, {})]
+    )

@@ -12,8 +12,10 @@ def test_extremes_are_the_cheapest_and_dearest_images(data: ImageData) -> None:
     found = found_of("joint", data)
     extremes = found.part(images.PICTURE)
     assert extremes is not None
-    cheap, dear = ([shot.macs for shot in part] for part in (extremes.cheapest, extremes.dearest))
+    cheap, expensive = (
+        [shot.macs for shot in part] for part in (extremes.cheapest, extremes.dearest)
+    )
     assert cheap == sorted(cheap)
-    assert dear == sorted(dear, reverse=True)
-    assert cheap[-1] <= found.macs_mean <= dear[0]
+    assert expensive == sorted(expensive, reverse=True)
+    assert cheap[-1] <= found.macs_mean <= expensive[0]
     assert pixels_of(extremes.cheapest[0].png).shape == (8, 8)

@@ -43,4 +43,6 @@ def test_a_change_is_the_norm_of_what_the_layer_adds_to_the_class_token(data: Im
     found = layer_moves.layer_moves(places)
     assert found.norms == pytest.approx([np.mean(changes[0]), np.mean(changes[1])], rel=1e-3)
     assert found.means[0] == pytest.approx(np.array(changes[0]) / np.mean(changes[0]), rel=1e-3)
-    assert found.means[1] == pytest.approx(np.array(changes[1])[::-1] / np.mean(changes[1]), rel=1e-3)
+    assert found.means[1] == pytest.approx(
+        np.array(changes[1])[::-1] / np.mean(changes[1]), rel=1e-3
+    )

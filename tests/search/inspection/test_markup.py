@@ -25,17 +25,23 @@ def test_a_share_is_coloured_and_written_in_percent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "colour", "text"), [(-0.4, RED_BLUE[0], "-40"), (0.4, RED_BLUE[-1], "+40"), (0.001, "#f7f7f7", "0")]
+    ("value", "colour", "text"),
+    [(-0.4, RED_BLUE[0], "-40"), (0.4, RED_BLUE[-1], "+40"), (0.001, "#f7f7f7", "0")],
 )
 def test_a_difference_is_coloured_by_how_far_it_reaches_and_written_with_its_sign(
     value: float, colour: str, text: str
 ) -> None:
     background, _, written = looks(difference_cell(value, "", 0.4))
     assert written == text
-    assert all(abs(int(background[i : i + 2], 16) - int(colour[i : i + 2], 16)) <= 1 for i in (1, 3, 5))
+    assert all(
+        abs(int(background[i : i + 2], 16) - int(colour[i : i + 2], 16)) <= 1 for i in (1, 3, 5)
+    )
 
 
 def test_names_cannot_break_out_of_a_hint_or_a_headline() -> None:
     assert 'data-tip="&quot;&lt;b&gt;"' in share_cell(0.5, '"<b>')
     html = Section("name", "link", Headline("<i>", "&"), "<b>kept</b>").html()
-    assert html == '<section id="name"><h2>&lt;i&gt;</h2><p>&amp;</p><div class="content"><b>kept</b></div></section>'
+    assert (
+        html
+        == '<section id="name"><h2>&lt;i&gt;</h2><p>&amp;</p><div class="content"><b>kept</b></div></section>'
+    )

@@ -67,9 +67,12 @@ PICTURE = Picture(
 
 def test_every_module_with_a_picture_is_listed_once() -> None:
     modules = [
-        import_module(f"search.inspection.{one.name}") for one in pkgutil.iter_modules(search.inspection.__path__)
+        import_module(f"search.inspection.{one.name}")
+        for one in pkgutil.iter_modules(search.inspection.__path__)
     ]
-    defined = [own for module in modules for own in vars(module).values() if isinstance(own, Picture)]
+    defined = [
+        own for module in modules for own in vars(module).values() if isinstance(own, Picture)
+    ]
     assert len(defined) >= 8
     assert sorted(own.name for own in pictures.PICTURES) == sorted(own.name for own in defined)
     assert set(map(id, pictures.PICTURES)) == set(map(id, defined))
@@ -81,11 +84,15 @@ def test_no_two_pictures_share_a_name_or_a_place_in_the_stored_inspection() -> N
     assert len({own.name for own in pictures.PICTURES}) == len(keys)
     for number, key in enumerate(keys):
         outer, _, inner = key.rpartition(".")
-        assert not inner or not outer or outer in keys[:number], "what lies inside a part is listed after it"
+        assert not inner or not outer or outer in keys[:number], (
+            "what lies inside a part is listed after it"
+        )
         assert key.partition(".")[0] not in Inspection.__dataclass_fields__
 
 
-@pytest.mark.parametrize("module", ["images", "exits", "attention", "class_rates", "skip_patterns", "layer_mixing"])
+@pytest.mark.parametrize(
+    "module", ["images", "exits", "attention", "class_rates", "skip_patterns", "layer_mixing"]
+)
 def test_a_picture_of_one_name_stands_in_a_module_of_that_name(module: str) -> None:
     assert import_module(f"search.inspection.{module}").PICTURE.name == module
 
@@ -131,7 +138,12 @@ STORED = {  # as trials of older studies hold it
     "accuracy": 0.5,
     "macs_mean": 60.0,
     "plain_macs": 100,
-    "class_rates": {"classes": ["a", "b"], "gates": ["block1"], "rates": [[0.2], [0.8]], "left_out": 0},
+    "class_rates": {
+        "classes": ["a", "b"],
+        "gates": ["block1"],
+        "rates": [[0.2], [0.8]],
+        "left_out": 0,
+    },
     "patterns": {
         "gates": ["block1"],
         "rows": [{"open": "1", "share": 1.0, "accuracy": 0.5, "macs": 60.0}],
@@ -139,7 +151,9 @@ STORED = {  # as trials of older studies hold it
     },
     "mixtures": {"right": [[0.25, 0.75]], "wrong": None},
     "exits": {
-        "exits": [{"name": "deepest", "share": 1.0, "accuracy": None, "accuracy_all": 0.5, "macs": 60.0}],
+        "exits": [
+            {"name": "deepest", "share": 1.0, "accuracy": None, "accuracy_all": 0.5, "macs": 60.0}
+        ],
         "classes": ["a"],
         "by_class": [[1.0]],
     },
@@ -164,7 +178,9 @@ def test_an_inspection_is_stored_as_it_always_was() -> None:
     assert inspection is not None
     assert {picture.name for picture in pictures.PICTURES} == set(inspection.parts)
     assert json.loads(json.dumps(inspection.as_dict())) == STORED
-    nothing = dict.fromkeys(STORED) | {name: STORED[name] for name in ("images", "accuracy", "macs_mean", "plain_macs")}
+    nothing = dict.fromkeys(STORED) | {
+        name: STORED[name] for name in ("images", "accuracy", "macs_mean", "plain_macs")
+    }
     bare = inspection_of(nothing)
     assert bare is not None
     assert bare.parts == {}

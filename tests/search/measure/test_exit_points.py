@@ -9,7 +9,13 @@ import pytest
 import torch
 
 from search.measure.exit_grid import ExitTable
-from search.measure.exit_points import exit_points, judges_of, searched, selection_biases, temperature
+from search.measure.exit_points import (
+    exit_points,
+    judges_of,
+    searched,
+    selection_biases,
+    temperature,
+)
 from search.measure.exit_thresholds import setting, thinned
 from search.measure.operating_points import operating_points
 from search.run.data import task_of
@@ -46,7 +52,9 @@ def shuffled(digits: ImageData) -> DynamicNet:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("base", [Knobs(policy="always_on"), Knobs(tau=0.7)], ids=["open", "gated"])
-def test_a_point_from_tables_is_what_a_real_pass_measures(digits: ImageData, gated: DynamicNet, base: Knobs) -> None:
+def test_a_point_from_tables_is_what_a_real_pass_measures(
+    digits: ImageData, gated: DynamicNet, base: Knobs
+) -> None:
     raw = exit_logits(gated, digits.validation, digits, base)
     points = exit_points(raw, base)
     assert len(points) >= 4
@@ -55,14 +63,17 @@ def test_a_point_from_tables_is_what_a_real_pass_measures(digits: ImageData, gat
         for compact in (False, True):
             table = evaluate(gated, digits.validation, digits, point.knobs, compact=compact)
             torch.testing.assert_close(table.macs_PN[0], point.macs)
-            if point.knobs.exit_rule != "judge":  # its table is cross-fitted, what ships is fitted on all
+            # its table is cross-fitted, what ships is fitted on all
+            if point.knobs.exit_rule != "judge":
                 assert torch.equal(table.correct_PN[0], point.correct)
         if rules == {"judge"}:
             pytest.fail("only judges on the front: nothing was compared")
 
 
 @pytest.mark.slow
-def test_points_are_a_front_that_spans_from_the_first_exit_to_the_last(digits: ImageData, gated: DynamicNet) -> None:
+def test_points_are_a_front_that_spans_from_the_first_exit_to_the_last(
+    digits: ImageData, gated: DynamicNet
+) -> None:
     raw = exit_logits(gated, digits.validation, digits, Knobs(policy="always_on"))
     points = exit_points(raw, Knobs(policy="always_on"))
     costs = [float(p.macs.mean()) for p in points]
@@ -97,7 +108,9 @@ def test_the_bias_is_about_what_choosing_on_the_measured_images_flatters() -> No
         seen, fresh = both.of(np.arange(300)), both.of(np.arange(300, 10_300))
         kept = thinned(searched({"maxprob": seen}, fine=True), 10)
         estimated += selection_biases({"maxprob": seen}, kept, fine=True)
-        actual += [one.accuracy - setting(fresh, one.thresholds, one.fallback).accuracy for one in kept]
+        actual += [
+            one.accuracy - setting(fresh, one.thresholds, one.fallback).accuracy for one in kept
+        ]
     assert 0.02 < np.mean(actual) < np.mean(estimated) < 2.5 * np.mean(actual)
 
 
@@ -121,13 +134,17 @@ def test_images_that_are_all_alike_leave_nothing_to_luck() -> None:
 def test_without_enough_mistakes_there_is_no_judge(digits: ImageData, gated: DynamicNet) -> None:
     raw = exit_logits(gated, digits.validation, digits, Knobs(policy="always_on"))
     perfect = torch.nn.functional.one_hot(raw.labels, 10).float()
-    right = type(raw)(torch.stack([10 * perfect] * len(raw.logits)), raw.macs, raw.labels, raw.rates)
+    right = type(raw)(
+        torch.stack([10 * perfect] * len(raw.logits)), raw.macs, raw.labels, raw.rates
+    )
     assert judges_of(right, (1.0,) * len(raw.logits))[0] == ()
     assert all(p.knobs.exit_rule != "judge" for p in exit_points(right, Knobs(policy="always_on")))
 
 
 @pytest.mark.slow
-def test_a_network_with_exits_and_gates_has_points_of_both_together(digits: ImageData, gated: DynamicNet) -> None:
+def test_a_network_with_exits_and_gates_has_points_of_both_together(
+    digits: ImageData, gated: DynamicNet
+) -> None:
     points = operating_points(gated, digits, batch=32, execution=Execution(), seed=0)
     knobs = [p.knobs for p in points]
     assert "exit_rule" in knobs[0], "what the network was trained to do represents it"

@@ -54,7 +54,8 @@ def test_the_exhaustive_front_is_what_brute_force_leaves_standing() -> None:
         s
         for s in everything
         if not any(
-            (o.accuracy >= s.accuracy and o.macs < s.macs) or (o.accuracy > s.accuracy and o.macs <= s.macs)
+            (o.accuracy >= s.accuracy and o.macs < s.macs)
+            or (o.accuracy > s.accuracy and o.macs <= s.macs)
             for o in everything
         )
     ]
@@ -106,7 +107,9 @@ def test_a_grid_holds_what_each_of_its_vectors_gives(table: ExitTable, fallback:
 
 
 @given(small_tables(), st.sampled_from(["deepest", "ensemble"]))
-def test_without_a_limit_the_grid_has_the_front_of_all_thresholds(table: ExitTable, fallback: str) -> None:
+def test_without_a_limit_the_grid_has_the_front_of_all_thresholds(
+    table: ExitTable, fallback: str
+) -> None:
     levels, slack = levels_within(table, most=10**6, fallback=fallback)
     accuracy, macs = scores(table, every_vector(table), fallback)
     kept = moocore.filter_dominated(np.stack([macs, accuracy], 1), maximise=[False, True])
@@ -116,7 +119,9 @@ def test_without_a_limit_the_grid_has_the_front_of_all_thresholds(table: ExitTab
 
 
 @given(small_tables(), st.integers(1, 30), st.floats(0, 0.5))
-def test_no_vector_of_thresholds_is_better_by_more_than_the_slack(table: ExitTable, most: int, epsilon: float) -> None:
+def test_no_vector_of_thresholds_is_better_by_more_than_the_slack(
+    table: ExitTable, most: int, epsilon: float
+) -> None:
     levels, slack = levels_within(table, epsilon, most=most)
     assert np.prod([len(own) for own in levels]) <= most
     assert levels_within(table, epsilon, most=10**6)[1] <= epsilon

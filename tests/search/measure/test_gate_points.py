@@ -12,7 +12,10 @@ from tests.points import operating_point
 
 
 def gates(*macs: float) -> list[Gate]:
-    return [Gate(name=f"g{i}", kind="layer", block=i, units=1, offset=i, macs=m) for i, m in enumerate(macs)]
+    return [
+        Gate(name=f"g{i}", kind="layer", block=i, units=1, offset=i, macs=m)
+        for i, m in enumerate(macs)
+    ]
 
 
 def point(knobs: Knobs, accuracy: float, macs: float, *rates: float) -> OperatingPoint:

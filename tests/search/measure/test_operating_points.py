@@ -20,8 +20,14 @@ from trainers.fit import fit
 
 VIT = {"dim": 32, "patch": 2, "batch": 32, "augment": False}
 NETS: dict[str, tuple[str, dict[str, Any]]] = {
-    "gates": ("gated_resnet", {"backbone": "resnet8", "width": 0.5, "batch": 32, "granularity": "joint"}),
-    "gates and exits": ("gated_resnet", {"backbone": "resnet8", "width": 0.5, "batch": 32, "exits": "light"}),
+    "gates": (
+        "gated_resnet",
+        {"backbone": "resnet8", "width": 0.5, "batch": 32, "granularity": "joint"},
+    ),
+    "gates and exits": (
+        "gated_resnet",
+        {"backbone": "resnet8", "width": 0.5, "batch": 32, "exits": "light"},
+    ),
     "exits": ("multi_exit", {"batch": 32}),
     "oracles": ("skip_vit", {"layers": 4, **VIT}),
     "layers": ("shuffled_vit", {"layers": 4, **VIT}),
@@ -76,15 +82,20 @@ def test_a_quick_call_takes_few_passes_for_some_of_the_same_points(
     for point in quick:
         assert point in full
     assert len(quick) >= (1 if name == "plain" else 2)
-    assert not any(key in point.knobs for point in quick for key in ("passes", "recalibrate", "prune"))
+    assert not any(
+        key in point.knobs for point in quick for key in ("passes", "recalibrate", "prune")
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layers", [5, 12])
-def test_layers_are_left_out_one_by_one_within_the_budget(digits: ImageData, passes: list[int], layers: int) -> None:
+def test_layers_are_left_out_one_by_one_within_the_budget(
+    digits: ImageData, passes: list[int], layers: int
+) -> None:
     net = trained(digits, "shuffled_vit", 1, layers=layers, **VIT)
     points = operating_points(net, digits, batch=32, execution=Execution(), seed=0)
-    own = sum(passes) - 1 - 5 - (layers - 1 + 2 + 2)  # without the first point, orders, prefixes and halves
+    # without the first point, orders, prefixes and halves
+    own = sum(passes) - 1 - 5 - (layers - 1 + 2 + 2)
     assert layers < own <= LAYER_PASSES
     left_out = [set(p.knobs["keep"]) for p in points[1 - layers :]]
     assert [len(keep) for keep in left_out] == list(range(layers - 1, 0, -1))

@@ -25,19 +25,40 @@ def plain(accuracy: float, macs: float) -> PointRecord:
 def rising(count: int) -> list[PointRecord]:
     """Points that are all on the front, of three a trial."""
     return [
-        point(0.5 + 0.45 * i / count, 1e5 * 1.01**i, i // 3, run_id=f"{i:032x}", knobs={"tau": i / count})
+        point(
+            0.5 + 0.45 * i / count,
+            1e5 * 1.01**i,
+            i // 3,
+            run_id=f"{i:032x}",
+            knobs={"tau": i / count},
+        )
         for i in range(count)
     ]
 
 
-def page(points: list[PointRecord], *, study: str = "digits", static: tuple[PointRecord, ...] = (), **more: Any) -> str:
+def page(
+    points: list[PointRecord],
+    *,
+    study: str = "digits",
+    static: tuple[PointRecord, ...] = (),
+    **more: Any,
+) -> str:
     return front_html(
-        study, points, front=front(p for p in points if p.kind == "search"), static=static, hypervolume=0.5, **more
+        study,
+        points,
+        front=front(p for p in points if p.kind == "search"),
+        static=static,
+        hypervolume=0.5,
+        **more,
     )
 
 
 def picture(
-    points: list[PointRecord], *, study: str = "digits", static: tuple[PointRecord, ...] = (), **more: Any
+    points: list[PointRecord],
+    *,
+    study: str = "digits",
+    static: tuple[PointRecord, ...] = (),
+    **more: Any,
 ) -> bytes:
     return front_png(study, points, front=front(points), static=static, hypervolume=0.5, **more)
 
@@ -52,7 +73,13 @@ def embedded(html: str) -> dict:
     return json.loads(match[1], parse_constant=refuse)
 
 
-CLOUD = [point(0.7, 1e6, 1), point(0.9, 2e6, 1), point(0.95, 4e6, 2), point(0.6, 3e6, 2), point(0.8, 3e6, 3)]
+CLOUD = [
+    point(0.7, 1e6, 1),
+    point(0.9, 2e6, 1),
+    point(0.95, 4e6, 2),
+    point(0.6, 3e6, 2),
+    point(0.8, 3e6, 3),
+]
 
 
 LADDER = (plain(0.8, 2e6), plain(0.96, 5e6))

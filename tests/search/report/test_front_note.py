@@ -31,29 +31,37 @@ def table_rows(text: str) -> list[str]:
 def test_the_note_begins_with_the_summary_then_the_picture_then_the_table():
     standing = front(CLOUD)
     lines = note("digits", CLOUD, standing, run_id="r1", links=LINKS, static=LADDER).splitlines()
-    assert lines[0] == "**digits: 3 points on the front, 2 beat every plain net of equal cost**"
+    assert lines[0] == "**digits: 3 points on the front, 2 beat every baseline of equal cost**"
     assert lines[2] == "![front](/get-artifact?path=pareto%2Ffront.png&run_uuid=r1)"
     assert lines[4].startswith("| trial | family | accuracy |")
     assert re.fullmatch(r"\|( --- \|){8}", lines[5])
     costs = "1.00 M | 2.00 M | 1.00 k"
-    assert lines[6] == f"| [1]({LINKS['search', 1]}) | gated_resnet | 70.00 % | 69.0 % to 71.0 % | {costs} | tau=0.5 |"
+    assert (
+        lines[6]
+        == f"| [1]({LINKS['search', 1]}) | gated_resnet | 70.00 % | 69.0 % to 71.0 % | {costs} | tau=0.5 |"
+    )
     assert len(lines) == 9
 
 
-def test_plain_nets_on_the_front_are_called_that() -> None:
+def test_baselines_on_the_front_are_called_that() -> None:
     winner = plain(0.95, 1e4)
     standing = front([*CLOUD, winner])
-    none = "none beats the plain nets of equal cost"
-    assert summary("s", standing, [winner]) == f"s: 1 point on the front (1 of plain nets), {none}"
+    none = "none beats the baselines of equal cost"
+    assert summary("s", standing, [winner]) == f"s: 1 point on the front (1 of baselines), {none}"
     links = {("static", 1000): "#plain", ("search", 1000): "#trial"}
     (row,) = table_rows(note("s", CLOUD, standing, run_id="r", links=links))
     assert row.startswith("| [baseline 1000](#plain) | resnet |")
-    roles = {(name, role) for _, name, *_, role in embedded(page([*CLOUD, winner], static=(winner,)))["points"]}
+    roles = {
+        (name, role)
+        for _, name, *_, role in embedded(page([*CLOUD, winner], static=(winner,)))["points"]
+    }
     assert ("baseline 1000", "plain") in roles
 
 
 def test_a_trial_without_a_run_stands_in_the_note_without_a_link():
-    assert table_rows(note("s", CLOUD, front(CLOUD), run_id="r", links={}))[0].startswith("| 1 | gated")
+    assert table_rows(note("s", CLOUD, front(CLOUD), run_id="r", links={}))[0].startswith(
+        "| 1 | gated"
+    )
 
 
 def test_a_long_note_keeps_both_ends_and_says_what_it_left_out():

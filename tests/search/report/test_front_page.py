@@ -37,10 +37,16 @@ def test_each_point_stands_in_the_page_once_and_in_its_role():
     data = embedded(page([*CLOUD, *LADDER], static=LADDER))
     rows = [(row[1], row[2], row[5], row[-1]) for row in data["points"]]
     assert sorted(rows) == sorted(
-        [(str(p.trial), p.accuracy, p.macs_mean, "front" if p in front(CLOUD) else "cloud") for p in CLOUD]
+        [
+            (str(p.trial), p.accuracy, p.macs_mean, "front" if p in front(CLOUD) else "cloud")
+            for p in CLOUD
+        ]
         + [("baseline 1000", p.accuracy, p.macs_mean, "plain") for p in LADDER]
     )
-    assert data["configs"][0] == {"family": "gated_resnet", "params": {"backbone": "resnet20", "gates.target": 0.5}}
+    assert data["configs"][0] == {
+        "family": "gated_resnet",
+        "params": {"backbone": "resnet20", "gates.target": 0.5},
+    }
     assert data["knobs"][0] == {"tau": 0.5}
 
 
@@ -63,9 +69,9 @@ def test_a_study_may_be_named_like_a_placeholder():
 
 
 def test_a_number_that_json_does_not_know_is_shown_as_text():
-    assert embedded(page([point(0.9, 1e6, knobs={"tau": math.nan, "limit": math.inf})]))["knobs"] == [
-        {"tau": "nan", "limit": "inf"}
-    ]
+    assert embedded(page([point(0.9, 1e6, knobs={"tau": math.nan, "limit": math.inf})]))[
+        "knobs"
+    ] == [{"tau": "nan", "limit": "inf"}]
 
 
 def test_a_large_study_gives_a_small_page_with_its_whole_front():

@@ -26,7 +26,7 @@ def pixels(png: bytes, colour: tuple[int, int, int]) -> int:
     return sum(count for count, found in image.getcolors(1 << 24) or [] if found == colour)
 
 
-def test_the_picture_shows_the_front_and_the_plain_nets_in_their_colours():
+def test_the_picture_shows_the_front_and_the_baselines_in_their_colours():
     blue, orange = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)
     alone, both = picture(CLOUD), picture(CLOUD, static=LADDER)
     assert pixels(alone, blue) > 300
@@ -35,7 +35,11 @@ def test_the_picture_shows_the_front_and_the_plain_nets_in_their_colours():
 
 
 def test_the_picture_follows_the_cost_that_the_study_minimises():
-    bumpy = [point(0.7, 1e6, macs_p95=9e6), point(0.9, 2e6, macs_p95=3e6), point(0.95, 4e6, macs_p95=3e7)]
+    bumpy = [
+        point(0.7, 1e6, macs_p95=9e6),
+        point(0.9, 2e6, macs_p95=3e6),
+        point(0.95, 4e6, macs_p95=3e7),
+    ]
     standing = front(bumpy, (MACS_P95,))
     assert front_png("s", bumpy, front=standing, hypervolume=0.5, cost=MACS_P95) != picture(bumpy)
 

@@ -8,13 +8,18 @@ from search.report.front_text import beats_static, summary
 from tests.search.report.fronts import CLOUD, LADDER, point
 
 
-def test_the_summary_counts_the_points_that_the_plain_nets_do_not_match():
+def test_the_summary_counts_the_points_that_the_baselines_do_not_match():
     standing = front(CLOUD)
-    assert summary("digits", standing, LADDER) == "digits: 3 points on the front, 2 beat every plain net of equal cost"
-    assert summary("digits", standing) == "digits: 3 points on the front, up to 95.0 % at 4.00 M MACs"
+    assert (
+        summary("digits", standing, LADDER)
+        == "digits: 3 points on the front, 2 beat every baseline of equal cost"
+    )
+    assert (
+        summary("digits", standing) == "digits: 3 points on the front, up to 95.0 % at 4.00 M MACs"
+    )
     assert (
         summary("digits", standing[:1], LADDER)
-        == "digits: 1 point on the front, none beats the plain nets of equal cost"
+        == "digits: 1 point on the front, none beats the baselines of equal cost"
     )
     assert summary("digits", []) == "digits: no operating point yet"
 
@@ -23,11 +28,11 @@ def test_the_summary_speaks_of_the_cost_that_the_study_minimises():
     assert summary("digits", front(CLOUD), cost=MACS_P95).endswith("95.0 % at 8.00 M MACs")
 
 
-def test_a_point_beats_the_plain_nets_only_if_it_is_better_than_all_that_cost_no_more():
+def test_a_point_beats_the_baselines_only_if_it_is_better_than_all_that_cost_no_more():
     assert beats_static(point(0.81, 2e6), LADDER)
     assert not beats_static(point(0.80, 2e6), LADDER)
     assert not beats_static(point(0.95, 6e6), LADDER)
-    # cheaper than every plain net: it must reach one of them
+    # cheaper than every baseline: it must reach one of them
     assert beats_static(point(0.80, 1e6), LADDER)
     assert not beats_static(point(0.79, 1e6), LADDER)
 

@@ -31,7 +31,11 @@ def test_gate_rates_change_the_picture():
     [
         ([0], {}, "no gate rates to draw"),
         ([], {"g": []}, "no gate rates to draw"),
-        ([0, 1], {"g0": [0.5, 0.5], "g1": [0.5]}, r"^gate g1 has 1 rates for 2 epochs; give one each$"),
+        (
+            [0, 1],
+            {"g0": [0.5, 0.5], "g1": [0.5]},
+            r"^gate g1 has 1 rates for 2 epochs; give one each$",
+        ),
     ],
 )
 def test_gate_rates_that_cannot_be_drawn_are_refused(epochs, rates, message):

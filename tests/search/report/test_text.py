@@ -16,12 +16,15 @@ FAMILIES = families().values()
 def every_size(family: Family) -> list[dict[str, object]]:
     choices = {d.name: d.choices for d in family.space if d.name in family.size_dimensions}
     names = family.size_dimensions
-    return [dict(zip(names, values, strict=True)) for values in product(*(choices[name] for name in names))]
+    return [
+        dict(zip(names, values, strict=True))
+        for values in product(*(choices[name] for name in names))
+    ]
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
-def test_plain_networks_are_told_apart_by_their_sizes(family: Family) -> None:
-    plain = [Candidate.of(family, size, epochs=1).plain() for size in every_size(family)]
+def test_baselines_are_told_apart_by_their_sizes(family: Family) -> None:
+    plain = [Candidate.of(family, size, epochs=1).baseline() for size in every_size(family)]
     words = [described(family.name, candidate.params) for candidate in plain]
     assert len(words) > 1
     assert all(one.removeprefix("plain").strip() for one in words)
@@ -29,19 +32,36 @@ def test_plain_networks_are_told_apart_by_their_sizes(family: Family) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
-def test_a_dynamic_network_is_described_by_family_size_and_what_makes_it_dynamic(family: Family) -> None:
+def test_a_dynamic_network_is_described_by_family_size_and_what_makes_it_dynamic(
+    family: Family,
+) -> None:
     assert family.traits
     assert set(family.traits) <= {d.name for d in family.space}
     candidate = Candidate.of(family, {}, epochs=1)
-    words, plain = described(family.name, candidate.params), described(family.name, candidate.plain().params)
+    words, plain = (
+        described(family.name, candidate.params),
+        described(family.name, candidate.baseline().params),
+    )
     assert words.startswith(f"{family.name} {plain.removeprefix('plain ')} ")
 
 
 def test_words_are_those_that_a_reader_knows() -> None:
-    told = {"backbone": "resnet14", "width": 0.5, "granularity": "joint", "exits": "none", "loss": "l0", "target": 0.3}
+    told = {
+        "backbone": "resnet14",
+        "width": 0.5,
+        "granularity": "joint",
+        "exits": "none",
+        "loss": "l0",
+        "target": 0.3,
+    }
     assert described("gated_resnet", told) == "gated_resnet resnet14 x0.5 joint l0 0.30"
     assert described("gated_resnet", told | {"gated": False}) == "plain resnet14 x0.5"
-    assert described("gated_mobilenet", {"width": 0.5, "depth": 1.5, "gated": False}) == "plain depth 1.5 x0.5"
+    assert (
+        described("gated_mobilenet", {"width": 0.5, "depth": 1.5, "gated": False})
+        == "plain depth 1.5 x0.5"
+    )
     assert described("gated_features", {"hidden": 64, "gated": False}) == "plain 64 units"
-    with pytest.raises(ValueError, match=r"^gated_resnets is not a family; did you mean gated_resnet\?$"):
+    with pytest.raises(
+        ValueError, match=r"^gated_resnets is not a family; did you mean gated_resnet\?$"
+    ):
         described("gated_resnets", told)

@@ -29,7 +29,8 @@ from storage.store import Store
 from tests.points import operating_point
 from trainers.fit import EpochResult
 
-ALONE = "warm_start: false\nearly_stopping: false\n"  # each trial by itself: what most tests are about
+# each trial by itself: what most tests are about
+ALONE = "warm_start: false\nearly_stopping: false\n"
 REFERENCE = Reference(accuracy=0.1, macs=1e7)
 TEXT = "study: s\ndata: digits\nfamilies: [gated_resnet]\nbudget: {trials: 4, epochs: 3}\n" + ALONE
 TASK = Task(channels=1, height=8, width=8, classes=10)
@@ -47,7 +48,8 @@ class Scripted:
     slots: int = 1
     submitted: list[int] = field(default_factory=list)
     waiting: deque[tuple[Job, Iterator[Event | BaseException]]] = field(default_factory=deque)
-    answers: list[tuple[int, int, bool]] = field(default_factory=list)  # (trial, epoch, whether it goes on)
+    # (trial, epoch, whether it goes on)
+    answers: list[tuple[int, int, bool]] = field(default_factory=list)
 
     def submit(self, job: Job) -> None:
         attempt = self.submitted.count(job.number)
@@ -121,13 +123,19 @@ class Bench:
         self.store = Store.open(self.url)
         self.follower = Follower()
         spec = parse_study(TEXT, "s.yml")
-        self.store.add_study("s", spec.model_dump(mode="json"), TEXT, {"accuracy": 0.1, "macs": 1e7})
+        self.store.add_study(
+            "s", spec.model_dump(mode="json"), TEXT, {"accuracy": 0.1, "macs": 1e7}
+        )
 
-    def drive(self, script: Callable[[Job, int], list[Any]], text: str = TEXT, **settings: Any) -> Scripted:
+    def drive(
+        self, script: Callable[[Job, int], list[Any]], text: str = TEXT, **settings: Any
+    ) -> Scripted:
         spec = parse_study(text, "s.yml")
         engine = Scripted(script)
         storage = optuna.storages.RDBStorage(self.url)
-        self.finished = driver(spec, self.store, storage, engine, follower=self.follower, **settings).run()
+        self.finished = driver(
+            spec, self.store, storage, engine, follower=self.follower, **settings
+        ).run()
         return engine
 
     def states(self) -> dict[int, str]:
@@ -156,12 +164,16 @@ def test_a_study_runs_its_trials_and_tells_optuna_one_pair_each(bench: Bench) ->
     assert bench.finished
     assert bench.states() == dict.fromkeys(range(4), "complete")
     trials = bench.optuna_trials()
-    assert [t.values for t in trials] == [[pytest.approx(0.5 + n / 10), 1e6 * (n + 1)] for n in range(4)]
+    assert [t.values for t in trials] == [
+        [pytest.approx(0.5 + n / 10), 1e6 * (n + 1)] for n in range(4)
+    ]
     assert bench.follower.told == [("search", n) for n in range(4)]
     assert len(bench.store.epochs("s", "search", 2)) == 3
 
 
-def test_trials_is_a_total_so_running_again_does_nothing_and_raising_it_extends(bench: Bench) -> None:
+def test_trials_is_a_total_so_running_again_does_nothing_and_raising_it_extends(
+    bench: Bench,
+) -> None:
     bench.drive(good)
     assert bench.drive(good).submitted == []
     assert bench.drive(good, TEXT.replace("trials: 4", "trials: 6")).submitted == [4, 5]
@@ -196,7 +208,9 @@ def test_a_resumed_study_asks_what_an_uninterrupted_one_would(bench: Bench, tmp_
     assert len({str(p) for p in ours}) == 4
 
 
-def test_a_trial_stored_but_not_told_is_told_on_the_next_run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_stored_but_not_told_is_told_on_the_next_run(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def lost(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -210,7 +224,9 @@ def test_a_trial_stored_but_not_told_is_told_on_the_next_run(bench: Bench, monke
     assert len(bench.optuna_trials()) == 4
 
 
-def test_a_trial_asked_but_not_stored_leaves_no_trace(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_asked_but_not_stored_leaves_no_trace(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def lost(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -231,10 +247,14 @@ def test_what_optunas_database_missed_is_made_up_for_from_our_tables(
     assert bench.optuna_trials() == []
     bench.drive(good, TEXT.replace("trials: 4", "trials: 5"))
     trials = bench.optuna_trials()
-    assert [t.values for t in trials] == [[pytest.approx(0.5 + n / 10), 1e6 * (n + 1)] for n in range(5)]
+    assert [t.values for t in trials] == [
+        [pytest.approx(0.5 + n / 10), 1e6 * (n + 1)] for n in range(5)
+    ]
     stored = bench.store.trials("s", kind="search")
     for trial, record in zip(trials, stored, strict=True):
-        assert {k.removeprefix("gated_resnet."): v for k, v in trial.params.items()}.items() <= record.params.items()
+        assert {
+            k.removeprefix("gated_resnet."): v for k, v in trial.params.items()
+        }.items() <= record.params.items()
         assert trial.params
 
 
@@ -246,7 +266,9 @@ def test_another_process_that_took_over_ends_this_one(bench: Bench) -> None:
 def test_a_failed_trial_keeps_its_reason_and_the_study_goes_on(bench: Bench) -> None:
     def failing(job: Job, attempt: int) -> list[Any]:
         return (
-            [*epochs(1), Failure("epoch 2: loss is not finite", 2, "trace")] if job.number == 1 else good(job, attempt)
+            [*epochs(1), Failure("epoch 2: loss is not finite", 2, "trace")]
+            if job.number == 1
+            else good(job, attempt)
         )
 
     bench.drive(failing)
@@ -271,8 +293,13 @@ def test_a_trial_whose_worker_died_is_submitted_again_but_not_for_ever(bench: Be
 
 
 def test_a_study_in_which_everything_fails_stops_with_the_reason(bench: Bench) -> None:
-    with pytest.raises(HopelessError, match="5 trials in a row failed, the last with: no such file; put that right"):
-        bench.drive(lambda job, attempt: [Failure("no such file", 1, "")], TEXT.replace("trials: 4", "trials: 9"))
+    with pytest.raises(
+        HopelessError, match="5 trials in a row failed, the last with: no such file; put that right"
+    ):
+        bench.drive(
+            lambda job, attempt: [Failure("no such file", 1, "")],
+            TEXT.replace("trials: 4", "trials: 9"),
+        )
 
 
 def test_a_repeated_candidate_is_answered_from_the_tables(bench: Bench) -> None:
@@ -298,12 +325,14 @@ def test_hours_end_a_study_with_trials_left(bench: Bench) -> None:
     assert 0 < len(bench.states()) < 4
 
 
-def test_the_ladder_trains_plain_nets_of_every_size_once(bench: Bench) -> None:
+def test_the_ladder_trains_baselines_of_every_size_once(bench: Bench) -> None:
     text = TEXT + "space: {gated_resnet: {backbone: [resnet8, resnet14]}}\n"
     bench.drive(good, text, with_ladder=True)
     static = bench.store.trials("s", kind="static")
     assert {(t.params["backbone"], t.params["width"]) for t in static} == {
-        (backbone, width) for backbone in ("resnet8", "resnet14") for width in (0.25, 0.5, 0.75, 1.0)
+        (backbone, width)
+        for backbone in ("resnet8", "resnet14")
+        for width in (0.25, 0.5, 0.75, 1.0)
     }
     assert all(t.params["gated"] is False for t in static)
     assert bench.drive(good, text, with_ladder=True).submitted == []
@@ -314,7 +343,9 @@ def test_ladder_nets_have_no_gates() -> None:
     assert all(not one.build(TASK, 0).gates for one in nets[:3])
 
 
-def test_a_combination_that_the_family_refuses_is_a_failed_trial_and_the_study_goes_on(tmp_path: Path) -> None:
+def test_a_combination_that_the_family_refuses_is_a_failed_trial_and_the_study_goes_on(
+    tmp_path: Path,
+) -> None:
     text = TEXT.replace("gated_resnet", "skip_vit").replace("trials: 4", "trials: 12")
     text += "space: {skip_vit: {dt_grad: [literal, st], loss: [per_batch, score_sq]}}\nsampler: random\n"
     spec = parse_study(text, "s.yml")
@@ -327,20 +358,28 @@ def test_a_combination_that_the_family_refuses_is_a_failed_trial_and_the_study_g
     def drive() -> bool:
         storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'o.db'}")
         engine = Scripted(lambda job, attempt: [outcome()])
-        return driver(spec, store, storage, engine, follower=Follower(), checkpoints=str(tmp_path)).run()
+        return driver(
+            spec, store, storage, engine, follower=Follower(), checkpoints=str(tmp_path)
+        ).run()
 
     assert drive()
     trials = store.trials("s", kind="search")
     assert len(trials) == 12
     refused = [t for t in trials if t.state == "failed"]
     assert refused
-    assert all("literal oracles learn from their own scores only" in (t.error or "") for t in refused)
-    assert all(t.params["dt_grad"] == "literal" and t.params["loss"] == "per_batch" for t in refused)
+    assert all(
+        "literal oracles learn from their own scores only" in (t.error or "") for t in refused
+    )
+    assert all(
+        t.params["dt_grad"] == "literal" and t.params["loss"] == "per_batch" for t in refused
+    )
     assert drive(), "and it opens again"
     assert len(opened().study.get_trials()) == 12
 
 
-def test_a_study_from_when_a_dimension_had_other_choices_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_a_study_from_when_a_dimension_had_other_choices_is_refused_in_one_line(
+    tmp_path: Path,
+) -> None:
     def opened(text: str) -> OptunaMirror:
         storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'o.db'}")
         store = Store.open(f"sqlite:///{tmp_path / 'd.db'}")
@@ -348,7 +387,9 @@ def test_a_study_from_when_a_dimension_had_other_choices_is_refused_in_one_line(
 
     text = TEXT + "space: {gated_resnet: {loss: [per_batch, per_gate]}}\n"
     before = opened(text)
-    before.add("gated_resnet", recommended(narrowed_spaces(parse_study(text, "s.yml"))["gated_resnet"]))
+    before.add(
+        "gated_resnet", recommended(narrowed_spaces(parse_study(text, "s.yml"))["gated_resnet"])
+    )
     before.close()
     with pytest.raises(
         ValueError, match=r"was begun when gated_resnet\.loss had the choices per_batch, per_gate"

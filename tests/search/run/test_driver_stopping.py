@@ -72,7 +72,12 @@ class Bench:
             return script(job, attempt)
 
         engine = Scripted(started, slots)
-        settings = {"reference": REFERENCE, "checkpoints": str(self.folder), "follower": Follower(), **settings}
+        settings = {
+            "reference": REFERENCE,
+            "checkpoints": str(self.folder),
+            "follower": Follower(),
+            **settings,
+        }
         drives = driver(self.spec, self.store, self.storage, engine, **settings)
         assert isinstance(drives.plan, Scheduler)
         self.scheduler = drives.plan
@@ -97,7 +102,10 @@ class Bench:
         return (
             self.states(),
             [(t.params, t.seed, t.of_trial, t.result.get("stopped_at")) for t in trials],
-            [(p.trial, p.accuracy, p.macs_mean) for p in sorted(self.store.points("s"), key=lambda p: p.trial)],
+            [
+                (p.trial, p.accuracy, p.macs_mean)
+                for p in sorted(self.store.points("s"), key=lambda p: p.trial)
+            ],
         )
 
 
@@ -116,7 +124,9 @@ def growing(job: Job, attempt: int) -> list[Any]:
     return trained(job, rung(0.6, 3e6 - 1e5 * job.number), outcome(0.21, 3e6 - 1e5 * job.number))
 
 
-def test_a_trial_that_cannot_extend_the_front_is_stopped_and_its_points_count(tmp_path: Path) -> None:
+def test_a_trial_that_cannot_extend_the_front_is_stopped_and_its_points_count(
+    tmp_path: Path,
+) -> None:
     bench = Bench(tmp_path, STOPPING.replace("trials: 8", "trials: 4"))
     study = bench.drive(growing)
     assert bench.complete
@@ -125,7 +135,11 @@ def test_a_trial_that_cannot_extend_the_front_is_stopped_and_its_points_count(tm
     assert [(p.trial, p.macs_mean) for p in study.front.points] == [(3, 4e6), (0, 5e6)]
     stopped = bench.optuna_trials()[3]
     assert stopped.state.name == "PRUNED"
-    assert stopped.user_attrs["stopped"] == {"accuracy": pytest.approx(0.55), "cost": 4e6, "epoch": 2}
+    assert stopped.user_attrs["stopped"] == {
+        "accuracy": pytest.approx(0.55),
+        "cost": 4e6,
+        "epoch": 2,
+    }
     record = bench.store.trial("s", "search", 3)
     assert job_of(bench.spec, record, "none").trained == 2
     assert bench.optuna_trials()[0].values == [pytest.approx(0.82), 5e6]
@@ -134,14 +148,18 @@ def test_a_trial_that_cannot_extend_the_front_is_stopped_and_its_points_count(tm
 def test_a_promising_trial_is_resumed_before_a_new_one_is_asked(tmp_path: Path) -> None:
     bench = Bench(tmp_path, STOPPING)
     study = bench.drive(growing)
-    assert bench.started() == [0, 1, 2, 3, 4, 3, 5, 6, 7], "once the fourth shows how much is learned after the rung"
+    assert bench.started() == [0, 1, 2, 3, 4, 3, 5, 6, 7], (
+        "once the fourth shows how much is learned after the rung"
+    )
     first, second = [job for job in bench.jobs if job.number == 3]
     assert (first.rungs, second.rungs) == ((2,), ())
     assert second.key == first.key
     assert second.trained is None
     assert bench.states() == dict.fromkeys(range(8), "complete")
     assert bench.optuna_trials()[3].values == [pytest.approx(1 - 0.9 * 0.18), 6e6]
-    assert (3, 4e6) not in [(p.trial, p.macs_mean) for p in study.front.points], "what it was at the rung is gone"
+    assert (3, 4e6) not in [(p.trial, p.macs_mean) for p in study.front.points], (
+        "what it was at the rung is gone"
+    )
     assert (3, 6e6) in [(p.trial, p.macs_mean) for p in study.front.points]
 
 
@@ -178,8 +196,11 @@ def interrupted(script: Script, at: int) -> Script:
 
 
 @pytest.mark.slow
-def test_a_driver_that_is_killed_at_any_event_decides_as_an_uninterrupted_one(tmp_path: Path, whole: Bench) -> None:
-    for at in range(0, 33, 3):  # a trial has four events, trial 3 is stopped after two and goes on for three
+def test_a_driver_that_is_killed_at_any_event_decides_as_an_uninterrupted_one(
+    tmp_path: Path, whole: Bench
+) -> None:
+    # a trial has four events, trial 3 is stopped after two and goes on for three
+    for at in range(0, 33, 3):
         bench = Bench(tmp_path / str(at), STOPPING)
         with pytest.raises(KeyboardInterrupt):
             bench.drive(interrupted(growing, at))
@@ -218,7 +239,9 @@ def test_a_driver_that_is_killed_at_any_write_decides_as_an_uninterrupted_one(
         assert bench.decisions() == whole.decisions(), at
 
 
-def test_a_plain_network_is_trained_once_a_size_and_trials_of_that_size_start_from_it(tmp_path: Path) -> None:
+def test_a_baseline_is_trained_once_a_size_and_trials_of_that_size_start_from_it(
+    tmp_path: Path,
+) -> None:
     bench = Bench(tmp_path, WARM)
     bench.drive(lambda job, attempt: [outcome(0.5 / (job.number + 1), 1e6)])
     ready: dict[str, Job] = {}
@@ -240,23 +263,32 @@ def test_a_plain_network_is_trained_once_a_size_and_trials_of_that_size_start_fr
     assert bench.store.trials("s", kind="static", state="running") == []
 
 
-def test_trials_wait_for_their_plain_network_while_others_train(tmp_path: Path) -> None:
+def test_trials_wait_for_their_baseline_while_others_train(tmp_path: Path) -> None:
     bench = Bench(tmp_path, WARM.replace("[resnet8, resnet14]", "resnet8, width: 1.0"))
     bench.drive(lambda job, attempt: [outcome(0.5, 1e6 * (job.number + 1))], slots=3)
-    assert [(job.kind, job.number) for job in bench.jobs] == [("static", 0), *(("search", n) for n in range(8))]
+    assert [(job.kind, job.number) for job in bench.jobs] == [
+        ("static", 0),
+        *(("search", n) for n in range(8)),
+    ]
 
 
-def test_a_study_that_was_killed_while_a_plain_network_trained_goes_on_with_it(tmp_path: Path) -> None:
+def test_a_study_that_was_killed_while_a_baseline_trained_goes_on_with_it(tmp_path: Path) -> None:
     bench = Bench(tmp_path, WARM)
     with pytest.raises(KeyboardInterrupt):
         bench.drive(lambda job, attempt: [KeyboardInterrupt()])
     bench.drive(lambda job, attempt: [outcome(0.5, 1e6 * (job.number + 1))])
-    assert [(job.kind, job.number) for job in bench.jobs[:3]] == [("static", 0), ("static", 0), ("search", 0)]
+    assert [(job.kind, job.number) for job in bench.jobs[:3]] == [
+        ("static", 0),
+        ("static", 0),
+        ("search", 0),
+    ]
     assert bench.states() == dict.fromkeys(range(8), "complete")
 
 
 @pytest.mark.parametrize("slots", [1, 4])
-def test_a_plain_network_that_fails_fails_those_that_wait_and_is_tried_again(tmp_path: Path, slots: int) -> None:
+def test_a_baseline_that_fails_fails_those_that_wait_and_is_tried_again(
+    tmp_path: Path, slots: int
+) -> None:
     def failing(job: Job, attempt: int) -> list[Any]:
         if (job.kind, job.number) == ("static", 0):
             return [Failure("no such file", 1, "")]
@@ -275,10 +307,16 @@ def test_a_plain_network_that_fails_fails_those_that_wait_and_is_tried_again(tmp
     assert all(bench.optuna_trials()[number].state.name == "FAIL" for number in failed)
     if slots == 1:
         assert failed == [0]
-        assert [(job.kind, job.number) for job in bench.jobs] == [("static", 0), ("static", 1), ("search", 1)]
+        assert [(job.kind, job.number) for job in bench.jobs] == [
+            ("static", 0),
+            ("static", 1),
+            ("search", 1),
+        ]
 
 
-def test_equal_candidates_of_a_running_trial_wait_for_it_and_share_its_result(tmp_path: Path) -> None:
+def test_equal_candidates_of_a_running_trial_wait_for_it_and_share_its_result(
+    tmp_path: Path,
+) -> None:
     bench = Bench(tmp_path, ALONE + SAME + "budget: {trials: 4, epochs: 3}\n")
     bench.drive(lambda job, attempt: [outcome(0.5, 1e6)], slots=3)
     assert bench.started() == [0]
@@ -287,9 +325,14 @@ def test_equal_candidates_of_a_running_trial_wait_for_it_and_share_its_result(tm
     assert [t.values for t in bench.optuna_trials()] == [[pytest.approx(0.55), 1e6]] * 4
 
 
-def test_when_a_trial_fails_the_first_equal_candidate_that_waited_is_trained(tmp_path: Path) -> None:
+def test_when_a_trial_fails_the_first_equal_candidate_that_waited_is_trained(
+    tmp_path: Path,
+) -> None:
     bench = Bench(tmp_path, ALONE + SAME + "budget: {trials: 4, epochs: 3}\n")
-    bench.drive(lambda job, _: [Failure("out of memory", 1, "") if job.number == 0 else outcome(0.5, 1e6)], slots=3)
+    bench.drive(
+        lambda job, _: [Failure("out of memory", 1, "") if job.number == 0 else outcome(0.5, 1e6)],
+        slots=3,
+    )
     assert bench.started() == [0, 1]
     assert bench.states() == {0: "failed", 1: "complete", 2: "complete", 3: "complete"}
     assert [t.of_trial for t in bench.store.trials("s", kind="search")] == [None, None, 1, 1]
@@ -311,7 +354,9 @@ def test_a_study_opens_again_while_a_trial_that_others_repeat_goes_on(tmp_path: 
     record = bench.store.trial("s", "search", 3)
     assert record.state == "stopped"
     bench.store.add_trial("s", "search", 4, record.family, record.params, 1, record.epochs)
-    bench.store.finish_trial("s", "search", 4, points=[], result=record.result, seconds=0.0, of_trial=3)
+    bench.store.finish_trial(
+        "s", "search", 4, points=[], result=record.result, seconds=0.0, of_trial=3
+    )
     bench.store.resume_trial("s", "search", 3)
     bench.spec = parse_study(STOPPING, "s.yml")
     study = bench.drive(growing)
@@ -351,22 +396,32 @@ def test_a_front_that_grows_is_no_plateau(tmp_path: Path) -> None:
     assert bench.complete
 
 
-@pytest.mark.parametrize("objectives", ["accuracy", "accuracy, macs", "accuracy, macs_p95, parameters"])
+@pytest.mark.parametrize(
+    "objectives", ["accuracy", "accuracy, macs", "accuracy, macs_p95, parameters"]
+)
 @pytest.mark.parametrize("sampler", ["growth", "tpe"])
-def test_studies_of_one_to_three_objectives_run_to_their_end(tmp_path: Path, objectives: str, sampler: str) -> None:
-    text = STOPPING.replace("trials: 8", "trials: 12").replace("sampler: random", f"sampler: {sampler}")
+def test_studies_of_one_to_three_objectives_run_to_their_end(
+    tmp_path: Path, objectives: str, sampler: str
+) -> None:
+    text = STOPPING.replace("trials: 8", "trials: 12").replace(
+        "sampler: random", f"sampler: {sampler}"
+    )
     bench = Bench(tmp_path, text + f"objectives: [{objectives}]\n")
 
     def made(job: Job, attempt: int) -> list[Any]:
         loss, cost = (job.number * 7 % 12 + 1) / 14, ((job.number * 5 + 6) % 12 + 1) * 7e5
-        return trained(job, rung(loss, cost), outcome(loss / 2, cost, parameters=2000 - 100 * job.number))
+        return trained(
+            job, rung(loss, cost), outcome(loss / 2, cost, parameters=2000 - 100 * job.number)
+        )
 
     study = bench.drive(made)
     assert bench.complete
     assert set(bench.states().values()) <= {"complete", "stopped"}
     assert len(bench.states()) == 12
     size = len(objectives.split(", "))
-    assert {len(t.values or ()) for t in bench.optuna_trials() if t.state.name == "COMPLETE"} == {size}
+    assert {len(t.values or ()) for t in bench.optuna_trials() if t.state.name == "COMPLETE"} == {
+        size
+    }
     assert (len(study.front.points) == 1) is (size == 1)
     again = bench.drive(made)
     assert [p.trial for p in again.front.points] == [p.trial for p in study.front.points]
@@ -374,38 +429,48 @@ def test_studies_of_one_to_three_objectives_run_to_their_end(tmp_path: Path, obj
 
 def test_what_is_beyond_the_limits_fails_before_training(tmp_path: Path) -> None:
     text = BASE + "warm_start: false\nbudget: {trials: 10, epochs: 6}\nlimits: {macs: 1M}\n"
-    bench = Bench(tmp_path, text + "space: {gated_resnet: {backbone: [resnet8, resnet14, resnet20]}}\n")
+    bench = Bench(
+        tmp_path, text + "space: {gated_resnet: {backbone: [resnet8, resnet14, resnet20]}}\n"
+    )
     bench.drive(lambda job, attempt: [outcome(0.5, 1e6 * (job.number + 1))])
     states = bench.states()
     sizes = {t.number: t.params["backbone"] for t in bench.store.trials("s", kind="search")}
     assert {sizes[number] for number, state in states.items() if state == "complete"} == {"resnet8"}
-    assert {sizes[number] for number, state in states.items() if state == "failed"} == {"resnet14", "resnet20"}
-    assert sorted(bench.started()) == [number for number, state in states.items() if state == "complete"]
+    assert {sizes[number] for number, state in states.items() if state == "failed"} == {
+        "resnet14",
+        "resnet20",
+    }
+    assert sorted(bench.started()) == [
+        number for number, state in states.items() if state == "complete"
+    ]
     errors = [failure.error for failure in bench.store.failures("s")]
-    assert all(error.endswith("MACs with everything open, limits.macs allows 1.00 M") for error in errors)
+    assert all(
+        error.endswith("MACs with everything open, limits.macs allows 1.00 M") for error in errors
+    )
 
 
 def test_sampler_and_rungs_look_at_the_region_as_far_as_the_front_has_come(tmp_path: Path) -> None:
     text = STOPPING + "region: {max_macs: 4M, min_accuracy: 0.91}\n"
     bench = Bench(tmp_path, text.replace("trials: 8", "trials: 1"))
     study = bench.drive(lambda job, attempt: [outcome(0.5, 1e6)])
-    assert study.history.scale == pytest.approx(np.array([0.5, 0.4]))
+    assert study.history.corner == pytest.approx(np.array([0.5, 0.4]))
     bench.spec = parse_study(text.replace("trials: 8", "trials: 2"), "s.yml")
     study = bench.drive(lambda job, attempt: [outcome(0.05, 1e6)])
-    assert study.history.scale == pytest.approx(np.array([0.1, 0.4]))
+    assert study.history.corner == pytest.approx(np.array([0.1, 0.4]))
 
 
-RIVALS = WARM.replace("early_stopping: false\n", "").replace("epochs: 9", "epochs: 18")  # trials of 6, a rung after 2
+# trials of 6, a rung after 2
+RIVALS = WARM.replace("early_stopping: false\n", "").replace("epochs: 9", "epochs: 18")
 
 
 def beaten(job: Job, attempt: int) -> list[Any]:
-    """The plain networks are cheaper and better than all that their trials learn; at the rung nothing else is known."""
+    """The baselines are cheaper and better than all that their trials learn; at the rung nothing else is known."""
     if job.kind == "static":
         return [EpochResult(18, {"val/accuracy": 0.5, "val/macs": 1.0}, {}), outcome(0.1, 1e6)]
     return trained(job, rung(0.4, 5e6), outcome(0.2, 5e6 + 1e5 * job.number))
 
 
-def test_a_plain_network_that_no_trial_beats_is_on_the_front_and_stops_trials(tmp_path: Path) -> None:
+def test_a_baseline_that_no_trial_beats_is_on_the_front_and_stops_trials(tmp_path: Path) -> None:
     bench = Bench(tmp_path, RIVALS)
     study = bench.drive(beaten)
     assert {p.kind for p in study.front.points} == {"static"}
@@ -420,10 +485,12 @@ def test_a_plain_network_that_no_trial_beats_is_on_the_front_and_stops_trials(tm
     assert volume == pytest.approx(0.9 * 0.9)
 
 
-def test_a_study_that_goes_on_knows_its_plain_networks_still(tmp_path: Path) -> None:
+def test_a_study_that_goes_on_knows_its_baselines_still(tmp_path: Path) -> None:
     bench = Bench(tmp_path, RIVALS)
     with pytest.raises(KeyboardInterrupt):
-        bench.drive(lambda job, attempt: [KeyboardInterrupt()] if job.number == 5 else beaten(job, attempt))
+        bench.drive(
+            lambda job, attempt: [KeyboardInterrupt()] if job.number == 5 else beaten(job, attempt)
+        )
     bench.drive(beaten)
     other = Bench(tmp_path / "other", RIVALS)
     other.drive(beaten)
@@ -436,17 +503,24 @@ def test_trials_of_full_length_start_from_scratch_and_are_compared_among_themsel
 ) -> None:
     monkeypatch.setattr("search.schedule.training_length.PATIENCE", 2)
     for module in ("training_length", "growth_sampler", "optuna_sampler"):
-        monkeypatch.setattr(f"search.{module}.STARTUP", 1)
+        monkeypatch.setattr(f"search.schedule.{module}.STARTUP", 1)
     bench = Bench(tmp_path, RIVALS)
     with pytest.raises(KeyboardInterrupt):
-        bench.drive(lambda job, attempt: [KeyboardInterrupt()] if job.number == 6 else beaten(job, attempt))
+        bench.drive(
+            lambda job, attempt: [KeyboardInterrupt()] if job.number == 6 else beaten(job, attempt)
+        )
     bench.drive(beaten)
     jobs = {job.number: job for job in bench.jobs if job.kind == "search"}
     lengths = [jobs[number].epochs for number in range(8)]
-    assert lengths == [6, 6, 6, 6, 18, 18, 18, 18], "the fourth was asked while the third was trained"
+    assert lengths == [6, 6, 6, 6, 18, 18, 18, 18], (
+        "the fourth was asked while the third was trained"
+    )
     assert all("plain-" in str(jobs[number].init_from) for number in range(4))
     assert all(jobs[number].init_from is None for number in range(4, 8))
-    assert {job.kind for job in bench.jobs if job.epochs == 18 and job.init_from is None} == {"search", "static"}
+    assert {job.kind for job in bench.jobs if job.epochs == 18 and job.init_from is None} == {
+        "search",
+        "static",
+    }
     stopped = [number for number, state in bench.states().items() if state == "stopped"]
     assert stopped == [3, 7], "three of that length have to end first"
     other = Bench(tmp_path / "other", RIVALS)

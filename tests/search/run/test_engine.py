@@ -68,7 +68,9 @@ def test_worker_processes_give_what_this_process_gives(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_worker_is_a_crash_and_the_trial_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+def test_a_killed_worker_is_a_crash_and_the_trial_goes_on_from_its_checkpoint(
+    tmp_path: Path,
+) -> None:
     engine = LocalProcesses(1)
     try:
         engine.submit(job(tmp_path, epochs=40))
@@ -88,13 +90,17 @@ def test_a_killed_worker_is_a_crash_and_the_trial_goes_on_from_its_checkpoint(tm
         first = engine.next_event(60)
         assert first is not None
         assert isinstance(first[1], EpochResult)
-        assert first[1].epoch >= last_epoch, "the record that may have been lost on the way comes again"
+        assert first[1].epoch >= last_epoch, (
+            "the record that may have been lost on the way comes again"
+        )
     finally:
         engine.close()
 
 
 @pytest.mark.slow
-def test_a_checkpoint_of_another_candidate_in_the_same_place_is_not_taken_for_this_one(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_candidate_in_the_same_place_is_not_taken_for_this_one(
+    tmp_path: Path,
+) -> None:
     engine = InProcess()
     engine.submit(job(tmp_path, target=0.3))
     drained(engine, 1)
@@ -126,7 +132,9 @@ def test_a_training_waits_at_its_rung_for_the_answer(tmp_path: Path, engine: Eng
 
 
 @pytest.mark.slow
-def test_a_training_that_is_stopped_frees_its_slot_and_says_no_more(tmp_path: Path, engine: Engine) -> None:
+def test_a_training_that_is_stopped_frees_its_slot_and_says_no_more(
+    tmp_path: Path, engine: Engine
+) -> None:
     one = replace(job(tmp_path), rungs=(1,))
     engine.submit(one)
     drained(engine, 1)
@@ -135,11 +143,17 @@ def test_a_training_that_is_stopped_frees_its_slot_and_says_no_more(tmp_path: Pa
     assert engine.next_event(0.2) is None
     engine.submit(job(tmp_path, number=1))
     rest = drained(engine, 1)
-    assert [(j.number, type(e)) for j, e in rest] == [(1, EpochResult), (1, EpochResult), (1, Outcome)]
+    assert [(j.number, type(e)) for j, e in rest] == [
+        (1, EpochResult),
+        (1, EpochResult),
+        (1, Outcome),
+    ]
     if isinstance(engine, LocalProcesses):
         assert engine._workers[0] is worker, "the process is used again"
     engine.submit(replace(one, rungs=()))
-    assert [e.epoch for _, e in drained(engine, 1) if isinstance(e, EpochResult)] == [1, 2], "from its checkpoint"
+    assert [e.epoch for _, e in drained(engine, 1) if isinstance(e, EpochResult)] == [1, 2], (
+        "from its checkpoint"
+    )
 
 
 def killed(engine: LocalProcesses) -> None:
@@ -181,7 +195,11 @@ def test_a_job_submitted_right_after_a_failure_on_a_gpu_gets_a_process_of_its_ow
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")  # the name is enough
     engine = LocalProcesses(1)
     try:
-        engine.submit(replace(job(tmp_path), data=DataSpec(source=f"folder:{tmp_path / 'nowhere'}"), device="cpu"))
+        engine.submit(
+            replace(
+                job(tmp_path), data=DataSpec(source=f"folder:{tmp_path / 'nowhere'}"), device="cpu"
+            )
+        )
         assert kinds(drained(engine, 1)) == [Failure]
         engine.submit(replace(job(tmp_path), device="cpu"))
         assert kinds(drained(engine, 1)) == [EpochResult, EpochResult, Outcome]
@@ -202,7 +220,10 @@ def test_a_trial_on_data_that_is_gone_fails_with_one_line(tmp_path: Path) -> Non
 def test_a_checkpoint_from_before_a_dimension_was_added_is_still_the_trials(tmp_path: Path) -> None:
     one = job(tmp_path)
     slot = Slot.of(one, Candidate.of(family(one.family), one.params, one.epochs))
-    older = dict(slot.identity, params={k: v for k, v in slot.identity["params"].items() if k != "loss_weight"})
+    older = dict(
+        slot.identity,
+        params={k: v for k, v in slot.identity["params"].items() if k != "loss_weight"},
+    )
     slot.checkpoints.save(slot.key, {"a": torch.zeros(1)}, {"identity": older})
     assert slot.load() is not None, "loss_weight has its default here"
     other = dict(older, params=older["params"] | {"target": 0.123})

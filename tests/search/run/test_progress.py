@@ -75,21 +75,29 @@ def test_stopped_trials_count_as_done_and_are_told_apart(plain: Watched) -> None
 
 
 @pytest.mark.parametrize("shown", ["plain", "terminal"])
-def test_a_stopped_trial_that_joins_the_front_is_one_line(shown: str, request: pytest.FixtureRequest) -> None:
+def test_a_stopped_trial_that_joins_the_front_is_one_line(
+    shown: str, request: pytest.FixtureRequest
+) -> None:
     watched: Watched = request.getfixturevalue(shown)
     watched.progress.trial_started(job(3))
     watched.progress.trial_stopped(job(3), 4, [point(3)])
     (line,) = watched.lines
-    assert line.startswith("trial   3, stopped after epoch 4 of 36, joins the front with 1 point, up to 90.0% at")
+    assert line.startswith(
+        "trial   3, stopped after epoch 4 of 36, joins the front with 1 point, up to 90.0% at"
+    )
     assert not watched.progress.running
 
 
-def test_one_that_does_not_is_said_where_there_is_no_live_view(plain: Watched, terminal: Watched) -> None:
+def test_one_that_does_not_is_said_where_there_is_no_live_view(
+    plain: Watched, terminal: Watched
+) -> None:
     for watched in (plain, terminal):
         watched.progress.trial_stopped(job(3), 12, [])
     assert terminal.lines == []
     (line,) = plain.lines
-    assert line.startswith("trial   3, stopped after epoch 12 of 36, is dominated  (0 of 40 trials done, 0 running")
+    assert line.startswith(
+        "trial   3, stopped after epoch 12 of 36, is dominated  (0 of 40 trials done, 0 running"
+    )
 
 
 def test_a_trial_that_goes_on_is_said(plain: Watched) -> None:

@@ -18,7 +18,9 @@ TEXT = "study: s\ndata: digits\nfamilies: [gated_resnet]\nbudget: {trials: 2, ep
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     found = Store.open(f"sqlite:///{tmp_path / 'dynafront.db'}")
-    found.add_study("s", parse_study(TEXT, "s").model_dump(mode="json"), TEXT, {"accuracy": 0.1, "macs": 1e7})
+    found.add_study(
+        "s", parse_study(TEXT, "s").model_dump(mode="json"), TEXT, {"accuracy": 0.1, "macs": 1e7}
+    )
     for number in range(2):
         found.add_trial("s", "search", number, "gated_resnet", {"backbone": "resnet8"}, 0, 1)
         points = [operating_point(0.8 + number / 10, 1e6 * (1 + 3 * number))]
@@ -32,7 +34,9 @@ def settings(folder: Path, uri: str | None = None) -> Settings:
 
 
 @pytest.mark.slow
-def test_when_mlflow_is_away_it_is_said_once_and_sync_catches_up(store: Store, tmp_path: Path) -> None:
+def test_when_mlflow_is_away_it_is_said_once_and_sync_catches_up(
+    store: Store, tmp_path: Path
+) -> None:
     import mlflow
 
     said: list[str] = []
@@ -56,8 +60,16 @@ def test_when_mlflow_is_away_it_is_said_once_and_sync_catches_up(store: Store, t
     assert record.experiment_id is not None
     runs = client.search_runs([record.experiment_id], "tags.pareto = 'true'")
     assert {r.data.tags["automl.trial"] for r in runs} == {"0", "1"}
-    named = {r.info.run_name: r.data.tags.get("automl.kind") for r in client.search_runs([record.experiment_id])}
-    assert named == {"trial-0000": "trial", "trial-0001": "trial", "plain-net-0000": "static", "study s": "study"}
+    named = {
+        r.info.run_name: r.data.tags.get("automl.kind")
+        for r in client.search_runs([record.experiment_id])
+    }
+    assert named == {
+        "trial-0000": "trial",
+        "trial-0001": "trial",
+        "plain-net-0000": "static",
+        "study s": "study",
+    }
     history = client.get_metric_history(record.run_id, "study/hypervolume")
     assert [m.step for m in history] == [1, 2, 3], "finished trainings are counted"
     assert {f.path for f in client.list_artifacts(record.run_id, "pareto")} >= {
@@ -81,7 +93,9 @@ def test_a_new_mlflow_gets_everything_again(store: Store, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_a_stopped_trial_is_shown_like_a_complete_one_and_again_when_it_went_on(store: Store, tmp_path: Path) -> None:
+def test_a_stopped_trial_is_shown_like_a_complete_one_and_again_when_it_went_on(
+    store: Store, tmp_path: Path
+) -> None:
     import mlflow
 
     store.add_trial("s", "search", 2, "gated_resnet", {"backbone": "resnet14"}, 0, 36)
@@ -110,7 +124,9 @@ def test_a_stopped_trial_is_shown_like_a_complete_one_and_again_when_it_went_on(
     assert shown().info.run_id == run.info.run_id, "while it runs, what it was"
     assert synced(store, here, record) == 0
     assert shown().data.tags["pareto"] == "false", "its points are gone"
-    store.finish_trial("s", "search", 2, points=[operating_point(0.99, 5e6)], result={}, seconds=1.0)
+    store.finish_trial(
+        "s", "search", 2, points=[operating_point(0.99, 5e6)], result={}, seconds=1.0
+    )
     assert synced(store, here, record) == 1
     again = shown()
     assert again.info.run_id != run.info.run_id

@@ -76,7 +76,9 @@ def test_a_network_trains_to_the_bit_as_if_it_had_not_been_measured(
 
 
 @pytest.mark.slow
-def test_a_rung_tells_what_its_epoch_and_the_outcome_tell(straight: tuple[Job, list[Event]], tmp_path: Path) -> None:
+def test_a_rung_tells_what_its_epoch_and_the_outcome_tell(
+    straight: tuple[Job, list[Event]], tmp_path: Path
+) -> None:
     epoch, rung = until_rung(job(tmp_path, rungs=(1,)))
     outcome = straight[1][-1]
     assert isinstance(epoch, EpochResult)
@@ -87,7 +89,9 @@ def test_a_rung_tells_what_its_epoch_and_the_outcome_tell(straight: tuple[Job, l
     assert (rung.parameters, rung.plain_macs) == (outcome.parameters, outcome.plain_macs)
     assert rung.execution == outcome.execution
     assert 1 < len(rung.points) < len(outcome.points)
-    assert rung.points[0].knobs == outcome.points[0].knobs, "the first represents the training here too"
+    assert rung.points[0].knobs == outcome.points[0].knobs, (
+        "the first represents the training here too"
+    )
     assert rung.points[0].accuracy == epoch.metrics["val/accuracy"]
 
 
@@ -96,7 +100,9 @@ def test_a_rung_tells_what_its_epoch_and_the_outcome_tell(straight: tuple[Job, l
 def test_a_rung_has_the_outlook_of_its_epoch_if_there_is_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metric: dict[str, float]
 ) -> None:
-    monkeypatch.setattr(module, "fit", lambda *_, **__: iter([EpochResult(1, {"val/accuracy": 0.5} | metric, {})]))
+    monkeypatch.setattr(
+        module, "fit", lambda *_, **__: iter([EpochResult(1, {"val/accuracy": 0.5} | metric, {})])
+    )
     monkeypatch.setattr(module, "rung_points", lambda *_: [])
     *_, rung = until_rung(job(tmp_path, rungs=(1,)))
     assert isinstance(rung, Rung)
@@ -139,7 +145,10 @@ def test_the_weights_of_an_ended_training_are_those_that_it_was_measured_with(
         ) as found:
             trained_net(replace(stopped, trained=wanted))
         assert "\n" not in str(found.value)
-    with pytest.raises(ValueError, match="trial 3 holds epoch 3, its points were measured after epoch 2; search the"):
+    with pytest.raises(
+        ValueError,
+        match="trial 3 holds epoch 3, its points were measured after epoch 2; search the",
+    ):
         trained_net(replace(straight[0], trained=2))
     with pytest.raises(ValueError, match="the checkpoint of trial 3 is missing in"):
         trained_net(job(tmp_path / "elsewhere"))

@@ -37,8 +37,14 @@ def trainings(draw: st.DrawFn, families: tuple[str, ...] = ("a", "b")) -> list[T
 def owners(found: list[Training]) -> set[int]:
     """The trainings that have a point of the front, within the box, which no other has too."""
     fronts = [{tuple(p) for p in own_front(inside(one.curve)).tolist()} for one in found]
-    whole = {tuple(p) for p in own_front(np.concatenate([inside(one.curve) for one in found])).tolist()}
-    return {n for n, mine in enumerate(fronts) if any(p in whole and sum(p in f for f in fronts) == 1 for p in mine)}
+    whole = {
+        tuple(p) for p in own_front(np.concatenate([inside(one.curve) for one in found])).tolist()
+    }
+    return {
+        n
+        for n, mine in enumerate(fronts)
+        if any(p in whole and sum(p in f for f in fronts) == 1 for p in mine)
+    }
 
 
 def replay(rungs: EarlyStopping, found: list[Training], start: int = 0) -> dict[int, bool]:
@@ -52,7 +58,9 @@ def replay(rungs: EarlyStopping, found: list[Training], start: int = 0) -> dict[
 
 
 @given(trainings())
-def test_without_noise_no_training_that_owns_a_point_of_the_front_is_stopped(found: list[Training]) -> None:
+def test_without_noise_no_training_that_owns_a_point_of_the_front_is_stopped(
+    found: list[Training],
+) -> None:
     answers = replay(EarlyStopping(), found)
     assert owners(found) <= {number for number, go_on in answers.items() if go_on}
 
@@ -76,7 +84,8 @@ def test_families_that_learn_at_their_own_speed_keep_their_place_on_the_front(
     found: list[Training], slow: float, fast: float
 ) -> None:
     rungs, gains, stopped = EarlyStopping(), {"a": slow, "b": fast}, set()
-    found = [one for one in found if (one.curve[:, 0] < gains[one.family]).all()]  # those that began within the box
+    # those that began within the box
+    found = [one for one in found if (one.curve[:, 0] < gains[one.family]).all()]
     for number, one in enumerate(found):
         then = one.curve.copy()
         then[:, 0] /= gains[one.family]
@@ -88,7 +97,9 @@ def test_families_that_learn_at_their_own_speed_keep_their_place_on_the_front(
 
 
 @given(trainings())
-def test_a_training_that_cannot_say_what_it_will_cost_is_never_stopped(found: list[Training]) -> None:
+def test_a_training_that_cannot_say_what_it_will_cost_is_never_stopped(
+    found: list[Training],
+) -> None:
     rungs = EarlyStopping()
     for number, one in enumerate(found):
         assert rungs.report(number, one.family, AT, one.curve, None)
@@ -107,7 +118,9 @@ def test_nobody_is_stopped_before_enough_of_the_family_have_ended(found: list[Tr
 
 
 @given(trainings(("a",)), st.integers(1, 3), st.integers(1, 3))
-def test_the_cheapest_and_the_most_accurate_are_never_stopped(found: list[Training], loss: int, cost: int) -> None:
+def test_the_cheapest_and_the_most_accurate_are_never_stopped(
+    found: list[Training], loss: int, cost: int
+) -> None:
     sizes = {one.curve.shape[1] for one in found}
     rungs = EarlyStopping()
     replay(rungs, found)
@@ -135,7 +148,9 @@ def test_a_training_is_credited_with_what_its_family_learned_since_the_rung() ->
 
 
 @pytest.mark.parametrize(("ended", "goes_on"), [(3, True), (30, False)])
-def test_the_fewer_of_a_family_have_ended_the_more_its_next_is_hoped_to_learn(ended: int, goes_on: bool) -> None:
+def test_the_fewer_of_a_family_have_ended_the_more_its_next_is_hoped_to_learn(
+    ended: int, goes_on: bool
+) -> None:
     rungs = EarlyStopping()
     for number in range(ended):
         rungs.report(number, "a", AT, curve((0.8, 0.5)), decided=True)
@@ -144,7 +159,9 @@ def test_the_fewer_of_a_family_have_ended_the_more_its_next_is_hoped_to_learn(en
     assert rungs.report(100, "a", AT, curve((0.95, 0.5))) is goes_on
 
 
-def test_a_family_that_only_got_worse_does_not_speak_against_a_training_that_is_ahead_already() -> None:
+def test_a_family_that_only_got_worse_does_not_speak_against_a_training_that_is_ahead_already() -> (
+    None
+):
     rungs = EarlyStopping()
     for number in range(KNOWN):
         rungs.report(number, "a", AT, curve((0.4, 0.5)), decided=True)
@@ -153,7 +170,8 @@ def test_a_family_that_only_got_worse_does_not_speak_against_a_training_that_is_
     assert not rungs.report(101, "a", AT, curve((0.51, 0.5)))
 
 
-@pytest.mark.parametrize("odd", [(0.4, 0.9), (0.0, 0.2)])  # its training collapsed; it made no mistake at the rung
+# its training collapsed; it made no mistake at the rung
+@pytest.mark.parametrize("odd", [(0.4, 0.9), (0.0, 0.2)])
 def test_one_odd_training_of_many_does_not_let_everybody_go_on(odd: tuple[float, float]) -> None:
     rungs = known(20)
     rungs.report(50, "a", AT, curve((odd[0], 0.9)), decided=True)
@@ -176,7 +194,7 @@ def test_a_falling_target_is_compared_at_what_it_will_cost() -> None:
 def test_only_the_region_counts() -> None:
     cheap = curve((0.8, 0.4))
     assert known().report(10, "a", AT, cheap)
-    assert not known().report(10, "a", AT, cheap, scale=np.array([0.3, 1.0]))
+    assert not known().report(10, "a", AT, cheap, corner=np.array([0.3, 1.0]))
 
 
 def test_a_stopped_trial_is_promising_once_later_ones_have_gained_more() -> None:
@@ -209,26 +227,40 @@ def test_of_promising_trials_the_farthest_trained_goes_on_first() -> None:
 
 
 @given(trainings(), st.data())
-def test_restored_rungs_decide_as_uninterrupted_ones(found: list[Training], data: st.DataObject) -> None:
+def test_restored_rungs_decide_as_uninterrupted_ones(
+    found: list[Training], data: st.DataObject
+) -> None:
     cut = data.draw(st.integers(0, len(found)))
     whole, before = EarlyStopping(), EarlyStopping()
     answers = replay(whole, found)
     replay(before, found[:cut])
     after = EarlyStopping()
-    for number, one in enumerate(found[:cut]):  # all rungs first, ends after them, as a driver takes them up
+    # all rungs first, ends after them, as a driver takes them up
+    for number, one in enumerate(found[:cut]):
         after.report(number, one.family, AT, one.curve, decided=number not in before.stopped)
     for number, one in enumerate(found[:cut]):
         if number not in before.stopped:
             after.ended(number, one.family, one.curve)
     assert after.promising() == before.promising()
-    assert replay(after, found, cut) == {number: go_on for number, go_on in answers.items() if number >= cut}
+    assert replay(after, found, cut) == {
+        number: go_on for number, go_on in answers.items() if number >= cut
+    }
     assert after.stopped == whole.stopped
     assert after.promising() == whole.promising()
 
 
 @pytest.mark.parametrize(
     ("epochs", "rungs"),
-    [(1, ()), (3, ()), (5, (2,)), (6, (2,)), (12, (4,)), (27, (3, 9)), (81, (3, 9, 27)), (200, (2, 7, 22, 67))],
+    [
+        (1, ()),
+        (3, ()),
+        (5, (2,)),
+        (6, (2,)),
+        (12, (4,)),
+        (27, (3, 9)),
+        (81, (3, 9, 27)),
+        (200, (2, 7, 22, 67)),
+    ],
 )
 def test_rungs_are_thirds_of_thirds_of_the_epochs(epochs: int, rungs: tuple[int, ...]) -> None:
     assert rung_epochs(epochs) == rungs

@@ -54,11 +54,13 @@ def trainings(costs: int) -> tuple[np.ndarray, np.ndarray]:
 def improvement_of(
     known: tuple[np.ndarray, np.ndarray], qualities: list[float], costs: int = 1, worst: float = 1.0
 ) -> Any:
-    """Of candidates as dear as the box."""
+    """Of candidates as expensive as the box."""
     rows, losses = known
     new, grid = np.array(qualities)[:, None], budgets(costs)
     front = np.full(len(grid), losses.min())
-    return expected_improvement(*predicted(rows, losses, new, seed=0), np.ones((len(new), costs)), grid, front, worst)
+    return expected_improvement(
+        *predicted(rows, losses, new, seed=0), np.ones((len(new), costs)), grid, front, worst
+    )
 
 
 @pytest.mark.parametrize("costs", [0, 1, 2])
@@ -85,7 +87,9 @@ def test_the_same_seed_gives_the_same_worth() -> None:
 def test_a_budget_is_looked_up_at_the_share_that_it_is_of_the_size() -> None:
     (axis,) = levels(1)
     at = at_budgets(np.array([[0.1], [0.2], [1e-4]]), np.array([[1.0], [0.1]]))
-    assert [axis[i] for i in at[0, :2]] == pytest.approx([0.1, 0.2], rel=0.25), "of a network as dear as the box"
+    assert [axis[i] for i in at[0, :2]] == pytest.approx([0.1, 0.2], rel=0.25), (
+        "of a network as expensive as the box"
+    )
     assert axis[at[0, 0]] <= 0.1
     assert at[1, 1] == len(axis) - 1, "more than all that it costs"
     assert at[:, 2].tolist() == [-1, -1], "less than the least share"
@@ -114,20 +118,33 @@ def test_a_smaller_size_that_was_never_trained_is_worth_what_it_would_add_below_
 
 def test_parameters_become_shares_of_their_range_and_one_column_a_word() -> None:
     encoder = Encoder({"b": SPACE, "a": ONE})
-    values = {"family": "b", "b.depth": 14, "b.loss": "sum", "b.gated": False, "b.target": 0.3, "b.lr": 0.1}
+    values = {
+        "family": "b",
+        "b.depth": 14,
+        "b.loss": "sum",
+        "b.gated": False,
+        "b.target": 0.3,
+        "b.lr": 0.1,
+    }
     others = np.array([[0.0, 1.0], [-2.3, 0.0]])
-    (row, other) = encoder.rows([values | {"b.groups": 5}, {"family": "a", "a.target": 0.5}], others)
+    (row, other) = encoder.rows(
+        [values | {"b.groups": 5}, {"family": "a", "a.target": 0.5}], others
+    )
     assert row.tolist() == pytest.approx([0, 1, 0.5, 0, 1, 1, 0, 0.2, 0.5, 1, -1, 0, 1])
     assert other.tolist() == pytest.approx([1, 0, *[-1] * 8, 0, -2.3, 0])
 
 
 def test_dimensions_that_do_not_matter_and_names_that_are_unknown_leave_minus_one() -> None:
-    assert Encoder({"b": SPACE}).rows([{"b.depth": 20, "b.gone": 3}], NONE).tolist() == [[0, 1, *[-1] * 7]]
+    assert Encoder({"b": SPACE}).rows([{"b.depth": 20, "b.gone": 3}], NONE).tolist() == [
+        [0, 1, *[-1] * 7]
+    ]
     assert Encoder({"b": SPACE}).rows([], np.empty((0, 1))).shape == (0, 10)
 
 
 @given(st.integers(0, 1000), st.sampled_from([0.0, 1.0]))
-def test_a_draw_keeps_the_values_it_is_given_or_draws_within_the_dimension(seed: int, keep: float) -> None:
+def test_a_draw_keeps_the_values_it_is_given_or_draws_within_the_dimension(
+    seed: int, keep: float
+) -> None:
     kept = {"depth": 14, "lr": 0.3, "groups": 3, "target": 0.55}
     draw = Draw(np.random.default_rng(seed), kept, keep)
     for dimension in SPACE:
@@ -141,6 +158,10 @@ def test_a_draw_keeps_the_values_it_is_given_or_draws_within_the_dimension(seed:
 
 def test_a_draw_keeps_about_the_share_of_values_that_it_is_told() -> None:
     draw = np.random.default_rng(0)
-    found = [Draw(draw, {"lr": 0.3}, 0.75).suggest_float("lr", 0.01, 1.0, log=True) for _ in range(400)]
+    found = [
+        Draw(draw, {"lr": 0.3}, 0.75).suggest_float("lr", 0.01, 1.0, log=True) for _ in range(400)
+    ]
     assert 0.7 < found.count(0.3) / 400 < 0.8
-    assert 0.08 < np.median([value for value in found if value != 0.3]) < 0.13, "drawn evenly in the logarithm"
+    assert 0.08 < np.median([value for value in found if value != 0.3]) < 0.13, (
+        "drawn evenly in the logarithm"
+    )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search.front.curves import Box, Curve
+from search.front.curves import Curve, ReferencePoint
 from search.objectives import MACS
 from search.schedule import growth
 from search.schedule.asking import Asking
@@ -35,9 +35,14 @@ from storage.records import State
 
 TASK = Task(channels=1, height=8, width=8, classes=10)
 SIZES = "space: {gated_resnet: {backbone: [resnet8, resnet14, resnet20], width: [0.25, 0.5, 0.75, 1.0]}}\n"
-SPACES = narrowed_spaces(parse_study(f"study: s\ndata: digits\nfamilies: [gated_resnet]\n{SIZES}", "s"))
-BOTH = narrowed_spaces(parse_study(f"study: s\ndata: digits\nfamilies: [multi_exit, gated_resnet]\n{SIZES}", "s"))
-SHARE = baseline_size(TASK, Box(0.1, (2.6e6,)), (MACS,))  # of the MACs of about the largest network in SPACES
+SPACES = narrowed_spaces(
+    parse_study(f"study: s\ndata: digits\nfamilies: [gated_resnet]\n{SIZES}", "s")
+)
+BOTH = narrowed_spaces(
+    parse_study(f"study: s\ndata: digits\nfamilies: [multi_exit, gated_resnet]\n{SIZES}", "s")
+)
+# of the MACs of about the largest network in SPACES
+SHARE = baseline_size(TASK, ReferencePoint(0.1, (2.6e6,)), (MACS,))
 
 
 Size = Callable[[Candidate], Sequence[float]]
@@ -65,7 +70,7 @@ class Study:
             seed=3,
             trials=trials,
             size=size or (lambda candidate: (cost_of(candidate),) * costs),
-            expense=lambda _: 1.0,
+            epoch_cost=lambda _: 1.0,
             limit=limit,
             short=short,
         )
@@ -78,9 +83,13 @@ class Study:
     def ask(self) -> tuple[int, Candidate | InfeasibleError]:
         return self.asking.suggestion()
 
-    def look(self, number: int, epoch: int, curve: Curve, chosen: Sequence[float], *, ended: bool = False) -> None:
+    def look(
+        self, number: int, epoch: int, curve: Curve, chosen: Sequence[float], *, ended: bool = False
+    ) -> None:
         state = State.COMPLETE if ended else State.RUNNING
-        seen = replace(self.history.trials[number], epoch=epoch, curve=curve, chosen=tuple(chosen), state=state)
+        seen = replace(
+            self.history.trials[number], epoch=epoch, curve=curve, chosen=tuple(chosen), state=state
+        )
         self.asking.observe(number, seen)
 
     def fail(self, number: int) -> None:
@@ -100,7 +109,7 @@ def cost_of(candidate: Candidate) -> float:
 
 
 def measured(candidate: Candidate, costs: int = 1) -> Curve:
-    """A made-up training: dearer networks are more accurate, and each can be run for half of its cost too."""
+    """A made-up training: more expensive networks are more accurate, and each can be run for half of its cost too."""
     cost = cost_of(candidate)
     loss = 0.6 - 0.4 * min(1.0, cost) ** 0.3 + 0.02 * abs(np.log10(candidate.recipe.lr) + 1)
     return np.array([[loss, *[cost] * costs], [loss + 0.1, *[cost / 2] * costs]])
@@ -132,7 +141,11 @@ def plain_cost(found: Sequence[Candidate | InfeasibleError]) -> float:
 
 def test_starting_points_are_each_family_recommended_then_at_another_size() -> None:
     points = starting_points(BOTH)
-    assert [point["family"] for point in points][:3] == ["gated_resnet", "multi_exit", "gated_resnet"]
+    assert [point["family"] for point in points][:3] == [
+        "gated_resnet",
+        "multi_exit",
+        "gated_resnet",
+    ]
     mine = [point for point in points if point["family"] == "gated_resnet"]
     sizes = [(point["gated_resnet.backbone"], point["gated_resnet.width"]) for point in mine]
     assert sizes == [("resnet20", 1.0), ("resnet8", 0.25)]
@@ -191,7 +204,7 @@ def test_a_region_moves_what_growth_asks_for() -> None:
     run(one, 16)
     means = []
     for scale in ((1.0, 1.0), (1.0, 0.1), (0.3, 1.0)):
-        one.history.scale = np.array(scale)
+        one.history.corner = np.array(scale)
         means.append(plain_cost([one.ask()[1] for _ in range(5)]))
     whole, cheap, accurate = means
     assert cheap < 0.1
@@ -200,7 +213,8 @@ def test_a_region_moves_what_growth_asks_for() -> None:
 
 
 def test_growth_asks_for_no_candidate_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.schedule.growth_sampler.KEPT", 1.0)  # nine in ten of what is weighed are copies
+    # nine in ten of what is weighed are copies
+    monkeypatch.setattr("search.schedule.growth_sampler.KEPT", 1.0)
     monkeypatch.setattr("search.schedule.growth_sampler.DRAWN", 20)
     found = candidates(run(Study(), 16))
     assert len({one.key for one in found}) == 16
@@ -214,10 +228,14 @@ def test_a_study_that_observed_everything_again_asks_what_the_first_one_would(sa
     assert first.ask()[1] == second.ask()[1]
 
 
-def test_growth_remembers_the_trainings_nearest_to_the_front_and_the_latest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_growth_remembers_the_trainings_nearest_to_the_front_and_the_latest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(growth, "REMEMBERED", 4)
     losses = [0.9, 0.1, 0.8, 0.2, 0.7, 0.6, 0.5]
-    known = {number: Training({}, curve=np.array([[loss, 0.5]])) for number, loss in enumerate(losses)}
+    known = {
+        number: Training({}, curve=np.array([[loss, 0.5]])) for number, loss in enumerate(losses)
+    }
     assert list(remembered(known)) == [1, 3, 5, 6]
 
 
@@ -236,9 +254,12 @@ def seen(*losses: float, ended: bool = True) -> Seen:
 
 def learned(trainings: Sequence[Seen]) -> np.ndarray:
     states = {True: State.COMPLETE, False: State.STOPPED}
-    known = {n: Training({}, full=one.full, state=states[one.ended]) for n, one in enumerate(trainings)}
+    known = {
+        n: Training({}, full=one.full, state=states[one.ended]) for n, one in enumerate(trainings)
+    }
     losses = {
-        n: {2 * (i + 1): np.array([1.0, loss]) for i, loss in enumerate(one.losses)} for n, one in enumerate(trainings)
+        n: {2 * (i + 1): np.array([1.0, loss]) for i, loss in enumerate(one.losses)}
+        for n, one in enumerate(trainings)
     }
     return learned_losses(known, losses)
 
@@ -306,7 +327,7 @@ def test_short_trainings_go_on_towards_a_region_that_is_not_reached_yet() -> Non
     for number in range(STARTUP + PATIENCE + 4):
         loss = 0.6 - 0.015 * number
         assert trained(one, [loss]) == [4]
-        one.history.scale = np.array([loss, 1.0])
+        one.history.corner = np.array([loss, 1.0])
 
 
 def test_only_families_with_two_lengths_have_trainings_of_full_length() -> None:
@@ -314,12 +335,17 @@ def test_only_families_with_two_lengths_have_trainings_of_full_length() -> None:
     short, full = (lambda n: lengths[n][0]), (lambda n: lengths[n][1])
     one = Study(spaces=BOTH, short=short, full=full, trials=60, starts=True, size=lambda _: (1.0,))
     epochs_of = useless(one, STARTUP + PATIENCE + 12)
-    found = [(number, one.history.trials[number].params["family"], epochs) for number, epochs in enumerate(epochs_of)]
+    found = [
+        (number, one.history.trials[number].params["family"], epochs)
+        for number, epochs in enumerate(epochs_of)
+    ]
     assert {epochs for _, name, epochs in found if name == "gated_resnet"} == {4, 12}
     assert {number for number, training in one.history.trials.items() if training.full} == {
         number for number, name, epochs in found if (name, epochs) == ("gated_resnet", 12)
     }
-    params = [one.history.trials[number].params for number, name, _ in found if name == "multi_exit"]
+    params = [
+        one.history.trials[number].params for number, name, _ in found if name == "multi_exit"
+    ]
     assert all(params.count(values) == 1 for values in params), "equal trainings were asked again"
 
 
@@ -344,9 +370,14 @@ def test_a_training_that_failed_after_a_rung_is_forgotten() -> None:
 
 def test_the_smallest_size_is_the_smallest_whatever_the_file_s_order() -> None:
     space = "space: {gated_resnet: {backbone: [resnet20, resnet8], width: [1.0, 0.25]}}"
-    spaces = narrowed_spaces(parse_study(f"study: s\ndata: digits\nfamilies: [gated_resnet]\n{space}\n", "s"))
+    spaces = narrowed_spaces(
+        parse_study(f"study: s\ndata: digits\nfamilies: [gated_resnet]\n{space}\n", "s")
+    )
     first, smallest = starting_points(spaces)
-    assert (first["gated_resnet.backbone"], smallest["gated_resnet.backbone"]) == ("resnet20", "resnet8")
+    assert (first["gated_resnet.backbone"], smallest["gated_resnet.backbone"]) == (
+        "resnet20",
+        "resnet8",
+    )
     assert smallest["gated_resnet.width"] == 0.25
 
 
@@ -358,7 +389,7 @@ def test_stopped_trainings_are_compared_with_those_of_their_length() -> None:
     assert learned([*short, *long])[:, 1] == pytest.approx([0.4, 0.3, 0.2, 0.15])
 
 
-def test_a_plain_network_is_a_rival_of_what_growth_weighs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_baseline_is_a_rival_of_what_growth_weighs(monkeypatch: pytest.MonkeyPatch) -> None:
     fronts: list[np.ndarray] = []
     weighed = growth.expected_improvement
 

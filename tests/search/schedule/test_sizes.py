@@ -1,4 +1,4 @@
-"""What networks cost by their shapes: the box of a study holds every plain network that it may search."""
+"""What networks cost by their shapes: the box of a study holds every baseline that it may search."""
 
 from __future__ import annotations
 
@@ -17,16 +17,29 @@ TASK = Task(channels=1, height=8, width=8, classes=10)
 @pytest.mark.parametrize(
     ("space", "values"),
     [
-        ("skip_vit: {layers: [2, 6], dim: [32, 64], patch: 2}", {"layers": 6, "dim": 64, "patch": 2}),
-        ("skip_vit: {layers: [2, 6], dim: 64, patch: [2, 4]}", {"layers": 6, "dim": 64, "patch": 2}),
-        ("skip_vit: {layers: 2, dim: [32, 64], patch: 4, mlp_ratio: 4}", {"layers": 2, "dim": 64, "mlp_ratio": 4}),
+        (
+            "skip_vit: {layers: [2, 6], dim: [32, 64], patch: 2}",
+            {"layers": 6, "dim": 64, "patch": 2},
+        ),
+        (
+            "skip_vit: {layers: [2, 6], dim: 64, patch: [2, 4]}",
+            {"layers": 6, "dim": 64, "patch": 2},
+        ),
+        (
+            "skip_vit: {layers: 2, dim: [32, 64], patch: 4, mlp_ratio: 4}",
+            {"layers": 2, "dim": 64, "mlp_ratio": 4},
+        ),
         ("skip_vit: {layers: 2, dim: 32, patch: [4, 16]}", {"layers": 2, "dim": 32, "patch": 4}),
     ],
 )
-def test_the_reference_is_a_tenth_above_the_largest_plain_network(space: str, values: dict[str, object]) -> None:
+def test_the_reference_is_a_tenth_above_the_largest_baseline(
+    space: str, values: dict[str, object]
+) -> None:
     name = space.split(":")[0]
-    spaces = narrowed_spaces(parse_study(f"study: s\ndata: digits\nfamilies: [{name}]\nspace: {{{space}}}\n", "s"))
-    largest = shape_of(Candidate.of(family(name), values, 1).plain(), TASK)
+    spaces = narrowed_spaces(
+        parse_study(f"study: s\ndata: digits\nfamilies: [{name}]\nspace: {{{space}}}\n", "s")
+    )
+    largest = shape_of(Candidate.of(family(name), values, 1).baseline(), TASK)
     shapes = baseline_shapes(family(name), spaces[name], TASK)
     assert max(one.macs for one in shapes) == largest.macs
     assert max(one.parameters for one in shapes) == largest.parameters

@@ -1,4 +1,4 @@
-"""Plain networks that trainings start from: over the registry, their weights fit every candidate of their size."""
+"""Baselines that trainings start from: over the registry, their weights fit every candidate of their size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from search.schedule.growth import Draw
 from search.schedule.sampler import InfeasibleError, drawn
-from search.schedule.warm_start import epochs_of, plain_key, plain_start, recommended, warm
+from search.schedule.warm_start import baseline_key, baseline_of, epochs_of, recommended, warm
 from search.spec import StudySpec, narrowed_spaces, parse_study
 from spaces.contract.family import Candidate
 from spaces.contract.registry import families
@@ -45,19 +45,21 @@ def candidates(name: str, spec: StudySpec) -> list[Candidate]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(families()))
-def test_every_candidate_starts_from_the_plain_network_of_its_size(name: str, tmp_path: Path) -> None:
+def test_every_candidate_starts_from_the_baseline_of_its_size(name: str, tmp_path: Path) -> None:
     spec = study(name)
     space, checkpoints = narrowed_spaces(spec)[name], Checkpoints(tmp_path)
     for candidate in candidates(name, spec):
-        plain = plain_start(spec, space, candidate)
+        plain = baseline_of(spec, space, candidate)
         trained = plain.build(COLOUR, seed=1)
         assert not trained.gates
         assert not trained.exit_count
-        checkpoints.save(plain_key(spec, plain), {f"net.{k}": t for k, t in trained.state_dict().items()}, {})
+        checkpoints.save(
+            baseline_key(spec, plain), {f"net.{k}": t for k, t in trained.state_dict().items()}, {}
+        )
         net = candidate.build(COLOUR, seed=2)
         with torch.device("meta"):
-            needed = candidate.family.build(candidate.plain().config, COLOUR).state_dict()
-        source = str(checkpoints.path(plain_key(spec, plain)))
+            needed = candidate.family.build(candidate.baseline().config, COLOUR).state_dict()
+        source = str(checkpoints.path(baseline_key(spec, plain)))
         assert start_from(net, source, needed) > 0
         given, now = net.plain_state(trained.state_dict()), net.state_dict()
         for key in needed:
@@ -66,29 +68,34 @@ def test_every_candidate_starts_from_the_plain_network_of_its_size(name: str, tm
 
 
 @pytest.mark.parametrize("name", sorted(families()))
-def test_candidates_of_one_size_share_one_plain_network_under_the_recommended_recipe(name: str) -> None:
+def test_candidates_of_one_size_share_one_baseline_under_the_recommended_recipe(name: str) -> None:
     spec = study(name)
     space = narrowed_spaces(spec)[name]
     own, values = families()[name], recommended(space)
-    shared = (*own.size_dimensions, *own.plain_dimensions)
+    shared = (*own.size_dimensions, *own.baseline_dimensions)
     for candidate in candidates(name, spec):
-        plain = plain_start(spec, space, candidate)
+        plain = baseline_of(spec, space, candidate)
         assert plain.recipe.epochs == 30
         shown = active_names(own.space, plain.values)
         kept = {key: value for key, value in plain.values.items() if key in shown}
         assert all(kept[key] == candidate.values[key] for key in shared if key in kept)
         recipe = plain.recipe.__dataclass_fields__.keys() - {"epochs"}
         assert all(kept[key] == values[key] for key in recipe if key in kept and key not in shared)
-        assert plain_key(spec, plain).startswith("s/plain-")
-        same = Candidate.of(own, candidate.values | {"lr": candidate.values["lr"] / 2}, candidate.recipe.epochs)
-        assert plain_key(spec, plain_start(spec, space, same)) == plain_key(spec, plain)
+        assert baseline_key(spec, plain).startswith("s/plain-")
+        same = Candidate.of(
+            own, candidate.values | {"lr": candidate.values["lr"] / 2}, candidate.recipe.epochs
+        )
+        assert baseline_key(spec, baseline_of(spec, space, same)) == baseline_key(spec, plain)
 
 
-def test_another_size_has_another_plain_network() -> None:
+def test_another_size_has_another_baseline() -> None:
     spec = parse_study("study: s\ndata: digits\nfamilies: [gated_resnet]\n", "s")
     space, own = narrowed_spaces(spec)["gated_resnet"], families()["gated_resnet"]
     keys = {
-        plain_key(spec, plain_start(spec, space, Candidate.of(own, {"backbone": backbone, "width": width}, 4)))
+        baseline_key(
+            spec,
+            baseline_of(spec, space, Candidate.of(own, {"backbone": backbone, "width": width}, 4)),
+        )
         for backbone in ("resnet8", "resnet14")
         for width in (0.25, 0.5)
     }
@@ -113,5 +120,7 @@ def test_a_warm_start_takes_a_third_of_the_epochs_unless_weights_are_given(
 
 
 def test_a_very_short_warm_start_still_has_an_epoch() -> None:
-    spec = parse_study("study: s\ndata: digits\nfamilies: [gated_resnet]\nbudget: {epochs: 1}\n", "s")
+    spec = parse_study(
+        "study: s\ndata: digits\nfamilies: [gated_resnet]\nbudget: {epochs: 1}\n", "s"
+    )
     assert epochs_of(spec, "gated_resnet") == 1

@@ -46,7 +46,12 @@ def on_meta(task: Task, **values: Any) -> GatedResNet:
 
 def small(scramble: Scramble, **values: Any) -> GatedResNet:
     """A small scrambled net whose gates open about half of the time."""
-    config: dict[str, Any] = {"backbone": "resnet26", "width": 0.25, "granularity": "joint", "channel_where": "both"}
+    config: dict[str, Any] = {
+        "backbone": "resnet26",
+        "width": 0.25,
+        "granularity": "joint",
+        "channel_where": "both",
+    }
     with torch.random.fork_rng():
         torch.manual_seed(1)
         net = scramble(GatedResNet(GatedResNetConfig(**config | values), SMALL))
@@ -85,7 +90,9 @@ def some(count: int, filters: int, seed: int, patterns: int = 3) -> Tensor:
 
 
 def inputs(count: int, channels: int = 6) -> Tensor:
-    return torch.randn(count, channels, 7, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return torch.randn(
+        count, channels, 7, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
 
 
 def first(n_open: int | None, filters: int) -> Tensor | None:
@@ -102,8 +109,12 @@ def first(n_open: int | None, filters: int) -> Tensor | None:
         ("resnet101", "1x1", 7_570_194_432),
     ],
 )
-def test_macs_at_224_pixels_are_the_published_ones_and_torchs(backbone: str, stride_in: str, macs: int) -> None:
-    net = on_meta(IMAGENET, backbone=backbone, stem="imagenet", stride_in=stride_in, gated=False).eval()
+def test_macs_at_224_pixels_are_the_published_ones_and_torchs(
+    backbone: str, stride_in: str, macs: int
+) -> None:
+    net = on_meta(
+        IMAGENET, backbone=backbone, stem="imagenet", stride_in=stride_in, gated=False
+    ).eval()
     assert net.plain_macs == macs
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         plain_logits(net, torch.empty(1, 3, 224, 224))
@@ -123,7 +134,10 @@ def test_every_identity_block_of_resnet50_costs_the_same(stride_in: str) -> None
 def test_the_small_stem_keeps_all_pixels_and_the_published_one_a_sixteenth() -> None:
     task = Task(channels=1, height=33, width=40, classes=3)
     sizes = {stem: on_meta(task, backbone="resnet26", stem=stem) for stem in ("cifar", "imagenet")}
-    assert [(net.stem_size, net.sizes[-1]) for net in sizes.values()] == [((33, 40), (5, 5)), ((9, 10), (2, 2))]
+    assert [(net.stem_size, net.sizes[-1]) for net in sizes.values()] == [
+        ((33, 40), (5, 5)),
+        ((9, 10), (2, 2)),
+    ]
     for net in sizes.values():
         with torch.device("meta"):
             u = net.stem(torch.empty(1, 1, 33, 40))
@@ -146,7 +160,7 @@ def test_torchvisions_resnet50_loads_and_answers_alike() -> None:
         torch.manual_seed(0)
         theirs = torchvision.models.resnet50(weights=None, num_classes=10).eval()
         randomise_norms(theirs)
-        # the gates are data-independent here, so that there is little to build beside the plain network
+        # the gates are data-independent here, so that there is little to build beside the baseline
         config = GatedResNetConfig(backbone="resnet50", stem="imagenet", gate="independent")
         net = GatedResNet(config, Task(channels=3, height=64, width=64, classes=10)).eval()
         images = torch.randn(2, 3, 64, 64)
@@ -157,15 +171,29 @@ def test_torchvisions_resnet50_loads_and_answers_alike() -> None:
     assert all(name.startswith("gate_heads.") for name in left.missing_keys)
     with torch.no_grad():
         expected = theirs(images)
-        torch.testing.assert_close(net(images).logits_BC, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
+        torch.testing.assert_close(
+            net(images).logits_BC, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item()
+        )
 
 
-def test_names_that_are_ours_already_are_left_alone_and_blocks_are_numbered_by_stage_and_position() -> None:
+def test_names_that_are_ours_already_are_left_alone_and_blocks_are_numbered_by_stage_and_position() -> (
+    None
+):
     own = on_meta(SMALL, backbone="resnet26").state_dict()
     assert list(from_torchvision(own)) == list(own)
-    names = ["layer2.0.conv1.weight", "layer1.10.downsample.1.bias", "layer1.2.bn3.weight", "fc.bias"]
+    names = [
+        "layer2.0.conv1.weight",
+        "layer1.10.downsample.1.bias",
+        "layer1.2.bn3.weight",
+        "fc.bias",
+    ]
     found = from_torchvision({name: torch.zeros(()) for name in names})
-    assert list(found) == ["blocks.2.conv1.weight", "blocks.1.shortcut.1.bias", "blocks.0.bn3.weight", "fc.bias"]
+    assert list(found) == [
+        "blocks.2.conv1.weight",
+        "blocks.1.shortcut.1.bias",
+        "blocks.0.bn3.weight",
+        "fc.bias",
+    ]
 
 
 @pytest.mark.parametrize(("stride", "stride_in"), [(1, "3x3"), (2, "3x3"), (2, "1x1")])
@@ -177,7 +205,9 @@ def test_gathered_filters_equal_masked_ones(
 ) -> None:
     one, u = block(stride, stride_in), inputs(3)
     masks = first(n_inner, FILTERS), first(n_middle, FILTERS), first(n_outer, one.outputs)
-    torch.testing.assert_close(compact_residual(one, u, *masks), one.residual(u, *masks), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        compact_residual(one, u, *masks), one.residual(u, *masks), rtol=1e-10, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("count", [1, SMALLEST_GROUP - 1, 40])
@@ -185,8 +215,16 @@ def test_samples_with_different_masks_come_back_in_their_places(count: int) -> N
     one, u = block(2), inputs(count)
     masks = [some(count, n, seed) for seed, n in enumerate((FILTERS, FILTERS, one.outputs))]
     scaled = [0.3 * masks[0][:1], 0.6 * masks[1], 0.5 * masks[2]]
-    for given in (masks, scaled, [masks[0], None, None], [None, masks[1]], [None, None, masks[2][:1]]):
-        torch.testing.assert_close(compact_residual(one, u, *given), one.residual(u, *given), rtol=1e-10, atol=1e-12)
+    for given in (
+        masks,
+        scaled,
+        [masks[0], None, None],
+        [None, masks[1]],
+        [None, None, masks[2][:1]],
+    ):
+        torch.testing.assert_close(
+            compact_residual(one, u, *given), one.residual(u, *given), rtol=1e-10, atol=1e-12
+        )
 
 
 def test_a_closed_filter_is_zero_for_the_convolution_that_reads_it() -> None:
@@ -207,7 +245,9 @@ def test_with_no_open_middle_filter_the_last_norms_shift_remains() -> None:
     assert found.abs().min().item() > 0
 
 
-def test_macs_are_a_product_of_the_open_filters_on_both_sides_of_a_convolution(scramble: Scramble) -> None:
+def test_macs_are_a_product_of_the_open_filters_on_both_sides_of_a_convolution(
+    scramble: Scramble,
+) -> None:
     net = small(scramble, granularity="channel", channel_group=1, outer_groups=4)
     index, image = 3, torch.zeros(1, 3, 8, 8, dtype=torch.float64)
     c1, c2, c3, _ = net.block_macs(index)
@@ -240,13 +280,19 @@ def test_inner_gates_stand_on_both_convolutions_inside_a_block() -> None:
         ("block1.inner", 4),
         ("block1.middle", 4),
     ]
-    outer = on_meta(IMAGENET, backbone="resnet50", granularity="channel", channel_where="outer", outer_groups=2)
+    outer = on_meta(
+        IMAGENET, backbone="resnet50", granularity="channel", channel_where="outer", outer_groups=2
+    )
     assert [gate.name for gate in outer.gates] == [f"block{i}.outer" for i in range(16)]
 
 
 def test_exits_stand_behind_the_stages() -> None:
     net = on_meta(SMALL, backbone="resnet50", exits="light")
-    assert [(place.unit, place.channels) for place in net.stage_ends()] == [(2, 256), (6, 512), (12, 1024)]
+    assert [(place.unit, place.channels) for place in net.stage_ends()] == [
+        (2, 256),
+        (6, 512),
+        (12, 1024),
+    ]
     assert net.exit_count == 3
 
 
@@ -256,14 +302,23 @@ def test_published_targets_leave_the_blocks_of_target_1_without_gates() -> None:
     assert [gate.block for gate in net.gates] == [2, 4, 5, 6, 8, 9, 10, 11, 12, 14]
     assert target_vector("aig50", 0.5, len(net.gates)) == [0.8, *[0.5] * 8, 0.7]
     for forced in ("first", "first_last", "downsample"):
-        again = on_meta(SMALL, backbone="resnet50", loss="per_gate", target_vector="aig50", forced_open=forced)
+        again = on_meta(
+            SMALL, backbone="resnet50", loss="per_gate", target_vector="aig50", forced_open=forced
+        )
         assert [gate.block for gate in again.gates] == [gate.block for gate in net.gates]
     unused = on_meta(SMALL, backbone="resnet50", loss="target_free", target_vector="aig50")
     assert len(unused.gates) == 16
 
 
-def test_published_targets_are_what_the_objective_compares_with(scramble: Scramble, images: Draw) -> None:
-    values = {"backbone": "resnet50", "granularity": "layer", "loss": "per_gate", "target_vector": "aig50"}
+def test_published_targets_are_what_the_objective_compares_with(
+    scramble: Scramble, images: Draw
+) -> None:
+    values = {
+        "backbone": "resnet50",
+        "granularity": "layer",
+        "loss": "per_gate",
+        "target_vector": "aig50",
+    }
     net = small(scramble, **values, target=0.5, loss_weight=2.0)
     objective = net.objective(Plan(epochs=1, steps=1))
     assert isinstance(objective, GateObjective)
@@ -274,23 +329,32 @@ def test_published_targets_are_what_the_objective_compares_with(scramble: Scramb
     torch.testing.assert_close(loss, 2 * (m_G - t_G).square().mean())
 
 
-@pytest.mark.parametrize("values", [{"backbone": "resnet101"}, {"backbone": "resnet50", "granularity": "joint"}])
+@pytest.mark.parametrize(
+    "values", [{"backbone": "resnet101"}, {"backbone": "resnet50", "granularity": "joint"}]
+)
 def test_published_targets_are_refused_for_other_networks(values: dict[str, str]) -> None:
     with pytest.raises(
-        ValueError, match=r"^target_vector: aig50 is of the layer gates of resnet50, not of the .*; choo"
+        ValueError,
+        match=r"^target_vector: aig50 is of the layer gates of resnet50, not of the .*; choo",
     ):
         GatedResNetConfig(loss="per_gate", target_vector="aig50", **dict[str, Any](values))
 
 
 def test_a_search_draws_networks_of_bottlenecks_only_where_they_are_named() -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    drawn = {Candidate.suggested(study.ask(), FAMILY, FAMILY.space, 1).config.backbone for _ in range(60)}
+    drawn = {
+        Candidate.suggested(study.ask(), FAMILY, FAMILY.space, 1).config.backbone for _ in range(60)
+    }
     assert drawn == set(DEPTHS)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    space = narrowed(FAMILY.space, {"backbone": ["resnet20", "resnet50"], "stem": "imagenet"}, "here")
+    space = narrowed(
+        FAMILY.space, {"backbone": ["resnet20", "resnet50"], "stem": "imagenet"}, "here"
+    )
     found = [Candidate.suggested(study.ask(), FAMILY, space, 1) for _ in range(20)]
     assert {candidate.config.backbone for candidate in found} == {"resnet20", "resnet50"}
-    with pytest.raises(ValueError, match=r"^here.backbone: resnet34 is not one of resnet8, .*resnet50, resnet101$"):
+    with pytest.raises(
+        ValueError, match=r"^here.backbone: resnet34 is not one of resnet8, .*resnet50, resnet101$"
+    ):
         narrowed(FAMILY.space, {"backbone": "resnet34"}, "here")
 
 
@@ -300,23 +364,33 @@ def test_dimensions_of_the_other_kind_of_backbone_do_not_matter() -> None:
         one = Candidate.of(FAMILY, {"backbone": backbone}, 1)
         same = Candidate.of(FAMILY, {"backbone": backbone, **values}, 1)
         assert same.key == one.key
-        assert same.plain().key == one.plain().key
-        assert not values.keys() & one.plain().params.keys()
+        assert same.baseline().key == one.baseline().key
+        assert not values.keys() & one.baseline().params.keys()
         with torch.device("meta"):
-            nets = [PlainResNet(ResNetConfig(backbone=backbone, **dict[str, Any](own)), SMALL) for own in ({}, values)]
+            nets = [
+                PlainResNet(ResNetConfig(backbone=backbone, **dict[str, Any](own)), SMALL)
+                for own in ({}, values)
+            ]
         assert nets[0].total_macs() == nets[1].total_macs()
 
 
 def test_the_plain_candidate_keeps_stem_and_stride() -> None:
-    size: dict[str, Any] = {"backbone": "resnet26", "width": 0.25, "stem": "imagenet", "stride_in": "1x1"}
-    plain = Candidate.of(FAMILY, {**size, "target": 0.3}, 1).plain()
+    size: dict[str, Any] = {
+        "backbone": "resnet26",
+        "width": 0.25,
+        "stem": "imagenet",
+        "stride_in": "1x1",
+    }
+    plain = Candidate.of(FAMILY, {**size, "target": 0.3}, 1).baseline()
     assert plain.config == GatedResNetConfig(gated=False, **size)
     assert Candidate.of(FAMILY, plain.params, 1).config == plain.config
     names = set(PlainResNet(ResNetConfig(**size), SMALL).state_dict())
     assert set(plain.build(SMALL, 0).state_dict()) == names
 
 
-def test_networks_of_bottlenecks_ship_in_the_form_of_any_family(scramble: Scramble, images: Draw) -> None:
+def test_networks_of_bottlenecks_ship_in_the_form_of_any_family(
+    scramble: Scramble, images: Draw
+) -> None:
     net, x = small(scramble), images(4, SMALL)
     rates = {gate.name: (0.5,) * gate.units for gate in net.gates}
     shipped = deployment.ship(net, Knobs(), rates)

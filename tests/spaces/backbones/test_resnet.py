@@ -33,9 +33,17 @@ def test_macs_of_the_published_sizes(backbone: str, blocks: int, with_a: int, wi
     assert len(a.blocks) == blocks
     assert (a.total_macs(), b.total_macs()) == (with_a, with_b)
     assert a.ends_macs() == 442_368 + 640
-    identity = [sum(b.block_macs(i)) for i, one in enumerate(b.blocks) if isinstance(one, Block) and one.identity]
+    identity = [
+        sum(b.block_macs(i))
+        for i, one in enumerate(b.blocks)
+        if isinstance(one, Block) and one.identity
+    ]
     assert set(identity) == {4_718_592}
-    downsampling = [b.block_macs(i) for i, one in enumerate(b.blocks) if isinstance(one, Block) and not one.identity]
+    downsampling = [
+        b.block_macs(i)
+        for i, one in enumerate(b.blocks)
+        if isinstance(one, Block) and not one.identity
+    ]
     assert [first + second for first, second, _ in downsampling] == [3_538_944, 3_538_944]
     assert [shortcut for *_, shortcut in downsampling] == [131_072, 131_072]
 
@@ -50,10 +58,14 @@ def test_macs_of_resnet20_on_gray_28_pixel_images() -> None:
 @pytest.mark.parametrize("shortcut", ["A", "B"])
 @pytest.mark.parametrize("width", [0.25, 0.75, 1.5])
 @pytest.mark.parametrize(("height", "width_px"), [(8, 8), (28, 28), (9, 13)])
-def test_macs_are_what_torch_counts(shortcut: str, width: float, height: int, width_px: int) -> None:
+def test_macs_are_what_torch_counts(
+    shortcut: str, width: float, height: int, width_px: int
+) -> None:
     task = Task(channels=1, height=height, width=width_px, classes=3)
     with torch.device("meta"):
-        net = PlainResNet(ResNetConfig(backbone="resnet8", width=width, shortcut=shortcut), task).eval()
+        net = PlainResNet(
+            ResNetConfig(backbone="resnet8", width=width, shortcut=shortcut), task
+        ).eval()
         with FlopCounterMode(display=False) as counter:
             assert net(torch.empty(1, 1, height, width_px)).shape == (1, 3)
     assert counter.get_total_flops() == 2 * net.total_macs()
@@ -96,7 +108,10 @@ def test_folding_batch_norm_into_its_convolution_changes_nothing() -> None:
     u = torch.randn(2, 4, 7, 7, dtype=torch.float64)
     weight, bias = folded(block.conv1, block.bn1)
     torch.testing.assert_close(
-        torch.nn.functional.conv2d(u, weight, bias, 2, 1), block.bn1(block.conv1(u)), rtol=1e-10, atol=1e-12
+        torch.nn.functional.conv2d(u, weight, bias, 2, 1),
+        block.bn1(block.conv1(u)),
+        rtol=1e-10,
+        atol=1e-12,
     )
 
 

@@ -1,4 +1,4 @@
-"""Candidates: drawn, keyed, replayed, reduced to their plain network."""
+"""Candidates: drawn, keyed, replayed, reduced to their baseline."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ RESNET = families()["gated_resnet"]
 
 
 def test_every_family_is_registered_under_its_own_name() -> None:
-    assert {name: one.name for name, one in families().items()} == {name: name for name in families()}
+    assert {name: one.name for name, one in families().items()} == {
+        name: name for name in families()
+    }
     for one in families().values():
         assert one.doc
         names = {d.name for d in one.space}
@@ -30,14 +32,17 @@ def test_every_family_is_registered_under_its_own_name() -> None:
 
 def test_a_family_without_words_for_a_size_is_refused_where_it_is_made() -> None:
     with pytest.raises(
-        ValueError, match=r"^gated_resnet: size_words has width; give words for each of backbone, width$"
+        ValueError,
+        match=r"^gated_resnet: size_words has width; give words for each of backbone, width$",
     ):
         replace(RESNET, size_words={"width": "x{}"})
 
 
 def test_an_unknown_family_is_told_the_nearest() -> None:
     assert family("gated_resnet") is RESNET
-    with pytest.raises(ValueError, match=r"^gated_resnets is not a family; did you mean gated_resnet\?$"):
+    with pytest.raises(
+        ValueError, match=r"^gated_resnets is not a family; did you mean gated_resnet\?$"
+    ):
         family("gated_resnets")
 
 
@@ -54,32 +59,45 @@ def test_a_candidate_replays_from_the_trials_parameters() -> None:
 
 def test_candidates_that_differ_only_in_what_does_not_matter_share_their_key() -> None:
     layer = Candidate.of(RESNET, {"granularity": "layer"}, epochs=3)
-    assert Candidate.of(RESNET, {"granularity": "layer", "channel_group": 16}, epochs=3).key == layer.key
-    assert Candidate.of(RESNET, {"granularity": "layer", "adamw_lr": 0.005}, epochs=3).key == layer.key
+    assert (
+        Candidate.of(RESNET, {"granularity": "layer", "channel_group": 16}, epochs=3).key
+        == layer.key
+    )
+    assert (
+        Candidate.of(RESNET, {"granularity": "layer", "adamw_lr": 0.005}, epochs=3).key == layer.key
+    )
     for other in ({"granularity": "channel"}, {"target": 0.3}, {"lr": 0.2}):
         assert Candidate.of(RESNET, other, epochs=3).key != layer.key
     assert Candidate.of(RESNET, {}, epochs=4).key != layer.key
 
 
 def test_the_plain_candidate_keeps_size_and_recipe_and_nothing_of_the_gates() -> None:
-    gated = Candidate.of(RESNET, {"backbone": "resnet14", "shortcut": "A", "target": 0.2, "lr": 0.03}, epochs=3)
-    plain = gated.plain()
+    gated = Candidate.of(
+        RESNET, {"backbone": "resnet14", "shortcut": "A", "target": 0.2, "lr": 0.03}, epochs=3
+    )
+    plain = gated.baseline()
     assert plain.recipe == gated.recipe
     assert plain.params["backbone"] == "resnet14"
     assert plain.params["gated"] is False
     assert "target" not in plain.params
-    assert plain.plain().key == plain.key
+    assert plain.baseline().key == plain.key
     assert plain.build(TASK, 0).gates == ()
     assert plain.build(TASK, 0).plain_macs == gated.build(TASK, 0).plain_macs
-    other = Candidate.of(RESNET, {"backbone": "resnet14", "shortcut": "A", "target": 0.9, "lr": 0.03}, epochs=3)
-    assert other.plain().key == plain.key
+    other = Candidate.of(
+        RESNET, {"backbone": "resnet14", "shortcut": "A", "target": 0.9, "lr": 0.03}, epochs=3
+    )
+    assert other.baseline().key == plain.key
 
 
 def test_a_narrowed_space_reaches_the_config() -> None:
     space = narrowed(RESNET.space, {"backbone": "resnet8", "shortcut": "A", "lr": 0.05}, "here")
     trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask()
     candidate = Candidate.suggested(trial, RESNET, space, epochs=1)
-    assert (candidate.config.backbone, candidate.config.shortcut, candidate.recipe.lr) == ("resnet8", "A", 0.05)
+    assert (candidate.config.backbone, candidate.config.shortcut, candidate.recipe.lr) == (
+        "resnet8",
+        "A",
+        0.05,
+    )
 
 
 def test_the_peak_learning_rate_is_that_of_the_optimizer() -> None:

@@ -18,7 +18,10 @@ Build = Callable[..., GatedResNet]
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"policy": "open"}, "policy: open is not one of threshold, always_on, scaled_on, stochastic, ensemble"),
+        (
+            {"policy": "open"},
+            "policy: open is not one of threshold, always_on, scaled_on, stochastic, ensemble",
+        ),
         ({"recalibrate": "yes"}, "recalibrate: yes is not one of none, sample, same"),
         ({"policy": "ensemble"}, "passes: an ensemble needs at least 2, not 1"),
     ],
@@ -43,14 +46,21 @@ def test_knobs_are_rebuilt_from_their_dict(knobs: Knobs) -> None:
 
 
 def test_gates_near_always_or_never_open_are_settled() -> None:
-    assert collapsed({"a": (0.0, 0.01, 0.02, 0.98, 0.99, 1.0)}, 0.01) == {"a": (0.0, 0.0, None, None, 1.0, 1.0)}
+    assert collapsed({"a": (0.0, 0.01, 0.02, 0.98, 0.99, 1.0)}, 0.01) == {
+        "a": (0.0, 0.0, None, None, 1.0, 1.0)
+    }
     assert collapsed({"a": (0.0, 1e-9, 1.0)}, 0.0) == {"a": (0.0, None, 1.0)}
 
 
 def test_knobs_choose_the_policy(resnet: Build) -> None:
     net, ids = resnet(), torch.arange(3)
     rates = {gate.name: (0.0,) for gate in net.gates}
-    kinds = {"threshold": Threshold, "always_on": AlwaysOn, "scaled_on": ScaledOn, "stochastic": Sampled}
+    kinds = {
+        "threshold": Threshold,
+        "always_on": AlwaysOn,
+        "scaled_on": ScaledOn,
+        "stochastic": Sampled,
+    }
     for name, kind in kinds.items():
         policy = net.knobs_policy(Knobs(policy=name, prune=0.1), ids=ids, rates=rates)
         assert isinstance(policy, kind)

@@ -24,7 +24,10 @@ def test_noise_is_logistic() -> None:
     steps = torch.arange(1, n + 1) / n
     distance = torch.maximum((steps - u).abs(), (u - steps + 1 / n).abs()).max().item()
     assert distance < 1.95 / math.sqrt(n)  # Kolmogorov-Smirnov, one false alarm in a thousand
-    assert abs(logistic_noise(1, 2, torch.arange(100_000), 3).std().item() - math.pi / math.sqrt(3)) < 0.02
+    assert (
+        abs(logistic_noise(1, 2, torch.arange(100_000), 3).std().item() - math.pi / math.sqrt(3))
+        < 0.02
+    )
 
 
 @pytest.mark.parametrize("axis", ["ids", "steps", "seeds"])

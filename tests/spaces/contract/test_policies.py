@@ -21,7 +21,10 @@ UNITS = 6
 
 
 def sampled(count: int, **changes: Any) -> Sampled:
-    return Sampled(**dict[str, Any]({"seed": 4, "step": 9, "ids_B": torch.arange(count), "units": UNITS}) | changes)
+    return Sampled(
+        **dict[str, Any]({"seed": 4, "step": 9, "ids_B": torch.arange(count), "units": UNITS})
+        | changes
+    )
 
 
 def logits(count: int, scale: float = 2.0) -> Tensor:
@@ -31,7 +34,9 @@ def logits(count: int, scale: float = 2.0) -> Tensor:
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 5.0])
 @pytest.mark.parametrize("logit", [-2.0, 0.0, 0.4, 1.9])
-def test_a_gate_opens_as_often_as_its_probability_at_any_temperature(temperature: float, logit: float) -> None:
+def test_a_gate_opens_as_often_as_its_probability_at_any_temperature(
+    temperature: float, logit: float
+) -> None:
     n = 100_000
     policy = sampled(n, temperature=temperature)
     opened = policy.decide(GATE, torch.full((n, GATE.units), logit)).z_BU.double().mean(0)
@@ -51,7 +56,9 @@ def test_two_logits_with_two_gumbels_decide_as_their_difference_with_logistic_no
     n = 20_000
     generator = torch.Generator().manual_seed(0)
     off_BU, on_BU = torch.randn(2, n, GATE.units, generator=generator, dtype=torch.float64)
-    gumbel_off = -torch.log(-torch.log(torch.rand(n, GATE.units, generator=generator, dtype=torch.float64)))
+    gumbel_off = -torch.log(
+        -torch.log(torch.rand(n, GATE.units, generator=generator, dtype=torch.float64))
+    )
     noise = logistic_noise(4, 9, torch.arange(n), UNITS)[:, 2:5].double()
     two = torch.stack([off_BU + gumbel_off, on_BU + gumbel_off + noise], -1)
     one = sampled(n).decide(GATE, on_BU - off_BU)
@@ -73,7 +80,9 @@ def test_a_straight_through_value_is_exactly_hard(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 5.0])
-def test_the_gradient_is_that_of_the_relaxed_sample_also_where_the_gate_is_closed(temperature: float) -> None:
+def test_the_gradient_is_that_of_the_relaxed_sample_also_where_the_gate_is_closed(
+    temperature: float,
+) -> None:
     logit_BU = logits(64).requires_grad_()
     weight_BU = logits(64).flip(0)
     z_BU = sampled(64, temperature=temperature).decide(GATE, logit_BU).z_BU
@@ -96,7 +105,10 @@ def test_the_noiseless_estimator_decides_at_one_half_with_the_gradient_of_the_pr
 
 
 def test_without_noise_the_temperature_changes_no_decision() -> None:
-    decisions = [sampled(64, noisy=False, temperature=t).decide(GATE, logits(64)).z_BU for t in (0.3, 1.0, 5.0)]
+    decisions = [
+        sampled(64, noisy=False, temperature=t).decide(GATE, logits(64)).z_BU
+        for t in (0.3, 1.0, 5.0)
+    ]
     assert torch.equal(decisions[0], decisions[1])
     assert torch.equal(decisions[0], decisions[2])
     assert torch.equal(decisions[0], Threshold().decide(GATE, logits(64)).z_BU)
@@ -129,7 +141,9 @@ def test_a_higher_threshold_opens_a_subset() -> None:
 
 def test_a_threshold_can_differ_from_gate_to_gate() -> None:
     policy = Threshold(tau={GATE.name: 0.9, "other": 0.1})
-    assert torch.equal(policy.decide(GATE, logits(9)).z_BU, Threshold(tau=0.9).decide(GATE, logits(9)).z_BU)
+    assert torch.equal(
+        policy.decide(GATE, logits(9)).z_BU, Threshold(tau=0.9).decide(GATE, logits(9)).z_BU
+    )
 
 
 def test_fixed_units_keep_their_value_and_get_no_gradient() -> None:

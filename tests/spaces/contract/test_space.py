@@ -67,15 +67,23 @@ def test_every_condition_names_an_earlier_dimension_and_values_that_it_can_have(
     earlier: dict[str, Dimension] = {}
     for dimension in space:
         for name, values in dimension.when.items():
-            assert name in earlier, f"{dimension.name} depends on {name}, which is not declared before it"
+            assert name in earlier, (
+                f"{dimension.name} depends on {name}, which is not declared before it"
+            )
             assert values, dimension.name
-            assert all(earlier[name].contains(value) for value in values), (dimension.name, name, values)
+            assert all(earlier[name].contains(value) for value in values), (
+                dimension.name,
+                name,
+                values,
+            )
         assert dimension.name not in earlier
         earlier[dimension.name] = dimension
 
 
 @every_space
-def test_every_dimension_has_a_doc_and_a_default_that_it_allows(space: tuple[Dimension, ...]) -> None:
+def test_every_dimension_has_a_doc_and_a_default_that_it_allows(
+    space: tuple[Dimension, ...],
+) -> None:
     for dimension in space:
         assert dimension.doc, dimension.name
         assert dimension.contains(dimension.default), dimension.name
@@ -112,10 +120,14 @@ def test_a_trial_is_asked_only_for_dimensions_that_matter_and_replays_to_the_sam
 
 
 @given(pet=st.sampled_from(["cat", "dog"]), tail=st.booleans(), wag=st.floats(0.5, 8.0))
-def test_a_condition_on_a_dimension_that_does_not_matter_never_holds(pet: str, tail: bool, wag: float) -> None:
+def test_a_condition_on_a_dimension_that_does_not_matter_never_holds(
+    pet: str, tail: bool, wag: float
+) -> None:
     trial = Asked({"p.pet": pet, "p.tail": tail, "p.wag": wag})
     values = suggested(trial, PETS, "p")
-    expected = ["p.pet"] if pet == "cat" else ["p.pet", "p.tail", "p.wag"] if tail else ["p.pet", "p.tail"]
+    expected = (
+        ["p.pet"] if pet == "cat" else ["p.pet", "p.tail", "p.wag"] if tail else ["p.pet", "p.tail"]
+    )
     assert trial.asked == expected
     assert values["wag"] == (wag if "p.wag" in expected else 2.0)
     assert values["tail"] is (tail if pet == "dog" else True)
@@ -165,7 +177,9 @@ def test_a_dimension_says_its_range_and_condition_in_words() -> None:
         ("legs", math.nan, False),
     ],
 )
-def test_a_dimension_contains_its_values_and_nothing_else(name: str, value: object, inside: bool) -> None:
+def test_a_dimension_contains_its_values_and_nothing_else(
+    name: str, value: object, inside: bool
+) -> None:
     assert BY_NAME[name].contains(value) is inside
 
 
@@ -192,7 +206,9 @@ def test_a_list_narrows_a_dimension_and_makes_it_searched() -> None:
 def test_low_and_high_narrow_a_range_and_pull_its_default_in() -> None:
     wag = next(d for d in narrowed(PETS, {"wag": {"low": 3}}, "here") if d.name == "wag")
     assert (wag.low, wag.high, wag.default, wag.log, wag.searched) == (3.0, 8.0, 3.0, True, True)
-    legs = next(d for d in narrowed(PETS, {"legs": {"low": 2, "high": 3}}, "here") if d.name == "legs")
+    legs = next(
+        d for d in narrowed(PETS, {"legs": {"low": 2, "high": 3}}, "here") if d.name == "legs"
+    )
     assert (legs.low, legs.high, legs.default, legs.searched) == (2, 3, 3, True)
 
 
@@ -211,19 +227,27 @@ def test_dimensions_that_are_not_named_stay_as_they_are() -> None:
         ({"tail": 1}, "s.yml: space.tail: 1 is not one of false, true"),
         ({"wag": 9}, "s.yml: space.wag: 9 is not between 0.5 and 8"),
         ({"wag": True}, "s.yml: space.wag: true is not between 0.5 and 8"),
-        ({"wag": "4e0"}, "s.yml: space.wag: 4e0 is text, not a number between 0.5 and 8; write 4.0"),
+        (
+            {"wag": "4e0"},
+            "s.yml: space.wag: 4e0 is text, not a number between 0.5 and 8; write 4.0",
+        ),
         ({"wag": "fast"}, "s.yml: space.wag: fast is text, not a number between 0.5 and 8"),
         ({"wag": {"low": 5, "high": 3}}, "s.yml: space.wag: low 5 is above high 3"),
         ({"wag": {"low": 0.1}}, "s.yml: space.wag: 0.1 is not between 0.5 and 8"),
         ({"wag": {"min": 1}}, "s.yml: space.wag: takes {low, high}, not min"),
         ({"wag": {}}, "s.yml: space.wag: takes {low, high}, not nothing"),
-        ({"pet": {"low": 1}}, "s.yml: space.pet: takes a value or a list out of cat, dog, not low and high"),
+        (
+            {"pet": {"low": 1}},
+            "s.yml: space.pet: takes a value or a list out of cat, dog, not low and high",
+        ),
         ({"legs": 2.5}, "s.yml: space.legs: 2.5 is not a whole number between 1 and 4"),
         ({"pet": ["cat", "cat"]}, "s.yml: space.pet: cat stands there twice"),
         ({"wag": None}, "s.yml: space.wag: no value; allowed: 0.5 to 8 (log)"),
     ],
 )
-def test_a_wrong_narrowing_is_told_in_one_line_with_what_is_allowed(changes: dict[str, object], message: str) -> None:
+def test_a_wrong_narrowing_is_told_in_one_line_with_what_is_allowed(
+    changes: dict[str, object], message: str
+) -> None:
     with pytest.raises(ValueError, match=r"^s\.yml") as caught:
         narrowed(PETS, changes, "s.yml: space")
     assert str(caught.value) == message
@@ -237,4 +261,6 @@ def test_the_nearest_known_name_is_offered_or_else_all_of_them() -> None:
 def _searched(dimension: Dimension, space: tuple[Dimension, ...] = ()) -> Dimension:
     """With the values that conditions in `space` name beside its choices, for an open choice takes more than those."""
     named = [v for d in space for v in d.when.get(dimension.name, ()) if v not in dimension.choices]
-    return dataclasses.replace(dimension, searched=True, choices=(*dimension.choices, *dict.fromkeys(named)))
+    return dataclasses.replace(
+        dimension, searched=True, choices=(*dimension.choices, *dict.fromkeys(named))
+    )

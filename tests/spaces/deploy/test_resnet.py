@@ -36,7 +36,13 @@ NETS: list[dict[str, Any]] = [
     },
     {"gated": False},
 ]
-KNOBS = [Knobs(), Knobs(tau=0.7), Knobs(prune=0.3), Knobs(policy="always_on"), Knobs(policy="scaled_on")]
+KNOBS = [
+    Knobs(),
+    Knobs(tau=0.7),
+    Knobs(prune=0.3),
+    Knobs(policy="always_on"),
+    Knobs(policy="scaled_on"),
+]
 COUNT = 24
 
 
@@ -61,27 +67,37 @@ def net(request: pytest.FixtureRequest, scramble: Callable[..., GatedResNet]) ->
 
 def measured_rates(net: GatedResNet, knobs: Knobs) -> dict[str, tuple[float, ...]]:
     decisions = net.run(normal(pixels()), Knobs(tau=knobs.tau)).decisions
-    return {d.gate.name: tuple(d.open_BU.double().expand(COUNT, -1).mean(0).tolist()) for d in decisions}
+    return {
+        d.gate.name: tuple(d.open_BU.double().expand(COUNT, -1).mean(0).tolist()) for d in decisions
+    }
 
 
 def pair(net: GatedResNet, knobs: Knobs) -> tuple[DeployedResNet, Output, dict[str, Any]]:
     """The compact network, what the trained one says under the same settled gates, and the description."""
     rates = measured_rates(net, knobs)
     settled = settled_gates(net, knobs, rates)
-    effective = Knobs(tau=knobs.tau, prune=knobs.prune or 0.0) if knobs.policy == "threshold" else knobs
-    expected = net(normal(pixels()), net.knobs_policy(effective, ids=torch.arange(COUNT), rates=rates))
+    effective = (
+        Knobs(tau=knobs.tau, prune=knobs.prune or 0.0) if knobs.policy == "threshold" else knobs
+    )
+    expected = net(
+        normal(pixels()), net.knobs_policy(effective, ids=torch.arange(COUNT), rates=rates)
+    )
     taus = gate_taus(net, knobs)
     return deployed(net, settled, taus), expected, {"settled": settled, "taus": taus}
 
 
-@pytest.mark.parametrize("knobs", KNOBS, ids=lambda k: "-".join(str(v) for v in k.as_dict().values()))
+@pytest.mark.parametrize(
+    "knobs", KNOBS, ids=lambda k: "-".join(str(v) for v in k.as_dict().values())
+)
 @torch.inference_mode()
 def test_the_compact_network_answers_as_the_trained_one(net: GatedResNet, knobs: Knobs) -> None:
     compact, expected, _ = pair(net, knobs)
     logits, macs_B = compact.run(pixels())
     torch.testing.assert_close(logits, expected.logits_BC, rtol=1e-3, atol=1e-4)
     one_by_one = [compact.run(image[None]) for image in pixels()[:8]]
-    torch.testing.assert_close(torch.cat([o[0] for o in one_by_one]), logits[:8], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        torch.cat([o[0] for o in one_by_one]), logits[:8], rtol=1e-3, atol=1e-4
+    )
     assert torch.equal(torch.cat([o[1] for o in one_by_one]), macs_B[:8])
     plain = expected.macs_B.expand(COUNT)
     assert bool((macs_B <= plain).all())  # what two-logit heads and settled units cost is gone
@@ -96,9 +112,13 @@ def test_a_description_and_weights_rebuild_the_same_network(net: GatedResNet, kn
     assert torch.equal(again.eval()(pixels()), compact(pixels()))
 
 
-@pytest.mark.parametrize("knobs", [Knobs(), Knobs(prune=0.3), Knobs(policy="scaled_on")], ids=["t", "pruned", "scaled"])
+@pytest.mark.parametrize(
+    "knobs", [Knobs(), Knobs(prune=0.3), Knobs(policy="scaled_on")], ids=["t", "pruned", "scaled"]
+)
 @torch.inference_mode()
-def test_onnxruntime_gives_equal_logits_in_a_batch_and_one_by_one(net: GatedResNet, knobs: Knobs) -> None:
+def test_onnxruntime_gives_equal_logits_in_a_batch_and_one_by_one(
+    net: GatedResNet, knobs: Knobs
+) -> None:
     import onnxruntime
 
     from spaces.deploy.resnet_onnx import resnet_onnx
@@ -107,14 +127,18 @@ def test_onnxruntime_gives_equal_logits_in_a_batch_and_one_by_one(net: GatedResN
     session = onnxruntime.InferenceSession(resnet_onnx(compact).SerializeToString())
     x = pixels()
     whole = session.run(None, {"pixels": x.numpy()})[0]
-    single = np.concatenate([session.run(None, {"pixels": image[None].numpy()})[0] for image in x[:8]])
+    single = np.concatenate(
+        [session.run(None, {"pixels": image[None].numpy()})[0] for image in x[:8]]
+    )
     np.testing.assert_allclose(whole, compact(x).numpy(), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(single, whole[:8], rtol=1e-3, atol=1e-4)
 
 
 @torch.inference_mode()
 def test_pruning_drops_parameters_and_dynamic_gates(scramble: Callable[..., GatedResNet]) -> None:
-    made = Candidate.of(family("gated_resnet"), {"backbone": "resnet14", "width": 0.5, "granularity": "joint"}, 1)
+    made = Candidate.of(
+        family("gated_resnet"), {"backbone": "resnet14", "width": 0.5, "granularity": "joint"}, 1
+    )
     net = scramble(made.build(TASK, 0)).float()
     kept, _, _ = pair(net, Knobs())
     pruned, _, _ = pair(net, Knobs(prune=0.4))
@@ -144,7 +168,9 @@ def test_a_closed_block_runs_no_convolution(scramble: Callable[..., GatedResNet]
 
 
 def test_policies_that_draw_cannot_be_exported(scramble: Callable[..., GatedResNet]) -> None:
-    net = Candidate.of(family("gated_resnet"), {"backbone": "resnet8", "width": 0.25}, 1).build(TASK, 0)
+    net = Candidate.of(family("gated_resnet"), {"backbone": "resnet8", "width": 0.25}, 1).build(
+        TASK, 0
+    )
     assert isinstance(net, GatedResNet)
     with pytest.raises(ValueError, match="draws its gates at random and cannot be exported"):
         settled_gates(net, Knobs(policy="ensemble", passes=3), {})

@@ -26,10 +26,18 @@ NETS: dict[str, tuple[dict[str, Any], Knobs]] = {
     "gated_resnet": ({"backbone": "resnet8", "width": 0.25}, Knobs()),
     "multi_exit": (
         {"backbone": "resnet18", "width": 0.125},
-        Knobs(policy="always_on", exit_rule="maxprob", exit_thresholds=(0.6, 0.6, 0.6), fallback="ensemble"),
+        Knobs(
+            policy="always_on",
+            exit_rule="maxprob",
+            exit_thresholds=(0.6, 0.6, 0.6),
+            fallback="ensemble",
+        ),
     ),
     "gated_densenet": ({"depth": 22, "growth": 12}, Knobs()),
-    "gated_mobilenet": ({"width": 0.25, "granularity": "joint", "channel_group": 16}, Knobs(tau=0.6)),
+    "gated_mobilenet": (
+        {"width": 0.25, "granularity": "joint", "channel_group": 16},
+        Knobs(tau=0.6),
+    ),
     "dense_vit": (_VIT, Knobs(policy="always_on")),
     "skip_vit": (
         {**_VIT, "exits": "cls"},
@@ -47,7 +55,9 @@ def built(name: str) -> tuple[DynamicNet, Candidate, Knobs, dict[str, tuple[floa
     net = scrambled(candidate.build(TASK, 0)).float()
     with torch.no_grad():
         decisions = net((pixels(64) - 0.4) / 0.3, Threshold(tau=knobs.tau)).decisions
-    rates = {d.gate.name: tuple(d.open_BU.double().expand(64, -1).mean(0).tolist()) for d in decisions}
+    rates = {
+        d.gate.name: tuple(d.open_BU.double().expand(64, -1).mean(0).tolist()) for d in decisions
+    }
     return net, candidate, knobs, rates
 
 
@@ -62,7 +72,9 @@ def test_every_family_is_here() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETS)
-def test_a_description_and_weights_rebuild_the_network_that_answers_as_the_trained_one(name: str) -> None:
+def test_a_description_and_weights_rebuild_the_network_that_answers_as_the_trained_one(
+    name: str,
+) -> None:
     net, candidate, knobs, rates = built(name)
     shipped = ship(net, knobs, rates)
     description = json.loads(json.dumps(shipped.description()))
@@ -98,7 +110,9 @@ def test_onnxruntime_gives_the_same_logits_for_any_batch(name: str) -> None:
     net, _, knobs, rates = built(name)
     shipped = ship(net, knobs, rates)
     model = onnx_model(shipped, pixels(2))
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     for count in (1, 9):
         with torch.inference_mode():
             ours = shipped(pixels(count)).numpy()
@@ -118,7 +132,9 @@ def test_what_inference_never_runs_is_not_shipped() -> None:
     assert left <= whole - layer - oracle - heads
 
 
-@pytest.mark.parametrize("knobs", [Knobs(policy="stochastic"), Knobs(order="arbitrary")], ids=["stochastic", "order"])
+@pytest.mark.parametrize(
+    "knobs", [Knobs(policy="stochastic"), Knobs(order="arbitrary")], ids=["stochastic", "order"]
+)
 def test_settings_that_draw_at_random_are_refused(knobs: Knobs) -> None:
     net, _, _, rates = built("shuffled_vit")
     with pytest.raises(ValueError, match="draws at random and cannot be exported"):

@@ -50,7 +50,9 @@ def every(net: MultiExitNet, x: Tensor) -> Exits:
     return exits
 
 
-def ran(net: MultiExitNet, x: Tensor, rule: ExitRule, *, compact: bool = False) -> tuple[Output, Tensor]:
+def ran(
+    net: MultiExitNet, x: Tensor, rule: ExitRule, *, compact: bool = False
+) -> tuple[Output, Tensor]:
     """The output under the rule, and which exit answered each image."""
     with torch.no_grad():
         output = net(x, AlwaysOn(exits=rule), compact=compact)
@@ -61,7 +63,10 @@ def ran(net: MultiExitNet, x: Tensor, rule: ExitRule, *, compact: bool = False) 
 def dividing(kind: str, exits: Exits, fallback: str) -> ExitRule:
     """A rule of this kind with thresholds at which about half of the images leave."""
     whole = ExitRule(rule=kind, judges=JUDGES)
-    halves = [whole.confidence(k, exits.logits).double().quantile(0.4 + 0.05 * k).item() for k in range(K + 1)]
+    halves = [
+        whole.confidence(k, exits.logits).double().quantile(0.4 + 0.05 * k).item()
+        for k in range(K + 1)
+    ]
     if kind == "patience":  # answered alike twice in a row
         halves = [0.5, 0.4, 0.3, 0.2]
     return ExitRule(rule=kind, thresholds=tuple(halves), fallback=fallback, judges=JUDGES)
@@ -71,7 +76,11 @@ def dividing(kind: str, exits: Exits, fallback: str) -> ExitRule:
 @pytest.mark.parametrize("fallback", ["deepest", "ensemble"])
 @pytest.mark.parametrize("compact", [False, True])
 def test_thresholds_of_1_send_every_image_to_the_fallback(
-    net: Callable[..., MultiExitNet], images: Callable[..., Tensor], kind: str, fallback: str, compact: bool
+    net: Callable[..., MultiExitNet],
+    images: Callable[..., Tensor],
+    kind: str,
+    fallback: str,
+    compact: bool,
 ) -> None:
     made, x = net(), images(8)
     with torch.no_grad():
@@ -95,7 +104,9 @@ def test_thresholds_below_0_let_every_image_leave_at_the_first_exit(
 ) -> None:
     made, x = net(), images(8)
     exits = every(made, x)
-    output, index_B = ran(made, x, ExitRule(thresholds=(-0.1,) * K, fallback="ensemble"), compact=compact)
+    output, index_B = ran(
+        made, x, ExitRule(thresholds=(-0.1,) * K, fallback="ensemble"), compact=compact
+    )
     assert index_B.tolist() == [0] * 8
     assert torch.equal(output.logits_BC, exits.logits[0])
     assert torch.equal(output.macs_B, exits.macs[0])
@@ -125,8 +136,10 @@ def test_a_cascade_answers_as_choosing_among_the_answers_of_all_exits(
     net: Callable[..., MultiExitNet], images: Callable[..., Tensor], kind: str, fallback: str
 ) -> None:
     made, x = net(), images(64)
-    with torch.no_grad():  # answers that hang on the image, so that exits agree on some
-        for fc, logits in zip([*(head.fc for head in made.exit_heads), made.fc], every(made, x).logits, strict=True):
+    with torch.no_grad():  # answers that depend on the image, so that exits agree on some
+        for fc, logits in zip(
+            [*(head.fc for head in made.exit_heads), made.fc], every(made, x).logits, strict=True
+        ):
             fc.bias -= logits.mean(0)
     exits = every(made, x)
     rule = dividing(kind, exits, fallback)
@@ -139,7 +152,9 @@ def test_a_cascade_answers_as_choosing_among_the_answers_of_all_exits(
     for compact in (False, True):
         output, index_B = ran(made, x, rule, compact=compact)
         assert index_B.tolist() == index.tolist()
-        torch.testing.assert_close(output.logits_BC, torch.stack(answers)[index, rows], rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(
+            output.logits_BC, torch.stack(answers)[index, rows], rtol=1e-10, atol=1e-10
+        )
         assert torch.equal(output.macs_B, torch.stack(costs)[index, rows])
     assert len(index.unique()) >= 3
 
@@ -159,7 +174,9 @@ def test_an_image_that_leaves_pays_the_trunk_so_far_and_all_exits_it_passed(
 
 @pytest.mark.parametrize("kind", ["full", "depthwise", "reduced"])
 @pytest.mark.parametrize("size", [(8, 8), (7, 5), (1, 1), (2, 3)])
-def test_attention_lies_between_0_and_1_in_the_shape_of_its_input(kind: str, size: tuple[int, int]) -> None:
+def test_attention_lies_between_0_and_1_in_the_shape_of_its_input(
+    kind: str, size: tuple[int, int]
+) -> None:
     attention = Attention(kind, Place(0, 12, *size)).double().eval()
     u = 3 * torch.randn(4, 12, *size, dtype=torch.float64)
     found = attention(u)
@@ -180,7 +197,9 @@ def test_an_exit_reads_its_input_times_the_attention() -> None:
     assert not torch.equal(head(u)[0], logits)
 
 
-def test_the_trunk_knows_nothing_of_attention(net: Callable[..., MultiExitNet], images: Callable[..., Tensor]) -> None:
+def test_the_trunk_knows_nothing_of_attention(
+    net: Callable[..., MultiExitNet], images: Callable[..., Tensor]
+) -> None:
     made, x = net(), images(4)
     rule = AlwaysOn(exits=ExitRule(every=True))
     before = made(x, rule)
@@ -211,8 +230,12 @@ def test_detached_exits_learn_without_changing_the_trunk(
 
 def test_distillation_is_the_softened_cross_entropy_by_hand() -> None:
     student = torch.zeros(1, 2)
-    assert distillation(student, torch.tensor([[0.0, math.log(3)]]), 1.0).item() == pytest.approx(math.log(2))
-    assert distillation(student, torch.tensor([[0.0, 2 * math.log(3)]]), 2.0).item() == pytest.approx(4 * math.log(2))
+    assert distillation(student, torch.tensor([[0.0, math.log(3)]]), 1.0).item() == pytest.approx(
+        math.log(2)
+    )
+    assert distillation(
+        student, torch.tensor([[0.0, 2 * math.log(3)]]), 2.0
+    ).item() == pytest.approx(4 * math.log(2))
     uneven = torch.tensor([[0.0, math.log(3)]])  # cross-entropy of (1/2, 1/2) with (1/4, 3/4)
     expected = -0.5 * math.log(0.25) - 0.5 * math.log(0.75)
     assert distillation(uneven, torch.zeros(1, 2), 1.0).item() == pytest.approx(expected)
@@ -300,7 +323,9 @@ def test_exit_gates_are_drawn_in_training_though_no_other_gate_is(
     assert isinstance(confident, AlwaysOn)
 
 
-@pytest.mark.parametrize("fixed", [{}, {"exit0.stay": (1.0,)}, {"exit1.stay": (1.0,)}, {"exit0.stay": (0.0,)}])
+@pytest.mark.parametrize(
+    "fixed", [{}, {"exit0.stay": (1.0,)}, {"exit1.stay": (1.0,)}, {"exit0.stay": (0.0,)}]
+)
 @pytest.mark.parametrize("tau", [0.0, 0.5, 1.0])
 def test_gated_exits_keep_their_numbers_however_they_are_run(
     net: Callable[..., MultiExitNet],
@@ -321,28 +346,47 @@ def test_gated_exits_keep_their_numbers_however_they_are_run(
 
 @pytest.mark.parametrize(
     ("which", "units"),
-    [("all", [0, 1, 2]), ("early", [0, 1]), ("late", [1, 2]), ("1", [1]), ("0+2", [0, 2]), ("2+0+2", [0, 2])],
+    [
+        ("all", [0, 1, 2]),
+        ("early", [0, 1]),
+        ("late", [1, 2]),
+        ("1", [1]),
+        ("0+2", [0, 2]),
+        ("2+0+2", [0, 2]),
+    ],
 )
 def test_exits_stand_where_they_were_asked_for(
     net: Callable[..., MultiExitNet], images: Callable[..., Tensor], which: str, units: list[int]
 ) -> None:
     made = net(exit_places=which, exits="light")
     assert made.exit_count == len(units)
-    assert [head.fc.in_features for head in made.exit_heads] == [made.places[unit].channels for unit in units]
+    assert [head.fc.in_features for head in made.exit_heads] == [
+        made.places[unit].channels for unit in units
+    ]
     assert len(every(made, images(2)).logits) == len(units) + 1
 
 
-def test_a_place_that_the_network_lacks_is_refused_with_those_it_has(net: Callable[..., MultiExitNet]) -> None:
-    with pytest.raises(ValueError, match=r"^exit_places: 0\+3 is not possible, this network has places 0 to 2$"):
+def test_a_place_that_the_network_lacks_is_refused_with_those_it_has(
+    net: Callable[..., MultiExitNet],
+) -> None:
+    with pytest.raises(
+        ValueError, match=r"^exit_places: 0\+3 is not possible, this network has places 0 to 2$"
+    ):
         net(exit_places="0+3", exits="light")
 
 
-def test_a_study_file_takes_numbers_of_places_in_one_way_of_writing_and_refuses_other_texts() -> None:
+def test_a_study_file_takes_numbers_of_places_in_one_way_of_writing_and_refuses_other_texts() -> (
+    None
+):
     space = dimensions(MultiExitConfig)
-    places = {d.name: d for d in narrowed(space, {"exit_places": ["late", "2+0", 1]}, "space")}["exit_places"]
+    places = {d.name: d for d in narrowed(space, {"exit_places": ["late", "2+0", 1]}, "space")}[
+        "exit_places"
+    ]
     assert places.choices == ("late", "0+2", "1")
     for wrong in ("0+", "middle", "-1", "0,2", "²"):
-        with pytest.raises(ValueError, match=r"is not one of all, early, late, or numbers of places such as 0\+2$"):
+        with pytest.raises(
+            ValueError, match=r"is not one of all, early, late, or numbers of places such as 0\+2$"
+        ):
             narrowed(space, {"exit_places": wrong}, "space")
 
 
@@ -358,13 +402,23 @@ def test_confidences_of_hand_made_answers() -> None:
     assert ExitRule().confidence(0, [uneven]).item() == pytest.approx(0.5)
     cool = ExitRule(temperatures=(2.0,))
     assert cool.confidence(0, [2 * uneven]).item() == pytest.approx(0.5)
-    for kind, expected in (("maxprob", 0.5), ("margin", 0.2), ("entropy", certainty(uneven).item())):
+    for kind, expected in (
+        ("maxprob", 0.5),
+        ("margin", 0.2),
+        ("entropy", certainty(uneven).item()),
+    ):
         assert ExitRule(rule=kind).confidence(1, [even, uneven]).item() == pytest.approx(expected)
 
 
 def test_agreement_counts_equal_answers_before_the_last_without_a_gap() -> None:
     a, b = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
-    for answers, share in (([a], 0), ([a, a], 1 / 2), ([b, a], 0), ([b, a, a], 1 / 3), ([a, b, a], 0)):
+    for answers, share in (
+        ([a], 0),
+        ([a, a], 1 / 2),
+        ([b, a], 0),
+        ([b, a, a], 1 / 3),
+        ([a, b, a], 0),
+    ):
         assert agreement(answers).item() == pytest.approx(share)
     assert agreement([a, a, a]).item() == pytest.approx(2 / 3)
     assert agreement([torch.cat([a, b]), torch.cat([a, a])]).tolist() == [0.5, 0]
@@ -374,7 +428,8 @@ def test_agreement_counts_equal_answers_before_the_last_without_a_gap() -> None:
 def test_patience_leaves_where_that_many_exits_before_agree(patience: int) -> None:
     thresholds = tuple((patience - 0.5) / (exit + 1) for exit in range(4))
     rule = ExitRule(rule="patience", thresholds=thresholds)
-    answers = torch.tensor([[0, 0, 0, 0], [0, 1, 1, 1], [0, 1, 0, 0], [0, 1, 0, 1]])  # an image a row
+    # an image a row
+    answers = torch.tensor([[0, 0, 0, 0], [0, 1, 1, 1], [0, 1, 0, 0], [0, 1, 0, 1]])
     logits = [F.one_hot(column, 3).float() for column in answers.T]
     leaves = torch.stack([rule.leaves(exit, logits) for exit in range(4)])
     first = [next((exit for exit in range(4) if leaves[exit, row]), None) for row in range(4)]
@@ -384,7 +439,12 @@ def test_patience_leaves_where_that_many_exits_before_agree(patience: int) -> No
 @pytest.mark.parametrize("number", range(4))
 def test_a_judge_weighs_what_the_other_rules_read(number: int) -> None:
     logits = [torch.randn(6, 4), torch.randn(6, 4)]
-    read = [logits[1].softmax(1).amax(1), margin(logits[1]), certainty(logits[1]), agreement(logits)]
+    read = [
+        logits[1].softmax(1).amax(1),
+        margin(logits[1]),
+        certainty(logits[1]),
+        agreement(logits),
+    ]
     weights = [0.0] * 5
     weights[number], weights[-1] = 2.0, -0.7
     rule = ExitRule(rule="judge", judges=((9.0,) * 5, tuple(weights)))
@@ -401,13 +461,18 @@ def test_a_confidence_equal_to_the_threshold_does_not_leave() -> None:
 
 
 def test_an_exit_rule_refuses_what_it_does_not_know() -> None:
-    with pytest.raises(ValueError, match=r"^exit_rule: sure is not one of maxprob, entropy, margin, patience, judge$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^exit_rule: sure is not one of maxprob, entropy, margin, patience, judge$",
+    ):
         ExitRule(rule="sure")
     with pytest.raises(ValueError, match=r"^fallback: vote is not one of deepest, ensemble$"):
         ExitRule(fallback="vote")
     with pytest.raises(ValueError, match=r"^judges: 1 for 2 thresholds; give one an exit$"):
         ExitRule(rule="judge", thresholds=(0.5, 0.5), judges=((1.0,) * 5,))
-    with pytest.raises(ValueError, match=r"^temperatures: 1 for 2 thresholds; give one an exit, or none$"):
+    with pytest.raises(
+        ValueError, match=r"^temperatures: 1 for 2 thresholds; give one an exit, or none$"
+    ):
         ExitRule(thresholds=(0.5, 0.5), temperatures=(1.0,))
     with pytest.raises(ValueError, match=r"^fallback: vote is not one of"):
         Knobs(exit_rule="maxprob", exit_thresholds=(0.5,), fallback="vote")

@@ -42,7 +42,9 @@ class Case:
 def _cases() -> Iterator[Case]:
     for family in families().values():
         seen = set()
-        assert family.name in VARIANTS, f"{family.name}: say in tests/spaces/variants.py which of its networks to test"
+        assert family.name in VARIANTS, (
+            f"{family.name}: say in tests/spaces/variants.py which of its networks to test"
+        )
         small, variants = VARIANTS[family.name]
         for task, variant in variants:
             values = small | variant
@@ -81,7 +83,10 @@ def policies(net: DynamicNet, count: int) -> dict[str, Policy]:
     """Every way of deciding gates for a batch of `count` images."""
     ids = torch.arange(count) + 40
     sampled: dict[str, Any] = {"seed": 3, "step": 2, "ids_B": ids, "units": net.total_units()}
-    rates = {gate.name: tuple(0.2 + 0.6 * u / gate.units for u in range(gate.units)) for gate in net.gates}
+    rates = {
+        gate.name: tuple(0.2 + 0.6 * u / gate.units for u in range(gate.units))
+        for gate in net.gates
+    }
     some = {gate.name: (0.0, *(None,) * (gate.units - 1)) for gate in net.gates[::2]}
     ones = {gate.name: (1.0,) * gate.units for gate in net.gates[1::2]}
     return {
@@ -110,10 +115,16 @@ def exit_policies(net: DynamicNet) -> dict[str, Policy]:
     judges = ((0.7, -1.2, 2.0, 0.5, -0.8),) * (k + 1)
     return {
         "maxprob": Threshold(exits=ExitRule(thresholds=(0.9,) * k, temperatures=(2.0,) * (k + 1))),
-        "margin": AlwaysOn(exits=ExitRule(rule="margin", thresholds=(0.5,) * (k + 1), fallback="ensemble")),
-        "entropy": Threshold(exits=ExitRule(rule="entropy", thresholds=(0.7,) * k, fallback="ensemble")),
+        "margin": AlwaysOn(
+            exits=ExitRule(rule="margin", thresholds=(0.5,) * (k + 1), fallback="ensemble")
+        ),
+        "entropy": Threshold(
+            exits=ExitRule(rule="entropy", thresholds=(0.7,) * k, fallback="ensemble")
+        ),
         "patience": Threshold(tau=0.3, exits=ExitRule(rule="patience", thresholds=(0.4,) * k)),
-        "judge": Threshold(exits=ExitRule(rule="judge", thresholds=(0.6,) * (k + 1), judges=judges)),
+        "judge": Threshold(
+            exits=ExitRule(rule="judge", thresholds=(0.6,) * (k + 1), judges=judges)
+        ),
         "nobody": Threshold(exits=ExitRule(thresholds=(1.0,) * k)),
         "all at once": Threshold(exits=ExitRule(thresholds=(-0.1,) * k)),
     }
@@ -141,12 +152,15 @@ def counted_macs(net: DynamicNet, image: Tensor, policy: Policy, *, compact: boo
 
 def soft_scaled(net: DynamicNet) -> bool:
     """Whether what runs is multiplied by the gate's score, so that a gate held open answers otherwise."""
-    return getattr(net, "config", None) is not None and getattr(net.config, "dt_grad", "") == "soft_scale"
+    return (
+        getattr(net, "config", None) is not None
+        and getattr(net.config, "dt_grad", "") == "soft_scale"
+    )
 
 
 def plain_twin(case: Case, net: DynamicNet) -> DynamicNet:
     """The ungated network with the gated one's weights and mode; only keys of gates are left over."""
-    plain = case.candidate.plain().build(case.task, seed=99).to(torch.float64)
+    plain = case.candidate.baseline().build(case.task, seed=99).to(torch.float64)
     left = plain.load_state_dict(net.state_dict(), strict=False)
     assert left.missing_keys == []
     named = {id(p): name for name, p in net.named_parameters()}
@@ -176,7 +190,7 @@ def test_the_offsets_of_gates_number_all_units_without_a_gap(net: DynamicNet) ->
     assert len({gate.name for gate in net.gates}) == len(net.gates)
 
 
-def test_gates_that_are_all_open_give_the_plain_network_to_the_bit(
+def test_gates_that_are_all_open_give_the_baseline_to_the_bit(
     case: Case, net: DynamicNet, images: Callable[..., Tensor]
 ) -> None:
     if not net.opens_to_plain:
@@ -191,7 +205,7 @@ def test_gates_that_are_all_open_give_the_plain_network_to_the_bit(
             assert torch.equal(gated(x, policy).logits_BC, plain(x).logits_BC)
 
 
-def test_training_with_open_gates_moves_batch_norm_as_the_plain_network_does(
+def test_training_with_open_gates_moves_batch_norm_as_the_baseline_does(
     case: Case, net: DynamicNet, images: Callable[..., Tensor]
 ) -> None:
     if not net.opens_to_plain:
@@ -214,9 +228,13 @@ def test_a_forward_pass_updates_every_batch_norm_at_most_once(
     assert set(counts.values()) <= {0, 1}, counts
 
 
-def test_plain_weights_load_into_the_network_which_misses_only_what_it_adds(case: Case, net: DynamicNet) -> None:
+def test_plain_weights_load_into_the_network_which_misses_only_what_it_adds(
+    case: Case, net: DynamicNet
+) -> None:
     plain = plain_twin(case, net)
-    added = {name for name, _ in net.named_parameters()} - {name for name, _ in plain.named_parameters()}
+    added = {name for name, _ in net.named_parameters()} - {
+        name for name, _ in plain.named_parameters()
+    }
     left = net.load_state_dict(plain.state_dict(), strict=False)
     assert left.unexpected_keys == []
     assert added <= set(left.missing_keys)
@@ -272,7 +290,9 @@ def test_macs_of_an_open_network_are_what_torch_counts(
     assert plain(one).macs_B.tolist() == [net.plain_macs]
     assert net(one, AlwaysOn()).macs_B.tolist() == [net.plain_macs + net.standing_macs]
     everything = Threshold(tau=0.0)
-    assert net(one, everything).macs_B.tolist() == [counted_macs(net, one, everything, compact=True)]
+    assert net(one, everything).macs_B.tolist() == [
+        counted_macs(net, one, everything, compact=True)
+    ]
 
 
 def test_macs_are_what_torch_counts_in_compact_execution_image_by_image(
@@ -280,7 +300,12 @@ def test_macs_are_what_torch_counts_in_compact_execution_image_by_image(
 ) -> None:
     for one in images(2, case.task).split(1):
         for name, policy in policies(net, 1).items():
-            if name in ("always", "low", "high", "soft"):  # soft decisions are for training; they close nothing
+            if name in (
+                "always",
+                "low",
+                "high",
+                "soft",
+            ):  # soft decisions are for training; they close nothing
                 continue
             with torch.no_grad(), FlopCounterMode(display=False) as counter:
                 macs = net(one, policy, compact=True).macs_B.item()
@@ -353,17 +378,24 @@ def test_pruned_gates_cost_nothing_and_change_no_image_that_agrees_with_them(
     x = images(32, case.task)
     with torch.no_grad():
         free = net(x, Threshold())
-        rates = {d.gate.name: tuple(d.open_BU.double().expand(32, -1).mean(0).tolist()) for d in free.decisions}
+        rates = {
+            d.gate.name: tuple(d.open_BU.double().expand(32, -1).mean(0).tolist())
+            for d in free.decisions
+        }
         pruned = net.run(x, Knobs(prune=0.3), rates=rates)
     agree = torch.ones(32, dtype=torch.bool)
     for one, other in zip(free.decisions, pruned.decisions, strict=True):
         agree &= (one.open_BU == other.open_BU).expand(32, -1).all(1)
     if not soft_scaled(net):
-        torch.testing.assert_close(pruned.logits_BC[agree], free.logits_BC[agree], rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(
+            pruned.logits_BC[agree], free.logits_BC[agree], rtol=1e-10, atol=1e-10
+        )
     assert (pruned.macs_B[agree] <= free.macs_B[agree]).all()
 
 
-def test_every_parameter_learns_from_the_objective(case: Case, net: DynamicNet, images: Callable[..., Tensor]) -> None:
+def test_every_parameter_learns_from_the_objective(
+    case: Case, net: DynamicNet, images: Callable[..., Tensor]
+) -> None:
     objective = net.train().objective(Plan(epochs=4, steps=16))
     objective.start_epoch(3)
     for step in range(48, 62):  # some, because training may leave out layers at random
@@ -377,7 +409,9 @@ def test_every_parameter_learns_from_the_objective(case: Case, net: DynamicNet, 
     assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
 
 
-def test_an_objective_continues_from_its_state(case: Case, net: DynamicNet, images: Callable[..., Tensor]) -> None:
+def test_an_objective_continues_from_its_state(
+    case: Case, net: DynamicNet, images: Callable[..., Tensor]
+) -> None:
     plan = Plan(epochs=4, steps=3)
     first, second = net.objective(plan), net.objective(plan)
     first.start_epoch(2)
@@ -389,7 +423,9 @@ def test_an_objective_continues_from_its_state(case: Case, net: DynamicNet, imag
     second.load(first.state())
     assert second.state() == first.state()
     ours, theirs = first.losses(output, labels), second.losses(output, labels)
-    assert {k: float(v.detach()) for k, v in ours.items()} == {k: float(v.detach()) for k, v in theirs.items()}
+    assert {k: float(v.detach()) for k, v in ours.items()} == {
+        k: float(v.detach()) for k, v in theirs.items()
+    }
 
 
 def test_weights_come_from_the_seed_and_leave_the_global_generator_alone(case: Case) -> None:
@@ -397,7 +433,9 @@ def test_weights_come_from_the_seed_and_leave_the_global_generator_alone(case: C
     one, same, other = (case.candidate.build(case.task, seed) for seed in (1, 1, 2))
     assert torch.equal(torch.random.get_rng_state(), before)
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
-    assert any(not torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    assert any(
+        not torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True)
+    )
 
 
 def test_a_candidate_is_rebuilt_from_its_parameters(case: Case) -> None:
@@ -408,7 +446,9 @@ def test_a_candidate_is_rebuilt_from_its_parameters(case: Case) -> None:
     assert shapes == [(name, p.shape) for name, p in case.net().named_parameters()]
 
 
-def test_the_variants_decide_both_ways(scramble: Callable[..., DynamicNet], images: Callable[..., Tensor]) -> None:
+def test_the_variants_decide_both_ways(
+    scramble: Callable[..., DynamicNet], images: Callable[..., Tensor]
+) -> None:
     shares = []
     for case in CASES:
         for decision in scramble(case.net())(images(16, case.task), Threshold()).decisions:

@@ -47,7 +47,10 @@ def test_sizes_are_those_published() -> None:
     assert plain.plain_macs == 287_929_692
     assert sum(p.numel() for p in plain.parameters()) == 769_162
     assert len(plain.layers) == 3 * 16
-    assert [(p.unit, p.channels, p.height) for p in plain.block_ends()] == [(15, 216, 32), (31, 300, 16)]
+    assert [(p.unit, p.channels, p.height) for p in plain.block_ends()] == [
+        (15, 216, 32),
+        (31, 300, 16),
+    ]
     assert plain.fc.in_features == 342
     assert plain.sizes == [(32, 32), (16, 16), (8, 8)]
     assert published(exits="none").plain_macs == plain.plain_macs
@@ -85,11 +88,19 @@ def test_closed_layers_leave_zeros_that_are_concatenated(
     for block in range(3):
         u = F.pad(u, (0, 0, 0, 0, 0, 3 * 4))
         u = net.transition(block)(u) if block < 2 else F.relu(net.norm(u))
-    policy = Threshold(tau=1.0) if decided else Threshold(fixed={gate.name: (0.0,) for gate in net.gates})
+    policy = (
+        Threshold(tau=1.0)
+        if decided
+        else Threshold(fixed={gate.name: (0.0,) for gate in net.gates})
+    )
     output = net(x, policy, compact=compact)
     assert torch.equal(output.logits_BC, net.head(u))
     ends = net.stem_macs() + net.transition_macs(0) + net.transition_macs(1) + net.head_macs
-    gates = sum(layer.conv1.in_channels * 16 + 16 for layer in map(net.layer, range(9))) if decided else 0
+    gates = (
+        sum(layer.conv1.in_channels * 16 + 16 for layer in map(net.layer, range(9)))
+        if decided
+        else 0
+    )
     assert output.macs_B.tolist() == [ends + gates] * 4
 
 
@@ -98,7 +109,9 @@ def test_layers_run_for_open_samples_only(densenet: Build, images: Draw) -> None
     seen: dict[int, list[int]] = {}
     for index in range(len(net.layers)):
         for conv in (net.layer(index).conv1, net.layer(index).conv2):
-            conv.register_forward_hook(lambda _m, args, _o, i=index: seen.setdefault(i, []).append(len(args[0])))
+            conv.register_forward_hook(
+                lambda _m, args, _o, i=index: seen.setdefault(i, []).append(len(args[0]))
+            )
     counts = [0, 3, 8, 1, 0, 5, 8, 2, 7]
     values = {g.name: (torch.arange(8) < counts[g.block]).float()[:, None] for g in net.gates}
     masked = net(x, Told(values=values))
@@ -121,7 +134,9 @@ def test_macs_are_linear_in_open_layers(densenet: Build, images: Draw) -> None:
 
 
 @pytest.mark.parametrize("exit_after", ["block", "transition"])
-def test_who_leaves_is_answered_there_and_pays_no_further_layer(densenet: Build, images: Draw, exit_after: str) -> None:
+def test_who_leaves_is_answered_there_and_pays_no_further_layer(
+    densenet: Build, images: Draw, exit_after: str
+) -> None:
     net, x = densenet(exit_after=exit_after, gate="independent"), images(6)
     stay = torch.tensor([0.0, 1, 1, 0, 1, 1])
     values = told(net, 6, layer=torch.ones(6), exit=torch.ones(6)).values
@@ -143,7 +158,9 @@ def test_who_leaves_is_answered_there_and_pays_no_further_layer(densenet: Build,
     torch.testing.assert_close(net(x).logits_BC[[1, 2, 4, 5]], output.logits_BC[[1, 2, 4, 5]])
 
 
-def test_layers_behind_an_exit_run_for_those_alone_who_stayed(densenet: Build, images: Draw) -> None:
+def test_layers_behind_an_exit_run_for_those_alone_who_stayed(
+    densenet: Build, images: Draw
+) -> None:
     net, x = densenet(), images(6)
     seen: list[int] = []
     for module in (net.layer(0), net.transition(0), net.layer(3), net.layer(6)):
@@ -160,13 +177,17 @@ def test_layers_behind_an_exit_run_for_those_alone_who_stayed(densenet: Build, i
 
 def test_exits_behind_transitions_read_fewer_and_smaller_maps() -> None:
     net = published(exit_after="transition", exit_gate="conv")
-    assert [(p.unit, p.channels, p.height) for p in net.transition_ends()] == [(15, 108, 16), (31, 150, 8)]
+    assert [(p.unit, p.channels, p.height) for p in net.transition_ends()] == [
+        (15, 108, 16),
+        (31, 150, 8),
+    ]
     first, _ = own_macs(net.exit_gates)
     assert first == 256 * 9 * (108 * 128 + 128 * 128) + 128 < net.plain_macs
 
 
 @pytest.mark.parametrize(
-    ("leaving", "expected"), [(8, 0.25**2), (7, 0.125**2), (6, 0.0), (2, 0.0), (1, 0.125**2), (0, 0.25**2)]
+    ("leaving", "expected"),
+    [(8, 0.25**2), (7, 0.125**2), (6, 0.0), (2, 0.0), (1, 0.125**2), (0, 0.25**2)],
 )
 def test_too_few_early_exits_are_punished_and_too_many_are_not(
     densenet: Build, images: Draw, leaving: int, expected: float
@@ -189,7 +210,9 @@ def test_always_open_gates_are_not_asked(densenet: Build, images: Draw) -> None:
 
 def test_forced_open_layers_have_no_gates(densenet: Build) -> None:
     for forced, ungated in (("none", set()), ("first", {0}), ("first_last", {0, 8})):
-        assert {int(key) for key in densenet(forced_open=forced).gate_heads} == set(range(9)) - ungated
+        assert {int(key) for key in densenet(forced_open=forced).gate_heads} == set(
+            range(9)
+        ) - ungated
 
 
 def test_without_compression_transitions_keep_all_maps(densenet: Build) -> None:

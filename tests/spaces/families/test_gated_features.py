@@ -47,7 +47,9 @@ def test_a_cell_larger_than_the_image_is_refused() -> None:
 
 
 @pytest.mark.slow
-def test_features_that_only_tell_something_together_are_found_among_many_that_tell_nothing() -> None:
+def test_features_that_only_tell_something_together_are_found_among_many_that_tell_nothing() -> (
+    None
+):
     """The label is the parity of two of 16 features: alone, none of them is correlated with it."""
     recovered = 0
     for seed in range(3):
@@ -55,7 +57,9 @@ def test_features_that_only_tell_something_together_are_found_among_many_that_te
         informative = torch.randperm(16, generator=generator)[:2].tolist()
         x = torch.randn(2048, 16, generator=generator)
         y = (x[:, informative[0]] * x[:, informative[1]] > 0).long()
-        alone = [abs(float(torch.corrcoef(torch.stack([x[:, f], y.float()]))[0, 1])) for f in range(16)]
+        alone = [
+            abs(float(torch.corrcoef(torch.stack([x[:, f], y.float()]))[0, 1])) for f in range(16)
+        ]
         assert max(alone) < 0.1
         with torch.random.fork_rng():
             torch.manual_seed(seed)

@@ -55,7 +55,9 @@ def test_closed_blocks_leave_their_shortcut_and_the_relu(
     assert torch.equal(net(x, policy, compact=compact).logits_BC, net.head(u))
 
 
-def test_a_net_of_closed_identity_blocks_is_its_stem_and_downsampling(resnet: Build, images: Draw) -> None:
+def test_a_net_of_closed_identity_blocks_is_its_stem_and_downsampling(
+    resnet: Build, images: Draw
+) -> None:
     net, x = resnet(forced_open="downsample"), images(4)
     u = net.stem(x)
     for block in blocks(net):
@@ -64,10 +66,16 @@ def test_a_net_of_closed_identity_blocks_is_its_stem_and_downsampling(resnet: Bu
 
 
 @pytest.mark.parametrize(
-    ("granularity", "gate_macs"), [("layer", 4_752), ("joint", 4_752 + 336 * 16)], ids=["layer", "joint"]
+    ("granularity", "gate_macs"),
+    [("layer", 4_752), ("joint", 4_752 + 336 * 16)],
+    ids=["layer", "joint"],
 )
-def test_resnet20_pays_the_published_overhead_for_its_gates(granularity: str, gate_macs: int) -> None:
-    config = GatedResNetConfig(backbone="resnet20", shortcut="A", granularity=granularity, channel_group=1)
+def test_resnet20_pays_the_published_overhead_for_its_gates(
+    granularity: str, gate_macs: int
+) -> None:
+    config = GatedResNetConfig(
+        backbone="resnet20", shortcut="A", granularity=granularity, channel_group=1
+    )
     with torch.random.fork_rng():
         net = GatedResNet(config, CIFAR).eval()
     macs = net(torch.zeros(1, 3, 32, 32), Threshold(tau=0.0)).macs_B.item()
@@ -77,7 +85,9 @@ def test_resnet20_pays_the_published_overhead_for_its_gates(granularity: str, ga
 
 def test_two_logits_a_gate_cost_what_the_published_gates_do() -> None:
     with torch.random.fork_rng():
-        net = GatedResNet(GatedResNetConfig(backbone="resnet20", shortcut="A", two_logit=True), CIFAR).eval()
+        net = GatedResNet(
+            GatedResNetConfig(backbone="resnet20", shortcut="A", two_logit=True), CIFAR
+        ).eval()
     assert net(torch.zeros(1, 3, 32, 32), Threshold(tau=0.0)).macs_B.item() == 40_555_936
 
 
@@ -94,7 +104,9 @@ def test_a_channel_head_is_paid_only_where_its_block_runs(resnet: Build, images:
     assert closed == net.ends_macs() + shortcuts + layer_gates
 
 
-def test_macs_are_linear_in_open_inner_filters_and_a_product_with_outer_ones(resnet: Build, images: Draw) -> None:
+def test_macs_are_linear_in_open_inner_filters_and_a_product_with_outer_ones(
+    resnet: Build, images: Draw
+) -> None:
     net = resnet(granularity="channel", channel_where="both", channel_group=1, outer_groups=8)
     first, second, _ = net.block_macs(2)
     gates = {gate.kind: gate for gate in net.gates if gate.block == 2}
@@ -102,8 +114,13 @@ def test_macs_are_linear_in_open_inner_filters_and_a_product_with_outer_ones(res
     def cost(inner: int, outer: int) -> float:
         open_units = {"inner": inner, "outer": outer}
         fixed = {g.name: (1.0,) * g.units for g in net.gates}
-        fixed |= {g.name: (1.0,) * open_units[k] + (0.0,) * (g.units - open_units[k]) for k, g in gates.items()}
-        return net(images(1), Threshold(fixed=fixed)).macs_B.item() - net.plain_macs + first + second
+        fixed |= {
+            g.name: (1.0,) * open_units[k] + (0.0,) * (g.units - open_units[k])
+            for k, g in gates.items()
+        }
+        return (
+            net(images(1), Threshold(fixed=fixed)).macs_B.item() - net.plain_macs + first + second
+        )
 
     n, m = gates["inner"].units, gates["outer"].units
     for inner in range(n + 1):
@@ -117,7 +134,10 @@ def test_mean_macs_are_of_images_not_of_mean_rates(resnet: Build, images: Draw) 
     runs_B1 = torch.tensor([[1.0], [1.0], [0.0], [0.0]])
     values = {g.name: runs_B1.expand(-1, g.units) for g in net.gates}
     macs = net(x, Told(values=values)).macs_B
-    full, none = net(x[:1], Threshold(tau=0.0)).macs_B.item(), net(x[:1], Threshold(tau=1.0)).macs_B.item()
+    full, none = (
+        net(x[:1], Threshold(tau=0.0)).macs_B.item(),
+        net(x[:1], Threshold(tau=1.0)).macs_B.item(),
+    )
     assert macs.tolist() == [full, full, none, none]
     convs = sum(sum(net.block_macs(i)[:2]) for i in range(3))
     product_of_rates = net.plain_macs - convs + convs * 0.5 * 0.5
@@ -159,7 +179,9 @@ def test_convolutions_run_for_open_samples_only(resnet: Build, images: Draw) -> 
     seen: dict[str, list[int]] = {}
     for name, module in net.blocks.named_modules():
         if isinstance(module, nn.Conv2d):
-            module.register_forward_hook(lambda _m, args, _o, n=name: seen.setdefault(n, []).append(len(args[0])))
+            module.register_forward_hook(
+                lambda _m, args, _o, n=name: seen.setdefault(n, []).append(len(args[0]))
+            )
     counts = [0, 3, 8, 1, 0, 5]
     values = {g.name: (torch.arange(8) < counts[g.block]).float()[:, None] for g in net.gates}
     net(x, Told(values=values), compact=True)
@@ -196,7 +218,9 @@ def test_no_gate_is_evaluated_when_all_are_settled(resnet: Build, images: Draw) 
 
 @pytest.mark.parametrize("gate", ["dependent", "independent"])
 @pytest.mark.parametrize("granularity", ["layer", "channel", "joint"])
-def test_raising_the_threshold_never_costs_more(resnet: Build, images: Draw, gate: str, granularity: str) -> None:
+def test_raising_the_threshold_never_costs_more(
+    resnet: Build, images: Draw, gate: str, granularity: str
+) -> None:
     net, x = resnet(gate=gate, granularity=granularity, gate_source="stem"), images(16)
     outputs = [net(x, Threshold(tau=tau / 10)) for tau in range(11)]
     for lower, higher in pairwise(outputs):
@@ -213,7 +237,9 @@ def test_decisions_read_the_stem_alone_when_told_so(resnet: Build, images: Draw)
     assert all(torch.equal(a, b) for a, b in zip(free, other, strict=True))
 
 
-def test_an_image_independent_gate_has_one_probability_and_noise_for_each_image(resnet: Build, images: Draw) -> None:
+def test_an_image_independent_gate_has_one_probability_and_noise_for_each_image(
+    resnet: Build, images: Draw
+) -> None:
     net, x = resnet(gate="independent"), images(64)
     output = net.run(x, Knobs(policy="stochastic"))
     for decision in output.decisions:
@@ -225,7 +251,8 @@ def test_an_image_independent_gate_has_one_probability_and_noise_for_each_image(
 
 
 @pytest.mark.parametrize(
-    ("forced", "ungated"), [("none", set()), ("first", {0}), ("first_last", {0, 5}), ("downsample", {2, 4})]
+    ("forced", "ungated"),
+    [("none", set()), ("first", {0}), ("first_last", {0, 5}), ("downsample", {2, 4})],
 )
 def test_forced_open_blocks_have_no_gates(resnet: Build, forced: str, ungated: set[int]) -> None:
     net = resnet(forced_open=forced, granularity="joint")
@@ -233,7 +260,7 @@ def test_forced_open_blocks_have_no_gates(resnet: Build, forced: str, ungated: s
     assert {int(key) for key in net.gate_heads} == set(range(6)) - ungated
 
 
-def test_weights_go_to_the_plain_network_and_back(resnet: Build, images: Draw) -> None:
+def test_weights_go_to_the_baseline_and_back(resnet: Build, images: Draw) -> None:
     net, x = resnet(granularity="joint"), images(3)
     plain = PlainResNet(ResNetConfig(backbone="resnet14", width=0.5), net.task).double().eval()
     left = plain.load_state_dict(net.state_dict(), strict=False)
@@ -243,22 +270,28 @@ def test_weights_go_to_the_plain_network_and_back(resnet: Build, images: Draw) -
     assert torch.equal(plain(x), net(x).logits_BC)
     back = net.load_state_dict(plain.state_dict(), strict=False)
     assert back.unexpected_keys == []
-    assert {name for name, _ in net.gate_heads.named_parameters(prefix="gate_heads")} <= set(back.missing_keys)
+    assert {name for name, _ in net.gate_heads.named_parameters(prefix="gate_heads")} <= set(
+        back.missing_keys
+    )
     assert set(back.missing_keys) <= set(left.unexpected_keys)
 
 
-def test_the_same_seed_gives_the_backbone_of_the_plain_network() -> None:
+def test_the_same_seed_gives_the_backbone_of_the_baseline() -> None:
     nets = []
     for gated in (True, False):
         with torch.random.fork_rng():
             torch.manual_seed(3)
-            nets.append(GatedResNet(GatedResNetConfig(backbone="resnet8", width=0.25, gated=gated), CIFAR))
+            nets.append(
+                GatedResNet(GatedResNetConfig(backbone="resnet8", width=0.25, gated=gated), CIFAR)
+            )
     weights = dict(nets[0].named_parameters())
     assert all(torch.equal(p, weights[name]) for name, p in nets[1].named_parameters())
     assert nets[1].gates == ()
 
 
-def test_a_draw_with_all_units_far_open_is_the_plain_network_to_the_bit(resnet: Build, images: Draw) -> None:
+def test_a_draw_with_all_units_far_open_is_the_baseline_to_the_bit(
+    resnet: Build, images: Draw
+) -> None:
     net, x = resnet(granularity="joint", channel_where="both"), images(4)
     with torch.no_grad():
         for name, parameter in net.gate_heads.named_parameters():
@@ -288,12 +321,19 @@ def test_a_config_takes_all_its_dimensions_as_keywords() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "values",
-    [{}, {"granularity": "joint", "channel_where": "both"}, {"gate": "lstm"}, {"gate": "policy_net"}],
+    [
+        {},
+        {"granularity": "joint", "channel_where": "both"},
+        {"gate": "lstm"},
+        {"gate": "policy_net"},
+    ],
     ids=["layer", "joint", "lstm", "policy_net"],
 )
 def test_a_training_step_compiles_to_one_graph(values: dict[str, Any]) -> None:
     task = Task(channels=3, height=16, width=16, classes=5)
-    net = Candidate.of(family("gated_resnet"), {"backbone": "resnet8", "width": 0.25, **values}, 4).build(task, 0)
+    net = Candidate.of(
+        family("gated_resnet"), {"backbone": "resnet8", "width": 0.25, **values}, 4
+    ).build(task, 0)
     policy = net.train().objective(Plan(epochs=4, steps=3)).policy(0, torch.arange(4))
     assert isinstance(policy, Sampled)
     _ = policy.noise_BT

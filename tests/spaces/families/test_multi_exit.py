@@ -15,7 +15,13 @@ from spaces.contract.net import Knobs, Objective, Plan
 from spaces.contract.task import Task
 from spaces.exits.exit_heads import ScanHead
 from spaces.exits.exit_objective import ExitObjective
-from spaces.families.multi_exit import FAMILY, PAPER_COSTS, MultiExitConfig, MultiExitNet, paper_cost
+from spaces.families.multi_exit import (
+    FAMILY,
+    PAPER_COSTS,
+    MultiExitConfig,
+    MultiExitNet,
+    paper_cost,
+)
 
 CIFAR = Task(channels=3, height=32, width=32, classes=100)
 SIZES = ((8, 8), (28, 28), (9, 13), (4, 4), (1, 1))
@@ -56,9 +62,12 @@ def test_relative_costs_of_the_resnet18_cascade() -> None:
 
 
 @pytest.mark.parametrize(
-    ("backbone", "share"), [("resnet18", 0.21), ("resnet50", 1.04), ("resnet101", 0.54), ("resnet152", 0.36)]
+    ("backbone", "share"),
+    [("resnet18", 0.21), ("resnet50", 1.04), ("resnet101", 0.54), ("resnet152", 0.36)],
 )
-def test_side_branches_with_full_attention_are_as_dear_as_known(backbone: str, share: float) -> None:
+def test_side_branches_with_full_attention_are_as_dear_as_known(
+    backbone: str, share: float
+) -> None:
     net = shell(backbone=backbone, width=1.0, attention="full")
     assert sum(side_branches(net)) / net.plain_macs == pytest.approx(share, abs=0.005)
 
@@ -75,7 +84,11 @@ def test_every_backbone_costs_what_torch_counts(backbone: str) -> None:
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_every_backbone_has_the_layers_it_is_named_after(backbone: str) -> None:
     net = shell(backbone=backbone, width=1.0, gated=False)
-    layers = [m for name, m in net.named_modules() if isinstance(m, nn.Conv2d | nn.Linear) and "shortcut" not in name]
+    layers = [
+        m
+        for name, m in net.named_modules()
+        if isinstance(m, nn.Conv2d | nn.Linear) and "shortcut" not in name
+    ]
     replaced = 2 if backbone.startswith("vgg") else 0  # linear layers
     depth = int("".join(c for c in backbone.split("_")[0] if c.isdigit()))
     assert len(layers) + replaced == depth
@@ -102,7 +115,9 @@ def test_images_of_any_size_go_through_every_backbone(backbone: str, size: tuple
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("attention", ["full", "depthwise", "reduced", "none"])
-def test_exits_cost_what_torch_counts_on_images_of_any_size(size: tuple[int, int], attention: str) -> None:
+def test_exits_cost_what_torch_counts_on_images_of_any_size(
+    size: tuple[int, int], attention: str
+) -> None:
     task = Task(channels=1, height=size[0], width=size[1], classes=7)
     net = shell(task, width=0.125, attention=attention).eval()
     for head, place in zip(net.exit_heads, net.places[:-1], strict=True):
@@ -123,17 +138,24 @@ def test_channels_are_multiples_of_8_at_every_width(backbone: str) -> None:
         assert all(conv.out_channels % 8 == 0 for conv in convs)
         costs.append([net.plain_macs, *side_branches(net)])
     for narrow, wide in pairwise(costs):
-        assert all(3 < w / n < 5 for n, w in zip(narrow, wide, strict=True)), "exits shrink as the network does"
+        assert all(3 < w / n < 5 for n, w in zip(narrow, wide, strict=True)), (
+            "exits shrink as the network does"
+        )
 
 
 def test_a_study_searches_few_dimensions_and_exits_are_among_them() -> None:
     searched = {d.name for d in FAMILY.space if d.searched and "gate" not in str(d.when)}
-    assert searched - {"lr", "adamw_lr", "weight_decay"} == {"backbone", "exits", "attention", "alpha_kd"}
+    assert searched - {"lr", "adamw_lr", "weight_decay"} == {
+        "backbone",
+        "exits",
+        "attention",
+        "alpha_kd",
+    }
     exits = next(d for d in FAMILY.space if d.name == "exits")
     assert (exits.default, exits.choices) == ("scan", ("scan", "msdnet", "light"))
 
 
-def test_the_plain_network_has_no_exits_and_a_plain_objective() -> None:
+def test_the_baseline_has_no_exits_and_a_plain_objective() -> None:
     net = shell(width=0.125, gated=False)
     assert (net.exit_count, len(net.exit_heads), net.gates) == (0, 0, ())
     assert type(net.objective(Plan(epochs=1, steps=1))) is Objective
@@ -145,7 +167,12 @@ def test_knobs_set_where_images_leave() -> None:
     task = Task(channels=1, height=8, width=8, classes=4)
     net = MultiExitNet(MultiExitConfig(width=0.125), task).eval()
     x = torch.randn(3, 1, 8, 8)
-    for thresholds, exit in (((-0.1, 1.0, 1.0), 0), ((1.0, -0.1, 1.0), 1), ((1.0, 1.0, -0.1), 2), ((1.0,) * 3, 3)):
+    for thresholds, exit in (
+        ((-0.1, 1.0, 1.0), 0),
+        ((1.0, -0.1, 1.0), 1),
+        ((1.0, 1.0, -0.1), 2),
+        ((1.0,) * 3, 3),
+    ):
         output = net.run(x, Knobs(exit_rule="maxprob", exit_thresholds=thresholds), compact=True)
         assert output.exits is not None
         assert output.exits.index_B.tolist() == [exit] * 3
@@ -153,7 +180,9 @@ def test_knobs_set_where_images_leave() -> None:
 
 
 def test_an_unknown_backbone_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^backbone: resnet34 is not one of resnet18, resnet50, .*, wrn44_8$"):
+    with pytest.raises(
+        ValueError, match=r"^backbone: resnet34 is not one of resnet18, resnet50, .*, wrn44_8$"
+    ):
         shell(backbone="resnet34")
 
 

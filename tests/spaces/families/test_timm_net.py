@@ -75,7 +75,8 @@ def test_a_model_made_dynamic_is_the_plain_timm_model_while_all_is_open(model: M
         torch.manual_seed(7)
         plain = timm.create_model(model.name, num_classes=5, **model.arguments).eval()
         for parameter in plain.parameters():
-            if parameter.ndim == 1 or not parameter.any():  # timm starts many residuals, and some heads, at zero
+            # timm starts many residuals, and some heads, at zero
+            if parameter.ndim == 1 or not parameter.any():
                 nn.init.uniform_(parameter, 0.5, 1.5)
     net = built(model.name, dynamics="both").eval()
     assert len(net.gates) == model.gates
@@ -94,7 +95,9 @@ def test_a_model_made_dynamic_is_the_plain_timm_model_while_all_is_open(model: M
         with FlopCounterMode(display=False) as counter:
             macs = net(x[:1], Threshold(tau=1.0), compact=True).macs_B.item()
         assert macs == counter.get_total_flops() / 2 < net.plain_macs
-        policy = Sampled(seed=1, step=0, ids_B=torch.arange(4), units=net.total_units(), estimator="gumbel_st")
+        policy = Sampled(
+            seed=1, step=0, ids_B=torch.arange(4), units=net.total_units(), estimator="gumbel_st"
+        )
         masked, compact = net(x, policy), net(x, policy, compact=True)
     torch.testing.assert_close(compact.logits_BC, masked.logits_BC, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(compact.macs_B, masked.macs_B)
@@ -108,20 +111,26 @@ def test_a_closed_resnet_is_its_stem_its_strided_blocks_and_its_head() -> None:
         for block in (model.layer2[0], model.layer3[0], model.layer4[0]):
             u = block(u)
         expected = model.fc(model.global_pool(u))
-        torch.testing.assert_close(net(x, Threshold(tau=1.0), compact=True).logits_BC, expected, rtol=0, atol=0)
+        torch.testing.assert_close(
+            net(x, Threshold(tau=1.0), compact=True).logits_BC, expected, rtol=0, atol=0
+        )
 
 
 def test_a_closed_transformer_answers_from_its_embedding_alone() -> None:
     net = built("vit_tiny_patch16_224").eval()
     model, x = net.model, torch.randn(3, 3, 32, 32)
     with torch.no_grad():
-        expected = model.forward_head(model.norm(model.norm_pre(model._pos_embed(model.patch_embed(x)))))
+        expected = model.forward_head(
+            model.norm(model.norm_pre(model._pos_embed(model.patch_embed(x))))
+        )
         assert torch.equal(net(x, Threshold(tau=1.0)).logits_BC, expected)
 
 
 def test_blocks_that_cannot_be_skipped_are_named_with_the_reason() -> None:
     shapes = (("64x8x8", "128x4x4"), ("128x4x4", "256x2x2"), ("256x2x2", "512x1x1"))
-    expected = [(f"layer{i}.0", f"changes the shape from {a} to {b}") for i, (a, b) in enumerate(shapes, 2)]
+    expected = [
+        (f"layer{i}.0", f"changes the shape from {a} to {b}") for i, (a, b) in enumerate(shapes, 2)
+    ]
     assert list(built("resnet18").ungated) == expected
 
 
@@ -144,20 +153,49 @@ def test_a_model_without_shortcuts_has_exits_only(name: str, exits: int) -> None
     ("name", "size", "values", "message"),
     [
         ("resnet81", 32, {}, r"^resnet81 is not a timm model; did you mean resnet18\?$"),
-        ("resnet18.tv_in2k", 32, {}, r"^resnet18.tv_in2k: timm has no such weights; known: .*tv_in1k"),
-        ("convnext_atto", 8, {}, r"^backbone: convnext_atto cannot take 8x8 images \(.*\); use larger"),
-        ("crossvit_9_240", 64, {}, "^backbone: crossvit_9_240 cannot be made dynamic: its forward pass"),
-        ("vit_tiny_patch16_224", 32, {"stem": "small"}, "^stem: vit_tiny_patch16_224 has no strided convolution"),
-        ("hrnet_w18_small", 32, {"dynamics": "exits"}, "^backbone: hrnet_w18_small has no end of a stage"),
+        (
+            "resnet18.tv_in2k",
+            32,
+            {},
+            r"^resnet18.tv_in2k: timm has no such weights; known: .*tv_in1k",
+        ),
+        (
+            "convnext_atto",
+            8,
+            {},
+            r"^backbone: convnext_atto cannot take 8x8 images \(.*\); use larger",
+        ),
+        (
+            "crossvit_9_240",
+            64,
+            {},
+            "^backbone: crossvit_9_240 cannot be made dynamic: its forward pass",
+        ),
+        (
+            "vit_tiny_patch16_224",
+            32,
+            {"stem": "small"},
+            "^stem: vit_tiny_patch16_224 has no strided convolution",
+        ),
+        (
+            "hrnet_w18_small",
+            32,
+            {"dynamics": "exits"},
+            "^backbone: hrnet_w18_small has no end of a stage",
+        ),
     ],
 )
-def test_what_cannot_be_built_is_said_in_one_line(name: str, size: int, values: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_built_is_said_in_one_line(
+    name: str, size: int, values: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message) as raised:
         built(name, Task(channels=3, height=size, width=size, classes=3), **values)
     assert "\n" not in str(raised.value)
 
 
-def test_weights_that_cannot_be_downloaded_are_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_cannot_be_downloaded_are_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def offline(*_: Any, **__: Any) -> None:
         raise OSError("no route to host\nand more")
 
@@ -168,11 +206,15 @@ def test_weights_that_cannot_be_downloaded_are_said_in_one_line(monkeypatch: pyt
 
 
 def test_a_study_names_any_timm_model() -> None:
-    space = narrowed(FAMILY.space, {"backbone": ["timm:regnety_002", "resnet18"]}, "s.yml: space.timm")
+    space = narrowed(
+        FAMILY.space, {"backbone": ["timm:regnety_002", "resnet18"]}, "s.yml: space.timm"
+    )
     backbone = next(d for d in space if d.name == "backbone")
     assert backbone.choices == ("regnety_002", "resnet18")
     assert not backbone.contains("resnet34")
-    message = "s.yml: space.timm.backbone: regnety_0002 is not a timm model; did you mean regnety_002?"
+    message = (
+        "s.yml: space.timm.backbone: regnety_0002 is not a timm model; did you mean regnety_002?"
+    )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         narrowed(FAMILY.space, {"backbone": "regnety_0002"}, "s.yml: space.timm")
     with pytest.raises(ValueError, match="stands there twice"):
@@ -180,25 +222,32 @@ def test_a_study_names_any_timm_model() -> None:
 
 
 def test_one_model_has_one_key_whether_or_not_timm_stands_before_its_name() -> None:
-    one, other = (Candidate.of(FAMILY, {"backbone": name}, 1) for name in ("timm:resnet34", "resnet34"))
+    one, other = (
+        Candidate.of(FAMILY, {"backbone": name}, 1) for name in ("timm:resnet34", "resnet34")
+    )
     assert one.key == other.key
     assert known("resnet18.tv_in1k") == "resnet18.tv_in1k"
 
 
 def test_gates_have_no_dimensions_where_only_exits_are_asked_for() -> None:
     def active(dynamics: str) -> set[str]:
-        return set(active_names(FAMILY.space, Candidate.of(FAMILY, {"dynamics": dynamics}, 1).values))
+        return set(
+            active_names(FAMILY.space, Candidate.of(FAMILY, {"dynamics": dynamics}, 1).values)
+        )
 
     assert {"gate", "loss", "target"} <= active("gates")
     assert not {"exits", "alpha_kd", "exit_decision"} & active("gates")
     assert {"exits", "alpha_kd", "exit_decision"} <= active("exits")
-    assert not {"gate", "gate_hidden", "granularity", "loss", "target", "estimator"} & active("exits")
+    assert not {"gate", "gate_hidden", "granularity", "loss", "target", "estimator"} & active(
+        "exits"
+    )
     assert active("both") == active("gates") | active("exits")
 
 
 def test_taking_a_model_apart_leaves_its_mode_its_gradients_and_its_weights() -> None:
     task = Task(channels=2, height=33, width=35, classes=4)
-    nets = [built("test_resnet", task, seed=3) for _ in range(2)]  # the first is taken apart, the second is not
+    # the first is taken apart, the second is not
+    nets = [built("test_resnet", task, seed=3) for _ in range(2)]
     assert all(module.training for module in nets[0].modules())
     assert all(parameter.requires_grad for parameter in nets[0].parameters())
     state = nets[1].state_dict()
@@ -219,7 +268,9 @@ def test_patches_and_windows_follow_the_image() -> None:
     assert vit.patch_embed.grid_size == (7, 7)
     digits = created("vit_tiny_patch16_224", Task(channels=1, height=8, width=8, classes=10))
     assert digits.patch_embed.grid_size == (8, 8)
-    swin = created("swin_tiny_patch4_window7_224", Task(channels=3, height=64, width=96, classes=10))
+    swin = created(
+        "swin_tiny_patch4_window7_224", Task(channels=3, height=64, width=96, classes=10)
+    )
     assert swin.patch_embed.grid_size == (16, 24)
     assert swin.layers[0].blocks[0].window_size == (4, 4)
 
@@ -273,7 +324,9 @@ class _Block(nn.Module):
         ("permuted", (False, None)),
     ],
 )
-def test_a_shortcut_is_seen_in_a_modules_own_forward(kind: str, expected: tuple[bool, str | None]) -> None:
+def test_a_shortcut_is_seen_in_a_modules_own_forward(
+    kind: str, expected: tuple[bool, str | None]
+) -> None:
     assert shortcut(_Block(kind)) == expected
 
 
@@ -298,6 +351,11 @@ def test_a_training_step_compiles_to_one_graph() -> None:
 
 def test_reading_the_family_does_not_import_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)  # importing it fails from here on
-    for name in ("backbones/timm_graph", "backbones/timm_models", "backbones/timm_units", "families/timm_net"):
+    for name in (
+        "backbones/timm_graph",
+        "backbones/timm_models",
+        "backbones/timm_units",
+        "families/timm_net",
+    ):
         runpy.run_path(str(Path(spaces.__path__[0]) / f"{name}.py"))
     assert narrowed(FAMILY.space, {"backbone": "timm:resnet18"}, "s.yml")

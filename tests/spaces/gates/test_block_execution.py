@@ -20,7 +20,11 @@ FILTERS = 6
 def scrambled(block: Block) -> Block:
     generator = torch.Generator().manual_seed(0)
     for norm in (block.bn1, block.bn2):
-        for tensor, low, high in ((norm.running_mean, -1, 1), (norm.running_var, 0.5, 2), (norm.bias, -1, 1)):
+        for tensor, low, high in (
+            (norm.running_mean, -1, 1),
+            (norm.running_var, 0.5, 2),
+            (norm.bias, -1, 1),
+        ):
             assert tensor is not None
             torch.nn.init.uniform_(tensor, low, high, generator=generator)
     return block.double().eval()
@@ -32,7 +36,9 @@ def block(stride: int = 1) -> Block:
 
 
 def inputs(count: int) -> Tensor:
-    return torch.randn(count, 4, 7, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return torch.randn(
+        count, 4, 7, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
 
 
 def masks(count: int, patterns: int = 3, seed: int = 2) -> Tensor:
@@ -55,10 +61,13 @@ def multiplications(one: Block, u: Tensor, inner: Tensor | None, outer: Tensor |
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("n_inner", [0, 1, 5, FILTERS, None])
 @pytest.mark.parametrize("n_outer", [0, 1, 5, FILTERS, None])
-def test_gathered_filters_equal_masked_ones(stride: int, n_inner: int | None, n_outer: int | None) -> None:
+def test_gathered_filters_equal_masked_ones(
+    stride: int, n_inner: int | None, n_outer: int | None
+) -> None:
     one, u = block(stride), inputs(3)
     inner, outer = (
-        None if n is None else (torch.arange(FILTERS) >= FILTERS - n)[None] * 1.0 for n in (n_inner, n_outer)
+        None if n is None else (torch.arange(FILTERS) >= FILTERS - n)[None] * 1.0
+        for n in (n_inner, n_outer)
     )
     same(compact_residual(one, u, inner, outer), one.residual(u, inner, outer))
 
@@ -68,14 +77,24 @@ def test_gathered_filters_equal_masked_ones(stride: int, n_inner: int | None, n_
 def test_samples_with_different_masks_come_back_in_their_places(count: int, stride: int) -> None:
     one, u = block(stride), inputs(count)
     inner, outer = masks(count), masks(count, seed=5)
-    for pair in ((inner, None), (None, outer), (inner, outer), (inner, outer[:1]), (inner[:1], outer)):
+    for pair in (
+        (inner, None),
+        (None, outer),
+        (inner, outer),
+        (inner, outer[:1]),
+        (inner[:1], outer),
+    ):
         same(compact_residual(one, u, *pair), one.residual(u, *pair))
 
 
 def test_groups_without_any_open_filter_stand_beside_others() -> None:
     one, u = block(), inputs(3 * SMALLEST_GROUP)
-    inner = torch.cat([torch.zeros(SMALLEST_GROUP, FILTERS), torch.ones(2 * SMALLEST_GROUP, FILTERS)])
-    outer = torch.cat([torch.ones(2 * SMALLEST_GROUP, FILTERS), torch.zeros(SMALLEST_GROUP, FILTERS)])
+    inner = torch.cat(
+        [torch.zeros(SMALLEST_GROUP, FILTERS), torch.ones(2 * SMALLEST_GROUP, FILTERS)]
+    )
+    outer = torch.cat(
+        [torch.ones(2 * SMALLEST_GROUP, FILTERS), torch.zeros(SMALLEST_GROUP, FILTERS)]
+    )
     same(compact_residual(one, u, inner, outer), one.residual(u, inner, outer))
 
 
@@ -90,14 +109,19 @@ def test_with_no_open_inner_filter_the_second_norms_shift_remains() -> None:
     assert one.bn2.running_mean is not None
     assert one.bn2.running_var is not None
     found = compact_residual(one, u, torch.zeros(1, FILTERS))
-    shift = one.bn2.bias - one.bn2.running_mean * one.bn2.weight / (one.bn2.running_var + one.bn2.eps).sqrt()
+    shift = (
+        one.bn2.bias
+        - one.bn2.running_mean * one.bn2.weight / (one.bn2.running_var + one.bn2.eps).sqrt()
+    )
     same(found, shift[None, :, None, None].expand_as(found))
     assert found.abs().min().item() > 0
 
 
 def test_a_block_that_masks_before_its_norm_does_not_equal_its_gathered_self() -> None:
     class MaskedTooEarly(Block):
-        def residual(self, u: Tensor, inner: Tensor | None = None, outer: Tensor | None = None) -> Tensor:
+        def residual(
+            self, u: Tensor, inner: Tensor | None = None, outer: Tensor | None = None
+        ) -> Tensor:
             h = self.conv1(u)
             if inner is not None:
                 h = h * inner[:, :, None, None]
@@ -106,7 +130,10 @@ def test_a_block_that_masks_before_its_norm_does_not_equal_its_gathered_self() -
     torch.manual_seed(0)
     mutant, u = scrambled(MaskedTooEarly(4, FILTERS, 1, "B")), inputs(3)
     inner = torch.tensor([[1.0, 0.0, 1.0, 0.0, 1.0, 0.0]], dtype=torch.float64)
-    same(compact_residual(mutant, u, torch.ones(1, FILTERS)), mutant.residual(u, torch.ones(1, FILTERS)))
+    same(
+        compact_residual(mutant, u, torch.ones(1, FILTERS)),
+        mutant.residual(u, torch.ones(1, FILTERS)),
+    )
     with pytest.raises(AssertionError, match="Tensor-likes are not close"):
         same(compact_residual(mutant, u, inner), mutant.residual(u, inner))
 

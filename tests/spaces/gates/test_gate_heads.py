@@ -82,7 +82,9 @@ def test_logits_are_float32_when_the_network_computes_in_half_precision() -> Non
     module = heads().to(torch.bfloat16).eval()
     features = module.features(torch.randn(2, 6, 5, 5, dtype=torch.bfloat16))
     assert module.logit("layer", features).dtype == torch.float32
-    assert heads().double().eval().logit("layer", torch.zeros(1, 16).double()).dtype == torch.float64
+    assert (
+        heads().double().eval().logit("layer", torch.zeros(1, 16).double()).dtype == torch.float64
+    )
 
 
 @pytest.mark.parametrize(
@@ -97,8 +99,12 @@ def test_logits_are_float32_when_the_network_computes_in_half_precision() -> Non
         (16, "both", 1, 16, 1),
     ],
 )
-def test_filters_are_split_into_equal_groups(filters: int, where: str, group: int, inner: int, outer: int) -> None:
-    config = GateConfig(granularity="channel", channel_where=where, channel_group=group, outer_groups=group)
+def test_filters_are_split_into_equal_groups(
+    filters: int, where: str, group: int, inner: int, outer: int
+) -> None:
+    config = GateConfig(
+        granularity="channel", channel_where=where, channel_group=group, outer_groups=group
+    )
     assert (config.inner_units(filters), config.outer_units(filters)) == (inner, outer)
     for units in (inner, outer):
         assert not units or filters % units == 0

@@ -42,7 +42,10 @@ def test_the_recurrent_gate_is_an_lstm_cell() -> None:
 
 
 def test_a_recurrent_gate_knows_what_the_gates_before_it_saw(resnet: Build, images: Draw) -> None:
-    net, x = resnet(gate="lstm", gate_source="stem", gate_hidden=HIDDEN), images(6)  # all gates read the same features
+    net, x = (
+        resnet(gate="lstm", gate_source="stem", gate_hidden=HIDDEN),
+        images(6),
+    )  # all gates read the same features
     before = probabilities(net(x, Threshold()).decisions)
     with torch.no_grad():
         trunk = net.get_submodule("gate_heads.2.trunk.0")
@@ -53,7 +56,9 @@ def test_a_recurrent_gate_knows_what_the_gates_before_it_saw(resnet: Build, imag
     assert changed == [False, False, True, True, True, True]
 
 
-def test_a_settled_recurrent_gate_is_not_asked_and_leaves_the_state_as_it_was(resnet: Build, images: Draw) -> None:
+def test_a_settled_recurrent_gate_is_not_asked_and_leaves_the_state_as_it_was(
+    resnet: Build, images: Draw
+) -> None:
     net, x = resnet(gate="lstm", gate_source="stem", gate_hidden=HIDDEN), images(6)
     assert not net.settles_exactly
     shorter = probabilities(net(x, Threshold(fixed={"block0.layer": (1.0,)})).decisions)
@@ -64,18 +69,24 @@ def test_a_settled_recurrent_gate_is_not_asked_and_leaves_the_state_as_it_was(re
     assert all(torch.equal(one, other) for one, other in zip(shorter, again, strict=True))
 
 
-def test_a_recurrent_gate_costs_its_projection_the_lstms_step_and_its_logit(resnet: Build, images: Draw) -> None:
+def test_a_recurrent_gate_costs_its_projection_the_lstms_step_and_its_logit(
+    resnet: Build, images: Draw
+) -> None:
     net = resnet(backbone="resnet8", width=1.0, gate="lstm", gate_hidden=HIDDEN)
     gates = sum(channels * HIDDEN + 8 * HIDDEN**2 + HIDDEN for channels in (16, 16, 32))
     assert net(images(1), Threshold(tau=0.0)).macs_B.item() == net.plain_macs + gates
 
 
 def test_a_recurrent_gate_decides_about_whole_blocks_only(resnet: Build) -> None:
-    with pytest.raises(ValueError, match=r"^gate: lstm decides about whole blocks, not with granularity joint;"):
+    with pytest.raises(
+        ValueError, match=r"^gate: lstm decides about whole blocks, not with granularity joint;"
+    ):
         resnet(gate="lstm", granularity="joint")
 
 
-def test_a_policy_network_runs_once_and_its_decisions_hang_on_the_image_alone(resnet: Build, images: Draw) -> None:
+def test_a_policy_network_runs_once_and_its_decisions_hang_on_the_image_alone(
+    resnet: Build, images: Draw
+) -> None:
     net, x = resnet(gate="policy_net", granularity="joint", gate_hidden=HIDDEN), images(6)
     assert isinstance(net.gate_net, PolicyNet)
     calls: list[int] = []
@@ -92,7 +103,9 @@ def test_a_policy_network_runs_once_and_its_decisions_hang_on_the_image_alone(re
         assert torch.equal(one.z_BU, other.z_BU)
 
 
-def test_a_policy_network_costs_nothing_where_every_gate_is_settled(resnet: Build, images: Draw) -> None:
+def test_a_policy_network_costs_nothing_where_every_gate_is_settled(
+    resnet: Build, images: Draw
+) -> None:
     net, x = resnet(backbone="resnet8", width=1.0, gate="policy_net", gate_hidden=16), images(1)
     fixed = {gate.name: (1.0,) for gate in net.gates}
     for policy in (AlwaysOn(), Threshold(fixed=fixed)):
@@ -101,11 +114,16 @@ def test_a_policy_network_costs_nothing_where_every_gate_is_settled(resnet: Buil
     assert net.unneeded(Threshold()) == []
     # of 16 filters it is a ResNet-8 without its head, and every gate reads 64 features
     logits = 3 * 64
-    assert net(x, Threshold(tau=0.0)).macs_B.item() == net.plain_macs + net.plain_macs - 64 * 5 + logits
+    assert (
+        net(x, Threshold(tau=0.0)).macs_B.item()
+        == net.plain_macs + net.plain_macs - 64 * 5 + logits
+    )
 
 
 def test_a_policy_network_looks_at_large_images_from_afar() -> None:
-    small, large = (PolicyNet(16, Task(channels=3, height=side, width=side, classes=2)) for side in (32, 224))
+    small, large = (
+        PolicyNet(16, Task(channels=3, height=side, width=side, classes=2)) for side in (32, 224)
+    )
     assert large.own_macs == small.own_macs
     with torch.no_grad():
         large.load_state_dict(small.state_dict())
@@ -119,7 +137,9 @@ def test_shipped_networks_answer_as_trained_and_leave_behind_what_nobody_asks(
     resnet: Build, images: Draw, gate: str
 ) -> None:
     net, x = resnet(gate=gate, gate_hidden=HIDDEN).float(), images(8).float()
-    pixels = x * torch.tensor(net.task.std)[:, None, None] + torch.tensor(net.task.mean)[:, None, None]
+    pixels = (
+        x * torch.tensor(net.task.std)[:, None, None] + torch.tensor(net.task.mean)[:, None, None]
+    )
     rates: dict[str, Any] = {g.name: (0.5,) for g in net.gates}
     with torch.no_grad():
         trained = net(x, Threshold())

@@ -44,7 +44,9 @@ def test_the_table_keeps_the_order_of_choices_that_stored_studies_have() -> None
     )  # fmt: skip
 
 
-def test_every_loss_of_the_table_is_a_number_made_of_what_it_takes_and_of_dimensions_that_exist() -> None:
+def test_every_loss_of_the_table_is_a_number_made_of_what_it_takes_and_of_dimensions_that_exist() -> (
+    None
+):
     names = {field.name for field in fields(GatedConfig)}
     for name, loss in sparsity.LOSSES.items():
         needed = (loss.weight, loss.channel_weight, loss.start, *loss.options)
@@ -105,7 +107,8 @@ def test_const_quad_and_its_slope_are_continuous_at_the_target() -> None:
 def test_bounds_are_the_target_itself_at_first_and_nothing_in_the_end() -> None:
     m_L, t_L = tensor([0.1, 0.5, 0.9]), tensor([0.4] * 3)
     torch.testing.assert_close(sparsity.bounds(m_L, t_L, 1.0), sparsity.per_gate(m_L, 0.4))
-    assert sparsity.bounds(m_L, t_L, 0.5).item() == pytest.approx((0.1**2 + 0 + 0.2**2) / 3)  # within [0.2, 0.7]
+    # within [0.2, 0.7]
+    assert sparsity.bounds(m_L, t_L, 0.5).item() == pytest.approx((0.1**2 + 0 + 0.2**2) / 3)
     assert sparsity.bounds(tensor([0.0, 1.0]), t_L[:2], 0.0).item() == 0
 
 
@@ -143,7 +146,9 @@ def test_target_free_presses_each_decision_by_its_gates_rate() -> None:
     z_BG = decisions()
     batch, gates = z_BG.shape
     (gradient,) = torch.autograd.grad(sparsity.target_free(z_BG.mean(0)), z_BG)
-    torch.testing.assert_close(gradient, (2 * z_BG.mean(0) / (gates * batch)).expand(batch, -1).detach())
+    torch.testing.assert_close(
+        gradient, (2 * z_BG.mean(0) / (gates * batch)).expand(batch, -1).detach()
+    )
 
 
 def test_a_batch_seen_twice_has_the_same_loss() -> None:
@@ -176,7 +181,9 @@ def test_two_shards_with_averaged_means_lose_what_the_whole_batch_does(loss: obj
     assert callable(loss)
     z_BG = decisions(batch=10).detach()
     shards = [shard.mean(0) for shard in z_BG.split(5)]
-    torch.testing.assert_close(loss(torch.stack(shards).mean(0)), loss(z_BG.mean(0)), rtol=1e-10, atol=0)
+    torch.testing.assert_close(
+        loss(torch.stack(shards).mean(0)), loss(z_BG.mean(0)), rtol=1e-10, atol=0
+    )
     apart = sum(loss(shard) for shard in shards) / 2
     assert float(apart) >= float(loss(z_BG.mean(0))) - 1e-12
 

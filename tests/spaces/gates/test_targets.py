@@ -10,7 +10,9 @@ from spaces.gates.targets import Target, TargetPlan
 
 
 def target(schedule: str, **changes: Any) -> Target:
-    return Target(TargetPlan(**dict[str, Any](schedule=schedule, end=0.8, epochs=100, steps=4) | changes))
+    return Target(
+        TargetPlan(**dict[str, Any](schedule=schedule, end=0.8, epochs=100, steps=4) | changes)
+    )
 
 
 def followed(one: Target, epochs: int) -> list[float]:
@@ -36,7 +38,13 @@ def test_steps_fall_to_the_end_and_stay_there() -> None:
 
 def test_steps_last_a_fraction_of_the_training_whatever_its_length() -> None:
     assert followed(target("step", anneal_step=0.1, epochs=20), 4) == [1.0, 0.9, 0.8, 0.8]
-    assert followed(target("step", anneal_step=0.1, anneal_every=0.1, epochs=20), 5) == [1.0, 1.0, 0.9, 0.9, 0.8]
+    assert followed(target("step", anneal_step=0.1, anneal_every=0.1, epochs=20), 5) == [
+        1.0,
+        1.0,
+        0.9,
+        0.9,
+        0.8,
+    ]
     assert followed(target("step", anneal_step=0.1, epochs=3), 3) == [1.0, 0.9, 0.8]
 
 
@@ -96,8 +104,12 @@ def test_bounds_let_go_of_gates_in_the_first_third_while_the_target_stays() -> N
     for epoch in range(6):
         one.start_epoch(epoch)
         seen.append((one.tightness, one.final))
-        assert (one.value, one.left) == (0.8, 1.0), "the rate of all gates together is asked for from the start"
-    assert [tightness for tightness, _ in seen] == pytest.approx([1, 0.853553, 0.5, 0.146447, 0, 0], abs=1e-6)
+        assert (one.value, one.left) == (0.8, 1.0), (
+            "the rate of all gates together is asked for from the start"
+        )
+    assert [tightness for tightness, _ in seen] == pytest.approx(
+        [1, 0.853553, 0.5, 0.146447, 0, 0], abs=1e-6
+    )
     assert [final for _, final in seen] == [False] * 4 + [True] * 2
 
 

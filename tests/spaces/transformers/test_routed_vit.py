@@ -56,17 +56,19 @@ def test_macs_and_parameters_of_the_published_transformer() -> None:
 # mixing
 
 
-def test_weights_sum_to_1_and_the_last_biased_start_is_nearly_the_plain_network(images: Draw) -> None:
+def test_weights_sum_to_1_and_the_last_biased_start_is_nearly_the_baseline(images: Draw) -> None:
     net = vit("dense_vit", aggregator="wdc")
     for weights in net(images(6, TASK)).extra["mixing"]:
         torch.testing.assert_close(weights.sum(1), torch.ones(6))
         assert (weights[:, -1] > 0.8).all()
-    plain = Candidate.of(family("dense_vit"), SMALL, 4).plain().build(TASK, 0).double().eval()
+    plain = Candidate.of(family("dense_vit"), SMALL, 4).baseline().build(TASK, 0).double().eval()
     plain.load_state_dict(net.state_dict(), strict=False)
     with torch.no_grad():
         for mixing in net.mixings:
             mixing.oracle.bias[-1] = 1e4
-    torch.testing.assert_close(net(images(6, TASK)).logits_BC, plain(images(6, TASK)).logits_BC, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        net(images(6, TASK)).logits_BC, plain(images(6, TASK)).logits_BC, rtol=1e-10, atol=1e-10
+    )
 
 
 def test_the_first_layer_reads_the_embedding_alone() -> None:
@@ -85,7 +87,9 @@ def test_dropped_weights_have_the_right_mean_and_are_never_all_gone() -> None:
     torch.manual_seed(0)
     w = torch.tensor([0.5, 0.3, 0.2]).expand(40_000, 3)
     kept = dropped(w, 0.25, renormalize=False)
-    assert (kept.mean(0) - w[0]).abs().max() < 0.02  # the largest stays where all would go: 0.25^3 of the time
+    assert (
+        kept.mean(0) - w[0]
+    ).abs().max() < 0.02  # the largest stays where all would go: 0.25^3 of the time
     assert (dropped(w, 0.9, renormalize=False).sum(1) > 0).all()
     torch.testing.assert_close(dropped(w, 0.5, renormalize=True).sum(1), torch.ones(40_000))
 
@@ -105,13 +109,22 @@ def test_an_oracle_reads_the_class_token_before_it_and_the_scores_so_far() -> No
     assert [net.oracles[f"{i}"].head.in_features for i in (1, 2, 3)] == [32 + 1, 32 + 2, 32 + 3]
     parameters = sum(p.numel() for p in net.gate_parameters())
     assert parameters == sum(32 + j + 1 for j in (1, 2, 3))
-    assert sum(p.numel() for p in vit("skip_vit", dt_history="none", dt_always="first").gate_parameters()) == 3 * 33
+    assert (
+        sum(
+            p.numel()
+            for p in vit("skip_vit", dt_history="none", dt_always="first").gate_parameters()
+        )
+        == 3 * 33
+    )
 
 
-def test_the_history_starts_with_the_layer_that_always_runs(images: Draw, scramble: Callable[..., Any]) -> None:
+def test_the_history_starts_with_the_layer_that_always_runs(
+    images: Draw, scramble: Callable[..., Any]
+) -> None:
     net = scramble(vit("skip_vit", dt_always="first"))
     with torch.no_grad():
-        net.oracles["1"].head.weight[:, :32] = 0  # only the history is left: the first layer's score of 1
+        # only the history is left: the first layer's score of 1
+        net.oracles["1"].head.weight[:, :32] = 0
         net.oracles["1"].head.weight[:, 32] = 2.5
         net.oracles["1"].head.bias.fill_(0.25)
     logit = net(images(3, TASK), Threshold()).extra["oracle_logits"][0]
@@ -135,11 +148,16 @@ def _oracle_gradients(images: Draw, **values: Any) -> list[Tensor | None]:
     return [p.grad for p in net.gate_parameters()]
 
 
-def test_cross_entropy_teaches_straight_through_and_scaling_oracles_but_not_literal_ones(images: Draw) -> None:
+def test_cross_entropy_teaches_straight_through_and_scaling_oracles_but_not_literal_ones(
+    images: Draw,
+) -> None:
     literal = _oracle_gradients(images, dt_grad="literal", loss="score_sq")
     assert all(g is None or not g.any() for g in literal)
     for grad in ("st", "soft_scale"):
-        assert all(g is not None and bool(g.any()) for g in _oracle_gradients(images, dt_grad=grad, loss="score_sq"))
+        assert all(
+            g is not None and bool(g.any())
+            for g in _oracle_gradients(images, dt_grad=grad, loss="score_sq")
+        )
 
 
 def test_the_loss_on_logits_rests_at_0_and_the_one_on_scores_always_presses() -> None:
@@ -150,7 +168,9 @@ def test_the_loss_on_logits_rests_at_0_and_the_one_on_scores_always_presses() ->
                 p.zero_()
         net.train()
         objective = net.objective(Plan(epochs=1, steps=1))
-        output = net(torch.randn(4, 3, 16, 16, dtype=torch.float64), objective.policy(0, torch.arange(4)))
+        output = net(
+            torch.randn(4, 3, 16, 16, dtype=torch.float64), objective.policy(0, torch.arange(4))
+        )
         term = objective.losses(output, torch.zeros(4, dtype=torch.long))[name]
         assert float(term.detach()) == pytest.approx(at_zero)
         gradients = torch.autograd.grad(term, [oracle.head.bias for oracle in net.oracles.values()])
@@ -164,7 +184,9 @@ def test_the_exact_form_has_the_textbooks_gradient_and_no_rounding() -> None:
     ours = mixed(skip, run, z)
     textbook = skip + z * (run - skip)
     assert torch.equal(ours, torch.where(z > 0, run, skip))
-    assert not torch.equal(textbook, torch.where(z > 0, run, skip)), "if this were exact the other form were not needed"
+    assert not torch.equal(textbook, torch.where(z > 0, run, skip)), (
+        "if this were exact the other form were not needed"
+    )
     weights = torch.randn_like(ours)
     for a, b in zip(
         torch.autograd.grad((ours * weights).sum(), (skip, run, z), retain_graph=True),
@@ -187,11 +209,13 @@ def test_skipped_layers_hand_on_their_mixture(images: Draw) -> None:
 # order
 
 
-def test_identity_order_is_the_plain_network_to_the_bit_and_another_order_is_not(images: Draw) -> None:
+def test_identity_order_is_the_baseline_to_the_bit_and_another_order_is_not(images: Draw) -> None:
     net = vit("shuffled_vit")
     x = images(4, TASK)
     assert torch.equal(net(x, AlwaysOn(order=(0, 1, 2, 3))).logits_BC, net(x, AlwaysOn()).logits_BC)
-    assert not torch.allclose(net(x, AlwaysOn(order=(3, 1, 2, 0))).logits_BC, net(x, AlwaysOn()).logits_BC)
+    assert not torch.allclose(
+        net(x, AlwaysOn(order=(3, 1, 2, 0))).logits_BC, net(x, AlwaysOn()).logits_BC
+    )
 
 
 def test_layers_run_in_the_order_asked_for(images: Draw) -> None:
@@ -210,7 +234,9 @@ def test_training_orders_are_permutations_drawn_anew_and_again_the_same() -> Non
     assert len(set(orders)) > 150
     assert all(order is None or sorted(order) == list(range(6)) for order in orders)
     first = [order[0] if order else 0 for order in orders]
-    assert all(20 < first.count(layer) < 50 for layer in range(6)), "every layer comes first about as often"
+    assert all(20 < first.count(layer) < 50 for layer in range(6)), (
+        "every layer comes first about as often"
+    )
 
 
 def test_a_window_limits_how_far_a_layer_moves() -> None:
@@ -323,7 +349,11 @@ def test_an_exit_belongs_to_the_place_and_not_to_the_layer(images: Draw) -> None
             "^dt_grad: literal oracles learn from their own scores",
         ),
         ("shuffled_vit", {"aggregator": "wdc"}, "^aggregator: wdc weighs layers by their place"),
-        ("shuffled_vit", {"oracle": "dt", "dt_history": "soft"}, "^dt_history: soft hangs on the order"),
+        (
+            "shuffled_vit",
+            {"oracle": "dt", "dt_history": "soft"},
+            "^dt_history: soft depends on the order",
+        ),
         (
             "skip_vit",
             {"patch": 16, "task": Task(channels=1, height=8, width=8, classes=2)},
@@ -331,7 +361,9 @@ def test_an_exit_belongs_to_the_place_and_not_to_the_layer(images: Draw) -> None
         ),
     ],
 )
-def test_what_cannot_be_combined_is_refused_with_the_reason(name: str, values: dict[str, Any], reason: str) -> None:
+def test_what_cannot_be_combined_is_refused_with_the_reason(
+    name: str, values: dict[str, Any], reason: str
+) -> None:
     values = dict(values)
     task = values.pop("task", TASK)
     with pytest.raises(ValueError, match=reason) as found:
@@ -355,7 +387,9 @@ def test_a_training_step_compiles_to_one_graph(name: str) -> None:
     images = torch.randn(4, 3, 16, 16)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        whole = torch.compile(copy.deepcopy(net), fullgraph=True, backend="eager")(images, policy).logits_BC
+        whole = torch.compile(copy.deepcopy(net), fullgraph=True, backend="eager")(
+            images, policy
+        ).logits_BC
     torch.manual_seed(0)
     torch.testing.assert_close(whole, net(images, policy).logits_BC)
 
@@ -365,20 +399,31 @@ def test_a_training_step_compiles_to_one_graph(name: str) -> None:
 
 @pytest.mark.parametrize("decision", ["confidence", "gate"])
 def test_layers_left_out_may_leave_out_every_exit(images: Draw, decision: str) -> None:
-    net = vit("shuffled_vit", exits="cls", exit_decision=decision, layerdrop=0.5, oracle="cls").train()
+    net = vit(
+        "shuffled_vit", exits="cls", exit_decision=decision, layerdrop=0.5, oracle="cls"
+    ).train()
     objective = net.objective(Plan(epochs=1, steps=100))
     short = 0
     for step in range(60, 90):
         policy = objective.policy(step, torch.arange(8))
         output = net(images(8, TASK), policy)
         short += output.exits is None
-        loss = torch.stack([t.float() for t in objective.losses(output, torch.arange(8) % 5).values()]).sum()
+        loss = torch.stack(
+            [t.float() for t in objective.losses(output, torch.arange(8) % 5).values()]
+        ).sum()
         assert torch.isfinite(loss)
     assert short > 0, "no order was too short to reach an exit: nothing was tested"
 
 
 def test_a_left_out_layers_gate_is_not_a_closed_gate(images: Draw) -> None:
-    net = vit("shuffled_vit", oracle="cls", dt_always="none", layerdrop=0.5, order_train="identity", bias_init=4.0)
+    net = vit(
+        "shuffled_vit",
+        oracle="cls",
+        dt_always="none",
+        layerdrop=0.5,
+        order_train="identity",
+        bias_init=4.0,
+    )
     objective = net.train().objective(Plan(epochs=1, steps=40))
     rates = []
     for step in range(40):
@@ -397,7 +442,8 @@ def test_exit_gates_learn_whatever_teaches_the_oracles(images: Draw, grad: str) 
     terms = objective.losses(output, torch.arange(32) % 5)
     torch.stack([t.float() for t in terms.values()]).sum().backward()
     assert all(
-        p.grad is not None and bool(p.grad.any()) for p in [net.exit_gates[0].fc.weight, net.exit_gates[0].fc.bias]
+        p.grad is not None and bool(p.grad.any())
+        for p in [net.exit_gates[0].fc.weight, net.exit_gates[0].fc.bias]
     )
 
 
@@ -412,14 +458,20 @@ def test_scaling_oracles_hear_of_their_target(images: Draw) -> None:
 def test_fewer_layers_than_exits_still_answer(images: Draw) -> None:
     net = vit("shuffled_vit", exits="cls")
     knobs = Knobs(
-        policy="always_on", exit_rule="maxprob", exit_thresholds=(0.99,) * 3, fallback="ensemble", keep=(0, 1)
+        policy="always_on",
+        exit_rule="maxprob",
+        exit_thresholds=(0.99,) * 3,
+        fallback="ensemble",
+        keep=(0, 1),
     )
     for compact in (False, True):
         output = net.run(images(4, TASK), knobs, compact=compact)
         assert output.logits_BC.shape == (4, 5)
         assert output.exits is not None
         assert set(output.exits.index_B.tolist()) <= {0, 1, 3, 4}
-    with pytest.raises(ValueError, match=r"^keep: \[9\] is not possible, this network has layers 0 to 3$"):
+    with pytest.raises(
+        ValueError, match=r"^keep: \[9\] is not possible, this network has layers 0 to 3$"
+    ):
         net.run(images(4, TASK), Knobs(keep=(9,)))
     with pytest.raises(ValueError, match="no layer that can be left out"):
         vit("dense_vit").run(images(4, TASK), Knobs(keep=(0,)))

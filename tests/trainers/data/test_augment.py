@@ -15,7 +15,9 @@ def images(count: int = 64, height: int = 5, width: int = 7) -> Tensor:
 def crops(image_CHW: Tensor, pad: int, flip: bool) -> list[Tensor]:
     """Every image that augmentation may make of one, by torch's own reflection padding."""
     height, width = image_CHW.shape[1:]
-    padded = torch.nn.functional.pad(image_CHW[None].float(), (pad,) * 4, mode="reflect")[0].to(torch.uint8)
+    padded = torch.nn.functional.pad(image_CHW[None].float(), (pad,) * 4, mode="reflect")[0].to(
+        torch.uint8
+    )
     shifts = [(top, left) for top in range(2 * pad + 1) for left in range(2 * pad + 1)]
     found = [padded[:, top : top + height, left : left + width] for top, left in shifts]
     return found + [crop.flip(2) for crop in found] if flip else found
@@ -25,7 +27,9 @@ def crops(image_CHW: Tensor, pad: int, flip: bool) -> list[Tensor]:
 def test_each_image_becomes_one_of_the_crops_of_its_reflection_padded_self(flip: bool) -> None:
     before = images()
     chosen = []
-    for image, result in zip(before, augmented(before, seed=1, step=2, flip=flip, pad=2), strict=True):
+    for image, result in zip(
+        before, augmented(before, seed=1, step=2, flip=flip, pad=2), strict=True
+    ):
         matches = [torch.equal(result, crop) for crop in crops(image, 2, flip)]
         assert any(matches)
         chosen.append(matches.index(True))

@@ -28,7 +28,9 @@ def parquet_of(root: Path, **columns: list[object]) -> DataSpec:
 
 @pytest.mark.parametrize("source", ["cifar11", "folder:", "folder", "digits:here", "", "parquet:"])
 def test_an_unknown_source_is_told_the_known_ones(source: str) -> None:
-    with pytest.raises(ValueError, match=rf"^source: '{source}' is not .* digits, cifar10, .*parquet:PATH$"):
+    with pytest.raises(
+        ValueError, match=rf"^source: '{source}' is not .* digits, cifar10, .*parquet:PATH$"
+    ):
         DataSpec(source=source)
 
 
@@ -66,11 +68,16 @@ def test_a_wrong_path_is_named(tmp_path: Path) -> None:
         load(DataSpec(source=f"parquet:{tmp_path}/train.parquet"))
 
 
-def test_a_tilde_and_a_relative_path_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tilde_and_a_relative_path_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder_of(tmp_path / "mine", ant=2, bee=2)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    assert load(DataSpec(source="folder:~/mine")).classes == load(DataSpec(source="folder:mine")).classes
+    assert (
+        load(DataSpec(source="folder:~/mine")).classes
+        == load(DataSpec(source="folder:mine")).classes
+    )
 
 
 def test_a_folder_with_val_but_no_train_is_refused(tmp_path: Path) -> None:
@@ -92,7 +99,9 @@ def test_a_folder_without_class_folders_is_refused(tmp_path: Path) -> None:
         ({"ant": 2}, r"only one class \(ant\)"),
     ],
 )
-def test_too_few_images_are_refused_with_the_class(tmp_path: Path, images: dict[str, int], match: str) -> None:
+def test_too_few_images_are_refused_with_the_class(
+    tmp_path: Path, images: dict[str, int], match: str
+) -> None:
     with pytest.raises(ValueError, match=match):
         load(folder_of(tmp_path, **images))
 
@@ -101,7 +110,9 @@ def test_too_few_images_are_refused_with_the_class(tmp_path: Path, images: dict[
 def test_a_broken_image_is_named(tmp_path: Path, content: bytes) -> None:
     spec = folder_of(tmp_path, ant=3, bee=3)
     (tmp_path / "train" / "bee" / "1.png").write_bytes(content)
-    with pytest.raises(ValueError, match=r"/train/bee/1.png: not an image that can be read: replace"):
+    with pytest.raises(
+        ValueError, match=r"/train/bee/1.png: not an image that can be read: replace"
+    ):
         load(spec)
 
 
@@ -110,7 +121,9 @@ def test_an_image_cut_short_is_named(tmp_path: Path) -> None:
     file = tmp_path / "train" / "bee" / "1.png"
     Image.effect_noise((4, 4), 50).convert("RGB").save(file)
     file.write_bytes(file.read_bytes()[:60])
-    with pytest.raises(ValueError, match=r"/train/bee/1.png: not an image that can be read: replace"):
+    with pytest.raises(
+        ValueError, match=r"/train/bee/1.png: not an image that can be read: replace"
+    ):
         load(spec)
 
 
@@ -160,7 +173,9 @@ def test_parquet_without_a_train_file_is_refused(tmp_path: Path) -> None:
 def test_a_shard_without_the_columns_of_the_first_is_named(tmp_path: Path) -> None:
     spec = parquet_of(tmp_path, image=[b""] * 2, label=[0, 1])
     pq.write_table(pa.table({"image": [b""], "kind": [0]}), tmp_path / "train_2.parquet")
-    with pytest.raises(ValueError, match=r"train_2.parquet: no column label \(it has image, kind\)"):
+    with pytest.raises(
+        ValueError, match=r"train_2.parquet: no column label \(it has image, kind\)"
+    ):
         load(spec)
 
 

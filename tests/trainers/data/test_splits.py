@@ -22,11 +22,15 @@ from trainers.data.splits import DataSpec, Split, load, test_split
 def picture(value: int, size: tuple[int, int] = (6, 6), mode: str = "RGB") -> Image.Image:
     """An image (width, height) whose pixels tell it from others."""
     depth = (3,) if mode == "RGB" else ()
-    noise = np.random.default_rng(value).integers(0, 256, (size[1], size[0], *depth), dtype=np.uint8)
+    noise = np.random.default_rng(value).integers(
+        0, 256, (size[1], size[0], *depth), dtype=np.uint8
+    )
     return Image.fromarray(noise)
 
 
-def folder_of(root: Path, count: int = 4, classes: tuple[str, ...] = ("ant", "bee"), **how: object) -> Path:
+def folder_of(
+    root: Path, count: int = 4, classes: tuple[str, ...] = ("ant", "bee"), **how: object
+) -> Path:
     for part, salt in (("train", 0), ("test", 1000)):
         for label, name in enumerate(classes):
             (root / part / name).mkdir(parents=True)
@@ -58,7 +62,9 @@ def everything(split: Split, **how: object) -> list[torch.Tensor]:
 
 
 def same(a: Split, b: Split, **how: object) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(everything(a, **how), everything(b, **how), strict=True))
+    return all(
+        torch.equal(x, y) for x, y in zip(everything(a, **how), everything(b, **how), strict=True)
+    )
 
 
 @pytest.mark.slow
@@ -76,7 +82,10 @@ def test_digits_need_no_network_and_their_test_images_are_the_same_for_every_see
 
 
 def test_an_id_names_the_same_image_whatever_the_seed_and_the_limits() -> None:
-    whole, part = load(DataSpec(source="digits")), load(DataSpec(source="digits", seed=3, train_limit=50))
+    whole, part = (
+        load(DataSpec(source="digits")),
+        load(DataSpec(source="digits", seed=3, train_limit=50)),
+    )
     images, _, ids = everything(whole.train)
     stored = dict(zip(ids.tolist(), images, strict=True))
     found = [
@@ -151,13 +160,18 @@ def test_streaming_leaves_the_global_random_state_alone(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["folder", "parquet"])
-def test_worker_processes_give_the_same_images_and_one_line_about_a_broken_one(tmp_path: Path, form: str) -> None:
+def test_worker_processes_give_the_same_images_and_one_line_about_a_broken_one(
+    tmp_path: Path, form: str
+) -> None:
     if form == "folder":
         folder_of(tmp_path, count=160)
     else:
         parquet_file(tmp_path / "train-0.parquet", [0, 1] * 80, None)
         parquet_file(tmp_path / "train-1.parquet", [0, 1] * 80, None, salt=500)
-    specs = [DataSpec(source=f"{form}:{tmp_path}", memory_limit=limit, root=str(tmp_path)) for limit in (0, 2**30)]
+    specs = [
+        DataSpec(source=f"{form}:{tmp_path}", memory_limit=limit, root=str(tmp_path))
+        for limit in (0, 2**30)
+    ]
     streamed, held = map(load, specs)
     assert len(streamed.train) > 256
     assert same(streamed.train, held.train, shuffle=5)
@@ -165,7 +179,8 @@ def test_worker_processes_give_the_same_images_and_one_line_about_a_broken_one(t
         for file in (tmp_path / "train" / "ant").iterdir():
             file.write_bytes(b"")
         with pytest.raises(
-            ValueError, match=r"^.*\.png: not an image that can be read: replace the file or leave it out$"
+            ValueError,
+            match=r"^.*\.png: not an image that can be read: replace the file or leave it out$",
         ):
             everything(streamed.train)
 
@@ -188,12 +203,18 @@ def test_the_test_split_takes_size_and_channels_from_train(tmp_path: Path) -> No
     folder_of(tmp_path, mode="L")
     for file in (tmp_path / "test").glob("*/*.png"):
         picture(1, (12, 9)).save(file)
-    assert next(test_split(DataSpec(source=f"folder:{tmp_path}")).batches(3)).images.shape == (3, 1, 6, 6)
+    assert next(test_split(DataSpec(source=f"folder:{tmp_path}")).batches(3)).images.shape == (
+        3,
+        1,
+        6,
+        6,
+    )
 
 
 def test_resizing_keeps_the_centre_and_the_aspect_ratio() -> None:
     pixels = np.zeros((4, 12), np.uint8)
-    pixels[:, 2:10] = 200  # two more on both sides than the centre: resizing mixes in the nearest ones
+    # two more on both sides than the centre: resizing mixes in the nearest ones
+    pixels[:, 2:10] = 200
     assert np.array_equal(decoded(Geometry(1, 4, 4), "x", pixels), np.full((1, 4, 4), 200))
     assert np.array_equal(decoded(Geometry(3, 2, 2), "x", pixels), np.full((3, 2, 2), 200))
 
@@ -203,7 +224,10 @@ def test_images_are_gray_only_when_all_of_them_are(tmp_path: Path) -> None:
     deep = np.full((6, 6), 0x80FF, np.uint16)
     Image.fromarray(deep).save(tmp_path / "train" / "ant" / "0000.png")
     data = load(DataSpec(source=f"folder:{tmp_path}"))
-    images, _, ids = (torch.cat(pair) for pair in zip(everything(data.train), everything(data.validation), strict=True))
+    images, _, ids = (
+        torch.cat(pair)
+        for pair in zip(everything(data.train), everything(data.validation), strict=True)
+    )
     assert data.channels == 1
     assert images[ids == 0].unique().tolist() == [0x80]
     picture(1).convert("P").save(tmp_path / "train" / "bee" / "0000.png")
@@ -274,12 +298,18 @@ def mnist_files(root: Path, part: str, count: int = 40) -> np.ndarray:
     stem = "train" if part == "train" else "t10k"
     pixels = np.random.default_rng(count).integers(0, 256, (count, 28, 28), dtype=np.uint8)
     labels = (np.arange(count) % 10).astype(np.uint8)
-    (raw / f"{stem}-images-idx3-ubyte").write_bytes(struct.pack(">4i", 2051, *pixels.shape) + pixels.tobytes())
-    (raw / f"{stem}-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 2049, count) + labels.tobytes())
+    (raw / f"{stem}-images-idx3-ubyte").write_bytes(
+        struct.pack(">4i", 2051, *pixels.shape) + pixels.tobytes()
+    )
+    (raw / f"{stem}-labels-idx1-ubyte").write_bytes(
+        struct.pack(">2i", 2049, count) + labels.tobytes()
+    )
     return pixels
 
 
-def test_mnist_is_read_from_the_folder_of_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mnist_is_read_from_the_folder_of_torchvision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pixels = mnist_files(tmp_path, "train")
     test_pixels = mnist_files(tmp_path, "test", 20)
     monkeypatch.setenv("DYNAFRONT_DATA", str(tmp_path))
@@ -288,7 +318,9 @@ def test_mnist_is_read_from_the_folder_of_torchvision(tmp_path: Path, monkeypatc
     assert np.array_equal(images[:, 0].numpy(), pixels[ids])
     assert torch.equal(labels, ids % 10)
     assert data.flip is False
-    assert np.array_equal(everything(test_split(DataSpec(source="mnist")))[0][:, 0].numpy(), test_pixels)
+    assert np.array_equal(
+        everything(test_split(DataSpec(source="mnist")))[0][:, 0].numpy(), test_pixels
+    )
 
 
 def test_cifar10_is_read_from_the_folder_of_torchvision(tmp_path: Path) -> None:
@@ -318,6 +350,8 @@ def test_a_failed_download_says_where_it_looked_and_what_to_give(
         raise OSError("no route to host\nand more")
 
     monkeypatch.setattr("torchvision.datasets.SVHN", no_network)
-    match = rf"^svhn: not found in {tmp_path}, .*\(no route to host\).*`data_root:`.*DYNAFRONT_DATA$"
+    match = (
+        rf"^svhn: not found in {tmp_path}, .*\(no route to host\).*`data_root:`.*DYNAFRONT_DATA$"
+    )
     with pytest.raises(ValueError, match=match):
         load(DataSpec(source="svhn", root=str(tmp_path)))

@@ -16,7 +16,9 @@ def divisions(draw: st.DrawFn) -> dict[str, object]:
     count_K = draw(counts)
     limit = st.one_of(st.none(), st.integers(len(count_K), 200))
     return {
-        "labels_N": np.array(draw(st.permutations(np.repeat(np.arange(len(count_K)), count_K).tolist()))),
+        "labels_N": np.array(
+            draw(st.permutations(np.repeat(np.arange(len(count_K)), count_K).tolist()))
+        ),
         "classes": tuple(str(k) for k in range(len(count_K))),
         "validation": draw(st.floats(0.01, 0.99)),
         "limits": (draw(limit), draw(limit)),
@@ -48,7 +50,9 @@ def test_without_limits_no_image_is_lost(given_: dict) -> None:
 
 @fewer
 @given(divisions())
-def test_a_limit_on_train_leaves_validation_as_it_is_and_takes_a_part_of_train(given_: dict) -> None:
+def test_a_limit_on_train_leaves_validation_as_it_is_and_takes_a_part_of_train(
+    given_: dict,
+) -> None:
     train, validation = divided(**given_)
     whole, same = divided(**{**given_, "limits": (None, given_["limits"][1])})
     assert np.array_equal(validation, same)
@@ -73,7 +77,11 @@ def test_shares_add_up_and_stay_within_one_image_of_the_proportion_or_at_the_lea
 def test_another_seed_holds_out_other_images() -> None:
     labels_N = np.repeat([0, 1], 50)
     held = [
-        set(divided(labels_N, ("a", "b"), validation=0.2, limits=(None, None), seed=seed, source="x")[1])
+        set(
+            divided(
+                labels_N, ("a", "b"), validation=0.2, limits=(None, None), seed=seed, source="x"
+            )[1]
+        )
         for seed in (0, 1)
     ]
     assert len(held[0]) == 20
