@@ -46,7 +46,7 @@ def run(arm: str, seed: int, minutes: float, folder: str) -> None:
     import torch
     from rich.console import Console
 
-    from search.commands.search import search
+    from search.commands.search import run_study
     from search.measure import operating_points
     from search.run import worker as trial
     from search.schedule import optuna_sampler

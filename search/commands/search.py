@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +23,8 @@ from search.run.take_up import take_up
 from search.run.time_spent import TimeSpent
 from search.schedule.scheduler_for import scheduler_for
 from search.schedule.sizes import baseline_shapes, shape_of, sizes
+from search.schedule.warm_start import epochs_of, recommended
 from search.schedule.warm_start import ladder as ladder_of
-from search.schedule.warm_start import recommended
 from search.spec import BEFORE, StudySpec, narrowed_spaces
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
@@ -53,7 +54,7 @@ class Finished:
     points_on_front: int
 
 
-def search(
+def run_study(
     spec: StudySpec, text: str, settings: Settings, console: Console, *, workers: int, ladder: bool
 ) -> Finished:
     """Run the study until its budget is spent; the same call goes on with one that was interrupted.
@@ -98,6 +99,37 @@ def search(
             finally:
                 publisher.close()
     return Finished(complete, scheduler.front.plateau, scheduler.asked, len(scheduler.front.points))
+
+
+def opening_line(spec: StudySpec) -> str:
+    """What a search is about to do, for a terminal."""
+    full = spec.budget.epochs
+    epochs = sorted({epochs_of(spec, name) for name in spec.families})
+    line = (
+        f"[bold]{spec.study}[/bold]: {spec.budget.trials} trials of {' or '.join(map(str, epochs))} epochs over "
+        f"{', '.join(spec.families)} on {spec.data}"
+    )
+    return f"{line}, from baselines that are trained once for {full}" if epochs[0] < full else line
+
+
+def closing_lines(spec: StudySpec, finished: Finished) -> Iterator[str]:
+    """Why the search ended before its budget's trials, and what can be done now, for a terminal."""
+    if finished.plateau and spec.budget.plateau:
+        wait = spec.budget.plateau
+        yield (
+            f"The front has not grown by {wait.growth:.2%} over the last {wait.trials} trials: the search has ended. "
+            "Take budget.plateau out, or raise it, to go on."
+        )
+    elif not finished.complete:
+        yield (
+            f"The budget of {spec.budget.hours} hours is spent with trials left; raise budget.hours to go on."
+        )
+    for command, what in (
+        (f"ui {spec.study}", "browse the front in the MLflow UI"),
+        (f"front {spec.study} --plot front.html", "the front as an interactive page"),
+        (f"export {spec.study} --pick knee", "the model at the front's knee, ready to ship"),
+    ):
+        yield f"  [bold]{f'dynafront {command}':<50}[/bold] {what}"
 
 
 def check_candidates(spec: StudySpec, spaces: Any, task: Task) -> None:

@@ -1,0 +1,60 @@
+"""dynafront export: a point of a front as a model that runs anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from search.command_line.opening import open_study, read_settings
+from search.command_line.terminal import print_lines, steps, terminal
+
+
+@click.command("export")
+@click.argument("name")
+@click.option(
+    "--pick", type=click.Choice(["knee", "best", "fastest"]), help="Which point of the front."
+)
+@click.option(
+    "--max-macs", help="The most accurate point of at most this many MACs an image, such as 10M."
+)
+@click.option(
+    "--min-accuracy",
+    type=float,
+    help="The cheapest point of at least this validation accuracy, such as 0.97.",
+)
+@click.option("--family", help="A point of this family's own front.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("exported"),
+    show_default=True,
+    help="Folder.",
+)
+@click.option("--register", is_flag=True, help="Also register the model in MLflow, alias by pick.")
+@click.pass_obj
+def export_point(
+    config: Path | None,
+    name: str,
+    pick: str | None,
+    max_macs: str | None,
+    min_accuracy: float | None,
+    family: str | None,
+    out: Path,
+    register: bool,
+) -> None:
+    """Turn a point of study NAME's front into a model that runs anywhere.
+
+    Writes model.safetensors, model.json, model.onnx and a model card into the folder. Gates that never vary are cut
+    out, batch norm is folded in, accuracy and compute are measured on the test split, and every answer is compared
+    with the trained network's. Without a choice, the knee of the front.
+    """
+    from search.commands.export import Choice, export_choice
+
+    choice = Choice(pick=pick, max_macs=max_macs, min_accuracy=min_accuracy, family=family)
+    settings, console = read_settings(config), terminal()
+    store, record = open_study(settings, name)
+    lines = export_choice(
+        store, record, settings, choice, out, register=register, say=steps(console)
+    )
+    print_lines(console, lines)

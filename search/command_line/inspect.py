@@ -1,0 +1,51 @@
+"""dynafront inspect: what a trained network does with validation images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from search.command_line.opening import open_study, read_settings
+from search.command_line.terminal import print_lines, steps, terminal
+
+
+@click.command("inspect")
+@click.argument("name")
+@click.option(
+    "--trial", type=click.IntRange(0), help="This trial, at the point that represents it."
+)
+@click.option(
+    "--pick",
+    type=click.Choice(["knee", "best", "fastest"]),
+    help="A point of the front; without a choice, the knee.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("inspected"),
+    show_default=True,
+    help="Folder.",
+)
+@click.pass_obj
+def inspect_network(
+    config: Path | None, name: str, trial: int | None, pick: str | None, out: Path
+) -> None:
+    """Show what a trained network of study NAME does with validation images, and where its compute goes.
+
+    Writes pictures and one interactive page: easiest and hardest images, gates by class, skip patterns, use of exits
+    and where they look, mixing of layers, layers at other places, as far as the network has them. NAME can also be
+    the folder of an exported model.
+    """
+    from search.commands.inspect import chosen_point, exported_point, inspect_point
+    from storage.records import Kind
+
+    settings, knobs = read_settings(config), None
+    training = None if trial is None else (Kind.SEARCH, trial)
+    if (Path(name) / "model.json").is_file():
+        name, training, knobs = exported_point(Path(name))
+    store, record = open_study(settings, name)
+    point = chosen_point(store, record, training=training, pick=pick, knobs=knobs)
+    console = terminal()
+    lines = inspect_point(store, record, settings, point, out, say=steps(console))
+    print_lines(console, lines, wrap=False)

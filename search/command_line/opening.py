@@ -1,0 +1,42 @@
+"""What commands open: the settings, the store, a study by name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from storage.records import StudyRecord
+    from storage.settings import Settings
+    from storage.store import Store
+
+
+def read_settings(config: Path | None) -> Settings:
+    """The settings of a file, or of ./mlflow.yml where there is one. Raises ValueError."""
+    # before mlflow or optuna is imported anywhere: nothing of a user's machine is sent anywhere
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from storage.settings import settings
+
+    return settings(config)
+
+
+def open_store(settings: Settings) -> Store:
+    """The store that the settings name, made where there is none. Raises StorageError."""
+    from storage.store import Store
+
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    return Store.open(settings.database_url)
+
+
+def open_study(settings: Settings, name: str) -> tuple[Store, StudyRecord]:
+    """The store and a study by name. Raises ValueError naming the known ones."""
+    from spaces.contract.space import nearest
+
+    store = open_store(settings)
+    record = store.find_study(name)
+    if record is None:
+        known = [study.name for study in store.studies()]
+        hint = nearest(name, known) if known else "; launch one with dynafront search FILE"
+        raise ValueError(f"there is no study {name} in {settings.folder}{hint}")
+    return store, record

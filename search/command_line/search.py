@@ -1,0 +1,94 @@
+"""dynafront search: launch a study, or go on with it."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from search.command_line.opening import read_settings
+from search.command_line.terminal import terminal
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from search.spec import StudySpec
+    from storage.settings import Settings
+
+
+@click.command("search")
+@click.argument("study_file", type=click.Path(path_type=Path))
+@click.option(
+    "--ladder",
+    is_flag=True,
+    help="Also train the baselines of the same sizes, as a reference in the front.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(0),
+    help="Trials at once, each in a process of its own (0: one, in this process). Overrides run.workers.",
+)
+@click.option(
+    "--finalists",
+    type=click.IntRange(0),
+    default=0,
+    help="After the budget is spent, train the N most valuable trainings of the front again, each from 3 new seeds and "
+    "for twice the epochs: shows how much of the front was luck. 6 trials' worth of training each; resumable.",
+)
+@click.pass_obj
+def launch(
+    config: Path | None, study_file: Path, ladder: bool, workers: int | None, finalists: int
+) -> None:
+    """Launch the study that STUDY_FILE describes, or go on with it.
+
+    Ctrl-C stops it; the same command resumes, losing at most the epoch that was under way. `trials` in the file is the
+    total, so a larger number extends a finished study. See studies/ for files to start from.
+    """
+    from search.spec import read_study
+
+    spec, text = read_study(study_file)
+    settings, console = read_settings(config), terminal()
+    # a scheduler's stop is as gentle as Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    workers = spec.run.workers if workers is None else workers
+    try:
+        _run(spec, text, settings, console, workers=workers, ladder=ladder, finalists=finalists)
+    except KeyboardInterrupt:
+        console.print(
+            f"\nStopped. Nothing is lost: dynafront search {study_file} goes on.", highlight=False
+        )
+        raise
+
+
+def _run(
+    spec: StudySpec,
+    text: str,
+    settings: Settings,
+    console: Console,
+    *,
+    workers: int,
+    ladder: bool,
+    finalists: int,
+) -> None:
+    """Search, train the finalists, and show what came out."""
+    from search.commands import finalists as retraining
+    from search.commands.front import print_front
+    from search.commands.search import closing_lines, opening_line, run_study
+    from storage.store import Store
+
+    console.print(opening_line(spec), highlight=False)
+    finished = run_study(spec, text, settings, console, workers=workers, ladder=ladder)
+    if finalists:
+        report = retraining.search_finalists(
+            spec, settings, console, count=finalists, workers=workers
+        )
+    store = Store.open(settings.database_url)
+    print_front(console, store, store.study(spec.study))
+    console.print()
+    if finalists:
+        retraining.show(console, report)
+        console.print()
+    for line in closing_lines(spec, finished):
+        console.print(line, highlight=False)

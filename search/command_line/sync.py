@@ -1,0 +1,28 @@
+"""dynafront sync: MLflow in line with the study's own tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from search.command_line.opening import open_store, open_study, read_settings
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option(
+    "--all", "everything", is_flag=True, help="Log everything again, not only what is missing."
+)
+@click.pass_obj
+def sync(config: Path | None, name: str | None, everything: bool) -> None:
+    """Bring MLflow up to date from the study's own tables, after it was away or when it is new."""
+    from search.run.publish import synced
+
+    settings = read_settings(config)
+    store = open_store(settings)
+    for record in [open_study(settings, name)[1]] if name else store.studies():
+        count = synced(store, settings, record, everything=everything)
+        click.echo(
+            f"{record.name}: {count} trial{'s' * (count != 1)} brought to MLflow, front drawn"
+        )

@@ -1,0 +1,37 @@
+"""Where commands print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+as_json = click.option("--json", "as_json", is_flag=True, help="For programs.")
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2))
+
+
+def terminal() -> Console:
+    """A console as wide as the terminal."""
+    from rich.console import Console
+
+    # a pipe has no width of its own; tables would be cut at 80
+    return Console(width=None if sys.stdout.isatty() else 140)
+
+
+def steps(console: Console) -> Callable[[str], None]:
+    """Prints a step of a command while it works, dimmed."""
+    return lambda line: console.print(f"  {line}", style="dim")
+
+
+def print_lines(console: Console, lines: Iterable[str], *, wrap: bool = True) -> None:
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=not wrap)

@@ -1,0 +1,55 @@
+"""A stored study's front on the terminal and as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from search.front.stored import study_cost, study_front
+from search.report.front_page import front_html
+from search.report.front_plot import front_png
+from search.report.front_text import summary
+from search.run.progress import front_table_view
+from storage.records import StudyRecord
+from storage.store import Store
+
+
+def print_front(
+    console: Console, store: Store, record: StudyRecord, family: str | None = None
+) -> None:
+    """The front in one line and as a table, and the baselines as another. Raises ValueError for an unknown family."""
+    front = study_front(store, record, family)
+    if not front.members:
+        console.print(
+            f"{record.name}: no trial is done yet; dynafront status {record.name}", highlight=False
+        )
+        return
+    line = summary(record.name, front.members, front.baselines, cost=study_cost(record))
+    console.print(f"{line}; hypervolume {front.volume:.4f}", highlight=False)
+    console.print(front_table_view(front.members))
+    if front.baselines:
+        warm = record.spec.get("warm_start") and not record.spec.get("init_from")
+        which = (
+            "that trials start from, and of other sizes"
+            if warm
+            else "of the same recipe and budget"
+        )
+        console.print(f"baselines {which}:", highlight=False)
+        console.print(front_table_view(sorted(front.baselines, key=lambda p: p.macs_mean)))
+
+
+def write_plot(store: Store, record: StudyRecord, plot: Path, family: str | None = None) -> None:
+    """The front as FILE.png, or as a page: FILE.html."""
+    front = study_front(store, record, family)
+    shown: dict[str, Any] = {
+        "front": front.members,
+        "static": front.baselines,
+        "hypervolume": front.volume,
+        "cost": study_cost(record),
+    }
+    if plot.suffix == ".png":
+        plot.write_bytes(front_png(record.name, front.points, **shown))
+    else:
+        plot.write_text(front_html(record.name, front.points, **shown), encoding="utf-8")
