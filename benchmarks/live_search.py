@@ -66,7 +66,7 @@ def run(arm: str, seed: int, minutes: float, folder: str) -> None:
         trial._looked_into = lambda *_: {}
     text = STUDY.format(hours=minutes / 60, seed=seed) + (PLAIN if arm == "optuna" else "")
     settings = Settings.model_validate({"storage": {"folder": folder}})
-    search(
+    run_study(
         parse_study(text, "live.yml"), text, settings, Console(quiet=True), workers=0, ladder=False
     )
     store = Store.open(settings.database_url)

@@ -17,7 +17,7 @@ from search.command_line.opening import open_store, open_study, read_settings
 @click.pass_obj
 def sync(config: Path | None, name: str | None, everything: bool) -> None:
     """Bring MLflow up to date from the study's own tables, after it was away or when it is new."""
-    from search.run.publish import synced
+    from search.run.view import synced
 
     settings = read_settings(config)
     store = open_store(settings)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from search.run.publish import Publisher, View, synced
+from search.run.publish import Publisher
+from search.run.view import View, synced
 from search.spec import parse_study
 from storage.settings import Settings
 from storage.store import Store
@@ -67,7 +68,7 @@ def test_when_mlflow_is_away_it_is_said_once_and_sync_catches_up(
     assert named == {
         "trial-0000": "trial",
         "trial-0001": "trial",
-        "plain-net-0000": "static",
+        "baseline-0000": "static",
         "study s": "study",
     }
     history = client.get_metric_history(record.run_id, "study/hypervolume")
@@ -139,13 +140,13 @@ def test_a_stopped_trial_is_shown_like_a_complete_one_and_again_when_it_went_on(
 def test_pictures_that_cannot_be_drawn_keep_no_trial_out_of_mlflow(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import search.run.publish as module
+    import search.run.trial_run as module
 
     def broken(*arguments: object) -> dict[str, bytes]:
         raise ZeroDivisionError("no picture today")
 
     monkeypatch.setattr(module, "_inspection_artifacts", broken)
     trial = store.trials("s")[0]
-    found = module._trial_artifacts(trial, store.points("s", number=trial.number), [])
+    found = module.trial_artifacts(trial, store.points("s", number=trial.number), [])
     assert b"no picture today" in found["inspect/error.txt"]
     assert "operating_points.json" in found

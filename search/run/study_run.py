@@ -1,0 +1,90 @@
+"""What the run of a study shows in MLflow: its front as files and as a note, and how the front grew."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from itertools import accumulate, groupby
+from typing import Any
+
+from search.front.formats import as_csv
+from search.front.pareto import hypervolume_history
+from search.front.stored import StudyFront
+from search.objectives import Cost, Reference
+from search.report.front_note import front_table, note
+from storage.records import Kind, PointRecord
+
+
+def front_artifacts(study: str, front: StudyFront, cost: Cost) -> dict[str, bytes]:
+    """The front as files by artifact path."""
+    # draws with matplotlib, which a search that shows nothing yet does not need
+    from search.report.front_page import front_html
+    from search.report.front_plot import front_png
+
+    shown: dict[str, Any] = {
+        "front": front.members,
+        "static": front.baselines,
+        "hypervolume": front.volume,
+        "cost": cost,
+    }
+    files = {
+        "pareto/front.csv": as_csv(front.members).encode(),
+        "pareto/front_table.json": json.dumps(front_table(front.members, cost)).encode(),
+        "pareto/front.png": front_png(study, front.points, **shown),
+        "pareto/front.html": front_html(study, front.points, **shown).encode(),
+    }
+    if front.baselines:
+        files["pareto/static.csv"] = as_csv(front.baselines).encode()
+    return files
+
+
+def front_note(
+    study: str,
+    front: StudyFront,
+    cost: Cost,
+    *,
+    experiment: str,
+    run: str,
+    charts: str,
+    runs: Mapping[tuple[Kind, int], str],
+) -> str:
+    """The note of the study's run; `runs` are those of trainings, `charts` the path of the saved view."""
+    links = {
+        training: f"#/experiments/{experiment}/runs/{own}?workflowType=machine_learning"
+        for training, own in runs.items()
+    }
+    return note(
+        study,
+        front.points,
+        front.members,
+        run_id=run,
+        links=links,
+        static=front.baselines,
+        hypervolume=front.volume,
+        views={"charts of the front": charts.lstrip("/")},
+        cost=cost,
+    )
+
+
+def front_history(
+    points: list[PointRecord], cost: Cost, reference: Reference
+) -> list[tuple[int, dict[str, float]]]:
+    """(finished trials, metrics) after each: hypervolume, points on the front, the best accuracy so far."""
+    best = list(
+        accumulate(
+            (max(p.accuracy for p in own) for _, own in groupby(points, lambda p: p.training)), max
+        )
+    )
+    history = hypervolume_history(points, costs=(cost,), reference=reference)
+    # steps count finished trials: by trial number, parallel trials that overtake each other would rewrite the past
+    return [
+        (
+            step,
+            {
+                "study/hypervolume": volume,
+                "study/pareto_size": size,
+                "study/best_accuracy": best[step - 1],
+            },
+        )
+        for step, (_, volume, size) in enumerate(history, 1)
+    ]

@@ -1,0 +1,89 @@
+"""What the run of a training shows in MLflow: its tags, its measures, its files."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from dataclasses import asdict
+
+from search.report.text import described, knobs_text
+from storage.records import Kind, PointRecord, State, TrialRecord
+
+KIND_TAGS = {Kind.SEARCH: "trial", Kind.BASELINE: "static", Kind.FINALIST: "finalist"}
+
+
+def trial_tags(trial: TrialRecord) -> dict[str, str]:
+    tags = {
+        "automl.kind": KIND_TAGS[trial.kind],
+        "automl.study": trial.study,
+        "automl.trial": str(trial.number),
+        "automl.state": trial.state,
+        "pareto": "false",
+    }
+    if trial.error:
+        tags["automl.error"] = trial.error[:500]
+    if trial.state == State.STOPPED:
+        tags["automl.stopped_at"] = str(trial.result["stopped_at"])
+    if trial.of_trial is not None:
+        tags["automl.repeats"] = str(trial.of_trial)
+    return tags
+
+
+def trial_measures(trial: TrialRecord, points: list[PointRecord]) -> dict[str, float]:
+    """The objectives at the setting that represents the training, in units that read well."""
+    chosen = next((p for p in points if p.chosen), None)
+    if chosen is None:
+        return {"obj/seconds": trial.seconds}
+    return {
+        "obj/accuracy": chosen.accuracy,
+        "obj/macs_m": chosen.macs_mean / 1e6,
+        "obj/macs_p95_m": chosen.macs_p95 / 1e6,
+        "obj/parameters": float(chosen.parameters),
+        "obj/best_accuracy": max(p.accuracy for p in points),
+        "obj/seconds": trial.seconds,
+    }
+
+
+def trial_artifacts(
+    trial: TrialRecord, points: list[PointRecord], rates: list[tuple[int, dict[str, float]]]
+) -> dict[str, bytes]:
+    from search.report.gate_rates import gate_rates_png
+
+    found = {}
+    if points:
+        found["operating_points.json"] = json.dumps([asdict(p) for p in points], indent=1).encode()
+    if rates and rates[-1][1]:
+        names = list(rates[-1][1])
+        by_gate = {name: [values.get(name, 0.0) for _, values in rates] for name in names}
+        title = f"trial {trial.number}: gates of {described(trial.family, trial.params)}"
+        found["gate_rates.png"] = gate_rates_png(title, [epoch for epoch, _ in rates], by_gate)
+    try:
+        return found | _inspection_artifacts(trial, points, rates)
+    # a picture that cannot be drawn must not keep this trial, or later ones, out of MLflow
+    except Exception:
+        return found | {"inspect/error.txt": traceback.format_exc().encode()}
+
+
+def _inspection_artifacts(
+    trial: TrialRecord, points: list[PointRecord], rates: list[tuple[int, dict[str, float]]]
+) -> dict[str, bytes]:
+    """Pictures and page of what the network does at the point that represents it, if its worker measured that."""
+    from search.inspection.measures import inspection_of
+    from search.inspection.page import inspection_html
+    from search.inspection.pngs import inspection_pngs
+
+    found, chosen = (
+        inspection_of(trial.result.get("inspection")),
+        next((p for p in points if p.chosen), None),
+    )
+    if found is None or chosen is None:
+        return {}
+    network = (
+        f"trial {trial.number}: {described(trial.family, trial.params)}, {knobs_text(chosen.knobs)}"
+    )
+    drawn = {f"inspect/{name}.png": png for name, png in inspection_pngs(found, network).items()}
+    return (
+        drawn | {"inspect/inspect.html": inspection_html(found, network, rates).encode()}
+        if drawn
+        else {}
+    )

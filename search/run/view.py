@@ -1,0 +1,141 @@
+"""A study as MLflow shows it: a copy of our tables that can be made again at any time."""
+
+from __future__ import annotations
+
+from search.front.eligible import ON_OFFER
+from search.front.stored import study_front
+from search.objectives import Reference
+from search.run.study_run import front_artifacts, front_history, front_note
+from search.run.trial_run import trial_artifacts, trial_measures, trial_tags
+from search.spec import StudySpec, stored_spec
+from storage.mlflow_log import MlflowLog
+from storage.records import TRAININGS, Kind, State, StudyRecord
+from storage.settings import Settings
+from storage.store import Store
+
+
+class View:
+    """A study as MLflow shows it; every method writes what our tables hold and can be repeated."""
+
+    def __init__(self, store: Store, settings: Settings, spec: StudySpec) -> None:
+        self.store, self.settings, self.spec = store, settings, spec
+        self._log: MlflowLog | None = None
+        self._experiment = self._parent = ""
+
+    def open(self) -> None:
+        """Find or make the experiment and the study's run."""
+        if self._log is not None:
+            return
+        log = MlflowLog(self.settings)
+        record = self._study()
+        spec = self.spec
+        params = {
+            "data": spec.data,
+            "families": ", ".join(spec.families),
+            "sampler": spec.sampler,
+            "seed": spec.seed,
+        }
+        params |= {f"budget.{k}": v for k, v in spec.budget.model_dump().items() if v is not None}
+        params["objectives"] = ", ".join(spec.objectives)
+        self._experiment, self._parent = log.open_study(
+            spec.study, text=record.text, params=params, tags={}
+        )
+        log.write_saved_views(self._experiment)
+        if (record.experiment_id, record.run_id) != (self._experiment, self._parent):
+            if record.run_id:  # another MLflow than before: nothing of what was logged is there
+                self.store.unpublish(spec.study)
+            self.store.set_study_run(spec.study, self._experiment, self._parent)
+        self._log = log
+
+    @property
+    def log(self) -> MlflowLog:
+        self.open()
+        assert self._log is not None
+        return self._log
+
+    def show_trial(self, kind: Kind, number: int) -> None:
+        """The run of one trial: parameters, curves, operating points, gate rates."""
+        log, study = self.log, self.spec.study
+        trial = self.store.trial(study, kind, number)
+        if trial.state == State.RUNNING:
+            return
+        epochs = self.store.epochs(study, kind, number)
+        source = number if trial.of_trial is None else trial.of_trial
+        points = self.store.points(study, kind=kind, number=source)
+        run_id = log.log_trial(
+            self._experiment,
+            self._parent,
+            name=f"{TRAININGS[kind]}-{number:04d}",
+            params={
+                "family": trial.family,
+                **trial.params,
+                "seed": trial.seed,
+                "epochs": trial.epochs,
+            },
+            tags=trial_tags(trial),
+            metrics=trial_measures(trial, points),
+            curves=[(e.epoch, dict(e.metrics)) for e in epochs],
+            artifacts=trial_artifacts(trial, points, [(e.epoch, e.gate_rates) for e in epochs]),
+            start=trial.started_at,
+            end=trial.finished_at,
+            state=trial.state,
+        )
+        self.store.set_run(study, trial.kind, number, run_id)
+
+    def show_front(self) -> None:
+        """The parent run: hypervolume over trials, the front as page, picture, table and note, who is on it."""
+        log, study = self.log, self.spec.study
+        record, trials = self._study(), self.store.trials(study)
+        front = study_front(self.store, record)
+        on_front = {p.training for p in front.members}
+        runs = {(t.kind, t.number): t.run_id for t in trials if t.kind in ON_OFFER and t.run_id}
+        log.log_front(
+            self._experiment,
+            self._parent,
+            metrics=front_history(front.points, self.spec.cost, Reference(**record.reference)),
+            artifacts=front_artifacts(study, front, self.spec.cost),
+            note=front_note(
+                study,
+                front,
+                self.spec.cost,
+                experiment=self._experiment,
+                run=self._parent,
+                charts=log.view_path(self._experiment),
+                runs=runs,
+            ),
+            members={run: training in on_front for training, run in runs.items()},
+        )
+
+    def show_missed(self) -> int:
+        """Every finished trial that MLflow does not show yet, and the front when there was one; returns how many."""
+        missed = [
+            t
+            for t in self.store.trials(self.spec.study)
+            if t.state != State.RUNNING and not t.published
+        ]
+        for trial in missed:
+            self.show_trial(trial.kind, trial.number)
+        if missed:
+            self.show_front()
+        return len(missed)
+
+    def close(self) -> None:
+        self.log.finish_study(self._parent)
+
+    def _study(self) -> StudyRecord:
+        return self.store.study(self.spec.study)
+
+
+def synced(
+    store: Store, settings: Settings, record: StudyRecord, *, everything: bool = False
+) -> int:
+    """Bring MLflow up to date with one study; returns how many trials were logged. Raises what MLflow raises."""
+    if everything:
+        store.unpublish(record.name)
+    view = View(store, settings, stored_spec(record.spec))
+    view.open()
+    count = view.show_missed()
+    if not count:
+        view.show_front()
+    view.close()
+    return count
