@@ -11,44 +11,92 @@ from storage.records import training_text
 
 def card(description: dict[str, Any]) -> str:
     """Markdown for the exported folder's README.md."""
-    report, task = description["report"], description["task"]
-    test, latency, parity = report["test"], report["latency_ms"], report["parity"]
-    validation = report["validation"]
-    saving = 1 - test["macs_mean"] / report["plain_macs"]
-    rows = [
-        ("test accuracy", f"{test['accuracy']:.2%} (95 % interval {test['accuracy_low']:.1%} to "
-                          f"{test['accuracy_high']:.1%}, n = {test['images']})"),
-        ("validation accuracy", f"{validation['accuracy']:.2%} (selected on it: expect test to be a little lower)"),
-        ("validation - test, 95 % interval", bias_text(report["selection_bias"])),
-        ("MACs an image", f"mean {macs_text(test['macs_mean'])}, p95 {macs_text(test['macs_p95'])}, "
-                          f"max {macs_text(test['macs_max'])}"),
-        ("baseline of the same backbone", f"{macs_text(report['plain_macs'])} MACs: {saving:.0%} saved on average"),
-        ("parameters", f"{report['parameters']:,} ({report['parameters_trained']:,} trained)"),
-        ("gates", f"{report['gates']['dynamic']} decide per image, {report['gates']['removed_open']} settled open, "
-                  f"{report['gates']['removed_closed']} settled closed and cut out"),
-        ("median latency, batch 1", _latency(latency["batch_1"])),
-        ("median latency, batch 64", _latency(latency["batch_64"])),
-        ("parity with the trained network", f"{parity['same_answers']} of {parity['images']} answers equal, "
-                                            f"logits within {parity['largest_logit_difference']:.1e}"),
-        ("before settled gates were removed", f"{parity['same_answers_before_removing_gates']} of {parity['images']} "
-                                              "answers equal"),
-    ]  # fmt: skip
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
-    params = "\n".join(f"- {name}: {value}" for name, value in description["params"].items())
-    shape = f"{task['channels']}, {task['height']}, {task['width']}"
+    task, classes = description["task"], description["classes"]
     size = f"{task['height']} x {task['width']}, {'gray' if task['channels'] == 1 else 'RGB'}"
     return f"""# {description["study"]}, {training_text(description["kind"], description["trial"])}
 
-An image classifier ({len(description["classes"])} classes, {size}) of the family `{description["family"]}`,
+An image classifier ({len(classes)} classes, {size}) of the family `{description["family"]}`,
 exported by dynafront. It computes per image only what that image needs.
 
-| measure | value |
-| --- | --- |
-{table}
+{_measures(description["report"])}
 
-Latency was measured on {latency["device"]}; compare the two columns with each other, not with other machines.
+{_how_to_run(description)}
 
-## Run it
+## How it was made
+
+Knobs: {", ".join(f"{k} = {v}" for k, v in description["knobs"].items())}
+
+{_params(description["params"])}
+
+Training: {_training(**description["epochs"])}
+
+Classes: {", ".join(classes[:20])}{" ..." if len(classes) > 20 else ""}
+"""
+
+
+def _measures(report: dict[str, Any]) -> str:
+    """What was measured, as a table, and where."""
+    rows = [*_accuracy_rows(report), *_compute_rows(report), *_parity_rows(report["parity"])]
+    lines = ["| measure | value |", "| --- | --- |"]
+    lines += [f"| {name} | {value} |" for name, value in rows]
+    device = report["latency_ms"]["device"]
+    advice = "compare the two columns with each other, not with other machines."
+    return "\n".join([*lines, "", f"Latency was measured on {device}; {advice}"])
+
+
+def _accuracy_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
+    test, validation = report["test"], report["validation"]
+    interval = f"{test['accuracy_low']:.1%} to {test['accuracy_high']:.1%}"
+    return [
+        (
+            "test accuracy",
+            f"{test['accuracy']:.2%} (95 % interval {interval}, n = {test['images']})",
+        ),
+        (
+            "validation accuracy",
+            f"{validation['accuracy']:.2%} (selected on it: expect test to be a little lower)",
+        ),
+        ("validation - test, 95 % interval", bias_text(report["selection_bias"])),
+    ]
+
+
+def _compute_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
+    test, gates, latency = report["test"], report["gates"], report["latency_ms"]
+    mean, p95, most = (macs_text(test[f"macs_{name}"]) for name in ("mean", "p95", "max"))
+    saving = 1 - test["macs_mean"] / report["plain_macs"]
+    return [
+        ("MACs an image", f"mean {mean}, p95 {p95}, max {most}"),
+        (
+            "baseline of the same backbone",
+            f"{macs_text(report['plain_macs'])} MACs: {saving:.0%} saved on average",
+        ),
+        ("parameters", f"{report['parameters']:,} ({report['parameters_trained']:,} trained)"),
+        (
+            "gates",
+            f"{gates['dynamic']} decide per image, {gates['removed_open']} settled open, "
+            f"{gates['removed_closed']} settled closed and cut out",
+        ),
+        ("median latency, batch 1", _latency(latency["batch_1"])),
+        ("median latency, batch 64", _latency(latency["batch_64"])),
+    ]
+
+
+def _parity_rows(parity: dict[str, Any]) -> list[tuple[str, str]]:
+    images, before = parity["images"], parity["same_answers_before_removing_gates"]
+    return [
+        (
+            "parity with the trained network",
+            f"{parity['same_answers']} of {images} answers equal, "
+            f"logits within {parity['largest_logit_difference']:.1e}",
+        ),
+        ("before settled gates were removed", f"{before} of {images} answers equal"),
+    ]
+
+
+def _how_to_run(description: dict[str, Any]) -> str:
+    task = description["task"]
+    shape = f"{task['channels']}, {task['height']}, {task['width']}"
+    return f"""## Run it
 
     dynafront predict . IMAGE...
 
@@ -59,18 +107,11 @@ or with ONNX Runtime, on float32 pixels in [0, 1] of shape (batch, {shape}):
     logits = session.run(None, {{"pixels": pixels}})[0]
 
 `model.json` holds all that is needed to rebuild the network (architecture, thresholds, preprocessing, classes),
-`model.safetensors` its weights. {_skipping(description["network"]["deployed"])}
+`model.safetensors` its weights. {_skipping(description["network"]["deployed"])}"""
 
-## How it was made
 
-Knobs: {", ".join(f"{k} = {v}" for k, v in description["knobs"].items())}
-
-{params}
-
-Training: {_training(**description["epochs"])}
-
-Classes: {", ".join(description["classes"][:20])}{" ..." if len(description["classes"]) > 20 else ""}
-"""
+def _params(params: dict[str, Any]) -> str:
+    return "\n".join(f"- {name}: {value}" for name, value in params.items())
 
 
 def _training(planned: int, trained: int) -> str:
@@ -94,5 +135,5 @@ def _skipping(form: str) -> str:
     )
 
 
-def _latency(one: dict[str, float]) -> str:
-    return f"{one['exported']:.2f} ms, baseline {one['static']:.2f} ms (ratio {one['ratio']:.2f})"
+def _latency(ms: dict[str, float]) -> str:
+    return f"{ms['exported']:.2f} ms, baseline {ms['static']:.2f} ms (ratio {ms['ratio']:.2f})"

@@ -5,12 +5,10 @@ The test split is opened here and nowhere else.
 
 from __future__ import annotations
 
-import copy
 import json
-import platform
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,22 +19,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from search.export.card import card
+from search.export.comparison import LOGIT_TOLERANCE, ParityError, compare, latency
 from search.export.model import FORMAT, MODEL, ONNX, WEIGHTS
 from search.export.selection_bias import selection_bias
 from search.run.job import Job
 from search.run.worker import trained_net
+from spaces.contract.family import Candidate
 from spaces.contract.net import DynamicNet, Knobs
-from spaces.contract.policies import Policy
-from spaces.deploy.ship import DeployedNet, onnx_model, ship, static
-from trainers.data.augment import normalized
+from spaces.deploy.ship import DeployedNet, onnx_model, ship
 from trainers.data.splits import ImageData, Split, test_split
-from trainers.evaluate import Table, recalibrated, wilson
-from trainers.latency import latencies_ms
-
-LATENCY_BATCHES = (1, 64)
-# of the largest logit difference between two executions of the same decisions
-LOGIT_TOLERANCE = 1e-3
-BATCH = 256
+from trainers.evaluate import recalibrated
 
 
 @dataclass(frozen=True)
@@ -46,10 +38,6 @@ class Exported:
     folder: Path
     report: dict[str, Any]
     net: DeployedNet
-
-
-class ParityError(RuntimeError):
-    """The compact model does not answer as the trained one; nothing was written."""
 
 
 def export(
@@ -71,23 +59,12 @@ def export(
     """
     check_folder(folder)
     setting = Knobs(**knobs)
-    say("loading the trained network")
-    net, candidate, data = trained_net(job)
-    if setting.recalibrate != "none":
-        say("refreshing batch-norm statistics on training images")
-        net = recalibrated(
-            net,
-            data,
-            setting,
-            batch=candidate.recipe.batch,
-            seed=job.seed,
-            augment=candidate.recipe.augment,
-        )
+    net, candidate, data = _measured_net(job, setting, say)
     compact = ship(net, setting, rates)
     test = test_split(job.data)
     say(f"measuring on {len(test)} test images")
-    report = _report(net, compact, setting, rates, test, data)
-    report["latency_ms"] = _latency(compact, net, test)
+    report = compare(net, compact, setting, rates, test, data)
+    report["latency_ms"] = latency(compact, net, test)
     report["validation"] = dict(validation)
     report["selection_bias"] = selection_bias(validation, len(data.validation), report["test"])
     description = {
@@ -97,24 +74,53 @@ def export(
         "task": net.task.as_dict(),
         "classes": list(data.classes),
         "network": compact.description(),
+        **_origin(job, study, knobs),
+        "report": report,
+    }
+    say("writing ONNX and comparing onnxruntime's logits")
+    _write(folder, compact, description, test)
+    return Exported(folder, report, compact)
+
+
+def _measured_net(
+    job: Job, knobs: Knobs, say: Callable[[str], None]
+) -> tuple[DynamicNet, Candidate, ImageData]:
+    """The trained network as its operating point was measured: its statistics refreshed where the knobs say so."""
+    say("loading the trained network")
+    net, candidate, data = trained_net(job)
+    if knobs.recalibrate != "none":
+        say("refreshing batch-norm statistics on training images")
+        recipe = candidate.recipe
+        net = recalibrated(
+            net, data, knobs, batch=recipe.batch, seed=job.seed, augment=recipe.augment
+        )
+    return net, candidate, data
+
+
+def _origin(job: Job, study: str, knobs: dict[str, Any]) -> dict[str, Any]:
+    """Where the model comes from, as model.json says it."""
+    return {
         "study": study,
         "kind": job.kind,
         "trial": job.number,
         "knobs": knobs,
         "params": dict(job.params),
         "epochs": {"planned": job.epochs, "trained": job.trained or job.epochs},
-        "report": report,
     }
-    say("writing ONNX and comparing onnxruntime's logits")
-    with TemporaryDirectory() as made:
-        _write(Path(made), compact, description, test)
-        folder.mkdir(parents=True, exist_ok=True)
-        for file in Path(made).iterdir():
-            shutil.copy(file, folder / file.name)
-    return Exported(folder, report, compact)
 
 
 def _write(folder: Path, compact: DeployedNet, description: dict[str, Any], test: Split) -> None:
+    """Write everything aside, then into the folder, so that what fails leaves nothing behind."""
+    with TemporaryDirectory() as aside:
+        _write_files(Path(aside), compact, description, test)
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in Path(aside).iterdir():
+            shutil.copy(file, folder / file.name)
+
+
+def _write_files(
+    folder: Path, compact: DeployedNet, description: dict[str, Any], test: Split
+) -> None:
     description["report"]["onnx"] = _write_onnx(compact, folder / ONNX, test)
     save_file({k: v.contiguous() for k, v in compact.state_dict().items()}, folder / WEIGHTS)
     (folder / MODEL).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
@@ -129,105 +135,6 @@ def check_folder(folder: Path) -> None:
         raise ValueError(
             f"{folder}: is not empty and holds no exported model; give --out another folder"
         )
-
-
-def _report(
-    net: DynamicNet,
-    compact: DeployedNet,
-    knobs: Knobs,
-    rates: Mapping[str, tuple[float, ...]],
-    test: Split,
-    data: ImageData,
-) -> dict[str, Any]:
-    """Accuracy and cost on test, and how the compact model's answers compare with the trained network's."""
-    same = net.knobs_policy(knobs, ids=torch.arange(1), rates=rates)
-    if knobs.policy == "threshold":
-        same = replace(same, fixed=compact.fixed)
-    correct, macs, difference, agree, unpruned = [], [], 0.0, 0, 0
-    with torch.inference_mode():
-        for batch in test.batches(BATCH):
-            pixels = batch.images.float() / 255
-            logits, cost_B = compact.run(pixels)
-            trained = net(normalized(batch.images, data.mean, data.std), same)
-            free = net.run(
-                normalized(batch.images, data.mean, data.std),
-                replace(knobs, prune=None),
-                rates=rates,
-            )
-            answers = logits.argmax(1)
-            off_B = (logits - trained.logits_BC).abs().amax(1)
-            differs_B = (off_B > LOGIT_TOLERANCE) | (answers != trained.logits_BC.argmax(1))
-            if bool(differs_B.any()):
-                _check_exactly(compact, net, same, batch.images[differs_B], data)
-            difference = max(difference, float(torch.where(differs_B, 0.0, off_B).max()))
-            agree += int((~differs_B).sum())
-            unpruned += int((answers == free.logits_BC.argmax(1)).sum())
-            correct.append(answers == batch.labels)
-            macs.append(cost_B)
-    table = Table(torch.cat(correct)[None], torch.cat(macs)[None], {})
-    low, high = wilson(table.accuracy, len(test))
-    return {
-        "test": {
-            "images": len(test),
-            "accuracy": table.accuracy,
-            "accuracy_low": low,
-            "accuracy_high": high,
-            "macs_mean": table.macs_mean,
-            "macs_p95": table.macs_p95,
-            "macs_max": table.macs_max,
-        },
-        "parameters": sum(p.numel() for p in compact.parameters()),
-        "parameters_trained": sum(p.numel() for p in net.parameters()),
-        "plain_macs": net.plain_macs,
-        "parity": {
-            "images": len(test),
-            "same_answers": agree,
-            "decided_by_rounding": len(test) - agree,
-            "largest_logit_difference": difference,
-            "same_answers_before_removing_gates": unpruned,
-        },
-        "gates": compact.gate_counts(),
-    }
-
-
-def _check_exactly(
-    compact: DeployedNet, net: DynamicNet, policy: Policy, images: Tensor, data: ImageData
-) -> None:
-    """Compare in float64 what differs in float32: a gate may lie within a rounding error of its threshold.
-
-    Raises ParityError when the two still differ.
-    """
-    exact, trained = copy.deepcopy(compact).double(), copy.deepcopy(net).double()
-    ours = exact(images.double() / 255)
-    theirs = trained(normalized(images, data.mean, data.std, torch.float64), policy).logits_BC
-    off = float((ours - theirs).abs().max())
-    if off > LOGIT_TOLERANCE:
-        raise ParityError(
-            f"the compact model differs from the trained one on {len(images)} images, logits by up to {off:.2g}; "
-            "nothing was written"
-        )
-
-
-def _latency(compact: DeployedNet, net: DynamicNet, test: Split) -> dict[str, Any]:
-    """Median milliseconds on this machine, beside the baseline of the same backbone, its batch norm folded too."""
-    baseline = static(net)
-    found: dict[str, Any] = {
-        "device": f"CPU, {torch.get_num_threads()} threads, {platform.machine()}"
-    }
-    for size in LATENCY_BATCHES:
-        inputs = [batch.images.float() / 255 for batch in _first(test, size, 64)]
-        ours, plain = latencies_ms([compact, baseline], inputs, repeats=200 if size == 1 else 30)
-        found[f"batch_{size}"] = {"exported": ours, "static": plain, "ratio": ours / plain}
-    return found
-
-
-def _first(split: Split, size: int, count: int) -> list[Any]:
-    batches = []
-    for batch in split.batches(min(size, len(split))):
-        batches.append(batch)
-        if len(batches) == count:
-            break
-    return batches
 
 
 def _write_onnx(compact: DeployedNet, path: Path, test: Split) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +94,9 @@ def test_a_stopped_trials_point_is_exported_with_the_weights_that_it_was_measure
     point = rung.points[0]
     setting: dict[str, Any] = {
         "study": "s",
-        "knobs": point["knobs"],
-        "rates": {name: tuple(units) for name, units in point["extra"]["rates"].items()},
-        "validation": point,
+        "knobs": point.knobs,
+        "rates": {name: tuple(units) for name, units in point.extra["rates"].items()},
+        "validation": asdict(point),
     }
     made = export(replace(one, trained=1), folder=tmp_path / "model", **setting)
     card = (tmp_path / "model" / "README.md").read_text()
