@@ -4,6 +4,7 @@ search.command_line, what it does in search.commands.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from search.command_line.spaces import show_spaces
 from search.command_line.status import show_status
 from search.command_line.sync import sync
 from search.command_line.ui import ui
+from search.command_line.verbose import verbose
+
+logger = logging.getLogger(f"dynafront.{__name__}")
 
 COMMANDS = (  # in the order of use, not of the alphabet
     launch,
@@ -34,21 +38,31 @@ COMMANDS = (  # in the order of use, not of the alphabet
 )
 
 
+# click's own errors have their text, and a reader that went away, such as `| head`, wants none
+PASSED_ON = (
+    click.ClickException,
+    click.exceptions.Exit,
+    click.Abort,
+    BrokenPipeError,
+)
+
+
 class _Commands(click.Group):
-    """Turns what a person can put right into one line and exit code 2."""
+    """Turns an error into one line: exit code 2 for what a person can put right, 1 for the rest."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except ValueError as error:
-            raise click.exceptions.UsageError(_one_line(error)) from None
+        except PASSED_ON:
+            raise
         except KeyboardInterrupt:
             raise click.exceptions.Exit(130) from None
+        except ValueError as error:
+            logger.debug("what was asked for cannot be done", exc_info=error)
+            raise click.exceptions.UsageError(_one_line(error)) from None
         except Exception as error:
-            if type(error).__module__.partition(".")[0] in ("storage", "search"):
-                click.echo(f"Error: {_one_line(error)}", err=True)
-                raise click.exceptions.Exit(1) from None
-            raise
+            click.echo(f"Error: {_complaint(error)}", err=True)
+            raise click.exceptions.Exit(1) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -59,6 +73,7 @@ class _Commands(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(package_name="dynafront")
+@verbose
 @click.option(
     "--config",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -78,12 +93,23 @@ def main(ctx: click.Context, config: Path | None) -> None:
     ctx.obj = config
 
 
+def _complaint(error: Exception) -> str:
+    """The error in one line; what no one foresaw says how to see more of it."""
+    if type(error).__module__.partition(".")[0] in ("storage", "search"):
+        logger.debug("the command failed", exc_info=error)
+        return _one_line(error)
+    logger.info("the command failed unexpectedly", exc_info=error)
+    return (
+        f"{type(error).__name__}: {_one_line(error)} (unexpected; run it with -v for the traceback)"
+    )
+
+
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
 for command in COMMANDS:
-    main.add_command(command)
+    main.add_command(verbose(command))
 
 if __name__ == "__main__":
     main()

@@ -7,6 +7,7 @@ the last one, and the one before is kept: a crash at any moment, or a damaged fi
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import zlib
@@ -16,6 +17,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, uint8
+
+logger = logging.getLogger(f"dynafront.{__name__}")
 
 SUFFIX, BEFORE, UNFINISHED = ".safetensors", ".before.safetensors", ".tmp"
 _KEY = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
@@ -87,8 +90,13 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
             found = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         intact = found["checksum"] == _checksum(tensors, found["state"])
+        if not intact:
+            logger.warning("%s is damaged", path)
         return (tensors, json.loads(found["state"])) if intact else None
-    except (FileNotFoundError, SafetensorError, OSError, KeyError, TypeError, ValueError):
+    except FileNotFoundError:
+        return None
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        logger.warning("%s cannot be read: %s", path, error)
         return None
 
 

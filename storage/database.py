@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from storage.creation_lock import creating
 from storage.errors import StorageError, told
 from storage.tables import VERSION_TABLE, Table
 from storage.urls import sqlite_file, without_password
+
+logger = logging.getLogger(f"dynafront.{__name__}")
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT = 20  # seconds that a writer waits for another one
@@ -78,7 +81,8 @@ def _reached(engine: Engine) -> Connection:
     for wait in WAITS if engine.dialect.name != "sqlite" else ():
         try:
             return engine.connect()
-        except OperationalError:
+        except OperationalError as error:
+            logger.warning("the database does not answer, again in %.0f s: %s", wait, error)
             time.sleep(wait)
     return engine.connect()
 

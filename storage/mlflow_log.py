@@ -6,6 +6,7 @@ Every method writes what it is given, can be repeated, and raises StorageError w
 from __future__ import annotations
 
 import getpass
+import logging
 import re
 import tempfile
 import time
@@ -18,6 +19,8 @@ from urllib.parse import quote
 from storage.mlflow_client import asking, batches, client, fitting, having
 from storage.saved_views import differing, saved_views, view_path
 from storage.settings import Settings
+
+logger = logging.getLogger(f"dynafront.{__name__}")
 
 KIND, STUDY, TRIAL, PARETO = "automl.kind", "automl.study", "automl.trial", "pareto"
 NOTE, PARENT, EXPERIMENT_KIND = "mlflow.note.content", "mlflow.parentRunId", "mlflow.experimentKind"
@@ -159,8 +162,9 @@ class MlflowLog:
                 return str(
                     self._client.create_experiment(name, _artifacts(self.settings, name), kind)
                 )
-            except MlflowException:
+            except MlflowException as error:
                 # another process may have been faster
+                logger.debug("experiment %s was not created: %s", name, error)
                 found = self._client.get_experiment_by_name(name)
                 if found is None:
                     raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ from search.inspection.picture import Blank, Headline, Picture
 from search.inspection.subject import Subject
 from search.report.amounts import percent
 from search.report.canvas import SOFT
+
+logger = logging.getLogger(f"dynafront.{__name__}")
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,6 +69,7 @@ def _umap(values: np.ndarray) -> np.ndarray | None:
     try:
         from umap import UMAP  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
+        logger.debug("umap is not installed: principal components take its place")
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its own versions and threads

@@ -5,6 +5,7 @@ They are plain numbers and short texts, so that they can be kept beside a trial'
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -20,6 +21,8 @@ from search.report.amounts import macs, percent
 from spaces.contract.net import DynamicNet, Knobs, Rates
 from trainers.data.splits import ImageData
 from trainers.execution import Execution
+
+logger = logging.getLogger(f"dynafront.{__name__}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +69,8 @@ def inspection_of(values: Any) -> Inspection | None:
             part = _inside(values, picture.key.split("."))
             if part is not None:
                 parts[picture.name] = TypeAdapter(picture.part).validate_python(part)
-    except ValidationError:
+    except ValidationError as error:
+        logger.debug("no measures that this version reads: %s", error)
         return None
     return replace(whole, parts=parts)
 

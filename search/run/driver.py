@@ -5,6 +5,7 @@ Our tables are the truth and are written first; Optuna is told next; MLflow is a
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from search.schedule.decisions import Ended, Plan, Record, Reject, Repeat, Resum
 from search.spec import StudySpec
 from storage.records import Kind, State, training_text
 from trainers.fit import EpochResult
+
+logger = logging.getLogger(f"dynafront.{__name__}")
 
 ATTEMPTS = 3  # of a trial whose worker process died
 HOPELESS = 5  # failures in a row before the study stops: something is wrong with all of them
@@ -127,6 +130,7 @@ class Driver:
     def _start(self, trial: Trial, rungs: tuple[int, ...]) -> None:
         job = self._job(trial, rungs)
         self._running[trial.name] = trial
+        logger.info("%s starts: %s %s", training_text(*trial.name), job.family, dict(job.params))
         self.progress.trial_started(job)
         self.engine.submit(job)
 
@@ -185,6 +189,9 @@ class Driver:
     ) -> None:
         self._running.pop(trial.name)
         points = self.books.end(trial, seen)
+        how = "ends" if stopped_at is None else f"is stopped after epoch {stopped_at}"
+        name = training_text(*trial.name)
+        logger.info("%s %s after %.1f s: %d points", name, how, seen.seconds, len(points))
         ended = self.plan.ended(trial, points, stopped_at)
         self._count(trial, State.COMPLETE if stopped_at is None else State.STOPPED)
         self._show()
@@ -202,6 +209,7 @@ class Driver:
             self.progress.trial_stopped(job, stopped_at, ended.joined)
 
     def _fail(self, trial: Trial, job: Job, failure: Failure) -> None:
+        logger.warning("%s failed: %s", training_text(*trial.name), failure.error)
         self._crashes[trial.name] += failure.crashed
         if failure.crashed and self._crashes[trial.name] < ATTEMPTS:
             what = training_text(trial.kind, trial.number)

@@ -6,6 +6,7 @@ trial can be submitted again: it continues from its last checkpoint. A training 
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -15,8 +16,11 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Protocol
 
+from search.logs import show_logs, verbosity
 from search.run.job import Event, Failure, Job, Outcome, Rung
 from search.run.worker import events
+
+logger = logging.getLogger(f"dynafront.{__name__}")
 
 PATIENCE = 5.0  # seconds that a process has to end by itself
 
@@ -112,6 +116,7 @@ class LocalProcesses:
             self._workers[index] = None
             worker.ended()
             code = worker.process.exitcode
+            logger.warning("worker %d ended with exit code %s while it trained", index, code)
             return job, Failure(
                 f"its worker process ended (exit code {code})", None, "", crashed=True
             )
@@ -150,8 +155,11 @@ class LocalProcesses:
         here, there = self._context.Pipe()
         gpu = self._gpus[index % len(self._gpus)] if self._gpus else None
         # not daemonic: a daemon may not start the processes that stream a large data set
-        process = self._context.Process(target=_work, args=(there, gpu))
+        process = self._context.Process(
+            target=_work, args=(there, gpu, verbosity()), name=f"worker-{index}"
+        )
         process.start()
+        logger.info("worker %d is process %d, GPU %s", index, process.pid, gpu or "none")
         there.close()
         return _Worker(process, here)
 
@@ -165,7 +173,8 @@ class _Worker:
         """Send it to the process; False when that is gone."""
         try:
             self.pipe.send(message)
-        except OSError:
+        except OSError as error:
+            logger.debug("%s takes no message: %s", self.process.name, error)
             return False
         return self.process.is_alive()
 
@@ -178,7 +187,8 @@ class _Worker:
         self.pipe.close()
 
 
-def _work(pipe: Connection, gpu: str | None) -> None:
+def _work(pipe: Connection, gpu: str | None, verbosity: int) -> None:
+    show_logs(verbosity)
     # Ctrl-C reaches the whole group; the driver decides
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if gpu is not None:
@@ -199,6 +209,7 @@ def _work(pipe: Connection, gpu: str | None) -> None:
             EOFError,
             OSError,
         ):  # the driver is gone; the checkpoint stays for whoever takes over
+            logger.debug("the driver is gone")
             return
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -11,6 +12,8 @@ from contextlib import contextmanager
 
 from storage.errors import StorageError
 from storage.store import Store
+
+logger = logging.getLogger(f"dynafront.{__name__}")
 
 LEASE_SECONDS = 60.0
 
@@ -34,8 +37,8 @@ class Lease:
         while not self._stop.wait(LEASE_SECONDS / 4):
             try:
                 self.lost = not self._store.renew_lease(self._name, self._owner, LEASE_SECONDS)
-            except StorageError:
-                continue  # the database is away; there are three more tries before the lease ends
+            except StorageError as error:  # there are three more tries before the lease ends
+                logger.warning("the lease on %s was not renewed: %s", self._name, error)
 
 
 @contextmanager
@@ -49,6 +52,7 @@ def leased(store: Store, name: str) -> Iterator[Lease]:
             raise ValueError(
                 f"study {name} is being searched by process {pid} on {host}; watch it with `dynafront status {name}`"
             )
+        logger.info("the process that searched %s is dead: %s", name, holder)
         store.release_lease(name, holder)
         if not store.take_lease(name, owner, LEASE_SECONDS):
             raise ValueError(

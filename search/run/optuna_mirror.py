@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -15,6 +16,8 @@ from search.spec import StudySpec, narrowed_spaces
 from spaces.contract.space import Dimension
 from storage.records import Kind, TrialRecord
 from storage.store import Store
+
+logger = logging.getLogger(f"dynafront.{__name__}")
 
 
 class OptunaMirror:
@@ -104,6 +107,7 @@ class OptunaMirror:
     def _unless_broken(self, action: Callable[[], object]) -> None:
         # after one that failed, a later write would give its trial the number of the one that is missing
         if self._broken:
+            logger.debug("not written to Optuna's database, for an earlier write failed")
             return
         try:
             action()
@@ -141,6 +145,7 @@ def _check_choices(
 def _created(
     name: str, storage: optuna.storages.BaseStorage, metrics: Sequence[str]
 ) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         storage=storage,
         study_name=name,

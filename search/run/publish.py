@@ -5,6 +5,7 @@ When MLflow is away it says so once; what was missed stays marked in our tables 
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
@@ -16,6 +17,8 @@ from search.spec import StudySpec
 from storage.records import Kind
 from storage.settings import Settings
 from storage.store import Store
+
+logger = logging.getLogger(f"dynafront.{__name__}")
 
 FRONT_SECONDS = 60.0  # at most so often is the front drawn while a study runs
 RETRY_SECONDS = 30.0  # after a failure, MLflow is left alone for this long
@@ -82,6 +85,8 @@ class Publisher:
             action()
             self._complained = False
         except Exception as error:  # whatever MLflow throws, the study goes on
+            logger.warning("MLflow does not follow: %s", error)
+            logger.debug("where that was", exc_info=error)
             self._away_until = time.monotonic() + RETRY_SECONDS
             if not self._complained:
                 self._complained = True

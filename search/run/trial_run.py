@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import traceback
 from dataclasses import asdict
 
 from search.report.text import described, knobs_text
 from storage.records import Kind, PointRecord, State, TrialRecord
+
+logger = logging.getLogger(f"dynafront.{__name__}")
 
 KIND_TAGS = {Kind.SEARCH: "trial", Kind.BASELINE: "static", Kind.FINALIST: "finalist"}
 
@@ -60,7 +63,8 @@ def trial_artifacts(
     try:
         return found | _inspection_artifacts(trial, points, rates)
     # a picture that cannot be drawn must not keep this trial, or later ones, out of MLflow
-    except Exception:
+    except Exception as error:
+        logger.warning("no pictures of trial %d in MLflow: %s", trial.number, error)
         return found | {"inspect/error.txt": traceback.format_exc().encode()}
 
 

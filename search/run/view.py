@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from search.front.eligible import ON_OFFER
 from search.front.stored import study_front
 from search.objectives import Reference
@@ -12,6 +14,8 @@ from storage.mlflow_log import MlflowLog
 from storage.records import TRAININGS, Kind, State, StudyRecord
 from storage.settings import Settings
 from storage.store import Store
+
+logger = logging.getLogger(f"dynafront.{__name__}")
 
 
 class View:
@@ -43,6 +47,9 @@ class View:
         log.write_saved_views(self._experiment)
         if (record.experiment_id, record.run_id) != (self._experiment, self._parent):
             if record.run_id:  # another MLflow than before: nothing of what was logged is there
+                logger.info(
+                    "MLflow has no run %s of %s: all is logged again", record.run_id, spec.study
+                )
                 self.store.unpublish(spec.study)
             self.store.set_study_run(spec.study, self._experiment, self._parent)
         self._log = log
@@ -59,6 +66,7 @@ class View:
         trial = self.store.trial(study, kind, number)
         if trial.state == State.RUNNING:
             return
+        logger.debug("showing %s %d of %s in MLflow", TRAININGS[kind], number, study)
         epochs = self.store.epochs(study, kind, number)
         source = number if trial.of_trial is None else trial.of_trial
         points = self.store.points(study, kind=kind, number=source)

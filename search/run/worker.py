@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import traceback
 from collections.abc import Generator, Iterator
@@ -15,11 +16,13 @@ from spaces.contract.family import Candidate
 from spaces.contract.net import DynamicNet, Knobs
 from spaces.contract.registry import family
 from spaces.contract.task import Task
-from storage.records import OperatingPoint
+from storage.records import OperatingPoint, training_text
 from trainers.data.splits import ImageData
 from trainers.execution import Execution, best_device, in_eights, measured
 from trainers.fit import DivergedError, EpochResult, fit, net_tensors
 from trainers.initial_weights import start_from
+
+logger = logging.getLogger(f"dynafront.{__name__}")
 
 
 def events(job: Job) -> Generator[Event, None, None]:
@@ -38,6 +41,7 @@ def events(job: Job) -> Generator[Event, None, None]:
         reason = (
             f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
         )
+        logger.info("%s failed in epoch %d", training_text(*job.name), epoch + 1, exc_info=error)
         yield Failure(reason, epoch + 1, traceback.format_exc())
 
 
@@ -51,6 +55,7 @@ def _trained(job: Job, started: float) -> Iterator[Event]:
     net = initialised(job, candidate, task_of(data))
     slot = Slot.of(job, candidate)
     execution = _execution(job, net, candidate, slot)
+    logger.info("%s trains %d epochs: %s", training_text(*job.name), job.epochs, execution)
     for result in fit(net, data, candidate.recipe, seed=job.seed, execution=execution, slot=slot):
         yield result
         if result.epoch in job.rungs:
@@ -115,6 +120,7 @@ def _looked_into(
             net, data, knobs, rates=rates, execution=execution, seed=seed, effort=QUICK
         ).as_dict()
     except Exception as error:
+        logger.warning("what the network does with images was not measured", exc_info=error)
         return {"error": f"{type(error).__name__}: {error}"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -12,6 +13,8 @@ from search.schedule.sampler import InfeasibleError, Limit, Sampler, Spaces, dra
 from search.schedule.training_length import TrainingLength
 from spaces.contract.family import Candidate
 from storage.records import TrialRecord
+
+logger = logging.getLogger(f"dynafront.{__name__}")
 
 
 @dataclass
@@ -34,6 +37,7 @@ class Asking:
         try:
             candidate = drawn(FixedTrial(dict(params)), self.spaces, epochs)
         except InfeasibleError as error:
+            logger.debug("trial %d is infeasible: %s", number, error)
             return number, error
         if reason := self.limit(candidate):
             return number, InfeasibleError(candidate.family.name, dict(candidate.params), reason)

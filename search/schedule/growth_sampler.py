@@ -8,6 +8,7 @@ Shapes: T trainings, S shares, C candidates, K costs.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,8 @@ from search.schedule.optuna_sampler import completed
 from search.schedule.sampler import STARTUP, Epochs, Setting, drawn
 from spaces.contract.family import Candidate
 from spaces.contract.space import Value
+
+logger = logging.getLogger(f"dynafront.{__name__}")
 
 Floats = NDArray[np.float64]
 DRAWN, CONSIDERED = (
@@ -111,7 +114,10 @@ class Growth:
             try:
                 candidate = drawn(one, self.setting.spaces, epochs)
                 size = self.setting.size(candidate)
-            except ValueError:  # the family does not take the combination, then or once it is built
+            except (
+                ValueError
+            ) as error:  # the family does not take the combination, then or once it is built
+                logger.debug("a draft is left out: %s", error)
                 continue
             found.append(Draft(one.params, candidate, tuple(size)))
         return found

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from itertools import product
 from typing import Any
 
@@ -14,6 +14,8 @@ from search.objectives import Cost, Shape
 from spaces.contract.family import Candidate, Family
 from spaces.contract.space import Dimension, Value
 from spaces.contract.task import Task
+
+logger = logging.getLogger(f"dynafront.{__name__}")
 
 
 def shape_of(candidate: Candidate, task: Task) -> Shape:
@@ -40,8 +42,10 @@ def baseline_shapes(own: Family, space: Sequence[Dimension], task: Task) -> list
     """Of the baselines of every size that a narrowed space has; sizes that the family refuses are left out."""
     found = []
     for values in _combinations((*own.size_dimensions, *own.baseline_dimensions), space):
-        with suppress(ValueError):
+        try:
             found.append(shape_of(Candidate.of(own, values, 1).baseline(), task))
+        except ValueError as error:
+            logger.debug("%s has no baseline of %s: %s", own.name, values, error)
     return found
 
 

@@ -7,12 +7,15 @@ adds something to its input.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, fx, nn
+
+logger = logging.getLogger(f"dynafront.{__name__}")
 
 INPUT = "images"
 _ACTIVATIONS = (
@@ -103,7 +106,10 @@ def shortcut(module: nn.Module) -> tuple[bool, str | None]:
         return False, None
     try:
         graph = _Tracer({"model"}).trace(_Alone(module))
-    except Exception:  # whatever stops the tracer, the module is no block that we can vouch for
+    except (
+        Exception
+    ) as error:  # whatever stops the tracer, the module is no block that we can vouch for
+        logger.debug("%s is no residual block that can be traced: %s", type(module), error)
         return False, None
     (output,) = [node for node in graph.nodes if node.op == "output"]
     node, activation = output.args[0], None

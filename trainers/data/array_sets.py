@@ -6,6 +6,7 @@ The files are read here and not by torchvision, whose check reads the test files
 from __future__ import annotations
 
 import gzip
+import logging
 import pickle
 import warnings
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from trainers.data.images import ArrayImages
+
+logger = logging.getLogger(f"dynafront.{__name__}")
 
 _CLOTHES = (
     "T-shirt/top",
@@ -51,6 +54,7 @@ def torchvision_set(name: str, root: Path, part: str) -> ArrayImages:
     try:
         pixels, labels, classes = read(root, part)
     except FileNotFoundError:
+        logger.info("%s is not in %s: downloading it", name, root)
         _download(name, kind, root, part)
         pixels, labels, classes = read(root, part)
     return ArrayImages(pixels, labels.astype(np.int64), classes)

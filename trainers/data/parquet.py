@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainers.data.images import Images, Seekable, Stored
+
+logger = logging.getLogger(f"dynafront.{__name__}")
 
 IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMNS = ("label", "fine_label", "labels")
@@ -181,5 +184,6 @@ def _class_names(schema: Any, label: str) -> tuple[str, ...] | None:
         features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
         names = features[label]["names"]
     except (TypeError, KeyError, ValueError):
+        logger.debug("the schema has no names for the classes of %s", label)
         return None
     return tuple(map(str, names)) if names else None
