@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from search.command_line.opening import open_store, read_settings
+from search.command_line.opening import open_store, open_study, read_settings
 from search.command_line.terminal import as_json, print_json
+
+if TYPE_CHECKING:
+    from storage.settings import Settings
 
 
 @click.command("status")
 @click.argument("name", required=False)
 @as_json
+@click.option(
+    "--trace",
+    metavar="N",
+    help="The stored tracebacks of trial N instead, of every attempt; baseline-2 and finalist-1 name other trainings.",
+)
 @click.pass_obj
-def show_status(config: Path | None, name: str | None, as_json: bool) -> None:
+def show_status(config: Path | None, name: str | None, as_json: bool, trace: str | None) -> None:
     """How far studies are: trials by state, time spent, front, what failed and why."""
     from search.commands.status import as_text, statuses
 
-    studies = statuses(open_store(read_settings(config)), name)
+    settings = read_settings(config)
+    if trace is not None:
+        _show_trace(settings, name, trace, as_json)
+        return
+    studies = statuses(open_store(settings), name)
     if as_json:
         print_json(studies)
         return
@@ -26,3 +39,17 @@ def show_status(config: Path | None, name: str | None, as_json: bool) -> None:
         click.echo("No study yet. Launch one: dynafront search studies/digits.yml")
     for study in studies:
         click.echo(as_text(study))
+
+
+def _show_trace(settings: Settings, name: str | None, training: str, as_json: bool) -> None:
+    from search.commands import trace
+
+    if name is None:
+        raise ValueError(
+            f"--trace {training}: name the study: dynafront status NAME --trace {training}"
+        )
+    failures = trace.attempts(*open_study(settings, name), trace.training_of(training))
+    if as_json:
+        print_json(trace.as_dicts(failures))
+    else:
+        click.echo(trace.as_text(failures))

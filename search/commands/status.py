@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from search.front.stored import study_front
@@ -48,9 +49,19 @@ def as_text(one: dict[str, Any]) -> str:
         lines.append(
             f"  running  trial {running['trial']}: epoch {running['epoch']} of {running['epochs']}"
         )
-    for failure in one["failures"][-SHOWN:]:
-        lines.append(f"  failed   trial {failure['trial']}: {failure['error']}")
+    lines += _failures(one["study"], one["failures"])
     return "\n".join(lines)
+
+
+def _failures(study: str, failures: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """The last failures, how many there were before, and how to see more of the last."""
+    if not failures:
+        return
+    if len(failures) > SHOWN:
+        yield f"  failed   {len(failures)} trials, the last {SHOWN}:"
+    for failure in failures[-SHOWN:]:
+        yield f"  failed   trial {failure['trial']}: {failure['error']}"
+    yield f"  trace    dynafront status {study} --trace {failures[-1]['trial']}"
 
 
 def _status(store: Store, record: StudyRecord) -> dict[str, Any]:

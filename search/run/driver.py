@@ -222,7 +222,7 @@ class Driver:
         self._count(trial, State.FAILED)
         for number in self.plan.failed(trial):
             reason = f"the baseline that it was to start from failed: {failure.error}"
-            self.books.fail(Kind.SEARCH, number, Failure(reason, None, ""))
+            self.books.fail(Kind.SEARCH, number, Failure(reason, None, failure.trace))
             self._done[State.FAILED] += 1
         self._news.append(trial.name)
         self._show()
