@@ -67,7 +67,12 @@ def run(arm: str, seed: int, minutes: float, folder: str) -> None:
     text = STUDY.format(hours=minutes / 60, seed=seed) + (PLAIN if arm == "optuna" else "")
     settings = Settings.model_validate({"storage": {"folder": folder}})
     run_study(
-        parse_study(text, "live.yml"), text, settings, Console(quiet=True), workers=0, ladder=False
+        parse_study(text, "live.yml"),
+        text,
+        settings,
+        Console(quiet=True),
+        workers=0,
+        baselines=False,
     )
     store = Store.open(settings.database_url)
     kept = [p for p in store.points("live") if p.chosen or arm == "dynafront"]

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 @click.command("search")
 @click.argument("study_file", type=click.Path(path_type=Path))
 @click.option(
-    "--ladder",
+    "--baselines",
     is_flag=True,
-    help="Also train the baselines of the same sizes, as a reference in the front.",
+    help="Also train baselines of all sizes that the study searches, and of smaller ones, for the comparison.",
 )
+@click.option("--ladder", is_flag=True, hidden=True, help="The earlier name of --baselines.")
 @click.option(
     "--workers",
     type=click.IntRange(0),
@@ -39,7 +40,12 @@ if TYPE_CHECKING:
 )
 @click.pass_obj
 def launch(
-    config: Path | None, study_file: Path, ladder: bool, workers: int | None, finalists: int
+    config: Path | None,
+    study_file: Path,
+    baselines: bool,
+    ladder: bool,
+    workers: int | None,
+    finalists: int,
 ) -> None:
     """Launch the study that STUDY_FILE describes, or go on with it.
 
@@ -53,8 +59,11 @@ def launch(
     # a scheduler's stop is as gentle as Ctrl-C
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     workers = spec.run.workers if workers is None else workers
+    baselines = baselines or ladder
     try:
-        _run(spec, text, settings, console, workers=workers, ladder=ladder, finalists=finalists)
+        _run(
+            spec, text, settings, console, workers=workers, baselines=baselines, finalists=finalists
+        )
     except KeyboardInterrupt:
         console.print(
             f"\nStopped. Nothing is lost: dynafront search {study_file} goes on.", highlight=False
@@ -69,7 +78,7 @@ def _run(
     console: Console,
     *,
     workers: int,
-    ladder: bool,
+    baselines: bool,
     finalists: int,
 ) -> None:
     """Search, train the finalists, and show what came out."""
@@ -79,7 +88,7 @@ def _run(
     from storage.store import Store
 
     console.print(opening_line(spec), highlight=False)
-    finished = run_study(spec, text, settings, console, workers=workers, ladder=ladder)
+    finished = run_study(spec, text, settings, console, workers=workers, baselines=baselines)
     if finalists:
         report = retraining.search_finalists(
             spec, settings, console, count=finalists, workers=workers

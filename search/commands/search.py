@@ -23,8 +23,7 @@ from search.run.take_up import take_up
 from search.run.time_spent import TimeSpent
 from search.schedule.scheduler_for import scheduler_for
 from search.schedule.sizes import baseline_shapes, shape_of, sizes
-from search.schedule.warm_start import epochs_of, recommended
-from search.schedule.warm_start import ladder as ladder_of
+from search.schedule.warm_start import all_baselines, epochs_of, recommended
 from search.spec import BEFORE, StudySpec, narrowed_spaces
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
@@ -55,7 +54,13 @@ class Finished:
 
 
 def run_study(
-    spec: StudySpec, text: str, settings: Settings, console: Console, *, workers: int, ladder: bool
+    spec: StudySpec,
+    text: str,
+    settings: Settings,
+    console: Console,
+    *,
+    workers: int,
+    baselines: bool,
 ) -> Finished:
     """Run the study until its budget is spent; the same call goes on with one that was interrupted.
 
@@ -63,9 +68,9 @@ def run_study(
     """
     task = task_of(loaded(data_spec(spec)))
     spaces = narrowed_spaces(spec)
-    if ladder and spec.init_from:
+    if baselines and spec.init_from:
         raise ValueError(
-            "--ladder: the ladder's other sizes have no weights to start from; leave out init_from or it"
+            "--baselines: baselines of other sizes have no weights to start from; leave out init_from or the flag"
         )
     check_candidates(spec, spaces, task)
     settings.folder.mkdir(parents=True, exist_ok=True)
@@ -94,7 +99,9 @@ def run_study(
             publisher.start()
             try:
                 take_up(scheduler, books)
-                scheduler.add_baselines(ladder_of(spaces, spec.budget.epochs) if ladder else ())
+                scheduler.add_baselines(
+                    all_baselines(spaces, spec.budget.epochs) if baselines else ()
+                )
                 complete = driver.run()
             finally:
                 publisher.close()

@@ -1,6 +1,6 @@
-"""Baselines beside the dynamic ones: the static ladder, and the backbones that trainings start from.
+"""Baselines: those of every size, for the comparison, and those that trainings start from.
 
-Gates, exits and oracles are learned faster on a backbone that classifies already; the papers fine-tune trained ones. A
+Gates, exits and oracles are learned faster in a network that classifies already; the papers fine-tune trained ones. A
 study with `warm_start` trains each size's baseline once, and the candidates of that size start from it and take a
 third of the epochs, until such trials add nothing to the front; the rest are trained from scratch, at full length.
 """
@@ -54,14 +54,14 @@ def baseline_key(spec: StudySpec, plain: Candidate) -> str:
     return f"{spec.study}/plain-{hashlib.sha256(plain.key.encode()).hexdigest()[:16]}"
 
 
-def ladder(spaces: Mapping[str, tuple[Dimension, ...]], epochs: int) -> list[Candidate]:
-    """Plain candidates of every size in the narrowed spaces and of the family's smaller reference sizes."""
+def all_baselines(spaces: Mapping[str, tuple[Dimension, ...]], epochs: int) -> list[Candidate]:
+    """The baselines of every size in the narrowed spaces, and of the smaller sizes that the families name."""
     found = {}
     for name, space in spaces.items():
         own = family(name)
         searched = sizes(own, space)
         choices = [
-            sorted({*(one[size] for one in searched), *own.ladder.get(size, ())}, key=str)
+            sorted({*(one[size] for one in searched), *own.smaller_sizes.get(size, ())}, key=str)
             for size in own.size_dimensions
         ]
         for one in product(*choices):

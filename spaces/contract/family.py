@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 class Family:
     """A family of networks. Its space is the dimensions of `config` followed by those of `recipe`.
 
-    build(config, task) makes the network. `size_dimensions` are the dimensions that set its size, from which the
-    static ladder is made; `ladder` adds sizes of its own to it, so that baselines as cheap as the dynamic ones are
-    compared. `baseline_dimensions` are the others that the baseline has too. A config has a field `gated`, False in
+    build(config, task) makes the network. `size_dimensions` are the dimensions that set its size, for each of which
+    there is a baseline; `smaller_sizes` adds values of them, so that baselines as cheap as the dynamic networks are
+    compared too. `baseline_dimensions` are the others that the baseline has too. A config has a field `gated`, False in
     the baseline's.
 
     A network is described by its size, as `size_words` puts the value of each size dimension, and by the values of
@@ -39,7 +39,7 @@ class Family:
     recipe: type[Recipe]
     build: Callable[[Any, Task], DynamicNet]
     size_dimensions: tuple[str, ...]
-    ladder: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    smaller_sizes: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
     baseline_dimensions: tuple[str, ...] = ()
     size_words: Mapping[str, str]  # such as {"layers": "{} layers"}, in the order of reading
     traits: tuple[str, ...] = ()

@@ -31,7 +31,7 @@ from spaces.gates.sparsity import AIG50, EACH
 
 @dataclass(frozen=True, kw_only=True)
 class GatedResNetConfig(GatedConfig, ResNetConfig):
-    """A gated ResNet; `gated=False` is the baseline of the same size, a rung of the static ladder."""
+    """A gated ResNet; `gated=False` is the baseline of the same size."""
 
     target_vector: str = choice(
         "constant", "ramp_up", "ramp_down", "aig50", default="constant", when={"loss": EACH}, searched=False,
@@ -148,7 +148,7 @@ FAMILY = Family(
     recipe=Recipe,
     build=GatedResNet,
     size_dimensions=("backbone", "width"),
-    ladder={"width": (0.25, 0.5, 0.75, 1.0)},
+    smaller_sizes={"width": (0.25, 0.5, 0.75, 1.0)},
     baseline_dimensions=("shortcut", "stem", "stride_in"),
     size_words={"backbone": "{}", "width": "x{}"},
     traits=("granularity", "exits", "attention", "gate", "loss", "target"),

@@ -39,7 +39,7 @@ PAPER_COSTS = (
 
 @dataclass(frozen=True, kw_only=True)
 class MultiExitConfig(ExitConfig, SectionedConfig):
-    """A multi-exit network; `gated=False` is the baseline of the same size, a rung of the static ladder."""
+    """A multi-exit network; `gated=False` is the baseline of the same size."""
 
     exits: str = choice(*CONV_EXITS, default="scan", doc="side branches that answer early")
     gated: bool = True
@@ -113,7 +113,7 @@ FAMILY = Family(
     recipe=Recipe,
     build=MultiExitNet,
     size_dimensions=("backbone", "width"),
-    ladder={"width": (0.125, 0.25)},
+    smaller_sizes={"width": (0.125, 0.25)},
     size_words={"backbone": "{}", "width": "x{}"},
     traits=("exits", "attention"),
 )

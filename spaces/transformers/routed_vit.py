@@ -280,7 +280,7 @@ routed_family = partial(
     recipe=TransformerRecipe,
     build=RoutedViT,
     size_dimensions=("layers", "dim"),
-    ladder={"layers": (2, 3, 4)},
+    smaller_sizes={"layers": (2, 3, 4)},
     baseline_dimensions=PLAIN,
     size_words={"layers": "{} layers", "dim": "dim {}"},
 )

@@ -28,12 +28,12 @@ def dynafront(*arguments: str | Path) -> Result:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the tiny study has been searched, ladder and MLflow included."""
+    """A folder in which the tiny study has been searched, baselines and MLflow included."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "tiny.yml").write_text(TINY)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        result = dynafront("search", "tiny.yml", "--ladder")
+        result = dynafront("search", "tiny.yml", "--baselines")
     assert result.exit_code == 0, result.output
     return folder
 

@@ -59,6 +59,21 @@ def test_every_command_teaches_in_its_help() -> None:
         assert all(p.help for p in command.params if isinstance(p, click.Option)), name
 
 
+@pytest.mark.parametrize(
+    ("flags", "trained"), [((), False), (("--baselines",), True), (("--ladder",), True)]
+)
+def test_baselines_of_all_sizes_are_a_flag_with_an_earlier_name(
+    flags: tuple[str, ...], trained: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr("search.command_line.search._run", lambda *_, **given: asked.update(given))
+    file = tmp_path / "s.yml"
+    file.write_text("study: s\ndata: digits\nfamilies: [gated_resnet]\n")
+    assert dynafront("search", file, *flags).exit_code == 0
+    assert asked["baselines"] is trained
+    assert "--ladder" not in dynafront("search", "--help").output
+
+
 def test_a_mistake_in_a_study_file_is_one_line_and_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,7 +159,7 @@ def test_front_plots_and_csv(in_finished: Path, tmp_path: Path) -> None:
     assert dynafront("front", "tiny", "--plot", tmp_path / "f.pdf").exit_code == 2
 
 
-def test_the_table_shows_the_static_ladder(in_finished: Path) -> None:
+def test_the_table_shows_the_baselines(in_finished: Path) -> None:
     output = dynafront("front", "tiny").output
     assert "baselines that trials start from, and of other sizes" in output
     assert "plain resnet8 x0.25" in output

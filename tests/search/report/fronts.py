@@ -82,4 +82,4 @@ CLOUD = [
 ]
 
 
-LADDER = (plain(0.8, 2e6), plain(0.96, 5e6))
+BASELINES = (plain(0.8, 2e6), plain(0.96, 5e6))

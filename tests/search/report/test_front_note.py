@@ -9,7 +9,7 @@ from time import perf_counter
 from search.front.pareto import front
 from search.report.front_note import front_table, note
 from search.report.front_text import summary
-from tests.search.report.fronts import CLOUD, LADDER, embedded, page, plain, point, rising
+from tests.search.report.fronts import BASELINES, CLOUD, embedded, page, plain, point, rising
 
 
 def test_the_table_has_a_value_for_each_column_and_the_cheapest_first():
@@ -30,7 +30,7 @@ def table_rows(text: str) -> list[str]:
 
 def test_the_note_begins_with_the_summary_then_the_picture_then_the_table():
     standing = front(CLOUD)
-    lines = note("digits", CLOUD, standing, run_id="r1", links=LINKS, static=LADDER).splitlines()
+    lines = note("digits", CLOUD, standing, run_id="r1", links=LINKS, static=BASELINES).splitlines()
     assert lines[0] == "**digits: 3 points on the front, 2 beat every baseline of equal cost**"
     assert lines[2] == "![front](/get-artifact?path=pareto%2Ffront.png&run_uuid=r1)"
     assert lines[4].startswith("| trial | family | accuracy |")

@@ -12,11 +12,11 @@ import pytest
 
 from search.front.pareto import front
 from search.objectives import MACS_P95
-from tests.search.report.fronts import CLOUD, LADDER, embedded, page, point, rising
+from tests.search.report.fronts import BASELINES, CLOUD, embedded, page, point, rising
 
 
 def test_the_page_needs_nothing_but_itself():
-    html = page(CLOUD, static=LADDER)
+    html = page(CLOUD, static=BASELINES)
     # the name of SVG is an identifier, which no browser fetches
     assert re.findall(r"https?:[^\"' ]+", html) == ["http://www.w3.org/2000/svg"]
     forbidden = [
@@ -34,14 +34,14 @@ def test_the_page_needs_nothing_but_itself():
 
 
 def test_each_point_stands_in_the_page_once_and_in_its_role():
-    data = embedded(page([*CLOUD, *LADDER], static=LADDER))
+    data = embedded(page([*CLOUD, *BASELINES], static=BASELINES))
     rows = [(row[1], row[2], row[5], row[-1]) for row in data["points"]]
     assert sorted(rows) == sorted(
         [
             (str(p.trial), p.accuracy, p.macs_mean, "front" if p in front(CLOUD) else "cloud")
             for p in CLOUD
         ]
-        + [("baseline 1000", p.accuracy, p.macs_mean, "plain") for p in LADDER]
+        + [("baseline 1000", p.accuracy, p.macs_mean, "plain") for p in BASELINES]
     )
     assert data["configs"][0] == {
         "family": "gated_resnet",

@@ -13,11 +13,11 @@ from PIL import Image
 from search.front.pareto import front
 from search.objectives import MACS_P95
 from search.report.front_plot import _ticks, front_png
-from tests.search.report.fronts import CLOUD, LADDER, picture, point
+from tests.search.report.fronts import BASELINES, CLOUD, picture, point
 
 
 def test_the_picture_is_a_png_of_its_size():
-    image = Image.open(io.BytesIO(picture(CLOUD, static=LADDER)))
+    image = Image.open(io.BytesIO(picture(CLOUD, static=BASELINES)))
     assert (image.format, image.size) == ("PNG", (1196, 702))
 
 
@@ -28,7 +28,7 @@ def pixels(png: bytes, colour: tuple[int, int, int]) -> int:
 
 def test_the_picture_shows_the_front_and_the_baselines_in_their_colours():
     blue, orange = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)
-    alone, both = picture(CLOUD), picture(CLOUD, static=LADDER)
+    alone, both = picture(CLOUD), picture(CLOUD, static=BASELINES)
     assert pixels(alone, blue) > 300
     assert pixels(alone, orange) == 0
     assert pixels(both, orange) > 300

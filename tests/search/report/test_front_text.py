@@ -5,20 +5,20 @@ from __future__ import annotations
 from search.front.pareto import front
 from search.objectives import MACS_P95
 from search.report.front_text import beats_static, summary
-from tests.search.report.fronts import CLOUD, LADDER, point
+from tests.search.report.fronts import BASELINES, CLOUD, point
 
 
 def test_the_summary_counts_the_points_that_the_baselines_do_not_match():
     standing = front(CLOUD)
     assert (
-        summary("digits", standing, LADDER)
+        summary("digits", standing, BASELINES)
         == "digits: 3 points on the front, 2 beat every baseline of equal cost"
     )
     assert (
         summary("digits", standing) == "digits: 3 points on the front, up to 95.0 % at 4.00 M MACs"
     )
     assert (
-        summary("digits", standing[:1], LADDER)
+        summary("digits", standing[:1], BASELINES)
         == "digits: 1 point on the front, none beats the baselines of equal cost"
     )
     assert summary("digits", []) == "digits: no operating point yet"
@@ -29,15 +29,15 @@ def test_the_summary_speaks_of_the_cost_that_the_study_minimises():
 
 
 def test_a_point_beats_the_baselines_only_if_it_is_better_than_all_that_cost_no_more():
-    assert beats_static(point(0.81, 2e6), LADDER)
-    assert not beats_static(point(0.80, 2e6), LADDER)
-    assert not beats_static(point(0.95, 6e6), LADDER)
+    assert beats_static(point(0.81, 2e6), BASELINES)
+    assert not beats_static(point(0.80, 2e6), BASELINES)
+    assert not beats_static(point(0.95, 6e6), BASELINES)
     # cheaper than every baseline: it must reach one of them
-    assert beats_static(point(0.80, 1e6), LADDER)
-    assert not beats_static(point(0.79, 1e6), LADDER)
+    assert beats_static(point(0.80, 1e6), BASELINES)
+    assert not beats_static(point(0.79, 1e6), BASELINES)
 
 
 def test_a_point_is_compared_at_the_cost_that_is_asked_for():
     spiky = point(0.81, 1.9e6, macs_p95=2e7)
-    assert beats_static(spiky, LADDER)
-    assert not beats_static(spiky, LADDER, MACS_P95)
+    assert beats_static(spiky, BASELINES)
+    assert not beats_static(spiky, BASELINES, MACS_P95)

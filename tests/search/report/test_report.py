@@ -10,7 +10,7 @@ import pytest
 
 from search.front.pareto import front
 from search.report.front_note import note
-from tests.search.report.fronts import LADDER, embedded, page, picture, point
+from tests.search.report.fronts import BASELINES, embedded, page, picture, point
 
 ODD = {
     "nothing yet": [],
@@ -27,7 +27,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("points", ODD.values(), ids=ODD.keys())
-@pytest.mark.parametrize("static", [(), LADDER], ids=["alone", "with baselines"])
+@pytest.mark.parametrize("static", [(), BASELINES], ids=["alone", "with baselines"])
 def test_every_odd_study_gets_its_page_picture_and_note(points, static):
     embedded(page(points, study="a $b_$", static=static))
     assert picture(points, study="a $b_$", static=static).startswith(b"\x89PNG")

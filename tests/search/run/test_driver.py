@@ -22,7 +22,7 @@ from search.run.progress import Progress
 from search.run.take_up import take_up
 from search.run.time_spent import TimeSpent
 from search.schedule.scheduler_for import scheduler_for
-from search.schedule.warm_start import ladder, recommended
+from search.schedule.warm_start import all_baselines, recommended
 from search.spec import StudySpec, narrowed_spaces, parse_study
 from spaces.contract.task import Task
 from storage.store import Store
@@ -94,7 +94,7 @@ def driver(
     *,
     reference: Reference = REFERENCE,
     checkpoints: str = "none",
-    with_ladder: bool = False,
+    with_baselines: bool = False,
     clock: Callable[[], float] = time.monotonic,
     **settings: Any,
 ) -> Driver:
@@ -102,7 +102,9 @@ def driver(
     plan = scheduler_for(spec, TASK, reference)
     books = Books(store, spec.study, spec.costs, mirror_for(storage, store, spec))
     take_up(plan, books)
-    plan.add_baselines(ladder(narrowed_spaces(spec), spec.budget.epochs) if with_ladder else ())
+    plan.add_baselines(
+        all_baselines(narrowed_spaces(spec), spec.budget.epochs) if with_baselines else ()
+    )
     return Driver(
         spec=spec,
         plan=plan,
@@ -325,9 +327,9 @@ def test_hours_end_a_study_with_trials_left(bench: Bench) -> None:
     assert 0 < len(bench.states()) < 4
 
 
-def test_the_ladder_trains_baselines_of_every_size_once(bench: Bench) -> None:
+def test_baselines_of_every_size_are_trained_once(bench: Bench) -> None:
     text = TEXT + "space: {gated_resnet: {backbone: [resnet8, resnet14]}}\n"
-    bench.drive(good, text, with_ladder=True)
+    bench.drive(good, text, with_baselines=True)
     static = bench.store.trials("s", kind="static")
     assert {(t.params["backbone"], t.params["width"]) for t in static} == {
         (backbone, width)
@@ -335,11 +337,11 @@ def test_the_ladder_trains_baselines_of_every_size_once(bench: Bench) -> None:
         for width in (0.25, 0.5, 0.75, 1.0)
     }
     assert all(t.params["gated"] is False for t in static)
-    assert bench.drive(good, text, with_ladder=True).submitted == []
+    assert bench.drive(good, text, with_baselines=True).submitted == []
 
 
-def test_ladder_nets_have_no_gates() -> None:
-    nets = ladder(narrowed_spaces(parse_study(TEXT, "s.yml")), 3)
+def test_baselines_have_no_gates() -> None:
+    nets = all_baselines(narrowed_spaces(parse_study(TEXT, "s.yml")), 3)
     assert all(not one.build(TASK, 0).gates for one in nets[:3])
 
 
