@@ -37,7 +37,7 @@ from search.run.publish import Publisher
 from search.run.take_up import take_up
 from search.run.time_spent import TimeSpent
 from search.schedule.growth import Draw
-from search.schedule.sampler import drawn
+from search.schedule.sampler import draw_candidate
 from search.schedule.scheduler_for import scheduler_for
 from search.spec import StudySpec, narrowed_spaces, parse_study
 from spaces.contract.task import Task
@@ -131,7 +131,9 @@ def fill(store: Store, spec: StudySpec, trials: int) -> None:
     """Finished trials of random candidates, as a study that has run for long holds them."""
     spaces, draw = narrowed_spaces(spec), random.Random(0)
     for number in range(trials):
-        one = drawn(Draw(np.random.default_rng(number)), spaces, lambda _: spec.budget.epochs)
+        one = draw_candidate(
+            Draw(np.random.default_rng(number)), spaces, lambda _: spec.budget.epochs
+        )
         store.add_trial(
             spec.study,
             Kind.SEARCH,

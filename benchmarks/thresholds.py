@@ -41,11 +41,11 @@ from benchmarks.threshold_searches import (
 from search.measure.exit_grid import ExitTable, levels_within
 from search.measure.exit_thresholds import (
     Setting,
-    exhaustive,
+    exhaustive_front,
     front_of,
     quantile_levels,
     setting,
-    thinned,
+    thin_out,
 )
 
 FALLBACK = "ensemble"
@@ -114,7 +114,7 @@ def methods(exits: int) -> dict[str, Callable[[ExitTable, int], Found]]:
     def grid(most: int) -> Callable[[ExitTable, int], Found]:
         def found(table: ExitTable, seed: int) -> Found:
             levels, slack = levels_within(table, most=most, fallback=FALLBACK)
-            return exhaustive(table, levels, FALLBACK), prod(map(len, levels)), slack
+            return exhaustive_front(table, levels, FALLBACK), prod(map(len, levels)), slack
 
         return found
 
@@ -122,14 +122,18 @@ def methods(exits: int) -> dict[str, Callable[[ExitTable, int], Found]]:
         own = [
             SCAN_LEVELS[i] for i in np.linspace(0, len(SCAN_LEVELS) - 1, some).round().astype(int)
         ]
-        return exhaustive(table, [own] * exits, FALLBACK), some**exits, None
+        return exhaustive_front(table, [own] * exits, FALLBACK), some**exits, None
 
     def scan_all(table: ExitTable, seed: int) -> Found:
-        return exhaustive(table, [SCAN_LEVELS] * exits, FALLBACK), len(SCAN_LEVELS) ** exits, None
+        return (
+            exhaustive_front(table, [SCAN_LEVELS] * exits, FALLBACK),
+            len(SCAN_LEVELS) ** exits,
+            None,
+        )
 
     def quantiles(table: ExitTable, seed: int) -> Found:
         levels = quantile_levels(table, side)
-        return exhaustive(table, levels, FALLBACK), prod(map(len, levels)), None
+        return exhaustive_front(table, levels, FALLBACK), prod(map(len, levels)), None
 
     return {
         "SCAN's genetic search, beta 1": lambda table, seed: evolved(table, seed, (1.0,)),
@@ -191,7 +195,7 @@ def measured(method: Callable[[ExitTable, int], Found], tables: Sequence[ExitTab
         settings, count, slack = method(seen, seed)
         row.seconds.append(time.perf_counter() - start)
         row.hypervolume.append(hypervolume(seen, settings))
-        few = thinned(front_of(settings), 10)
+        few = thin_out(front_of(settings), 10)
         row.fresh.append(
             hypervolume(fresh, [setting(fresh, one.thresholds, one.fallback) for one in few])
         )

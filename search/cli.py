@@ -13,7 +13,7 @@ import click
 from search.command_line.export import export_point
 from search.command_line.finalists import show_finalists
 from search.command_line.front import show_front
-from search.command_line.inspect import inspect_network
+from search.command_line.inspect import inspect_training
 from search.command_line.predict import predict
 from search.command_line.search import launch
 from search.command_line.spaces import show_spaces
@@ -33,7 +33,7 @@ COMMANDS = (  # in the order of use, not of the alphabet
     ui,
     export_point,
     predict,
-    inspect_network,
+    inspect_training,
     sync,
 )
 

@@ -115,7 +115,7 @@ def train(run: Run, spec: Any, work: Path) -> dict[str, Any]:
     from safetensors.torch import save_file
 
     from search.measure.operating_points import operating_points
-    from search.run.data import data_spec, loaded, task_of
+    from search.run.data import data_spec, load_data, task_of
     from search.schedule.early_stopping import rung_epochs
     from spaces.contract.family import Candidate
     from spaces.contract.registry import family
@@ -124,7 +124,7 @@ def train(run: Run, spec: Any, work: Path) -> dict[str, Any]:
     from trainers.initial_weights import start_from
 
     torch.set_num_threads(1)
-    data = loaded(data_spec(spec))
+    data = load_data(data_spec(spec))
     candidate = Candidate.of(family(run.family), run.params, run.epochs)
     task, seed = task_of(data), 1000 * run.seed + run.candidate
     net = candidate.build(task, seed)

@@ -34,7 +34,7 @@ from optuna.trial import FixedTrial
 from benchmarks.search_bench.table import Training
 from benchmarks.search_bench.world import SpentError, World
 from search.front.curves import Curve
-from search.schedule.sampler import InfeasibleError, Spaces, drawn
+from search.schedule.sampler import InfeasibleError, Spaces, draw_candidate
 from spaces.contract.space import Dimension, Value
 
 GRACE, ETA = 2, 3  # epochs before the first decision, ratio of rungs
@@ -105,7 +105,7 @@ class Trainings:
             d.name: _value(d, positions[d.name]) for d in self.dimensions if d.name in positions
         }
         try:
-            candidate = drawn(
+            candidate = draw_candidate(
                 FixedTrial(values), self.world.table.spaces, lambda _: self.world.table.epochs
             )
         except InfeasibleError:

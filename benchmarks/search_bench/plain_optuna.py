@@ -10,7 +10,7 @@ import optuna
 from optuna.trial import TrialState
 
 from benchmarks.search_bench.world import SpentError, World
-from search.schedule.sampler import InfeasibleError, drawn, experimental
+from search.schedule.sampler import InfeasibleError, draw_candidate, quiet_experimental_warnings
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Optuna:
 
     def __call__(self, world: World) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        with experimental(), suppress(SpentError):
+        with quiet_experimental_warnings(), suppress(SpentError):
             study = optuna.create_study(
                 directions=["maximize", "minimize"], sampler=self.make(world.seed)
             )
@@ -33,7 +33,7 @@ class Optuna:
     def _trial(self, study: optuna.Study, world: World) -> None:
         trial, epochs = study.ask(), world.table.epochs
         try:
-            candidate = drawn(trial, world.table.spaces, lambda _: epochs)
+            candidate = draw_candidate(trial, world.table.spaces, lambda _: epochs)
         except InfeasibleError:
             study.tell(trial, state=TrialState.FAIL)
             return

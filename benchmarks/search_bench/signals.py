@@ -23,8 +23,8 @@ from search.front.curves import (
     own_front,
 )
 from search.schedule.history import History, Params, Training
-from search.schedule.optuna_sampler import asked, completed, tpe
-from search.schedule.sampler import Epochs, Setting, experimental, replayed
+from search.schedule.optuna_sampler import asked, complete_params, tpe
+from search.schedule.sampler import Epochs, Setting, quiet_experimental_warnings, replay_params
 
 
 class Signal:
@@ -44,13 +44,13 @@ class Signal:
         self, number: int, history: History, epochs: Epochs, given: Params | None = None
     ) -> Params:
         draw = np.random.default_rng((self.setting.seed, number))
-        return completed(number, given or self._chosen(history, draw), self.setting)
+        return complete_params(number, given or self._chosen(history, draw), self.setting)
 
     def _chosen(self, history: History, draw: np.random.Generator) -> Params:
-        with experimental():
+        with quiet_experimental_warnings():
             study = optuna.create_study(sampler=tpe(int(draw.integers(2**31)), self.setting.trials))
         for number, value in self.values(history, draw).items():
-            past = replayed(history.trials[number].params, self.setting.spaces)
+            past = replay_params(history.trials[number].params, self.setting.spaces)
             study.add_trial(
                 optuna.trial.create_trial(
                     value=value, params=past.params, distributions=past.distributions

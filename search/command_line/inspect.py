@@ -28,7 +28,7 @@ from search.command_line.terminal import print_lines, steps, terminal
     help="Folder.",
 )
 @click.pass_obj
-def inspect_network(
+def inspect_training(
     config: Path | None, name: str, trial: int | None, pick: str | None, out: Path
 ) -> None:
     """Show what a trained network of study NAME does with validation images, and where its compute goes.

@@ -17,12 +17,12 @@ from search.command_line.opening import open_store, open_study, read_settings
 @click.pass_obj
 def sync(config: Path | None, name: str | None, everything: bool) -> None:
     """Bring MLflow up to date from the study's own tables, after it was away or when it is new."""
-    from search.run.view import synced
+    from search.run.view import sync_study
 
     settings = read_settings(config)
     store = open_store(settings)
     for record in [open_study(settings, name)[1]] if name else store.studies():
-        count = synced(store, settings, record, everything=everything)
+        count = sync_study(store, settings, record, everything=everything)
         click.echo(
             f"{record.name}: {count} trial{'s' * (count != 1)} brought to MLflow, front drawn"
         )

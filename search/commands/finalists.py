@@ -26,7 +26,7 @@ from search.objectives import Cost, Reference, macs_text
 from search.run.books import Books
 from search.run.driver import Driver
 from search.run.engine import Engine, InProcess, LocalProcesses
-from search.run.lease import leased
+from search.run.lease import lease
 from search.run.progress import Progress
 from search.run.time_spent import TimeSpent
 from search.schedule.finalist_plan import LONGER, SEEDS, FinalistPlan
@@ -63,7 +63,7 @@ class Retrained:
         return len(self.accuracies) == self.seeds
 
 
-def ranked(store: Store, record: StudyRecord) -> list[int]:
+def rank_trials(store: Store, record: StudyRecord) -> list[int]:
     """The trials on the front, first those without whom the region that the study asks for would lose most.
 
     Baselines on the front are left out.
@@ -87,10 +87,10 @@ def search_finalists(
 ) -> dict[str, Any]:
     """Train the study's finalists, or those that are still missing, and report. The study must be there."""
     store = Store.open(settings.database_url)
-    with leased(store, spec.study) as lease:
+    with lease(store, spec.study) as held:
         record = store.study(spec.study)
         engine: Engine = LocalProcesses(workers) if workers else InProcess()
-        trials = ranked(store, record)[:count]
+        trials = rank_trials(store, record)[:count]
         with Progress(
             console, f"{spec.study}, finalists", SEEDS * len(trials), max(1, workers)
         ) as progress:
@@ -104,7 +104,7 @@ def search_finalists(
                 progress=progress,
                 checkpoints=str(settings.checkpoints),
                 counts=Kind.FINALIST,
-                ours=lambda: not lease.lost,
+                ours=lambda: not held.lost,
             ).run()
     return report(store, record)
 

@@ -10,11 +10,11 @@ from typing import Any
 from search.export.model import MODEL
 from search.front.pick import pick as pick_point
 from search.front.stored import study_cost, study_front
-from search.inspection.measures import inspected, subtitle
+from search.inspection.measures import inspect_network, subtitle
 from search.inspection.page import inspection_html
 from search.inspection.pngs import inspection_pngs
 from search.report.gate_rates import gate_rates_png
-from search.report.text import described, knobs_text
+from search.report.text import knobs_text, network_text
 from search.run.jobs import job_of
 from search.run.worker import trained_net
 from search.spec import stored_spec
@@ -110,8 +110,8 @@ def inspect_point(
         )
     say(f"looking at up to 1,000 of {len(data.validation):,} validation images")
     rates = {name: tuple(units) for name, units in point.extra["rates"].items()}
-    found = inspected(net, data, knobs, rates=rates, execution=execution, seed=trial.seed)
-    network = described(trial.family, trial.params)
+    found = inspect_network(net, data, knobs, rates=rates, execution=execution, seed=trial.seed)
+    network = network_text(trial.family, trial.params)
     training = training_text(trial.kind, trial.number)
     name = f"{record.name}, {training}: {network}, {knobs_text(point.knobs)}"
     epochs = store.epochs(record.name, trial.kind, trial.number)

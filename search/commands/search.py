@@ -12,10 +12,10 @@ from rich.console import Console
 
 from search.objectives import COSTS, Reference
 from search.run.books import Books
-from search.run.data import data_spec, loaded, task_of
+from search.run.data import data_spec, load_data, task_of
 from search.run.driver import Driver
 from search.run.engine import Engine, InProcess, LocalProcesses
-from search.run.lease import leased
+from search.run.lease import lease
 from search.run.optuna_mirror import mirror_for
 from search.run.progress import Progress
 from search.run.publish import Publisher
@@ -66,7 +66,7 @@ def run_study(
 
     Raises ValueError for what a person can put right. KeyboardInterrupt passes through with everything stored.
     """
-    task = task_of(loaded(data_spec(spec)))
+    task = task_of(load_data(data_spec(spec)))
     spaces = narrowed_spaces(spec)
     if baselines and spec.init_from:
         raise ValueError(
@@ -76,7 +76,7 @@ def run_study(
     settings.folder.mkdir(parents=True, exist_ok=True)
     store = Store.open(settings.database_url)
     spec, values, reference = _recorded(store, spec, text, reference_of(spaces, task))
-    with leased(store, spec.study) as lease:
+    with lease(store, spec.study) as held:
         store.set_spec(spec.study, values, text)
         with creating(settings.optuna_url):
             storage = optuna.storages.RDBStorage(settings.optuna_url)
@@ -94,7 +94,7 @@ def run_study(
                 progress=progress,
                 checkpoints=str(settings.checkpoints),
                 follower=publisher,
-                ours=lambda: not lease.lost,
+                ours=lambda: not held.lost,
             )
             publisher.start()
             try:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from search.inspection.colours import PLASMA, gradient, rgb
 from search.inspection.figure import WIDTH, below, share_of_height
-from search.inspection.hooks import hooked
+from search.inspection.hooks import hook_modules
 from search.inspection.picture import Blank, Headline, Picture
 from search.inspection.shots import (
     Shot,
@@ -83,7 +83,7 @@ def attention_maps(net: DynamicNet, pixels_BCHW: Tensor) -> list[AttentionMaps]:
     def keep(name: str) -> Callable[..., Any]:
         return lambda module, inputs, output: maps.update({name: output.float().mean(1).cpu()})
 
-    with hooked((module, keep(name)) for name, module in looking.items()):
+    with hook_modules((module, keep(name)) for name, module in looking.items()):
         net(pixels_BCHW, AlwaysOn(exits=ExitRule(every=True)))
     return [_as_pngs(name, maps[name]) for name in looking]
 

@@ -35,10 +35,10 @@ def class_rows(
     table_KV = torch.stack([row(label_N == c) for c in present])
     order = rank(table_KV).argsort(stable=True).tolist()
     shown = order if len(order) <= CLASSES else [*order[: CLASSES // 2], *order[-CLASSES // 2 :]]
-    rows = [rounded(table_KV[i]) for i in shown]
+    rows = [round_values(table_KV[i]) for i in shown]
     return ClassRows([classes[present[i]] for i in shown], rows, len(order) - len(shown))
 
 
-def rounded(values: Tensor) -> list[float]:
+def round_values(values: Tensor) -> list[float]:
     """Numbers as they are kept: three digits are more than a picture shows."""
     return [round(float(v), 3) for v in values]

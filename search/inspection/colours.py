@@ -18,10 +18,10 @@ def gradient(colours: Sequence[str]) -> str:
 
 
 def colours(scale: Sequence[str], count: int) -> list[str]:
-    return [mapped(scale, 0.1 + 0.85 * i / max(1, count - 1)) for i in range(count)]
+    return [colour_at(scale, 0.1 + 0.85 * i / max(1, count - 1)) for i in range(count)]
 
 
-def mapped(scale: Sequence[str], share: float) -> str:
+def colour_at(scale: Sequence[str], share: float) -> str:
     """The colour at a share of the scale."""
     return "#" + "".join(f"{round(float(v)):02x}" for v in rgb(scale, np.array(share)))
 

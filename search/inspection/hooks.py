@@ -10,7 +10,7 @@ from torch import nn
 
 
 @contextmanager
-def hooked(hooks: Iterable[tuple[nn.Module, Callable[..., Any]]]) -> Iterator[None]:
+def hook_modules(hooks: Iterable[tuple[nn.Module, Callable[..., Any]]]) -> Iterator[None]:
     """Forward hooks, a module each, that are gone afterwards."""
     handles = [module.register_forward_hook(hook) for module, hook in hooks]
     try:

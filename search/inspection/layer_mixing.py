@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from search.inspection.by_class import rounded
+from search.inspection.by_class import round_values
 from search.inspection.colours import CIVIDIS, RED_BLUE
 from search.inspection.figure import colour_bar, heat_map, panel
 from search.inspection.markup import difference_cell, ramp, share_cell, tilted_head
@@ -52,7 +52,7 @@ def measure(subject: Subject) -> Mixtures | None:
     def means(here_N: Tensor) -> Rows | None:
         if not bool(here_N.any()):
             return None
-        return [rounded(weights_NJ[here_N].mean(0)) for weights_NJ in seen.mixtures]
+        return [round_values(weights_NJ[here_N].mean(0)) for weights_NJ in seen.mixtures]
 
     return Mixtures(means(seen.correct_N), means(~seen.correct_N))
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from search.inspection.hooks import hooked
+from search.inspection.hooks import hook_modules
 from spaces.contract.net import DynamicNet
 from spaces.contract.policies import AlwaysOn
 
@@ -40,7 +40,7 @@ def layer_places(net: DynamicNet, pixels_BCHW: Tensor, *, seed: int = 0) -> Laye
     if not (net.trained_to_move and count > 1 and isinstance(layers, nn.ModuleList)):
         return None
     record = _Record(count)
-    with hooked((layer, record.hook(i)) for i, layer in enumerate(layers)):
+    with hook_modules((layer, record.hook(i)) for i, layer in enumerate(layers)):
         for number, part in enumerate(pixels_BCHW.chunk(PARTS)):
             draw = torch.Generator().manual_seed(seed + number)
             order = torch.randperm(count, generator=draw).tolist()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from search.inspection.colours import CIVIDIS, RED_BLUE, gradient, mapped
+from search.inspection.colours import CIVIDIS, RED_BLUE, colour_at, gradient
 from search.inspection.picture import Headline
 
 
@@ -34,14 +34,14 @@ def tip(text: str) -> str:
 def share_cell(share: float, hint: str, *, written: bool = True) -> str:
     """A table's cell coloured by a share from 0 to 1, its percentage written in."""
     text = f"{abs(round(100 * share))}" if written else ""
-    return _cell(share, hint, mapped(CIVIDIS, share), text)
+    return _cell(share, hint, colour_at(CIVIDIS, share), text)
 
 
 def difference_cell(value: float, hint: str, reach: float) -> str:
     """A table's cell coloured by a difference from -reach to reach, its percentage written in with its sign."""
     percentage = round(100 * value)
     text = f"{percentage:+d}" if percentage else "0"
-    return _cell(value, hint, mapped(RED_BLUE, (value / reach + 1) / 2), text)
+    return _cell(value, hint, colour_at(RED_BLUE, (value / reach + 1) / 2), text)
 
 
 def _cell(value: float, hint: str, colour: str, text: str) -> str:

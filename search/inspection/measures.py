@@ -76,7 +76,7 @@ def inspection_of(values: Any) -> Inspection | None:
 
 
 @torch.inference_mode()
-def inspected(
+def inspect_network(
     net: DynamicNet,
     data: ImageData,
     knobs: Knobs,

@@ -23,12 +23,12 @@ from torch import Tensor
 from search.measure.exit_grid import ExitTable, Floats, Ints, levels_within
 from search.measure.exit_thresholds import (
     Setting,
-    exhaustive,
+    exhaustive_front,
+    exit_outcomes,
     front_of,
-    leaving,
     quantile_levels,
     setting,
-    thinned,
+    thin_out,
 )
 from spaces.contract.exit_rules import FALLBACKS, RULES, ExitRule, agreement, judged
 from spaces.contract.net import Knobs
@@ -71,10 +71,10 @@ def exit_points(raw: ExitLogits, base: Knobs) -> list[ExitPoint]:
     confidence = {rule.rule: confidences(raw, rule) for rule in rules}
     tables = tables_of(raw, confidence | ({"judge": judged_confidence} if judges else {}))
     fine = len(raw.labels) >= ENOUGH
-    kept = thinned(searched(tables, fine=fine), POINTS)
+    kept = thin_out(searched(tables, fine=fine), POINTS)
     points = []
     for found, bias in zip(kept, selection_biases(tables, kept, fine=fine), strict=True):
-        correct, macs, index = leaving(tables[found.rule], found.thresholds, found.fallback)
+        correct, macs, index = exit_outcomes(tables[found.rule], found.thresholds, found.fallback)
         knobs = replace(
             base,
             exit_rule=found.rule,
@@ -103,7 +103,7 @@ def searched(tables: Mapping[str, ExitTable], *, fine: bool) -> list[Setting]:
         quantiles = quantile_levels(table, max(3, int(max(FEWEST, images) ** (1 / table.exits))))
         for fallback in FALLBACKS:
             levels = levels_within(table, fallback=fallback)[0] if fine else quantiles
-            found += [replace(one, rule=rule) for one in exhaustive(table, levels, fallback)]
+            found += [replace(one, rule=rule) for one in exhaustive_front(table, levels, fallback)]
     return front_of(found)
 
 

@@ -26,7 +26,7 @@ class Setting:
     rule: str = "maxprob"
 
 
-def leaving(
+def exit_outcomes(
     table: ExitTable, thresholds: Sequence[float], fallback: str = "deepest"
 ) -> tuple[Bools, Floats, NDArray[np.int64]]:
     """(right or wrong, MACs, exit) of every image under the thresholds; exit K is the deepest head or the fallback."""
@@ -40,7 +40,7 @@ def leaving(
 
 def setting(table: ExitTable, thresholds: Sequence[float], fallback: str = "deepest") -> Setting:
     """Accuracy and mean MACs of one vector of thresholds."""
-    correct, macs, _ = leaving(table, thresholds, fallback)
+    correct, macs, _ = exit_outcomes(table, thresholds, fallback)
     return Setting(
         tuple(map(float, thresholds)), fallback, float(correct.mean()), float(macs.mean())
     )
@@ -55,7 +55,7 @@ def front_of(settings: Sequence[Setting]) -> list[Setting]:
     return sorted((s for s, keep in zip(settings, kept, strict=True) if keep), key=lambda s: s.macs)
 
 
-def exhaustive(
+def exhaustive_front(
     table: ExitTable, levels: Sequence[Sequence[float]], fallback: str = "deepest"
 ) -> list[Setting]:
     """The front over all combinations of levels, exactly."""
@@ -80,7 +80,7 @@ def quantile_levels(table: ExitTable, count: int) -> list[list[float]]:
     return found
 
 
-def thinned(settings: Sequence[Setting], count: int) -> list[Setting]:
+def thin_out(settings: Sequence[Setting], count: int) -> list[Setting]:
     """At most `count` of a front's settings, its ends among them, evenly spread over cost."""
     if len(settings) <= count:
         return list(settings)

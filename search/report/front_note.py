@@ -11,7 +11,7 @@ from search.objectives import MACS, Cost, macs_text
 from search.report.amounts import percent
 from search.report.front_points import evenly
 from search.report.front_text import about, summary
-from search.report.text import readable
+from search.report.text import readable_knobs
 from storage.records import Kind, PointRecord
 
 NOTE_BYTES = 7_900  # MLflow cuts a run's tag at 8,000
@@ -24,7 +24,7 @@ def front_table(points: Iterable[PointRecord], cost: Cost = MACS) -> dict[str, l
     data = [
         [
             *(getattr(p, c) for c in columns),
-            _settings(readable(p.knobs)),
+            _settings(readable_knobs(p.knobs)),
             _settings(p.params),
             p.run_id or "",
         ]
@@ -88,7 +88,7 @@ def _note_row(p: PointRecord, address: str | None) -> str:
     trial = f"[{p.name}]({address})" if address else p.name
     interval = f"{percent(p.accuracy_low)} to {percent(p.accuracy_high)}"
     costs = [macs_text(v) for v in (p.macs_mean, p.macs_p95, p.parameters)]
-    knobs = _cell(_settings(readable(p.knobs)))
+    knobs = _cell(_settings(readable_knobs(p.knobs)))
     knobs = knobs if len(knobs) <= 120 else knobs[:117] + "..."
     return f"| {' | '.join([trial, _cell(p.family), percent(p.accuracy, 2), interval, *costs, knobs])} |\n"
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from search.front.formats import leaves
 from search.objectives import MACS, Cost
-from search.report.front_points import drawable, evenly, lowest_drawn
+from search.report.front_points import evenly, lowest_accuracy, points_to_draw
 from search.report.front_text import about, summary
-from search.report.text import readable
+from search.report.text import readable_knobs
 from storage.records import PointRecord
 
 PAGE_POINTS = 3_000  # more make the page slow and large; those of the front are always all there
@@ -33,7 +33,7 @@ def front_html(
 
     `cost` is what the study minimises: the x axis, and what the front is a front of.
     """
-    cloud, front, static = drawable(points, front, static, cost)
+    cloud, front, static = points_to_draw(points, front, static, cost)
     shown, left_out = _thinned(cloud)
     text = about(points, hypervolume)
     if left_out:
@@ -72,13 +72,13 @@ def _embedded(
             index(configs, {"family": p.family, "params": _plain(p.params)}),
             *(p.name, round(p.accuracy, 5), round(p.accuracy_low, 5), round(p.accuracy_high, 5)),
             *(round(v) for v in (p.macs_mean, p.macs_p95, p.macs_max, p.parameters)),
-            *(index(knobs, _plain(readable(p.knobs))), role),
+            *(index(knobs, _plain(readable_knobs(p.knobs))), role),
         ]
         for role, members in (("cloud", cloud), ("plain", static), ("front", front))
         for p in members
     ]
     known = f'"configs":[{",".join(configs)}],"knobs":[{",".join(knobs)}]'
-    view = f'"cost":"{cost.name}","axis":"{cost.label}","floor":{lowest_drawn(cloud, front, static):.5f}'
+    view = f'"cost":"{cost.name}","axis":"{cost.label}","floor":{lowest_accuracy(cloud, front, static):.5f}'
     text = f'{{{view},{known},"points":{json.dumps(rows, separators=(",", ":"))}}}'
     # "</script>" in a name would end the element
     return text.replace("<", "\\u003c")

@@ -13,7 +13,7 @@ from search.front.pick import knee
 from search.objectives import MACS, Cost, macs_text
 from search.report.amounts import percent
 from search.report.canvas import CLOUD, FRONT, INK, PLAIN, SOFT, as_png, canvas
-from search.report.front_points import drawable, lowest_drawn
+from search.report.front_points import lowest_accuracy, points_to_draw
 from search.report.front_text import about, amount, summary
 from storage.records import PointRecord, training_text
 
@@ -31,7 +31,7 @@ def front_png(
     cost: Cost = MACS,
 ) -> bytes:
     """A PNG of all points, the front with its intervals, and the baselines; the cost on a log axis."""
-    cloud, front, static = drawable(points, front, static, cost)
+    cloud, front, static = points_to_draw(points, front, static, cost)
     figure, axes = canvas(summary(study, front, static, cost=cost), about(points, hypervolume))
     if not (cloud or front or static):
         axes.set_axis_off()
@@ -48,7 +48,7 @@ def front_png(
         axes.scatter(
             x, y, s=13, color=CLOUD, alpha=0.4, linewidths=0, label="other operating points"
         )
-    _scale(axes, [*cloud, *front, *static], lowest_drawn(cloud, front, static), cost)
+    _scale(axes, [*cloud, *front, *static], lowest_accuracy(cloud, front, static), cost)
     _series(axes, static, PLAIN, cost, marker="D", line="--", label="baselines")
     _series(axes, front, FRONT, cost, marker="o", line="-", label="front")
     if len(standing := front_of(front, (cost,))) > 2:

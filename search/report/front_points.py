@@ -13,7 +13,7 @@ from storage.records import Kind, PointRecord
 NUMBERS = ("accuracy", "accuracy_low", "accuracy_high", "macs_mean", "macs_p95", "macs_max")
 
 
-def drawable(
+def points_to_draw(
     points: Sequence[PointRecord],
     front: Sequence[PointRecord],
     static: Sequence[PointRecord],
@@ -36,7 +36,7 @@ def drawable(
     return cloud, by_cost(front), by_cost(static)
 
 
-def lowest_drawn(
+def lowest_accuracy(
     cloud: Sequence[PointRecord], front: Sequence[PointRecord], static: Sequence[PointRecord]
 ) -> float:
     """The lowest accuracy worth the paper: all of the front and the baselines, and nearly all others."""

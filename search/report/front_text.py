@@ -27,13 +27,13 @@ def summary(
     if not static:
         best = max(front, key=lambda p: p.accuracy)
         return f"{count}, up to {percent(best.accuracy)} at {amount(best, cost)}"
-    ahead = sum(p.kind != "static" and beats_static(p, static, cost) for p in front)
+    ahead = sum(p.kind != "static" and beats_baselines(p, static, cost) for p in front)
     if ahead == 0:
         return f"{count}, none beats the baselines of equal cost"
     return f"{count}, {ahead} {'beats' if ahead == 1 else 'beat'} every baseline of equal cost"
 
 
-def beats_static(point: PointRecord, static: Sequence[PointRecord], cost: Cost = MACS) -> bool:
+def beats_baselines(point: PointRecord, static: Sequence[PointRecord], cost: Cost = MACS) -> bool:
     """Whether it is more accurate than every baseline that costs no more.
 
     Where no baseline is that cheap, whether it is as accurate as one that costs more.

@@ -36,7 +36,7 @@ def knobs_text(knobs: Mapping[str, Any]) -> str:
     return " ".join(words)
 
 
-def described(family_name: str, params: Mapping[str, Any]) -> str:
+def network_text(family_name: str, params: Mapping[str, Any]) -> str:
     """A network in a few words: its family, size, and what makes it dynamic. Raises ValueError for no known family."""
     # imports torch, which who asks only for knobs does not need
     from spaces.contract.registry import family
@@ -56,7 +56,7 @@ def described(family_name: str, params: Mapping[str, Any]) -> str:
     return " ".join([family_name, size, *words])
 
 
-def readable(knobs: Mapping[str, Any]) -> dict[str, Any]:
+def readable_knobs(knobs: Mapping[str, Any]) -> dict[str, Any]:
     """The knobs without what only a program reads, thresholds of exits in short."""
     shown = {name: value for name, value in knobs.items() if name not in HIDDEN}
     if "exit_thresholds" in shown:

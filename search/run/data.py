@@ -11,7 +11,7 @@ from trainers.data.splits import DataSpec, ImageData, load
 
 
 @lru_cache(maxsize=2)
-def loaded(spec: DataSpec) -> ImageData:
+def load_data(spec: DataSpec) -> ImageData:
     """The data set, read once a process."""
     return load(spec)
 

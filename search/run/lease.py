@@ -42,7 +42,7 @@ class Lease:
 
 
 @contextmanager
-def leased(store: Store, name: str) -> Iterator[Lease]:
+def lease(store: Store, name: str) -> Iterator[Lease]:
     """Be the only driver of the study; a driver on this machine that died is replaced at once."""
     owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     if not store.take_lease(name, owner, LEASE_SECONDS):
@@ -58,11 +58,11 @@ def leased(store: Store, name: str) -> Iterator[Lease]:
             raise ValueError(
                 f"study {name} was just taken up by another process; see `dynafront status {name}`"
             )
-    lease = Lease(store, name, owner)
+    held = Lease(store, name, owner)
     try:
-        yield lease
+        yield held
     finally:
-        lease.release()
+        held.release()
 
 
 def _dead_here(owner: str) -> bool:

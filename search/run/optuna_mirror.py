@@ -11,7 +11,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from search.schedule.history import Params
-from search.schedule.sampler import experimental, params_of, replayed
+from search.schedule.sampler import params_of, quiet_experimental_warnings, replay_params
 from search.spec import StudySpec, narrowed_spaces
 from spaces.contract.space import Dimension
 from storage.records import Kind, TrialRecord
@@ -87,7 +87,7 @@ class OptunaMirror:
 
     def _frozen(self, params: Params) -> FrozenTrial:
         """A trial as Optuna would have recorded it when it was asked."""
-        fixed = replayed(params, self.spaces)
+        fixed = replay_params(params, self.spaces)
         return optuna.trial.create_trial(
             state=TrialState.RUNNING, params=fixed.params, distributions=fixed.distributions
         )
@@ -153,7 +153,7 @@ def _created(
         load_if_exists=True,
         sampler=optuna.samplers.RandomSampler(seed=0),
     )
-    with experimental():
+    with quiet_experimental_warnings():
         study.set_metric_names(list(metrics))
     return study
 

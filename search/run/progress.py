@@ -13,7 +13,7 @@ from rich.text import Text
 
 from search.front.eligible import ON_OFFER
 from search.objectives import macs_text
-from search.report.text import described, knobs_text
+from search.report.text import knobs_text, network_text
 from search.run.job import Failure, Job
 from storage.records import TRAININGS, Kind, PointRecord
 from trainers.fit import EpochResult
@@ -173,13 +173,13 @@ def front_table_view(front: Sequence[PointRecord], rows: int | None = None) -> T
             macs_text(p.macs_mean),
             macs_text(p.macs_p95),
             knobs_text(p.knobs),
-            described(p.family, p.params),
+            network_text(p.family, p.params),
         )
     return table
 
 
 def _size(job: Job) -> str:
-    return described(job.family, job.params)
+    return network_text(job.family, job.params)
 
 
 def _duration(seconds: float) -> str:

@@ -7,7 +7,7 @@ import logging
 import traceback
 from dataclasses import asdict
 
-from search.report.text import described, knobs_text
+from search.report.text import knobs_text, network_text
 from storage.records import Kind, PointRecord, State, TrialRecord
 
 logger = logging.getLogger(f"dynafront.{__name__}")
@@ -58,7 +58,7 @@ def trial_artifacts(
     if rates and rates[-1][1]:
         names = list(rates[-1][1])
         by_gate = {name: [values.get(name, 0.0) for _, values in rates] for name in names}
-        title = f"trial {trial.number}: gates of {described(trial.family, trial.params)}"
+        title = f"trial {trial.number}: gates of {network_text(trial.family, trial.params)}"
         found["gate_rates.png"] = gate_rates_png(title, [epoch for epoch, _ in rates], by_gate)
     try:
         return found | _inspection_artifacts(trial, points, rates)
@@ -82,9 +82,7 @@ def _inspection_artifacts(
     )
     if found is None or chosen is None:
         return {}
-    network = (
-        f"trial {trial.number}: {described(trial.family, trial.params)}, {knobs_text(chosen.knobs)}"
-    )
+    network = f"trial {trial.number}: {network_text(trial.family, trial.params)}, {knobs_text(chosen.knobs)}"
     drawn = {f"inspect/{name}.png": png for name, png in inspection_pngs(found, network).items()}
     return (
         drawn | {"inspect/inspect.html": inspection_html(found, network, rates).encode()}

@@ -134,7 +134,7 @@ class View:
         return self.store.study(self.spec.study)
 
 
-def synced(
+def sync_study(
     store: Store, settings: Settings, record: StudyRecord, *, everything: bool = False
 ) -> int:
     """Bring MLflow up to date with one study; returns how many trials were logged. Raises what MLflow raises."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from search.run.checkpoint import Slot
-from search.run.data import loaded, task_of
+from search.run.data import load_data, task_of
 from search.run.job import Event, Failure, Job, Outcome, Rung
 from spaces.contract.family import Candidate
 from spaces.contract.net import DynamicNet, Knobs
@@ -50,9 +50,9 @@ def _trained(job: Job, started: float) -> Iterator[Event]:
         import torch
 
         torch.set_num_threads(job.threads)
-    data = loaded(job.data)
+    data = load_data(job.data)
     candidate = Candidate.of(family(job.family), job.params, job.epochs)
-    net = initialised(job, candidate, task_of(data))
+    net = initial_net(job, candidate, task_of(data))
     slot = Slot.of(job, candidate)
     execution = _execution(job, net, candidate, slot)
     logger.info("%s trains %d epochs: %s", training_text(*job.name), job.epochs, execution)
@@ -112,11 +112,11 @@ def _looked_into(
 ) -> dict[str, Any]:
     """What there is to show of the network at one of its points; `error` where that fails, for its points count."""
     from search.inspection.forward_pass import QUICK
-    from search.inspection.measures import inspected
+    from search.inspection.measures import inspect_network
 
     try:
         knobs, rates = Knobs(**point.knobs), point.extra["rates"]
-        return inspected(
+        return inspect_network(
             net, data, knobs, rates=rates, execution=execution, seed=seed, effort=QUICK
         ).as_dict()
     except Exception as error:
@@ -124,7 +124,7 @@ def _looked_into(
         return {"error": f"{type(error).__name__}: {error}"}
 
 
-def initialised(job: Job, candidate: Candidate, task: Task) -> DynamicNet:
+def initial_net(job: Job, candidate: Candidate, task: Task) -> DynamicNet:
     """The network before its first step: random weights, or those that the job starts from. Raises ValueError."""
     net = candidate.build(task, job.seed)
     if job.init_from:
@@ -175,7 +175,7 @@ def trained_net(job: Job) -> tuple[DynamicNet, Candidate, ImageData]:
 
     Raises ValueError when its checkpoint is gone or of another epoch.
     """
-    data = loaded(job.data)
+    data = load_data(job.data)
     candidate = Candidate.of(family(job.family), job.params, job.epochs)
     net = candidate.build(task_of(data), job.seed)
     saved = Slot.of(job, candidate).load()

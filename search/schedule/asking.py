@@ -9,7 +9,14 @@ from dataclasses import dataclass, replace
 from optuna.trial import FixedTrial
 
 from search.schedule.history import History, Params, Training
-from search.schedule.sampler import InfeasibleError, Limit, Sampler, Spaces, drawn, params_of
+from search.schedule.sampler import (
+    InfeasibleError,
+    Limit,
+    Sampler,
+    Spaces,
+    draw_candidate,
+    params_of,
+)
 from search.schedule.training_length import TrainingLength
 from spaces.contract.family import Candidate
 from storage.records import TrialRecord
@@ -35,7 +42,7 @@ class Asking:
         params = self.sampler.suggest(number, self.history, epochs, given)
         training = self.history.update(number, Training(params))
         try:
-            candidate = drawn(FixedTrial(dict(params)), self.spaces, epochs)
+            candidate = draw_candidate(FixedTrial(dict(params)), self.spaces, epochs)
         except InfeasibleError as error:
             logger.debug("trial %d is infeasible: %s", number, error)
             return number, error

@@ -34,7 +34,7 @@ class Duplicates:
         self._waiting[first] = waiting[1:]
         return first
 
-    def abandoned(self, candidate: Candidate, number: int) -> list[int]:
+    def abandon(self, candidate: Candidate, number: int) -> list[int]:
         """None of them can be trained; returns them all."""
         self._first.pop(candidate.key, None)
         return [number, *self._waiting.pop(number, [])]

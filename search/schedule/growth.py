@@ -130,14 +130,14 @@ class Encoder:
         for name, space in self._spaces.items():
             for dimension in space:
                 found[f"{name}.{dimension.name}"] = width, dimension
-                width += 1 if ordered(dimension) else len(dimension.choices)
+                width += 1 if is_ordered(dimension) else len(dimension.choices)
         return found
 
     def rows(self, params: Sequence[Mapping[str, Any]], others_TO: Floats) -> Floats:
         """(T, F); what else is known of each comes last."""
         last, dimension = list(self._columns.values())[-1]
         found = np.full(
-            (len(params), last + (1 if ordered(dimension) else len(dimension.choices))), -1.0
+            (len(params), last + (1 if is_ordered(dimension) else len(dimension.choices))), -1.0
         )
         for row, values in zip(found, params, strict=True):
             row[: len(self.families)] = [
@@ -150,7 +150,7 @@ class Encoder:
 
     @staticmethod
     def _write(row: Floats, at: int, dimension: Dimension, value: Any) -> None:
-        if not ordered(dimension):
+        if not is_ordered(dimension):
             row[at : at + len(dimension.choices)] = [
                 float(value == one) for one in dimension.choices
             ]
@@ -164,14 +164,14 @@ class Encoder:
             row[at] = over / span if span else 0.0
 
 
-def ordered(dimension: Dimension) -> bool:
+def is_ordered(dimension: Dimension) -> bool:
     """Whether the values are numbers, of which more or less means something."""
     return all(
         isinstance(one, int | float) and not isinstance(one, bool) for one in dimension.choices
     )
 
 
-def predicted(
+def predict_losses(
     rows_TF: Floats, losses_TS: Floats, candidates_CF: Floats, seed: int
 ) -> tuple[Floats, Floats]:
     """(C, S) mean and standard deviation of the logarithm of each candidate's accuracy loss within each share."""

@@ -19,8 +19,8 @@ from optuna.trial import FixedTrial
 from search.front.curves import layers, loss_within
 from search.schedule import growth
 from search.schedule.history import History, Params, Training
-from search.schedule.optuna_sampler import completed
-from search.schedule.sampler import STARTUP, Epochs, Setting, drawn
+from search.schedule.optuna_sampler import complete_params
+from search.schedule.sampler import STARTUP, Epochs, Setting, draw_candidate
 from spaces.contract.family import Candidate
 from spaces.contract.space import Value
 
@@ -72,14 +72,14 @@ class Growth:
         params = given or self._best(
             np.random.default_rng((self.setting.seed, number)), history, epochs
         )
-        return completed(number, params, self.setting)
+        return complete_params(number, params, self.setting)
 
     def _best(self, draw: np.random.Generator, history: History, epochs: Epochs) -> Params:
         """The candidate with the largest expected growth per epoch, within the limits; nothing where there is none.
 
         Before there is anything to learn from, any candidate.
         """
-        seen = remembered(history.measured())
+        seen = trainings_to_learn_from(history.measured())
         learned = len(seen) >= STARTUP
         good = self._good(seen, history) if learned else []
         drafts = self._drafts(draw, epochs, [seen[number].params for number in good])
@@ -112,7 +112,7 @@ class Growth:
             kept = good[i % len(good)] if good and i >= DRAWN else {}
             one = growth.Draw(draw, kept, KEPT)
             try:
-                candidate = drawn(one, self.setting.spaces, epochs)
+                candidate = draw_candidate(one, self.setting.spaces, epochs)
                 size = self.setting.size(candidate)
             except (
                 ValueError
@@ -141,7 +141,9 @@ class Growth:
             sizes_CK,
             [self._is_full(one.candidate) for one in drafts],
         )
-        mean_CS, std_CS = growth.predicted(old, self._learned(seen), new, int(draw.integers(2**31)))
+        mean_CS, std_CS = growth.predict_losses(
+            old, self._learned(seen), new, int(draw.integers(2**31))
+        )
         front = history.front_within(seen, grid)
         worst = float(history.corner[0])
         improvement = growth.expected_improvement(mean_CS, std_CS, sizes_CK, grid, front, worst)
@@ -159,7 +161,9 @@ class Growth:
 
     def _size(self, number: int, params: Params) -> tuple[float, ...]:
         if number not in self._sizes:
-            candidate = drawn(FixedTrial(dict(params)), self.setting.spaces, self.setting.short)
+            candidate = draw_candidate(
+                FixedTrial(dict(params)), self.setting.spaces, self.setting.short
+            )
             self._sizes[number] = tuple(self.setting.size(candidate))
         return self._sizes[number]
 
@@ -167,7 +171,7 @@ class Growth:
         return candidate.recipe.epochs > self.setting.short(candidate.family.name)
 
 
-def remembered(measured: Mapping[int, Training]) -> Mapping[int, Training]:
+def trainings_to_learn_from(measured: Mapping[int, Training]) -> Mapping[int, Training]:
     """Trainings to learn from: all of them, or those nearest to the front and the latest."""
     if len(measured) <= growth.REMEMBERED:
         return measured

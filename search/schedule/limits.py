@@ -21,7 +21,7 @@ def limit_of(spec: StudySpec, task: Task) -> Callable[[Candidate], str | None]:
     limits = spec.limits
     known: dict[str, str | None] = {}
 
-    def exceeded(candidate: Candidate) -> str | None:
+    def excess(candidate: Candidate) -> str | None:
         try:
             shape = shape_of(candidate, task)
         except ValueError as error:  # the family refuses the combination once it is built
@@ -40,7 +40,7 @@ def limit_of(spec: StudySpec, task: Task) -> Callable[[Candidate], str | None]:
         if not (limits.macs or limits.parameters or limits.megabytes):
             return None
         if candidate.key not in known:
-            known[candidate.key] = exceeded(candidate)
+            known[candidate.key] = excess(candidate)
         return known[candidate.key]
 
     return limit

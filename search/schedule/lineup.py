@@ -50,4 +50,4 @@ class Lineup:
     def lost(self, baseline: Candidate) -> Sequence[int]:
         """A baseline failed; returns the trials that cannot be trained without it."""
         held = self.baselines.failed(baseline)
-        return [n for one in held for n in self.duplicates.abandoned(one.candidate, one.number)]
+        return [n for one in held for n in self.duplicates.abandon(one.candidate, one.number)]

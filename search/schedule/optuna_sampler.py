@@ -14,9 +14,9 @@ from search.schedule.sampler import (
     Epochs,
     InfeasibleError,
     Setting,
-    drawn,
-    experimental,
-    replayed,
+    draw_candidate,
+    quiet_experimental_warnings,
+    replay_params,
     trial_seed,
 )
 from storage.records import State
@@ -35,13 +35,13 @@ class OptunaSampler:
         self, number: int, history: History, epochs: Epochs, given: Params | None = None
     ) -> Params:
         setting = self.setting
-        with experimental():
+        with quiet_experimental_warnings():
             self._study.sampler = self._made(trial_seed(setting.seed, number), setting.trials)
         return asked(self._study, setting, given)
 
     def observe(self, number: int, training: Training) -> None:
         if number == len(self._study.get_trials(deepcopy=False)):  # asked in an earlier process
-            fixed = replayed(training.params, self.setting.spaces)
+            fixed = replay_params(training.params, self.setting.spaces)
             trial = optuna.trial.create_trial(
                 state=TrialState.RUNNING, params=fixed.params, distributions=fixed.distributions
             )
@@ -66,11 +66,11 @@ def asked(study: optuna.Study, setting: Setting, given: Params | None) -> Params
         study.enqueue_trial(dict(given))
     trial = study.ask()
     with suppress(InfeasibleError):  # whoever asked finds out from the same parameters
-        drawn(trial, setting.spaces, setting.short)
+        draw_candidate(trial, setting.spaces, setting.short)
     return trial.params
 
 
-def completed(number: int, params: Params, setting: Setting) -> Params:
+def complete_params(number: int, params: Params, setting: Setting) -> Params:
     """These parameters, and what they lack drawn at random."""
     study = in_memory(1)
     study.sampler = optuna.samplers.RandomSampler(seed=trial_seed(setting.seed, number))

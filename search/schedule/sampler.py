@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import optuna
 
-from search.schedule.growth import ordered
+from search.schedule.growth import is_ordered
 from search.schedule.history import History, Params, Training
 from search.schedule.warm_start import recommended
 from spaces.contract.family import Candidate, Family
@@ -70,7 +70,7 @@ class InfeasibleError(ValueError):
         self.family, self.values = family_name, values
 
 
-def drawn(trial: Any, spaces: Spaces, epochs: Epochs) -> Candidate:
+def draw_candidate(trial: Any, spaces: Spaces, epochs: Epochs) -> Candidate:
     """The candidate that an Optuna trial, or what takes its place, draws. Raises InfeasibleError."""
     names = sorted(spaces)
     name = trial.suggest_categorical("family", names) if len(names) > 1 else names[0]
@@ -81,18 +81,18 @@ def drawn(trial: Any, spaces: Spaces, epochs: Epochs) -> Candidate:
         raise InfeasibleError(name, values, str(error)) from None
 
 
-def replayed(params: Params, spaces: Spaces) -> optuna.trial.FixedTrial:
+def replay_params(params: Params, spaces: Spaces) -> optuna.trial.FixedTrial:
     """These parameters as Optuna records them when a trial draws them: those that matter, with their distributions."""
     fixed = optuna.trial.FixedTrial({"family": "", **params})
     with suppress(InfeasibleError):
-        drawn(fixed, spaces, lambda _: 1)
+        draw_candidate(fixed, spaces, lambda _: 1)
     return fixed
 
 
 def params_of(name: str, values: Mapping[str, Value], spaces: Spaces) -> Params:
     """A family's values as Optuna names them."""
     params = {f"{name}.{key}": value for key, value in values.items()}
-    return replayed({"family": name, **params}, spaces).params
+    return replay_params({"family": name, **params}, spaces).params
 
 
 def starting_points(spaces: Spaces) -> list[dict[str, Value]]:
@@ -116,12 +116,12 @@ def _smallest(own: Family, space: Sequence[Dimension]) -> dict[str, Value]:
     for d in space:
         if d.name in own.size_dimensions and d.kind == "choice" and d.searched:
             known = [value for value in order[d.name] if value in d.choices]
-            found[d.name] = min(d.choices) if ordered(d) else [*known, *d.choices][0]
+            found[d.name] = min(d.choices) if is_ordered(d) else [*known, *d.choices][0]
     return found
 
 
 @contextmanager
-def experimental() -> Iterator[None]:
+def quiet_experimental_warnings() -> Iterator[None]:
     """Quiet about what Optuna marks experimental and we chose knowingly: group TPE, GP, metric names."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

@@ -22,7 +22,7 @@ from benchmarks.search_bench.world import SpentError, World
 from search.schedule.growth import Draw
 from search.schedule.history import History, Training
 from search.schedule.optuna_sampler import OptunaSampler, random
-from search.schedule.sampler import Setting, drawn
+from search.schedule.sampler import Setting, draw_candidate
 from spaces.contract.space import Dimension
 from storage.records import State
 
@@ -215,7 +215,7 @@ def test_flat_spaces_hold_what_can_matter_and_their_conditions_say_when(table: T
     dimensions, seen = others.flat(table.spaces), set()
     for seed in range(400):
         one = Draw(np.random.default_rng(seed))
-        drawn(one, table.spaces, lambda _: 18)
+        draw_candidate(one, table.spaces, lambda _: 18)
         active = {
             d.name
             for d in dimensions
@@ -250,7 +250,7 @@ def test_a_flat_condition_reaches_through_dimensions_that_are_fixed() -> None:
 def test_a_training_that_goes_on_costs_the_further_epochs_alone(table: Table) -> None:
     world = World(table, 0, 100)
     trainings, one = others.Trainings(world), Draw(np.random.default_rng(0))
-    candidate = drawn(one, table.spaces, lambda _: 18)
+    candidate = draw_candidate(one, table.spaces, lambda _: 18)
     known = {d.name: d for d in trainings.dimensions}
     positions = {
         n: known[n].choices.index(v) if known[n].kind == "choice" else v

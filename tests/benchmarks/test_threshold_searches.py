@@ -19,7 +19,13 @@ from benchmarks.threshold_searches import (
     scores,
 )
 from search.measure.exit_grid import ExitTable
-from search.measure.exit_thresholds import exhaustive, front_of, leaving, quantile_levels, setting
+from search.measure.exit_thresholds import (
+    exhaustive_front,
+    exit_outcomes,
+    front_of,
+    quantile_levels,
+    setting,
+)
 from tests.exit_tables import drawn
 
 
@@ -63,7 +69,7 @@ def test_the_genetic_search_is_seeded_and_reaches_the_exhaustive_best_on_a_small
 def test_the_genetic_search_never_beats_the_exhaustive_front() -> None:
     table = drawn(2, images=100)
     _, seen = genetic(table, 0.9, 4e6, Genetic(generations=10))
-    front = exhaustive(table, [SCAN_LEVELS] * 2, "ensemble")
+    front = exhaustive_front(table, [SCAN_LEVELS] * 2, "ensemble")
     together = front_of([*front, *seen])
     assert {(s.accuracy, s.macs) for s in together} == {(s.accuracy, s.macs) for s in front}
 
@@ -89,7 +95,7 @@ def test_coordinate_ascent_ends_where_no_single_threshold_helps() -> None:
 def test_the_budget_curve_sends_the_shares_that_it_asks_for() -> None:
     table = drawn(2, images=3000)
     for q, found in zip((0.25, 1.0, 1.9), budget_curve(table, (0.25, 1.0, 1.9)), strict=True):
-        _, _, index = leaving(table, found.thresholds)
+        _, _, index = exit_outcomes(table, found.thresholds)
         wanted = q ** np.arange(1, 4) / (q ** np.arange(1, 4)).sum()
         assert np.bincount(index, minlength=3) / 3000 == pytest.approx(wanted, abs=2e-3)
 
@@ -101,7 +107,7 @@ def test_the_front_of_all_vectors_of_scan_is_brute_force_s() -> None:
     assert len(vectors) == 923_521
     accuracy, macs = scores(table, vectors)
     kept = moocore.filter_dominated(np.stack([macs, accuracy], 1), maximise=[False, True])
-    assert [(s.macs, s.accuracy) for s in exhaustive(table, [SCAN_LEVELS] * 4)] == sorted(
+    assert [(s.macs, s.accuracy) for s in exhaustive_front(table, [SCAN_LEVELS] * 4)] == sorted(
         map(tuple, kept)
     )
 
@@ -121,7 +127,7 @@ def test_a_grid_has_more_hypervolume_than_the_genetic_search_of_as_many_evaluati
             beta: genetic(table, *plain, Genetic(seed=seed, beta=beta))[1]
             for beta in (0.1, 1.0, 10.0)
         }
-        ours = hypervolume(table, exhaustive(table, levels, "ensemble"))
+        ours = hypervolume(table, exhaustive_front(table, levels, "ensemble"))
         assert all(ours > hypervolume(table, seen) for seen in best.values())
 
 

@@ -14,7 +14,7 @@ import optuna
 import pytest
 from rich.console import Console
 
-from search.commands.finalists import _interval, ranked, report, show, surely_better
+from search.commands.finalists import _interval, rank_trials, report, show, surely_better
 from search.front.stored import study_front
 from search.objectives import Reference
 from search.run.books import Books
@@ -112,7 +112,7 @@ class Bench:
 
     def train(self, script: Script, count: int = 1, **settings: Any) -> Engine:
         engine = Engine(script)
-        trials = ranked(self.store, self.record)[:count]
+        trials = rank_trials(self.store, self.record)[:count]
         Driver(
             spec=self.spec,
             plan=FinalistPlan(self.store, "s", trials),
@@ -152,7 +152,7 @@ def seeded(accuracies: dict[int, list[list[tuple[float, float]]]]) -> Script:
 def test_those_whom_the_front_would_miss_most_come_first_and_who_is_not_on_it_never(
     bench: Bench,
 ) -> None:
-    assert ranked(bench.store, bench.record) == [1, 0]
+    assert rank_trials(bench.store, bench.record) == [1, 0]
 
 
 def test_a_finalist_is_its_trial_from_new_seeds_for_twice_the_epochs(bench: Bench) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from search.inspection.forward_pass import Effort
-from search.inspection.measures import Inspection, inspected
-from search.run.data import loaded, task_of
+from search.inspection.measures import Inspection, inspect_network
+from search.run.data import load_data, task_of
 from spaces.contract.net import DynamicNet, Knobs
 from spaces.contract.registry import family
 from trainers.data.splits import DataSpec, ImageData
@@ -27,7 +27,8 @@ def _built(name: str, values: str) -> DynamicNet:
     own = family(name)
     torch.manual_seed(0)
     net = own.build(
-        own.config(**json.loads(values)), task_of(loaded(DataSpec(source="digits", train_limit=64)))
+        own.config(**json.loads(values)),
+        task_of(load_data(DataSpec(source="digits", train_limit=64))),
     )
     return net.eval()
 
@@ -60,7 +61,7 @@ def exits() -> DynamicNet:
 @lru_cache(maxsize=1)
 def leaving() -> Knobs:
     """Thresholds at which about half of the images are sure enough at each exit of the untrained network."""
-    images = loaded(DataSpec(source="digits", train_limit=64))
+    images = load_data(DataSpec(source="digits", train_limit=64))
     raw = exit_logits(exits(), images.validation, images, Knobs(policy="always_on"))
     sure = [float(logits.softmax(1).amax(1).median()) for logits in raw.logits[:-1]]
     return Knobs(policy="always_on", exit_rule="maxprob", exit_thresholds=tuple(sure))
@@ -89,4 +90,4 @@ CASES: dict[str, tuple[Any, Knobs, set[str]]] = {
 
 def found_of(case: str, data: ImageData) -> Inspection:
     make, knobs, _ = CASES[case]
-    return inspected(make(), data, knobs, effort=EFFORT)
+    return inspect_network(make(), data, knobs, effort=EFFORT)

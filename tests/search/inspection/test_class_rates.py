@@ -8,7 +8,7 @@ import torch
 
 from search.inspection import class_rates
 from search.inspection.forward_pass import Effort
-from search.inspection.measures import inspected
+from search.inspection.measures import inspect_network
 from tests.search.inspection.nets import halves, joint
 from trainers.data.augment import normalized
 from trainers.data.splits import ImageData
@@ -16,7 +16,7 @@ from trainers.data.splits import ImageData
 
 def test_rates_by_class_agree_with_the_network_asked_directly(data: ImageData) -> None:
     net = joint()
-    every = inspected(net, data, halves(), effort=Effort(images=10**6, side=8, umap=False))
+    every = inspect_network(net, data, halves(), effort=Effort(images=10**6, side=8, umap=False))
     shown = every.part(class_rates.PICTURE)
     assert shown is not None
     images, labels = data.validation.pixels, data.validation.labels

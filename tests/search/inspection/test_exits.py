@@ -6,7 +6,7 @@ import pytest
 
 from search.inspection import exits as picture
 from search.inspection import images
-from search.inspection.measures import inspected
+from search.inspection.measures import inspect_network
 from search.inspection.pngs import inspection_pngs
 from spaces.contract.net import Knobs
 from tests.search.inspection.nets import EFFORT, exits, found_of
@@ -29,7 +29,7 @@ def test_exits_account_for_every_image_and_all_of_its_macs(data: ImageData) -> N
 
 def test_an_exit_that_answers_nobody_has_no_accuracy(data: ImageData) -> None:
     nobody = Knobs(policy="always_on", exit_rule="maxprob", exit_thresholds=(1.0, 1.0, 1.0))
-    found = inspected(exits(), data, nobody, effort=EFFORT)
+    found = inspect_network(exits(), data, nobody, effort=EFFORT)
     use = found.part(picture.PICTURE)
     assert use is not None
     assert [one.accuracy is None for one in use.exits] == [True, True, True, False]

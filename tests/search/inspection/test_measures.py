@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from search.inspection.forward_pass import QUICK
-from search.inspection.measures import inspected, inspection_of
+from search.inspection.measures import inspect_network, inspection_of
 from search.inspection.page import inspection_html
 from search.inspection.pngs import inspection_pngs
 from tests.search.inspection.nets import CASES, found_of
@@ -40,7 +40,7 @@ def test_only_what_applies_is_shown_and_every_picture_is_one(case: str, data: Im
 @pytest.mark.parametrize("case", CASES)
 def test_measures_survive_json_and_stay_small(case: str, data: ImageData) -> None:
     make, knobs, _ = CASES[case]
-    found = inspected(make(), data, knobs, effort=QUICK)
+    found = inspect_network(make(), data, knobs, effort=QUICK)
     text = json.dumps(found.as_dict(), allow_nan=False)
     assert len(text) < 60_000
     assert inspection_of(json.loads(text)) == found

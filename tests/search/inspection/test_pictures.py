@@ -17,7 +17,7 @@ from PIL import Image
 
 import search.inspection
 from search.inspection import pictures
-from search.inspection.measures import Inspection, inspected, inspection_of
+from search.inspection.measures import Inspection, inspect_network, inspection_of
 from search.inspection.page import inspection_html
 from search.inspection.picture import Picture
 from search.inspection.pngs import inspection_pngs
@@ -115,7 +115,7 @@ def test_a_further_picture_is_one_file_and_one_row(
     older = json.loads(json.dumps(found_of("joint", data).as_dict()))
     module = made_up(tmp_path, monkeypatch)
     monkeypatch.setattr(pictures, "PICTURES", (*pictures.PICTURES, module.PICTURE))  # the row
-    inspection = inspected(joint(), data, halves(), effort=EFFORT)
+    inspection = inspect_network(joint(), data, halves(), effort=EFFORT)
     spread = inspection.part(module.PICTURE)
     stored = json.loads(json.dumps(inspection.as_dict()))
     assert stored["spread"] == {"lowest": spread.lowest, "highest": spread.highest}

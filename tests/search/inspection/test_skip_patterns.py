@@ -6,13 +6,15 @@ import pytest
 
 from search.inspection import skip_patterns
 from search.inspection.forward_pass import Effort
-from search.inspection.measures import inspected
+from search.inspection.measures import inspect_network
 from tests.search.inspection.nets import halves, joint
 from trainers.data.splits import ImageData
 
 
 def test_patterns_are_counted_with_the_accuracy_of_those_who_take_them(data: ImageData) -> None:
-    found = inspected(joint(), data, halves(), effort=Effort(images=10**6, side=8, umap=False))
+    found = inspect_network(
+        joint(), data, halves(), effort=Effort(images=10**6, side=8, umap=False)
+    )
     patterns = found.part(skip_patterns.PICTURE)
     assert patterns is not None
     rows = patterns.rows

@@ -16,7 +16,7 @@ from search.measure.exit_points import (
     selection_biases,
     temperature,
 )
-from search.measure.exit_thresholds import setting, thinned
+from search.measure.exit_thresholds import setting, thin_out
 from search.measure.operating_points import operating_points
 from search.run.data import task_of
 from spaces.contract.family import Candidate
@@ -106,7 +106,7 @@ def test_the_bias_is_about_what_choosing_on_the_measured_images_flatters() -> No
     for seed in range(12):
         both = lucky(10_300, seed)
         seen, fresh = both.of(np.arange(300)), both.of(np.arange(300, 10_300))
-        kept = thinned(searched({"maxprob": seen}, fine=True), 10)
+        kept = thin_out(searched({"maxprob": seen}, fine=True), 10)
         estimated += selection_biases({"maxprob": seen}, kept, fine=True)
         actual += [
             one.accuracy - setting(fresh, one.thresholds, one.fallback).accuracy for one in kept
@@ -119,7 +119,7 @@ def test_a_coarse_grid_flatters_less_than_a_fine_one() -> None:
     for seed in range(12):
         tables = {"maxprob": lucky(300, seed)}
         for fine, found in biases.items():
-            found += selection_biases(tables, thinned(searched(tables, fine=fine), 10), fine=fine)
+            found += selection_biases(tables, thin_out(searched(tables, fine=fine), 10), fine=fine)
     assert np.mean(biases[False]) < 0.8 * np.mean(biases[True])
 
 

@@ -12,14 +12,20 @@ from hypothesis import strategies as st
 
 from benchmarks.threshold_searches import SCAN_LEVELS, scores
 from search.measure.exit_grid import ExitTable, grid_front, levels_within, totals
-from search.measure.exit_thresholds import exhaustive, leaving, quantile_levels, setting, thinned
+from search.measure.exit_thresholds import (
+    exhaustive_front,
+    exit_outcomes,
+    quantile_levels,
+    setting,
+    thin_out,
+)
 from tests.exit_tables import drawn
 
 
 @pytest.mark.parametrize("fallback", ["deepest", "ensemble"])
 def test_an_image_leaves_at_the_first_exit_that_is_sure(fallback: str) -> None:
     table, thresholds = drawn(3), (0.8, 0.7, 0.9)
-    correct, macs, index = leaving(table, thresholds, fallback)
+    correct, macs, index = exit_outcomes(table, thresholds, fallback)
     for i in range(len(index)):
         sure = [k for k in range(3) if table.confidence[k, i] > thresholds[k]]
         k = sure[0] if sure else 3
@@ -30,8 +36,8 @@ def test_an_image_leaves_at_the_first_exit_that_is_sure(fallback: str) -> None:
 
 def test_threshold_1_uses_the_fallback_and_one_below_0_the_first_exit() -> None:
     table = drawn()
-    assert set(leaving(table, (1.0, 1.0))[2]) == {2}
-    assert set(leaving(table, (-0.1, 1.0))[2]) == {0}
+    assert set(exit_outcomes(table, (1.0, 1.0))[2]) == {2}
+    assert set(exit_outcomes(table, (-0.1, 1.0))[2]) == {0}
     assert setting(table, (1.0, 1.0)).accuracy == table.correct[2].mean()
     assert setting(table, (1.0, 1.0), "ensemble").accuracy == table.ensemble.mean()
 
@@ -59,17 +65,17 @@ def test_the_exhaustive_front_is_what_brute_force_leaves_standing() -> None:
             for o in everything
         )
     ]
-    found = exhaustive(table, levels)
+    found = exhaustive_front(table, levels)
     assert {(s.accuracy, s.macs) for s in found} == {(s.accuracy, s.macs) for s in best}
     assert [s.macs for s in found] == sorted(s.macs for s in found)
 
 
 def test_thinning_keeps_the_ends_and_no_more_than_asked() -> None:
-    front = exhaustive(drawn(2), [SCAN_LEVELS] * 2)
-    few = thinned(front, 5)
+    front = exhaustive_front(drawn(2), [SCAN_LEVELS] * 2)
+    few = thin_out(front, 5)
     assert len(few) <= 5
     assert (few[0], few[-1]) == (front[0], front[-1])
-    assert thinned(front[:3], 5) == front[:3]
+    assert thin_out(front[:3], 5) == front[:3]
 
 
 def test_levels_lie_between_confidences_and_reach_from_nobody_to_everybody() -> None:

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from search.report.text import described
+from search.report.text import network_text
 from spaces.contract.family import Candidate, Family
 from spaces.contract.registry import families
 
@@ -25,7 +25,7 @@ def every_size(family: Family) -> list[dict[str, object]]:
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_baselines_are_told_apart_by_their_sizes(family: Family) -> None:
     plain = [Candidate.of(family, size, epochs=1).baseline() for size in every_size(family)]
-    words = [described(family.name, candidate.params) for candidate in plain]
+    words = [network_text(family.name, candidate.params) for candidate in plain]
     assert len(words) > 1
     assert all(one.removeprefix("plain").strip() for one in words)
     assert len(set(words)) == len(words)
@@ -39,8 +39,8 @@ def test_a_dynamic_network_is_described_by_family_size_and_what_makes_it_dynamic
     assert set(family.traits) <= {d.name for d in family.space}
     candidate = Candidate.of(family, {}, epochs=1)
     words, plain = (
-        described(family.name, candidate.params),
-        described(family.name, candidate.baseline().params),
+        network_text(family.name, candidate.params),
+        network_text(family.name, candidate.baseline().params),
     )
     assert words.startswith(f"{family.name} {plain.removeprefix('plain ')} ")
 
@@ -54,14 +54,14 @@ def test_words_are_those_that_a_reader_knows() -> None:
         "loss": "l0",
         "target": 0.3,
     }
-    assert described("gated_resnet", told) == "gated_resnet resnet14 x0.5 joint l0 0.30"
-    assert described("gated_resnet", told | {"gated": False}) == "plain resnet14 x0.5"
+    assert network_text("gated_resnet", told) == "gated_resnet resnet14 x0.5 joint l0 0.30"
+    assert network_text("gated_resnet", told | {"gated": False}) == "plain resnet14 x0.5"
     assert (
-        described("gated_mobilenet", {"width": 0.5, "depth": 1.5, "gated": False})
+        network_text("gated_mobilenet", {"width": 0.5, "depth": 1.5, "gated": False})
         == "plain depth 1.5 x0.5"
     )
-    assert described("gated_features", {"hidden": 64, "gated": False}) == "plain 64 units"
+    assert network_text("gated_features", {"hidden": 64, "gated": False}) == "plain 64 units"
     with pytest.raises(
         ValueError, match=r"^gated_resnets is not a family; did you mean gated_resnet\?$"
     ):
-        described("gated_resnets", told)
+        network_text("gated_resnets", told)

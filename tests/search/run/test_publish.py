@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from search.run.publish import Publisher
-from search.run.view import View, synced
+from search.run.view import View, sync_study
 from search.spec import parse_study
 from storage.settings import Settings
 from storage.store import Store
@@ -54,7 +54,7 @@ def test_when_mlflow_is_away_it_is_said_once_and_sync_catches_up(
     here = settings(tmp_path)
     store.add_trial("s", "static", 0, "gated_resnet", {"backbone": "resnet8"}, 0, 1)
     store.finish_trial("s", "static", 0, points=[operating_point(0.2, 9e6)], result={}, seconds=1.0)
-    assert synced(store, here, record) == 3
+    assert sync_study(store, here, record) == 3
     assert all(t.published and t.run_id for t in store.trials("s"))
     client = mlflow.MlflowClient(here.tracking_uri)
     record = store.study("s")
@@ -79,18 +79,18 @@ def test_when_mlflow_is_away_it_is_said_once_and_sync_catches_up(
         "pareto/front.csv",
         "pareto/front_table.json",
     }
-    assert synced(store, here, record) == 0, "a second sync has nothing to do"
+    assert sync_study(store, here, record) == 0, "a second sync has nothing to do"
 
 
 @pytest.mark.slow
 def test_a_new_mlflow_gets_everything_again(store: Store, tmp_path: Path) -> None:
     record = store.study("s")
     first, second = settings(tmp_path), settings(tmp_path, f"sqlite:///{tmp_path / 'other.db'}")
-    assert synced(store, first, record) == 2
+    assert sync_study(store, first, record) == 2
     record = store.study("s")
     View(store, second, parse_study(TEXT, "s")).open()
     assert [t.published for t in store.trials("s")] == [False, False]
-    assert synced(store, second, record) == 2
+    assert sync_study(store, second, record) == 2
 
 
 @pytest.mark.slow
@@ -104,7 +104,7 @@ def test_a_stopped_trial_is_shown_like_a_complete_one_and_again_when_it_went_on(
     points = [operating_point(0.95, 5e6)]
     store.finish_trial("s", "search", 2, points=points, result=result, seconds=1.0, state="stopped")
     here, record = settings(tmp_path), store.study("s")
-    assert synced(store, here, record) == 3
+    assert sync_study(store, here, record) == 3
     client, record = mlflow.MlflowClient(here.tracking_uri), store.study("s")
 
     def shown() -> mlflow.entities.Run:
@@ -123,12 +123,12 @@ def test_a_stopped_trial_is_shown_like_a_complete_one_and_again_when_it_went_on(
     store.resume_trial("s", "search", 2)
     View(store, here, parse_study(TEXT, "s")).show_trial("search", 2)
     assert shown().info.run_id == run.info.run_id, "while it runs, what it was"
-    assert synced(store, here, record) == 0
+    assert sync_study(store, here, record) == 0
     assert shown().data.tags["pareto"] == "false", "its points are gone"
     store.finish_trial(
         "s", "search", 2, points=[operating_point(0.99, 5e6)], result={}, seconds=1.0
     )
-    assert synced(store, here, record) == 1
+    assert sync_study(store, here, record) == 1
     again = shown()
     assert again.info.run_id != run.info.run_id
     assert again.data.tags["automl.state"] == "complete"

@@ -17,7 +17,7 @@ from search.schedule.growth import (
     budgets,
     expected_improvement,
     levels,
-    predicted,
+    predict_losses,
     shares,
     weights,
 )
@@ -59,7 +59,7 @@ def improvement_of(
     new, grid = np.array(qualities)[:, None], budgets(costs)
     front = np.full(len(grid), losses.min())
     return expected_improvement(
-        *predicted(rows, losses, new, seed=0), np.ones((len(new), costs)), grid, front, worst
+        *predict_losses(rows, losses, new, seed=0), np.ones((len(new), costs)), grid, front, worst
     )
 
 
@@ -80,7 +80,7 @@ def test_only_losses_below_the_worst_count() -> None:
 
 def test_the_same_seed_gives_the_same_worth() -> None:
     rows, losses = trainings(1)
-    first, again = (predicted(rows, losses, rows, seed=5) for _ in range(2))
+    first, again = (predict_losses(rows, losses, rows, seed=5) for _ in range(2))
     assert np.array_equal(first, again)
 
 
@@ -108,7 +108,7 @@ def test_the_area_of_a_front_counts_what_is_below_the_worst_alone() -> None:
 def test_a_smaller_size_that_was_never_trained_is_worth_what_it_would_add_below_the_front() -> None:
     """Every training so far has the same shape of curve over the shares of its size."""
     rows, losses = np.zeros((8, 1)), np.repeat(np.linspace(0.9, 0.1, len(shares(1)))[None], 8, 0)
-    curves = predicted(rows, losses, np.zeros((2, 1)), seed=0)
+    curves = predict_losses(rows, losses, np.zeros((2, 1)), seed=0)
     grid = budgets(1)
     at = at_budgets(grid, np.array([[0.5]]))[0]
     front = np.where(at < 0, 1.0, losses[0, at])  # of the size 0.5

@@ -13,7 +13,7 @@ from search.front.curves import Curve, ReferencePoint
 from search.objectives import MACS
 from search.schedule import growth
 from search.schedule.asking import Asking
-from search.schedule.growth_sampler import Growth, learned_losses, remembered
+from search.schedule.growth_sampler import Growth, learned_losses, trainings_to_learn_from
 from search.schedule.history import History, Training
 from search.schedule.sampler import (
     STARTUP,
@@ -236,7 +236,7 @@ def test_growth_remembers_the_trainings_nearest_to_the_front_and_the_latest(
     known = {
         number: Training({}, curve=np.array([[loss, 0.5]])) for number, loss in enumerate(losses)
     }
-    assert list(remembered(known)) == [1, 3, 5, 6]
+    assert list(trainings_to_learn_from(known)) == [1, 3, 5, 6]
 
 
 @dataclass

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from search.schedule.growth import Draw
-from search.schedule.sampler import InfeasibleError, drawn
+from search.schedule.sampler import InfeasibleError, draw_candidate
 from search.schedule.warm_start import baseline_key, baseline_of, epochs_of, recommended, warm
 from search.spec import StudySpec, narrowed_spaces, parse_study
 from spaces.contract.family import Candidate
@@ -37,7 +37,7 @@ def candidates(name: str, spec: StudySpec) -> list[Candidate]:
     found = [Candidate.of(families()[name], recommended(spaces[name]), epochs_of(spec, name))]
     while len(found) <= DRAWN:
         try:
-            found.append(drawn(Draw(draw), spaces, lambda one: epochs_of(spec, one)))
+            found.append(draw_candidate(Draw(draw), spaces, lambda one: epochs_of(spec, one)))
         except InfeasibleError:
             continue
     return found
