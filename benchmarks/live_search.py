@@ -63,7 +63,7 @@ def run(arm: str, seed: int, minutes: float, folder: str) -> None:
     if arm == "optuna":
         optuna_sampler.random = lambda seed, trials: optuna.samplers.TPESampler(seed=seed)
         operating_points.operating_points = partial(operating_points.operating_points, quick=True)
-        trial._looked_into = lambda *_: {}
+        trial._inspection = lambda *_: {}
     text = STUDY.format(hours=minutes / 60, seed=seed) + (PLAIN if arm == "optuna" else "")
     settings = Settings.model_validate({"storage": {"folder": folder}})
     run_study(

@@ -1,1 +1,1 @@
-"""What to try next and what it was worth: study file, study, operating points, fronts, export, command line."""
+"""What to train next and what came of it: study file, study, operating points, fronts, export, command line."""

@@ -27,7 +27,7 @@ class Shape:
 class Cost:
     """One cost: how study files call it, how it is shown, where it is measured.
 
-    `of` reads it from an operating point, `of_baseline` is what it is for a static network of these shapes.
+    `of` reads it from an operating point, `of_baseline` is what it is for a baseline of these shapes.
     `measure` names what is measured: the reference point has one value for each, and a study takes one cost of each.
     `falls_in_training`: whether a training may end cheaper than it is now, as gates learn to close.
     """
@@ -87,7 +87,7 @@ class Reference:
                 )
 
     def of(self, cost: Cost) -> float:
-        """The most of this cost that is worth anything."""
+        """The reference point's cost: more of it counts for nothing."""
         if cost.measure not in self.largest:
             raise ValueError(
                 f"the reference has no {cost.measure}; the study does not minimise {cost.name}"

@@ -23,7 +23,7 @@ from search.front.curves import (
     own_front,
 )
 from search.schedule.history import History, Params, Training
-from search.schedule.optuna_sampler import asked, complete_params, tpe
+from search.schedule.optuna_sampler import ask_params, complete_params, tpe
 from search.schedule.sampler import Epochs, Setting, quiet_experimental_warnings, replay_params
 
 
@@ -56,7 +56,7 @@ class Signal:
                     value=value, params=past.params, distributions=past.distributions
                 )
             )
-        return asked(study, self.setting, None)
+        return ask_params(study, self.setting, None)
 
 
 class Contribution(Signal):
@@ -94,7 +94,9 @@ class DrawnBudget(Signal):
 def curves_of(history: History) -> dict[int, Curve]:
     """The curve of each training, by trial."""
     return {
-        number: one.curve for number, one in history.measured().items() if one.curve is not None
+        number: one.curve
+        for number, one in history.measured_trials().items()
+        if one.curve is not None
     }
 
 

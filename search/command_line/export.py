@@ -43,7 +43,7 @@ def export_point(
     out: Path,
     register: bool,
 ) -> None:
-    """Turn a point of study NAME's front into a model that runs anywhere.
+    """Turn a point of study NAME's front into a model to ship.
 
     Writes model.safetensors, model.json, model.onnx and a model card into the folder. Gates that never vary are cut
     out, batch norm is folded in, accuracy and compute are measured on the test split, and every answer is compared

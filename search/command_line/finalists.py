@@ -15,7 +15,7 @@ from search.command_line.terminal import as_json, print_json, terminal
 @as_json
 @click.pass_obj
 def show_finalists(config: Path | None, name: str, as_json: bool) -> None:
-    """What study NAME's finalists show: how much of the front was luck.
+    """Show how much of study NAME's front was luck.
 
     `dynafront search FILE --finalists N` trains them. At the cost of each of their points on the front: the accuracy
     that the search saw, the mean over the new seeds with its 95 % t-interval, and whether another finalist is

@@ -30,8 +30,9 @@ from search.command_line.terminal import print_json, terminal
 def show_front(
     config: Path | None, name: str, form: str, plot: Path | None, family: str | None
 ) -> None:
-    """The points of study NAME that no other beats in accuracy and compute.
+    """Show the points of study NAME that no other beats.
 
+    These are the best in accuracy and compute: no other point has more accuracy for as few MACs.
     Accuracy is validation top-1 with its 95 % interval; MACs are per image, over real images.
     """
     from search.commands.front import print_front, write_plot

@@ -31,11 +31,12 @@ from search.command_line.terminal import print_lines, steps, terminal
 def inspect_training(
     config: Path | None, name: str, trial: int | None, pick: str | None, out: Path
 ) -> None:
-    """Show what a trained network of study NAME does with validation images, and where its compute goes.
+    """Draw what a trained network does with validation images.
 
-    Writes pictures and one interactive page: easiest and hardest images, gates by class, skip patterns, use of exits
-    and where they look, mixing of layers, layers at other places, as far as the network has them. NAME can also be
-    the folder of an exported model.
+    It is a network of study NAME, the knee of the front where no other is chosen; NAME can also be the folder of an
+    exported model.
+    Writes pictures and one interactive page: easiest and hardest images, gates by class, skip patterns, exits and their
+    attention, mixing of layers, layers at other places, as far as the network has them.
     """
     from search.commands.inspect import chosen_point, exported_point, inspect_point
     from storage.records import Kind

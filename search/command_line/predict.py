@@ -14,9 +14,12 @@ from search.command_line.terminal import as_json, print_json
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @as_json
 def predict(folder: Path, images: tuple[Path, ...], as_json: bool) -> None:
-    """Classify IMAGES with the exported model in FOLDER: class, probability, MACs that each took."""
+    """Classify IMAGES with the exported model in FOLDER.
+
+    Prints class, probability and MACs of each image.
+    """
     from search.export.model import load_exported
-    from search.objectives import macs_text
+    from search.report.amounts import macs as macs_words
 
     model = load_exported(folder)
     rows = []
@@ -24,6 +27,6 @@ def predict(folder: Path, images: tuple[Path, ...], as_json: bool) -> None:
         label, probability, macs = model.predict(image)
         rows.append({"image": str(image), "class": label, "probability": probability, "macs": macs})
         if not as_json:
-            click.echo(f"{image}: {label} ({probability:.1%}, {macs_text(macs)}MACs)")
+            click.echo(f"{image}: {label} ({probability:.1%}, {macs_words(macs)})")
     if as_json:
         print_json(rows)

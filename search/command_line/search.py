@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     type=click.IntRange(0),
     default=0,
     help="After the budget is spent, train the N most valuable trainings of the front again, each from 3 new seeds and "
-    "for twice the epochs: shows how much of the front was luck. 6 trials' worth of training each; resumable.",
+    "for twice the epochs: shows how much of the front was luck. Each takes as long as 6 trials. It can be interrupted "
+    "and continued.",
 )
 @click.pass_obj
 def launch(

@@ -11,8 +11,9 @@ from search.command_line.terminal import as_json, print_json, terminal
 @as_json
 @click.argument("family", required=False)
 def show_spaces(as_json: bool, family: str | None) -> None:
-    """What can be searched: every family, dimension, range, default and condition.
+    """List what can be searched: families and their dimensions.
 
+    Every dimension has a range, a default, and the condition under which it matters.
     A study file can fix (`target: 0.5`) or narrow (`backbone: [resnet8, resnet14]`, `target: {low: 0.3, high: 0.8}`)
     any dimension. Those that are not searched by default keep their default until a study file names them.
     """

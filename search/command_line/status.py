@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 )
 @click.pass_obj
 def show_status(config: Path | None, name: str | None, as_json: bool, trace: str | None) -> None:
-    """How far studies are: trials by state, time spent, front, what failed and why."""
+    """Show how far studies are, and what failed and why.
+
+    Trials by state, time spent and left, points on the front, the last failures.
+    """
     from search.commands.status import as_text, statuses
 
     settings = read_settings(config)

@@ -16,7 +16,10 @@ from search.command_line.opening import open_store, open_study, read_settings
 )
 @click.pass_obj
 def sync(config: Path | None, name: str | None, everything: bool) -> None:
-    """Bring MLflow up to date from the study's own tables, after it was away or when it is new."""
+    """Bring MLflow up to date from the study's own tables.
+
+    Needed after MLflow was away, or when it is a new one.
+    """
     from search.run.view import sync_study
 
     settings = read_settings(config)

@@ -13,7 +13,10 @@ from search.command_line.opening import open_store, open_study, read_settings
 @click.argument("name", required=False)
 @click.pass_obj
 def ui(config: Path | None, name: str | None) -> None:
-    """Start the MLflow UI on this machine and print the address of the study's front. Ctrl-C stops it."""
+    """Start the MLflow UI and print the address of the front.
+
+    It runs on this machine until Ctrl-C. Where the settings name an MLflow server, only the address is printed.
+    """
     from storage.mlflow_server import serve
 
     settings = read_settings(config)

@@ -11,6 +11,7 @@ from search.export.selection_bias import bias_text
 from search.front.pick import pick
 from search.front.stored import study_cost, study_front
 from search.objectives import macs_number, macs_text
+from search.report.amounts import macs
 from search.run.jobs import job_of
 from search.spec import stored_spec
 from storage.records import PointRecord, StudyRecord, training_text
@@ -59,7 +60,7 @@ def export_choice(
     register: bool,
     say: Callable[[str], None],
 ) -> list[str]:
-    """Export the chosen point; returns lines that tell what came out. Raises ValueError with the nearest offer."""
+    """Export the chosen point; returns lines that say what came out. Raises ValueError with the nearest offer."""
     if choice.min_accuracy is not None and not 0 <= choice.min_accuracy <= 1:
         raise ValueError(
             f"--min-accuracy {choice.min_accuracy}: give a share between 0 and 1, such as 0.95"
@@ -74,7 +75,7 @@ def export_choice(
         members, choice.rule, max_macs=limit, min_accuracy=choice.min_accuracy, cost=study_cost(record)
     )  # fmt: skip
     training = training_text(*point.training)
-    say(f"{training}: {point.accuracy:.2%} on validation at {macs_text(point.macs_mean)}MACs")
+    say(f"{training}: {point.accuracy:.2%} on validation at {macs(point.macs_mean)}")
     report = _export(store, record, settings, point, folder, say)
     uri = None
     if register:

@@ -58,13 +58,13 @@ class Retrained:
     dominated_by: int | None  # a finalist that is better at no more cost
 
     @property
-    def everywhere(self) -> bool:
+    def has_every_seed(self) -> bool:
         """Whether every seed has an answer."""
         return len(self.accuracies) == self.seeds
 
 
 def rank_trials(store: Store, record: StudyRecord) -> list[int]:
-    """The trials on the front, first those without whom the region that the study asks for would lose most.
+    """The trials on the front by the hypervolume that would be lost without them, in the study's region; most first.
 
     Baselines on the front are left out.
     """
@@ -72,10 +72,10 @@ def rank_trials(store: Store, record: StudyRecord) -> list[int]:
     if not (on_front := sorted({p.trial for p in members if p.kind == Kind.SEARCH})):
         return []
     spec, costs = stored_spec(record.spec), study_costs(record)
-    box = reference_point_of(Reference(**record.reference), costs)
-    corner = corner_of(spec.region, box, costs, max(p.accuracy for p in members))
+    reference = reference_point_of(Reference(**record.reference), costs)
+    corner = corner_of(spec.region, reference, costs, max(p.accuracy for p in members))
     curves = {
-        trial: curve_of([p for p in points if p.training == (Kind.SEARCH, trial)], box, costs)
+        trial: curve_of([p for p in points if p.training == (Kind.SEARCH, trial)], reference, costs)
         / corner
         for trial in on_front
     }
@@ -113,8 +113,8 @@ def report(store: Store, record: StudyRecord) -> dict[str, Any]:
     """What the finalists show, from our tables: for each of their points on the front, and on the mean.
 
     `selection_bias` is the accuracy that the search saw minus the mean of the seeds, mean over the points where every
-    seed has an answer at no more cost; the points of one training share their luck, so `points` of them are worth
-    fewer. Finalists train for LONGER times the epochs, which makes them better and this difference too small.
+    seed has an answer at no more cost. The points of one training share their luck: fewer than `points` of them are
+    independent. Finalists train for LONGER times the epochs, which makes them better and this difference too small.
     """
     costs, curves = study_costs(record), _curves(store, record)
     rows = []
@@ -130,7 +130,9 @@ def report(store: Store, record: StudyRecord) -> dict[str, Any]:
                     within,
                 )
             )
-    biases = [row.searched - row.mean for row in rows if row.everywhere and row.mean is not None]
+    biases = [
+        row.searched - row.mean for row in rows if row.has_every_seed and row.mean is not None
+    ]
     return {
         "study": record.name,
         "seeds": SEEDS,
@@ -139,7 +141,7 @@ def report(store: Store, record: StudyRecord) -> dict[str, Any]:
         "selection_bias": {
             "mean": float(np.mean(biases)) if biases else None,
             "points": len(biases),
-            "finalists": len({row.trial for row in rows if row.everywhere}),
+            "finalists": len({row.trial for row in rows if row.has_every_seed}),
             "left_out": len(rows) - len(biases),
         },
     }
@@ -228,7 +230,7 @@ def show(console: Console, found: Mapping[str, Any]) -> None:
         return
     names = list(found["points"][0]["costs"])
     table = Table(box=None, padding=(0, 2), header_style="dim")
-    for name in ("trial", *(f"{name} <=" for name in names), "search saw", "mean of seeds"):
+    for name in ("trial", *(f"{name} <=" for name in names), "in the search", "mean of seeds"):
         table.add_column(name, justify="right", no_wrap=True)
     for name in ("95 % interval", "seeds", "dominated by"):
         table.add_column(name, no_wrap=True)
@@ -261,7 +263,7 @@ def bias_text(found: Mapping[str, Any]) -> str:
     if bias["mean"] is None:
         return f"selection bias: not known (n = 0 points{left})"
     return (
-        f"selection bias: what the search saw - mean of seeds = {100 * bias['mean']:+.2f} points of accuracy (n = "
+        f"selection bias: accuracy in the search - mean of seeds = {100 * bias['mean']:+.2f} points of accuracy (n = "
         f"{bias['points']} points of {bias['finalists']} finalists{left}). Too small: finalists had "
         f"{found['times_the_epochs']} times the epochs."
     )

@@ -45,7 +45,7 @@ def write_plot(store: Store, record: StudyRecord, plot: Path, family: str | None
     front = study_front(store, record, family)
     shown: dict[str, Any] = {
         "front": front.members,
-        "static": front.baselines,
+        "baselines": front.baselines,
         "hypervolume": front.volume,
         "cost": study_cost(record),
     }

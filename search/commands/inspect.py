@@ -10,6 +10,7 @@ from typing import Any
 from search.export.model import MODEL
 from search.front.pick import pick as pick_point
 from search.front.stored import study_cost, study_front
+from search.inspection.forward_pass import Effort
 from search.inspection.measures import inspect_network, subtitle
 from search.inspection.page import inspection_html
 from search.inspection.pngs import inspection_pngs
@@ -87,7 +88,7 @@ def inspect_point(
     folder: Path,
     say: Callable[[str], None],
 ) -> list[str]:
-    """Measure the point's network on validation, write a page and a PNG each; returns lines that tell what came out."""
+    """Measure the point's network on validation, write a page and a PNG each; returns lines that say what came out."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: is a file; give --out a folder")
     trial = store.trial(record.name, point.kind, point.trial)
@@ -108,7 +109,8 @@ def inspect_point(
             seed=trial.seed,
             augment=recipe.augment,
         )
-    say(f"looking at up to 1,000 of {len(data.validation):,} validation images")
+    images = len(data.validation)
+    say(f"measuring on {min(Effort().images, images):,} of {images:,} validation images")
     rates = {name: tuple(units) for name, units in point.extra["rates"].items()}
     found = inspect_network(net, data, knobs, rates=rates, execution=execution, seed=trial.seed)
     network = network_text(trial.family, trial.params)

@@ -140,7 +140,7 @@ def closing_lines(spec: StudySpec, finished: Finished) -> Iterator[str]:
 
 
 def check_candidates(spec: StudySpec, spaces: Any, task: Task) -> None:
-    """Build one network of each family, so that what no trial could do is said before anything is written."""
+    """Build one network of each family: a mistake that would fail all trials is found before anything is stored."""
     for name, space in spaces.items():
         own = family(name)
         values = recommended(space)
@@ -152,8 +152,8 @@ def check_candidates(spec: StudySpec, spaces: Any, task: Task) -> None:
             for size in sizes(own, space):
                 one = Candidate.of(own, values | size, spec.budget.epochs)
                 with torch.device("meta"):
-                    plain = own.build(one.baseline().config, task)
-                start_from(one.build(task, spec.seed), source, plain.state_dict())
+                    baseline = own.build(one.baseline().config, task)
+                start_from(one.build(task, spec.seed), source, baseline.state_dict())
         except ValueError as error:
             key = "" if str(error).startswith("init_from") else f"space.{name}."
             raise ValueError(f"{key}{error}") from None

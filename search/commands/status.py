@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from search.front.stored import study_front
-from storage.records import Kind, State, StudyRecord
+from storage.records import Kind, State, StudyRecord, training_text
 from storage.store import Store
 
 SHOWN = 5  # failures
@@ -46,9 +46,8 @@ def as_text(one: dict[str, Any]) -> str:
         f"  front    {one['front']['points']} points, hypervolume {one['front']['hypervolume']:.4f}",
     ]
     for running in one["running"]:
-        lines.append(
-            f"  running  trial {running['trial']}: epoch {running['epoch']} of {running['epochs']}"
-        )
+        name = training_text(running["kind"], running["trial"])
+        lines.append(f"  running  {name}: epoch {running['epoch']} of {running['epochs']}")
     lines += _failures(one["study"], one["failures"])
     return "\n".join(lines)
 

@@ -128,7 +128,7 @@ def _write_files(
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that holds something other than an earlier export. Raises ValueError."""
+    """Raise ValueError for a folder that holds something other than an earlier export."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: is a file; give --out a folder")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MODEL).exists():

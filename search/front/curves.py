@@ -1,7 +1,7 @@
 """Trainings compared by all their operating points, not by one of them.
 
-A curve is an array (P, D) of one training's P operating points as losses in D objectives, all minimised and scaled to a
-box: 0 is perfect, 1 the worst that is worth anything. Column 0 is accuracy's loss, the others are costs.
+A curve is an array (P, D) of one training's P operating points as losses in D objectives, all minimised and scaled by
+the reference point: 0 is perfect, 1 as bad as the reference point. Column 0 is accuracy's loss, the others are costs.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Curve = NDArray[np.float64]
-NOTHING = 1e-12  # a share of the box that is rounding, not growth
-LEAST = 2e-3  # accuracy loss below which nobody can tell two networks apart
+NOTHING = 1e-12  # hypervolume that is rounding, not growth
+LEAST = 2e-3  # accuracy loss below which two networks cannot be told apart
 
 
 @dataclass(frozen=True)
 class ReferencePoint:
-    """The worst corner of the box that losses are measured in: accuracy at chance, and the highest costs."""
+    """What losses are measured from: accuracy at chance, and the highest costs that count."""
 
     accuracy: float
     costs: tuple[float, ...]
@@ -37,7 +37,7 @@ class ReferencePoint:
 
 
 def inside(curve: Curve) -> Curve:
-    """The points that are better than the box's worst corner in every objective."""
+    """The points that are better than the reference point in every objective."""
     return curve[(curve < 1).all(1)]
 
 
@@ -50,13 +50,13 @@ def own_front(curve: Curve) -> Curve:
 
 
 def volume(curve: Curve) -> float:
-    """The share of the box that the points dominate."""
+    """Hypervolume: the share, in [0, 1], of what lies below the reference point that the points dominate."""
     within = inside(curve)
     return float(moocore.hypervolume(within, ref=np.ones(within.shape[1]))) if len(within) else 0.0
 
 
 def contributions(curves: Mapping[int, Curve], members: Sequence[int]) -> dict[int, float]:
-    """What the box would lose without each of these trainings (all their points), in shares of the box."""
+    """The hypervolume that would be lost without each of these trainings (all their points)."""
     whole = np.concatenate([curves[one] for one in members])
     total = volume(whole)
     owner = np.concatenate([np.full(len(curves[one]), one) for one in members])
@@ -67,7 +67,8 @@ def layers(curves: Mapping[int, Curve]) -> dict[int, int]:
     """For each training the best layer of non-dominated sorting that one of its points is in; 0 is the front.
 
     Non-dominated sorting: Deb, Pratap, Agarwal and Meyarivan, "A fast and elitist multiobjective genetic algorithm:
-    NSGA-II", IEEE Transactions on Evolutionary Computation, 2002. A training without a point in the box comes last.
+    NSGA-II", IEEE Transactions on Evolutionary Computation, 2002. A training without a point
+    below the reference point comes last.
     """
     own = {number: own_front(inside(curve)) for number, curve in curves.items()}
     points = [curve for curve in own.values() if len(curve)]
@@ -84,7 +85,7 @@ def layers(curves: Mapping[int, Curve]) -> dict[int, int]:
 def leaders(curves: Mapping[int, Curve], count: int) -> list[int]:
     """All trainings of the first layer, and as many of the next as make up `count`, best first.
 
-    Within a layer those come first without whom the box would lose most. Hypervolume contribution as tie-break:
+    Within a layer those come first whose loss would cost most hypervolume. Hypervolume contribution as tie-break:
     Emmerich, Beume and Naujoks, "An EMO algorithm using the hypervolume measure as selection criterion", EMO, 2005.
     """
     layer = layers(curves)
@@ -93,8 +94,8 @@ def leaders(curves: Mapping[int, Curve], count: int) -> list[int]:
         if level > 0 and len(found) >= count:
             break
         peers = [number for number, own in layer.items() if own == level]
-        worth = contributions({one: own_front(inside(curves[one])) for one in peers}, peers)
-        peers.sort(key=lambda one: -worth[one])
+        lost = contributions({one: own_front(inside(curves[one])) for one in peers}, peers)
+        peers.sort(key=lambda one: -lost[one])
         found += peers if level == 0 else peers[: count - len(found)]
     return found
 

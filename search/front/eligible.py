@@ -24,9 +24,13 @@ def eligible(points: Iterable[Measured], reference: Reference) -> list[Measured]
     return [p for p in repeatable(points) if p.accuracy > reference.accuracy]
 
 
-def curve_of(points: Iterable[OperatingPoint], box: ReferencePoint, costs: Sequence[Cost]) -> Curve:
+def curve_of(
+    points: Iterable[OperatingPoint], reference: ReferencePoint, costs: Sequence[Cost]
+) -> Curve:
     """The curve of one training's repeatable operating points."""
-    return box.curve([(p.accuracy, *(cost.of(p) for cost in costs)) for p in repeatable(points)])
+    return reference.curve(
+        [(p.accuracy, *(cost.of(p) for cost in costs)) for p in repeatable(points)]
+    )
 
 
 def chosen_of(points: Sequence[OperatingPoint]) -> OperatingPoint:

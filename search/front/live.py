@@ -1,4 +1,4 @@
-"""The front of a running study: what stands on it, whether it still grows, and which part of it the search looks at."""
+"""The front of a running study: its points, whether it still grows, and which part of it counts."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def front(points: Iterable[PointRecord], costs: Costs = (MACS,)) -> list[PointRe
 def hypervolume(
     points: Iterable[PointRecord], *, costs: Costs = (MACS,), reference: Reference
 ) -> float:
-    """The share in [0, 1] of the box between the reference and (accuracy 1, costs 0) that the points dominate.
+    """The share in [0, 1] of what lies between the reference and (accuracy 1, costs 0) that the points dominate.
 
     A point beyond the reference (below chance, or more expensive than the largest baseline) adds nothing.
     """
@@ -57,11 +57,11 @@ def hypervolume_history(
     Only the front is carried from trial to trial. To go on from an earlier call, give the new trials' points
     and, as `known`, the front so far: the cost of a trial then does not grow with the study.
     """
-    standing, history = list(known), []
+    members, history = list(known), []
     for (_, trial), added in groupby(points, key=lambda p: p.training):
-        standing = front([*standing, *added], costs)
+        members = front([*members, *added], costs)
         history.append(
-            (trial, hypervolume(standing, costs=costs, reference=reference), len(standing))
+            (trial, hypervolume(members, costs=costs, reference=reference), len(members))
         )
     return history
 

@@ -53,17 +53,17 @@ def pick(
     return allowed[-1] if rule == "best" else allowed[0]
 
 
-def knee(standing: Sequence[PointRecord], cost: Cost = MACS) -> PointRecord:
+def knee(members: Sequence[PointRecord], cost: Cost = MACS) -> PointRecord:
     """The point of a front sorted by cost that lies farthest above the chord between the front's two ends.
 
     Cost and accuracy are both scaled to [0, 1] first, so that the units do not matter. Points less than half as
-    accurate as the best are left out: nobody ships them, and one of them moves the chord's end. With fewer than
+    accurate as the best are left out: they are not shipped, and one of them moves the chord's end. With fewer than
     three points, or none above the chord, the most accurate one.
     After Satopää, Albrecht, Irwin and Raghavan, "Finding a 'kneedle' in a haystack", ICDCS Workshops 2011;
     here nothing is smoothed, and the highest bend of the whole curve counts. Cost is linear, as bills are: on a
-    log axis a front that begins with a jump would have its knee at the cheapest point that is worth little.
+    log axis a front that begins with a jump would have its knee at the cheapest point, which is of little use.
     """
-    useful = [p for p in standing if 2 * p.accuracy >= standing[-1].accuracy]
+    useful = [p for p in members if 2 * p.accuracy >= members[-1].accuracy]
     if len(useful) < 3:
         return useful[-1]
     x = np.array([cost.of(p) for p in useful])
@@ -76,10 +76,10 @@ def knee(standing: Sequence[PointRecord], cost: Cost = MACS) -> PointRecord:
 
 
 def _nearest_offer(
-    standing: Sequence[PointRecord], max_macs: float | None, min_accuracy: float | None, cost: Cost
+    members: Sequence[PointRecord], max_macs: float | None, min_accuracy: float | None, cost: Cost
 ) -> str:
     """What to say when no point of the front is within the limits."""
-    cheapest, best = standing[0], standing[-1]
+    cheapest, best = members[0], members[-1]
     if min_accuracy is not None and best.accuracy < min_accuracy:
         return f"no point has accuracy >= {min_accuracy:g}; the best has {_offer(best, cost)}"
     if max_macs is not None and cost.of(cheapest) > max_macs:
@@ -88,8 +88,8 @@ def _nearest_offer(
     # each limit can be met, only not both: say what giving way on one of them buys
     assert max_macs is not None
     assert min_accuracy is not None
-    within = max((p for p in standing if cost.of(p) <= max_macs), key=lambda p: p.accuracy)
-    enough = next(p for p in standing if p.accuracy >= min_accuracy)
+    within = max((p for p in members if cost.of(p) <= max_macs), key=lambda p: p.accuracy)
+    enough = next(p for p in members if p.accuracy >= min_accuracy)
     return (
         f"no point has accuracy >= {min_accuracy:g} at <= {macs_text(max_macs)} {cost.unit}; "
         f"the nearest have {_offer(within, cost)} and {_offer(enough, cost)}"

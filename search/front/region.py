@@ -1,4 +1,4 @@
-"""The part of the front that a study asks for, as a box inside the study's box."""
+"""The part of the front that a study asks for, as a reference point of its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from search.objectives import MACS, Cost
 from search.spec import Region
 
 
-def corner_of(region: Region, box: ReferencePoint, costs: tuple[Cost, ...], best: float) -> Curve:
+def corner_of(
+    region: Region, reference: ReferencePoint, costs: tuple[Cost, ...], best: float
+) -> Curve:
     """(D,) the region's worst corner as losses: accuracy, then costs. `best` is the best accuracy so far.
 
     While no training is as accurate as the region asks for, the best so far takes its place: the search has to get
@@ -18,8 +20,8 @@ def corner_of(region: Region, box: ReferencePoint, costs: tuple[Cost, ...], best
     found = np.ones(1 + len(costs))
     wanted = max(region.min_accuracy or 0.0, best - region.within if region.within else 0.0)
     if wanted > 0:
-        found[0] = min(1.0, (1 - min(wanted, best)) / (1 - box.accuracy))
+        found[0] = min(1.0, (1 - min(wanted, best)) / (1 - reference.accuracy))
     for i, cost in enumerate(costs):
         if region.max_macs and cost.measure == MACS.measure:
-            found[1 + i] = min(1.0, region.max_macs / box.costs[i])
+            found[1 + i] = min(1.0, region.max_macs / reference.costs[i])
     return found

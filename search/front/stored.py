@@ -27,13 +27,13 @@ class StudyFront(NamedTuple):
     members: list[PointRecord]  # cheapest first
     points: list[PointRecord]  # all that may join it
     baselines: list[PointRecord]
-    volume: float  # hypervolume, of the box at the reference point
+    volume: float  # hypervolume, at the study's reference point
 
 
 def study_front(store: Store, record: StudyRecord, family: str | None = None) -> StudyFront:
     """The study's front; of one family alone if it is named.
 
-    Baselines that the study trained are answers like any other: where no dynamic network beats them the front has them.
+    Baselines that the study trained may be on it: they are where no dynamic network beats them.
     Raises ValueError for a family that the study does not search.
     """
     if family is not None and family not in record.spec["families"]:

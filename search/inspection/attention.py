@@ -1,4 +1,4 @@
-"""Where exits look before they answer: the maps that they multiply their features with.
+"""Attention of exits: the maps that they multiply their features with.
 
 Shapes: B images, C channels, H x W pixels of a map.
 """
@@ -43,7 +43,7 @@ GAP = 0.08  # inches between rows of maps
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    """An exit's maps, one a sample, as base64 PNGs in which 0 stands for `low` and 255 for `high`."""
+    """An exit's maps, one a sample, as base64 PNGs in which 0 is `low` and 255 is `high`."""
 
     exit: str
     maps: list[str]
@@ -71,21 +71,21 @@ def attention_maps(net: DynamicNet, pixels_BCHW: Tensor) -> list[AttentionMaps]:
     """Maps of the exits that have attention, means over channels; empty where none has."""
     if not isinstance(net, ExitNet) or not net.exit_count:
         return []
-    looking = {}
+    with_attention = {}
     for number, head in enumerate(net.exit_heads):
         modules = [module for module in head.modules() if isinstance(module, exit_heads.Attention)]
         if modules:
-            looking[f"exit{number}"] = modules[0]
-    if not looking:
+            with_attention[f"exit{number}"] = modules[0]
+    if not with_attention:
         return []
     maps: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable[..., Any]:
         return lambda module, inputs, output: maps.update({name: output.float().mean(1).cpu()})
 
-    with hook_modules((module, keep(name)) for name, module in looking.items()):
+    with hook_modules((module, keep(name)) for name, module in with_attention.items()):
         net(pixels_BCHW, AlwaysOn(exits=ExitRule(every=True)))
-    return [_as_pngs(name, maps[name]) for name in looking]
+    return [_as_pngs(name, maps[name]) for name in with_attention]
 
 
 def _samples(subject: Subject) -> list[int]:
@@ -105,7 +105,7 @@ def _as_pngs(name: str, maps_BHW: Tensor) -> AttentionMaps:
 
 def headline(attention: Attention, images: int) -> Headline:
     return Headline(
-        "Where each exit looks before it answers",
+        "Which places of the image each exit uses",
         "an exit multiplies its features with a map; shown is its mean over channels, yellow where much is kept",
     )
 
@@ -134,7 +134,7 @@ def plot(attention: Attention, blank: Blank) -> Figure:
 
 
 def _name_rows(figure: Figure, attention: Attention, size: float, right: float) -> None:
-    """What a row shows stands left of it, the range of its colours right of it."""
+    """What a row shows, left of it, and the range of its colours, right of it."""
 
     def middle(row: int) -> float:
         return below(figure, (size + GAP) * (row + 0.5) + 0.28)

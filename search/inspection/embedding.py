@@ -1,4 +1,4 @@
-"""What one layer puts out at every place, in two dimensions: how much of it is told by the place."""
+"""What one layer puts out at every place, in two dimensions: how much of it depends on the place."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def headline(embedded: Embedding, images: int) -> Headline:
 
 def _verdict(share: float) -> str:
     if share > 0.5:
-        return "is told by its place"
+        return "depends mostly on its place"
     if share < 0.1:
         return "hardly depends on its place"
     return "shows its place"

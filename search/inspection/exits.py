@@ -22,7 +22,7 @@ from search.inspection.markup import key, tip
 from search.inspection.picture import Blank, Headline, Picture
 from search.inspection.subject import Subject
 from search.report.amounts import macs, percent
-from search.report.canvas import INK, PLAIN, SOFT
+from search.report.canvas import BASELINE, INK, SOFT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +37,7 @@ class ExitUse:
 
     name: str
     share: float
-    accuracy: float | None  # None where it answers nobody
+    accuracy: float | None  # None where it answers no image
     accuracy_all: float
     macs: float
 
@@ -76,19 +76,19 @@ def measure(subject: Subject) -> Exits | None:
 
 def _use(seen: ForwardPass, number: int, name: str, here_N: Tensor) -> ExitUse:
     answers_any = bool(here_N.any())
-    everywhere = float((seen.exit_answers[number] == seen.label_N).double().mean())
+    accuracy_all = float((seen.exit_answers[number] == seen.label_N).double().mean())
     macs_N = seen.exit_macs[number]
     return ExitUse(
         name,
         float(here_N.double().mean()),
         float(seen.correct_N[here_N].double().mean()) if answers_any else None,
-        everywhere,
+        accuracy_all,
         float(macs_N[here_N].mean() if answers_any else macs_N.max()),
     )
 
 
 def _ensemble_use(seen: ForwardPass, here_N: Tensor, deepest: ExitUse) -> ExitUse:
-    """The ensemble is asked by few, and has no answer of its own for the others."""
+    """The ensemble answers the images that no exit answers; its accuracy on the others is not known."""
     share, accuracy = float(here_N.double().mean()), float(seen.correct_N[here_N].double().mean())
     return ExitUse(ENSEMBLE, share, accuracy, deepest.accuracy_all, deepest.macs)
 
@@ -121,10 +121,10 @@ def _plot_exits(axes: Axes, exits: Sequence[ExitUse], shades: np.ndarray) -> Non
             i, one.share + 0.015, f"{100 * one.share:.0f} %", ha="center", fontsize=9, color=INK
         )
     own = [(i, one.accuracy) for i, one in enumerate(exits) if one.accuracy is not None]
-    filled: dict[str, Any] = {"marker": "D", "ms": 7, "color": PLAIN, "mec": "white"}
+    filled: dict[str, Any] = {"marker": "D", "ms": 7, "color": BASELINE, "mec": "white"}
     axes.plot(*zip(*own, strict=True), ls="none", **filled, label="right, of those it answers")
     all_images = [(i, one.accuracy_all) for i, one in enumerate(exits) if one.name != ENSEMBLE]
-    hollow: dict[str, Any] = {"marker": "o", "ms": 7, "mfc": "none", "mec": PLAIN, "mew": 1.4}
+    hollow: dict[str, Any] = {"marker": "o", "ms": 7, "mfc": "none", "mec": BASELINE, "mew": 1.4}
     axes.plot(
         *zip(*all_images, strict=True), ls="none", **hollow, label="right, were all answered there"
     )
@@ -176,7 +176,7 @@ def content(use: Exits) -> str:
 
 
 def _exit_row(one: ExitUse, shade: str) -> str:
-    own, dot = "answers nobody", ""
+    own, dot = "answers no image", ""
     if one.accuracy is not None:
         own = f"{percent(one.accuracy)} of those right"
         dot = f'<span class="dot" style="left:{100 * one.accuracy:.1f}%"></span>'

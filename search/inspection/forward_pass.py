@@ -22,7 +22,7 @@ BATCH = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Effort:
-    """How much is measured: images looked at, images run in many orders of layers, images shown and their side."""
+    """How much is measured: images measured, images run in many orders of layers, images shown and their side."""
 
     images: int = 1000
     moved: int = 256
@@ -38,7 +38,7 @@ QUICK = Effort(images=512, moved=64, shown=6, samples=5, side=32, umap=False)
 
 @dataclass(frozen=True)
 class ForwardPass:
-    """One pass: each image's class, answer, MACs, what its gates did and who answered it; some small and large."""
+    """One pass: each image's class, answer, MACs, gates and exit; the images themselves, small, and some large."""
 
     label_N: Tensor
     answer_N: Tensor
@@ -71,7 +71,7 @@ def forward_pass(
     parts: list[tuple[Tensor, Tensor, Output]] = []
     small: list[Tensor] = []
     count, first = 0, torch.empty(0)
-    # in random order: stored ones may stand class by class
+    # in random order: stored ones may be sorted by class
     for step, batch in enumerate(
         data.validation.batches(BATCH, device=execution.device, shuffle=seed)
     ):

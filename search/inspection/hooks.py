@@ -1,4 +1,4 @@
-"""Looking at modules while their network runs."""
+"""What modules put out while their network runs."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def plot(moves: LayerMoves, blank: Blank) -> Figure:
 
 
 def _plot_layer(axes: Axes, moves: LayerMoves, layer: int) -> None:
-    """A histogram a place, the first on top; later ones stand before those above them."""
+    """A histogram a place, the first on top; later ones are drawn over those above them."""
     from matplotlib import colormaps
 
     count, x = len(moves.counts), moves.curve()

@@ -1,6 +1,6 @@
 """What a trained network does with the images of validation: the measures of all pictures, put together.
 
-They are plain numbers and short texts, so that they can be kept beside a trial's result and drawn anywhere.
+They are numbers and short texts, so that they can be kept beside a trial's result and drawn anywhere.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Inspection:
         """What was measured for the picture; None where it does not apply."""
         return self.parts.get(picture.name)
 
-    def shown(self) -> Iterator[tuple[Picture[Any], Any, Headline]]:
+    def pictures(self) -> Iterator[tuple[Picture[Any], Any, Headline]]:
         """The pictures that apply to the network, each with its part and its headline, in their order."""
         for picture in pictures.PICTURES:
             part = self.part(picture)
@@ -48,7 +48,7 @@ class Inspection:
                 yield picture, part, picture.headline(part, self.images)
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it as JSON; None stands for a part that does not apply."""
+        """All of it as JSON; None for a part that does not apply."""
         values = asdict(replace(self, parts={}))
         del values["parts"]
         for picture in pictures.PICTURES:

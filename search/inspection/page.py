@@ -15,7 +15,7 @@ def inspection_html(inspection: Inspection, title: str, epochs: Epochs = ()) -> 
     """The page; `epochs` are the gates' open rates by epoch."""
     sections = [
         Section(picture.name, picture.link, headline, picture.content(part))
-        for picture, part, headline in inspection.shown()
+        for picture, part, headline in inspection.pictures()
     ]
     if epochs and epochs[-1][1]:
         sections.append(gates_over_training(epochs))

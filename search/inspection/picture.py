@@ -1,4 +1,4 @@
-"""What a picture of an inspection is: its own part of the measures, and how that is measured, told and drawn."""
+"""What a picture of an inspection is: its own part of the measures, and how that is measured, described and drawn."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Headline:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture(Generic[Part]):
-    """One picture. Its part is a frozen dataclass of plain numbers and short texts, kept as JSON with a trial's result.
+    """One picture. Its part is a frozen dataclass of numbers and short texts, kept as JSON with a trial's result.
 
-    `key` says where the part stands in a stored inspection: "moves.embedding" lies inside what "moves" holds, and is
+    `key` says where the part is in a stored inspection: "moves.embedding" lies inside what "moves" holds, and is
     listed after it.
     """
 

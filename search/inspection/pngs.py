@@ -13,5 +13,5 @@ def inspection_pngs(inspection: Inspection, network: str) -> dict[str, bytes]:
     """A PNG by name of everything that applies to the network, which `network` describes."""
     return {
         picture.name: as_png(picture.plot(part, partial(blank, headline, network)))
-        for picture, part, headline in inspection.shown()
+        for picture, part, headline in inspection.pictures()
     }

@@ -93,7 +93,7 @@ def caption_colour(shot: Shot) -> str:
 
 
 def shot_html(shot: Shot) -> str:
-    """The image and what stands below it, for a page."""
+    """The image and the text below it, for a page."""
     answer = "" if shot.right else f"<br><span class=wrong>took for {escape(shot.answer)}</span>"
     fine = ' class="fine"' if pixels_of(shot.png).shape[0] > LARGE else ""
     words = f"class {shot.label}, answered {shot.answer}\n{macs(shot.macs)}"

@@ -18,7 +18,7 @@ from search.inspection.picture import Blank, Headline, Picture
 from search.inspection.subject import Subject
 from search.objectives import macs_text
 from search.report.amounts import macs, percent
-from search.report.canvas import FRONT, INK, PLAIN, SOFT
+from search.report.canvas import BASELINE, FRONT, INK, SOFT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -124,7 +124,7 @@ def _plot_accuracies(axes: Axes, rows: Sequence[Pattern]) -> None:
         ls="none",
         marker="D",
         ms=6,
-        color=PLAIN,
+        color=BASELINE,
     )
     axes.set_xlim(-0.05, 1.05)
     axes.set_xticks([0, 0.5, 1], ["0", "50", "100 %"])

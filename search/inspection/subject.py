@@ -33,6 +33,6 @@ class Subject:
 
     @cached_property
     def layer_places(self) -> LayerPlaces | None:
-        """What layers do at every place; None where they were not trained to move. Run once for all who ask."""
+        """What layers do at every place; None where they were not trained to move. Run once for all pictures."""
         with self.execution.autocast():
             return layer_places(self.net, self.pixels_BCHW[: self.effort.moved], seed=self.seed)

@@ -2,7 +2,7 @@
 
 Which images are left behind exit k depends on the thresholds up to k alone, and each exit splits images by one number.
 With images counted into cells by their level at every exit, sums over all images that are left are running sums along
-each axis: the whole grid costs one look at each image and a few additions a vector, however many images there are.
+each axis: the whole grid costs one step for each image and a few additions a vector, however many images there are.
 
 Shapes: N images, K early exits, L_k levels at exit k; a grid has L_0 x ... x L_(K-1) vectors.
 """
@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-MOST = 2**18  # vectors of a grid, unless told otherwise
+MOST = 2**18  # vectors of a grid, where the caller does not say
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class ExitTable:
         return len(self.confidence)
 
     def answers(self, fallback: str) -> Bools:
-        """(K + 1, N) whether who leaves there is answered rightly; the last row is the fallback's."""
+        """(K + 1, N) whether images that leave there are answered rightly; the last row is the fallback's."""
         return (
             np.concatenate([self.correct[:-1], self.ensemble[None]])
             if fallback == "ensemble"
@@ -123,12 +123,12 @@ def levels_within(
     minus slack. Slack is at most `epsilon`, unless that needs a grid of more than `most` vectors; it is 0 (the front
     over all vectors of all distinct confidences, exactly) where `epsilon` is 0 and `most` suffices.
 
-    Proof. Costs rise from exit to exit, as they add up. Round each t_k down to a level; the lowest lets everybody go.
-    Nobody leaves later than under t, so no image costs more. An image that is answered worse leaves at an exit k where
+    Proof. Costs rise from exit to exit, as they add up. Round each t_k down to a level; at the lowest all images leave.
+    No image leaves later than under t, so none costs more. An image that is answered worse leaves at an exit k where
     it did not leave under t, wrong there, and right at a later exit or the fallback: call it a gain of exit k. Its
     confidence lies above the level and not above t_k, which lies below the next level. At exit k these are at most the
-    most gains strictly between two levels (the upper level stands right above a confidence, which counts as its own),
-    and slack is the sum of these maxima over the exits, over N. Levels stand at every (m + 1)-th gain, m between them;
+    most gains strictly between two levels (the upper level lies right above a confidence, which counts as its own),
+    and slack is the sum of these maxima over the exits, over N. Levels are at every (m + 1)-th gain, m between them;
     equal m at all exits is what makes the product of the numbers of levels least for their sum.
     """
     answers, images = table.answers(fallback), table.confidence.shape[1]
@@ -146,7 +146,7 @@ def levels_within(
 
 
 def _cuts(rank: Ints, between: int) -> Ints:
-    """From which rank of confidence on images leave: for everybody, and right above every so many-th gain."""
+    """From which rank of confidence on images leave: for all images, and right above every so many-th gain."""
     return np.unique([0, *(rank[between :: between + 1] + 1)])
 
 
@@ -157,7 +157,7 @@ def _most_between(rank: Ints, cuts: Ints) -> int:
 
 
 def _thresholds(values: Floats, cuts: Ints) -> list[float]:
-    """Thresholds half-way between distinct confidences, so that a rounding error sends nobody elsewhere."""
+    """Thresholds half-way between distinct confidences, so that a rounding error sends no image elsewhere."""
     edges = np.array(
         [-1.0, *np.minimum((values[1:] + values[:-1]) / 2, np.nextafter(values[1:], -1)), 1.0]
     )

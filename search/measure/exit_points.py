@@ -71,7 +71,7 @@ def exit_points(raw: ExitLogits, base: Knobs) -> list[ExitPoint]:
     confidence = {rule.rule: confidences(raw, rule) for rule in rules}
     tables = tables_of(raw, confidence | ({"judge": judged_confidence} if judges else {}))
     fine = len(raw.labels) >= ENOUGH
-    kept = thin_out(searched(tables, fine=fine), POINTS)
+    kept = thin_out(search_thresholds(tables, fine=fine), POINTS)
     points = []
     for found, bias in zip(kept, selection_biases(tables, kept, fine=fine), strict=True):
         correct, macs, index = exit_outcomes(tables[found.rule], found.thresholds, found.fallback)
@@ -89,7 +89,7 @@ def exit_points(raw: ExitLogits, base: Knobs) -> list[ExitPoint]:
     return points
 
 
-def searched(tables: Mapping[str, ExitTable], *, fine: bool) -> list[Setting]:
+def search_thresholds(tables: Mapping[str, ExitTable], *, fine: bool) -> list[Setting]:
     """The front over the rules, fallbacks and thresholds of a grid; `tables` by rule.
 
     A fine grid has up to 2^18 vectors and a proven slack (see `levels_within`), a coarse one no more vectors than
@@ -123,7 +123,7 @@ def selection_biases(
     halves = order[: images // 2], order[images // 2 :]
     biases = np.zeros(len(kept))
     for own, other in (halves, halves[::-1]):
-        front, unseen = searched(_some(tables, own), fine=fine), _some(tables, other)
+        front, unseen = search_thresholds(_some(tables, own), fine=fine), _some(tables, other)
         costs = np.array([one.macs for one in front])
         for i, one in enumerate(kept):
             chosen = front[int(np.abs(costs - one.macs).argmin())]

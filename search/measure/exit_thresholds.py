@@ -64,13 +64,13 @@ def exhaustive_front(
 
 
 def quantile_levels(table: ExitTable, count: int) -> list[list[float]]:
-    """For each exit thresholds at quantiles of its confidence, from nobody leaves to everybody does."""
+    """For each exit thresholds at quantiles of its confidence, from where no image leaves to where all do."""
     found = []
     for row in table.confidence:
         values = np.unique(row)
         between = (
             values[1:] + values[:-1]
-        ) / 2  # half-way, so that a rounding error sends nobody elsewhere
+        ) / 2  # half-way, so that a rounding error sends no image elsewhere
         picked = (
             between[np.linspace(0, len(between) - 1, min(count - 2, len(between))).astype(int)]
             if len(between)

@@ -19,7 +19,7 @@ from spaces.contract.policies import Gate
 from storage.records import OperatingPoint
 
 GATE_PASSES = 6  # over validation
-GOOD = 0.05  # of accuracy below the best point, at most, of settings worth going on from
+GOOD = 0.05  # of accuracy below the best point, at most, of settings from which the next step may start
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The operating points of one training: what the same weights do under different run-time knobs.
 
 A gate's decision changes what later gates see, so each gate threshold is a real pass over the validation split. An
-exit's threshold changes nothing for who stays: all of them are read off the tables of one pass.
+exit's threshold changes nothing for the images that stay: all of them are read off the tables of one pass.
 
 Passes over validation: of gates at most 25 (7 thresholds for all gates, 6 with one a gate, 3 sampled, 3 of an ensemble,
 3 recalibrated and 3 more), of exits one a gate setting (at most 3), of layers that can be left out at most 35 beside 5
@@ -25,7 +25,15 @@ from trainers.data.splits import ImageData
 from trainers.evaluate import Table, evaluate, exit_logits, recalibrated
 from trainers.execution import Execution
 
-TAUS = (0.5, 0.1, 0.3, 0.4, 0.6, 0.7, 0.9)  # the first is the setting that the sampler is told
+TAUS = (
+    0.5,
+    0.1,
+    0.3,
+    0.4,
+    0.6,
+    0.7,
+    0.9,
+)  # the first is the setting that samplers of one objective observe
 QUICK_TAUS = (0.5, 0.3, 0.7)  # of a quick call; some of TAUS
 RECALIBRATION_BATCHES = 20
 PASSES = 3  # of the stochastic policy
@@ -130,7 +138,7 @@ def _gate_points(bench: _Bench) -> list[OperatingPoint]:
     points = [bench.point(Knobs(tau=tau)) for tau in TAUS]
     rates = points[0].extra["rates"]
     points.append(bench.point(OPEN))
-    # behind which rates are of those who stayed
+    # behind which rates are of the images that stayed
     exits = any(gate.kind == "exit" for gate in bench.net.gates)
     if not exits:
         points.append(bench.point(Knobs(policy="scaled_on"), rates))
@@ -140,7 +148,7 @@ def _gate_points(bench: _Bench) -> list[OperatingPoint]:
         points.append(bench.point(Knobs(prune=PRUNE), rates))
     points += gate_threshold_points(points, bench.net.gates, _cheapest_good(points), bench.point)
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in bench.net.modules()):
-        points += [_recalibrated(bench, knobs) for knobs in _worth_recalibrating(points)]
+        points += [_recalibrated(bench, knobs) for knobs in _recalibrated_knobs(points)]
     return points
 
 
@@ -207,7 +215,7 @@ def _layer_points(bench: _Bench, base: Mapping[str, Any]) -> list[OperatingPoint
     points = [bench.point(replace(start, order="arbitrary", passes=ORDERS))]
     kept: dict[tuple[int, ...], None] = {layers[:k]: None for k in range(1, len(layers))}
     kept |= {tuple(i for i in layers if i % 2 == odd): None for odd in (0, 1)}
-    half = (len(layers) + 1) // 2  # and halves at random, to see what choosing is worth
+    half = (len(layers) + 1) // 2  # and halves at random, to compare the chosen ones with
     drawn = (permutation(bench.seed, step, len(layers))[:half] for step in range(SUBSETS))
     kept |= {tuple(sorted(one)): None for one in drawn}
     points += [bench.point(replace(start, keep=keep)) for keep in kept]
@@ -247,7 +255,7 @@ def _cheapest_good(points: list[OperatingPoint]) -> Any:
     return min(good, key=lambda p: p.macs_mean).knobs["tau"]
 
 
-def _worth_recalibrating(points: list[OperatingPoint]) -> list[Knobs]:
+def _recalibrated_knobs(points: list[OperatingPoint]) -> list[Knobs]:
     """Batch norm saw sampled gates in training: refresh it for the first threshold and for the cheapest good one."""
     base = Knobs(recalibrate="same", recalibration_batches=RECALIBRATION_BATCHES)
     cheap = _cheapest_good(points)

@@ -12,8 +12,8 @@ if TYPE_CHECKING:  # matplotlib takes a second to import; a page, a table or a n
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette: told apart by the colour-blind, and by shape besides
-FRONT, PLAIN, CLOUD, INK, SOFT = "#0072b2", "#d55e00", "#8a97a5", "#1f2933", "#616e7c"
+# Okabe and Ito's palette: the colour-blind can distinguish it, and shapes differ too
+FRONT, BASELINE, CLOUD, INK, SOFT = "#0072b2", "#d55e00", "#8a97a5", "#1f2933", "#616e7c"
 
 
 def canvas(title: str, subtitle: str) -> tuple[Figure, Axes]:

@@ -40,7 +40,7 @@ def note(
     *,
     run_id: str,
     links: Mapping[tuple[Kind, int], str],
-    static: Sequence[PointRecord] = (),
+    baselines: Sequence[PointRecord] = (),
     hypervolume: float | None = None,
     views: Mapping[str, str] | None = None,
     cost: Cost = MACS,
@@ -50,7 +50,7 @@ def note(
     `links` has the address of a training's run, `views` names further addresses for the first line. When it
     gets longer than MLflow keeps, rows are left out evenly, but never the cheapest and the best.
     """
-    first = f"**{_cell(summary(study, front, static, cost=cost))}**"
+    first = f"**{_cell(summary(study, front, baselines, cost=cost))}**"
     for name, address in (views or {}).items():
         first += f" · [{_cell(name)}]({address})"
     picture = f"![front](/get-artifact?path=pareto%2Ffront.png&run_uuid={run_id})"

@@ -25,7 +25,7 @@ def front_html(
     points: Sequence[PointRecord],
     *,
     front: Sequence[PointRecord],
-    static: Sequence[PointRecord] = (),
+    baselines: Sequence[PointRecord] = (),
     hypervolume: float,
     cost: Cost = MACS,
 ) -> str:
@@ -33,15 +33,15 @@ def front_html(
 
     `cost` is what the study minimises: the x axis, and what the front is a front of.
     """
-    cloud, front, static = points_to_draw(points, front, static, cost)
+    cloud, front, baselines = points_to_draw(points, front, baselines, cost)
     shown, left_out = _thinned(cloud)
     text = about(points, hypervolume)
     if left_out:
         text += f"; {len(shown):,} of the {len(cloud):,} points off the front are drawn"
     parts = {
-        "title": escape(summary(study, front, static, cost=cost)),
+        "title": escape(summary(study, front, baselines, cost=cost)),
         "about": escape(text),
-        "data": _embedded(shown, front, static, cost),
+        "data": _embedded(shown, front, baselines, cost),
     }
     page = files("search.report").joinpath("front_page.html").read_text(encoding="utf-8")
     return re.sub("@(title|about|data)@", lambda match: parts[match[1]], page)
@@ -57,7 +57,7 @@ def _thinned(cloud: list[PointRecord]) -> tuple[list[PointRecord], int]:
 def _embedded(
     cloud: Sequence[PointRecord],
     front: Sequence[PointRecord],
-    static: Sequence[PointRecord],
+    baselines: Sequence[PointRecord],
     cost: Cost,
 ) -> str:
     """JSON that can stand inside a script element; what points share is written once."""
@@ -74,11 +74,11 @@ def _embedded(
             *(round(v) for v in (p.macs_mean, p.macs_p95, p.macs_max, p.parameters)),
             *(index(knobs, _plain(readable_knobs(p.knobs))), role),
         ]
-        for role, members in (("cloud", cloud), ("plain", static), ("front", front))
+        for role, members in (("cloud", cloud), ("plain", baselines), ("front", front))
         for p in members
     ]
     known = f'"configs":[{",".join(configs)}],"knobs":[{",".join(knobs)}]'
-    view = f'"cost":"{cost.name}","axis":"{cost.label}","floor":{lowest_accuracy(cloud, front, static):.5f}'
+    view = f'"cost":"{cost.name}","axis":"{cost.label}","floor":{lowest_accuracy(cloud, front, baselines):.5f}'
     text = f'{{{view},{known},"points":{json.dumps(rows, separators=(",", ":"))}}}'
     # "</script>" in a name would end the element
     return text.replace("<", "\\u003c")

@@ -12,7 +12,7 @@ from search.front.pareto import front as front_of
 from search.front.pick import knee
 from search.objectives import MACS, Cost, macs_text
 from search.report.amounts import percent
-from search.report.canvas import CLOUD, FRONT, INK, PLAIN, SOFT, as_png, canvas
+from search.report.canvas import BASELINE, CLOUD, FRONT, INK, SOFT, as_png, canvas
 from search.report.front_points import lowest_accuracy, points_to_draw
 from search.report.front_text import about, amount, summary
 from storage.records import PointRecord, training_text
@@ -26,14 +26,14 @@ def front_png(
     points: Sequence[PointRecord],
     *,
     front: Sequence[PointRecord],
-    static: Sequence[PointRecord] = (),
+    baselines: Sequence[PointRecord] = (),
     hypervolume: float,
     cost: Cost = MACS,
 ) -> bytes:
     """A PNG of all points, the front with its intervals, and the baselines; the cost on a log axis."""
-    cloud, front, static = points_to_draw(points, front, static, cost)
-    figure, axes = canvas(summary(study, front, static, cost=cost), about(points, hypervolume))
-    if not (cloud or front or static):
+    cloud, front, baselines = points_to_draw(points, front, baselines, cost)
+    figure, axes = canvas(summary(study, front, baselines, cost=cost), about(points, hypervolume))
+    if not (cloud or front or baselines):
         axes.set_axis_off()
         axes.text(
             0.5,
@@ -48,12 +48,12 @@ def front_png(
         axes.scatter(
             x, y, s=13, color=CLOUD, alpha=0.4, linewidths=0, label="other operating points"
         )
-    _scale(axes, [*cloud, *front, *static], lowest_accuracy(cloud, front, static), cost)
-    _series(axes, static, PLAIN, cost, marker="D", line="--", label="baselines")
+    _scale(axes, [*cloud, *front, *baselines], lowest_accuracy(cloud, front, baselines), cost)
+    _series(axes, baselines, BASELINE, cost, marker="D", line="--", label="baselines")
     _series(axes, front, FRONT, cost, marker="o", line="-", label="front")
-    if len(standing := front_of(front, (cost,))) > 2:
-        _mark_knee(axes, knee(standing, cost), cost)
-    # drawn last, the front lies on top; read first, it stands first
+    if len(ends := front_of(front, (cost,))) > 2:
+        _mark_knee(axes, knee(ends, cost), cost)
+    # drawn last, the front lies on top; read first, it comes first
     axes.legend(reverse=True, loc="lower right", framealpha=0.92, edgecolor="#e4e7eb", fontsize=9)
     return as_png(figure)
 
@@ -108,7 +108,7 @@ def _mark_knee(axes: Axes, p: PointRecord, cost: Cost) -> None:
 
 
 def _scale(axes: Axes, points: Sequence[PointRecord], lowest: float, cost: Cost) -> None:
-    """A log cost axis with readable ticks, accuracy in percent from the lowest accuracy worth drawing."""
+    """A log cost axis with readable ticks, accuracy in percent from the lowest accuracy that is drawn."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     costs = [_x(p, cost) for p in points]

@@ -16,7 +16,7 @@ NUMBERS = ("accuracy", "accuracy_low", "accuracy_high", "macs_mean", "macs_p95",
 def points_to_draw(
     points: Sequence[PointRecord],
     front: Sequence[PointRecord],
-    static: Sequence[PointRecord],
+    baselines: Sequence[PointRecord],
     cost: Cost,
 ) -> tuple[list[PointRecord], list[PointRecord], list[PointRecord]]:
     """Points off the front, the front and the baselines, each finite, each point in one of them."""
@@ -27,20 +27,20 @@ def points_to_draw(
     def same(p: PointRecord) -> tuple[Kind, int, float, float]:
         return (*p.training, p.accuracy, p.macs_mean)
 
-    elsewhere = {same(p) for p in (*front, *static)}
+    elsewhere = {same(p) for p in (*front, *baselines)}
     cloud = [p for p in finite(points) if p.kind != "static" and same(p) not in elsewhere]
 
     def by_cost(some: Iterable[PointRecord]) -> list[PointRecord]:
         return sorted(finite(some), key=cost.of)
 
-    return cloud, by_cost(front), by_cost(static)
+    return cloud, by_cost(front), by_cost(baselines)
 
 
 def lowest_accuracy(
-    cloud: Sequence[PointRecord], front: Sequence[PointRecord], static: Sequence[PointRecord]
+    cloud: Sequence[PointRecord], front: Sequence[PointRecord], baselines: Sequence[PointRecord]
 ) -> float:
-    """The lowest accuracy worth the paper: all of the front and the baselines, and nearly all others."""
-    lowest = [min(p.accuracy, p.accuracy_low) for p in (*front, *static)]
+    """The lowest accuracy that is drawn: all of the front and the baselines, and nearly all others."""
+    lowest = [min(p.accuracy, p.accuracy_low) for p in (*front, *baselines)]
     if cloud:
         lowest.append(float(np.quantile([p.accuracy for p in cloud], 0.05)))
     return min(lowest, default=0.0)

@@ -14,7 +14,7 @@ NO_POINTS = "no operating point yet"
 def summary(
     study: str,
     front: Sequence[PointRecord],
-    static: Sequence[PointRecord] = (),
+    baselines: Sequence[PointRecord] = (),
     *,
     cost: Cost = MACS,
 ) -> str:
@@ -22,30 +22,32 @@ def summary(
     if not front:
         return f"{study}: {NO_POINTS}"
     count = f"{study}: {len(front)} {'point' if len(front) == 1 else 'points'} on the front"
-    if plain := sum(p.kind == "static" for p in front):
-        count += f" ({plain} of baselines)"
-    if not static:
+    if on_front := sum(p.kind == "static" for p in front):
+        count += f" ({on_front} of baselines)"
+    if not baselines:
         best = max(front, key=lambda p: p.accuracy)
         return f"{count}, up to {percent(best.accuracy)} at {amount(best, cost)}"
-    ahead = sum(p.kind != "static" and beats_baselines(p, static, cost) for p in front)
+    ahead = sum(p.kind != "static" and beats_baselines(p, baselines, cost) for p in front)
     if ahead == 0:
         return f"{count}, none beats the baselines of equal cost"
     return f"{count}, {ahead} {'beats' if ahead == 1 else 'beat'} every baseline of equal cost"
 
 
-def beats_baselines(point: PointRecord, static: Sequence[PointRecord], cost: Cost = MACS) -> bool:
+def beats_baselines(
+    point: PointRecord, baselines: Sequence[PointRecord], cost: Cost = MACS
+) -> bool:
     """Whether it is more accurate than every baseline that costs no more.
 
     Where no baseline is that cheap, whether it is as accurate as one that costs more.
     """
-    rivals = [p.accuracy for p in static if cost.of(p) <= cost.of(point)]
+    rivals = [p.accuracy for p in baselines if cost.of(p) <= cost.of(point)]
     if rivals:
         return point.accuracy > max(rivals)
-    return any(point.accuracy >= p.accuracy for p in static)
+    return any(point.accuracy >= p.accuracy for p in baselines)
 
 
 def about(points: Sequence[PointRecord], hypervolume: float) -> str:
-    """What stands under the title."""
+    """The line under the title."""
     trials = len({p.trial for p in points if p.kind != "static"})
     operating = sum(p.kind != "static" for p in points)
     return (

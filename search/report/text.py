@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-HIDDEN = ("exit_temperatures", "exit_judges")  # many numbers that tell a reader nothing
+HIDDEN = ("exit_temperatures", "exit_judges")  # many numbers that say nothing to a reader
 
 
 def knobs_text(knobs: Mapping[str, Any]) -> str:
@@ -38,7 +38,7 @@ def knobs_text(knobs: Mapping[str, Any]) -> str:
 
 def network_text(family_name: str, params: Mapping[str, Any]) -> str:
     """A network in a few words: its family, size, and what makes it dynamic. Raises ValueError for no known family."""
-    # imports torch, which who asks only for knobs does not need
+    # imports torch, which a caller that needs only knobs does without
     from spaces.contract.registry import family
 
     own = family(family_name)
@@ -46,7 +46,7 @@ def network_text(family_name: str, params: Mapping[str, Any]) -> str:
         words.format(params[name]) for name, words in own.size_words.items() if name in params
     )
     if params.get("gated") is False:
-        return f"plain {size}"
+        return f"baseline {size}"
     traits = (params.get(name) for name in own.traits)
     words = [
         f"{v:.2f}" if isinstance(v, float) else str(v)

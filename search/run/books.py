@@ -29,7 +29,7 @@ class Books:
         return self.store.trial(self.study, trial.kind, trial.number)
 
     def record(self, trial: Trial) -> None:
-        """The trial was asked."""
+        """The trial was suggested."""
         candidate = trial.candidate
         params, epochs = dict(candidate.params), candidate.recipe.epochs
         self.store.add_trial(
@@ -39,7 +39,7 @@ class Books:
             mirror.add(candidate.family.name, params)
 
     def reject(self, one: Reject) -> None:
-        """What was asked cannot be trained."""
+        """What was suggested is infeasible."""
         self.store.add_trial(
             self.study, Kind.SEARCH, one.number, one.family, one.values, one.seed, one.epochs
         )
@@ -54,7 +54,7 @@ class Books:
         self.store.add_epoch(self.study, trial.kind, trial.number, record)
 
     def rung(self, trial: Trial, rung: Rung) -> None:
-        """What the trial showed when it asked whether to go on."""
+        """What the trial showed at a rung."""
         data = {"points": [asdict(point) for point in rung.points], "outlook": rung.outlook}
         self.store.add_rung(self.study, trial.kind, trial.number, rung.epoch, data)
 
@@ -110,7 +110,7 @@ class Books:
         self.mirror_end(record, self.store.points(self.study, kind=Kind.SEARCH, number=one.of))
 
     def mirror_end(self, record: TrialRecord, points: Sequence[OperatingPoint]) -> None:
-        """Optuna's mirror learns how a trial ended; it may know already."""
+        """Write to Optuna's mirror how a trial ended; it may have that already."""
         mirror = self._mirror_of(record.kind)
         if mirror is None:
             return

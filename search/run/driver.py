@@ -1,6 +1,6 @@
 """The driver of a study: does what a plan decides. One a study at a time; workers only train.
 
-Our tables are the truth and are written first; Optuna is told next; MLflow is a view that follows when it can.
+Our tables are the truth and are written first; Optuna's mirror follows; MLflow is a view that follows when it can.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ logger = logging.getLogger(f"dynafront.{__name__}")
 ATTEMPTS = 3  # of a trial whose worker process died
 HOPELESS = 5  # failures in a row before the study stops: something is wrong with all of them
 CLOCK_SECONDS = 5.0  # between writes of the time spent
-TICK = 1.0  # seconds between looks at budget and lease while nothing happens
+TICK = 1.0  # seconds between checks of budget and lease while nothing happens
 
 
 class Follower(Protocol):
@@ -234,7 +234,7 @@ class Driver:
             )
 
     def _spread_news(self) -> None:
-        # only now that the next trials run: followers share this process and would slow the asking down
+        # only now that the next trials run: followers share this process and would slow the next suggestion down
         for kind, number in self._news:
             self.follower.trial_finished(kind, number)
         self._news.clear()
@@ -249,4 +249,4 @@ class Driver:
             stopped=self._done[State.STOPPED],
             baselines_left=self.plan.baselines_left,
         )
-        self.progress.show_front(*self.plan.standing)
+        self.progress.show_front(*self.plan.current_front)

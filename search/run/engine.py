@@ -1,6 +1,6 @@
 """Where trials run: in this process, or in worker processes on this machine, each on its own GPU where there are any.
 
-One driver asks, tells and writes; workers only train. A worker that dies gives a Failure marked `crashed`, and its
+One driver decides and writes; workers only train. A worker that dies gives a Failure marked `crashed`, and its
 trial can be submitted again: it continues from its last checkpoint. A training that yields a Rung waits for an answer.
 """
 

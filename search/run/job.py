@@ -1,4 +1,4 @@
-"""What a worker is asked to do and what it reports, as plain values that can be sent anywhere."""
+"""What a worker does and what it reports, as simple values that can be sent anywhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trainers.fit import EpochResult
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a worker needs to train one candidate: plain values only, so that it can be sent anywhere.
+    """What a worker needs to train one candidate: simple values only, so that it can be sent anywhere.
 
     `epochs` are the planned ones, `rungs` those after which the network is measured to decide whether it goes on (the
     last is never one), `trained` those that the weights of an ended training have, where it was stopped.

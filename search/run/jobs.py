@@ -22,8 +22,8 @@ def job_of(
         if warm(spec, record.family):
             key = baseline_key(spec, candidate_of(record))
     elif starts_from_baseline(spec, record.family, record.epochs):
-        plain = baseline_of(spec, narrowed_spaces(spec)[record.family], candidate_of(record))
-        start = str(Checkpoints(Path(checkpoints)).path(baseline_key(spec, plain)))
+        baseline = baseline_of(spec, narrowed_spaces(spec)[record.family], candidate_of(record))
+        start = str(Checkpoints(Path(checkpoints)).path(baseline_key(spec, baseline)))
     return Job(
         kind=record.kind,
         number=record.number,

@@ -23,9 +23,9 @@ logger = logging.getLogger(f"dynafront.{__name__}")
 class OptunaMirror:
     """An Optuna study over families' spaces: maximises accuracy, minimises costs.
 
-    It is written by a thread, in the order of asking and telling; what it missed when the process died is made up for
+    It is written by a thread, in the order of what happened; what it missed when the process died is made up for
     from `stored` trials. A trial that was stopped early is running here until the study is closed, for it may go on;
-    then it is pruned, with the operating point that stands for it as a user attribute.
+    then it is pruned, with the operating point that represents it as a user attribute.
     """
 
     def __init__(
@@ -54,12 +54,12 @@ class OptunaMirror:
         self._broken = False
 
     def add(self, family: str, values: Mapping[str, object]) -> None:
-        """A trial was asked, and is in our tables."""
+        """A trial was suggested, and is in our tables."""
         trial = self._frozen(params_of(family, values, self.spaces))  # type: ignore[arg-type]
         self._write(lambda: self.study.add_trial(trial))
 
     def tell(self, number: int, values: Sequence[float]) -> None:
-        """The trial is over: its accuracy and costs; told again it stays as it was."""
+        """The trial is over: its accuracy and costs. A second call changes nothing."""
         self._stopped.pop(number, None)
         if number not in self._over:
             self._write(lambda: self.study.tell(number, list(values), skip_if_finished=True))
@@ -86,7 +86,7 @@ class OptunaMirror:
         self._check()
 
     def _frozen(self, params: Params) -> FrozenTrial:
-        """A trial as Optuna would have recorded it when it was asked."""
+        """A trial as Optuna would have recorded it when it was suggested."""
         fixed = replay_params(params, self.spaces)
         return optuna.trial.create_trial(
             state=TrialState.RUNNING, params=fixed.params, distributions=fixed.distributions
@@ -123,7 +123,7 @@ class OptunaMirror:
 def _check_choices(
     name: str, study: optuna.Study, spaces: Mapping[str, tuple[Dimension, ...]]
 ) -> None:
-    """Refuse, in one line, a study from when a dimension had other choices: Optuna's tables cannot mix the two."""
+    """Raise ValueError for a study from when a dimension had other choices: Optuna's tables cannot mix the two."""
     now = {f"{family_name}.{d.name}": d for family_name, space in spaces.items() for d in space}
     for trial in study.get_trials(deepcopy=False):
         for parameter, then in trial.distributions.items():

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from search.front.eligible import ON_OFFER
 from search.objectives import macs_text
+from search.report.amounts import macs
 from search.report.text import knobs_text, network_text
 from search.run.job import Failure, Job
 from storage.records import TRAININGS, Kind, PointRecord
@@ -23,7 +24,7 @@ QUIET_SECONDS = 15  # between status lines where the output is not a terminal
 
 
 class Progress:
-    """A live view on a terminal, plain lines elsewhere. Use as a context manager."""
+    """A live view on a terminal, single lines elsewhere. Use as a context manager."""
 
     def __init__(self, console: Console, study: str, total: int, workers: int) -> None:
         self.console, self.study, self.total, self.workers = console, study, total, workers
@@ -49,8 +50,8 @@ class Progress:
         self._live.stop()
 
     def say(self, line: str) -> None:
-        """One line that stays."""
-        self.console.print(line, highlight=False)
+        """One line that stays; a file or a pipe has it unbroken."""
+        self.console.print(line, highlight=False, soft_wrap=not self.console.is_terminal)
 
     def counts(
         self, *, complete: int, failed: int, stopped: int = 0, baselines_left: int = 0
@@ -103,7 +104,7 @@ class Progress:
         label = f"[bold]{TRAININGS[job.kind]} {number}[/bold]{how}"
         if joined:
             best = max(joined, key=lambda p: p.accuracy)
-            cost = f"{macs_text(best.macs_mean)}MACs"
+            cost = macs(best.macs_mean)
             self.say(
                 f"{label} joins the front with {len(joined)} point{'s' * (len(joined) > 1)}, up to "
                 f"{best.accuracy:.1%} at {cost}  hypervolume {self.hypervolume:.4f}"
@@ -117,7 +118,8 @@ class Progress:
         left = self._seconds_left()
         eta = f", about {_duration(left)} left" if left is not None else ""
         failed = f", {self.failed} failed" if self.failed else ""
-        baselines = f", {self.baselines_left} baselines to go" if self.baselines_left else ""
+        plural = "s" * (self.baselines_left > 1)
+        baselines = f", {self.baselines_left} baseline{plural} to go" if self.baselines_left else ""
         done = f"{self.complete + self.stopped} of {self.total} trials done"
         stopped = f" ({self.stopped} stopped early)" if self.stopped else ""
         return f"{done}{stopped}, {len(self.running)} running{baselines}{failed}{eta}"
@@ -131,6 +133,8 @@ class Progress:
         if done < 0.3:
             return None
         waiting = self.total - self.complete - self.stopped - self.failed + self.baselines_left
+        if waiting <= 0:
+            return None
         left = max(0.0, waiting - (done - self.session_done))
         return left * (time.monotonic() - self.started) / done
 
@@ -142,7 +146,9 @@ class Progress:
             epochs = f"epoch {result.epoch if result else 0:>3}/{job.epochs}"
             score = ""
             if result:
-                score = f"{result.metrics['val/accuracy']:.1%} at {macs_text(result.metrics['val/macs'])}MACs"
+                score = (
+                    f"{result.metrics['val/accuracy']:.1%} at {macs(result.metrics['val/macs'])}"
+                )
             running.add_row(f"  {TRAININGS[job.kind]} {job.number}", epochs, score, _size(job))
         parts.append(running)
         if self.front:

@@ -25,7 +25,7 @@ RETRY_SECONDS = 30.0  # after a failure, MLflow is left alone for this long
 
 
 class Publisher:
-    """Follows a running study. Start it, tell it what happened, close it."""
+    """Follows a running study. Start it, report to it what happened, close it."""
 
     def __init__(
         self, store: Store, settings: Settings, spec: StudySpec, say: Callable[[str], None]

@@ -23,7 +23,7 @@ def front_artifacts(study: str, front: StudyFront, cost: Cost) -> dict[str, byte
 
     shown: dict[str, Any] = {
         "front": front.members,
-        "static": front.baselines,
+        "baselines": front.baselines,
         "hypervolume": front.volume,
         "cost": cost,
     }
@@ -59,7 +59,7 @@ def front_note(
         front.members,
         run_id=run,
         links=links,
-        static=front.baselines,
+        baselines=front.baselines,
         hypervolume=front.volume,
         views={"charts of the front": charts.lstrip("/")},
         cost=cost,

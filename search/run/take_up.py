@@ -79,7 +79,7 @@ def _repeat(
     stopped_at = record.result.get("stopped_at")
     answered = shown.get((record.of_trial, stopped_at)) or points[Kind.SEARCH, record.of_trial]
     books.mirror_end(record, answered)
-    scheduler.repeated(record.number, answered, stopped_at or record.epochs)
+    scheduler.restore_repeat(record.number, answered, stopped_at or record.epochs)
 
 
 def _points(books: Books) -> dict[tuple[Kind, int], list[PointRecord]]:

@@ -28,7 +28,7 @@ logger = logging.getLogger(f"dynafront.{__name__}")
 def events(job: Job) -> Generator[Event, None, None]:
     """Train the job, yielding each epoch, rungs, and at last an Outcome or a Failure. Resumes from its checkpoint.
 
-    Whoever asks for more after a Rung lets the training go on, whoever closes the generator has stopped it.
+    After a Rung, asking for the next event lets the training go on; closing the generator stops it.
     """
     started, epoch = time.perf_counter(), 0
     try:
@@ -78,14 +78,14 @@ def _trained(job: Job, started: float) -> Iterator[Event]:
         seed=job.seed,
         augment=candidate.recipe.augment,
     )
-    looked = _looked_into(net, data, points[0], execution, job.seed)
+    inspection = _inspection(net, data, points[0], execution, job.seed)
     yield Outcome(
         points,
         sum(p.numel() for p in net.parameters()),
         net.plain_macs,
         execution.as_dict(),
         time.perf_counter() - started,
-        looked,
+        inspection,
     )
 
 
@@ -107,7 +107,7 @@ def rung_points(
     )
 
 
-def _looked_into(
+def _inspection(
     net: DynamicNet, data: ImageData, point: OperatingPoint, execution: Execution, seed: int
 ) -> dict[str, Any]:
     """What there is to show of the network at one of its points; `error` where that fails, for its points count."""
@@ -131,8 +131,8 @@ def initial_net(job: Job, candidate: Candidate, task: Task) -> DynamicNet:
         import torch
 
         with torch.device("meta"):
-            plain = candidate.family.build(candidate.baseline().config, task)
-        start_from(net, job.init_from, plain.state_dict())
+            baseline = candidate.family.build(candidate.baseline().config, task)
+        start_from(net, job.init_from, baseline.state_dict())
     return net
 
 

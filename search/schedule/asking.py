@@ -36,7 +36,7 @@ class Asking:
     starts: Sequence[Params] = ()  # known-good candidates, which come first
 
     def suggestion(self) -> tuple[int, Candidate | InfeasibleError]:
-        """The next trial's number and candidate, or why what was drawn cannot be one."""
+        """The next trial's number and candidate, or why what was drawn is infeasible."""
         number, epochs = len(self.history.trials), self.length.next(self.history)
         given = self.starts[number] if number < len(self.starts) else None
         params = self.sampler.suggest(number, self.history, epochs, given)
@@ -52,7 +52,7 @@ class Asking:
         return number, candidate
 
     def restore(self, record: TrialRecord) -> None:
-        """A trial that was asked in an earlier session."""
+        """A trial that was suggested in an earlier session."""
         params = params_of(record.family, record.params, self.spaces)
         self.observe(
             record.number, Training(params, full=record.epochs > self.length.short(record.family))

@@ -1,4 +1,4 @@
-"""The baselines of a running study: which are there, who waits for one, and what that adds to a trial's epoch_cost."""
+"""The baselines of a running study: which are trained, which trials wait for one, what one adds to a trial's cost."""
 
 from __future__ import annotations
 
@@ -36,10 +36,6 @@ class BaselinePool:
             self._starts[size] = baseline_of(self.spec, self.spaces[name], candidate)
         return self._starts[size]
 
-    def needed(self, trial: Trial) -> Candidate | None:
-        """The baseline that this trial, about to be trained, starts from, if it does."""
-        return self.start_of(trial.candidate)
-
     def epoch_cost(self, candidate: Candidate) -> float:
         """Epochs that training a candidate takes, with its part of a baseline that is not trained yet."""
         baseline = self.start_of(candidate)
@@ -62,7 +58,7 @@ class BaselinePool:
         """The trial waits for this baseline."""
         self._waiting.setdefault(baseline.key, []).append(trial)
 
-    def trained(self, baseline: Candidate) -> list[Trial]:
+    def release(self, baseline: Candidate) -> list[Trial]:
         """The baseline is there; returns the trials that waited for it."""
         self._trained.add(baseline.key)
         return self._waiting.pop(baseline.key, [])

@@ -28,14 +28,14 @@ class Trial:
 
 @dataclass(frozen=True)
 class Record:
-    """The trial was asked: write it down before anything else happens to it."""
+    """The trial was suggested: write it down before anything else happens to it."""
 
     trial: Trial
 
 
 @dataclass(frozen=True)
 class Reject:
-    """What was asked cannot be trained: write it down as failed."""
+    """What was suggested is infeasible: write it down as failed."""
 
     number: int
     family: str
@@ -82,7 +82,7 @@ class Ended:
 
 
 class Plan(Protocol):
-    """Decides what a driver does; it hears what happened, in the order in which it happened."""
+    """Decides what a driver does from what is reported to it, in the order in which it happened."""
 
     def next(self) -> Decision | None:
         """What to do while a slot is free; None when there is nothing to do now."""
@@ -93,7 +93,7 @@ class Plan(Protocol):
         ...
 
     def ask_ahead(self) -> None:
-        """Trials train: what comes after them may be thought of already."""
+        """Trials train: the next suggestion may be computed already."""
         ...
 
     def report(
@@ -125,6 +125,6 @@ class Plan(Protocol):
         ...
 
     @property
-    def standing(self) -> tuple[Sequence[PointRecord], float]:
+    def current_front(self) -> tuple[Sequence[PointRecord], float]:
         """The front now, and its hypervolume."""
         ...

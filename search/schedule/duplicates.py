@@ -9,19 +9,19 @@ from spaces.contract.family import Candidate
 
 @dataclass
 class Duplicates:
-    """Which trial stands for each candidate, and which wait for it, all by number."""
+    """Which trial is trained for each candidate, and which wait for its result, all by number."""
 
     _first: dict[str, int] = field(default_factory=dict)
     _waiting: dict[int, list[int]] = field(default_factory=dict)
 
     def first(self, candidate: Candidate, number: int) -> int:
-        """The trial that stands for this candidate: an earlier one, or from now on this."""
+        """The trial that is trained for this candidate: an earlier one, or from now on this."""
         return self._first.setdefault(candidate.key, number)
 
     def wait(self, number: int, first: int) -> None:
         self._waiting.setdefault(first, []).append(number)
 
-    def finished(self, number: int) -> list[int]:
+    def release(self, number: int) -> list[int]:
         """The trial has a result; returns those that waited for it."""
         return self._waiting.pop(number, [])
 
@@ -35,13 +35,13 @@ class Duplicates:
         return first
 
     def abandon(self, candidate: Candidate, number: int) -> list[int]:
-        """None of them can be trained; returns them all."""
+        """None of the equal trials can be trained; returns them all."""
         self._first.pop(candidate.key, None)
         return [number, *self._waiting.pop(number, [])]
 
 
 class NoDuplicates(Duplicates):
-    """Every candidate stands for itself, equal ones too."""
+    """Every candidate is trained, equal ones too."""
 
     def first(self, candidate: Candidate, number: int) -> int:
         return number

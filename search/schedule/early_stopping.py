@@ -42,7 +42,7 @@ def rung_epochs(epochs: int) -> tuple[int, ...]:
 
 
 class StoppingRule(Protocol):
-    """Decides who goes on. `group` names trainings that learn alike, `corner` is the worst corner that counts."""
+    """Decides which trials go on. `group` names trainings that learn alike, `corner` the worst losses that count."""
 
     def rungs(self, number: int, epochs: int) -> tuple[int, ...]:
         """The epochs after which a trial of so many epochs is still to be judged, ascending."""
@@ -66,7 +66,7 @@ class StoppingRule(Protocol):
         ...
 
     def baseline(self, curve: Curve) -> None:
-        """These points are on offer too, of a baseline, which is no trial."""
+        """Points of a baseline, which is no trial: they count for the front too."""
         ...
 
     def promising(self, corner: Curve) -> int | None:
@@ -79,7 +79,7 @@ class StoppingRule(Protocol):
 
 
 class EarlyStopping:
-    """Who was seen at which rung, and who goes on. Decisions follow from what was reported, in its order."""
+    """What trials reported at each rung, and which go on. Decisions follow from what was reported, in its order."""
 
     def __init__(self) -> None:
         self.stopped: dict[int, int] = {}  # the epoch that a trial was stopped after
@@ -90,7 +90,7 @@ class EarlyStopping:
         self._ended: dict[int, Curve] = {}
         self._counting: dict[
             int, Curve
-        ] = {}  # curves whose points are on offer: of ended and of stopped trials
+        ] = {}  # curves whose points count for the front: of ended and of stopped trials
         self._baselines: list[Curve] = []
 
     def rungs(self, number: int, epochs: int) -> tuple[int, ...]:
@@ -189,6 +189,6 @@ class EarlyStopping:
 
 
 def _least(curve: Curve) -> float:
-    """The least accuracy loss within the box; of less than can be told apart, that much."""
+    """The least accuracy loss below the reference point; LEAST where it is less than can be told apart."""
     within = inside(curve)
     return max(LEAST, float(within[:, 0].min())) if len(within) else 1.0

@@ -63,7 +63,7 @@ class FinalistPlan:
         return 0
 
     @property
-    def standing(self) -> tuple[Sequence[PointRecord], float]:
+    def current_front(self) -> tuple[Sequence[PointRecord], float]:
         return (), 0.0
 
 

@@ -2,8 +2,8 @@
 
 A training's curve is a function: the accuracy that its operating points reach within a budget of compute. A forest
 learns it from the dimensions, at many budgets at once, each a share of what the baseline of that size costs, so that
-what is known of one size tells of others. The expected improvement of a candidate is the area by which its curve is
-expected to lie beyond the front of all trainings. Expected improvement on a forest follows Hutter, Hoos and
+one size says something of others. The expected improvement of a candidate is the area by which its curve is expected
+to lie beyond the front of all trainings. Expected improvement on a forest follows Hutter, Hoos and
 Leyton-Brown, "Sequential model-based optimization for general algorithm configuration", LION, 2011. Where Knowles,
 "ParEGO", IEEE Transactions on Evolutionary Computation, 2006, draws one scalar of the objectives a step, here budgets
 are added up.
@@ -30,15 +30,15 @@ from spaces.contract.space import Dimension, Value
 Floats = NDArray[np.float64]
 TREES = 25
 BUDGETS, OTHERS = 12, 3  # levels of the first cost, and of each further one
-CHEAPEST = 1e-3  # of the box: the smallest budget that is looked at
+CHEAPEST = 1e-3  # of the reference point: the smallest budget at which curves are compared
 SHARES, LEAST_SHARE, MOST_SHARE = 24, 0.01, 1.25  # of a baseline's cost, that curves are learned at
 NOISE = 0.15  # of the logarithm of a loss, at least: two seeds of one candidate differ by that
-EVEN = 0.5  # of the weight of a budget: how much of the logarithm of cost it stands for; the rest, how much of cost
+EVEN = 0.5  # of the weight of a budget: its share of the logarithm of cost; the rest, its share of cost
 REMEMBERED = 250  # trainings that the forest learns from
 
 
 def budgets(costs: int) -> Floats:
-    """(B, costs) budgets that curves are compared at, as shares of the box."""
+    """(B, costs) budgets that curves are compared at, as shares of the reference point."""
     return _grid([np.geomspace(CHEAPEST, 1.0, BUDGETS if i == 0 else OTHERS) for i in range(costs)])
 
 

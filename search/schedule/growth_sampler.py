@@ -41,7 +41,7 @@ class Draft:
 
     params: dict[str, Value]
     candidate: Candidate
-    size: tuple[float, ...]  # what its baseline costs, in shares of the box
+    size: tuple[float, ...]  # what its baseline costs, in shares of the reference point
 
 
 class Growth:
@@ -79,7 +79,7 @@ class Growth:
 
         Before there is anything to learn from, any candidate.
         """
-        seen = trainings_to_learn_from(history.measured())
+        seen = trainings_to_learn_from(history.measured_trials())
         learned = len(seen) >= STARTUP
         good = self._good(seen, history) if learned else []
         drafts = self._drafts(draw, epochs, [seen[number].params for number in good])

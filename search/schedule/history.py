@@ -38,7 +38,7 @@ class Training:
 
 @dataclass
 class History:
-    """Every trial that was asked, by number; curves of baselines; and the corner of the region that counts."""
+    """Every trial that was suggested, by number; curves of baselines; and the corner of the region that counts."""
 
     corner: Curve  # (D,) the worst losses that count: accuracy, then costs
     trials: dict[int, Training] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class History:
         self.trials[number] = training
         return training
 
-    def measured(self) -> dict[int, Training]:
+    def measured_trials(self) -> dict[int, Training]:
         """The trials with a curve, in the order of their numbers; failed ones have none."""
         known = sorted(self.trials.items())
         return {number: one for number, one in known if one.curve is not None}

@@ -24,7 +24,7 @@ def limit_of(spec: StudySpec, task: Task) -> Callable[[Candidate], str | None]:
     def excess(candidate: Candidate) -> str | None:
         try:
             shape = shape_of(candidate, task)
-        except ValueError as error:  # the family refuses the combination once it is built
+        except ValueError as error:  # infeasible once it is built
             return str(error)
         megabytes = FLOAT_BYTES * shape.parameters / 1e6
         if limits.macs and shape.macs > limits.macs:

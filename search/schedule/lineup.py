@@ -28,7 +28,7 @@ class Lineup:
 
     def add(self, trial: Trial) -> None:
         """It is trained when its turn comes, or waits for the baseline that it starts from."""
-        baseline = None if trial.kind == Kind.BASELINE else self.baselines.needed(trial)
+        baseline = None if trial.kind == Kind.BASELINE else self.baselines.start_of(trial.candidate)
         if baseline is None or self.baselines.is_trained(baseline):
             self.ready.append(trial)
             return
@@ -43,11 +43,11 @@ class Lineup:
         self.asked.append(Record(trial))
         self.ready.append(trial)
 
-    def trained(self, baseline: Candidate) -> None:
+    def release(self, baseline: Candidate) -> None:
         """A baseline is there: the trials that waited for it are ready."""
-        self.ready.extend(self.baselines.trained(baseline))
+        self.ready.extend(self.baselines.release(baseline))
 
-    def lost(self, baseline: Candidate) -> Sequence[int]:
+    def abandon(self, baseline: Candidate) -> Sequence[int]:
         """A baseline failed; returns the trials that cannot be trained without it."""
         held = self.baselines.failed(baseline)
         return [n for one in held for n in self.duplicates.abandon(one.candidate, one.number)]

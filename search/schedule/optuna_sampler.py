@@ -1,4 +1,4 @@
-"""Optuna's own samplers, told the one operating point that each training was made for."""
+"""Optuna's own samplers: they observe the one operating point that each training was made for."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from search.schedule.sampler import (
 )
 from storage.records import State
 
-Made = Callable[[int, int], optuna.samplers.BaseSampler]  # from (seed, trials of the study)
+MakeSampler = Callable[[int, int], optuna.samplers.BaseSampler]  # from (seed, trials of the study)
 
 
 class OptunaSampler:
     """Thinks on a study in memory: on a database each parameter of a trial costs a commit and a read of all trials."""
 
-    def __init__(self, setting: Setting, made: Made) -> None:
-        self.setting, self._made = setting, made
+    def __init__(self, setting: Setting, make: MakeSampler) -> None:
+        self.setting, self._make = setting, make
         self._study = in_memory(1 + setting.costs)
 
     def suggest(
@@ -36,11 +36,11 @@ class OptunaSampler:
     ) -> Params:
         setting = self.setting
         with quiet_experimental_warnings():
-            self._study.sampler = self._made(trial_seed(setting.seed, number), setting.trials)
-        return asked(self._study, setting, given)
+            self._study.sampler = self._make(trial_seed(setting.seed, number), setting.trials)
+        return ask_params(self._study, setting, given)
 
     def observe(self, number: int, training: Training) -> None:
-        if number == len(self._study.get_trials(deepcopy=False)):  # asked in an earlier process
+        if number == len(self._study.get_trials(deepcopy=False)):  # suggested in an earlier process
             fixed = replay_params(training.params, self.setting.spaces)
             trial = optuna.trial.create_trial(
                 state=TrialState.RUNNING, params=fixed.params, distributions=fixed.distributions
@@ -60,12 +60,12 @@ def in_memory(objectives: int) -> optuna.Study:
     )
 
 
-def asked(study: optuna.Study, setting: Setting, given: Params | None) -> Params:
+def ask_params(study: optuna.Study, setting: Setting, given: Params | None) -> Params:
     """The parameters of the study's next trial; those that are `given` are kept."""
     if given:
         study.enqueue_trial(dict(given))
     trial = study.ask()
-    with suppress(InfeasibleError):  # whoever asked finds out from the same parameters
+    with suppress(InfeasibleError):  # the caller finds out from the same parameters
         draw_candidate(trial, setting.spaces, setting.short)
     return trial.params
 
@@ -74,7 +74,7 @@ def complete_params(number: int, params: Params, setting: Setting) -> Params:
     """These parameters, and what they lack drawn at random."""
     study = in_memory(1)
     study.sampler = optuna.samplers.RandomSampler(seed=trial_seed(setting.seed, number))
-    return asked(study, setting, params)
+    return ask_params(study, setting, params)
 
 
 def tpe(seed: int, trials: int) -> optuna.samplers.BaseSampler:

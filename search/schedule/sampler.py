@@ -1,6 +1,6 @@
 """What a sampler is, what it draws from, and the known-good candidates that come before it.
 
-A sampler has two methods: `suggest` gives the parameters of a trial, `observe` hears what became of one. It decides
+A sampler has two methods: `suggest` gives the parameters of a trial, `observe` takes what became of one. It decides
 from (study seed, trial number) and what was observed by then, so a study that goes on after an interruption decides
 as one without, and never repeats its first random trials.
 """
@@ -24,7 +24,7 @@ from spaces.contract.space import Dimension, Value, suggested
 
 Spaces = Mapping[str, tuple[Dimension, ...]]
 Epochs = Callable[[str], int]  # of a trial of a family
-# why a candidate is beyond what the study allows, if it is
+# why a candidate is infeasible in this study, if it is
 Limit = Callable[[Candidate], str | None]
 STARTUP = 6  # trials before a model-based sampler models
 
@@ -39,7 +39,7 @@ class Sampler(Protocol):
         ...
 
     def observe(self, number: int, training: Training) -> None:
-        """What is known of a trial now: that it was asked, after a rung, at its end, or that it failed."""
+        """What is known of a trial now: that it was suggested, after a rung, at its end, or that it failed."""
         ...
 
 

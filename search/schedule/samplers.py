@@ -19,13 +19,13 @@ def _growth(setting: Setting) -> Sampler:
 def _optuna(name: str, setting: Setting) -> Sampler:
     from search.schedule import optuna_sampler
 
-    made = {
+    makers = {
         "tpe": optuna_sampler.tpe,
         "nsgaii": optuna_sampler.nsgaii,
         "gp": optuna_sampler.gp,
         "random": optuna_sampler.random,
     }
-    return optuna_sampler.OptunaSampler(setting, made[name])
+    return optuna_sampler.OptunaSampler(setting, makers[name])
 
 
 SAMPLERS: dict[str, Callable[[Setting], Sampler]] = {

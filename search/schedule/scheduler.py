@@ -63,7 +63,7 @@ class Scheduler:
         return self._decided.popleft() if self._decided else self.lineup.asked.popleft()
 
     def ask_ahead(self) -> None:
-        """Think of the next trial while others train: it knows what was reported so far, whatever their speed."""
+        """Compute the next suggestion while others train: it knows what was reported so far, whatever their speed."""
         if self._may_ask:
             self._ahead.start()
 
@@ -104,7 +104,7 @@ class Scheduler:
             joined,
             [
                 self._repeat(number, trial.number)
-                for number in self.lineup.duplicates.finished(trial.number)
+                for number in self.lineup.duplicates.release(trial.number)
             ],
         )
 
@@ -112,7 +112,7 @@ class Scheduler:
         """The training has no result; returns the trials that cannot be trained without it."""
         self._ahead.settle()
         if trial.kind == Kind.BASELINE:
-            lost = self.lineup.lost(trial.candidate)
+            lost = self.lineup.abandon(trial.candidate)
             for number in lost:
                 self.asking.forget(number)
             return lost
@@ -147,13 +147,13 @@ class Scheduler:
         self.lineup.baselines.add(trial.candidate)
         return trial
 
-    def repeated(self, number: int, points: Sequence[OperatingPoint], epoch: int) -> None:
+    def restore_repeat(self, number: int, points: Sequence[OperatingPoint], epoch: int) -> None:
         """In an earlier session this trial took the result that an equal one had after an epoch."""
         ended = epoch >= self._known[number].candidate.recipe.epochs
         self._observe(number, points, State.COMPLETE if ended else State.STOPPED, epoch)
 
     def skip(self, number: int, params: Params) -> None:
-        """A trial that Optuna's database knows and our tables do not: it is lost."""
+        """A trial that Optuna's database has and our tables do not: it is lost."""
         self.asking.observe(number, Training(params))
         self.asking.forget(number)
         self.asked += 1
@@ -184,7 +184,7 @@ class Scheduler:
         return self.lineup.baselines.left
 
     @property
-    def standing(self) -> tuple[Sequence[PointRecord], float]:
+    def current_front(self) -> tuple[Sequence[PointRecord], float]:
         return self.front.points, self.front.volume
 
     @property
@@ -237,12 +237,12 @@ class Scheduler:
             self._decided.append(self._repeat(trial.number, first))
 
     def _baseline_ended(self, trial: Trial, points: Sequence[PointRecord]) -> Ended:
-        """What a baseline offers is there: dynamic networks have to beat it."""
+        """A baseline's points are there: dynamic networks have to beat them."""
         curve = self._curve(points)
         self.history.baselines.append(curve)
         if self.stopping:
             self.stopping.baseline(curve)
-        self.lineup.trained(trial.candidate)
+        self.lineup.release(trial.candidate)
         return Ended(self._extend_front(trial, points))
 
     def _repeat(self, number: int, first: int) -> Repeat:
@@ -252,7 +252,7 @@ class Scheduler:
     def _observe(
         self, number: int, points: Sequence[OperatingPoint], state: State, epoch: int
     ) -> None:
-        """Keep what a trial showed after an epoch, and let the sampler hear of it."""
+        """Keep what a trial showed after an epoch, and let the sampler observe it."""
         self._ahead.settle()
         one = chosen_of(points)
         values = (one.accuracy, *(cost.of(one) for cost in self.costs))

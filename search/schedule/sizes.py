@@ -39,7 +39,7 @@ def sizes(own: Family, space: Sequence[Dimension]) -> list[dict[str, Value]]:
 
 
 def baseline_shapes(own: Family, space: Sequence[Dimension], task: Task) -> list[Shape]:
-    """Of the baselines of every size that a narrowed space has; sizes that the family refuses are left out."""
+    """Of the baselines of every size that a narrowed space has; infeasible sizes are left out."""
     found = []
     for values in _combinations((*own.size_dimensions, *own.baseline_dimensions), space):
         try:
@@ -65,9 +65,9 @@ def _ends(dimension: Dimension) -> tuple[Value, ...]:
 
 
 def baseline_size(
-    task: Task, box: ReferencePoint, costs: Sequence[Cost]
+    task: Task, reference: ReferencePoint, costs: Sequence[Cost]
 ) -> Callable[[Candidate], tuple[float, ...]]:
-    """Gives what a candidate's baseline costs, in shares of the box; built once a size."""
+    """Gives what a candidate's baseline costs, in shares of the reference point; built once a size."""
     known: dict[tuple[Any, ...], tuple[float, ...]] = {}
 
     def size(candidate: Candidate) -> tuple[float, ...]:
@@ -75,7 +75,7 @@ def baseline_size(
         if key not in known:
             shape = shape_of(candidate.baseline(), task)
             own = [cost.of_baseline(shape) for cost in costs]
-            known[key] = tuple(one / most for one, most in zip(own, box.costs, strict=True))
+            known[key] = tuple(one / most for one, most in zip(own, reference.costs, strict=True))
         return known[key]
 
     return size

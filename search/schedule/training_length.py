@@ -30,7 +30,7 @@ class TrainingLength:
 
     def _exhausted(self, history: History) -> bool:
         """Whether the last short trainings have added next to nothing."""
-        measured = history.measured()
+        measured = history.measured_trials()
         short = [number for number, one in measured.items() if not one.full]
         if len(short) < STARTUP + PATIENCE:
             return False

@@ -49,9 +49,9 @@ def baseline_of(spec: StudySpec, space: Sequence[Dimension], candidate: Candidat
     return Candidate.of(own, recommended(space) | sizes, spec.budget.epochs).baseline()
 
 
-def baseline_key(spec: StudySpec, plain: Candidate) -> str:
+def baseline_key(spec: StudySpec, baseline: Candidate) -> str:
     """The key of a baseline's checkpoint: the same for every trial that starts from it."""
-    return f"{spec.study}/plain-{hashlib.sha256(plain.key.encode()).hexdigest()[:16]}"
+    return f"{spec.study}/plain-{hashlib.sha256(baseline.key.encode()).hexdigest()[:16]}"
 
 
 def all_baselines(spaces: Mapping[str, tuple[Dimension, ...]], epochs: int) -> list[Candidate]:

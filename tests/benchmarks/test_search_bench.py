@@ -135,7 +135,7 @@ def test_measuring_is_paid_for_where_that_is_asked(table: Table) -> None:
 def test_who_thinks_ahead_does_not_know_how_the_training_under_way_ends(table: Table) -> None:
     class Watched(OptunaSampler):
         def suggest(self, number: int, history: History, *rest: Any) -> Any:
-            knew.append(len(history.measured()))
+            knew.append(len(history.measured_trials()))
             return super().suggest(number, history, *rest)
 
     for ahead, expected in ((False, [0, 1, 2, 3]), (True, [0, 0, 1, 2])):
@@ -200,7 +200,7 @@ def test_a_drawn_budget_is_the_same_for_all_and_new_each_time(table: Table) -> N
 def test_tpe_follows_a_signal(table: Table) -> None:
     class Transformers(Signal):
         def values(self, history: History, draw: np.random.Generator) -> dict[int, float]:
-            seen = history.measured()
+            seen = history.measured_trials()
             return {n: float(one.params["family"] != "skip_vit") for n, one in seen.items()}
 
     signal, history, families = Transformers(setting(table)), History.empty(1), []

@@ -162,7 +162,7 @@ def test_front_plots_and_csv(in_finished: Path, tmp_path: Path) -> None:
 def test_the_table_shows_the_baselines(in_finished: Path) -> None:
     output = dynafront("front", "tiny").output
     assert "baselines that trials start from, and of other sizes" in output
-    assert "plain resnet8 x0.25" in output
+    assert "baseline resnet8 x0.25" in output
 
 
 def test_status_counts_trials(in_finished: Path) -> None:

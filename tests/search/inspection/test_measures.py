@@ -22,7 +22,7 @@ from trainers.data.splits import ImageData
 @pytest.mark.parametrize("case", CASES)
 def test_only_what_applies_is_shown_and_every_picture_is_one(case: str, data: ImageData) -> None:
     found = found_of(case, data)
-    names = {picture.name for picture, *_ in found.shown()}
+    names = {picture.name for picture, *_ in found.pictures()}
     assert names == CASES[case][2]
     drawn = inspection_pngs(found, "a network")
     assert set(drawn) == names

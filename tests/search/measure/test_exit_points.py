@@ -12,7 +12,7 @@ from search.measure.exit_grid import ExitTable
 from search.measure.exit_points import (
     exit_points,
     judges_of,
-    searched,
+    search_thresholds,
     selection_biases,
     temperature,
 )
@@ -106,7 +106,7 @@ def test_the_bias_is_about_what_choosing_on_the_measured_images_flatters() -> No
     for seed in range(12):
         both = lucky(10_300, seed)
         seen, fresh = both.of(np.arange(300)), both.of(np.arange(300, 10_300))
-        kept = thin_out(searched({"maxprob": seen}, fine=True), 10)
+        kept = thin_out(search_thresholds({"maxprob": seen}, fine=True), 10)
         estimated += selection_biases({"maxprob": seen}, kept, fine=True)
         actual += [
             one.accuracy - setting(fresh, one.thresholds, one.fallback).accuracy for one in kept
@@ -119,14 +119,16 @@ def test_a_coarse_grid_flatters_less_than_a_fine_one() -> None:
     for seed in range(12):
         tables = {"maxprob": lucky(300, seed)}
         for fine, found in biases.items():
-            found += selection_biases(tables, thin_out(searched(tables, fine=fine), 10), fine=fine)
+            found += selection_biases(
+                tables, thin_out(search_thresholds(tables, fine=fine), 10), fine=fine
+            )
     assert np.mean(biases[False]) < 0.8 * np.mean(biases[True])
 
 
 def test_images_that_are_all_alike_leave_nothing_to_luck() -> None:
     one = lucky(1, 0)
     tables = {"maxprob": one.of(np.zeros(40, np.int64))}
-    kept = searched(tables, fine=False)
+    kept = search_thresholds(tables, fine=False)
     assert selection_biases(tables, kept, fine=False) == [0.0] * len(kept)
 
 

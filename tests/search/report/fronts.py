@@ -40,14 +40,14 @@ def page(
     points: list[PointRecord],
     *,
     study: str = "digits",
-    static: tuple[PointRecord, ...] = (),
+    baselines: tuple[PointRecord, ...] = (),
     **more: Any,
 ) -> str:
     return front_html(
         study,
         points,
         front=front(p for p in points if p.kind == "search"),
-        static=static,
+        baselines=baselines,
         hypervolume=0.5,
         **more,
     )
@@ -57,10 +57,12 @@ def picture(
     points: list[PointRecord],
     *,
     study: str = "digits",
-    static: tuple[PointRecord, ...] = (),
+    baselines: tuple[PointRecord, ...] = (),
     **more: Any,
 ) -> bytes:
-    return front_png(study, points, front=front(points), static=static, hypervolume=0.5, **more)
+    return front_png(
+        study, points, front=front(points), baselines=baselines, hypervolume=0.5, **more
+    )
 
 
 def embedded(html: str) -> dict:

@@ -29,8 +29,10 @@ def table_rows(text: str) -> list[str]:
 
 
 def test_the_note_begins_with_the_summary_then_the_picture_then_the_table():
-    standing = front(CLOUD)
-    lines = note("digits", CLOUD, standing, run_id="r1", links=LINKS, static=BASELINES).splitlines()
+    members = front(CLOUD)
+    lines = note(
+        "digits", CLOUD, members, run_id="r1", links=LINKS, baselines=BASELINES
+    ).splitlines()
     assert lines[0] == "**digits: 3 points on the front, 2 beat every baseline of equal cost**"
     assert lines[2] == "![front](/get-artifact?path=pareto%2Ffront.png&run_uuid=r1)"
     assert lines[4].startswith("| trial | family | accuracy |")
@@ -45,15 +47,15 @@ def test_the_note_begins_with_the_summary_then_the_picture_then_the_table():
 
 def test_baselines_on_the_front_are_called_that() -> None:
     winner = plain(0.95, 1e4)
-    standing = front([*CLOUD, winner])
+    members = front([*CLOUD, winner])
     none = "none beats the baselines of equal cost"
-    assert summary("s", standing, [winner]) == f"s: 1 point on the front (1 of baselines), {none}"
+    assert summary("s", members, [winner]) == f"s: 1 point on the front (1 of baselines), {none}"
     links = {("static", 1000): "#plain", ("search", 1000): "#trial"}
-    (row,) = table_rows(note("s", CLOUD, standing, run_id="r", links=links))
+    (row,) = table_rows(note("s", CLOUD, members, run_id="r", links=links))
     assert row.startswith("| [baseline 1000](#plain) | resnet |")
     roles = {
         (name, role)
-        for _, name, *_, role in embedded(page([*CLOUD, winner], static=(winner,)))["points"]
+        for _, name, *_, role in embedded(page([*CLOUD, winner], baselines=(winner,)))["points"]
     }
     assert ("baseline 1000", "plain") in roles
 

@@ -16,7 +16,7 @@ from tests.search.report.fronts import BASELINES, CLOUD, embedded, page, point, 
 
 
 def test_the_page_needs_nothing_but_itself():
-    html = page(CLOUD, static=BASELINES)
+    html = page(CLOUD, baselines=BASELINES)
     # the name of SVG is an identifier, which no browser fetches
     assert re.findall(r"https?:[^\"' ]+", html) == ["http://www.w3.org/2000/svg"]
     forbidden = [
@@ -34,7 +34,7 @@ def test_the_page_needs_nothing_but_itself():
 
 
 def test_each_point_stands_in_the_page_once_and_in_its_role():
-    data = embedded(page([*CLOUD, *BASELINES], static=BASELINES))
+    data = embedded(page([*CLOUD, *BASELINES], baselines=BASELINES))
     rows = [(row[1], row[2], row[5], row[-1]) for row in data["points"]]
     assert sorted(rows) == sorted(
         [

@@ -17,7 +17,7 @@ from tests.search.report.fronts import BASELINES, CLOUD, picture, point
 
 
 def test_the_picture_is_a_png_of_its_size():
-    image = Image.open(io.BytesIO(picture(CLOUD, static=BASELINES)))
+    image = Image.open(io.BytesIO(picture(CLOUD, baselines=BASELINES)))
     assert (image.format, image.size) == ("PNG", (1196, 702))
 
 
@@ -28,7 +28,7 @@ def pixels(png: bytes, colour: tuple[int, int, int]) -> int:
 
 def test_the_picture_shows_the_front_and_the_baselines_in_their_colours():
     blue, orange = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)
-    alone, both = picture(CLOUD), picture(CLOUD, static=BASELINES)
+    alone, both = picture(CLOUD), picture(CLOUD, baselines=BASELINES)
     assert pixels(alone, blue) > 300
     assert pixels(alone, orange) == 0
     assert pixels(both, orange) > 300
@@ -40,8 +40,8 @@ def test_the_picture_follows_the_cost_that_the_study_minimises():
         point(0.9, 2e6, macs_p95=3e6),
         point(0.95, 4e6, macs_p95=3e7),
     ]
-    standing = front(bumpy, (MACS_P95,))
-    assert front_png("s", bumpy, front=standing, hypervolume=0.5, cost=MACS_P95) != picture(bumpy)
+    members = front(bumpy, (MACS_P95,))
+    assert front_png("s", bumpy, front=members, hypervolume=0.5, cost=MACS_P95) != picture(bumpy)
 
 
 @pytest.mark.slow

@@ -9,16 +9,16 @@ from tests.search.report.fronts import BASELINES, CLOUD, point
 
 
 def test_the_summary_counts_the_points_that_the_baselines_do_not_match():
-    standing = front(CLOUD)
+    members = front(CLOUD)
     assert (
-        summary("digits", standing, BASELINES)
+        summary("digits", members, BASELINES)
         == "digits: 3 points on the front, 2 beat every baseline of equal cost"
     )
     assert (
-        summary("digits", standing) == "digits: 3 points on the front, up to 95.0 % at 4.00 M MACs"
+        summary("digits", members) == "digits: 3 points on the front, up to 95.0 % at 4.00 M MACs"
     )
     assert (
-        summary("digits", standing[:1], BASELINES)
+        summary("digits", members[:1], BASELINES)
         == "digits: 1 point on the front, none beats the baselines of equal cost"
     )
     assert summary("digits", []) == "digits: no operating point yet"

@@ -27,11 +27,13 @@ ODD = {
 
 
 @pytest.mark.parametrize("points", ODD.values(), ids=ODD.keys())
-@pytest.mark.parametrize("static", [(), BASELINES], ids=["alone", "with baselines"])
-def test_every_odd_study_gets_its_page_picture_and_note(points, static):
-    embedded(page(points, study="a $b_$", static=static))
-    assert picture(points, study="a $b_$", static=static).startswith(b"\x89PNG")
-    assert note("s", points, front(points), run_id="r", links={}, static=static, hypervolume=0.5)
+@pytest.mark.parametrize("baselines", [(), BASELINES], ids=["alone", "with baselines"])
+def test_every_odd_study_gets_its_page_picture_and_note(points, baselines):
+    embedded(page(points, study="a $b_$", baselines=baselines))
+    assert picture(points, study="a $b_$", baselines=baselines).startswith(b"\x89PNG")
+    assert note(
+        "s", points, front(points), run_id="r", links={}, baselines=baselines, hypervolume=0.5
+    )
 
 
 @pytest.mark.slow

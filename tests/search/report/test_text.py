@@ -24,10 +24,10 @@ def every_size(family: Family) -> list[dict[str, object]]:
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_baselines_are_told_apart_by_their_sizes(family: Family) -> None:
-    plain = [Candidate.of(family, size, epochs=1).baseline() for size in every_size(family)]
-    words = [network_text(family.name, candidate.params) for candidate in plain]
+    baselines = [Candidate.of(family, size, epochs=1).baseline() for size in every_size(family)]
+    words = [network_text(family.name, candidate.params) for candidate in baselines]
     assert len(words) > 1
-    assert all(one.removeprefix("plain").strip() for one in words)
+    assert all(one.removeprefix("baseline").strip() for one in words)
     assert len(set(words)) == len(words)
 
 
@@ -38,11 +38,11 @@ def test_a_dynamic_network_is_described_by_family_size_and_what_makes_it_dynamic
     assert family.traits
     assert set(family.traits) <= {d.name for d in family.space}
     candidate = Candidate.of(family, {}, epochs=1)
-    words, plain = (
+    words, baseline = (
         network_text(family.name, candidate.params),
         network_text(family.name, candidate.baseline().params),
     )
-    assert words.startswith(f"{family.name} {plain.removeprefix('plain ')} ")
+    assert words.startswith(f"{family.name} {baseline.removeprefix('baseline ')} ")
 
 
 def test_words_are_those_that_a_reader_knows() -> None:
@@ -55,12 +55,12 @@ def test_words_are_those_that_a_reader_knows() -> None:
         "target": 0.3,
     }
     assert network_text("gated_resnet", told) == "gated_resnet resnet14 x0.5 joint l0 0.30"
-    assert network_text("gated_resnet", told | {"gated": False}) == "plain resnet14 x0.5"
+    assert network_text("gated_resnet", told | {"gated": False}) == "baseline resnet14 x0.5"
     assert (
         network_text("gated_mobilenet", {"width": 0.5, "depth": 1.5, "gated": False})
-        == "plain depth 1.5 x0.5"
+        == "baseline depth 1.5 x0.5"
     )
-    assert network_text("gated_features", {"hidden": 64, "gated": False}) == "plain 64 units"
+    assert network_text("gated_features", {"hidden": 64, "gated": False}) == "baseline 64 units"
     with pytest.raises(
         ValueError, match=r"^gated_resnets is not a family; did you mean gated_resnet\?$"
     ):

@@ -365,7 +365,7 @@ def test_a_training_that_failed_after_a_rung_is_forgotten() -> None:
     number, _ = one.ask()
     one.look(number, 2, np.array([[0.2, 0.1]]), (0.2, 0.1))
     one.fail(number)
-    assert not one.history.measured()
+    assert not one.history.measured_trials()
 
 
 def test_the_smallest_size_is_the_smallest_whatever_the_file_s_order() -> None:
