@@ -1,7 +1,8 @@
 """What a command costs before it does anything: CPU time, wall time, and which large libraries it imports.
 
 A small study is trained and exported first. Then each command is started afresh, `--repeats` times. Shown are medians:
-user and system time of the process, and its wall time. On a busy machine only the first means something.
+user and system time of the process, and its wall time. On a busy machine only the first means something. Python's
+compiled files are kept in the folder and used, as on a user's machine; `--compile` measures starts without them.
 
     python benchmarks/startup.py                     # about a minute to train, then some seconds a command
     python benchmarks/startup.py --folder FOLDER     # keep what was trained there, or take it from there
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ MISTAKES = {
     "beyond a dimension's range": STUDY.replace("batch: 32", "target: 7"),
     "folder that is not there": STUDY.replace("data: digits", "data: folder:nowhere"),
 }
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 LISTED = (
     "import sys, search.cli\ntry: search.cli.main()\nfinally: print(*sys.modules, file=sys.stderr)"
 )
@@ -77,21 +79,19 @@ def commands() -> dict[str, list[str]]:
     return found | files
 
 
-def measured(words: Sequence[str], folder: Path, repeats: int) -> dict[str, Any]:
+def measured(words: Sequence[str], folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Medians of CPU and wall seconds of one command, and what it had imported when it ended."""
+    compiled = {"PYTHONPYCACHEPREFIX": str(folder / "pycache")}
+    environment = (
+        os.environ | {"PYTHONDONTWRITEBYTECODE": "1"} if options.compile else ENVIRONMENT | compiled
+    )
+    modules = set(started([sys.executable, "-c", LISTED, *words], folder, environment).split())
     cpu, wall = [], []
-    for _ in range(repeats):
-        before, began = os.times(), time.perf_counter()
-        started([sys.executable, "-m", "search.cli", *words], folder)
-        after, ended = os.times(), time.perf_counter()
-        cpu.append(
-            after.children_user
-            + after.children_system
-            - before.children_user
-            - before.children_system
-        )
-        wall.append(ended - began)
-    modules = set(started([sys.executable, "-c", LISTED, *words], folder).split())
+    for _ in range(options.repeats):
+        before, began = processor_seconds(), time.perf_counter()
+        started([sys.executable, "-m", "search.cli", *words], folder, environment)
+        cpu.append(processor_seconds() - before)
+        wall.append(time.perf_counter() - began)
     return {
         "cpu_seconds": statistics.median(cpu),
         "wall_seconds": statistics.median(wall),
@@ -100,9 +100,15 @@ def measured(words: Sequence[str], folder: Path, repeats: int) -> dict[str, Any]
     }
 
 
-def started(command: Sequence[str], folder: Path) -> str:
+def processor_seconds() -> float:
+    """User and system time of all processes that this one started and that have ended."""
+    spent = os.times()
+    return spent.children_user + spent.children_system
+
+
+def started(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> str:
     """What a command writes to its standard error, run to its end."""
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if "Traceback" in done.stderr and "SystemExit" not in done.stderr:
         raise RuntimeError(done.stderr)
     return done.stderr
@@ -112,14 +118,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)  # fmt: skip
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        folder = options.folder or Path(temporary)
+        folder = (options.folder or Path(temporary)).absolute()
         prepared(folder)
-        found = {
-            name: measured(words, folder, options.repeats) for name, words in commands().items()
-        }
+        found = {name: measured(words, folder, options) for name, words in commands().items()}
     if options.json:
         print(json.dumps({"repeats": options.repeats, "commands": found}, indent=2))
         return
