@@ -91,9 +91,11 @@ def search(
     Ctrl-C stops it; the same command resumes, losing at most the epoch that was under way. `trials` in the file is the
     total, so a larger number extends a finished study. See studies/ for files to start from.
     """
+    from search.inputs import check_inputs
     from search.spec import read_study
 
     spec, text = read_study(study_file)
+    check_inputs(spec, str(study_file))
     settings = _settings(config)
     from search.commands.search import search as launch
     from search.schedule.warm_start import epochs_of

@@ -13,6 +13,11 @@ from math import log
 from storage.records import OperatingPoint
 
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+MACS_NUMBER = re.compile(
+    r"\s*(\d+\.?\d*(?:e\+?\d{1,3})?|\.\d+)\s*([kmg]?)\s*(?:macs)?\s*", re.IGNORECASE
+)
+LONGEST_NUMBER = 40  # characters: matching takes time that grows with their square
+MOST_MACS = 1e18
 
 
 @dataclass(frozen=True)
@@ -119,16 +124,19 @@ def outlook_of(costs: Sequence[Cost], compute: float | None) -> list[float] | No
 
 def macs_number(text: str | float) -> int:
     """10_000_000 for "10M": a number with k, M or G. Raises ValueError on anything else."""
-    match = re.fullmatch(
-        r"\s*(\d+\.?\d*(?:e\+?\d{1,2})?|\.\d+)\s*([kmg]?)\s*(?:macs)?\s*", str(text), re.IGNORECASE
-    )
+    given = str(text)
+    match = MACS_NUMBER.fullmatch(given) if len(given) <= LONGEST_NUMBER else None
     if match is None:
-        raise ValueError(f"{text!r} is not a number of MACs; write it like 500k, 10M or 1.5G")
+        raise ValueError(
+            f"{given[:LONGEST_NUMBER]!r} is not a number of MACs; write it like 500k, 10M or 1.5G"
+        )
     number, unit = match.groups()
-    scale = UNITS[unit.lower() if unit in "kK" else unit.upper()]
-    if (macs := round(float(number) * scale)) < 1:
-        raise ValueError(f"{text!r} is less than one MAC; write it like 500k, 10M or 1.5G")
-    return macs
+    macs = float(number) * UNITS[unit.lower() if unit in "kK" else unit.upper()]
+    if macs > MOST_MACS:
+        raise ValueError(f"{given!r} is more than any network has; write it like 500k, 10M or 1.5G")
+    if round(macs) < 1:
+        raise ValueError(f"{given!r} is less than one MAC; write it like 500k, 10M or 1.5G")
+    return round(macs)
 
 
 def macs_text(macs: float) -> str:

@@ -240,7 +240,7 @@ def _artifacts(settings: Settings, experiment: str) -> str | None:
         return None
     if "://" in root or root.startswith("mlflow-artifacts:"):
         return f"{root.rstrip('/')}/{quote(folder)}"
-    return (Path(root).expanduser().resolve() / folder).as_uri()
+    return (Path(root).resolve() / folder).as_uri()
 
 
 def _metrics(

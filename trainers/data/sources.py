@@ -11,6 +11,7 @@ import numpy as np
 from trainers.data.array_sets import TORCHVISION_SETS, digits, torchvision_set
 from trainers.data.images import FileImages, Images
 from trainers.data.parquet import open_parquet
+from trainers.data.paths import expanded
 
 SOURCES: tuple[str, ...] = ("digits", *TORCHVISION_SETS, "folder:PATH", "parquet:PATH")
 Part = Literal["train", "test"]
@@ -26,12 +27,31 @@ _PARTS_OF_A_SET = (
 )  # folders beside a train/, and no names of classes
 
 
+def is_source(text: str) -> bool:
+    """Whether a study file may name this as its data."""
+    kind, separator, path = text.partition(":")
+    return (text in SOURCES and not separator) or (kind in ("folder", "parquet") and bool(path))
+
+
 def checked_source(source: str) -> str:
     """The source, or ValueError when a study file may not say it."""
-    kind, separator, path = source.partition(":")
-    if (source in SOURCES and not separator) or (kind in ("folder", "parquet") and path):
+    if is_source(source):
         return source
     raise ValueError(f"source: '{source}' is not a data set: give one of {', '.join(SOURCES)}")
+
+
+def folder_of(source: str) -> Path | None:
+    """The folder of images that a source names; None for a set by name. Raises ValueError when it is not there."""
+    kind, _, path = checked_source(source).partition(":")
+    if kind not in ("folder", "parquet"):
+        return None
+    folder = expanded(path)
+    if not folder.is_dir():
+        there = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise ValueError(
+            f"{source}: {folder.absolute()} {there}: give the folder of images after '{kind}:'"
+        )
+    return folder
 
 
 def without_flip(source: str) -> bool:
@@ -41,24 +61,16 @@ def without_flip(source: str) -> bool:
 
 def data_root(root: str | None) -> Path:
     """The folder of torchvision sets: `root`, else DYNAFRONT_DATA, else ~/.cache/dynafront."""
-    return Path(root or os.environ.get("DYNAFRONT_DATA") or "~/.cache/dynafront").expanduser()
+    return expanded(root or os.environ.get("DYNAFRONT_DATA") or "~/.cache/dynafront")
 
 
 def open_images(
     source: str, root: Path, part: Part, classes: tuple[str, ...] | None = None
 ) -> Images:
     """One part of a source. `classes` are those of train, which the test part must agree with."""
-    kind, _, path = checked_source(source).partition(":")
-    if kind == "digits":
-        return digits(part)
-    if kind in TORCHVISION_SETS:
-        return torchvision_set(kind, root, part)
-    folder = Path(path).expanduser()
-    if not folder.is_dir():
-        there = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise ValueError(
-            f"{source}: {folder.absolute()} {there}: give the folder of images after '{kind}:'"
-        )
+    folder, kind = folder_of(source), source.partition(":")[0]
+    if folder is None:
+        return digits(part) if kind == "digits" else torchvision_set(kind, root, part)
     images = open_folder(folder, part) if kind == "folder" else open_parquet(folder, part, classes)
     if classes is not None and images.classes != classes:
         raise ValueError(

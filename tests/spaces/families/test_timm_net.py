@@ -152,6 +152,7 @@ def test_a_model_without_shortcuts_has_exits_only(name: str, exits: int) -> None
     ("name", "size", "values", "message"),
     [
         ("resnet81", 32, {}, r"^resnet81 is not a timm model; did you mean resnet18\?$"),
+        ("x" * 1_000, 32, {}, r"^x{100} is not a timm model; did you mean "),
         (
             "resnet18.tv_in2k",
             32,
