@@ -103,10 +103,9 @@ def search(
     epochs = spec.budget.epochs
     trained = sorted({epochs_of(spec, name) for name in spec.families})
     console.print(
-        f"[bold]{spec.study}[/bold]: {spec.budget.trials} trials of {' or '.join(map(str, trained))} epochs over "
+        f"{spec.study}: {spec.budget.trials} trials of {' or '.join(map(str, trained))} epochs over "
         f"{', '.join(spec.families)} on {spec.data}"
         + (f", from baselines that are trained once for {epochs}" if trained[0] < epochs else ""),
-        highlight=False,
     )
     # a scheduler's stop is as gentle as Ctrl-C
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -149,7 +148,7 @@ def search(
             "the model at the front's knee, ready to ship",
         ),
     ):
-        console.print(f"  [bold]{command:<50}[/bold] {what}", highlight=False)
+        console.print(f"  {command:<50} {what}")
 
 
 @main.command()
@@ -501,8 +500,9 @@ def _write_plot(store: Store, record: StudyRecord, plot: Path, family: str | Non
 def _console() -> Console:
     from rich.console import Console
 
-    # a pipe has no width of its own; tables would be cut at 80
-    return Console(width=None if sys.stdout.isatty() else 140)
+    # a pipe has no width of its own; tables would be cut at 80. Names and messages are shown as they are, brackets too
+    width = None if sys.stdout.isatty() else 140
+    return Console(width=width, markup=False, emoji=False, highlight=False)
 
 
 def _one_line(error: Exception) -> str:

@@ -130,9 +130,9 @@ def _lines(folder: Path, report: dict[str, Any], uri: str | None) -> list[str]:
     test, one = report["test"], report["latency_ms"]["batch_1"]
     gates = report["gates"]
     lines = [
-        f"[bold]{folder}[/bold]: test accuracy {test['accuracy']:.2%} "
+        f"{folder}: test accuracy {test['accuracy']:.2%} "
         f"({test['accuracy_low']:.1%} to {test['accuracy_high']:.1%}, n = {test['images']})",
-        f"  validation - test: {bias_text(report['selection_bias'])}".replace("[", r"\["),
+        f"  validation - test: {bias_text(report['selection_bias'])}",
         f"  MACs      mean {macs_text(test['macs_mean'])}, p95 {macs_text(test['macs_p95'])}, max "
         f"{macs_text(test['macs_max'])}; baseline {macs_text(report['plain_macs'])}",
         f"  latency   {one['exported']:.2f} ms at batch 1, baseline {one['static']:.2f} ms (ratio {one['ratio']:.2f})",

@@ -6,6 +6,7 @@ from typing import Any
 
 from search.export.selection_bias import bias_text
 from search.objectives import macs_text
+from search.report.text import markdown_text
 from storage.records import training_text
 
 
@@ -34,7 +35,10 @@ def card(description: dict[str, Any]) -> str:
                                               "answers equal"),
     ]  # fmt: skip
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)
-    params = "\n".join(f"- {name}: {value}" for name, value in description["params"].items())
+    params = "\n".join(
+        f"- {name}: {markdown_text(str(value))}" for name, value in description["params"].items()
+    )
+    classes = [markdown_text(name) for name in description["classes"]]
     shape = f"{task['channels']}, {task['height']}, {task['width']}"
     size = f"{task['height']} x {task['width']}, {'gray' if task['channels'] == 1 else 'RGB'}"
     return f"""# {description["study"]}, {training_text(description["kind"], description["trial"])}
@@ -63,13 +67,13 @@ or with ONNX Runtime, on float32 pixels in [0, 1] of shape (batch, {shape}):
 
 ## How it was made
 
-Knobs: {", ".join(f"{k} = {v}" for k, v in description["knobs"].items())}
+Knobs: {markdown_text(", ".join(f"{k} = {v}" for k, v in description["knobs"].items()))}
 
 {params}
 
 Training: {_training(**description["epochs"])}
 
-Classes: {", ".join(description["classes"][:20])}{" ..." if len(description["classes"]) > 20 else ""}
+Classes: {", ".join(classes[:20])}{" ..." if len(classes) > 20 else ""}
 """
 
 
