@@ -459,9 +459,9 @@ def _print_front(
 
     points, _, static, volume = _front(store, record, family)
     if not points:
-        console.print(
-            f"{record.name}: no trial is done yet; dynafront status {record.name}", highlight=False
-        )
+        from search.report.no_front import no_front_text
+
+        console.print(no_front_text(store, record, family), soft_wrap=True)
         return
     console.print(
         f"{summary(record.name, points, static, cost=study_cost(record))}; hypervolume {volume:.4f}",

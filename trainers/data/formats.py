@@ -15,7 +15,7 @@ from PIL import Image
 # of images as people have them, whether or not Pillow can read them here
 PHOTOS = "png apng jpg jpeg jpe jfif mpo bmp dib gif webp tif tiff ppm pgm pbm pnm"
 NEWER = "avif avifs heic heif hif jxl jp2 j2k jpf jpx tga psd svg exr hdr dcm dng cr2 cr3 nef arw orf rw2 raf"
-PICTURES = frozenset(f".{name}" for name in f"{PHOTOS} {NEWER}".split())  # noqa: SIM905
+PICTURES = frozenset(f".{name}" for name in f"{PHOTOS} {NEWER}".split())
 PLUGINS = {  # packages that teach Pillow a format, and how they are told to; most do so when they are imported
     "pillow_heif": "register_heif_opener",
     "pillow_avif": None,

@@ -204,7 +204,7 @@ test_split.__test__ = False  # type: ignore[attr-defined]  # pytest would collec
 
 
 def test_images(spec: DataSpec) -> Images:
-    """The test images as they lie, not decoded. Raises ValueError where there are none, or of other classes than train."""
+    """The test images, not decoded. Raises ValueError where there are none, or they are of other classes than train."""
     images = opened(spec, "test")
     count_K = np.bincount(images.labels, minlength=len(images.classes))
     empty = [name for name, count in zip(images.classes, count_K, strict=True) if not count]
