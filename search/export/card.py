@@ -62,6 +62,8 @@ or with ONNX Runtime, on float32 pixels in [0, 1] of shape (batch, {shape}):
     session = onnxruntime.InferenceSession("model.onnx")
     logits = session.run(None, {{"pixels": pixels}})[0]
 
+{_prepared(description["preprocessing"], task["channels"])}
+
 `model.json` holds all that is needed to rebuild the network (architecture, thresholds, preprocessing, classes),
 `model.safetensors` its weights. {_skipping(description["network"]["deployed"])}
 
@@ -75,6 +77,19 @@ Training: {_training(**description["epochs"])}
 
 Classes: {", ".join(classes[:20])}{" ..." if len(classes) > 20 else ""}
 """
+
+
+def _prepared(how: dict[str, Any], channels: int) -> str:
+    """How an image becomes these pixels."""
+    fitted = {
+        "crop": "cut to its largest centred part with this aspect ratio and resized",
+        "pad": "resized to fit, with black borders",
+        "squash": "resized to this size whatever its aspect ratio",
+    }[how["resize"]]
+    text = f"An image is turned as its EXIF tag says, put on white where it is transparent, and {fitted}."
+    if channels == 1:
+        text += f" Gray images of more than 8 bits are read as {how['bits']}-bit ones."
+    return text
 
 
 def _training(planned: int, trained: int) -> str:

@@ -40,6 +40,7 @@ def data_spec(values: Any) -> DataSpec:
         test=values.test,
         resize=values.resize,
         skip_broken=values.skip_broken,
+        class_weights=values.class_weights,
         train_limit=values.train_limit,
         validation_limit=values.validation_limit,
         image_size=values.image_size,

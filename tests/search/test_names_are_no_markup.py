@@ -154,6 +154,7 @@ def test_a_name_in_the_card_of_a_model_is_neither_link_nor_tag() -> None:
         "family": "gated_resnet",
         "task": {"channels": 1, "height": 8, "width": 8},
         "network": {"deployed": "generic"},
+        "preprocessing": {"resize": "crop", "bits": 16, "background": "white"},
         "knobs": {"tau": NASTY[4]},
         "params": {"model": NASTY[4]},
         "epochs": {"planned": 1, "trained": 1},

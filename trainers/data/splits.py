@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ class DataSpec:
     takes the median shorter side, at most 224. A set of more than `memory_limit` bytes of pixels is streamed.
     `test` is the share of the images held out as test where a source has no test images; None holds out none.
     `resize` is what is done to images of another aspect ratio. `skip_broken` leaves out what cannot be decoded.
+    `class_weights` "balanced" lets every class count alike in the training's loss, however many images it has.
     """
 
     source: str
@@ -48,6 +49,7 @@ class DataSpec:
     test: float | None = None
     resize: Resize = "crop"
     skip_broken: bool = False
+    class_weights: Literal["none", "balanced"] = "none"
     train_limit: int | None = None
     validation_limit: int | None = None
     image_size: int | None = None
@@ -140,7 +142,7 @@ class ImageData:
 
     `flip` says whether a mirrored image keeps its label. `resize` and `bits` are the geometry's. `notes` say what a
     person should know before anything is trained, a line each; `left_out` names broken images. `counts` are the
-    images of each class, train and validation together.
+    images of each class, train and validation together; `class_weights` are those of the loss, None where all are 1.
     """
 
     train: Split
@@ -157,6 +159,7 @@ class ImageData:
     notes: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     counts: tuple[int, ...] = ()
+    class_weights: tuple[float, ...] | None = None
 
 
 def load(spec: DataSpec) -> ImageData:
@@ -189,6 +192,7 @@ def load(spec: DataSpec) -> ImageData:
         notes=(*images.notes, *filter(None, [shapes.note])),
         left_out=images.left_out,
         counts=tuple(np.bincount(images.labels, minlength=len(images.classes)).tolist()),
+        class_weights=balanced(train.labels) if spec.class_weights == "balanced" else None,
     )
 
 
@@ -225,6 +229,12 @@ test_images.__test__ = False  # type: ignore[attr-defined]
 def _train_images(spec: DataSpec) -> tuple[Images, Shapes]:
     images = opened(spec, "train")
     return images, shapes_of(images, spec.image_size, spec.resize)
+
+
+def balanced(labels_N: Tensor) -> tuple[float, ...]:
+    """The weight of each class with which all classes count alike; their mean over the images is 1."""
+    count_K = labels_N.bincount().double()
+    return tuple((len(labels_N) / (len(count_K) * count_K)).tolist())
 
 
 def opened(spec: DataSpec, part: Part) -> Images:
