@@ -453,8 +453,8 @@ def _front(
 def _print_front(
     console: Console, store: Store, record: StudyRecord, family: str | None = None
 ) -> None:
-    from search.front.stored import study_cost
-    from search.report.front_text import summary
+    from search.front.stored import study_cost, study_majority
+    from search.report.front_text import majority_text, summary
     from search.run.progress import front_table_view
 
     points, _, static, volume = _front(store, record, family)
@@ -467,6 +467,8 @@ def _print_front(
         f"{summary(record.name, points, static, cost=study_cost(record))}; hypervolume {volume:.4f}",
         highlight=False,
     )
+    if majority := study_majority(store, record):
+        console.print(majority_text(majority))
     console.print(front_table_view(points))
     if static:
         warm = record.spec.get("warm_start") and not record.spec.get("init_from")
@@ -480,7 +482,7 @@ def _print_front(
 
 
 def _write_plot(store: Store, record: StudyRecord, plot: Path, family: str | None = None) -> None:
-    from search.front.stored import study_cost
+    from search.front.stored import study_cost, study_majority
     from search.report.front_page import front_html
     from search.report.front_plot import front_png
 
@@ -490,6 +492,7 @@ def _write_plot(store: Store, record: StudyRecord, plot: Path, family: str | Non
         "static": static,
         "hypervolume": volume,
         "cost": study_cost(record),
+        "majority": study_majority(store, record),
     }
     if plot.suffix == ".png":
         plot.write_bytes(front_png(record.name, points, **shown))

@@ -43,6 +43,7 @@ def note(
     hypervolume: float | None = None,
     views: Mapping[str, str] | None = None,
     cost: Cost = MACS,
+    majority: float | None = None,
 ) -> str:
     """Markdown for the study's MLflow run: a summary, the picture of the front, and the front as a table.
 
@@ -55,7 +56,7 @@ def note(
     picture = f"![front](/get-artifact?path=pareto%2Ffront.png&run_uuid={run_id})"
     head = f"{first}\n\n{picture}\n\n"
     if hypervolume is not None:
-        head += f"{about(points, hypervolume)}\n\n"
+        head += f"{about(points, hypervolume, majority)}\n\n"
     columns = [
         "trial",
         "family",
