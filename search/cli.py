@@ -105,10 +105,9 @@ def search(
     epochs = spec.budget.epochs
     trained = sorted({epochs_of(spec, name) for name in spec.families})
     console.print(
-        f"[bold]{spec.study}[/bold]: {spec.budget.trials} trials of {' or '.join(map(str, trained))} epochs over "
+        f"{spec.study}: {spec.budget.trials} trials of {' or '.join(map(str, trained))} epochs over "
         f"{', '.join(spec.families)} on {spec.data}"
         + (f", from baselines that are trained once for {epochs}" if trained[0] < epochs else ""),
-        highlight=False,
     )
     # a scheduler's stop is as gentle as Ctrl-C
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -151,7 +150,7 @@ def search(
             "the model at the front's knee, ready to ship",
         ),
     ):
-        console.print(f"  [bold]{command:<50}[/bold] {what}", highlight=False)
+        console.print(f"  {command:<50} {what}")
 
 
 @main.command()
@@ -456,20 +455,22 @@ def _front(
 def _print_front(
     console: Console, store: Store, record: StudyRecord, family: str | None = None
 ) -> None:
-    from search.front.stored import study_cost
-    from search.report.front_text import summary
+    from search.front.stored import study_cost, study_majority
+    from search.report.front_text import majority_text, summary
     from search.run.progress import front_table_view
 
     points, _, static, volume = _front(store, record, family)
     if not points:
-        console.print(
-            f"{record.name}: no trial is done yet; dynafront status {record.name}", highlight=False
-        )
+        from search.report.no_front import no_front_text
+
+        console.print(no_front_text(store, record, family), soft_wrap=True)
         return
     console.print(
         f"{summary(record.name, points, static, cost=study_cost(record))}; hypervolume {volume:.4f}",
         highlight=False,
     )
+    if majority := study_majority(store, record):
+        console.print(majority_text(majority))
     console.print(front_table_view(points))
     if static:
         warm = record.spec.get("warm_start") and not record.spec.get("init_from")
@@ -483,7 +484,7 @@ def _print_front(
 
 
 def _write_plot(store: Store, record: StudyRecord, plot: Path, family: str | None = None) -> None:
-    from search.front.stored import study_cost
+    from search.front.stored import study_cost, study_majority
     from search.report.front_page import front_html
     from search.report.front_plot import front_png
 
@@ -493,6 +494,7 @@ def _write_plot(store: Store, record: StudyRecord, plot: Path, family: str | Non
         "static": static,
         "hypervolume": volume,
         "cost": study_cost(record),
+        "majority": study_majority(store, record),
     }
     if plot.suffix == ".png":
         plot.write_bytes(front_png(record.name, points, **shown))
@@ -503,8 +505,9 @@ def _write_plot(store: Store, record: StudyRecord, plot: Path, family: str | Non
 def _console() -> Console:
     from rich.console import Console
 
-    # a pipe has no width of its own; tables would be cut at 80
-    return Console(width=None if sys.stdout.isatty() else 140)
+    # a pipe has no width of its own; tables would be cut at 80. Names and messages are shown as they are, brackets too
+    width = None if sys.stdout.isatty() else 140
+    return Console(width=width, markup=False, emoji=False, highlight=False)
 
 
 def _one_line(error: Exception) -> str:

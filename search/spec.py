@@ -90,6 +90,11 @@ class StudySpec(_Strict):
     # weights to start from: one source, or one a family
     init_from: Weights | None = None
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    # where the data has no test images; None in studies from before there was the key
+    test: Annotated[float, Field(gt=0, lt=1)] | None = 0.2
+    resize: Literal["crop", "pad", "squash"] = "crop"
+    skip_broken: bool = False
+    class_weights: Literal["none", "balanced"] = "none"  # of the training's loss
     train_limit: Annotated[int, Field(ge=2)] | None = None
     validation_limit: Annotated[int, Field(ge=2)] | None = None
     run: Run = Run()
@@ -113,6 +118,7 @@ BEFORE = {
     "warm_start": False,
     "early_stopping": False,
     "starting_points": False,
+    "test": None,
 }  # these were keys of study files
 
 

@@ -28,7 +28,7 @@ from storage.records import (
     training_text,
 )
 from storage.rows import point_record, point_row, record
-from storage.tables import Epoch, Export, Failure, Point, Rung, Study, Trial
+from storage.tables import Epoch, Export, Failure, Point, Rung, Study, StudyData, Trial
 
 WITH_POINTS = (State.COMPLETE, State.STOPPED)
 
@@ -95,6 +95,17 @@ class Store:
     def set_spec(self, name: str, spec: Mapping[str, Any], text: str) -> None:
         """Replace the study's checked file and its text, for what may change in a study that exists."""
         self._set_study(name, {"spec": dict(spec), "text": text})
+
+    def set_data(self, name: str, data: Mapping[str, Any]) -> None:
+        """Remember what tells the study's images from changed ones."""
+        with self._database.writing() as connection:
+            connection.execute(delete(StudyData).where(StudyData.study == name))
+            connection.execute(insert(StudyData).values(study=name, data=dict(data)))
+
+    def data(self, name: str) -> dict[str, Any]:
+        """What tells the study's images from changed ones; empty for a study from before that was kept."""
+        rows = self._database.rows(select(StudyData.data).where(StudyData.study == name))
+        return dict(rows[0].data) if rows else {}
 
     def set_study_run(self, name: str, experiment_id: str | None, run_id: str | None) -> None:
         """Remember the study's MLflow experiment and parent run."""

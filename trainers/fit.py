@@ -132,6 +132,7 @@ class _Training:
             steps=self.steps,
             seed=seed,
             label_smoothing=recipe.label_smoothing,
+            class_weights=data.class_weights,
         )
         self.objective: Objective = net.objective(plan)
         self.optimizer = optimizer(net, recipe)

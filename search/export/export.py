@@ -96,6 +96,7 @@ def export(
         "config": asdict(candidate.config),
         "task": net.task.as_dict(),
         "classes": list(data.classes),
+        "preprocessing": {"resize": data.resize, "bits": data.bits, "background": "white"},
         "network": compact.description(),
         "study": study,
         "kind": job.kind,

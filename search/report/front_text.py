@@ -44,14 +44,20 @@ def beats_static(point: PointRecord, static: Sequence[PointRecord], cost: Cost =
     return any(point.accuracy >= p.accuracy for p in static)
 
 
-def about(points: Sequence[PointRecord], hypervolume: float) -> str:
-    """What stands under the title."""
+def majority_text(majority: float) -> str:
+    """What a network must be better than to be worth anything."""
+    return f"always answering the largest class: {percent(majority)}"
+
+
+def about(points: Sequence[PointRecord], hypervolume: float, majority: float | None = None) -> str:
+    """What stands under the title; `majority` is the accuracy of always answering the largest class."""
     trials = len({p.trial for p in points if p.kind != "static"})
     operating = sum(p.kind != "static" for p in points)
-    return (
+    line = (
         f"{operating:,} operating {'point' if operating == 1 else 'points'} of {trials:,} "
         f"{'trial' if trials == 1 else 'trials'}, hypervolume {hypervolume:.3f}, bars are 95 % intervals"
     )
+    return line if majority is None else f"{line}; {majority_text(majority)}"
 
 
 def amount(p: PointRecord, cost: Cost) -> str:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from html import escape
 from typing import Any
 
 HIDDEN = ("exit_temperatures", "exit_judges")  # many numbers that tell a reader nothing
+
+
+def markdown_text(text: str) -> str:
+    """Text in one line that Markdown shows as it is: in it begins no tag, link, picture, code, emphasis or cell."""
+    return re.sub(r"[\\`*|\[\]]", r"\\\g<0>", " ".join(escape(text, quote=False).split()))
 
 
 def knobs_text(knobs: Mapping[str, Any]) -> str:

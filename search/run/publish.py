@@ -18,7 +18,7 @@ from typing import Any
 
 from search.front.eligible import ON_OFFER
 from search.front.formats import as_csv
-from search.front.stored import study_front
+from search.front.stored import study_front, study_majority
 from search.objectives import Cost, Reference
 from search.report.text import described, knobs_text
 from search.spec import StudySpec, stored_spec
@@ -181,7 +181,15 @@ class View:
             self._experiment,
             self._parent,
             metrics=_history(points, self.spec.cost, Reference(**record.reference)),
-            artifacts=front_artifacts(study, points, members, static, volume, self.spec.cost),
+            artifacts=front_artifacts(
+                study,
+                points,
+                members,
+                static,
+                volume,
+                self.spec.cost,
+                study_majority(self.store, record),
+            ),
             note=self._note(points, members, static, volume, runs),
             members={run: training in on_front for training, run in runs.items()},
         )
@@ -230,6 +238,7 @@ class View:
             hypervolume=volume,
             views=views,
             cost=self.spec.cost,
+            majority=study_majority(self.store, self._study()),
         )
 
 
@@ -240,6 +249,7 @@ def front_artifacts(
     static: list[PointRecord],
     volume: float,
     cost: Any,
+    majority: float | None = None,
 ) -> dict[str, bytes]:
     """The front as files by artifact path."""
     from search.report.front_note import front_table
@@ -247,7 +257,7 @@ def front_artifacts(
     from search.report.front_plot import front_png
 
     shown = {"front": members, "static": static, "hypervolume": volume, "cost": cost}
-
+    shown["majority"] = majority
     found = {
         "pareto/front.csv": as_csv(members).encode(),
         "pareto/front_table.json": json.dumps(front_table(members, cost)).encode(),

@@ -183,5 +183,11 @@ def trained_net(job: Job) -> tuple[DynamicNet, Candidate, ImageData]:
             f"the checkpoint of trial {job.number} holds epoch {found}, its points were measured after epoch {wanted}; "
             "search the study to its end, or choose another trial's point"
         )
-    net.load_state_dict(net_tensors(saved[0]))
+    try:
+        net.load_state_dict(net_tensors(saved[0]))
+    except RuntimeError:  # the study is from before its data was kept with it
+        raise ValueError(
+            f"the checkpoint of trial {job.number} does not fit the data as it is now ({len(data.classes)} classes, "
+            f"{data.channels} x {data.height} x {data.width}): were classes or images added? Restore the data"
+        ) from None
     return net.eval(), candidate, data

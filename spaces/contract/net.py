@@ -161,12 +161,16 @@ class Output:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The length of a training, for schedules, and the seed of its gate noise."""
+    """The length of a training, for schedules, the seed of its gate noise, and how its answers are judged.
+
+    `class_weights` are those of each class in the cross-entropy, with mean 1 over the training images; None: all 1.
+    """
 
     epochs: int
     steps: int  # an epoch
     seed: int = 0
     label_smoothing: float = 0.0
+    class_weights: tuple[float, ...] | None = None
 
 
 class Objective:
@@ -187,9 +191,15 @@ class Objective:
 
     def losses(self, output: Output, labels_B: Tensor) -> dict[str, Tensor]:
         """The terms whose sum is minimised, weights included; the first is the cross-entropy."""
-        smoothing = self.plan.label_smoothing
-        logits = output.logits_BC.float()
-        return {"cross_entropy": F.cross_entropy(logits, labels_B, label_smoothing=smoothing)}
+        return {"cross_entropy": self.cross_entropy(output.logits_BC.float(), labels_B)}
+
+    def cross_entropy(self, logits_BC: Tensor, labels_B: Tensor, reduction: str = "mean") -> Tensor:
+        """The cross-entropy with the plan's label smoothing and class weights."""
+        smoothing, weights = self.plan.label_smoothing, self.plan.class_weights
+        weight = None if weights is None else logits_BC.new_tensor(weights)
+        return F.cross_entropy(
+            logits_BC, labels_B, weight, reduction=reduction, label_smoothing=smoothing
+        )
 
     def after_step(self, output: Output) -> None:
         """Called after the optimiser's step."""
