@@ -18,7 +18,7 @@ from search.report.text import described, knobs_text
 from search.run.jobs import job_of
 from search.run.worker import trained_net
 from search.spec import stored_spec
-from spaces.contract.net import Knobs
+from spaces.contract.knobs import Knobs
 from storage.records import EpochRecord, Kind, PointRecord, State, StudyRecord, training_text
 from storage.settings import Settings
 from storage.store import Store

@@ -25,7 +25,8 @@ from search.export.model import FORMAT, MODEL, ONNX, WEIGHTS
 from search.export.selection_bias import selection_bias
 from search.run.job import Job
 from search.run.worker import trained_net
-from spaces.contract.net import DynamicNet, Knobs
+from spaces.contract.knobs import Knobs
+from spaces.contract.net import DynamicNet
 from spaces.contract.policies import Policy
 from spaces.deploy.ship import DeployedNet, onnx_model, ship, static
 from trainers.data.augment import normalized

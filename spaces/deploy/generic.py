@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spaces.contract.net import DynamicNet, Knobs, Rates, collapsed
+from spaces.contract.knobs import Knobs, Rates, collapsed_gates
+from spaces.contract.net import DynamicNet
 from spaces.contract.policies import Fixed, Policy
 from spaces.contract.task import Task
 
@@ -86,7 +87,9 @@ def settled(net: DynamicNet, knobs: Knobs, rates: Rates) -> dict[str, tuple[floa
     if knobs.prune is None and not net.settles_exactly:
         return {}
     found = dict(
-        collapsed({gate.name: tuple(rates[gate.name]) for gate in net.gates}, knobs.prune or 0.0)
+        collapsed_gates(
+            {gate.name: tuple(rates[gate.name]) for gate in net.gates}, knobs.prune or 0.0
+        )
     )
     # a rate of 0 may mean that nobody got so far
     if any(gate.kind == "exit" for gate in net.gates):

@@ -19,7 +19,7 @@ from torch.nn.utils import skip_init
 
 from spaces.backbones.resnet import Block, folded
 from spaces.contract.compute import conv_macs, linear_macs
-from spaces.contract.net import Knobs, Rates, collapsed
+from spaces.contract.knobs import Knobs, Rates, collapsed_gates
 from spaces.contract.policies import Fixed
 from spaces.contract.task import Task
 from spaces.deploy.generic import gate_counts
@@ -320,7 +320,7 @@ def settled_gates(
         raise ValueError(
             f"a point with policy {knobs.policy} draws its gates at random and cannot be exported"
         )
-    fixed: Fixed = collapsed(rates, knobs.prune or 0.0)
+    fixed: Fixed = collapsed_gates(rates, knobs.prune or 0.0)
     if knobs.policy == "always_on":
         fixed = {gate.name: (1.0,) * gate.units for gate in net.gates}
     elif knobs.policy == "scaled_on":

@@ -19,7 +19,8 @@ from benchmarks.plain_resnet import PlainResNet, plain_logits
 from spaces.backbones.bottleneck import BOTTLENECKS, EXPANSION, Bottleneck, from_torchvision
 from spaces.backbones.resnet import DEPTHS, ResNetConfig, folded
 from spaces.contract.family import Candidate
-from spaces.contract.net import DynamicNet, Knobs, Plan
+from spaces.contract.knobs import Knobs
+from spaces.contract.net import DynamicNet, Plan
 from spaces.contract.policies import Threshold
 from spaces.contract.space import narrowed
 from spaces.contract.task import Task

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from spaces.contract.family import Candidate
-from spaces.contract.net import Knobs, Output
+from spaces.contract.knobs import Knobs
+from spaces.contract.net import Output
 from spaces.contract.registry import family
 from spaces.contract.task import Task
 from spaces.deploy.resnet import DeployedResNet, deployed, gate_taus, rebuilt, settled_gates

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from spaces.contract.family import Candidate
-from spaces.contract.net import DynamicNet, Knobs
+from spaces.contract.knobs import Knobs
+from spaces.contract.net import DynamicNet
 from spaces.contract.policies import Threshold
 from spaces.contract.registry import families, family
 from spaces.contract.task import Task

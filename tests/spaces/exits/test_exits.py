@@ -16,7 +16,8 @@ from torch import Tensor
 
 from spaces.contract.exit_places import Place
 from spaces.contract.exit_rules import ExitRule, agreement, certainty, judged, margin
-from spaces.contract.net import Exits, Knobs, Output, Plan
+from spaces.contract.knobs import Knobs
+from spaces.contract.net import Exits, Output, Plan
 from spaces.contract.policies import AlwaysOn, Sampled, Threshold
 from spaces.contract.space import dimensions, narrowed
 from spaces.contract.task import Task

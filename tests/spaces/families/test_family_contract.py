@@ -18,7 +18,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from spaces.contract.exit_rules import ExitRule
 from spaces.contract.family import Candidate, Family
-from spaces.contract.net import POLICIES, DynamicNet, Knobs, Plan
+from spaces.contract.knobs import POLICIES, Knobs
+from spaces.contract.net import DynamicNet, Plan
 from spaces.contract.policies import AlwaysOn, Policy, Sampled, ScaledOn, Threshold
 from spaces.contract.registry import families
 from spaces.contract.task import Task

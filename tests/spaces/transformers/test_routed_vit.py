@@ -16,7 +16,8 @@ from torch import Tensor
 
 from spaces.contract.exit_rules import ExitRule
 from spaces.contract.family import Candidate
-from spaces.contract.net import Knobs, Plan
+from spaces.contract.knobs import Knobs
+from spaces.contract.net import Plan
 from spaces.contract.policies import AlwaysOn, Sampled, Threshold
 from spaces.contract.registry import family
 from spaces.contract.task import Task
