@@ -481,13 +481,13 @@ def test_fewer_layers_than_exits_still_answer(images: Draw) -> None:
 def test_a_network_whose_oracles_read_scores_is_shipped_with_its_oracles(
     images: Draw, scramble: Callable[..., Any]
 ) -> None:
-    from spaces.deploy.generic import deployed
+    from spaces.deploy.generic import deploy
 
     net = scramble(vit("skip_vit"))
     rates = {gate.name: (1.0,) for gate in net.gates}
-    shipped = deployed(net, Knobs(), rates)
+    shipped = deploy(net, Knobs(), rates)
     assert shipped.gate_counts()["dynamic"] == len(net.gates)
     pixels = images(64, TASK)
     torch.testing.assert_close(shipped.double()(pixels), net.run(pixels, Knobs()).logits_BC)
     history_free = scramble(vit("skip_vit", dt_history="none"))
-    assert deployed(history_free, Knobs(), rates).gate_counts()["dynamic"] == 0
+    assert deploy(history_free, Knobs(), rates).gate_counts()["dynamic"] == 0
