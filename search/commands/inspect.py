@@ -20,7 +20,7 @@ from search.run.data import check_same_data
 from search.run.jobs import job_of
 from search.run.worker import trained_net
 from search.spec import stored_spec
-from spaces.contract.net import Knobs
+from spaces.contract.knobs import Knobs
 from storage.records import EpochRecord, Kind, PointRecord, State, StudyRecord, training_text
 from storage.settings import Settings
 from storage.store import Store

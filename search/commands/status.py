@@ -48,6 +48,8 @@ def as_text(one: dict[str, Any]) -> str:
         lines.append(
             f"  running  trial {running['trial']}: epoch {running['epoch']} of {running['epochs']}"
         )
+    for exported in one["exports"]:
+        lines.append(f"  exported {exported['pick']}: {exported['model'] or exported['folder']}")
     for failure in one["failures"][-SHOWN:]:
         lines.append(f"  failed   trial {failure['trial']}: {failure['error']}")
     return "\n".join(lines)
@@ -86,6 +88,10 @@ def _status(store: Store, record: StudyRecord) -> dict[str, Any]:
             }
             for t in trials
             if t.state == State.RUNNING
+        ],
+        "exports": [
+            {"pick": export.pick, "folder": export.folder, "model": export.model_uri}
+            for export in store.exports(record.name)
         ],
         "failures": [
             {"trial": t.number, "error": t.error} for t in searched if t.state == State.FAILED

@@ -25,9 +25,10 @@ from search.export.model import FORMAT, MODEL, ONNX, WEIGHTS
 from search.export.selection_bias import selection_bias
 from search.run.job import Job
 from search.run.worker import trained_net
-from spaces.contract.net import DynamicNet, Knobs
+from spaces.contract.knobs import Knobs
+from spaces.contract.net import DynamicNet
 from spaces.contract.policies import Policy
-from spaces.deploy.ship import DeployedNet, onnx_model, ship, static
+from spaces.deploy.ship import DeployedNet, onnx_model, ship, ship_baseline
 from trainers.data.augment import normalized
 from trainers.data.splits import ImageData, Split, test_split
 from trainers.evaluate import Table, recalibrated, wilson
@@ -211,7 +212,7 @@ def _check_exactly(
 
 def _latency(compact: DeployedNet, net: DynamicNet, test: Split) -> dict[str, Any]:
     """Median milliseconds on this machine, beside the baseline of the same backbone, its batch norm folded too."""
-    baseline = static(net)
+    baseline = ship_baseline(net)
     found: dict[str, Any] = {
         "device": f"CPU, {torch.get_num_threads()} threads, {platform.machine()}"
     }

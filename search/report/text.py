@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
@@ -61,6 +61,16 @@ def described(family_name: str, params: Mapping[str, Any]) -> str:
         if v is not None and v != "none"
     ]
     return " ".join([family_name, size, *words])
+
+
+def describing_params(families: Iterable[str]) -> list[str]:
+    """Names of the parameters that `described` puts into words, sizes first, for networks of any of these families."""
+    from spaces.contract.registry import family
+
+    known = [family(name) for name in families]
+    sizes = [name for each in known for name in each.size_dimensions]
+    traits = [name for each in known for name in each.traits]
+    return list(dict.fromkeys([*sizes, *traits]))
 
 
 def readable(knobs: Mapping[str, Any]) -> dict[str, Any]:

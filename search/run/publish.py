@@ -20,7 +20,7 @@ from search.front.eligible import ON_OFFER
 from search.front.formats import as_csv
 from search.front.stored import study_front, study_majority
 from search.objectives import Cost, Reference
-from search.report.text import described, knobs_text
+from search.report.text import described, describing_params, knobs_text
 from search.spec import StudySpec, stored_spec
 from storage.mlflow_log import MlflowLog
 from storage.records import TRAININGS, Kind, PointRecord, State, StudyRecord, TrialRecord
@@ -128,7 +128,7 @@ class View:
         self._experiment, self._parent = log.open_study(
             spec.study, text=record.text, params=params, tags={}
         )
-        log.write_saved_views(self._experiment)
+        log.write_saved_views(self._experiment, describing_params(spec.families))
         if (record.experiment_id, record.run_id) != (self._experiment, self._parent):
             if record.run_id:  # another MLflow than before: nothing of what was logged is there
                 self.store.unpublish(spec.study)

@@ -12,7 +12,8 @@ from search.run.checkpoint import Slot
 from search.run.data import loaded, task_of
 from search.run.job import Event, Failure, Job, Outcome, Rung
 from spaces.contract.family import Candidate
-from spaces.contract.net import DynamicNet, Knobs
+from spaces.contract.knobs import Knobs
+from spaces.contract.net import DynamicNet
 from spaces.contract.registry import family
 from spaces.contract.task import Task
 from storage.records import OperatingPoint

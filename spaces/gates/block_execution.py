@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.backbones.resnet import folded
+from spaces.backbones.resnet import fold_batch_norm
 
 # samples that share a mask; fewer (but one alone) are cheaper masked than gathered
 SMALLEST_GROUP = 8
@@ -122,7 +122,7 @@ def _open_parts(block: Convolutions, masks: Sequence[Tensor | None]) -> list[_Pa
     parts: list[_Part] = []
     scale_N = None
     for conv, norm, mask in block.masked_convolutions(*masks):
-        weight, bias = folded(conv, norm)
+        weight, bias = fold_batch_norm(conv, norm)
         if scale_N is not None and conv.groups == 1:
             weight = weight[:, parts[-1].open_N] * scale_N.to(weight.dtype)[None, :, None, None]
         open_N, scale_N = None, None

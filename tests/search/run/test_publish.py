@@ -67,7 +67,7 @@ def test_when_mlflow_is_away_it_is_said_once_and_sync_catches_up(
     assert named == {
         "trial-0000": "trial",
         "trial-0001": "trial",
-        "plain-net-0000": "static",
+        "baseline-0000": "static",
         "study s": "study",
     }
     history = client.get_metric_history(record.run_id, "study/hypervolume")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from benchmarks.plain_resnet import PlainResNet, plain_logits
 from spaces.backbones.resnet import Block, ResNetConfig
-from spaces.contract.net import Knobs
+from spaces.contract.knobs import Knobs
 from spaces.contract.policies import AlwaysOn, Sampled, Threshold
 from spaces.contract.task import Task
 from spaces.families.gated_resnet import GatedResNet, GatedResNetConfig

@@ -55,7 +55,7 @@ def parquet_of(root: Path, part: str, labels: list[int]) -> DataSpec:
 def rows(spec: DataSpec) -> tuple[set[bytes], set[bytes], set[bytes]]:
     """The pixels of train, validation and test."""
     data = load(spec)
-    return tuple(
+    return tuple(  # type: ignore[return-value]
         {one.numpy().tobytes() for batch in split.batches(9) for one in batch.images}
         for split in (data.train, data.validation, test_split(spec))
     )
