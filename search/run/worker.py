@@ -18,7 +18,7 @@ from spaces.contract.registry import family
 from spaces.contract.task import Task
 from storage.records import OperatingPoint
 from trainers.data.splits import ImageData
-from trainers.execution import Execution, best_device, in_eights, measured
+from trainers.execution import Execution, best_device, measured, whole_vectors
 from trainers.fit import DivergedError, EpochResult, fit, net_tensors
 from trainers.initial_weights import start_from
 
@@ -137,7 +137,9 @@ def _execution(job: Job, net: DynamicNet, candidate: Candidate, slot: Slot) -> E
     saved = slot.load()
     if saved:
         known = replace(Execution(**saved[1]["execution"]), device=device, compile=job.compile)
-        return known if device != "cpu" or in_eights(net) else replace(known, channels_last=False)
+        return (
+            known if device != "cpu" or whole_vectors(net) else replace(known, channels_last=False)
+        )
     if job.precision != "auto":
         return Execution(device=device, dtype=job.precision, compile=job.compile)
     size = (candidate.config, candidate.recipe.batch, net.task)
@@ -158,7 +160,7 @@ def _measured(device: str, candidate: Candidate, size: Any) -> Execution:
         tuple(getattr(config, n) for n in names),
         batch,
         task,
-        in_eights(net),
+        whole_vectors(net),
     )
     if key not in _KNOWN:
         _KNOWN[key] = measured(net, candidate.recipe, device)
