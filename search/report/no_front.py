@@ -20,7 +20,7 @@ def no_front_text(store: Store, record: StudyRecord, family: str | None = None) 
     points = [p for p in store.points(name) if p.kind in ON_OFFER and family in (None, p.family)]
     if repeated := repeatable(points):
         best, chance = max(repeated, key=lambda p: p.accuracy), record.reference["accuracy"]
-        ends = f"{done} trials{of} are done" + (f", {failed} failed" if failed else "")
+        ends = f"{_trials(done, of)} done" + (f", {failed} failed" if failed else "")
         look = f", or look at one: dynafront inspect {name} --trial {best.trial}"
         return (
             f"study {name}: {ends}, and no network is better than guessing, which is right for {percent(chance)}; the "
@@ -31,13 +31,18 @@ def no_front_text(store: Store, record: StudyRecord, family: str | None = None) 
     if broken and not done:
         last = broken[-1]
         return (
-            f"study {name}: nothing{of} could be trained, {len(broken)} trainings failed. The last, "
+            f"study {name}: nothing{of} could be trained, {_trainings(len(broken))} failed. The last, "
             f"{training_text(last.kind, last.number)}: {last.error}. Put that right and search again; all reasons: "
             f"dynafront status {name}"
         )
     if done:
-        return (
-            f"study {name}: {done} trials{of} are done, but all of their answers are drawn at random, and cannot be "
-            "exported"
-        )
+        return f"study {name}: {_trials(done, of)} done, but all answers are drawn at random, and cannot be exported"
     return f"study {name}: no trial{of} is done yet; see dynafront status {name}"
+
+
+def _trials(count: int, of: str) -> str:
+    return f"1 trial{of} is" if count == 1 else f"{count} trials{of} are"
+
+
+def _trainings(count: int) -> str:
+    return f"{count} training{'s' * (count != 1)}"
