@@ -85,7 +85,7 @@ def judged(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Trials and hypervolumes of both arms of one seed."""
     from benchmarks.search_bench.compare import in_decades
     from search.front.curves import ReferencePoint, volume
-    from spaces.contract.net import Knobs
+    from spaces.contract.knobs import Knobs
 
     points = {
         arm: [(p["accuracy"], p["macs"]) for p in one["points"] if not Knobs(**p["knobs"]).random]

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from spaces.contract.net import DynamicNet, Knobs, Output, Rates
+from spaces.contract.knobs import Knobs, Rates
+from spaces.contract.net import DynamicNet, Output
 from spaces.contract.noise import permutation
 from spaces.contract.policies import Policy
 

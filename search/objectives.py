@@ -1,6 +1,6 @@
 """What a study minimises besides maximising accuracy: costs as values, and amounts of them as text.
 
-A new cost is one row of COSTS, and a measure that its `of` finds in an operating point.
+A new cost is one row of COSTS, and a measure that stands in operating points under the name of its column.
 """
 
 from __future__ import annotations
@@ -13,6 +13,11 @@ from math import log
 from storage.records import OperatingPoint
 
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+MACS_NUMBER = re.compile(
+    r"\s*(\d+\.?\d*(?:e\+?\d{1,3})?|\.\d+)\s*([kmg]?)\s*(?:macs)?\s*", re.IGNORECASE
+)
+LONGEST_NUMBER = 40  # characters: matching takes time that grows with their square
+MOST_MACS = 1e18
 
 
 @dataclass(frozen=True)
@@ -25,41 +30,51 @@ class Shape:
 
 @dataclass(frozen=True)
 class Cost:
-    """One cost: how study files call it, how it is shown, where it is measured.
+    """One cost: how study files call it, where it stands in an operating point, how it is shown.
 
-    `of` reads it from an operating point, `of_baseline` is what it is for a baseline of these shapes.
-    `measure` names what is measured: the reference point has one value for each, and a study takes one cost of each.
-    `falls_in_training`: whether a training may end cheaper than it is now, as gates learn to close.
+    `column` is a field of operating points or a key of their `extra`; `of_baseline` is what the cost is for a baseline
+    of these shapes. `measure` names what is measured: the reference point has one value for each, and a study takes one
+    cost of each. `falls_in_training`: whether a training may end cheaper than it is now, as gates learn to close.
     """
 
     name: str
+    column: str
     label: str
     unit: str
     measure: str
-    of: Callable[[OperatingPoint], float]
     of_baseline: Callable[[Shape], float]
     falls_in_training: bool = True
+
+    def of(self, point: OperatingPoint) -> float:
+        """What an operating point costs."""
+        own = getattr(point, self.column, None)
+        return float(point.extra[self.column] if own is None else own)
 
 
 Costs = Sequence[Cost]  # what is minimised: one cost, several, or none (the most accurate alone)
 MACS = Cost(
-    "macs", "MACs per image (mean)", "MACs", "macs", lambda p: p.macs_mean, lambda s: s.macs
+    name="macs",
+    column="macs_mean",
+    label="MACs per image (mean)",
+    unit="MACs",
+    measure="macs",
+    of_baseline=lambda shape: shape.macs,
 )
 MACS_P95 = Cost(
-    "macs_p95",
-    "MACs per image (95th percentile)",
-    "MACs",
-    "macs",
-    lambda p: p.macs_p95,
-    lambda s: s.macs,
+    name="macs_p95",
+    column="macs_p95",
+    label="MACs per image (95th percentile)",
+    unit="MACs",
+    measure="macs",
+    of_baseline=lambda shape: shape.macs,
 )
 PARAMETERS = Cost(
-    "parameters",
-    "parameters",
-    "parameters",
-    "parameters",
-    lambda p: p.parameters,
-    lambda s: s.parameters,
+    name="parameters",
+    column="parameters",
+    label="parameters",
+    unit="parameters",
+    measure="parameters",
+    of_baseline=lambda shape: shape.parameters,
     falls_in_training=False,
 )
 COSTS: dict[str, Cost] = {cost.name: cost for cost in (MACS, MACS_P95, PARAMETERS)}
@@ -108,16 +123,19 @@ def outlook_of(costs: Sequence[Cost], compute: float | None) -> list[float] | No
 
 def macs_number(text: str | float) -> int:
     """10_000_000 for "10M": a number with k, M or G. Raises ValueError on anything else."""
-    match = re.fullmatch(
-        r"\s*(\d+\.?\d*(?:e\+?\d{1,2})?|\.\d+)\s*([kmg]?)\s*(?:macs)?\s*", str(text), re.IGNORECASE
-    )
+    given = str(text)
+    match = MACS_NUMBER.fullmatch(given) if len(given) <= LONGEST_NUMBER else None
     if match is None:
-        raise ValueError(f"{text!r} is not a number of MACs; write it like 500k, 10M or 1.5G")
+        raise ValueError(
+            f"{given[:LONGEST_NUMBER]!r} is not a number of MACs; write it like 500k, 10M or 1.5G"
+        )
     number, unit = match.groups()
-    scale = UNITS[unit.lower() if unit in "kK" else unit.upper()]
-    if (macs := round(float(number) * scale)) < 1:
-        raise ValueError(f"{text!r} is less than one MAC; write it like 500k, 10M or 1.5G")
-    return macs
+    macs = float(number) * UNITS[unit.lower() if unit in "kK" else unit.upper()]
+    if macs > MOST_MACS:
+        raise ValueError(f"{given!r} is more than any network has; write it like 500k, 10M or 1.5G")
+    if round(macs) < 1:
+        raise ValueError(f"{given!r} is less than one MAC; write it like 500k, 10M or 1.5G")
+    return round(macs)
 
 
 def macs_text(macs: float) -> str:

@@ -9,12 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from search.objectives import COSTS, MACS, Cost, macs_number
+from search.spec_errors import mistake, shown, yaml_mistake
+from storage.yaml_text import NotYamlError, clipped, file_text, parsed
 
 Macs = Annotated[float, BeforeValidator(lambda value: _macs(value))]
+Weights = Annotated[str | dict[str, str], BeforeValidator(lambda value: _weights(value))]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 # rows of search.schedule.samplers.SAMPLERS
 SamplerName = Literal["growth", "tpe", "nsgaii", "gp", "random"]
 
@@ -35,7 +38,7 @@ class Budget(_Strict):
 
     trials: Annotated[int, Field(ge=1, le=1_000_000)] = 24
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 12
-    hours: Annotated[float, Field(gt=0, strict=False)] | None = None
+    hours: Positive | None = None
     plateau: Plateau | None = None
 
 
@@ -52,7 +55,7 @@ class Limits(_Strict):
 
     macs: Macs | None = None
     parameters: Macs | None = None
-    megabytes: Annotated[float, Field(gt=0, strict=False)] | None = None  # of float32 weights
+    megabytes: Positive | None = None  # of float32 weights
 
 
 class Run(_Strict):
@@ -85,8 +88,13 @@ class StudySpec(_Strict):
     data_root: str | None = None
     image_size: Annotated[int, Field(ge=4, le=4096)] | None = None
     # weights to start from: one source, or one a family
-    init_from: str | dict[str, str] | None = None
+    init_from: Weights | None = None
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    # where the data has no test images; None in studies from before there was the key
+    test: Annotated[float, Field(gt=0, lt=1)] | None = 0.2
+    resize: Literal["crop", "pad", "squash"] = "crop"
+    skip_broken: bool = False
+    class_weights: Literal["none", "balanced"] = "none"  # of the training's loss
     train_limit: Annotated[int, Field(ge=2)] | None = None
     validation_limit: Annotated[int, Field(ge=2)] | None = None
     run: Run = Run()
@@ -110,6 +118,7 @@ BEFORE = {
     "warm_start": False,
     "early_stopping": False,
     "starting_points": False,
+    "test": None,
 }  # these were keys of study files
 
 
@@ -121,26 +130,29 @@ def stored_spec(values: Mapping[str, Any]) -> StudySpec:
 def read_study(path: Path) -> tuple[StudySpec, str]:
     """The spec and the file's own text. Raises ValueError with one line."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = file_text(path)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from None
     except UnicodeDecodeError:
         raise ValueError(f"{path}: is not a text file in UTF-8") from None
+    except NotYamlError as error:
+        raise ValueError(f"{path}: {yaml_mistake(error)}") from None
     return parse_study(text, str(path)), text
 
 
 def parse_study(text: str, where: str) -> StudySpec:
     """The spec that a study file's text says; `where` is the file's name in messages."""
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{where}: is not valid YAML: {_yaml_reason(error)}") from None
+        content = parsed(text)
+    except NotYamlError as error:
+        raise ValueError(f"{where}: {yaml_mistake(error)}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{where}: must be a mapping with study, data and families")
     try:
-        spec = StudySpec(**{str(key): value for key, value in content.items()})
+        spec = StudySpec(**content)
     except ValidationError as error:
-        raise ValueError(f"{where}: {_reason(error)}") from None
+        raise ValueError(f"{where}: {mistake(error, StudySpec)}") from None
+    _check_data(spec, where)
     _check_objectives(spec, where)
     narrowed_spaces(spec, where)
     return spec
@@ -151,6 +163,9 @@ def narrowed_spaces(spec: StudySpec, where: str = "study file") -> dict[str, tup
     from spaces.contract.registry import family
     from spaces.contract.space import narrowed
 
+    for name in spec.families:
+        if spec.families.count(name) > 1:
+            raise ValueError(f"{where}: families: {name} stands there twice")
     for name in spec.space:
         if name not in spec.families:
             raise ValueError(
@@ -170,6 +185,16 @@ def narrowed_spaces(spec: StudySpec, where: str = "study file") -> dict[str, tup
     return found
 
 
+def _check_data(spec: StudySpec, where: str) -> None:
+    from trainers.data.sources import SOURCES, is_source
+
+    if not is_source(spec.data):
+        known = ", ".join(SOURCES)
+        raise ValueError(
+            f"{where}: data: {shown(spec.data)} is not a data set; give one of {known}"
+        )
+
+
 def _check_objectives(spec: StudySpec, where: str) -> None:
     first, *costs = spec.objectives or ("",)
     known = [COSTS[name] for name in costs if name in COSTS]
@@ -186,43 +211,14 @@ def _check_objectives(spec: StudySpec, where: str) -> None:
 
 def _macs(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(f"{value!r} is not a number; write it like 500k, 20M or 1.5G")
+        raise ValueError(f"{clipped(repr(value))} is not a number; write it like 500k, 20M or 1.5G")
     return float(macs_number(value))
 
 
-def _yaml_reason(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-    return f"{getattr(error, 'problem', None) or 'cannot be parsed'}{place}"
-
-
-def _reason(error: ValidationError) -> str:
-    """The first mistake that pydantic found, in our words."""
-    first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in first["loc"])
-    given, limits = first["input"], first.get("ctx", {})
-    match first["type"]:
-        case "extra_forbidden":
-            from spaces.contract.space import nearest
-
-            models: dict[str, type[_Strict]] = {
-                "budget": Budget,
-                "run": Run,
-                "region": Region,
-                "limits": Limits,
-            }
-            models["budget.plateau"] = Plateau
-            model = models.get(key.rpartition(".")[0], StudySpec)
-            return f"{key}: no such key{nearest(str(first['loc'][-1]), model.model_fields)}"
-        case "missing":
-            return f"{key}: is missing; a study file needs study, data and families"
-        case "string_pattern_mismatch":
-            return (
-                f"{key}: {given!r} may only have letters, digits, '-' and '_', at most 64, no path"
-            )
-        case "literal_error":
-            return f"{key}: {given} is not one of {limits['expected']}"
-        case "value_error":
-            return f"{key}: {limits['error']}"
-        case _:
-            return f"{key}: {given!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+def _weights(value: object) -> object:
+    sources = value.values() if isinstance(value, dict) else [value]
+    if not all(isinstance(source, str) and source for source in sources):
+        raise ValueError(
+            f"{shown(value)} is neither a file, nor torchvision:NAME, nor one of these by family"
+        )
+    return value

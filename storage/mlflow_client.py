@@ -23,10 +23,8 @@ ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
-PARAMS_A_BATCH, METRICS_A_BATCH = (
-    100,
-    900,
-)  # MLflow takes 1,000 entities a request, 100 params among them
+# MLflow takes 1,000 entities a request, 100 params among them
+PARAMS_A_BATCH, METRICS_A_BATCH = 100, 900
 NOTE_CHARACTERS = 7900  # a run's tag holds 8,000
 SHOWN_CHARACTERS = 300  # of an error
 

@@ -5,25 +5,18 @@ Every method writes what it is given, can be repeated, and raises StorageError w
 
 from __future__ import annotations
 
-import getpass
-import logging
-import re
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from storage.mlflow_client import asking, batches, client, fitting, having
+from storage.mlflow_client import asking, client, fitting, having
+from storage.mlflow_runs import MlflowRuns
 from storage.saved_views import differing, saved_views, view_path
 from storage.settings import Settings
 
-logger = logging.getLogger(f"dynafront.{__name__}")
-
 KIND, STUDY, TRIAL, PARETO = "automl.kind", "automl.study", "automl.trial", "pareto"
-NOTE, PARENT, EXPERIMENT_KIND = "mlflow.note.content", "mlflow.parentRunId", "mlflow.experimentKind"
+NOTE, PARENT = "mlflow.note.content", "mlflow.parentRunId"
 # of a run, by state of its trial
 STATUS = {"running": "RUNNING", "complete": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
 PAGE = 1000  # runs that one search returns
@@ -35,10 +28,10 @@ class MlflowLog:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._client = client(settings)
-        self._front: dict[str, set[str]] = {}  # runs tagged as on the front, by study run
-        self._steps: dict[
-            str, dict[int, float]
-        ] = {}  # first measure of each step that is logged, by study run
+        self._runs = MlflowRuns(self._client, settings)
+        # by study run: runs tagged as on the front, and the first measure of each step that is logged
+        self._front: dict[str, set[str]] = {}
+        self._steps: dict[str, dict[int, float]] = {}
 
     def open_study(
         self, name: str, *, text: str, params: Mapping[str, Any], tags: Mapping[str, str]
@@ -48,19 +41,18 @@ class MlflowLog:
         MLflow never changes a param: where one differs now, a tag of its name holds the new value.
         """
         with asking(self.settings):
-            experiment = self._experiment(self.settings.experiment_name(name))
+            experiment = self._runs.experiment(self.settings.experiment_name(name))
             mark = {KIND: "study", STUDY: name}
-            found = self._client.search_runs([experiment], having(mark), max_results=1)
-            if found:
-                run, known = found[0].info.run_id, found[0].data.params
+            earlier = self._client.search_runs([experiment], having(mark), max_results=1)
+            if earlier:
+                run, known = earlier[0].info.run_id, earlier[0].data.params
                 self._client.update_run(run, status="RUNNING")
             else:
-                run, known = self._create(experiment, f"study {name}", mark | dict(tags)), {}
+                run, known = self._runs.create(experiment, f"study {name}", mark | dict(tags)), {}
             changed = {k: str(v) for k, v in params.items() if known.get(k, str(v)) != str(v)}
-            self._log(
-                run, {k: v for k, v in params.items() if k not in known}, [], changed | dict(tags)
-            )
-            self._keep(run, {"study.yml": text.encode()})
+            fresh = {k: v for k, v in params.items() if k not in known}
+            self._runs.log(run, fresh, [], changed | dict(tags))
+            self._runs.keep(run, {"study.yml": text.encode()})
         return experiment, run
 
     def log_trial(
@@ -88,11 +80,10 @@ class MlflowLog:
         with asking(self.settings):
             for older in self._client.search_runs([experiment_id], having(mark)):
                 self._client.delete_run(older.info.run_id)
-            run = self._create(
-                experiment_id, name, {**tags, PARETO: "false", PARENT: parent_id}, begin
-            )
-            self._log(run, params, _metrics(metrics, curves, begin, stop))
-            self._keep(run, artifacts)
+            shown = {**tags, PARETO: "false", PARENT: parent_id}
+            run = self._runs.create(experiment_id, name, shown, begin)
+            self._runs.log(run, params, _metrics(metrics, curves, begin, stop))
+            self._runs.keep(run, artifacts)
             if state != "running":
                 self._client.set_terminated(run, STATUS[state], end_time=stop)
         return run
@@ -125,21 +116,23 @@ class MlflowLog:
                 for step, values in fresh
                 for key, value in values.items()
             ]
-            self._log(parent_id, {}, points, {NOTE: fitting(note)})
+            self._runs.log(parent_id, {}, points, {NOTE: fitting(note)})
             logged |= {step: _first(values) for step, values in fresh}
-            self._keep(parent_id, artifacts)
+            self._runs.keep(parent_id, artifacts)
             self._tag_members(experiment_id, parent_id, members)
 
-    def write_saved_views(self, experiment_id: str) -> None:
-        """Give the experiment the views `pareto` and `all`, and a note that links to them if it has none."""
+    def write_saved_views(self, experiment_id: str, params: Sequence[str]) -> None:
+        """Give the experiment the views `pareto` and `all`, and a note that links to them if it has none.
+
+        They show `params` of the trials' runs, beside accuracy and MACs.
+        """
         with asking(self.settings):
             tags = self._client.get_experiment(experiment_id).tags
-            wanted = differing(saved_views(), tags)
+            wanted = differing(saved_views(params), tags)
             if NOTE not in tags:
-                pareto, every = (
-                    view_path(experiment_id, view).lstrip("/") for view in ("pareto", "all")
-                )
-                wanted[NOTE] = f"Charts: [Pareto front]({pareto}), [all trials]({every})"
+                front = view_path(experiment_id, "pareto").lstrip("/")
+                every = view_path(experiment_id, "all").lstrip("/")
+                wanted[NOTE] = f"Charts: [Pareto front]({front}), [all trials]({every})"
             for tag, value in wanted.items():
                 self._client.set_experiment_tag(experiment_id, tag, value)
 
@@ -151,66 +144,6 @@ class MlflowLog:
         """Mark the study's run as finished."""
         with asking(self.settings):
             self._client.set_terminated(run_id)
-
-    def _experiment(self, name: str) -> str:
-        from mlflow.exceptions import MlflowException
-
-        found = self._client.get_experiment_by_name(name)
-        if found is None:
-            try:
-                kind = {EXPERIMENT_KIND: "custom_model_development"}
-                return str(
-                    self._client.create_experiment(name, _artifacts(self.settings, name), kind)
-                )
-            except MlflowException as error:
-                # another process may have been faster
-                logger.debug("experiment %s was not created: %s", name, error)
-                found = self._client.get_experiment_by_name(name)
-                if found is None:
-                    raise
-        # its name stays taken, so nothing else could be logged to
-        if found.lifecycle_stage == "deleted":
-            self._client.restore_experiment(found.experiment_id)
-        return str(found.experiment_id)
-
-    def _create(
-        self, experiment_id: str, name: str, tags: dict[str, str], start: int | None = None
-    ) -> str:
-        origin = {
-            "mlflow.user": _user(),
-            "mlflow.source.name": "dynafront",
-            "mlflow.source.type": "LOCAL",
-        }
-        run = self._client.create_run(
-            experiment_id, start_time=start, tags=origin | tags, run_name=name
-        )
-        return str(run.info.run_id)
-
-    def _log(
-        self,
-        run_id: str,
-        params: Mapping[str, Any],
-        metrics: Sequence[Any],
-        tags: Mapping[str, str] | None = None,
-    ) -> None:
-        from mlflow.entities import Param, RunTag
-
-        for some_params, some_metrics in batches(
-            [Param(k, str(v)) for k, v in params.items()], metrics
-        ):
-            self._client.log_batch(run_id, params=some_params, metrics=some_metrics)
-        if tags:
-            self._client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
-
-    def _keep(self, run_id: str, artifacts: Mapping[str, bytes]) -> None:
-        if not artifacts:
-            return
-        with tempfile.TemporaryDirectory(prefix="dynafront-") as folder:
-            for path, content in artifacts.items():
-                file = Path(folder, path)
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_bytes(content)
-            self._client.log_artifacts(run_id, folder)
 
     def _logged_steps(
         self, run_id: str, metrics: Sequence[tuple[int, Mapping[str, float]]]
@@ -237,16 +170,6 @@ class MlflowLog:
                 (shown.add if on_front else shown.discard)(run)
 
 
-def _artifacts(settings: Settings, experiment: str) -> str | None:
-    """Where an experiment's files go, independent of the current folder; None leaves it to the server."""
-    root, folder = settings.artifact_root, re.sub(r"[^\w.-]+", "-", experiment).strip(".-")
-    if root is None:
-        return None
-    if "://" in root or root.startswith("mlflow-artifacts:"):
-        return f"{root.rstrip('/')}/{quote(folder)}"
-    return (Path(root).expanduser().resolve() / folder).as_uri()
-
-
 def _metrics(
     metrics: Mapping[str, float],
     curves: Sequence[tuple[int, Mapping[str, float]]],
@@ -256,11 +179,11 @@ def _metrics(
     """MLflow's metrics; the epochs share the trial's time evenly, which charts over time need."""
     from mlflow.entities import Metric
 
-    found = [Metric(key, float(value), stop, 0) for key, value in metrics.items()]
+    logged = [Metric(key, float(value), stop, 0) for key, value in metrics.items()]
     for done, (epoch, values) in enumerate(curves, start=1):
         at = begin + (stop - begin) * done // len(curves)
-        found += [Metric(key, float(value), at, epoch) for key, value in values.items()]
-    return found
+        logged += [Metric(key, float(value), at, epoch) for key, value in values.items()]
+    return logged
 
 
 def _first(values: Mapping[str, float]) -> float:
@@ -273,10 +196,3 @@ def _ms(time_: datetime) -> int:
 
 def _now() -> int:
     return int(time.time() * 1000)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        return "unknown"

@@ -42,7 +42,7 @@ def command(settings: Settings) -> tuple[list[str], dict[str, str]]:
     arguments += ["--cors-allowed-origins", ",".join(origins)]
     if settings.artifact_root is not None:
         root = settings.artifact_root
-        root = root if "://" in root else str(Path(root).expanduser().resolve())
+        root = root if "://" in root else str(Path(root).resolve())
         arguments += ["--artifacts-destination", root]
     environment = (
         dict(os.environ)

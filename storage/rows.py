@@ -42,6 +42,11 @@ def point_row(point: OperatingPoint) -> dict[str, Any]:
     return {name: getattr(point, name) for name in POINT}
 
 
+def utc_now() -> datetime:
+    """Every time that is stored."""
+    return datetime.now(UTC)
+
+
 def _read(name: str, value: Any) -> Any:
     if name in ENUMS:
         return ENUMS[name](value)

@@ -11,13 +11,15 @@ from typing import Any
 
 TAG = "mlflow.sharedViewState."
 ACCURACY, MACS = "obj/accuracy", "obj/macs_m"
-PARAMS = ("backbone", "granularity", "gate", "loss", "target")
 CURVES = ("val/accuracy", "val/macs", "train/loss", "train/open")
 FRONT, CHOICES, LINES = "section-front", "section-params", "section-curves"
 
 
-def saved_views(params: Sequence[str] = PARAMS, curves: Sequence[str] = CURVES) -> dict[str, str]:
-    """Value by tag name of the views `pareto` (the front's trials) and `all` (every training, most accurate first)."""
+def saved_views(params: Sequence[str], curves: Sequence[str] = CURVES) -> dict[str, str]:
+    """Value by tag name of the views `pareto` (the front's trials) and `all` (every training, most accurate first).
+
+    `params` of the runs are shown in the table and in a chart of their own, `curves` are measures by epoch.
+    """
     # the UI loads 100 runs at a time in the view's order: those that matter must come first. Ordered by time it would
     # add the study's run and fold all others away below it
     front = _state("tags.pareto = 'true'", f"metrics.`{MACS}`", True, params, curves)

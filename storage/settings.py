@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from storage.config_errors import complaint
-from storage.urls import without_password
+from storage.urls import SQLITE, without_password
+from storage.yaml_text import NotYamlError, file_text, parsed
 
 FILE = "mlflow.yml"
 OVERRIDES = {
@@ -21,18 +21,24 @@ OVERRIDES = {
 TRACKING_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
 
 
+def _expanded(path: str) -> str:
+    """A path or a SQLite URL with `~` and `$NAME` put in; other addresses stay, a password may hold a dollar sign."""
+    head, path = (SQLITE, path.removeprefix(SQLITE)) if path.startswith(SQLITE) else ("", path)
+    return path if "://" in path else head + os.path.expanduser(os.path.expandvars(path))
+
+
 def _tracking(uri: str) -> str:
     scheme = uri.split(":", 1)[0].split("+", 1)[0]
     if scheme not in TRACKING_SCHEMES or (":" not in uri and scheme != "databricks"):
         raise ValueError(
             f"{without_password(uri)!r} is not an MLflow store; write sqlite:///FILE or http://HOST:PORT"
         )
-    return uri
+    return _expanded(uri) if uri.startswith(SQLITE) else uri
 
 
 def _database(url: str) -> str:
-    if url.startswith("sqlite:///") and len(url) > len("sqlite:///") and ":memory:" not in url:
-        return url
+    if url.startswith(SQLITE) and len(url) > len(SQLITE) and ":memory:" not in url:
+        return _expanded(url)
     if not url.startswith("postgresql+psycopg://"):
         raise ValueError(
             f"{without_password(url)!r} is not a database for studies; "
@@ -68,7 +74,9 @@ class Server(_Section):
 class Storage(_Section):
     """The folder for everything on disk, and the database that several machines may share."""
 
-    folder: Path = Path("dynafront-data")
+    folder: Annotated[Path, AfterValidator(lambda path: Path(_expanded(str(path))))] = Path(
+        "dynafront-data"
+    )
     database: Annotated[str, AfterValidator(_database)] | None = None
 
 
@@ -76,7 +84,7 @@ class Settings(_Section):
     """What `mlflow.yml` says; what is not given follows from `storage.folder` and `tracking_uri`."""
 
     tracking_uri: Annotated[str, AfterValidator(_tracking)] = ""
-    artifact_root: str | None = None
+    artifact_root: Annotated[str, AfterValidator(_expanded)] | None = None
     registry_uri: Annotated[str, AfterValidator(_tracking)] = ""
     experiment: Annotated[str, AfterValidator(_experiment)] = "dynafront/{study}"
     server: Server = Server()
@@ -92,7 +100,7 @@ class Settings(_Section):
 
     @property
     def folder(self) -> Path:
-        return self.storage.folder.expanduser()
+        return self.storage.folder
 
     @property
     def remote(self) -> bool:
@@ -146,19 +154,17 @@ def settings(path: Path | None = None, environment: Mapping[str, str] | None = N
 
 def _content(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parsed(file_text(path))
     except OSError as error:
         raise ValueError(
             f"{path}: cannot be read ({error.strerror}); give the path of a settings file"
         ) from None
     except UnicodeDecodeError:
         raise ValueError(f"{path}: is not UTF-8 text; save it as UTF-8") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"line {mark.line + 1}: " if mark else ""
-        raise ValueError(
-            f"{path}: {place}not valid YAML ({getattr(error, 'problem', None) or error})"
-        ) from None
+    except NotYamlError as error:
+        place = f"line {error.line}: " if error.line else ""
+        reason = f"{error.key}: {error}" if error.key else f"not valid YAML ({error})"
+        raise ValueError(f"{path}: {place}{reason}") from None
     if content is None:
         return {}
     if not isinstance(content, dict):

@@ -60,6 +60,17 @@ class Study(Table):
     lease_until: Mapped[float | None]  # seconds since 1970
 
 
+class StudyData(Table):
+    """What tells a study's images from changed ones; studies from before it was kept have no row."""
+
+    __tablename__ = "dynafront_data"
+
+    study: Mapped[str] = mapped_column(
+        String(NAME), ForeignKey("dynafront_study.name", ondelete="CASCADE"), primary_key=True
+    )
+    data: Mapped[dict[str, Any]]
+
+
 class Trial(Table):
     __tablename__ = "dynafront_trial"
     __table_args__ = (UniqueConstraint("study", "kind", "number"),)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 _PASSWORD = re.compile(r"(://[^:/@\s]*):[^@/\s]*@")
-_SQLITE = "sqlite:///"
+SQLITE = "sqlite:///"
 
 
 def without_password(url: str) -> str:
@@ -16,4 +16,4 @@ def without_password(url: str) -> str:
 
 def sqlite_file(url: str) -> Path | None:
     """The file of a SQLite URL; None for every other database."""
-    return Path(url.removeprefix(_SQLITE).split("?", 1)[0]) if url.startswith(_SQLITE) else None
+    return Path(url.removeprefix(SQLITE).split("?", 1)[0]) if url.startswith(SQLITE) else None

@@ -14,7 +14,8 @@ from math import sqrt
 import torch
 from torch import Tensor, nn
 
-from spaces.contract.net import DynamicNet, Knobs, Output, Rates
+from spaces.contract.knobs import Knobs, Rates
+from spaces.contract.net import DynamicNet, Output
 from trainers.data.augment import augmented, normalized
 from trainers.data.splits import Batch, ImageData, Split
 from trainers.execution import Execution

@@ -16,6 +16,7 @@ from spaces.contract.net import DynamicNet, Plan
 from spaces.contract.recipe import Recipe
 
 WARM_UP, STEPS = 2, 4
+VECTOR = 16  # floats in the widest CPU register
 WORTHWHILE = 0.9  # a setting must take less than this share of plain float32's time to be chosen
 
 
@@ -57,7 +58,7 @@ def options(net: DynamicNet, device: str) -> tuple[Execution, ...]:
     """What is worth measuring for a network on a device, plain float32 first."""
     cuda = device.startswith("cuda")
     dtypes = ["float32", "bfloat16"] if cuda or _has_fast_bfloat16() else ["float32"]
-    layouts = [False, True] if cuda or in_eights(net) else [False]
+    layouts = [False, True] if cuda or whole_vectors(net) else [False]
     return tuple(
         Execution(device=device, dtype=d, channels_last=last) for d in dtypes for last in layouts
     )
@@ -102,13 +103,27 @@ def _synchronize(tensor: Tensor) -> None:
         torch.cuda.synchronize(tensor.device)
 
 
-def in_eights(net: DynamicNet) -> bool:
-    """Whether every convolution has a multiple of 8 filters.
+def whole_vectors(net: DynamicNet) -> bool:
+    """Whether every convolution maps a multiple of 16 channels to a multiple of 16; a larger one may read the image.
 
-    On one CPU thread, torch 2.15's channels_last backward of a convolution with 4 filters corrupts memory and takes the
-    process down; layouts of other than full vectors gain nothing anyway.
+    On a CPU with AVX-512, torch 2.15's channels_last backward of others corrupts memory. oneDNN 3.13 writes whole
+    vectors of 16 floats behind the end of its scratchpad when it gathers the input of a strided 1x1 convolution with
+    fewer channels, as a ResNet's shortcut is. From 48 x 48 pixels on it aborts, or is killed by a segmentation fault,
+    with one thread and with two; smaller images may be spoiled in silence:
+
+        conv = torch.nn.Conv2d(8, 16, 1, stride=2, bias=False).to(memory_format=torch.channels_last)
+        images = torch.randn(128, 8, 48, 48).to(memory_format=torch.channels_last)
+        conv(images).sum().backward()
+
+    Layouts of other than full vectors gain nothing anyway.
     """
-    return all(m.out_channels % 8 == 0 for m in net.modules() if isinstance(m, nn.Conv2d))
+    convolutions = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
+    return all(_in_vectors(m, net.task.channels) for m in convolutions)
+
+
+def _in_vectors(conv: nn.Conv2d, image_channels: int) -> bool:
+    reads_image = conv.in_channels == image_channels and min(conv.kernel_size) > 1
+    return conv.out_channels % VECTOR == 0 and (conv.in_channels % VECTOR == 0 or reads_image)
 
 
 def _has_fast_bfloat16() -> bool:

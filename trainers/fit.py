@@ -18,7 +18,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from spaces.contract.net import DynamicNet, Knobs, Objective, Output, Plan
+from spaces.contract.knobs import Knobs
+from spaces.contract.net import DynamicNet, Objective, Output, Plan
 from spaces.contract.policies import Sampled
 from spaces.contract.recipe import Recipe
 from trainers.data.augment import augmented, normalized
@@ -132,6 +133,7 @@ class _Training:
             steps=self.steps,
             seed=seed,
             label_smoothing=recipe.label_smoothing,
+            class_weights=data.class_weights,
         )
         self.objective: Objective = net.objective(plan)
         self.optimizer = optimizer(net, recipe)

@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from spaces.contract.net import DynamicNet
+from trainers.data.paths import TORCHVISION, expanded, weights_file
 
 WRAPPERS = (
     "state_dict",
@@ -35,11 +35,9 @@ def initial_state(source: str) -> dict[str, Tensor]:
 
     Nothing in a file is executed. Raises ValueError with one line.
     """
-    if source.startswith("torchvision:"):
-        return _torchvision(source.removeprefix("torchvision:"))
-    path = Path(source).expanduser()
-    if not path.is_file():
-        raise ValueError(f"init_from: {source} is not a file")
+    if source.startswith(TORCHVISION):
+        return _torchvision(source.removeprefix(TORCHVISION))
+    path = weights_file(source)
     try:
         if path.suffix == ".safetensors":
             found: object = load_file(path)
@@ -86,9 +84,9 @@ def _torchvision(name: str) -> dict[str, Tensor]:
 
 def digest(source: str) -> str | None:
     """What tells two sources apart: the content of a file, a model's name; None when the file is gone."""
-    path = Path(source).expanduser()
-    if source.startswith("torchvision:"):
+    if source.startswith(TORCHVISION):
         return source
+    path = expanded(source)
     if not path.is_file():
         return None
     with path.open("rb") as file:

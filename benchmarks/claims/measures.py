@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from benchmarks.merging import donors_of, ensemble, merged
 from spaces.contract.family import Candidate
-from spaces.contract.net import DynamicNet, Knobs, Plan, Rates
+from spaces.contract.knobs import Knobs, Rates
+from spaces.contract.net import DynamicNet, Plan
 from trainers.data.augment import normalized
 from trainers.data.splits import ImageData
 from trainers.evaluate import Table, evaluate, exit_logits, recalibrated

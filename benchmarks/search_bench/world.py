@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.search_bench.table import Table, Training
 from search.front.curves import Curve, ReferencePoint, own_front, volume
-from spaces.contract.net import Knobs
+from spaces.contract.knobs import Knobs
 from storage.records import Kind, PointRecord
 
 

@@ -53,9 +53,11 @@ def launch(
     Ctrl-C stops it; the same command resumes, losing at most the epoch that was under way. `trials` in the file is the
     total, so a larger number extends a finished study. See studies/ for files to start from.
     """
+    from search.inputs import check_inputs
     from search.spec import read_study
 
     spec, text = read_study(study_file)
+    check_inputs(spec, str(study_file))
     settings, console = read_settings(config), terminal()
     # a scheduler's stop is as gentle as Ctrl-C
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -66,9 +68,7 @@ def launch(
             spec, text, settings, console, workers=workers, baselines=baselines, finalists=finalists
         )
     except KeyboardInterrupt:
-        console.print(
-            f"\nStopped. Nothing is lost: dynafront search {study_file} goes on.", highlight=False
-        )
+        console.print(f"\nStopped. Nothing is lost: dynafront search {study_file} goes on.")
         raise
 
 
@@ -88,7 +88,7 @@ def _run(
     from search.commands.search import closing_lines, opening_line, run_study
     from storage.store import Store
 
-    console.print(opening_line(spec), highlight=False)
+    console.print(opening_line(spec))
     finished = run_study(spec, text, settings, console, workers=workers, baselines=baselines)
     if finalists:
         report = retraining.search_finalists(
@@ -101,4 +101,4 @@ def _run(
         retraining.show(console, report)
         console.print()
     for line in closing_lines(spec, finished):
-        console.print(line, highlight=False)
+        console.print(line)

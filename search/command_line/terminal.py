@@ -20,11 +20,12 @@ def print_json(value: Any) -> None:
 
 
 def terminal() -> Console:
-    """A console as wide as the terminal."""
+    """A console as wide as the terminal that shows names and messages as they are, brackets too."""
     from rich.console import Console
 
     # a pipe has no width of its own; tables would be cut at 80
-    return Console(width=None if sys.stdout.isatty() else 140)
+    width = None if sys.stdout.isatty() else 140
+    return Console(width=width, markup=False, emoji=False, highlight=False)
 
 
 def steps(console: Console) -> Callable[[str], None]:
@@ -34,4 +35,4 @@ def steps(console: Console) -> Callable[[str], None]:
 
 def print_lines(console: Console, lines: Iterable[str], *, wrap: bool = True) -> None:
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=not wrap)
+        console.print(line, soft_wrap=not wrap)

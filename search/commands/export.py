@@ -12,6 +12,8 @@ from search.front.pick import pick
 from search.front.stored import study_cost, study_front
 from search.objectives import macs_number, macs_text
 from search.report.amounts import macs
+from search.report.no_front import no_front_text
+from search.run.data import check_same_data
 from search.run.jobs import job_of
 from search.spec import stored_spec
 from storage.records import PointRecord, StudyRecord, training_text
@@ -68,9 +70,7 @@ def export_choice(
     limit = None if choice.max_macs is None else macs_number(choice.max_macs)
     members, _, _, _ = study_front(store, record, choice.family)
     if not members:
-        raise ValueError(
-            f"study {record.name} has no finished trial yet; see dynafront status {record.name}"
-        )
+        raise ValueError(no_front_text(store, record, choice.family))
     point = pick(
         members, choice.rule, max_macs=limit, min_accuracy=choice.min_accuracy, cost=study_cost(record)
     )  # fmt: skip
@@ -116,8 +116,10 @@ def _export(
     }
     if "selection_bias" in point.extra:
         validation["selection_bias"] = point.extra["selection_bias"]
+    job = job_of(spec, trial, str(settings.checkpoints))
+    check_same_data(store, record.name, job.data)
     return export(
-        job_of(spec, trial, str(settings.checkpoints)),
+        job,
         study=record.name,
         knobs=point.knobs,
         rates={name: tuple(units) for name, units in point.extra["rates"].items()},
@@ -131,9 +133,9 @@ def _lines(folder: Path, report: dict[str, Any], uri: str | None) -> list[str]:
     test, one = report["test"], report["latency_ms"]["batch_1"]
     gates = report["gates"]
     lines = [
-        f"[bold]{folder}[/bold]: test accuracy {test['accuracy']:.2%} "
+        f"{folder}: test accuracy {test['accuracy']:.2%} "
         f"({test['accuracy_low']:.1%} to {test['accuracy_high']:.1%}, n = {test['images']})",
-        f"  validation - test: {bias_text(report['selection_bias'])}".replace("[", r"\["),
+        f"  validation - test: {bias_text(report['selection_bias'])}",
         f"  MACs      mean {macs_text(test['macs_mean'])}, p95 {macs_text(test['macs_p95'])}, max "
         f"{macs_text(test['macs_max'])}; baseline {macs_text(report['plain_macs'])}",
         f"  latency   {one['exported']:.2f} ms at batch 1, baseline {one['static']:.2f} ms (ratio {one['ratio']:.2f})",

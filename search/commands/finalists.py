@@ -125,7 +125,7 @@ def report(store: Store, record: StudyRecord) -> dict[str, Any]:
             rows.append(
                 _row(
                     point,
-                    dict(zip([cost.name for cost in costs], budget, strict=True)),
+                    dict(zip([cost.column for cost in costs], budget, strict=True)),
                     len(curves[point.trial]),
                     within,
                 )

@@ -7,10 +7,11 @@ from typing import Any
 
 from rich.console import Console
 
-from search.front.stored import study_cost, study_front
+from search.front.stored import study_cost, study_front, study_majority
 from search.report.front_page import front_html
 from search.report.front_plot import front_png
-from search.report.front_text import summary
+from search.report.front_text import majority_text, summary
+from search.report.no_front import no_front_text
 from search.run.progress import front_table_view
 from storage.records import StudyRecord
 from storage.store import Store
@@ -22,12 +23,12 @@ def print_front(
     """The front in one line and as a table, and the baselines as another. Raises ValueError for an unknown family."""
     front = study_front(store, record, family)
     if not front.members:
-        console.print(
-            f"{record.name}: no trial is done yet; dynafront status {record.name}", highlight=False
-        )
+        console.print(no_front_text(store, record, family), soft_wrap=True)
         return
     line = summary(record.name, front.members, front.baselines, cost=study_cost(record))
-    console.print(f"{line}; hypervolume {front.volume:.4f}", highlight=False)
+    console.print(f"{line}; hypervolume {front.volume:.4f}")
+    if majority := study_majority(store, record):
+        console.print(majority_text(majority))
     console.print(front_table_view(front.members))
     if front.baselines:
         warm = record.spec.get("warm_start") and not record.spec.get("init_from")
@@ -36,7 +37,7 @@ def print_front(
             if warm
             else "of the same recipe and budget"
         )
-        console.print(f"baselines {which}:", highlight=False)
+        console.print(f"baselines {which}:")
         console.print(front_table_view(sorted(front.baselines, key=lambda p: p.macs_mean)))
 
 
@@ -48,6 +49,7 @@ def write_plot(store: Store, record: StudyRecord, plot: Path, family: str | None
         "baselines": front.baselines,
         "hypervolume": front.volume,
         "cost": study_cost(record),
+        "majority": study_majority(store, record),
     }
     if plot.suffix == ".png":
         plot.write_bytes(front_png(record.name, front.points, **shown))

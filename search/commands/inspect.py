@@ -15,11 +15,13 @@ from search.inspection.measures import inspect_network, subtitle
 from search.inspection.page import inspection_html
 from search.inspection.pngs import inspection_pngs
 from search.report.gate_rates import gate_rates_png
+from search.report.no_front import no_front_text
 from search.report.text import knobs_text, network_text
+from search.run.data import check_same_data
 from search.run.jobs import job_of
 from search.run.worker import trained_net
 from search.spec import stored_spec
-from spaces.contract.net import Knobs
+from spaces.contract.knobs import Knobs
 from storage.records import EpochRecord, Kind, PointRecord, State, StudyRecord, training_text
 from storage.settings import Settings
 from storage.store import Store
@@ -54,9 +56,7 @@ def chosen_point(
     if training is None:
         members, *_ = study_front(store, record)
         if not members:
-            raise ValueError(
-                f"study {record.name} has no finished trial yet; see dynafront status {record.name}"
-            )
+            raise ValueError(no_front_text(store, record))
         return pick_point(members, pick or "knee", cost=study_cost(record))
     if pick is not None:
         raise ValueError(f"--pick {pick}: is of the whole front; give either --trial or --pick")
@@ -94,7 +94,9 @@ def inspect_point(
     trial = store.trial(record.name, point.kind, point.trial)
     spec, knobs = stored_spec(record.spec), Knobs(**point.knobs)
     say("loading the trained network")
-    net, candidate, data = trained_net(job_of(spec, trial, str(settings.checkpoints)))
+    job = job_of(spec, trial, str(settings.checkpoints))
+    check_same_data(store, record.name, job.data)
+    net, candidate, data = trained_net(job)
     execution = Execution(device=best_device())
     net = execution.placed(net)
     if knobs.recalibrate != "none":

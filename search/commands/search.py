@@ -9,8 +9,11 @@ from typing import Any
 import optuna
 import torch
 from rich.console import Console
+from rich.text import Text
 
+from search.commands.data_check import check_device, checked_data
 from search.objectives import COSTS, Reference
+from search.report.no_front import no_front_text
 from search.run.books import Books
 from search.run.data import data_spec, load_data, task_of
 from search.run.driver import Driver
@@ -29,8 +32,10 @@ from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from spaces.contract.task import Task
 from storage.creation_lock import creating
+from storage.records import StudyRecord
 from storage.settings import Settings
 from storage.store import Store
+from storage.urls import sqlite_file
 from trainers.initial_weights import start_from
 
 FREE_TO_CHANGE = (
@@ -40,7 +45,12 @@ FREE_TO_CHANGE = (
     "region",
     "limits",
     "early_stopping",
+    "skip_broken",  # images that it leaves out would be others than the study began with, which is refused
 )  # of a study that exists
+
+
+class NoFrontError(RuntimeError):
+    """The search is over and there is nothing to choose from; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +74,13 @@ def run_study(
 ) -> Finished:
     """Run the study until its budget is spent; the same call goes on with one that was interrupted.
 
-    Raises ValueError for what a person can put right. KeyboardInterrupt passes through with everything stored.
+    Raises ValueError for what a person can put right, NoFrontError when nothing came of it. KeyboardInterrupt passes
+    through with everything stored.
     """
+    check_device(spec.run.device)
+    known, before = _stored(settings, spec.study)
+    spec = as_begun(spec, known)
+    data = checked_data(spec, before, lambda line: console.print(Text(line)), settings.folder)
     task = task_of(load_data(data_spec(spec)))
     spaces = narrowed_spaces(spec)
     if baselines and spec.init_from:
@@ -78,6 +93,7 @@ def run_study(
     spec, values, reference = _recorded(store, spec, text, reference_of(spaces, task))
     with lease(store, spec.study) as held:
         store.set_spec(spec.study, values, text)
+        store.set_data(spec.study, data)
         with creating(settings.optuna_url):
             storage = optuna.storages.RDBStorage(settings.optuna_url)
         scheduler = scheduler_for(spec, task, reference)
@@ -105,6 +121,8 @@ def run_study(
                 complete = driver.run()
             finally:
                 publisher.close()
+    if not scheduler.front.points:
+        raise NoFrontError(_why_none(store, spec, complete))
     return Finished(complete, scheduler.front.plateau, scheduler.asked, len(scheduler.front.points))
 
 
@@ -113,7 +131,7 @@ def opening_line(spec: StudySpec) -> str:
     full = spec.budget.epochs
     epochs = sorted({epochs_of(spec, name) for name in spec.families})
     line = (
-        f"[bold]{spec.study}[/bold]: {spec.budget.trials} trials of {' or '.join(map(str, epochs))} epochs over "
+        f"{spec.study}: {spec.budget.trials} trials of {' or '.join(map(str, epochs))} epochs over "
         f"{', '.join(spec.families)} on {spec.data}"
     )
     return f"{line}, from baselines that are trained once for {full}" if epochs[0] < full else line
@@ -136,7 +154,26 @@ def closing_lines(spec: StudySpec, finished: Finished) -> Iterator[str]:
         (f"front {spec.study} --plot front.html", "the front as an interactive page"),
         (f"export {spec.study} --pick knee", "the model at the front's knee, ready to ship"),
     ):
-        yield f"  [bold]{f'dynafront {command}':<50}[/bold] {what}"
+        yield f"  {f'dynafront {command}':<50} {what}"
+
+
+def _why_none(store: Store, spec: StudySpec, complete: bool) -> str:
+    why = no_front_text(store, store.study(spec.study))
+    if complete:
+        return why
+    return f"{why}. The budget of {spec.budget.hours} hours is spent: raise budget.hours to go on"
+
+
+def _stored(settings: Settings, name: str) -> tuple[StudyRecord | None, dict[str, Any]]:
+    """The study and what its images were, as they are stored; nothing is made to find out."""
+    file = sqlite_file(settings.database_url)
+    if file is not None and not file.exists():
+        return None, {}
+    store = Store.open(settings.database_url)
+    try:
+        return store.find_study(name), store.data(name)
+    finally:
+        store.close()
 
 
 def check_candidates(spec: StudySpec, spaces: Any, task: Task) -> None:
@@ -173,31 +210,43 @@ def reference_of(spaces: Any, task: Task) -> Reference:
     return Reference(accuracy=1 / task.classes, **largest)
 
 
+def as_begun(spec: StudySpec, known: StudyRecord | None) -> StudySpec:
+    """The spec to search under: a study from before some keys existed goes on as it was begun.
+
+    Raises ValueError when the file asks for something else by the name of a stored study.
+    """
+    if known is None:
+        return spec
+    old = {key: value for key, value in BEFORE.items() if key not in known.spec}
+    if "warm_start" in old:
+        old["sampler"] = known.spec["sampler"]
+    spec = spec.model_copy(update=old)
+    for key, value in spec.model_dump(mode="json").items():
+        before = known.spec.get(key, BEFORE.get(key, StudySpec.model_fields[key].default))
+        if key == "budget":
+            key, before, value = "budget.epochs", before["epochs"], value["epochs"]
+        elif key in FREE_TO_CHANGE:
+            continue
+        if before != value:
+            raise ValueError(
+                f"study {spec.study} exists with another {key}; its trials could not be compared. Give the file "
+                f"another `study:` name, or restore {key} (budget, run, region, limits and early_stopping may change)"
+            )
+    return spec
+
+
 def _recorded(
     store: Store, spec: StudySpec, text: str, reference: Reference
 ) -> tuple[StudySpec, dict[str, Any], Reference]:
     """(the spec to search under, what is stored of it, the reference that the study began with), its study stored.
 
-    A study from before some keys existed goes on as it was begun, each time: they stay out of what is stored.
-    Raises ValueError when the file asks for something else by the study's name.
+    Keys that a study was begun without stay out of what is stored of it.
     """
-    values, found = spec.model_dump(mode="json"), store.find_study(spec.study)
+    found = store.find_study(spec.study)
+    spec = as_begun(spec, found)
+    values = spec.model_dump(mode="json")
     if found is None:
         store.add_study(spec.study, values, text, reference.as_dict())
         return spec, values, reference
-    if old := {key: value for key, value in BEFORE.items() if key not in found.spec}:
-        spec = spec.model_copy(update={**old, "sampler": found.spec["sampler"]})
-        values = spec.model_dump(mode="json")
-    for key, value in values.items():
-        if key in FREE_TO_CHANGE and not (
-            key == "budget" and found.spec[key]["epochs"] != value["epochs"]
-        ):
-            continue
-        if key in found.spec and found.spec[key] != value:
-            what = "budget.epochs" if key == "budget" else key
-            raise ValueError(
-                f"study {spec.study} exists with another {what}; its trials could not be compared. Give the file "
-                f"another `study:` name, or restore {what} (budget, run, region, limits and early_stopping may change)"
-            )
-    kept = {key: value for key, value in values.items() if key not in old}
+    kept = {k: value for k, value in values.items() if k in found.spec or k not in BEFORE}
     return spec, kept, Reference(**found.reference)

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from spaces.contract.registry import families, family
 from spaces.contract.space import Dimension
@@ -25,19 +26,13 @@ def as_dict(name: str | None = None) -> dict[str, Any]:
 def print_table(console: Console, name: str | None = None) -> None:
     """One table a family; dimensions that studies leave at their default are dimmed."""
     for one in [family(name)] if name else families().values():
-        console.print(f"[bold]{one.name}[/bold]: {one.doc}", highlight=False)
+        console.print(Text.assemble((one.name, "bold"), f": {one.doc}"))
         table = Table(box=None, padding=(0, 1), header_style="dim")
         for column in ("dimension", "range", "default", "when", "what it does"):
             table.add_column(column, overflow="fold")
         for d in one.space:
-            table.add_row(
-                d.name,
-                d.allowed(),
-                _text(d.default),
-                d.condition(),
-                d.doc,
-                style=None if d.searched else "dim",
-            )
+            cells = (d.name, d.allowed(), _text(d.default), d.condition(), d.doc)
+            table.add_row(*map(Text, cells), style=None if d.searched else "dim")
         console.print(table)
         console.print("dimmed: not searched unless a study file names it", style="dim")
 

@@ -48,6 +48,8 @@ def as_text(one: dict[str, Any]) -> str:
     for running in one["running"]:
         name = training_text(running["kind"], running["trial"])
         lines.append(f"  running  {name}: epoch {running['epoch']} of {running['epochs']}")
+    for exported in one["exports"]:
+        lines.append(f"  exported {exported['pick']}: {exported['model'] or exported['folder']}")
     lines += _failures(one["study"], one["failures"])
     return "\n".join(lines)
 
@@ -96,6 +98,10 @@ def _status(store: Store, record: StudyRecord) -> dict[str, Any]:
             }
             for t in trials
             if t.state == State.RUNNING
+        ],
+        "exports": [
+            {"pick": export.pick, "folder": export.folder, "model": export.model_uri}
+            for export in store.exports(record.name)
         ],
         "failures": [
             {"trial": t.number, "error": t.error} for t in searched if t.state == State.FAILED

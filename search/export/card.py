@@ -6,12 +6,13 @@ from typing import Any
 
 from search.export.selection_bias import bias_text
 from search.objectives import macs_text
+from search.report.text import markdown_text
 from storage.records import training_text
 
 
 def card(description: dict[str, Any]) -> str:
     """Markdown for the exported folder's README.md."""
-    task, classes = description["task"], description["classes"]
+    task, classes = description["task"], [markdown_text(name) for name in description["classes"]]
     size = f"{task['height']} x {task['width']}, {'gray' if task['channels'] == 1 else 'RGB'}"
     return f"""# {description["study"]}, {training_text(description["kind"], description["trial"])}
 
@@ -24,7 +25,7 @@ exported by dynafront. It computes per image only what that image needs.
 
 ## How it was made
 
-Knobs: {", ".join(f"{k} = {v}" for k, v in description["knobs"].items())}
+Knobs: {markdown_text(", ".join(f"{k} = {v}" for k, v in description["knobs"].items()))}
 
 {_params(description["params"])}
 
@@ -106,12 +107,27 @@ or with ONNX Runtime, on float32 pixels in [0, 1] of shape (batch, {shape}):
     session = onnxruntime.InferenceSession("model.onnx")
     logits = session.run(None, {{"pixels": pixels}})[0]
 
+{_prepared(description["preprocessing"], task["channels"])}
+
 `model.json` holds all that is needed to rebuild the network (architecture, thresholds, preprocessing, classes),
 `model.safetensors` its weights. {_skipping(description["network"]["deployed"])}"""
 
 
 def _params(params: dict[str, Any]) -> str:
-    return "\n".join(f"- {name}: {value}" for name, value in params.items())
+    return "\n".join(f"- {name}: {markdown_text(str(value))}" for name, value in params.items())
+
+
+def _prepared(how: dict[str, Any], channels: int) -> str:
+    """How an image becomes these pixels."""
+    fitted = {
+        "crop": "cut to its largest centred part with this aspect ratio and resized",
+        "pad": "resized to fit, with black borders",
+        "squash": "resized to this size whatever its aspect ratio",
+    }[how["resize"]]
+    text = f"An image is turned as its EXIF tag says, put on white where it is transparent, and {fitted}."
+    if channels == 1:
+        text += f" Gray images of more than 8 bits are read as {how['bits']}-bit ones."
+    return text
 
 
 def _training(planned: int, trained: int) -> str:

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spaces.contract.net import DynamicNet, Knobs
+from spaces.contract.knobs import Knobs
+from spaces.contract.net import DynamicNet
 from spaces.contract.policies import Policy
-from spaces.deploy.ship import DeployedNet, static
+from spaces.deploy.ship import DeployedNet, ship_baseline
 from trainers.data.augment import normalized
 from trainers.data.splits import ImageData, Split
 from trainers.evaluate import Table, wilson
@@ -127,7 +128,7 @@ def _check_exactly(
 
 def latency(compact: DeployedNet, net: DynamicNet, test: Split) -> dict[str, Any]:
     """Median milliseconds on this machine, beside the baseline of the same backbone, its batch norm folded too."""
-    baseline = static(net)
+    baseline = ship_baseline(net)
     measured: dict[str, Any] = {
         "device": f"CPU, {torch.get_num_threads()} threads, {platform.machine()}"
     }

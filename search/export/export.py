@@ -25,7 +25,8 @@ from search.export.selection_bias import selection_bias
 from search.run.job import Job
 from search.run.worker import trained_net
 from spaces.contract.family import Candidate
-from spaces.contract.net import DynamicNet, Knobs
+from spaces.contract.knobs import Knobs
+from spaces.contract.net import DynamicNet
 from spaces.deploy.ship import DeployedNet, onnx_model, ship
 from trainers.data.splits import ImageData, Split, test_split
 from trainers.evaluate import recalibrated
@@ -73,6 +74,7 @@ def export(
         "config": asdict(candidate.config),
         "task": net.task.as_dict(),
         "classes": list(data.classes),
+        "preprocessing": {"resize": data.resize, "bits": data.bits, "background": "white"},
         "network": compact.description(),
         **_origin(job, study, knobs),
         "report": report,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -32,10 +34,14 @@ class Model:
     def classes(self) -> list[str]:
         return list(self.description["classes"])
 
+    def pixels(self, image: Path) -> Tensor:
+        """(1, C, H, W) pixels in [0, 1] of an image file, prepared as the training images were."""
+        return pixels_of(image, self.net.task, self.description.get("preprocessing", {}))
+
     def predict(self, image: Path) -> tuple[str, float, float]:
         """Class name, its probability, and the MACs that this image took. Raises ValueError on a broken image."""
         with torch.inference_mode():
-            logits, macs_B = self.net.run(pixels_of(image, self.net.task))
+            logits, macs_B = self.net.run(self.pixels(image))
         probability = F.softmax(logits[0], 0)
         best = int(probability.argmax())
         return self.classes[best], float(probability[best]), float(macs_B[0])
@@ -69,7 +75,14 @@ def load_exported(folder: Path) -> Model:
     return Model(net.eval(), description)
 
 
-def pixels_of(image: Path, task: Task) -> Tensor:
-    """(1, C, H, W) pixels in [0, 1] of an image file, prepared as the training images were."""
-    stored = decoded(Geometry(task.channels, task.height, task.width), str(image), image)
+def pixels_of(
+    image: Path, task: Task, preprocessing: Mapping[str, Any] = MappingProxyType({})
+) -> Tensor:
+    """(1, C, H, W) pixels in [0, 1] of an image file, prepared as `preprocessing` of model.json says.
+
+    Raises ValueError for a broken image.
+    """
+    how = {key: preprocessing[key] for key in ("resize", "bits") if key in preprocessing}
+    geometry = Geometry(task.channels, task.height, task.width, **how)
+    stored = decoded(geometry, str(image), image)
     return torch.from_numpy(stored.copy())[None].float() / 255

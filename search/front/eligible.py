@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from search.front.curves import Curve, ReferencePoint
 from search.objectives import Cost, Reference
-from spaces.contract.net import Knobs
+from spaces.contract.knobs import Knobs
 from storage.records import Kind, OperatingPoint
 
 ON_OFFER = (Kind.SEARCH, Kind.BASELINE)  # whose points may join a front

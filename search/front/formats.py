@@ -14,6 +14,7 @@ JSON_KEYS = (
     *("trial", "kind", "family", "accuracy", "accuracy_low", "accuracy_high"),
     *("macs_mean", "macs_p95", "macs_max", "parameters", "knobs", "params"),
 )
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the start of one
 
 
 def as_json(study: str, points: Iterable[PointRecord], hypervolume: float) -> dict[str, Any]:
@@ -30,8 +31,13 @@ def as_csv(points: Iterable[PointRecord]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, [*fixed, *own], restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: no_formula(value) for key, value in row.items()} for row in rows)
     return text.getvalue()
+
+
+def no_formula(value: Any) -> Any:
+    """The value as a spreadsheet shows it: text that it would take for a formula gets an apostrophe before it."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def flat(point: PointRecord) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from search.objectives import COSTS, MACS, Cost, Reference
 from storage.records import Kind, PointRecord, StudyRecord
 from storage.store import Store
 
+WORTH_TELLING = 1.5  # times the accuracy of guessing
+
 
 def study_costs(record: StudyRecord) -> tuple[Cost, ...]:
     """What the study minimises."""
@@ -19,6 +21,15 @@ def study_costs(record: StudyRecord) -> tuple[Cost, ...]:
 def study_cost(record: StudyRecord) -> Cost:
     """What pictures show accuracy against, and points are picked by."""
     return next(iter(study_costs(record)), MACS)
+
+
+def study_majority(store: Store, record: StudyRecord) -> float | None:
+    """The accuracy of always answering the largest class, where that says more than the accuracy of guessing.
+
+    None for even classes, and for a study from before it was kept.
+    """
+    share = store.data(record.name).get("majority")
+    return share if share and share > WORTH_TELLING * record.reference["accuracy"] else None
 
 
 class StudyFront(NamedTuple):

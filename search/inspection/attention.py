@@ -122,7 +122,8 @@ def plot(attention: Attention, blank: Blank) -> Figure:
             )
             show(axes, shot, gray=row > 0)
             if not row:
-                axes.set_title(caption(shot), fontsize=8, color=caption_colour(shot))
+                colour = caption_colour(shot)
+                axes.set_title(caption(shot), fontsize=8, color=colour, parse_math=False)
                 continue
             height, width = pixels_of(shot.png).shape[:2]
             axes.imshow(

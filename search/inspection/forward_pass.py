@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spaces.contract.net import DynamicNet, Knobs, Output, Rates
+from spaces.contract.knobs import Knobs, Rates
+from spaces.contract.net import DynamicNet, Output
 from spaces.contract.policies import Gate
 from trainers.data.augment import normalized
 from trainers.data.splits import ImageData

@@ -61,7 +61,9 @@ def plot(extremes: Extremes, blank: Blank) -> Figure:
             left, bottom = 0.02 + place * width, below(figure, 1.4 + 1.85 * number)
             axes = figure.add_axes((left, bottom, width * 0.94, share_of_height(figure, 1.1)))
             show(axes, shot)
-            axes.set_title(caption(shot), fontsize=8.5, color=caption_colour(shot), y=-0.34)
+            axes.set_title(
+                caption(shot), fontsize=8.5, color=caption_colour(shot), y=-0.34, parse_math=False
+            )
     return figure
 
 

@@ -18,7 +18,8 @@ from search.inspection.forward_pass import Effort, forward_pass
 from search.inspection.picture import Headline, Part, Picture
 from search.inspection.subject import Subject
 from search.report.amounts import macs, percent
-from spaces.contract.net import DynamicNet, Knobs, Rates
+from spaces.contract.knobs import Knobs, Rates
+from spaces.contract.net import DynamicNet
 from trainers.data.splits import ImageData
 from trainers.execution import Execution
 

@@ -83,9 +83,9 @@ def show(axes: Axes, shot: Shot, *, gray: bool = False) -> None:
 
 
 def caption(shot: Shot) -> str:
-    """Class, a wrong answer, and MACs in two lines."""
+    """Class, a wrong answer, and MACs in two lines; drawn with parse_math=False, for a dollar sign is no formula."""
     answer = "" if shot.right else f", took for {short(shot.answer, 9)}"
-    return f"{short(shot.label, 12)}{answer}\n{macs(shot.macs)}".replace("$", r"\$")
+    return f"{short(shot.label, 12)}{answer}\n{macs(shot.macs)}"
 
 
 def caption_colour(shot: Shot) -> str:

@@ -31,7 +31,7 @@ from search.measure.exit_thresholds import (
     thin_out,
 )
 from spaces.contract.exit_rules import FALLBACKS, RULES, ExitRule, agreement, judged
-from spaces.contract.net import Knobs
+from spaces.contract.knobs import Knobs
 from trainers.evaluate import ExitLogits
 
 ENOUGH = 2000  # images on which a fine grid of thresholds is searched

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import moocore
 import numpy as np
 
-from spaces.contract.net import Knobs
+from spaces.contract.knobs import Knobs
 from spaces.contract.policies import Gate
 from storage.records import OperatingPoint
 

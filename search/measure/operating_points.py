@@ -18,7 +18,8 @@ from torch import nn
 
 from search.measure.exit_points import ExitPoint, exit_points
 from search.measure.gate_points import GOOD, front_rows, gate_threshold_points
-from spaces.contract.net import DynamicNet, Knobs
+from spaces.contract.knobs import Knobs
+from spaces.contract.net import DynamicNet
 from spaces.contract.noise import permutation
 from storage.records import OperatingPoint
 from trainers.data.splits import ImageData

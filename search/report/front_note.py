@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from typing import Any
 
 from search.front.formats import leaves
@@ -11,7 +10,7 @@ from search.objectives import MACS, Cost, macs_text
 from search.report.amounts import percent
 from search.report.front_points import evenly
 from search.report.front_text import about, summary
-from search.report.text import readable_knobs
+from search.report.text import markdown_text, readable_knobs
 from storage.records import Kind, PointRecord
 
 NOTE_BYTES = 7_900  # MLflow cuts a run's tag at 8,000
@@ -44,19 +43,20 @@ def note(
     hypervolume: float | None = None,
     views: Mapping[str, str] | None = None,
     cost: Cost = MACS,
+    majority: float | None = None,
 ) -> str:
     """Markdown for the study's MLflow run: a summary, the picture of the front, and the front as a table.
 
     `links` has the address of a training's run, `views` names further addresses for the first line. When it
     gets longer than MLflow keeps, rows are left out evenly, but never the cheapest and the best.
     """
-    first = f"**{_cell(summary(study, front, baselines, cost=cost))}**"
+    first = f"**{markdown_text(summary(study, front, baselines, cost=cost))}**"
     for name, address in (views or {}).items():
-        first += f" · [{_cell(name)}]({address})"
+        first += f" · [{markdown_text(name)}]({address})"
     picture = f"![front](/get-artifact?path=pareto%2Ffront.png&run_uuid={run_id})"
     head = f"{first}\n\n{picture}\n\n"
     if hypervolume is not None:
-        head += f"{about(points, hypervolume)}\n\n"
+        head += f"{about(points, hypervolume, majority)}\n\n"
     columns = [
         "trial",
         "family",
@@ -88,14 +88,9 @@ def _note_row(p: PointRecord, address: str | None) -> str:
     trial = f"[{p.name}]({address})" if address else p.name
     interval = f"{percent(p.accuracy_low)} to {percent(p.accuracy_high)}"
     costs = [macs_text(v) for v in (p.macs_mean, p.macs_p95, p.parameters)]
-    knobs = _cell(_settings(readable_knobs(p.knobs)))
+    knobs = markdown_text(_settings(readable_knobs(p.knobs)))
     knobs = knobs if len(knobs) <= 120 else knobs[:117] + "..."
-    return f"| {' | '.join([trial, _cell(p.family), percent(p.accuracy, 2), interval, *costs, knobs])} |\n"
-
-
-def _cell(text: str) -> str:
-    """Text that cannot end its table cell or start a tag."""
-    return " ".join(escape(text, quote=False).replace("|", "\\|").split())
+    return f"| {' | '.join([trial, markdown_text(p.family), percent(p.accuracy, 2), interval, *costs, knobs])} |\n"
 
 
 def _settings(values: Mapping[str, Any]) -> str:

@@ -28,20 +28,22 @@ def front_html(
     baselines: Sequence[PointRecord] = (),
     hypervolume: float,
     cost: Cost = MACS,
+    majority: float | None = None,
 ) -> str:
     """A page that needs nothing but itself, and works in a sandboxed frame: chart and table of the front.
 
-    `cost` is what the study minimises: the x axis, and what the front is a front of.
+    `cost` is what the study minimises: the x axis, and what the front is a front of. `majority`, the accuracy of always
+    answering the largest class, is a dotted line.
     """
     cloud, front, baselines = points_to_draw(points, front, baselines, cost)
     shown, left_out = _thinned(cloud)
-    text = about(points, hypervolume)
+    text = about(points, hypervolume, majority)
     if left_out:
         text += f"; {len(shown):,} of the {len(cloud):,} points off the front are drawn"
     parts = {
         "title": escape(summary(study, front, baselines, cost=cost)),
         "about": escape(text),
-        "data": _embedded(shown, front, baselines, cost),
+        "data": _embedded(shown, front, baselines, cost, majority),
     }
     page = files("search.report").joinpath("front_page.html").read_text(encoding="utf-8")
     return re.sub("@(title|about|data)@", lambda match: parts[match[1]], page)
@@ -59,6 +61,7 @@ def _embedded(
     front: Sequence[PointRecord],
     baselines: Sequence[PointRecord],
     cost: Cost,
+    majority: float | None,
 ) -> str:
     """JSON that can stand inside a script element; what points share is written once."""
     configs: dict[str, int] = {}
@@ -79,6 +82,8 @@ def _embedded(
     ]
     known = f'"configs":[{",".join(configs)}],"knobs":[{",".join(knobs)}]'
     view = f'"cost":"{cost.name}","axis":"{cost.label}","floor":{lowest_accuracy(cloud, front, baselines):.5f}'
+    if majority is not None:
+        view += f',"majority":{majority:.5f}'
     text = f'{{{view},{known},"points":{json.dumps(rows, separators=(",", ":"))}}}'
     # "</script>" in a name would end the element
     return text.replace("<", "\\u003c")

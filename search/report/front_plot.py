@@ -29,10 +29,16 @@ def front_png(
     baselines: Sequence[PointRecord] = (),
     hypervolume: float,
     cost: Cost = MACS,
+    majority: float | None = None,
 ) -> bytes:
-    """A PNG of all points, the front with its intervals, and the baselines; the cost on a log axis."""
+    """A PNG of all points, the front with its intervals, and the baselines; the cost on a log axis.
+
+    `majority`, the accuracy of always answering the largest class, is a dotted line.
+    """
     cloud, front, baselines = points_to_draw(points, front, baselines, cost)
-    figure, axes = canvas(summary(study, front, baselines, cost=cost), about(points, hypervolume))
+    figure, axes = canvas(
+        summary(study, front, baselines, cost=cost), about(points, hypervolume, majority)
+    )
     if not (cloud or front or baselines):
         axes.set_axis_off()
         axes.text(
@@ -48,7 +54,10 @@ def front_png(
         axes.scatter(
             x, y, s=13, color=CLOUD, alpha=0.4, linewidths=0, label="other operating points"
         )
-    _scale(axes, [*cloud, *front, *baselines], lowest_accuracy(cloud, front, baselines), cost)
+    lowest = lowest_accuracy(cloud, front, baselines)
+    _scale(axes, [*cloud, *front, *baselines], lowest, cost, majority)
+    if majority is not None:
+        axes.axhline(majority, color=INK, ls=":", lw=1.3, label="always the largest class")
     _series(axes, baselines, BASELINE, cost, marker="D", line="--", label="baselines")
     _series(axes, front, FRONT, cost, marker="o", line="-", label="front")
     if len(ends := front_of(front, (cost,))) > 2:
@@ -107,7 +116,13 @@ def _mark_knee(axes: Axes, p: PointRecord, cost: Cost) -> None:
     axes.plot([], [], ms=9, **ring, label=label)
 
 
-def _scale(axes: Axes, points: Sequence[PointRecord], lowest: float, cost: Cost) -> None:
+def _scale(
+    axes: Axes,
+    points: Sequence[PointRecord],
+    lowest: float,
+    cost: Cost,
+    majority: float | None = None,
+) -> None:
     """A log cost axis with readable ticks, accuracy in percent from the lowest accuracy that is drawn."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
@@ -115,6 +130,8 @@ def _scale(axes: Axes, points: Sequence[PointRecord], lowest: float, cost: Cost)
     margin = max((max(costs) / min(costs)) ** 0.04, 1.1)
     low, high = min(costs) / margin, max(costs) * margin
     top = max(max(p.accuracy, min(p.accuracy_high, 1.0)) for p in points)
+    if majority is not None:
+        lowest, top = min(lowest, majority), max(top, majority)
     space = max(0.07 * (top - lowest), 0.005)
     axes.set_xscale("log")
     axes.set_xlim(low, high)

@@ -46,14 +46,20 @@ def beats_baselines(
     return any(point.accuracy >= p.accuracy for p in baselines)
 
 
-def about(points: Sequence[PointRecord], hypervolume: float) -> str:
-    """The line under the title."""
+def majority_text(majority: float) -> str:
+    """What a network must be better than to be of any use."""
+    return f"always answering the largest class: {percent(majority)}"
+
+
+def about(points: Sequence[PointRecord], hypervolume: float, majority: float | None = None) -> str:
+    """The line under the title; `majority` is the accuracy of always answering the largest class."""
     trials = len({p.trial for p in points if p.kind != "static"})
     operating = sum(p.kind != "static" for p in points)
-    return (
+    line = (
         f"{operating:,} operating {'point' if operating == 1 else 'points'} of {trials:,} "
         f"{'trial' if trials == 1 else 'trials'}, hypervolume {hypervolume:.3f}, bars are 95 % intervals"
     )
+    return line if majority is None else f"{line}; {majority_text(majority)}"
 
 
 def amount(p: PointRecord, cost: Cost) -> str:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
+from html import escape
 from typing import Any
 
 HIDDEN = ("exit_temperatures", "exit_judges")  # many numbers that say nothing to a reader
+
+
+def markdown_text(text: str) -> str:
+    """Text in one line that Markdown shows as it is: in it begins no tag, link, picture, code, emphasis or cell."""
+    return re.sub(r"[\\`*|\[\]]", r"\\\g<0>", " ".join(escape(text, quote=False).split()))
 
 
 def knobs_text(knobs: Mapping[str, Any]) -> str:
@@ -54,6 +61,16 @@ def network_text(family_name: str, params: Mapping[str, Any]) -> str:
         if v is not None and v != "none"
     ]
     return " ".join([family_name, size, *words])
+
+
+def describing_params(families: Iterable[str]) -> list[str]:
+    """Names of the parameters that `network_text` puts into words, sizes first, for networks of these families."""
+    from spaces.contract.registry import family
+
+    known = [family(name) for name in families]
+    sizes = [name for each in known for name in each.size_dimensions]
+    traits = [name for each in known for name in each.traits]
+    return list(dict.fromkeys([*sizes, *traits]))
 
 
 def readable_knobs(knobs: Mapping[str, Any]) -> dict[str, Any]:

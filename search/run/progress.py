@@ -49,9 +49,10 @@ class Progress:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._live.stop()
 
-    def say(self, line: str) -> None:
-        """One line that stays; a file or a pipe has it unbroken."""
-        self.console.print(line, highlight=False, soft_wrap=not self.console.is_terminal)
+    def say(self, line: str | Text) -> None:
+        """One line that stays. A string is shown as it is: nothing in it is read as markup. Pipes have it unbroken."""
+        text = line if isinstance(line, Text) else Text(line)
+        self.console.print(text, soft_wrap=not self.console.is_terminal)
 
     def counts(
         self, *, complete: int, failed: int, stopped: int = 0, baselines_left: int = 0
@@ -87,11 +88,13 @@ class Progress:
     def trial_resumed(self, job: Job, epoch: int) -> None:
         """A stopped trial goes on after this epoch."""
         self._resumed[job.name] = epoch
-        self.say(f"[bold]trial {job.number:>3}[/bold] goes on after epoch {epoch} of {job.epochs}")
+        label = Text(f"trial {job.number:>3}", "bold")
+        self.say(Text.assemble(label, f" goes on after epoch {epoch} of {job.epochs}"))
 
     def trial_failed(self, job: Job, failure: Failure) -> None:
         self._ended(job)
-        self.say(f"[yellow]{TRAININGS[job.kind]} {job.number:>3} failed[/yellow]: {failure.error}")
+        label = Text(f"{TRAININGS[job.kind]} {job.number:>3} failed", "yellow")
+        self.say(Text.assemble(label, f": {failure.error}"))
 
     def _ended(self, job: Job) -> None:
         self.running.pop(job.name, None)
@@ -101,17 +104,19 @@ class Progress:
     def _say_ended(self, job: Job, how: str, joined: Sequence[PointRecord]) -> None:
         self._spoke = time.monotonic()
         number = f"{job.number:>3}" if job.kind == Kind.SEARCH else str(job.number)
-        label = f"[bold]{TRAININGS[job.kind]} {number}[/bold]{how}"
+        label = Text.assemble((f"{TRAININGS[job.kind]} {number}", "bold"), how)
         if joined:
             best = max(joined, key=lambda p: p.accuracy)
             cost = macs(best.macs_mean)
             self.say(
-                f"{label} joins the front with {len(joined)} point{'s' * (len(joined) > 1)}, up to "
-                f"{best.accuracy:.1%} at {cost}  hypervolume {self.hypervolume:.4f}"
-                f"{'' if self.console.is_terminal else f'  ({self.status()})'}"
+                label.append(
+                    f" joins the front with {len(joined)} point{'s' * (len(joined) > 1)}, up to "
+                    f"{best.accuracy:.1%} at {cost}  hypervolume {self.hypervolume:.4f}"
+                    f"{'' if self.console.is_terminal else f'  ({self.status()})'}"
+                )
             )
         elif not self.console.is_terminal:
-            self.say(f"{label} is dominated  ({self.status()})")
+            self.say(label.append(f" is dominated  ({self.status()})"))
 
     def status(self) -> str:
         """Counts and time left in one line."""
@@ -149,7 +154,9 @@ class Progress:
                 score = (
                     f"{result.metrics['val/accuracy']:.1%} at {macs(result.metrics['val/macs'])}"
                 )
-            running.add_row(f"  {TRAININGS[job.kind]} {job.number}", epochs, score, _size(job))
+            running.add_row(
+                f"  {TRAININGS[job.kind]} {job.number}", epochs, score, Text(_size(job))
+            )
         parts.append(running)
         if self.front:
             parts += [
@@ -178,8 +185,8 @@ def front_table_view(front: Sequence[PointRecord], rows: int | None = None) -> T
             f"{p.accuracy_low:.1%} - {p.accuracy_high:.1%}",
             macs_text(p.macs_mean),
             macs_text(p.macs_p95),
-            knobs_text(p.knobs),
-            network_text(p.family, p.params),
+            Text(knobs_text(p.knobs)),
+            Text(network_text(p.family, p.params)),
         )
     return table
 

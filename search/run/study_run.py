@@ -15,7 +15,9 @@ from search.report.front_note import front_table, note
 from storage.records import Kind, PointRecord
 
 
-def front_artifacts(study: str, front: StudyFront, cost: Cost) -> dict[str, bytes]:
+def front_artifacts(
+    study: str, front: StudyFront, cost: Cost, majority: float | None = None
+) -> dict[str, bytes]:
     """The front as files by artifact path."""
     # draws with matplotlib, which a search that shows nothing yet does not need
     from search.report.front_page import front_html
@@ -26,6 +28,7 @@ def front_artifacts(study: str, front: StudyFront, cost: Cost) -> dict[str, byte
         "baselines": front.baselines,
         "hypervolume": front.volume,
         "cost": cost,
+        "majority": majority,
     }
     files = {
         "pareto/front.csv": as_csv(front.members).encode(),
@@ -47,6 +50,7 @@ def front_note(
     run: str,
     charts: str,
     runs: Mapping[tuple[Kind, int], str],
+    majority: float | None = None,
 ) -> str:
     """The note of the study's run; `runs` are those of trainings, `charts` the path of the saved view."""
     links = {
@@ -63,6 +67,7 @@ def front_note(
         hypervolume=front.volume,
         views={"charts of the front": charts.lstrip("/")},
         cost=cost,
+        majority=majority,
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 
 from search.front.eligible import ON_OFFER
-from search.front.stored import study_front
+from search.front.stored import study_front, study_majority
 from search.objectives import Reference
+from search.report.text import describing_params
 from search.run.study_run import front_artifacts, front_history, front_note
 from search.run.trial_run import trial_artifacts, trial_measures, trial_tags
 from search.spec import StudySpec, stored_spec
@@ -44,7 +45,7 @@ class View:
         self._experiment, self._parent = log.open_study(
             spec.study, text=record.text, params=params, tags={}
         )
-        log.write_saved_views(self._experiment)
+        log.write_saved_views(self._experiment, describing_params(spec.families))
         if (record.experiment_id, record.run_id) != (self._experiment, self._parent):
             if record.run_id:  # another MLflow than before: nothing of what was logged is there
                 logger.info(
@@ -95,13 +96,14 @@ class View:
         log, study = self.log, self.spec.study
         record, trials = self._study(), self.store.trials(study)
         front = study_front(self.store, record)
+        majority = study_majority(self.store, record)
         on_front = {p.training for p in front.members}
         runs = {(t.kind, t.number): t.run_id for t in trials if t.kind in ON_OFFER and t.run_id}
         log.log_front(
             self._experiment,
             self._parent,
             metrics=front_history(front.points, self.spec.cost, Reference(**record.reference)),
-            artifacts=front_artifacts(study, front, self.spec.cost),
+            artifacts=front_artifacts(study, front, self.spec.cost, majority),
             note=front_note(
                 study,
                 front,
@@ -110,6 +112,7 @@ class View:
                 run=self._parent,
                 charts=log.view_path(self._experiment),
                 runs=runs,
+                majority=majority,
             ),
             members={run: training in on_front for training, run in runs.items()},
         )

@@ -13,12 +13,13 @@ from search.run.checkpoint import Slot
 from search.run.data import load_data, task_of
 from search.run.job import Event, Failure, Job, Outcome, Rung
 from spaces.contract.family import Candidate
-from spaces.contract.net import DynamicNet, Knobs
+from spaces.contract.knobs import Knobs
+from spaces.contract.net import DynamicNet
 from spaces.contract.registry import family
 from spaces.contract.task import Task
 from storage.records import OperatingPoint, training_text
 from trainers.data.splits import ImageData
-from trainers.execution import Execution, best_device, in_eights, measured
+from trainers.execution import Execution, best_device, measured, whole_vectors
 from trainers.fit import DivergedError, EpochResult, fit, net_tensors
 from trainers.initial_weights import start_from
 
@@ -142,7 +143,9 @@ def _execution(job: Job, net: DynamicNet, candidate: Candidate, slot: Slot) -> E
     saved = slot.load()
     if saved:
         known = replace(Execution(**saved[1]["execution"]), device=device, compile=job.compile)
-        return known if device != "cpu" or in_eights(net) else replace(known, channels_last=False)
+        return (
+            known if device != "cpu" or whole_vectors(net) else replace(known, channels_last=False)
+        )
     if job.precision != "auto":
         return Execution(device=device, dtype=job.precision, compile=job.compile)
     size = (candidate.config, candidate.recipe.batch, net.task)
@@ -163,7 +166,7 @@ def _measured(device: str, candidate: Candidate, size: Any) -> Execution:
         tuple(getattr(config, n) for n in names),
         batch,
         task,
-        in_eights(net),
+        whole_vectors(net),
     )
     if key not in _KNOWN:
         _KNOWN[key] = measured(net, candidate.recipe, device)
@@ -189,5 +192,11 @@ def trained_net(job: Job) -> tuple[DynamicNet, Candidate, ImageData]:
             f"the checkpoint of trial {job.number} holds epoch {found}, its points were measured after epoch {wanted}; "
             "search the study to its end, or choose another trial's point"
         )
-    net.load_state_dict(net_tensors(saved[0]))
+    try:
+        net.load_state_dict(net_tensors(saved[0]))
+    except RuntimeError:  # the study is from before its data was kept with it
+        raise ValueError(
+            f"the checkpoint of trial {job.number} does not fit the data as it is now ({len(data.classes)} classes, "
+            f"{data.channels} x {data.height} x {data.width}): were classes or images added? Restore the data"
+        ) from None
     return net.eval(), candidate, data

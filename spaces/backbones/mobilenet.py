@@ -118,16 +118,18 @@ class MobileNet(nn.Module):
         self.sizes: dict[int, tuple[int, int]] = {-1: size}
         layers: list[nn.Module] = [conv_norm(task.channels, channels, 3, first)]
         self.ends: list[int] = []  # the last unit of each stage
+        self._unit_macs: list[int] = []
         for (expansion, outputs, units, _), stage_stride in zip(STAGES, rest, strict=True):
             for position in range(ceil(units * config.depth)):
                 stride = 1 if position else stage_stride
-                layers.append(
-                    Bottleneck(channels, divisible(outputs * config.width), stride, expansion)
-                )
-                channels, size = (
-                    divisible(outputs * config.width),
+                unit = Bottleneck(channels, divisible(outputs * config.width), stride, expansion)
+                layers.append(unit)
+                channels, before, size = (
+                    unit.outputs,
+                    size,
                     (_halved(size[0], stride), _halved(size[1], stride)),
                 )
+                self._unit_macs.append(_unit_macs(unit, before, size))
                 self.sizes[len(layers) - 2] = size
             self.ends.append(len(layers) - 2)
         self.features = nn.Sequential(*layers, conv_norm(channels, last, 1))
@@ -150,10 +152,7 @@ class MobileNet(nn.Module):
 
     def unit_macs(self, index: int) -> int:
         """MACs of a unit; each of its expanded channels has an equal share in all its convolutions."""
-        *expand, (depthwise, _), (project, _) = self.units[index].convolutions()
-        before, after = self.sizes[index - 1], self.sizes[index]
-        spread = sum(conv_macs(conv, *before) for conv, _ in expand)
-        return spread + conv_macs(depthwise, *after) + conv_macs(project, *after)
+        return self._unit_macs[index]
 
     def stem_macs(self) -> int:
         return conv_macs(_first_conv(self.features[0]), *self.sizes[-1])
@@ -215,6 +214,13 @@ def conv_norm(
 
 def _halved(size: int, stride: int) -> int:
     return (size - 1) // stride + 1
+
+
+def _unit_macs(unit: Bottleneck, before: tuple[int, int], after: tuple[int, int]) -> int:
+    """MACs of a unit that turns maps of the size `before` into maps of the size `after`."""
+    *expand, (depthwise, _), (project, _) = unit.convolutions()
+    spread = sum(conv_macs(conv, *before) for conv, _ in expand)
+    return spread + conv_macs(depthwise, *after) + conv_macs(project, *after)
 
 
 def _first_conv(layer: nn.Module) -> nn.Conv2d:

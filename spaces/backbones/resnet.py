@@ -105,11 +105,7 @@ class Block(nn.Module):
         return [(*pair, mask) for pair, mask in zip_longest(self.convolutions().values(), masks)]
 
     def skip(self, u: Tensor) -> Tensor:
-        if self.shortcut is not None:
-            return self.shortcut(u)
-        if self.identity:
-            return u
-        return F.pad(u[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra))
+        return skip_path(u, self.shortcut, self.stride, self.extra)
 
     def residual(
         self, u: Tensor, inner: Tensor | None = None, outer: Tensor | None = None
@@ -229,7 +225,18 @@ def _halved(size: int, stride: int) -> int:
     return (size - 1) // stride + 1
 
 
-def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+def skip_path(u: Tensor, shortcut: nn.Module | None, stride: int, extra: int) -> Tensor:
+    """What a block's residual is added to: u through the shortcut; without one u itself, or where the shape changes
+    u's every `stride`-th pixel and `extra` channels of zeros.
+    """
+    if shortcut is not None:
+        return shortcut(u)
+    if stride == 1 and not extra:
+        return u
+    return F.pad(u[:, :, ::stride, ::stride], (0, 0, 0, 0, 0, extra))
+
+
+def fold_batch_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Weight and bias of the convolution with its batch norm's running statistics folded in."""
     assert norm.running_mean is not None
     assert norm.running_var is not None

@@ -25,6 +25,7 @@ SMALL = (
     "deit_tiny_patch16_224",
     "swin_tiny_patch4_window7_224",
 )
+LONGEST_NAME = 100  # characters
 _FEWEST_PATCHES = 7  # on an image's shorter side: as many as a 32-pixel patch leaves of 224 pixels
 _STEMS = ("conv1", "maxpool", "stem", "conv_stem")
 
@@ -37,6 +38,7 @@ def known(name: str) -> str:
     import timm
 
     if not timm.is_model(name):
+        name = name[:LONGEST_NAME]  # comparing long ones takes minutes
         nearest = difflib.get_close_matches(name, timm.list_models(), n=1, cutoff=0.0)
         raise ValueError(f"{name} is not a timm model; did you mean {nearest[0]}?")
     try:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.contract.exit_rules import ExitRule
+from spaces.contract.knobs import Knobs, Rates, collapsed_gates
 from spaces.contract.noise import permutation
 from spaces.contract.policies import (
     AlwaysOn,
@@ -26,108 +26,6 @@ from spaces.contract.policies import (
     Threshold,
 )
 from spaces.contract.task import Task
-
-ORDERS = ("sequential", "arbitrary")
-POLICIES = ("threshold", "always_on", "scaled_on", "stochastic", "ensemble")
-Rates = Mapping[str, tuple[float, ...]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Knobs:
-    """Run-time settings of a trained network; none of them needs training.
-
-    policy: threshold (open above tau), always_on, scaled_on (always on, scaled by mean rates), stochastic (each gate
-    drawn with its probability), ensemble (mean probability of `passes` stochastic passes).
-    tau: one threshold, or one a gate by name. prune: gates whose open rate is within this of 0 or 1 are settled
-    for good; None keeps all. recalibrate: batch-norm statistics refreshed on training images before use, with
-    gates "sample"d as in training or deciding the "same" as at inference. exit_*, fallback: see ExitRule; "none"
-    leaves exits without a gate unused, "every" evaluates all of them and lets nobody leave. order: of layers that can
-    change places, sequential, or arbitrary (a new one each pass, for the whole batch). keep: the layers that are run,
-    None for all.
-    """
-
-    policy: str = "threshold"
-    tau: float | Mapping[str, float] = 0.5
-    passes: int = 1
-    prune: float | None = None
-    recalibrate: str = "none"
-    recalibration_batches: int = 0
-    exit_rule: str = "none"
-    exit_thresholds: tuple[float, ...] = ()
-    exit_temperatures: tuple[float, ...] = ()
-    exit_judges: tuple[tuple[float, ...], ...] = ()
-    fallback: str = "deepest"
-    order: str = "sequential"
-    keep: tuple[int, ...] | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("exit_thresholds", "exit_temperatures", "exit_judges", "keep"):
-            if isinstance(value := getattr(self, name), list):  # as read from JSON
-                whole = tuple(tuple(one) if isinstance(one, list) else one for one in value)
-                object.__setattr__(self, name, whole)
-        if self.order not in ORDERS:
-            raise ValueError(f"order: {self.order} is not one of {', '.join(ORDERS)}")
-        if self.exit_rule != "none":
-            self.exits()
-        if self.policy not in POLICIES:
-            raise ValueError(f"policy: {self.policy} is not one of {', '.join(POLICIES)}")
-        if self.recalibrate not in ("none", "sample", "same"):
-            raise ValueError(f"recalibrate: {self.recalibrate} is not one of none, sample, same")
-        taus = self.tau.values() if isinstance(self.tau, Mapping) else [self.tau]
-        if any(not 0 <= tau <= 1 for tau in taus):
-            raise ValueError(f"tau: {self.tau} is not between 0 and 1")
-        if self.policy == "ensemble" and self.passes < 2:
-            raise ValueError(f"passes: an ensemble needs at least 2, not {self.passes}")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Only what differs from the defaults, and the policy with its own setting."""
-        out: dict[str, Any] = {"policy": self.policy}
-        if self.policy == "threshold":
-            out["tau"] = dict(self.tau) if isinstance(self.tau, Mapping) else self.tau
-        if self.policy in ("stochastic", "ensemble"):
-            out["passes"] = self.passes
-        if self.prune is not None:
-            out["prune"] = self.prune
-        if self.recalibrate != "none":
-            out |= {
-                "recalibrate": self.recalibrate,
-                "recalibration_batches": self.recalibration_batches,
-            }
-        if self.exit_rule != "none":
-            out |= {"exit_rule": self.exit_rule, "exit_thresholds": list(self.exit_thresholds)}
-            out |= {"fallback": self.fallback} if self.fallback != "deepest" else {}
-            out |= (
-                {"exit_temperatures": list(self.exit_temperatures)}
-                if self.exit_temperatures
-                else {}
-            )
-            out |= (
-                {"exit_judges": [list(one) for one in self.exit_judges]} if self.exit_judges else {}
-            )
-        if self.order != "sequential":
-            out |= {"order": self.order, "passes": self.passes}
-        if self.keep is not None:
-            out["keep"] = list(self.keep)
-        return out
-
-    def exits(self) -> ExitRule | None:
-        """The rule by which images leave; None when exits are not used."""
-        if self.exit_rule == "none":
-            return None
-        if self.exit_rule == "every":
-            return ExitRule(every=True)
-        return ExitRule(
-            rule=self.exit_rule,
-            thresholds=self.exit_thresholds,
-            fallback=self.fallback,
-            temperatures=self.exit_temperatures,
-            judges=self.exit_judges,
-        )
-
-    @property
-    def random(self) -> bool:
-        """Whether answers depend on a draw, so that the setting cannot be shipped as it was measured."""
-        return self.policy in ("stochastic", "ensemble") or self.order == "arbitrary"
 
 
 @dataclass(frozen=True)
@@ -161,12 +59,16 @@ class Output:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The length of a training, for schedules, and the seed of its gate noise."""
+    """The length of a training, for schedules, the seed of its gate noise, and how its answers are judged.
+
+    `class_weights` are those of each class in the cross-entropy, with mean 1 over the training images; None: all 1.
+    """
 
     epochs: int
     steps: int  # an epoch
     seed: int = 0
     label_smoothing: float = 0.0
+    class_weights: tuple[float, ...] | None = None
 
 
 class Objective:
@@ -187,9 +89,15 @@ class Objective:
 
     def losses(self, output: Output, labels_B: Tensor) -> dict[str, Tensor]:
         """The terms whose sum is minimised, weights included; the first is the cross-entropy."""
-        smoothing = self.plan.label_smoothing
-        logits = output.logits_BC.float()
-        return {"cross_entropy": F.cross_entropy(logits, labels_B, label_smoothing=smoothing)}
+        return {"cross_entropy": self.cross_entropy(output.logits_BC.float(), labels_B)}
+
+    def cross_entropy(self, logits_BC: Tensor, labels_B: Tensor, reduction: str = "mean") -> Tensor:
+        """The cross-entropy with the plan's label smoothing and class weights."""
+        smoothing, weights = self.plan.label_smoothing, self.plan.class_weights
+        weight = None if weights is None else logits_BC.new_tensor(weights)
+        return F.cross_entropy(
+            logits_BC, labels_B, weight, reduction=reduction, label_smoothing=smoothing
+        )
 
     def after_step(self, output: Output) -> None:
         """Called after the optimiser's step."""
@@ -313,13 +221,11 @@ class DynamicNet(nn.Module):
         """The policy that knobs ask for; `rates` are measured open rates a unit, needed to prune or to scale."""
         if (knobs.prune is not None or knobs.policy == "scaled_on") and rates is None:
             raise ValueError(f"{knobs.policy} with prune={knobs.prune} needs measured gate rates")
-        fixed = (
-            collapsed(rates, knobs.prune) if rates is not None and knobs.prune is not None else {}
-        )
-        rest: dict[str, Any] = {
-            "exits": knobs.exits(),
-            "order": self.layer_order(knobs, seed, step),
-        }
+        fixed: Fixed = {}
+        if rates is not None and knobs.prune is not None:
+            fixed = collapsed_gates(rates, knobs.prune)
+        order = self.layer_order(knobs, seed, step)
+        rest: dict[str, Any] = {"exits": knobs.exits(), "order": order}
         if knobs.policy == "always_on":
             return AlwaysOn(**rest)
         if knobs.policy == "scaled_on":
@@ -334,11 +240,9 @@ class DynamicNet(nn.Module):
     def layer_order(self, knobs: Knobs, seed: int, step: int) -> tuple[int, ...] | None:
         """The layers to run that the knobs ask for, in order; None for all as built."""
         if knobs.keep is not None and not set(knobs.keep) <= set(range(self.movable_layers)):
-            able = (
-                f"layers 0 to {self.movable_layers - 1}"
-                if self.movable_layers
-                else "no layer that can be left out"
-            )
+            able = "no layer that can be left out"
+            if self.movable_layers:
+                able = f"layers 0 to {self.movable_layers - 1}"
             raise ValueError(f"keep: {list(knobs.keep)} is not possible, this network has {able}")
         kept = knobs.keep if knobs.keep is not None else tuple(range(self.movable_layers))
         if not self.movable_layers or (knobs.keep is None and knobs.order == "sequential"):
@@ -369,19 +273,10 @@ class DynamicNet(nn.Module):
             return self(images, policy, compact=compact)
         probability = torch.zeros((), device=images.device)
         macs_B = torch.zeros((), device=images.device)
-        for one in range(knobs.passes):
-            policy = self.knobs_policy(
-                knobs, ids=ids, rates=rates, seed=seed, step=step * knobs.passes + one
-            )
+        for number in range(knobs.passes):
+            draw = step * knobs.passes + number
+            policy = self.knobs_policy(knobs, ids=ids, rates=rates, seed=seed, step=draw)
             output = self(images, policy, compact=compact)
             probability = probability + output.logits_BC.float().softmax(1) / knobs.passes
             macs_B = macs_B + output.macs_B
         return Output(probability.log(), output.decisions, macs_B)
-
-
-def collapsed(rates: Rates, eps: float) -> Fixed:
-    """Gate units whose measured open rate is within eps of 0 or 1, settled there; the others stay undecided."""
-    return {
-        name: tuple(0.0 if r <= eps else 1.0 if r >= 1 - eps else None for r in units)
-        for name, units in rates.items()
-    }

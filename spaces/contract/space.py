@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import optuna
 
 Value = bool | int | float | str
+LONGEST_WORD = 100  # characters of a value in a message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,9 +270,9 @@ def _narrow(dimension: Dimension, change: object, where: str) -> Dimension:
         _check(dimension, value, where)
     cast = {"float": float, "int": int}.get(dimension.kind, dimension.canonical)
     chosen = tuple(cast(value) for value in values)
-    for value in chosen:
-        if chosen.count(value) > 1:
-            raise ValueError(f"{where}: {_word(value)} stands there twice")
+    if len(set(chosen)) < len(chosen):
+        twice = next(value for value in chosen if chosen.count(value) > 1)
+        raise ValueError(f"{where}: {_word(twice)} stands there twice")
     default = dimension.default if dimension.default in chosen else chosen[0]
     return dataclasses.replace(
         dimension, kind="choice", choices=chosen, default=default, searched=True, accepts=None
@@ -335,7 +336,7 @@ def _same(value: object, choice: object) -> bool:
 
 
 def _word(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)[:LONGEST_WORD]
 
 
 def _declared(dimension: Dimension) -> Any:

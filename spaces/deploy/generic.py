@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spaces.contract.net import DynamicNet, Knobs, Rates, collapsed
+from spaces.contract.knobs import Knobs, Rates, collapsed_gates
+from spaces.contract.net import DynamicNet
 from spaces.contract.policies import Fixed, Policy
 from spaces.contract.task import Task
 
@@ -71,29 +72,30 @@ def gate_counts(units: Iterable[float | None]) -> dict[str, int]:
     }
 
 
-def settled(net: DynamicNet, knobs: Knobs, rates: Rates) -> dict[str, tuple[float | None, ...]]:
+def settled_gates(
+    net: DynamicNet, knobs: Knobs, rates: Rates
+) -> dict[str, tuple[float | None, ...]]:
     """By gate, the units' values that hold for every image under the knobs; None decides per image.
 
     A threshold settles gates that never (or always) opened on validation; with `knobs.prune` also those that nearly
     never did. Raises ValueError for settings that draw at random.
     """
     if knobs.random:
-        raise ValueError(f"a point with {_drawn(knobs)} draws at random and cannot be exported")
+        raise ValueError(
+            f"a point with {_random_part(knobs)} draws at random and cannot be exported"
+        )
     if knobs.policy == "always_on":
         return {gate.name: (1.0,) * gate.units for gate in net.gates}
     if knobs.policy == "scaled_on":
         return {gate.name: tuple(rates[gate.name]) for gate in net.gates}
     if knobs.prune is None and not net.settles_exactly:
         return {}
-    found = dict(
-        collapsed({gate.name: tuple(rates[gate.name]) for gate in net.gates}, knobs.prune or 0.0)
-    )
-    # a rate of 0 may mean that nobody got so far
+    own = {gate.name: tuple(rates[gate.name]) for gate in net.gates}
+    fixed = dict(collapsed_gates(own, knobs.prune or 0.0))
+    # a rate of 0 may mean that no image got so far
     if any(gate.kind == "exit" for gate in net.gates):
-        found = {
-            name: tuple(None if v == 0 else v for v in values) for name, values in found.items()
-        }
-    return found
+        return {name: tuple(v if v else None for v in units) for name, units in fixed.items()}
+    return fixed
 
 
 def settled_policy(net: DynamicNet, knobs: Knobs, fixed: Fixed) -> Policy:
@@ -105,18 +107,18 @@ def settled_policy(net: DynamicNet, knobs: Knobs, fixed: Fixed) -> Policy:
     return replace(policy, fixed=dict(fixed)) if knobs.policy == "threshold" else policy
 
 
-def deployed(net: DynamicNet, knobs: Knobs, rates: Rates) -> Deployed:
+def deploy(net: DynamicNet, knobs: Knobs, rates: Rates) -> Deployed:
     """A copy of the trained network under the knobs, in eval mode."""
-    return Deployed(copy.deepcopy(net).eval(), knobs, settled(net, knobs, rates))
+    return Deployed(copy.deepcopy(net).eval(), knobs, settled_gates(net, knobs, rates))
 
 
-def rebuilt(net: DynamicNet, values: Mapping[str, Any]) -> Deployed:
+def rebuild(net: DynamicNet, values: Mapping[str, Any]) -> Deployed:
     """The network of an exported description, its weights still to be loaded."""
     fixed = {name: tuple(units) for name, units in values["fixed"].items()}
     return Deployed(net, Knobs(**values["knobs"]), fixed)
 
 
-def _drawn(knobs: Knobs) -> str:
-    return (
-        "an arbitrary order of layers" if knobs.order == "arbitrary" else f"policy {knobs.policy}"
-    )
+def _random_part(knobs: Knobs) -> str:
+    if knobs.order == "arbitrary":
+        return "an arbitrary order of layers"
+    return f"policy {knobs.policy}"

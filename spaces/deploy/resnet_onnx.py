@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor, nn
 
-from spaces.deploy.resnet import DeployedBlock, DeployedResNet
+from spaces.deploy.resnet import DeployedResNet
+from spaces.deploy.resnet_block import DeployedBlock
 
 if TYPE_CHECKING:
     import onnx

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from spaces.contract.net import DynamicNet, Knobs, Rates
+from spaces.contract.knobs import Knobs, Rates
+from spaces.contract.net import DynamicNet
 from spaces.contract.registry import family
 from spaces.contract.task import Task
 from spaces.deploy import generic, resnet
@@ -28,17 +29,15 @@ def ship(net: DynamicNet, knobs: Knobs, rates: Rates) -> DeployedNet:
     if isinstance(net, GatedResNet) and not (
         net.exit_count or net.config.has_bottlenecks or net.gate_net
     ):
-        return resnet.deployed(
-            net, resnet.settled_gates(net, knobs, rates), resnet.gate_taus(net, knobs)
-        )
-    return generic.deployed(net, knobs, rates)
+        settled = resnet.settled_by_block(net, knobs, rates)
+        return resnet.deploy(net, settled, resnet.gate_taus(net, knobs))
+    return generic.deploy(net, knobs, rates)
 
 
-def static(net: DynamicNet) -> DeployedNet:
+def ship_baseline(net: DynamicNet) -> DeployedNet:
     """The baseline of the same backbone, made ready to ship in the same way."""
-    return ship(
-        net, Knobs(policy="always_on"), {gate.name: (1.0,) * gate.units for gate in net.gates}
-    )
+    rates = {gate.name: (1.0,) * gate.units for gate in net.gates}
+    return ship(net, Knobs(policy="always_on"), rates)
 
 
 def rebuild(
@@ -46,10 +45,10 @@ def rebuild(
 ) -> DeployedNet:
     """The network that `values` (its description) and its config describe, its weights still to be loaded."""
     if values["deployed"] == "resnet":
-        return resnet.rebuilt(GatedResNetConfig(**config), task, values)
+        return resnet.rebuild(GatedResNetConfig(**config), task, values)
     own = family(family_name)
     network = own.build(own.config(**{**config, **own.rebuilt_with}), task)
-    return generic.rebuilt(network, values)
+    return generic.rebuild(network, values)
 
 
 def onnx_model(net: DeployedNet, pixels: Tensor) -> ModelProto:

@@ -52,7 +52,6 @@ class ExitObjective(WrappingObjective):
             return self.inner.losses(output, labels_B)
         terms = self.inner.losses(self._without_heads(output), labels_B)
         logits = [one.float() for one in output.exits.logits]
-        smoothing = self.plan.label_smoothing
         if self.config.exit_decision == "gate":
             return terms | self._gated(output, logits, labels_B)
         last = logits[-1].detach()
@@ -60,7 +59,7 @@ class ExitObjective(WrappingObjective):
             torch.stack(logits).mean(0).detach() if self.config.teacher == "ensemble" else last
         )
         alpha, t = self.config.alpha_kd, self.config.kd_temperature
-        hard = sum(F.cross_entropy(one, labels_B, label_smoothing=smoothing) for one in logits[:-1])
+        hard = sum(self.cross_entropy(one, labels_B) for one in logits[:-1])
         terms["exits"] = (1 - alpha) * torch.as_tensor(hard)
         if alpha:
             terms["distillation"] = (
@@ -88,11 +87,7 @@ class ExitObjective(WrappingObjective):
     ) -> dict[str, Tensor]:
         """Cross-entropy of the answer used, through the gates; each exit's own; and the target of exit rates."""
         stay = [d for d in output.decisions if d.gate.kind == "exit" and d.asked]
-        smoothing = self.plan.label_smoothing
-        each = [
-            F.cross_entropy(one, labels_B, reduction="none", label_smoothing=smoothing)
-            for one in logits
-        ]
+        each = [self.cross_entropy(one, labels_B, reduction="none") for one in logits]
         alive_B, used_B, rates = torch.ones_like(each[0]), torch.zeros_like(each[0]), []
         for one_B, decision in zip(each, stay, strict=False):
             on_B = decision.z_BU[:, 0].to(alive_B.dtype)  # already 0 for who left before

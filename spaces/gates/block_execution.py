@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.backbones.resnet import folded
+from spaces.backbones.resnet import fold_batch_norm
 
 # samples that share a mask; fewer (but one alone) are cheaper masked than gathered
 SMALLEST_GROUP = 8
@@ -46,22 +47,25 @@ class Convolutions(Protocol):
 
 def compact_residual(block: Convolutions, u: Tensor, *masks: Tensor | None) -> Tensor:
     """The block's residual of u, filters that the masks (B or 1, C) close left out of the computation."""
-    given = [m.expand(len(u), -1) for m in masks if m is not None]
+    given = [m for m in masks if m is not None]
     if not given:
         return block.residual(u)
-    patterns, group_B = torch.cat(given, 1).unique(dim=0, return_inverse=True)
+    if all(len(m) == 1 for m in given):
+        return _gathered(block, u, masks)
+    patterns, group_B = torch.cat([m.expand(len(u), -1) for m in given], 1).unique(
+        dim=0, return_inverse=True
+    )
     if len(patterns) == 1:
         return _gathered(block, u, [None if m is None else m[:1] for m in masks])
-    out = torch.empty(0)
+    parts, places = [], []
     for group in range(len(patterns)):
         rows = (group_B == group).nonzero()[:, 0]
         if len(rows) >= SMALLEST_GROUP:
-            part = _gathered(block, u[rows], [_at(m, rows[:1]) for m in masks])
+            parts.append(_gathered(block, u[rows], [_at(m, rows[:1]) for m in masks]))
         else:
-            part = block.residual(u[rows], *(_at(m, rows) for m in masks))
-        out = part.new_empty(len(u), *part.shape[1:]) if not len(out) else out
-        out[rows] = part
-    return out
+            parts.append(block.residual(u[rows], *(_at(m, rows) for m in masks)))
+        places.append(rows)
+    return torch.cat(parts)[torch.cat(places).argsort()]
 
 
 @dataclass(frozen=True)
@@ -99,9 +103,13 @@ def _gathered(block: Convolutions, u: Tensor, masks: Sequence[Tensor | None]) ->
     if not len(last.bias):
         return u.new_zeros(whole)
     start = max((number + 1 for number, part in enumerate(parts) if not len(part.bias)), default=0)
-    h = parts[start].shift(u, whole[2:]) if start else parts[0](u)
-    for part in parts[start + 1 :]:
-        h = part(block.activation(h))
+    steps: list[Callable[[Tensor], Tensor]] = [*parts[start:]]
+    if start:
+        steps[0] = partial(parts[start].shift, size=whole[2:])
+    h = u
+    for step in steps[:-1]:
+        h = block.activation(step(h))  # in one expression, so that few maps are alive at a time
+    h = steps[-1](h)
     return h if last.open_N is None else h.new_zeros(whole).index_copy(1, last.open_N, h)
 
 
@@ -114,7 +122,7 @@ def _open_parts(block: Convolutions, masks: Sequence[Tensor | None]) -> list[_Pa
     parts: list[_Part] = []
     scale_N = None
     for conv, norm, mask in block.masked_convolutions(*masks):
-        weight, bias = folded(conv, norm)
+        weight, bias = fold_batch_norm(conv, norm)
         if scale_N is not None and conv.groups == 1:
             weight = weight[:, parts[-1].open_N] * scale_N.to(weight.dtype)[None, :, None, None]
         open_N, scale_N = None, None

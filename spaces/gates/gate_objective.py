@@ -13,14 +13,20 @@ import torch
 from torch import Tensor
 
 from spaces.contract.net import DynamicNet, Objective, Output, Plan
-from spaces.contract.policies import AlwaysOn, Decision, Gate, Policy, Sampled
+from spaces.contract.policies import AlwaysOn, Policy, Sampled
 from spaces.gates.batch_shaping import batch_shaping
+from spaces.gates.open_rates import (
+    Means,
+    group_of,
+    mean_open_values,
+    mean_probabilities,
+    probabilities_by_image,
+)
 from spaces.gates.sparsity import EACH, LOSSES, Loss, SparsityConfig, bounds, target_vector
 from spaces.gates.targets import Target, TargetPlan
 
 _GAIN = 50  # how far a multiplier may rise over a training while the budget is overspent by all of the MACs
 _ELSEWHERE = Loss(function=None, takes="nothing")  # a loss that a family's own objective computes
-Means = list[tuple[Gate, Tensor]]  # gates, and (U,) the mean open values of their units
 
 
 @dataclass
@@ -43,22 +49,17 @@ class GateObjective(Objective):
         self.epoch = 0
         self.done = 0.0  # fraction of the training
         self.multiplier = 0.0  # of the Lagrangian: what a unit of MACs costs by now
-        kinds = {
-            "layer" if gate.kind == "layer" else "channel"
-            for gate in net.gates
-            if gate.kind != "exit"
-        }
-        present = [kind for kind in ("layer", "channel") if kind in kinds]
+        names = {group_of(gate) for gate in net.gates if gate.kind != "exit"}
+        present = [name for name in ("layer", "channel") if name in names]
         if self.loss.takes == "macs":
             present = present[:1]  # one target for the whole network's compute
-        self.groups = [self._group(kind, joint=len(present) == 2) for kind in present]
+        self.groups = [self._group(name, joint=len(present) == 2) for name in present]
 
-    def _group(self, kind: str, *, joint: bool) -> Group:
+    def _group(self, name: str, *, joint: bool) -> Group:
         config = self.config
-        end = config.target_channel if joint and kind == "channel" else config.target
-        return Group(
-            kind, Target(_target_plan(config, self.plan, end, targeted=self.loss.targeted))
-        )
+        end = config.target_channel if joint and name == "channel" else config.target
+        plan = _target_plan(config, self.plan, end, targeted=self.loss.targeted)
+        return Group(name, Target(plan))
 
     def start_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -118,37 +119,31 @@ class GateObjective(Objective):
         return terms
 
     def _of_probabilities(self, output: Output) -> dict[str, Tensor]:
-        read = [
-            d.p_BU.mean(0)
-            for d in output.decisions
-            if d.gate.kind != "exit" and d.asked and d.p_BU is not None
-        ]
-        return {self.config.loss: self._weighted(self.groups[0], torch.cat(read))} if read else {}
+        means = mean_probabilities(output.decisions)
+        if not means:
+            return {}
+        return {self.config.loss: self._weighted(self.groups[0], torch.cat(means))}
 
     def _of_macs(self, output: Output) -> dict[str, Tensor]:
         group, fraction_B = self.groups[0], output.macs_B / self.net.plain_macs
         group.activation = fraction_B.detach().mean()
         terms = {self.config.loss: self._weighted(group, fraction_B).float()}
         if group.target.tightness:
-            terms |= self._bounds(group, "macs", self._means(None, output.decisions))
+            terms |= self._bounds(group, "macs", self._means(output, None))
         return terms
 
     def _of_group(self, group: Group, output: Output) -> dict[str, Tensor]:
-        means = self._means(group.name, output.decisions)
+        means = self._means(output, group.name)
         if not means:  # training left all of these layers out
             return {}
         m_G = torch.cat([m_U for _, m_U in means])
         by_macs = self.config.weighting == "mac"
-        weight_G = torch.cat(
-            [torch.full_like(m_U, gate.macs if by_macs else 1.0) for gate, m_U in means]
-        )
+        weights = [torch.full_like(m_U, gate.macs if by_macs else 1.0) for gate, m_U in means]
+        weight_G = torch.cat(weights)
         m = (m_G * weight_G).sum() / weight_G.sum()
         group.activation = m.detach()
-        terms = {
-            f"{self.config.loss}_{group.name}": self._weighted(
-                group, m_G if self.loss.takes == "gates" else m
-            )
-        }
+        measured = m_G if self.loss.takes == "gates" else m
+        terms = {f"{self.config.loss}_{group.name}": self._weighted(group, measured)}
         if group.target.tightness:
             terms |= self._bounds(group, group.name, means)
         return terms
@@ -164,6 +159,10 @@ class GateObjective(Objective):
         target = self._targets(group, measured) if loss.takes == "gates" else group.target.value
         return weight * loss.function(measured, target, **options)
 
+    def _means(self, output: Output, group: str | None) -> Means:
+        effective = self.config.channel_count == "effective"
+        return mean_open_values(output.decisions, group, effective=effective)
+
     def _value(self, dimension: str) -> Any:
         return getattr(self.config, dimension)
 
@@ -174,23 +173,20 @@ class GateObjective(Objective):
         t_G = self._targets(group, torch.cat([m_U for _, m_U in means]))
         t_L = torch.stack([t_U.mean() for t_U in t_G.split([gate.units for gate, _ in means])])
         m_L = torch.stack([m_U.mean() for _, m_U in means])
-        return {
-            f"bounds_{name}": self.config.loss_weight * bounds(m_L, t_L, group.target.tightness)
-        }
+        loss = bounds(m_L, t_L, group.target.tightness)
+        return {f"bounds_{name}": self.config.loss_weight * loss}
 
     def _shaping(self, output: Output) -> dict[str, Tensor]:
         """Batch-shaping, its weight falling to 0; nothing for gates that are the same for every image."""
         config = self.config
         weight = config.batch_shaping * max(0.0, 1 - self.done / config.shaping_end)
-        read = [
-            d.p_BU
-            for d in output.decisions
-            if d.gate.kind != "exit" and d.p_BU is not None and len(d.p_BU) > 1
-        ]
-        if not weight or not read:
+        probabilities = probabilities_by_image(output.decisions)
+        if not weight or not probabilities:
             return {}
         prior = config.shaping_prior
-        return {"batch_shaping": weight * batch_shaping(torch.cat(read, 1), prior, 1 - prior)}
+        return {
+            "batch_shaping": weight * batch_shaping(torch.cat(probabilities, 1), prior, 1 - prior)
+        }
 
     def after_step(self, output: Output) -> None:
         if self.loss.multiplier and self.groups and self.groups[0].activation is not None:
@@ -205,41 +201,25 @@ class GateObjective(Objective):
         if not self.loss.targeted:
             return {}
         of_macs = self.loss.takes == "macs"
-        found = {
+        values = {
             f"target/{'macs' if of_macs else group.name}": group.target.value
             for group in self.groups
         }
-        return found | ({"multiplier": self.multiplier} if self.loss.multiplier else {})
+        return values | ({"multiplier": self.multiplier} if self.loss.multiplier else {})
 
     def state(self) -> dict[str, Any]:
-        return {
-            "targets": [group.target.state() for group in self.groups],
-            "multiplier": self.multiplier,
-        }
+        targets = [group.target.state() for group in self.groups]
+        return {"targets": targets, "multiplier": self.multiplier}
 
     def load(self, state: dict[str, Any]) -> None:
-        for group, one in zip(self.groups, state["targets"], strict=True):
-            group.target.load(one)
+        for group, target in zip(self.groups, state["targets"], strict=True):
+            group.target.load(target)
         self.multiplier = float(state["multiplier"])
 
     def _targets(self, group: Group, m_G: Tensor) -> Tensor:
         """(G,) the target of each unit, with the type and device of m_G."""
         shape = self.config.target_vector if self.config.loss in EACH else "constant"
         return torch.tensor(target_vector(shape, group.target.value, m_G.numel())).to(m_G)
-
-    def _means(self, group: str | None, decisions: tuple[Decision, ...]) -> Means:
-        """Each gate of the group (None: of both) that was asked, with its units' mean open values."""
-        layer_z = {d.gate.block: d.z_BU for d in decisions if d.gate.kind == "layer"}
-        means = []
-        for decision in decisions:
-            kind = "layer" if decision.gate.kind == "layer" else "channel"
-            if not decision.asked or decision.gate.kind == "exit" or group not in (None, kind):
-                continue
-            z_BU = decision.z_BU
-            if kind == "channel" and self.config.channel_count == "effective":
-                z_BU = z_BU * layer_z.get(decision.gate.block, z_BU.new_ones(1, 1))
-            means.append((decision.gate, z_BU.mean(0)))
-        return means
 
 
 def _target_plan(config: SparsityConfig, plan: Plan, end: float, *, targeted: bool) -> TargetPlan:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from benchmarks.merging import donors_of, ensemble, merged
 from spaces.contract.family import Candidate
-from spaces.contract.net import DynamicNet, Knobs
+from spaces.contract.knobs import Knobs
+from spaces.contract.net import DynamicNet
 from spaces.contract.registry import family
 from spaces.contract.task import Task
 

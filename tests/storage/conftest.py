@@ -40,3 +40,11 @@ def store(url):
     with opened._database.writing() as connection:
         connection.exec_driver_sql("DELETE FROM dynafront_study")
     opened.close()
+
+
+@pytest.fixture
+def digits(store):
+    store.add_study(
+        "digits", {"budget": {"trials": 4}}, "study: digits\n", {"accuracy": 0.1, "macs": 1e6}
+    )
+    return store

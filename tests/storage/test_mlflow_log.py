@@ -218,10 +218,10 @@ def test_a_replaced_member_gets_its_place_on_the_front_back(log, mlflow, study):
 
 
 def test_saved_views_and_a_note_of_ones_own_stay(log, mlflow, study):
-    log.write_saved_views(study[0])
+    log.write_saved_views(study[0], ["width"])
     first = mlflow.get_experiment(study[0]).tags
     assert {"mlflow.sharedViewState.pareto", "mlflow.sharedViewState.all"} <= set(first)
     assert log.view_path(study[0]).lstrip("/") in first["mlflow.note.content"]
     mlflow.set_experiment_tag(study[0], "mlflow.note.content", "mine")
-    log.write_saved_views(study[0])
+    log.write_saved_views(study[0], ["width"])
     assert mlflow.get_experiment(study[0]).tags == first | {"mlflow.note.content": "mine"}

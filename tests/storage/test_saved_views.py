@@ -6,6 +6,8 @@ import zlib
 
 from storage.saved_views import TAG, differing, saved_views, view_path
 
+PARAMS = ["backbone", "target"]
+
 
 def state(view: str) -> dict:
     kind, packed = json.loads(view)["state"].split(";")
@@ -14,7 +16,7 @@ def state(view: str) -> dict:
 
 
 def test_the_front_is_drawn_as_accuracy_over_macs_of_its_members_only():
-    shown = state(saved_views()[f"{TAG}pareto"])
+    shown = state(saved_views(PARAMS)[f"{TAG}pareto"])
     assert shown["searchFilter"] == "tags.pareto = 'true'"
     scatter = shown["compareRunCharts"][0]
     assert scatter["type"] == "SCATTER"
@@ -22,7 +24,7 @@ def test_the_front_is_drawn_as_accuracy_over_macs_of_its_members_only():
 
 
 def test_every_chart_stands_in_a_section_that_exists():
-    for view in saved_views().values():
+    for view in saved_views(PARAMS).values():
         shown = state(view)
         sections = {section["uuid"] for section in shown["compareRunSections"]}
         assert {chart["metricSectionId"] for chart in shown["compareRunCharts"]} == sections
@@ -31,7 +33,9 @@ def test_every_chart_stands_in_a_section_that_exists():
 
 
 def test_no_view_is_ordered_by_time_which_would_fold_the_trials_below_the_study():
-    assert all(state(view)["orderByKey"].startswith("metrics.") for view in saved_views().values())
+    assert all(
+        state(view)["orderByKey"].startswith("metrics.") for view in saved_views(PARAMS).values()
+    )
 
 
 def test_chosen_params_and_curves_appear():
@@ -45,16 +49,17 @@ def test_chosen_params_and_curves_appear():
 
 def test_trials_that_were_stopped_early_can_be_told_from_the_others():
     assert all(
-        "tags.`automl.state`" in state(view)["selectedColumns"] for view in saved_views().values()
+        "tags.`automl.state`" in state(view)["selectedColumns"]
+        for view in saved_views(PARAMS).values()
     )
 
 
 def test_views_fit_into_an_experiment_tag():
-    assert all(len(view) < 20_000 for view in saved_views().values())
+    assert all(len(view) < 20_000 for view in saved_views(PARAMS).values())
 
 
 def test_a_view_is_written_again_only_when_its_content_changed():
-    old, new = saved_views(), saved_views(params=["width"])
+    old, new = saved_views(PARAMS), saved_views(params=["width"])
     later = {tag: json.dumps(json.loads(view) | {"createdAt": 1}) for tag, view in old.items()}
     assert differing(old, later) == {}
     assert differing(new, later) == new

@@ -43,6 +43,22 @@ def test_another_folder_moves_databases_artifacts_and_checkpoints(tmp_path):
     assert found.artifact_root == "/data/nets/mlartifacts"
 
 
+@pytest.mark.parametrize("home", ["~", "$HOME", "${HOME}"])
+def test_paths_may_begin_at_home_or_with_a_variable(tmp_path, monkeypatch, home):
+    monkeypatch.setenv("HOME", "/home/me")
+    folders = f"artifact_root: {home}/files\nstorage: {{folder: '{home}/nets', database: 'sqlite:///{home}/d.db'}}"
+    found = read(tmp_path, f"tracking_uri: sqlite:///{home}/m.db\n{folders}")
+    assert found.folder == Path("/home/me/nets")
+    assert found.artifact_root == "/home/me/files"
+    assert found.database_url == "sqlite:////home/me/d.db"
+    assert found.tracking_uri == found.registry_uri == "sqlite:////home/me/m.db"
+
+
+def test_a_dollar_sign_in_a_password_stays(tmp_path):
+    url = "postgresql+psycopg://me:$HOME@db/nets"
+    assert read(tmp_path, f"storage: {{database: '{url}'}}").database_url == url
+
+
 def test_a_server_keeps_its_own_artifacts(tmp_path):
     found = read(tmp_path, "tracking_uri: http://tracking:5000")
     assert found.remote
@@ -100,6 +116,11 @@ def test_settings_cannot_be_changed_afterwards(tmp_path):
             "MLflow needs its own",
         ),
         ("a: [", "line 1: not valid YAML"),
+        (
+            "experiment: a\nexperiment: b",
+            "experiment: stands in line 1 and again in line 2; keep one",
+        ),
+        ("server: {port: 1:30}", "server.port: '1:30' is not a whole number"),
         ("- a", "holds a list; write keys and values"),
     ],
 )

@@ -9,7 +9,8 @@ import pytest
 
 from search.run.data import task_of
 from spaces.contract.family import Candidate
-from spaces.contract.net import DynamicNet, Knobs
+from spaces.contract.knobs import Knobs
+from spaces.contract.net import DynamicNet
 from spaces.contract.registry import family
 from trainers.data.splits import DataSpec, ImageData, load
 from trainers.evaluate import evaluate

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from spaces.contract.family import Candidate
-from spaces.contract.net import DynamicNet, Knobs
+from spaces.contract.knobs import Knobs
+from spaces.contract.net import DynamicNet
 from spaces.contract.registry import family
 from spaces.contract.task import Task
 from trainers.data.splits import DataSpec, ImageData, load

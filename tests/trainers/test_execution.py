@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -11,7 +16,7 @@ from spaces.contract.net import DynamicNet
 from spaces.contract.recipe import Recipe
 from spaces.contract.registry import family
 from spaces.contract.task import Task
-from trainers.execution import Execution, measured, options
+from trainers.execution import Execution, measured, options, whole_vectors
 from trainers.latency import latencies_ms
 
 
@@ -24,12 +29,76 @@ def made(width: float) -> DynamicNet:
 
 @pytest.fixture
 def net() -> DynamicNet:
-    return made(0.5)
+    return made(1.0)
 
 
 def test_channels_last_is_not_tried_on_cpu_where_torch_corrupts_memory() -> None:
     assert not any(execution.channels_last for execution in options(made(0.25), "cpu"))
     assert any(execution.channels_last for execution in options(made(0.25), "cuda"))
+
+
+@pytest.mark.parametrize(
+    ("inside", "out", "kernel", "safe"),
+    [(8, 16, 1, False), (12, 16, 1, False), (16, 8, 3, False), (16, 32, 1, True), (24, 16, 3, False), (1, 16, 3, True)],
+)  # fmt: skip
+def test_channels_last_needs_whole_vectors_of_channels(
+    net: DynamicNet, inside: int, out: int, kernel: int, safe: bool
+) -> None:
+    assert whole_vectors(net)
+    net.more = torch.nn.Conv2d(inside, out, kernel, stride=2)
+    assert whole_vectors(net) == safe
+    assert any(execution.channels_last for execution in options(net, "cpu")) == safe
+
+
+STEPS = """
+import sys, torch, torch.nn.functional as F
+from tests.trainers.test_execution import steps_of_every_option
+steps_of_every_option(int(sys.argv[1]), int(sys.argv[2]))
+"""
+
+
+def steps_of_every_option(filters: int, threads: int) -> None:
+    """What each offered format makes of a training step, at all sizes; float32 ones must give plain float32's."""
+    torch.set_num_threads(threads)
+    for size, batch in ((28, 32), (32, 32), (48, 32), (64, 32), (96, 16), (224, 2)):
+        task = Task(channels=3, height=size, width=size, classes=3)
+        values = {"backbone": "resnet8", "width": filters / 16}
+        net = Candidate.of(family("gated_resnet"), values, 1).build(task, 0)
+        torch.manual_seed(0)
+        images = torch.randn(batch, 3, size, size)
+        plain, *others = [
+            (execution, gradients_of(net, execution, images)) for execution in options(net, "cpu")
+        ]
+        for execution, found in others:
+            for name, gradient in found.items():
+                assert torch.isfinite(gradient).all(), (size, execution, name)
+                if execution.dtype == "float32":
+                    right = plain[1][name]
+                    error = (gradient - right).abs().max() / right.abs().max().clamp(min=1e-6)
+                    assert error < 0.01, (size, execution, name, error)
+
+
+def gradients_of(
+    net: DynamicNet, execution: Execution, images: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    one = execution.placed(copy.deepcopy(net))
+    torch.manual_seed(1)
+    module._step_seconds(one, execution, images, 0)
+    return {name: p.grad.clone() for name, p in one.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("filters", [4, 8, 12, 16])
+def test_every_format_that_is_offered_trains_rightly_and_brings_no_process_down(
+    filters: int, threads: int
+) -> None:
+    command = [sys.executable, "-c", STEPS, str(filters), str(threads)]
+    passive = os.environ | {"OMP_WAIT_POLICY": "passive"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=False, env=passive
+    )
+    assert done.returncode == 0, (done.returncode, done.stderr[-2000:])
 
 
 @pytest.mark.parametrize(("fast", "ratio", "chosen"), [(1, 0.5, True), (1, 0.95, False)])

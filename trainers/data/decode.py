@@ -3,86 +3,141 @@
 from __future__ import annotations
 
 import io
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from trainers.data.formats import readable
 from trainers.data.images import Stored
 
 GRAY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "I;16L", "I;16B", "I;16N"})
 ORIENTATION = 0x0112  # the EXIF tag; 5 and above swap height and width, as photos held upright do
+Resize = Literal["crop", "pad", "squash"]
+RESIZES: tuple[str, ...] = get_args(Resize)
+
+
+class BrokenImageError(ValueError):
+    """An image that cannot be decoded; the message names it."""
 
 
 class Geometry(NamedTuple):
-    """Channels (1 gray, 3 RGB), height and width of the decoded images of a set."""
+    """Channels (1 gray, 3 RGB), height and width of the decoded images of a set, and how they are brought to it.
+
+    `resize`: "crop" takes the largest centred part with the wanted aspect ratio, "pad" keeps all and adds black
+    borders, "squash" keeps all and changes the aspect ratio. `bits` are those that the brightest pixel of the set
+    takes in gray images of more than 8 bits; the upper 8 of them are kept.
+    """
 
     channels: int
     height: int
     width: int
+    resize: Resize = "crop"
+    bits: int = 16
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.channels, self.height, self.width
 
     @property
     def image_bytes(self) -> int:
         return self.channels * self.height * self.width
 
 
-def header(name: str, stored: Stored) -> tuple[int, int, bool]:
-    """Height, width, and whether the image is gray, without decoding its pixels."""
+class Header(NamedTuple):
+    """What is known of an image without decoding its pixels; `deep`: gray with more than 8 bits a pixel."""
+
+    height: int
+    width: int
+    gray: bool
+    deep: bool = False
+
+
+def header(name: str, stored: Stored) -> Header:
+    """Height, width, and what kind of image it is, without decoding its pixels. Raises BrokenImageError."""
     if isinstance(stored, np.ndarray):
-        return stored.shape[0], stored.shape[1], stored.ndim == 2
+        return Header(stored.shape[0], stored.shape[1], stored.ndim == 2)
     try:
         with _opened(stored) as image:
             sideways = image.getexif().get(ORIENTATION, 1) >= 5
             height, width = (image.width, image.height) if sideways else (image.height, image.width)
-            return height, width, image.mode in GRAY_MODES
+            return Header(height, width, image.mode in GRAY_MODES, image.mode.startswith("I"))
     except Exception as error:  # what Pillow raises on broken files is not one family of exceptions
         raise _broken(name, error) from error
 
 
+def brightest(name: str, stored: Stored) -> int:
+    """The highest value of a gray image of more than 8 bits. Raises BrokenImageError."""
+    try:
+        with _opened(stored) as image:
+            return int(np.asarray(image).max())
+    except Exception as error:
+        raise _broken(name, error) from error
+
+
 def decoded(geometry: Geometry, name: str, stored: Stored) -> np.ndarray:
-    """Pixels (C, H, W) uint8: the largest centred part with the wanted aspect ratio, resized."""
-    channels, height, width = geometry
+    """Pixels (C, H, W) uint8 as the geometry says. Raises BrokenImageError."""
+    channels, height, width = geometry.shape
     try:
         with _opened(stored) as image:
             # Lets JPEG decode at a fraction of its size; twice what is wanted keeps the resizing as good.
             image.draft(None, (2 * max(height, width), 2 * max(height, width)))
-            flat = _eight_bit(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB")
+            upright = ImageOps.exif_transpose(image)
+            flat = _eight_bit(upright, "L" if channels == 1 else "RGB", geometry.bits)
     except Exception as error:
         raise _broken(name, error) from error
-    pixels = np.asarray(_fitted(flat, height, width))
+    pixels = np.asarray(_fitted(flat, geometry))
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
 
 def _opened(stored: Stored) -> Image.Image:
     if isinstance(stored, np.ndarray):
         return Image.fromarray(stored)
+    readable()  # Pillow learns the formats of its plugins
     return Image.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored)
 
 
-def _eight_bit(image: Image.Image, mode: str) -> Image.Image:
+def _eight_bit(image: Image.Image, mode: str, bits: int) -> Image.Image:
     if image.mode == "F":
         raise ValueError("floating-point pixels: save it with 8 or 16 bits a channel")
-    if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip instead of scale
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
-    elif image.mode in ("P", "PA"):
-        # straight to RGB, Pillow warns of transparency stored as bytes
-        image = image.convert("RGBA")
+    if image.mode.startswith(
+        "I"
+    ):  # more than 8 bits a pixel, which Pillow would clip instead of scale
+        deep = np.asarray(image).clip(0, 2**bits - 1)
+        image = Image.fromarray((deep >> max(0, bits - 8)).astype(np.uint8))
+    elif "A" in image.mode or "a" in image.mode or "transparency" in image.info:
+        image = _on_white(image)
+    elif image.mode == "P":
+        image = image.convert("RGB")
     else:
         image.load()
     return image if image.mode == mode else image.convert(mode)
 
 
-def _fitted(image: Image.Image, height: int, width: int) -> Image.Image:
+def _on_white(image: Image.Image) -> Image.Image:
+    """A picture with transparent parts on white, as pages show it: a logo may be in its transparency alone."""
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+
+
+def _fitted(image: Image.Image, geometry: Geometry) -> Image.Image:
+    height, width = geometry.height, geometry.width
     if image.size == (width, height):
         return image
+    if geometry.resize == "squash":
+        return image.resize((width, height), Image.Resampling.BILINEAR)
+    if geometry.resize == "pad":
+        return ImageOps.pad(image, (width, height), Image.Resampling.BILINEAR)
     scale = min(image.width / width, image.height / height)
     left, top = (image.width - scale * width) / 2, (image.height - scale * height) / 2
     box = (left, top, left + scale * width, top + scale * height)
     return image.resize((width, height), Image.Resampling.BILINEAR, box=box)
 
 
-def _broken(name: str, error: Exception) -> ValueError:
+def _broken(name: str, error: Exception) -> BrokenImageError:
+    if isinstance(error, BrokenImageError):
+        return error
     what = str(error) if isinstance(error, ValueError) else "not an image that can be read"
-    return ValueError(
+    return BrokenImageError(
         f"{name}: {what if what else 'broken image'}: replace the file or leave it out"
     )

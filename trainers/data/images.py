@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 Stored = Path | bytes | np.ndarray  # a file, an encoded image, or pixels (H, W) or (H, W, 3) uint8
+SAMPLED = 256  # images whose bytes tell a set from a changed one
+SAMPLED_BYTES = 2**16  # of each
 
 
 class Seekable(ABC):
@@ -21,10 +25,15 @@ class Seekable(ABC):
 
 
 class Images(ABC):
-    """The images of one part (train or test) of a set: labels (N,) int64 and the names of the classes."""
+    """The images of one part (train or test) of a set: labels (N,) int64 and the names of the classes.
+
+    `notes` say what a person should know of how they were found, a line each; `left_out` names broken images.
+    """
 
     labels: np.ndarray
     classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @abstractmethod
     def each(self, rows: Sequence[int] | np.ndarray) -> Iterator[tuple[str, Stored]]:
@@ -33,6 +42,14 @@ class Images(ABC):
     @abstractmethod
     def seekable(self, folder: Path) -> Seekable:
         """The same images for reading in any order; what must be written for it goes below `folder`."""
+
+    @abstractmethod
+    def marks(self) -> Iterator[bytes]:
+        """What tells the set from a changed one, wherever it lies: names and sizes of all, bytes of some."""
+
+    def stamps(self) -> Iterator[str]:
+        """What tells files from changed ones on this machine: path, size and time of each."""
+        return iter(())
 
 
 class _InPlace(Images, Seekable):
@@ -56,14 +73,79 @@ class ArrayImages(_InPlace):
     def at(self, row: int) -> tuple[str, Stored]:
         return f"image {row}", self.pixels[row]
 
+    def marks(self) -> Iterator[bytes]:
+        yield repr(self.pixels.shape).encode()
+        yield from (self.pixels[row].tobytes() for row in sampled(len(self.pixels)))
+
 
 @dataclass
 class FileImages(_InPlace):
-    """One file an image."""
+    """One file an image; `root` is the folder that their names count from when sets are compared."""
 
     files: list[str]
     labels: np.ndarray
     classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    root: str = ""
 
     def at(self, row: int) -> tuple[str, Stored]:
         return self.files[row], Path(self.files[row])
+
+    def marks(self) -> Iterator[bytes]:
+        for file in self.files:
+            name = os.path.relpath(file, self.root) if self.root else file
+            yield f"{name} {os.stat(file).st_size}".encode(errors="surrogateescape")
+        for row in sampled(len(self.files)):
+            with open(self.files[row], "rb") as image:
+                yield image.read(SAMPLED_BYTES)
+
+    def stamps(self) -> Iterator[str]:
+        return map(stamp, self.files)
+
+
+@dataclass
+class ChosenImages(Images):
+    """Some rows of a set, in ascending order, as a set of its own."""
+
+    whole: Images
+    rows: np.ndarray
+    notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.labels, self.classes = self.whole.labels[self.rows], self.whole.classes
+        self.notes = (*self.whole.notes, *self.notes)
+
+    def each(self, rows: Sequence[int] | np.ndarray) -> Iterator[tuple[str, Stored]]:
+        return self.whole.each(self.rows[np.asarray(rows, dtype=np.int64)])
+
+    def seekable(self, folder: Path) -> Seekable:
+        return _ChosenSeekable(self.whole.seekable(folder), self.rows)
+
+    def marks(self) -> Iterator[bytes]:
+        yield from self.whole.marks()
+        yield self.rows.tobytes()
+
+    def stamps(self) -> Iterator[str]:
+        yield from self.whole.stamps()
+        yield hashlib.sha256(self.rows.tobytes()).hexdigest()
+
+
+@dataclass
+class _ChosenSeekable(Seekable):
+    whole: Seekable
+    rows: np.ndarray
+
+    def at(self, row: int) -> tuple[str, Stored]:
+        return self.whole.at(int(self.rows[row]))
+
+
+def stamp(file: str | Path) -> str:
+    """Path, size and time of a file."""
+    known = os.stat(file)
+    return f"{os.path.abspath(file)} {known.st_size} {known.st_mtime_ns}"
+
+
+def sampled(count: int) -> list[int]:
+    """Up to SAMPLED rows, spread evenly."""
+    return sorted({int(row) for row in np.linspace(0, count - 1, min(count, SAMPLED))})

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trainers.data.images import Images, Seekable, Stored
+from trainers.data.images import SAMPLED_BYTES, Images, Seekable, Stored, stamp
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
@@ -24,11 +24,18 @@ LABEL_COLUMNS = ("label", "fine_label", "labels")
 BLOCK_ROWS = 1024
 
 
+def parquet_files(folder: Path, part: str) -> list[Path]:
+    """FOLDER/train*.parquet or FOLDER/data/train*.parquet; in place of test*, val*. Empty where there are none."""
+    for name in ("test", "val") if part == "test" else (part,):
+        for where in (folder, folder / "data"):
+            if files := sorted(one for one in where.glob(f"{name}*.parquet") if one.name[0] != "."):
+                return files
+    return []
+
+
 def open_parquet(folder: Path, part: str, classes: tuple[str, ...] | None = None) -> Images:
-    """FOLDER/train*.parquet or FOLDER/data/train*.parquet (or test*). `classes` serve when they name none."""
-    files = sorted(folder.glob(f"{part}*.parquet")) or sorted(
-        (folder / "data").glob(f"{part}*.parquet")
-    )
+    """The images of a part; `classes` serve when the files name none."""
+    files = parquet_files(folder, part)
     if not files:
         raise ValueError(
             f"parquet:{folder}: no {part}*.parquet in it or in its data/: put the {part} files there"
@@ -41,7 +48,7 @@ def open_parquet(folder: Path, part: str, classes: tuple[str, ...] | None = None
     labels = np.concatenate([_labels(file, label) for file in files])
     names = _class_names(schema, label) or classes
     names = names or tuple(str(k) for k in range(int(labels.max(initial=-1)) + 1))
-    images = ParquetImages(files, image, labels, names)
+    images = ParquetImages(files, image, labels, names, _notes(folder) if part == "train" else ())
     wrong = np.flatnonzero((labels < 0) | (labels >= len(names)))
     if len(wrong):
         what = f"{label} {labels[wrong[0]]} is not one of the {len(names)} classes (0 to {len(names) - 1})"
@@ -53,9 +60,15 @@ class ParquetImages(Images):
     """Encoded images, read from the files as they are asked for."""
 
     def __init__(
-        self, files: list[Path], column: str, labels: np.ndarray, classes: tuple[str, ...]
+        self,
+        files: list[Path],
+        column: str,
+        labels: np.ndarray,
+        classes: tuple[str, ...],
+        notes: tuple[str, ...] = (),
     ) -> None:
         self.files, self.column, self.labels, self.classes = files, column, labels, classes
+        self.notes = notes
         self._first = np.cumsum([0, *(pq.read_metadata(file).num_rows for file in files)])
 
     def name(self, row: int) -> str:
@@ -71,6 +84,17 @@ class ParquetImages(Images):
             ]:
                 yield self.name(int(row)), encoded[int(row) - start].as_py() or b""
             start += len(encoded)
+
+    def marks(self) -> Iterator[bytes]:
+        for path in self.files:
+            yield f"{path.name} {path.stat().st_size}".encode(errors="surrogateescape")
+            with path.open("rb") as file:
+                yield file.read(SAMPLED_BYTES)
+                file.seek(max(0, path.stat().st_size - SAMPLED_BYTES))
+                yield file.read()
+
+    def stamps(self) -> Iterator[str]:
+        return map(stamp, self.files)
 
     def seekable(self, folder: Path) -> Seekable:
         """A copy, made once, of the encoded images: rows of a parquet file cannot be read singly."""
@@ -137,6 +161,16 @@ def row_name(files: list[Path], first: np.ndarray, row: int) -> str:
     """The file of the row and the row within it, counted from 0."""
     file = int(np.searchsorted(first, row, side="right")) - 1
     return f"{files[file]}: row {row - first[file]}"
+
+
+def _notes(folder: Path) -> tuple[str, ...]:
+    """What is said of a set whose test files are others than test*."""
+    test = parquet_files(folder, "test")
+    if not test or test[0].name.startswith("test"):
+        return ()
+    return (
+        f"there is no test*.parquet: {test[0].name} is taken for it, and measured by export alone",
+    )
 
 
 def _schema(file: Path) -> Any:

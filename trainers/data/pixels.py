@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from trainers.data.decode import Geometry, decoded, header
+from trainers.data.decode import Geometry, Header, Resize, brightest, decoded, header
 from trainers.data.images import Images, Seekable, Stored
 
 LARGEST_SIDE = 224  # of images whose stored sizes differ, unless the study file says otherwise
@@ -32,16 +32,55 @@ TASK = 16  # images a thread takes at once: handing over a small one costs as mu
 T = TypeVar("T")
 
 
-def geometry_of(images: Images, image_size: int | None) -> Geometry:
+@dataclass(frozen=True)
+class Shapes:
+    """The one geometry of a set, and what the geometry does to its images."""
+
+    geometry: Geometry
+    sizes: tuple[
+        tuple[int, int], tuple[int, int]
+    ]  # height and width of the smallest and the largest image
+    uneven: int  # images of another aspect ratio than the geometry's
+
+    @property
+    def note(self) -> str:
+        """What is done to images of another aspect ratio, in a line; empty where there are none."""
+        if not self.uneven:
+            return ""
+        _, height, width = self.geometry.shape
+        (low, narrow), (high, wide) = self.sizes
+        done = {
+            "crop": "the largest centred part is used, the rest is cut off (`resize: pad` or `squash` keep all of it)",
+            "pad": "black borders are added",
+            "squash": "they are squashed",
+        }[self.geometry.resize]
+        return (
+            f"images from {narrow} x {low} to {wide} x {high} pixels become {width} x {height}; {self.uneven:,} have "
+            f"another aspect ratio: {done}"
+        )
+
+
+def shapes_of(images: Images, image_size: int | None, resize: Resize = "crop") -> Shapes:
     """The one size and number of channels of a set; 1 channel when every image is gray."""
-    headers = list(_mapped(header, images.each(range(len(images.labels)))))
-    channels = 1 if all(gray for _, _, gray in headers) else 3
+    headers = list(mapped(header, images.each(range(len(images.labels)))))
+    geometry = _geometry(headers, image_size)._replace(resize=resize)
+    if deep := [row for row, one in enumerate(headers) if one.deep]:
+        highest = max(mapped(brightest, images.each(deep)))
+        geometry = geometry._replace(bits=max(8, highest.bit_length()))
+    sizes = [(one.height, one.width) for one in headers]
+    uneven = sum(height * geometry.width != width * geometry.height for height, width in sizes)
+    ends = min(sizes, key=lambda size: size[0] * size[1]), max(sizes, key=lambda s: s[0] * s[1])
+    return Shapes(geometry, ends, uneven)
+
+
+def _geometry(headers: Sequence[Header], image_size: int | None) -> Geometry:
+    channels = 1 if all(one.gray for one in headers) else 3
     if image_size is not None:
         return Geometry(channels, image_size, image_size)
-    sizes = {(height, width) for height, width, _ in headers}
+    sizes = {(one.height, one.width) for one in headers}
     if len(sizes) == 1:
         return Geometry(channels, *sizes.pop())
-    side = min(LARGEST_SIDE, int(np.median([min(height, width) for height, width, _ in headers])))
+    side = min(LARGEST_SIDE, int(np.median([min(one.height, one.width) for one in headers])))
     return Geometry(channels, side, side)
 
 
@@ -49,8 +88,8 @@ class HeldPixels:
     """Images decoded once, moved once to each device that asks, and indexed there."""
 
     def __init__(self, images: Images, rows: np.ndarray, geometry: Geometry) -> None:
-        pixels_NCHW = np.empty((len(rows), *geometry), np.uint8)
-        for place, image in enumerate(_mapped(partial(decoded, geometry), images.each(rows))):
+        pixels_NCHW = np.empty((len(rows), *geometry.shape), np.uint8)
+        for place, image in enumerate(mapped(partial(decoded, geometry), images.each(rows))):
             pixels_NCHW[place] = image
         self._on_device = {torch.device("cpu"): torch.from_numpy(pixels_NCHW)}
 
@@ -137,7 +176,7 @@ def channel_statistics(
     return tuple(mean_C.tolist()), tuple(std_C.clamp_min(1 / 255).tolist())
 
 
-def _mapped(
+def mapped(
     function: Callable[[str, Stored], T], items: Iterable[tuple[str, Stored]]
 ) -> Iterator[T]:
     """function(name, image) of each item, in order, by threads: Pillow lets them run side by side."""

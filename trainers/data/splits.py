@@ -7,16 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from trainers.data.decode import Geometry
+from trainers.data.broken import without_broken
+from trainers.data.decode import RESIZES, Geometry, Resize
 from trainers.data.images import Images
-from trainers.data.pixels import HeldPixels, StreamedPixels, channel_statistics, geometry_of
-from trainers.data.sources import SOURCES, checked_source, data_root, open_images, without_flip
+from trainers.data.pixels import HeldPixels, Shapes, StreamedPixels, channel_statistics, shapes_of
+from trainers.data.sources import (
+    SOURCES,
+    Part,
+    checked_source,
+    data_root,
+    open_part,
+    without_flip,
+)
 from trainers.data.stratified import divided
 
 __all__ = ["SOURCES", "Batch", "DataSpec", "ImageData", "Split", "load", "test_split"]
@@ -30,11 +38,18 @@ class DataSpec:
     `validation` is the share of the training images held out; the limits apply after it and keep the balance
     of classes. `image_size` is the side of a square; None keeps the stored size when all share one, else
     takes the median shorter side, at most 224. A set of more than `memory_limit` bytes of pixels is streamed.
+    `test` is the share of the images held out as test where a source has no test images; None holds out none.
+    `resize` is what is done to images of another aspect ratio. `skip_broken` leaves out what cannot be decoded.
+    `class_weights` "balanced" lets every class count alike in the training's loss, however many images it has.
     """
 
     source: str
     root: str | None = None
     validation: float = 0.1
+    test: float | None = None
+    resize: Resize = "crop"
+    skip_broken: bool = False
+    class_weights: Literal["none", "balanced"] = "none"
     train_limit: int | None = None
     validation_limit: int | None = None
     image_size: int | None = None
@@ -47,6 +62,12 @@ class DataSpec:
             raise ValueError(
                 f"validation: {self.validation} is not between 0 and 1 (the share of train held out)"
             )
+        if self.test is not None and not 0 < self.test < 1:
+            raise ValueError(
+                f"test: {self.test} is not between 0 and 1 (the share held out for export)"
+            )
+        if self.resize not in RESIZES:
+            raise ValueError(f"resize: {self.resize} is not one of {', '.join(RESIZES)}")
         for key, least in (
             ("train_limit", 1),
             ("validation_limit", 1),
@@ -119,7 +140,9 @@ class Split:
 class ImageData:
     """What training needs. `mean` and `std` are of the training pixels in [0, 1], a value per channel.
 
-    `flip` says whether a mirrored image keeps its label.
+    `flip` says whether a mirrored image keeps its label. `resize` and `bits` are the geometry's. `notes` say what a
+    person should know before anything is trained, a line each; `left_out` names broken images. `counts` are the
+    images of each class, train and validation together; `class_weights` are those of the loss, None where all are 1.
     """
 
     train: Split
@@ -131,11 +154,18 @@ class ImageData:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     flip: bool
+    resize: Resize = "crop"
+    bits: int = 16
+    notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    counts: tuple[int, ...] = ()
+    class_weights: tuple[float, ...] | None = None
 
 
 def load(spec: DataSpec) -> ImageData:
     """The training and validation images. Test files are not opened."""
-    images, geometry = _train_images(spec)
+    images, shapes = _train_images(spec)
+    geometry = shapes.geometry
     rows = divided(
         images.labels,
         images.classes,
@@ -157,13 +187,19 @@ def load(spec: DataSpec) -> ImageData:
         mean=mean,
         std=std,
         flip=not without_flip(spec.source),
+        resize=geometry.resize,
+        bits=geometry.bits,
+        notes=(*images.notes, *filter(None, [shapes.note])),
+        left_out=images.left_out,
+        counts=tuple(np.bincount(images.labels, minlength=len(images.classes)).tolist()),
+        class_weights=balanced(train.labels) if spec.class_weights == "balanced" else None,
     )
 
 
 def test_split(spec: DataSpec) -> Split:
     """The test images, with the size, channels and order of classes that `load` gives."""
-    train, geometry = _train_images(spec)
-    images = open_images(spec.source, data_root(spec.root), "test", train.classes)
+    _, shapes = _train_images(spec)
+    images, geometry = opened(spec, "test"), shapes.geometry
     held = len(images.labels) * geometry.image_bytes <= spec.memory_limit
     return _split(spec, images, np.arange(len(images.labels)), geometry, held)
 
@@ -171,9 +207,41 @@ def test_split(spec: DataSpec) -> Split:
 test_split.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it wherever a test imports it
 
 
-def _train_images(spec: DataSpec) -> tuple[Images, Geometry]:
-    images = open_images(spec.source, data_root(spec.root), "train")
-    return images, geometry_of(images, spec.image_size)
+def test_images(spec: DataSpec) -> Images:
+    """The test images, not decoded. Raises ValueError where there are none, or they are of other classes than train."""
+    images = opened(spec, "test")
+    count_K = np.bincount(images.labels, minlength=len(images.classes))
+    empty = [name for name, count in zip(images.classes, count_K, strict=True) if not count]
+    if not empty:
+        return images
+    what = f"class '{empty[0]}' has no test images ({len(empty)} such)"
+    if spec.source.startswith("folder:") or len(empty) == len(images.classes):
+        raise ValueError(
+            f"{spec.source}: {what}: add some, or remove the class from train and test"
+        )
+    images.notes = (*images.notes, f"{what}: export measures without them")
+    return images
+
+
+test_images.__test__ = False  # type: ignore[attr-defined]
+
+
+def _train_images(spec: DataSpec) -> tuple[Images, Shapes]:
+    images = opened(spec, "train")
+    return images, shapes_of(images, spec.image_size, spec.resize)
+
+
+def balanced(labels_N: Tensor) -> tuple[float, ...]:
+    """The weight of each class with which all classes count alike; their mean over the images is 1."""
+    count_K = labels_N.bincount().double()
+    return tuple((len(labels_N) / (len(count_K) * count_K)).tolist())
+
+
+def opened(spec: DataSpec, part: Part) -> Images:
+    """The images of a part as the study uses them, not decoded. Raises ValueError where there are none."""
+    root = data_root(spec.root)
+    images = open_part(spec.source, root, part, spec.test)
+    return without_broken(images, root) if spec.skip_broken else images
 
 
 def _split(

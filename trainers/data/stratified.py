@@ -38,6 +38,31 @@ def divided(
     return np.sort(np.concatenate(train)), np.sort(np.concatenate(val))
 
 
+def apart(
+    labels_N: np.ndarray, classes: tuple[str, ...], test: float, source: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows left to train and validation, and rows of test, every class in both; the same whatever a study's seed."""
+    count_K = np.bincount(labels_N, minlength=len(classes))
+    _check_counts(count_K, classes, source)
+    for name, count in zip(classes, count_K, strict=True):
+        if count == 2:
+            raise ValueError(
+                f"{source}: class '{name}' has 2 images, but needs one each for train, validation and test: add "
+                "another, put test images beside train, or remove the class"
+            )
+    least, most = len(classes), len(labels_N) - 2 * len(classes)
+    taken_K = proportional(
+        count_K, int(np.clip(round(test * len(labels_N)), least, most)), count_K - 2
+    )
+    draws = np.random.default_rng(0)
+    taken = [
+        draws.permutation(np.flatnonzero(labels_N == label))[:count]
+        for label, count in enumerate(taken_K)
+    ]
+    rows = np.sort(np.concatenate(taken))
+    return np.setdiff1d(np.arange(len(labels_N)), rows), rows
+
+
 def proportional(count_K: np.ndarray, total: int, most_K: np.ndarray) -> np.ndarray:
     """`total` shared out in proportion to `count_K`, each class getting 1 to `most_K`."""
     quota_K = count_K * (total / count_K.sum())

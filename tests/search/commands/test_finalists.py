@@ -248,7 +248,7 @@ def test_the_report_compares_within_the_cost_of_each_point(bench: Bench) -> None
     )
     found = report(bench.store, bench.record)
     low, high = found["points"]
-    assert low["costs"] == {"macs": 20.0}
+    assert low["costs"] == {"macs_mean": 20.0}
     assert low["searched"] == 0.80
     assert low["accuracies"] == (0.70, 0.80, 0.75)
     assert low["mean"] == pytest.approx(0.75)

@@ -1,4 +1,4 @@
-"""What went wrong, as `dynafront status` and `dynafront status --trace` show it."""
+"""What `dynafront status` says of a study, and `dynafront status --trace` of what went wrong."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from search.cli import main
+from search.commands.status import as_text, statuses
 from search.commands.trace import trace_name, training_of
 from search.spec import parse_study
 from storage.records import Kind
@@ -112,3 +113,14 @@ def test_status_shows_the_last_failures_and_how_many_there_are(store: Store) -> 
     assert "trial 8: too bad" in output
     assert "trial 3: too bad" not in output
     assert "--trace 8" in output
+
+
+def test_status_says_where_exported_models_are(tmp_path: Path) -> None:
+    store = Store.open(f"sqlite:///{tmp_path / 'dynafront.db'}")
+    spec = parse_study(TEXT, "s").model_dump(mode="json")
+    store.add_study("s", spec, TEXT, {"accuracy": 0.1, "macs": 1e7})
+    store.add_export("s", pick="knee", folder="models/knee", report={})
+    store.add_export("s", pick="best", folder="models/best", report={}, model_uri="models:/s@best")
+    (status,) = statuses(store, "s")
+    assert [export["folder"] for export in status["exports"]] == ["models/knee", "models/best"]
+    assert "  exported knee: models/knee\n  exported best: models:/s@best" in as_text(status)

@@ -11,7 +11,8 @@ import torch
 from search.inspection.forward_pass import Effort
 from search.inspection.measures import Inspection, inspect_network
 from search.run.data import load_data, task_of
-from spaces.contract.net import DynamicNet, Knobs
+from spaces.contract.knobs import Knobs
+from spaces.contract.net import DynamicNet
 from spaces.contract.registry import family
 from trainers.data.splits import DataSpec, ImageData
 from trainers.evaluate import exit_logits

@@ -8,7 +8,7 @@ from search.inspection import exits as picture
 from search.inspection import images
 from search.inspection.measures import inspect_network
 from search.inspection.pngs import inspection_pngs
-from spaces.contract.net import Knobs
+from spaces.contract.knobs import Knobs
 from tests.search.inspection.nets import EFFORT, exits, found_of
 from trainers.data.splits import ImageData
 

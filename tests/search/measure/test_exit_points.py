@@ -20,7 +20,8 @@ from search.measure.exit_thresholds import setting, thin_out
 from search.measure.operating_points import operating_points
 from search.run.data import task_of
 from spaces.contract.family import Candidate
-from spaces.contract.net import DynamicNet, Knobs
+from spaces.contract.knobs import Knobs
+from spaces.contract.net import DynamicNet
 from spaces.contract.registry import family
 from trainers.data.splits import DataSpec, ImageData, load
 from trainers.evaluate import evaluate, exit_logits

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from search.measure.gate_points import GATE_PASSES, GOOD, Step, gate_threshold_points, steps_from
-from spaces.contract.net import Knobs
+from spaces.contract.knobs import Knobs
 from spaces.contract.policies import Gate
 from storage.records import OperatingPoint
 from tests.points import operating_point

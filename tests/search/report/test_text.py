@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from search.report.text import network_text
+from search.report.text import describing_params, network_text
 from spaces.contract.family import Candidate, Family
 from spaces.contract.registry import families
 
@@ -43,6 +43,18 @@ def test_a_dynamic_network_is_described_by_family_size_and_what_makes_it_dynamic
         network_text(family.name, candidate.baseline().params),
     )
     assert words.startswith(f"{family.name} {baseline.removeprefix('baseline ')} ")
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_what_describes_a_network_is_what_saved_views_show(family: Family) -> None:
+    assert describing_params([family.name]) == [*family.size_dimensions, *family.traits]
+
+
+def test_what_describes_networks_of_several_families_is_listed_once_sizes_first() -> None:
+    assert describing_params(["multi_exit", "skip_vit"]) == [
+        *("backbone", "width", "layers", "dim"),
+        *("exits", "attention", "aggregator", "oracle", "loss", "target"),
+    ]
 
 
 def test_words_are_those_that_a_reader_knows() -> None:

@@ -17,9 +17,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.plain_resnet import PlainResNet, plain_logits
 from spaces.backbones.bottleneck import BOTTLENECKS, EXPANSION, Bottleneck, from_torchvision
-from spaces.backbones.resnet import DEPTHS, ResNetConfig, folded
+from spaces.backbones.resnet import DEPTHS, ResNetConfig, fold_batch_norm
 from spaces.contract.family import Candidate
-from spaces.contract.net import DynamicNet, Knobs, Plan
+from spaces.contract.knobs import Knobs
+from spaces.contract.net import DynamicNet, Plan
 from spaces.contract.policies import Threshold
 from spaces.contract.space import narrowed
 from spaces.contract.task import Task
@@ -240,7 +241,7 @@ def test_a_closed_filter_is_zero_for_the_convolution_that_reads_it() -> None:
 def test_with_no_open_middle_filter_the_last_norms_shift_remains() -> None:
     one, u = block(), inputs(2)
     found = compact_residual(one, u, None, torch.zeros(1, FILTERS))
-    shift = folded(one.conv3, one.bn3)[1]
+    shift = fold_batch_norm(one.conv3, one.bn3)[1]
     torch.testing.assert_close(found, shift[None, :, None, None].expand_as(found))
     assert found.abs().min().item() > 0
 

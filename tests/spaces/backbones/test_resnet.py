@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.plain_resnet import PlainResNet
-from spaces.backbones.resnet import DEPTHS, Block, ResNetConfig, folded
+from spaces.backbones.resnet import DEPTHS, Block, ResNetConfig, fold_batch_norm
 from spaces.contract.compute import conv_macs, conv_output, linear_macs
 from spaces.contract.task import Task
 
@@ -106,7 +106,7 @@ def test_folding_batch_norm_into_its_convolution_changes_nothing() -> None:
         assert tensor is not None
         torch.nn.init.normal_(tensor)
     u = torch.randn(2, 4, 7, 7, dtype=torch.float64)
-    weight, bias = folded(block.conv1, block.bn1)
+    weight, bias = fold_batch_norm(block.conv1, block.bn1)
     torch.testing.assert_close(
         torch.nn.functional.conv2d(u, weight, bias, 2, 1),
         block.bn1(block.conv1(u)),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from spaces.contract.net import Knobs, collapsed
+from spaces.contract.knobs import Knobs, collapsed_gates
 from spaces.contract.policies import AlwaysOn, Sampled, ScaledOn, Threshold
 from spaces.families.gated_resnet import GatedResNet
 
@@ -46,10 +46,10 @@ def test_knobs_are_rebuilt_from_their_dict(knobs: Knobs) -> None:
 
 
 def test_gates_near_always_or_never_open_are_settled() -> None:
-    assert collapsed({"a": (0.0, 0.01, 0.02, 0.98, 0.99, 1.0)}, 0.01) == {
+    assert collapsed_gates({"a": (0.0, 0.01, 0.02, 0.98, 0.99, 1.0)}, 0.01) == {
         "a": (0.0, 0.0, None, None, 1.0, 1.0)
     }
-    assert collapsed({"a": (0.0, 1e-9, 1.0)}, 0.0) == {"a": (0.0, None, 1.0)}
+    assert collapsed_gates({"a": (0.0, 1e-9, 1.0)}, 0.0) == {"a": (0.0, None, 1.0)}
 
 
 def test_knobs_choose_the_policy(resnet: Build) -> None:

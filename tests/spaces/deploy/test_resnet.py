@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from spaces.contract.family import Candidate
-from spaces.contract.net import Knobs, Output
+from spaces.contract.knobs import Knobs
+from spaces.contract.net import Output
 from spaces.contract.registry import family
 from spaces.contract.task import Task
-from spaces.deploy.resnet import DeployedResNet, deployed, gate_taus, rebuilt, settled_gates
+from spaces.deploy.resnet import DeployedResNet, deploy, gate_taus, rebuild, settled_by_block
 from spaces.families.gated_resnet import GatedResNet
 
 TASK = Task(channels=3, height=16, width=16, classes=10, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.3))
@@ -75,7 +76,7 @@ def measured_rates(net: GatedResNet, knobs: Knobs) -> dict[str, tuple[float, ...
 def pair(net: GatedResNet, knobs: Knobs) -> tuple[DeployedResNet, Output, dict[str, Any]]:
     """The compact network, what the trained one says under the same settled gates, and the description."""
     rates = measured_rates(net, knobs)
-    settled = settled_gates(net, knobs, rates)
+    settled = settled_by_block(net, knobs, rates)
     effective = (
         Knobs(tau=knobs.tau, prune=knobs.prune or 0.0) if knobs.policy == "threshold" else knobs
     )
@@ -83,7 +84,7 @@ def pair(net: GatedResNet, knobs: Knobs) -> tuple[DeployedResNet, Output, dict[s
         normal(pixels()), net.knobs_policy(effective, ids=torch.arange(COUNT), rates=rates)
     )
     taus = gate_taus(net, knobs)
-    return deployed(net, settled, taus), expected, {"settled": settled, "taus": taus}
+    return deploy(net, settled, taus), expected, {"settled": settled, "taus": taus}
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_the_compact_network_answers_as_the_trained_one(net: GatedResNet, knobs:
 @torch.inference_mode()
 def test_a_description_and_weights_rebuild_the_same_network(net: GatedResNet, knobs: Knobs) -> None:
     compact, _, description = pair(net, knobs)
-    again = rebuilt(net.config, TASK, json.loads(json.dumps(description)))
+    again = rebuild(net.config, TASK, json.loads(json.dumps(description)))
     again.load_state_dict(compact.state_dict())
     assert torch.equal(again.eval()(pixels()), compact(pixels()))
 
@@ -172,5 +173,5 @@ def test_policies_that_draw_cannot_be_exported(scramble: Callable[..., GatedResN
         TASK, 0
     )
     assert isinstance(net, GatedResNet)
-    with pytest.raises(ValueError, match="draws its gates at random and cannot be exported"):
-        settled_gates(net, Knobs(policy="ensemble", passes=3), {})
+    with pytest.raises(ValueError, match="policy ensemble draws at random and cannot be exported"):
+        settled_by_block(net, Knobs(policy="ensemble", passes=3), {})

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from spaces.contract.family import Candidate
-from spaces.contract.net import DynamicNet, Knobs
+from spaces.contract.knobs import Knobs
+from spaces.contract.net import DynamicNet
 from spaces.contract.policies import Threshold
 from spaces.contract.registry import families, family
 from spaces.contract.task import Task
-from spaces.deploy.generic import settled
-from spaces.deploy.ship import onnx_model, rebuild, ship, static
+from spaces.deploy.generic import settled_gates
+from spaces.deploy.ship import onnx_model, rebuild, ship, ship_baseline
 from tests.spaces.conftest import scrambled
 
 TASK = Task(channels=1, height=16, width=16, classes=5, mean=(0.4,), std=(0.3,))
@@ -92,7 +93,7 @@ def test_a_description_and_weights_rebuild_the_network_that_answers_as_the_train
         assert macs_B.mean() <= 1.001 * trained.macs_B.mean()
         one = again(x[3:4])
     torch.testing.assert_close(one, answers[3:4], rtol=1e-4, atol=1e-4)
-    assert static(net).run(x)[1].tolist() == [net.plain_macs + net.standing_macs] * 24
+    assert ship_baseline(net).run(x)[1].tolist() == [net.plain_macs + net.standing_macs] * 24
 
 
 def test_a_shipped_network_is_rebuilt_without_a_download(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,4 +139,4 @@ def test_what_inference_never_runs_is_not_shipped() -> None:
 def test_settings_that_draw_at_random_are_refused(knobs: Knobs) -> None:
     net, _, _, rates = built("shuffled_vit")
     with pytest.raises(ValueError, match="draws at random and cannot be exported"):
-        settled(net, knobs, rates)
+        settled_gates(net, knobs, rates)

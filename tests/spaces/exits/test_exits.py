@@ -1,45 +1,27 @@
-"""Early exits: who leaves where, at what cost, and what teaches the exits.
+"""Early exits: who leaves where, and at what cost.
 
-Shapes: B images, C classes, D features, K early exits.
+Shapes: B images, C classes, K early exits.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from spaces.contract.exit_places import Place
-from spaces.contract.exit_rules import ExitRule, agreement, certainty, judged, margin
-from spaces.contract.net import Exits, Knobs, Output, Plan
-from spaces.contract.policies import AlwaysOn, Sampled, Threshold
+from spaces.contract.exit_rules import ExitRule
+from spaces.contract.net import Exits, Output
+from spaces.contract.policies import AlwaysOn, Threshold
 from spaces.contract.space import dimensions, narrowed
-from spaces.contract.task import Task
 from spaces.exits.exit_heads import Attention, ScanHead
-from spaces.exits.exit_objective import distillation, feature_distance
 from spaces.families.multi_exit import MultiExitConfig, MultiExitNet
+from tests.spaces.exits.nets import K
 
-TASK = Task(channels=3, height=16, width=16, classes=5)
-K = 3
 JUDGES = ((0.7, -1.2, 2.0, 0.5, -0.8),) * (K + 1)
 RULES = ("maxprob", "entropy", "margin", "patience", "judge")
-
-
-@pytest.fixture
-def net(scramble: Callable[..., Any]) -> Callable[..., MultiExitNet]:
-    """A scrambled ResNet-18 of an eighth of the width, with three exits; keywords are those of its config."""
-
-    def build(**overrides: Any) -> MultiExitNet:
-        with torch.random.fork_rng():
-            torch.manual_seed(2)
-            return scramble(MultiExitNet(MultiExitConfig(width=0.125, **overrides), TASK))
-
-    return build
 
 
 def every(net: MultiExitNet, x: Tensor) -> Exits:
@@ -216,113 +198,6 @@ def test_the_trunk_knows_nothing_of_attention(
     assert not torch.equal(after.exits.logits[0], before.exits.logits[0])
 
 
-def test_detached_exits_learn_without_changing_the_trunk(
-    net: Callable[..., MultiExitNet], images: Callable[..., Tensor]
-) -> None:
-    for detached in (False, True):
-        made = net(detach_trunk=detached)
-        exits = made(images(4), AlwaysOn(exits=ExitRule(every=True))).exits
-        assert exits is not None
-        sum(one.sum() for one in exits.logits[:-1]).backward()
-        assert (made.stem[0].weight.grad is None) == detached
-        assert all(head.fc.weight.grad is not None for head in made.exit_heads)
-
-
-def test_distillation_is_the_softened_cross_entropy_by_hand() -> None:
-    student = torch.zeros(1, 2)
-    assert distillation(student, torch.tensor([[0.0, math.log(3)]]), 1.0).item() == pytest.approx(
-        math.log(2)
-    )
-    assert distillation(
-        student, torch.tensor([[0.0, 2 * math.log(3)]]), 2.0
-    ).item() == pytest.approx(4 * math.log(2))
-    uneven = torch.tensor([[0.0, math.log(3)]])  # cross-entropy of (1/2, 1/2) with (1/4, 3/4)
-    expected = -0.5 * math.log(0.25) - 0.5 * math.log(0.75)
-    assert distillation(uneven, torch.zeros(1, 2), 1.0).item() == pytest.approx(expected)
-
-
-def test_a_student_that_equals_its_teacher_pays_the_teachers_entropy_and_moves_nowhere() -> None:
-    logits = torch.randn(6, 5, dtype=torch.float64, requires_grad=True)
-    loss = distillation(logits, logits, 3.0)
-    p = (logits / 3).softmax(1)
-    torch.testing.assert_close(loss, 9 * -(p * p.log()).sum(1).mean())
-    loss.backward()
-    assert logits.grad is not None
-    torch.testing.assert_close(logits.grad, torch.zeros_like(logits))
-
-
-def test_feature_distance_vanishes_for_equals_and_its_mean_ignores_the_batch_size() -> None:
-    one, other = torch.randn(4, 7, dtype=torch.float64), torch.randn(4, 7, dtype=torch.float64)
-    assert feature_distance(one, one, "batch_mean") == 0
-    assert feature_distance(torch.zeros(2, 3), torch.full((2, 3), 2.0), "batch_mean").item() == 12
-    assert feature_distance(torch.zeros(2, 3), torch.full((2, 3), 2.0), "code_sum").item() == 24
-    twice = (torch.cat([one, one]), torch.cat([other, other]))
-    mean, total = (feature_distance(one, other, form) for form in ("batch_mean", "code_sum"))
-    torch.testing.assert_close(feature_distance(*twice, "batch_mean"), mean)
-    torch.testing.assert_close(feature_distance(*twice, "code_sum"), 2 * total)
-    student, teacher = one.requires_grad_(), other.requires_grad_()
-    feature_distance(student, teacher, "batch_mean").backward()
-    assert teacher.grad is None
-    assert student.grad is not None
-
-
-@pytest.mark.parametrize("teacher", ["deepest", "ensemble"])
-def test_what_exits_learn_from_a_teacher_teaches_the_teacher_nothing(
-    net: Callable[..., MultiExitNet], images: Callable[..., Tensor], teacher: str
-) -> None:
-    made = net(teacher=teacher, detach_trunk=True)
-    objective = made.objective(Plan(epochs=1, steps=1))
-    output = made(images(4), objective.policy(0, torch.arange(4)))
-    terms = objective.losses(output, torch.arange(4))
-    (terms["distillation"] + terms["features"] + terms["exits"]).backward()
-    teaching = {name for name, p in made.named_parameters() if p.grad is not None}
-    assert teaching == {f"exit_heads.{name}" for name, _ in made.exit_heads.named_parameters()}
-
-
-def test_the_losses_of_exits_are_weighted_as_configured(
-    net: Callable[..., MultiExitNet], images: Callable[..., Tensor]
-) -> None:
-    made = net(alpha_kd=0.3, kd_temperature=2.0, feature_weight=1e-3)
-    labels = torch.tensor([0, 1, 2, 3])
-    objective = made.objective(Plan(epochs=1, steps=1, label_smoothing=0.1))
-    output = made(images(4), objective.policy(0, torch.arange(4)))
-    terms = objective.losses(output, labels)
-    assert output.exits is not None
-    logits = [one.float() for one in output.exits.logits]
-    hard = [F.cross_entropy(one, labels, label_smoothing=0.1) for one in logits]
-    soft = [distillation(one, logits[-1], 2.0) for one in logits[:-1]]
-    features = [one.float() for one in output.exits.features]
-    assert len(features) == K + 1
-    distances = [(one - features[-1]).square().sum() / 4 for one in features[:-1]]
-    torch.testing.assert_close(terms["cross_entropy"], hard[-1])
-    torch.testing.assert_close(terms["exits"], 0.7 * sum(hard[:-1]))
-    torch.testing.assert_close(terms["distillation"], 0.3 * sum(soft))
-    torch.testing.assert_close(terms["features"], 1e-3 * sum(distances))
-
-
-def test_without_distillation_exits_learn_from_labels_alone(
-    net: Callable[..., MultiExitNet], images: Callable[..., Tensor]
-) -> None:
-    made = net(alpha_kd=0.0, exits="light")
-    objective = made.objective(Plan(epochs=1, steps=1))
-    terms = objective.losses(made(images(4), objective.policy(0, torch.arange(4))), torch.arange(4))
-    assert set(terms) == {"cross_entropy", "exits"}
-
-
-def test_exit_gates_are_drawn_in_training_though_no_other_gate_is(
-    net: Callable[..., MultiExitNet], images: Callable[..., Tensor]
-) -> None:
-    made = net(exits="light", exit_decision="gate")
-    policy = made.objective(Plan(epochs=1, steps=1, seed=5)).policy(7, torch.arange(16))
-    assert isinstance(policy, Sampled)
-    assert (policy.seed, policy.step, policy.units) == (5, 7, K)
-    output = made(images(16), policy)
-    assert [d.gate.name for d in output.decisions] == [f"exit{k}.stay" for k in range(K)]
-    assert 0 < sum(float(d.z_BU.detach().sum()) for d in output.decisions) < 16 * K
-    confident = net().objective(Plan(epochs=1, steps=1)).policy(0, torch.arange(2))
-    assert isinstance(confident, AlwaysOn)
-
-
 @pytest.mark.parametrize(
     "fixed", [{}, {"exit0.stay": (1.0,)}, {"exit1.stay": (1.0,)}, {"exit0.stay": (0.0,)}]
 )
@@ -388,94 +263,6 @@ def test_a_study_file_takes_numbers_of_places_in_one_way_of_writing_and_refuses_
             ValueError, match=r"is not one of all, early, late, or numbers of places such as 0\+2$"
         ):
             narrowed(space, {"exit_places": wrong}, "space")
-
-
-def test_confidences_of_hand_made_answers() -> None:
-    even, sure = torch.zeros(1, 4), torch.tensor([[500.0, 0.0, 0.0, 0.0]])
-    half = torch.tensor([[0.0, 0.0, -500.0, -500.0]])
-    uneven = torch.tensor([[0.5, 0.3, 0.2]]).log()
-    assert certainty(even).item() == pytest.approx(0)
-    assert certainty(half).item() == pytest.approx(0.5)
-    assert certainty(sure).item() == 1
-    assert margin(uneven).item() == pytest.approx(0.2)
-    assert (margin(even).item(), margin(sure).item()) == (0, 1)
-    assert ExitRule().confidence(0, [uneven]).item() == pytest.approx(0.5)
-    cool = ExitRule(temperatures=(2.0,))
-    assert cool.confidence(0, [2 * uneven]).item() == pytest.approx(0.5)
-    for kind, expected in (
-        ("maxprob", 0.5),
-        ("margin", 0.2),
-        ("entropy", certainty(uneven).item()),
-    ):
-        assert ExitRule(rule=kind).confidence(1, [even, uneven]).item() == pytest.approx(expected)
-
-
-def test_agreement_counts_equal_answers_before_the_last_without_a_gap() -> None:
-    a, b = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
-    for answers, share in (
-        ([a], 0),
-        ([a, a], 1 / 2),
-        ([b, a], 0),
-        ([b, a, a], 1 / 3),
-        ([a, b, a], 0),
-    ):
-        assert agreement(answers).item() == pytest.approx(share)
-    assert agreement([a, a, a]).item() == pytest.approx(2 / 3)
-    assert agreement([torch.cat([a, b]), torch.cat([a, a])]).tolist() == [0.5, 0]
-
-
-@pytest.mark.parametrize("patience", [1, 2])
-def test_patience_leaves_where_that_many_exits_before_agree(patience: int) -> None:
-    thresholds = tuple((patience - 0.5) / (exit + 1) for exit in range(4))
-    rule = ExitRule(rule="patience", thresholds=thresholds)
-    # an image a row
-    answers = torch.tensor([[0, 0, 0, 0], [0, 1, 1, 1], [0, 1, 0, 0], [0, 1, 0, 1]])
-    logits = [F.one_hot(column, 3).float() for column in answers.T]
-    leaves = torch.stack([rule.leaves(exit, logits) for exit in range(4)])
-    first = [next((exit for exit in range(4) if leaves[exit, row]), None) for row in range(4)]
-    assert first == {1: [1, 2, 3, None], 2: [2, 3, None, None]}[patience]
-
-
-@pytest.mark.parametrize("number", range(4))
-def test_a_judge_weighs_what_the_other_rules_read(number: int) -> None:
-    logits = [torch.randn(6, 4), torch.randn(6, 4)]
-    read = [
-        logits[1].softmax(1).amax(1),
-        margin(logits[1]),
-        certainty(logits[1]),
-        agreement(logits),
-    ]
-    weights = [0.0] * 5
-    weights[number], weights[-1] = 2.0, -0.7
-    rule = ExitRule(rule="judge", judges=((9.0,) * 5, tuple(weights)))
-    torch.testing.assert_close(rule.confidence(1, logits), torch.sigmoid(2 * read[number] - 0.7))
-    torch.testing.assert_close(judged(logits[1], agreement(logits)), torch.stack(read, 1))
-
-
-def test_a_confidence_equal_to_the_threshold_does_not_leave() -> None:
-    even = [torch.zeros(3, 2)]
-    assert not ExitRule(thresholds=(0.5,)).leaves(0, even).any()
-    assert ExitRule(thresholds=(0.49,)).leaves(0, even).all()
-    assert not ExitRule(thresholds=(0.49,), every=True).leaves(0, even).any()
-    assert not ExitRule(thresholds=(0.49,)).leaves(1, even * 2).any()
-
-
-def test_an_exit_rule_refuses_what_it_does_not_know() -> None:
-    with pytest.raises(
-        ValueError,
-        match=r"^exit_rule: sure is not one of maxprob, entropy, margin, patience, judge$",
-    ):
-        ExitRule(rule="sure")
-    with pytest.raises(ValueError, match=r"^fallback: vote is not one of deepest, ensemble$"):
-        ExitRule(fallback="vote")
-    with pytest.raises(ValueError, match=r"^judges: 1 for 2 thresholds; give one an exit$"):
-        ExitRule(rule="judge", thresholds=(0.5, 0.5), judges=((1.0,) * 5,))
-    with pytest.raises(
-        ValueError, match=r"^temperatures: 1 for 2 thresholds; give one an exit, or none$"
-    ):
-        ExitRule(thresholds=(0.5, 0.5), temperatures=(1.0,))
-    with pytest.raises(ValueError, match=r"^fallback: vote is not one of"):
-        Knobs(exit_rule="maxprob", exit_thresholds=(0.5,), fallback="vote")
 
 
 def test_a_network_without_a_place_for_an_exit_says_so(net: Callable[..., MultiExitNet]) -> None:

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.contract.net import DynamicNet, Plan
-from spaces.contract.policies import AlwaysOn, Sampled, Threshold
+from spaces.contract.policies import AlwaysOn, Threshold
 from spaces.contract.task import Task
 from spaces.families.gated_densenet import DenseNet, GatedDenseNet, GatedDenseNetConfig
-from tests.spaces.gated import SMALL, Told, builder
+from tests.spaces.gated import Told, builder
 
 CIFAR = Task(channels=3, height=32, width=32, classes=10)
 Build = Callable[..., GatedDenseNet]
@@ -223,16 +223,3 @@ def test_without_compression_transitions_keep_all_maps(densenet: Build) -> None:
 def test_an_image_that_cannot_be_halved_twice_is_refused() -> None:
     with pytest.raises(ValueError, match="DenseNet needs images of 4x4 at least, not 3x9"):
         DenseNet(GatedDenseNetConfig(), Task(channels=1, height=3, width=9, classes=2))
-
-
-@pytest.mark.slow
-def test_a_training_step_compiles_to_one_graph() -> None:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        net = GatedDenseNet(GatedDenseNetConfig(depth=22, growth=4, exits="none"), SMALL)
-    policy = net.train().objective(Plan(epochs=4, steps=3)).policy(0, torch.arange(4))
-    assert isinstance(policy, Sampled)
-    _ = policy.noise_BT
-    x = torch.randn(4, 3, 16, 16)
-    whole = torch.compile(net, fullgraph=True, backend="eager")(x, policy)
-    torch.testing.assert_close(whole.logits_BC, net(x, policy).logits_BC)

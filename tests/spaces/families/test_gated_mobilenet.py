@@ -15,8 +15,8 @@ import torchvision
 from torch import Tensor, nn
 
 from spaces.backbones.mobilenet import Bottleneck, strides
-from spaces.contract.net import DynamicNet, Plan
-from spaces.contract.policies import Sampled, Threshold
+from spaces.contract.net import DynamicNet
+from spaces.contract.policies import Threshold
 from spaces.contract.task import Task
 from spaces.families.gated_mobilenet import GatedMobileNet, GatedMobileNetConfig
 from spaces.gates.block_execution import compact_residual
@@ -236,18 +236,3 @@ def test_units_are_scaled_by_depth() -> None:
         net = on_meta(SMALL, depth=depth)
         assert len(net.units) == sum(units)
         assert all(isinstance(unit, Bottleneck) for unit in net.features[1:-1])
-
-
-@pytest.mark.slow
-def test_a_training_step_compiles_to_one_graph() -> None:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        net = GatedMobileNet(
-            GatedMobileNetConfig(width=0.25, depth=0.5, granularity="joint"), SMALL
-        )
-    policy = net.train().objective(Plan(epochs=4, steps=3)).policy(0, torch.arange(4))
-    assert isinstance(policy, Sampled)
-    _ = policy.noise_BT
-    x = torch.randn(4, 3, 16, 16)
-    whole = torch.compile(net, fullgraph=True, backend="eager")(x, policy)
-    torch.testing.assert_close(whole.logits_BC, net(x, policy).logits_BC)

@@ -16,10 +16,8 @@ from torch import Tensor, nn
 
 from benchmarks.plain_resnet import PlainResNet, plain_logits
 from spaces.backbones.resnet import Block, ResNetConfig
-from spaces.contract.family import Candidate
-from spaces.contract.net import Knobs, Plan
+from spaces.contract.knobs import Knobs
 from spaces.contract.policies import AlwaysOn, Sampled, Threshold
-from spaces.contract.registry import family
 from spaces.contract.task import Task
 from spaces.families.gated_resnet import GatedResNet, GatedResNetConfig
 from tests.spaces.gated import Told
@@ -316,27 +314,3 @@ def test_compact_execution_runs_under_autocast(resnet: Build, images: Draw) -> N
 def test_a_config_takes_all_its_dimensions_as_keywords() -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'depth'"):
         GatedResNetConfig(**dict[str, Any](depth=3))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "values",
-    [
-        {},
-        {"granularity": "joint", "channel_where": "both"},
-        {"gate": "lstm"},
-        {"gate": "policy_net"},
-    ],
-    ids=["layer", "joint", "lstm", "policy_net"],
-)
-def test_a_training_step_compiles_to_one_graph(values: dict[str, Any]) -> None:
-    task = Task(channels=3, height=16, width=16, classes=5)
-    net = Candidate.of(
-        family("gated_resnet"), {"backbone": "resnet8", "width": 0.25, **values}, 4
-    ).build(task, 0)
-    policy = net.train().objective(Plan(epochs=4, steps=3)).policy(0, torch.arange(4))
-    assert isinstance(policy, Sampled)
-    _ = policy.noise_BT
-    images = torch.randn(4, 3, 16, 16)
-    whole = torch.compile(net, fullgraph=True, backend="eager")(images, policy)
-    torch.testing.assert_close(whole.logits_BC, net(images, policy).logits_BC)

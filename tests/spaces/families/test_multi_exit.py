@@ -11,7 +11,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from spaces.backbones.sections import BACKBONES, RESNETS, WIDE_RESNETS
-from spaces.contract.net import Knobs, Objective, Plan
+from spaces.contract.knobs import Knobs
+from spaces.contract.net import Objective, Plan
 from spaces.contract.task import Task
 from spaces.exits.exit_heads import ScanHead
 from spaces.exits.exit_objective import ExitObjective

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from spaces.contract.net import Knobs
+from spaces.contract.knobs import Knobs
 from spaces.contract.policies import AlwaysOn, Decision, Threshold
 from spaces.contract.task import Task
 from spaces.deploy.ship import ship

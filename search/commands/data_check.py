@@ -1,0 +1,110 @@
+"""What is checked and said of device and images before anything is trained: all that the search and its export need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from search.run.data import changed_data, data_spec, load_data
+from search.spec import StudySpec
+from trainers.data.broken import check_decodes
+from trainers.data.decode import BrokenImageError
+from trainers.data.fingerprint import digest, fingerprint
+from trainers.data.images import Images
+from trainers.data.pixels import StreamedPixels
+from trainers.data.sources import has_test
+from trainers.data.splits import DataSpec, ImageData, opened, test_images
+
+UNEVEN = 3  # times the smallest class, from which on the largest is worth a warning
+SHOWN = 6  # classes in that warning
+
+Say = Callable[[str], None]
+
+
+def check_device(device: str) -> None:
+    """Raises ValueError for a device that is not there."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"run.device: cuda: torch {torch.__version__} finds no GPU here; write `device: auto` or `device: cpu`, or "
+            "install a torch that has CUDA"
+        )
+
+
+def checked_data(
+    spec: StudySpec, before: Mapping[str, Any], say: Say, lists: Path
+) -> dict[str, Any]:
+    """What tells the study's images from changed ones, for its record, which holds `before` so far.
+
+    Train and validation are read as the search will read them. Test images are decoded to find broken ones, and are
+    not measured. What a person should know is said, a line each. Raises ValueError for what export or training would
+    stumble over, and where the images are not those that the study began with. Images that are left out are listed in a
+    file in `lists`.
+    """
+    wanted = data_spec(spec)
+    try:
+        data = load_data(wanted)
+        now = fingerprint(wanted, data)
+        if before:
+            changed_data(spec.study, before, now)
+        if isinstance(data.train.pixels, StreamedPixels) and not before:
+            check_decodes(opened(wanted, "train"))
+        test = _test_images(wanted)
+        now["test"] = digest(test) if test else None
+        if test and now["test"] != before.get("test"):
+            check_decodes(test)
+    except BrokenImageError as error:
+        raise ValueError(
+            f"{error}; `skip_broken: true` in the study file leaves out all that are broken"
+        ) from None
+    now["majority"] = majority(data)
+    _tell(spec, data, test, say, lists)
+    return now
+
+
+def _test_images(wanted: DataSpec) -> Images | None:
+    """None where a study holds out no test images and has none."""
+    if wanted.test is None and not has_test(wanted.source):
+        return None
+    return test_images(wanted)
+
+
+def _tell(spec: StudySpec, data: ImageData, test: Images | None, say: Say, lists: Path) -> None:
+    for line in data.notes:
+        say(line)
+    if test is None:
+        say("there are no test images, and this study holds out none: export will need some")
+    else:
+        for line in test.notes:
+            if line not in data.notes:
+                say(line)
+    if line := uneven_text(data, spec.class_weights):
+        say(line)
+    if broken := [*data.left_out, *(test.left_out if test else ())]:
+        lists.mkdir(parents=True, exist_ok=True)
+        file = lists / f"{spec.study}-left-out.txt"
+        file.write_text("".join(f"{name}\n" for name in broken), encoding="utf-8", errors="replace")
+        say(f"all images that are left out: {file}")
+
+
+def majority(data: ImageData) -> float:
+    """The share of validation images that the largest class has: the accuracy of always answering it."""
+    return float(data.validation.labels.bincount().max()) / len(data.validation)
+
+
+def uneven_text(data: ImageData, weights: str) -> str:
+    """A warning with the counts of the classes where the largest is over three times the smallest; else empty."""
+    ranked = sorted(zip(data.counts, data.classes, strict=True), reverse=True)
+    if ranked[0][0] <= UNEVEN * ranked[-1][0]:
+        return ""
+    shown = ranked if len(ranked) <= SHOWN else [*ranked[: SHOWN // 2], *ranked[-SHOWN // 2 :]]
+    counts = [f"{name} {count:,}" for count, name in shown]
+    if len(shown) < len(ranked):
+        counts.insert(SHOWN // 2, "...")
+    line = (
+        f"classes of very different size: {', '.join(counts)}. Always answering {ranked[0][1]} is right for "
+        f"{majority(data):.1%} of the validation images: compare accuracies with that"
+    )
+    return line if weights == "balanced" else f"{line}, or write `class_weights: balanced`"

@@ -1,0 +1,67 @@
+"""What trainings showed: epochs, rungs, and operating points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import delete, insert, select
+
+from storage.database import Database
+from storage.records import EpochRecord, Kind, PointRecord, RungRecord
+from storage.rows import point_record, record
+from storage.tables import Epoch, Point, Rung, Trial
+from storage.trials import WITH_POINTS, is_trial, trial_id
+
+
+class Measurements:
+    """The tables of epochs, rungs and points."""
+
+    _database: Database
+
+    def add_epoch(self, study: str, kind: Kind, number: int, epoch: EpochRecord) -> None:
+        """Keep an epoch; the same epoch again replaces it."""
+        values = {"metrics": epoch.metrics, "gate_rates": epoch.gate_rates, "epoch": epoch.epoch}
+        with self._database.writing() as connection:
+            trial = trial_id(connection, study, kind, number)
+            same = Epoch.trial_id == trial, Epoch.epoch == epoch.epoch
+            connection.execute(delete(Epoch).where(*same))
+            connection.execute(insert(Epoch).values(trial_id=trial, **values))
+
+    def epochs(self, study: str, kind: Kind, number: int) -> list[EpochRecord]:
+        columns = Epoch.epoch, Epoch.metrics, Epoch.gate_rates
+        query = select(*columns).join(Trial, Trial.id == Epoch.trial_id)
+        rows = self._database.rows(
+            query.where(*is_trial(study, kind, number)).order_by(Epoch.epoch)
+        )
+        return [record(EpochRecord, row) for row in rows]
+
+    def add_rung(
+        self, study: str, kind: Kind, number: int, epoch: int, data: Mapping[str, Any]
+    ) -> None:
+        """Keep what a trial showed at a rung; the same rung again replaces it and counts as reported last."""
+        with self._database.writing() as connection:
+            trial = trial_id(connection, study, kind, number)
+            connection.execute(delete(Rung).where(Rung.trial_id == trial, Rung.epoch == epoch))
+            connection.execute(insert(Rung).values(trial_id=trial, epoch=epoch, data=dict(data)))
+
+    def rungs(self, study: str, kind: Kind = Kind.SEARCH) -> list[RungRecord]:
+        """What all trials of a kind showed at their rungs, in the order of reporting."""
+        columns = Trial.number.label("trial"), Rung.epoch, Rung.data
+        query = select(*columns).join(Trial, Trial.id == Rung.trial_id)
+        of = query.where(Trial.study == study, Trial.kind == kind)
+        return [record(RungRecord, row) for row in self._database.rows(of.order_by(Rung.id))]
+
+    def points(
+        self, study: str, kind: Kind | None = None, number: int | None = None
+    ) -> list[PointRecord]:
+        """The operating points of all complete and stopped trials, or of those of one kind, or of one number."""
+        of = [Trial.study == study, Trial.state.in_(WITH_POINTS)]
+        of += [Trial.kind == kind] if kind else []
+        of += [Trial.number == number] if number is not None else []
+        columns = (Trial.id, Trial.number, Trial.kind, Trial.family, Trial.params, Trial.run_id)
+        with self._database.reading() as connection:
+            trials = {row.id: row for row in connection.execute(select(*columns).where(*of))}
+            query = select(Point.__table__).join(Trial, Trial.id == Point.trial_id).where(*of)
+            rows = connection.execute(query.order_by(Point.id)).all()
+        return [point_record(row, trials[row.trial_id]) for row in rows]

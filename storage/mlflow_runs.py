@@ -1,0 +1,107 @@
+"""Experiments and runs of MLflow: made, and written to."""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from storage.mlflow_client import batches
+from storage.settings import Settings
+
+logger = logging.getLogger(f"dynafront.{__name__}")
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+
+
+class MlflowRuns:
+    """The runs of one MLflow; what it raises comes through unchanged."""
+
+    def __init__(self, client: MlflowClient, settings: Settings) -> None:
+        self._client, self._settings = client, settings
+
+    def experiment(self, name: str) -> str:
+        """Id of the experiment of this name, made, or brought back where it was deleted."""
+        from mlflow.exceptions import MlflowException
+
+        known = self._client.get_experiment_by_name(name)
+        if known is None:
+            try:
+                place = _artifacts(self._settings, name)
+                return str(self._client.create_experiment(name, place, EXPERIMENT_TAGS))
+            except MlflowException as error:
+                # another process may have been faster
+                logger.debug("experiment %s was not created: %s", name, error)
+                known = self._client.get_experiment_by_name(name)
+                if known is None:
+                    raise
+        # its name stays taken, so nothing else could be logged to
+        if known.lifecycle_stage == "deleted":
+            self._client.restore_experiment(known.experiment_id)
+        return str(known.experiment_id)
+
+    def create(
+        self, experiment_id: str, name: str, tags: dict[str, str], start: int | None = None
+    ) -> str:
+        """Id of a new run, started now or at `start` (milliseconds since 1970)."""
+        origin = {
+            "mlflow.user": _user(),
+            "mlflow.source.name": "dynafront",
+            "mlflow.source.type": "LOCAL",
+        }
+        run = self._client.create_run(
+            experiment_id, start_time=start, tags=origin | tags, run_name=name
+        )
+        return str(run.info.run_id)
+
+    def log(
+        self,
+        run_id: str,
+        params: Mapping[str, Any],
+        metrics: Sequence[Any],
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Add params, metrics and tags to a run, in as many requests as MLflow's limits ask for."""
+        from mlflow.entities import Param, RunTag
+
+        texts = [Param(key, str(value)) for key, value in params.items()]
+        for some_params, some_metrics in batches(texts, metrics):
+            self._client.log_batch(run_id, params=some_params, metrics=some_metrics)
+        if tags:
+            self._client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+
+    def keep(self, run_id: str, artifacts: Mapping[str, bytes]) -> None:
+        """Write artifacts, contents by path, to a run."""
+        if not artifacts:
+            return
+        with tempfile.TemporaryDirectory(prefix="dynafront-") as folder:
+            for path, content in artifacts.items():
+                file = Path(folder, path)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content)
+            self._client.log_artifacts(run_id, folder)
+
+
+def _artifacts(settings: Settings, experiment: str) -> str | None:
+    """Where an experiment's files go, independent of the current folder; None leaves it to the server."""
+    root, folder = settings.artifact_root, re.sub(r"[^\w.-]+", "-", experiment).strip(".-")
+    if root is None:
+        return None
+    if "://" in root or root.startswith("mlflow-artifacts:"):
+        return f"{root.rstrip('/')}/{quote(folder)}"
+    return (Path(root).resolve() / folder).as_uri()
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return "unknown"

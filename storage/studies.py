@@ -1,0 +1,104 @@
+"""Studies and their leases: who drives a study, and until when."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Select, delete, insert, or_, select, update
+
+from storage.database import Database
+from storage.errors import StorageError
+from storage.records import StudyRecord
+from storage.rows import record, utc_now
+from storage.tables import Study, StudyData
+
+
+class Studies:
+    """The table of studies."""
+
+    _database: Database
+
+    def add_study(
+        self, name: str, spec: Mapping[str, Any], text: str, reference: Mapping[str, Any]
+    ) -> StudyRecord:
+        values = {
+            "name": name,
+            "spec": dict(spec),
+            "text": text,
+            "reference": dict(reference),
+            "seconds_spent": 0.0,
+            "created_at": utc_now(),
+        }
+        with self._database.writing() as connection:
+            if connection.scalar(select(Study.name).where(Study.name == name)):
+                raise StorageError(f"study {name!r} exists already; give the new one another name")
+            connection.execute(insert(Study).values(values))
+            return record(StudyRecord, connection.execute(_named(name)).one())
+
+    def study(self, name: str) -> StudyRecord:
+        """Raises StorageError when there is none."""
+        study = self.find_study(name)
+        if study is None:
+            raise StorageError(f"there is no study {name!r}")
+        return study
+
+    def find_study(self, name: str) -> StudyRecord | None:
+        rows = self._database.rows(_named(name))
+        return record(StudyRecord, rows[0]) if rows else None
+
+    def studies(self) -> list[StudyRecord]:
+        """All studies, the oldest first."""
+        rows = self._database.rows(select(Study.__table__).order_by(Study.created_at))
+        return [record(StudyRecord, row) for row in rows]
+
+    def take_lease(self, name: str, owner: str, seconds: float) -> bool:
+        """Become the one who drives the study; False while somebody else's lease lasts."""
+        now = time.time()
+        free = or_(Study.owner.is_(None), Study.owner == owner, Study.lease_until < now)
+        return self._set_study(name, {"owner": owner, "lease_until": now + seconds}, free)
+
+    def renew_lease(self, name: str, owner: str, seconds: float) -> bool:
+        """Keep driving; False if the lease ran out and somebody else has taken it."""
+        return self._set_study(name, {"lease_until": time.time() + seconds}, Study.owner == owner)
+
+    def release_lease(self, name: str, owner: str) -> None:
+        self._set_study(name, {"owner": None, "lease_until": None}, Study.owner == owner)
+
+    def add_seconds(self, name: str, seconds: float) -> None:
+        """Count more time as spent on the study."""
+        self._set_study(name, {"seconds_spent": Study.seconds_spent + seconds})
+
+    def set_spec(self, name: str, spec: Mapping[str, Any], text: str) -> None:
+        """Replace the study's checked file and its text, for what may change in a study that exists."""
+        self._set_study(name, {"spec": dict(spec), "text": text})
+
+    def set_data(self, name: str, data: Mapping[str, Any]) -> None:
+        """Remember what tells the study's images from changed ones."""
+        with self._database.writing() as connection:
+            connection.execute(delete(StudyData).where(StudyData.study == name))
+            connection.execute(insert(StudyData).values(study=name, data=dict(data)))
+
+    def data(self, name: str) -> dict[str, Any]:
+        """What tells the study's images from changed ones; empty for a study from before that was kept."""
+        rows = self._database.rows(select(StudyData.data).where(StudyData.study == name))
+        return dict(rows[0].data) if rows else {}
+
+    def set_study_run(self, name: str, experiment_id: str | None, run_id: str | None) -> None:
+        """Remember the study's MLflow experiment and parent run."""
+        self._set_study(name, {"experiment_id": experiment_id, "run_id": run_id})
+
+    def _set_study(self, name: str, values: dict[str, Any], *conditions: Any) -> bool:
+        """Change a study where the conditions hold; returns whether they did."""
+        with self._database.writing() as connection:
+            change = update(Study).where(Study.name == name, *conditions).values(values)
+            if connection.execute(change).rowcount:
+                return True
+            if connection.scalar(select(Study.name).where(Study.name == name)) is None:
+                raise StorageError(f"there is no study {name!r}")
+            return False
+
+
+def _named(name: str) -> Select[Any]:
+    return select(Study.__table__).where(Study.name == name)

@@ -1,0 +1,170 @@
+"""Trainings from start to end: search trials, baselines, finalists, and every attempt that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from storage.database import Database
+from storage.errors import StorageError
+from storage.records import FailureRecord, Kind, OperatingPoint, State, TrialRecord, training_text
+from storage.rows import point_row, record, utc_now
+from storage.tables import Failure, Point, Trial
+
+WITH_POINTS = (State.COMPLETE, State.STOPPED)
+
+
+class Trials:
+    """The tables of trials and failures; what ends a trial writes its points too."""
+
+    _database: Database
+
+    def add_trial(
+        self,
+        study: str,
+        kind: Kind,
+        number: int,
+        family: str,
+        params: Mapping[str, Any],
+        seed: int,
+        epochs: int,
+    ) -> None:
+        """Start a trial; one that failed or was interrupted starts again, with its epochs and failures."""
+        fresh = {
+            "family": family,
+            "params": dict(params),
+            "seed": seed,
+            "epochs": epochs,
+            "state": State.RUNNING,
+        }
+        fresh |= {"started_at": utc_now(), "finished_at": None, "error": None, "published": False}
+        with self._database.writing() as connection:
+            query = select(Trial.id, Trial.state).where(*is_trial(study, kind, number))
+            known = connection.execute(query).first()
+            if known is None:
+                name = {"study": study, "kind": kind, "number": number}
+                empty = {"seconds": 0.0, "result": {}}
+                connection.execute(insert(Trial).values(fresh | name | empty))
+            elif known.state in WITH_POINTS:
+                training = training_text(kind, number)
+                raise StorageError(
+                    f"{training} of study {study!r} is {known.state}; it cannot start again"
+                )
+            else:
+                connection.execute(update(Trial).where(Trial.id == known.id).values(fresh))
+
+    def trials(
+        self, study: str, kind: Kind | None = None, state: State | None = None
+    ) -> list[TrialRecord]:
+        """The study's trials by kind and number."""
+        query = select(Trial.__table__).where(Trial.study == study)
+        if kind:
+            query = query.where(Trial.kind == kind)
+        if state:
+            query = query.where(Trial.state == state)
+        rows = self._database.rows(query.order_by(Trial.kind, Trial.number))
+        return [record(TrialRecord, row) for row in rows]
+
+    def trial(self, study: str, kind: Kind, number: int) -> TrialRecord:
+        """Raises StorageError when there is none."""
+        trial = self.find_trial(study, kind, number)
+        if trial is None:
+            raise StorageError(f"study {study!r} has no {training_text(kind, number)}")
+        return trial
+
+    def find_trial(self, study: str, kind: Kind, number: int) -> TrialRecord | None:
+        rows = self._database.rows(select(Trial.__table__).where(*is_trial(study, kind, number)))
+        return record(TrialRecord, rows[0]) if rows else None
+
+    def finish_trial(
+        self,
+        study: str,
+        kind: Kind,
+        number: int,
+        *,
+        points: Sequence[OperatingPoint],
+        result: Mapping[str, Any],
+        seconds: float,
+        of_trial: int | None = None,
+        state: State = State.COMPLETE,
+    ) -> None:
+        """End a trial, complete or stopped, with all its operating points, or not at all; again replaces the points."""
+        rows = [point_row(point) for point in points]
+        done: dict[str, Any] = {"state": state, "result": dict(result), "of_trial": of_trial}
+        done |= {"seconds": seconds, "finished_at": utc_now(), "error": None, "published": False}
+        with self._database.writing() as connection:
+            trial = trial_id(connection, study, kind, number)
+            connection.execute(delete(Point).where(Point.trial_id == trial))
+            if rows:
+                connection.execute(insert(Point), [row | {"trial_id": trial} for row in rows])
+            connection.execute(update(Trial).where(Trial.id == trial).values(done))
+
+    def resume_trial(self, study: str, kind: Kind, number: int) -> None:
+        """Let a stopped trial go on: it runs again, its points go; its seconds and rungs stay."""
+        again: dict[str, Any] = {"state": State.RUNNING, "result": {}}
+        again |= {"finished_at": None, "published": False}
+        with self._database.writing() as connection:
+            trial = trial_id(connection, study, kind, number)
+            stopped = update(Trial).where(Trial.id == trial, Trial.state == State.STOPPED)
+            if not connection.execute(stopped.values(again)).rowcount:
+                training = training_text(kind, number)
+                raise StorageError(
+                    f"{training} of study {study!r} is not stopped; it cannot be resumed"
+                )
+            connection.execute(delete(Point).where(Point.trial_id == trial))
+
+    def fail_trial(
+        self, study: str, kind: Kind, number: int, *, error: str, epoch: int | None, trace: str
+    ) -> None:
+        """Mark a trial as failed and keep the reason of this attempt."""
+        # PostgreSQL takes no NUL in text
+        error, trace = error.replace("\0", ""), trace.replace("\0", "")
+        failed = {
+            "state": State.FAILED,
+            "error": error,
+            "finished_at": utc_now(),
+            "published": False,
+        }
+        with self._database.writing() as connection:
+            trial = trial_id(connection, study, kind, number)
+            connection.execute(update(Trial).where(Trial.id == trial).values(failed))
+            attempt = {"epoch": epoch, "error": error, "trace": trace, "at": utc_now()}
+            connection.execute(insert(Failure).values(trial_id=trial, **attempt))
+
+    def failures(self, study: str) -> list[FailureRecord]:
+        """Every attempt that went wrong, in order."""
+        training = Trial.kind, Trial.number.label("trial")
+        attempt = Failure.epoch, Failure.error, Failure.trace, Failure.at
+        query = select(*training, *attempt).join(Trial, Trial.id == Failure.trial_id)
+        rows = self._database.rows(query.where(Trial.study == study).order_by(Failure.id))
+        return [record(FailureRecord, row) for row in rows]
+
+    def set_run(
+        self, study: str, kind: Kind, number: int, run_id: str | None, published: bool = True
+    ) -> None:
+        """Remember the MLflow run of a trial, and whether it shows the trial as it is now."""
+        with self._database.writing() as connection:
+            trial = trial_id(connection, study, kind, number)
+            change = update(Trial).where(Trial.id == trial)
+            connection.execute(change.values(run_id=run_id, published=published))
+
+    def unpublish(self, study: str) -> None:
+        """Forget the MLflow runs of all trials, so that they are logged again."""
+        with self._database.writing() as connection:
+            change = update(Trial).where(Trial.study == study)
+            connection.execute(change.values(run_id=None, published=False))
+
+
+def is_trial(study: str, kind: Kind, number: int) -> tuple[Any, ...]:
+    """The conditions that pick one row of the table of trials."""
+    return Trial.study == study, Trial.kind == kind, Trial.number == number
+
+
+def trial_id(connection: Connection, study: str, kind: Kind, number: int) -> int:
+    """Raises StorageError when there is no such trial."""
+    known = connection.scalar(select(Trial.id).where(*is_trial(study, kind, number)))
+    if known is None:
+        raise StorageError(f"study {study!r} has no {training_text(kind, number)}")
+    return known
