@@ -82,9 +82,19 @@ def main(ctx: click.Context, config: Path | None) -> None:
     help="After the budget is spent, train the N most valuable trainings of the front again, each from 3 new seeds and "
     "for twice the epochs: shows how much of the front was luck. 6 trials' worth of training each; resumable.",
 )
+@click.option(
+    "--retry-failed",
+    is_flag=True,
+    help="Train the trials that failed again, with their numbers and seeds, once what failed them is put right.",
+)
 @click.pass_obj
 def search(
-    config: Path | None, study_file: Path, ladder: bool, workers: int | None, finalists: int
+    config: Path | None,
+    study_file: Path,
+    ladder: bool,
+    workers: int | None,
+    finalists: int,
+    retry_failed: bool,
 ) -> None:
     """Launch the study that STUDY_FILE describes, or go on with it.
 
@@ -112,7 +122,15 @@ def search(
     # a scheduler's stop is as gentle as Ctrl-C
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        finished = launch(spec, text, settings, console, workers=workers, ladder=ladder)
+        finished = launch(
+            spec,
+            text,
+            settings,
+            console,
+            workers=workers,
+            ladder=ladder,
+            retry_failed=retry_failed,
+        )
         if finalists:
             from search.commands.finalists import search_finalists
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, uint8
+
+from storage.weights_file import save_weights
 
 SUFFIX, BEFORE, UNFINISHED = ".safetensors", ".before.safetensors", ".tmp"
 _KEY = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
@@ -37,17 +38,22 @@ class Checkpoints:
             name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()
         }
         text = json.dumps(state)
-        save_file(plain, unfinished, metadata={"state": text, "checksum": _checksum(plain, text)})
+        save_weights(plain, unfinished, {"state": text, "checksum": _checksum(plain, text)})
         with open(unfinished, "rb") as file:
             os.fsync(file.fileno())
         if path.exists():
             os.replace(path, self._before(path))
         os.replace(unfinished, path)
 
-    def load(self, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The latest checkpoint that can be read, tensors on the CPU; None when there is none."""
+    def load(
+        self, key: str, *, latest: bool = False
+    ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The latest checkpoint that can be read, tensors on the CPU; None when there is none.
+
+        With `latest`, only what was saved last: not the one before, where that is damaged.
+        """
         path = self.path(key)
-        for candidate in (path, self._before(path)):
+        for candidate in (path,) if latest else (path, self._before(path)):
             found = _read(candidate)
             if found is not None:
                 return found
@@ -86,7 +92,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         with safe_open(path, framework="pt") as file:
             found = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        intact = found["checksum"] == _checksum(tensors, found["state"])
+        # older files have no checksum; in one whose name is spoiled it is not absent
+        intact = set(found) == {"state"} or found["checksum"] == _checksum(tensors, found["state"])
         return (tensors, json.loads(found["state"])) if intact else None
     except (FileNotFoundError, SafetensorError, OSError, KeyError, TypeError, ValueError):
         return None

@@ -11,7 +11,7 @@ from typing import Any
 from search.run.job import Job
 from spaces.contract.family import Candidate
 from storage.checkpoints import Checkpoints
-from trainers.initial_weights import digest
+from trainers.initial_weights import TRAINING, digest
 
 UNKNOWN = "unknown"  # weights that a training started from, once their file is gone
 
@@ -57,7 +57,7 @@ class Slot:
             return False
         now, then = dict(self.identity), dict(saved)
         starts = (now.pop("init"), then.pop("init", None))
-        if starts[0] != starts[1] and UNKNOWN not in starts:
+        if starts[0] != starts[1] and UNKNOWN not in starts and not _older(*starts):
             return False
         ours, theirs = now.pop("params"), then.pop("params", {})
         known = all(name in ours and ours[name] == value for name, value in theirs.items())
@@ -65,3 +65,10 @@ class Slot:
             value == self.defaults.get(name) for name, value in ours.items() if name not in theirs
         )
         return now == then and known and added
+
+
+def _older(now: str | None, then: str | None) -> bool:
+    """Whether a digest is of when a checkpoint's whole file was digested, which training it again would change."""
+    return (
+        bool(now and then) and str(now).startswith(TRAINING) and not str(then).startswith(TRAINING)
+    )

@@ -159,6 +159,7 @@ class View:
                 **trial.params,
                 "seed": trial.seed,
                 "epochs": trial.epochs,
+                **_execution(trial),
             },
             tags=_tags(trial),
             metrics=_measures(trial, points),
@@ -309,6 +310,13 @@ def _tags(trial: TrialRecord) -> dict[str, str]:
     if trial.of_trial is not None:
         tags["automl.repeats"] = str(trial.of_trial)
     return tags
+
+
+def _execution(trial: TrialRecord) -> dict[str, Any]:
+    """On what and in which number format it was trained."""
+    known = trial.result.get("execution", {})
+    names = ("device", "dtype", "channels_last")
+    return {f"execution.{name}": known[name] for name in names if name in known}
 
 
 def _measures(trial: TrialRecord, points: list[PointRecord]) -> dict[str, float]:
