@@ -12,7 +12,7 @@ from search.run.job import Job
 from spaces.contract.family import Candidate
 from storage.checkpoints import Checkpoints
 from trainers.data.splits import DataSpec
-from trainers.initial_weights import digest
+from trainers.initial_weights import TRAINING, digest
 
 MAY_CHANGE = (
     "root",
@@ -65,7 +65,7 @@ class Slot:
             return False
         now, then = dict(self.identity), dict(saved)
         starts = (now.pop("init"), then.pop("init", None))
-        if starts[0] != starts[1] and UNKNOWN not in starts:
+        if starts[0] != starts[1] and UNKNOWN not in starts and not _older(*starts):
             return False
         ours, theirs = now.pop("params"), then.pop("params", {})
         known = all(name in ours and ours[name] == value for name, value in theirs.items())
@@ -75,3 +75,10 @@ class Slot:
         ours, theirs = now.pop("data"), then.pop("data", {})
         same = all(theirs.get(name, DATA_DEFAULTS[name]) == value for name, value in ours.items())
         return now == then and known and added and same
+
+
+def _older(now: str | None, then: str | None) -> bool:
+    """Whether a digest is of when a checkpoint's whole file was digested, which training it again would change."""
+    return (
+        bool(now and then) and str(now).startswith(TRAINING) and not str(then).startswith(TRAINING)
+    )
