@@ -26,7 +26,7 @@ from search.objectives import Cost, Reference, macs_text
 from search.run.books import Books
 from search.run.data import data_spec, load_data, task_of
 from search.run.driver import Driver
-from search.run.engine import Engine, InProcess, LocalProcesses
+from search.run.engine import engine_for
 from search.run.lease import lease
 from search.run.number_formats import NumberFormats
 from search.run.progress import Progress
@@ -91,7 +91,7 @@ def search_finalists(
     store = Store.open(settings.database_url)
     with lease(store, spec.study) as held:
         record = store.study(spec.study)
-        engine: Engine = LocalProcesses(workers) if workers else InProcess()
+        engine = engine_for(workers)
         trials = rank_trials(store, record)[:count]
         with Progress(
             console, f"{spec.study}, finalists", SEEDS * len(trials), max(1, workers)

@@ -17,7 +17,7 @@ from search.report.no_front import no_front_text
 from search.run.books import Books
 from search.run.data import data_spec, load_data, task_of
 from search.run.driver import Driver
-from search.run.engine import Engine, InProcess, LocalProcesses
+from search.run.engine import engine_for
 from search.run.lease import lease
 from search.run.lost_baselines import LostBaselines, lost_in
 from search.run.number_formats import NumberFormats
@@ -105,7 +105,7 @@ def run_study(
             storage = optuna.storages.RDBStorage(settings.optuna_url)
         scheduler = scheduler_for(spec, task, reference)
         books = Books(store, spec.study, spec.costs, mirror_for(storage, store, spec))
-        engine: Engine = LocalProcesses(workers) if workers else InProcess()
+        engine = engine_for(workers)
         with Progress(console, spec.study, spec.budget.trials, max(1, workers)) as progress:
             publisher = Publisher(store, settings, spec, progress.say)
             checkpoints = str(settings.checkpoints)

@@ -45,6 +45,11 @@ class Engine(Protocol):
         ...
 
 
+def engine_for(workers: int) -> Engine:
+    """Where a study's trials run: in so many worker processes, or with none in this process."""
+    return LocalProcesses(workers) if workers else InProcess()
+
+
 class InProcess:
     """Trains in this process, one trial at a time: the easiest to debug, and the best on one small machine."""
 
