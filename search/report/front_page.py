@@ -18,6 +18,7 @@ from search.report.text import readable_knobs
 from storage.records import PointRecord
 
 PAGE_POINTS = 3_000  # more make the page slow and large; those of the front are always all there
+COLUMNS = ("macs", "macs_p95", "macs_max", "parameters")  # costs that the page's table has
 
 
 def front_html(
@@ -70,6 +71,11 @@ def _embedded(
     def index(known: dict[str, int], value: Any) -> int:
         return known.setdefault(json.dumps(value, default=str), len(known))
 
+    shown = [
+        (role, p)
+        for role, members in (("cloud", cloud), ("plain", baselines), ("front", front))
+        for p in members
+    ]
     rows = [
         [
             index(configs, {"family": p.family, "params": _plain(p.params)}),
@@ -77,11 +83,12 @@ def _embedded(
             *(round(v) for v in (p.macs_mean, p.macs_p95, p.macs_max, p.parameters)),
             *(index(knobs, _plain(readable_knobs(p.knobs))), role),
         ]
-        for role, members in (("cloud", cloud), ("plain", baselines), ("front", front))
-        for p in members
+        for role, p in shown
     ]
     known = f'"configs":[{",".join(configs)}],"knobs":[{",".join(knobs)}]'
     view = f'"cost":"{cost.name}","axis":"{cost.label}","floor":{lowest_accuracy(cloud, front, baselines):.5f}'
+    if cost.name not in COLUMNS:  # the page has no column for it: where points stand is told apart
+        view += f',"costs":{json.dumps([cost.of(p) for _, p in shown])}'
     if majority is not None:
         view += f',"majority":{majority:.5f}'
     text = f'{{{view},{known},"points":{json.dumps(rows, separators=(",", ":"))}}}'
