@@ -61,7 +61,8 @@ class Limits(_Strict):
 class Run(_Strict):
     """Where trials run: processes at once, threads each, device, number format."""
 
-    workers: Annotated[int, Field(ge=0, le=256)] = 0  # 0: in this process
+    # 0: in this process, which a trial that crashes then takes down
+    workers: Annotated[int, Field(ge=0, le=256)] = 1
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, uint8
+
+from storage.weights_file import save_weights
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
@@ -40,17 +41,22 @@ class Checkpoints:
             name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()
         }
         text = json.dumps(state)
-        save_file(plain, unfinished, metadata={"state": text, "checksum": _checksum(plain, text)})
+        save_weights(plain, unfinished, {"state": text, "checksum": _checksum(plain, text)})
         with open(unfinished, "rb") as file:
             os.fsync(file.fileno())
         if path.exists():
             os.replace(path, self._before(path))
         os.replace(unfinished, path)
 
-    def load(self, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The latest checkpoint that can be read, tensors on the CPU; None when there is none."""
+    def load(
+        self, key: str, *, latest: bool = False
+    ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The latest checkpoint that can be read, tensors on the CPU; None when there is none.
+
+        With `latest`, only what was saved last: not the one before, where that is damaged.
+        """
         path = self.path(key)
-        for candidate in (path, self._before(path)):
+        for candidate in (path,) if latest else (path, self._before(path)):
             found = _read(candidate)
             if found is not None:
                 return found
@@ -89,7 +95,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         with safe_open(path, framework="pt") as file:
             found = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        intact = found["checksum"] == _checksum(tensors, found["state"])
+        # older files have no checksum; in one whose name is spoiled it is not absent
+        intact = set(found) == {"state"} or found["checksum"] == _checksum(tensors, found["state"])
         if not intact:
             logger.warning("%s is damaged", path)
         return (tensors, json.loads(found["state"])) if intact else None

@@ -5,8 +5,10 @@ One Store serves any number of threads. Each method is one transaction; what fai
 
 from __future__ import annotations
 
+from storage.attempts import Attempts
 from storage.database import Database
 from storage.exports import Exports
+from storage.formats import Formats
 from storage.measurements import Measurements
 from storage.studies import Studies
 from storage.trials import Trials
@@ -17,6 +19,8 @@ class Store(Studies, Trials, Measurements, Exports):
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.attempts = Attempts(database)
+        self.formats = Formats(database)
 
     @classmethod
     def open(cls, url: str) -> Store:

@@ -23,7 +23,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 VERSION_TABLE = "dynafront_alembic_version"
-NAME = 200  # characters of a study's name
+NAME = 200  # characters of the name of a study or a device
+SIZE = 1000  # characters of a description of networks of one size
 
 
 class Table(DeclarativeBase):
@@ -167,3 +168,42 @@ class Export(Table):
     model_uri: Mapped[str | None]
     report: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
+
+
+class Attempt(Table):
+    """A start of a training that has not ended, and the last epoch that was stored then."""
+
+    __tablename__ = "dynafront_attempt"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    trial_id: Mapped[int] = mapped_column(
+        ForeignKey("dynafront_trial.id", ondelete="CASCADE"), index=True
+    )
+    epoch: Mapped[int]
+
+
+class Format(Table):
+    """The number format in which networks of a size train, as it was measured once for the study on a device."""
+
+    __tablename__ = "dynafront_format"
+    __table_args__ = (UniqueConstraint("study", "device", "size"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study: Mapped[str] = mapped_column(
+        String(NAME), ForeignKey("dynafront_study.name", ondelete="CASCADE")
+    )
+    device: Mapped[str] = mapped_column(String(NAME))
+    size: Mapped[str] = mapped_column(String(SIZE))
+    execution: Mapped[dict[str, Any]]
+
+
+class FormatCrash(Table):
+    """A number format that took a process down; it is not tried again on this device at this size, in any study."""
+
+    __tablename__ = "dynafront_format_crash"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    device: Mapped[str] = mapped_column(String(NAME), index=True)
+    size: Mapped[str] = mapped_column(String(SIZE))
+    execution: Mapped[dict[str, Any]]
+    at: Mapped[datetime]

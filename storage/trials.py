@@ -115,6 +115,17 @@ class Trials:
                 )
             connection.execute(delete(Point).where(Point.trial_id == trial))
 
+    def retry_trial(self, study: str, kind: Kind, number: int) -> None:
+        """Let a failed trial run again, with its number, seed and epochs; its failures stay."""
+        again: dict[str, Any] = {"state": State.RUNNING, "error": None}
+        again |= {"finished_at": None, "published": False}
+        failed = update(Trial).where(*is_trial(study, kind, number), Trial.state == State.FAILED)
+        with self._database.writing() as connection:
+            if not connection.execute(failed.values(again)).rowcount:
+                raise StorageError(
+                    f"{training_text(kind, number)} of study {study!r} has not failed; it cannot be retried"
+                )
+
     def fail_trial(
         self, study: str, kind: Kind, number: int, *, error: str, epoch: int | None, trace: str
     ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -64,13 +65,21 @@ def options(net: DynamicNet, device: str) -> tuple[Execution, ...]:
     )
 
 
-def measured(net: DynamicNet, recipe: Recipe, device: str) -> Execution:
+def measured(
+    net: DynamicNet,
+    recipe: Recipe,
+    device: str,
+    *,
+    without: Collection[Execution] = (),
+    trying: Callable[[Execution], None] = lambda _: None,
+) -> Execution:
     """The option whose training steps are fastest on this device for this network and batch size.
 
     Times a few steps of each on a copy with random images, interleaved. Plain float32 wins unless another takes
-    less than 0.9 of its time.
+    less than 0.9 of its time. Those in `without` are not tried; `trying` hears what is about to run, for a process
+    that may not outlive it.
     """
-    candidates = options(net, device)
+    candidates = [one for one in options(net, device) if one not in without]
     images = torch.randn(
         recipe.batch, net.task.channels, net.task.height, net.task.width, device=device
     )
@@ -78,6 +87,7 @@ def measured(net: DynamicNet, recipe: Recipe, device: str) -> Execution:
     seconds = [float("inf")] * len(candidates)
     for repeat in range(WARM_UP + STEPS):
         for index, (one, execution) in enumerate(zip(copies, candidates, strict=True)):
+            trying(execution)
             taken = _step_seconds(one, execution, images, repeat)
             if repeat >= WARM_UP:
                 seconds[index] = min(seconds[index], taken)

@@ -6,16 +6,20 @@ Shapes: none fixed; tensors are matched by name.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from spaces.contract.net import DynamicNet
 from trainers.data.paths import TORCHVISION, expanded, weights_file
 
+TRAINING = "training:"  # before the digest of what a checkpoint of ours is of
 WRAPPERS = (
     "state_dict",
     "model_state_dict",
@@ -83,14 +87,29 @@ def _torchvision(name: str) -> dict[str, Tensor]:
 
 
 def digest(source: str) -> str | None:
-    """What tells two sources apart: the content of a file, a model's name; None when the file is gone."""
+    """What tells two sources apart: a model's name, what was trained for how long, the content of any other file.
+
+    A training of ours that is done again is the same source. None when the file is gone.
+    """
     if source.startswith(TORCHVISION):
         return source
     path = expanded(source)
     if not path.is_file():
         return None
+    if (training := _training(path)) is not None:
+        return TRAINING + hashlib.sha256(training.encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _training(path: Path) -> str | None:
+    """What was trained, and its epochs so far, if the file is a training's checkpoint."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = json.loads((file.metadata() or {})["state"])
+        return json.dumps([state["identity"], state["epochs_done"]], sort_keys=True)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return None
 
 
 def start_from(net: DynamicNet, source: str, needed: Iterable[str]) -> int:

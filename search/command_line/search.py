@@ -39,6 +39,11 @@ if TYPE_CHECKING:
     "for twice the epochs: shows how much of the front was luck. Each takes as long as 6 trials. It can be interrupted "
     "and continued.",
 )
+@click.option(
+    "--retry-failed",
+    is_flag=True,
+    help="Train the trials that failed again, with their numbers and seeds, once what failed them is put right.",
+)
 @click.pass_obj
 def launch(
     config: Path | None,
@@ -47,6 +52,7 @@ def launch(
     ladder: bool,
     workers: int | None,
     finalists: int,
+    retry_failed: bool,
 ) -> None:
     """Launch the study that STUDY_FILE describes, or go on with it.
 
@@ -65,7 +71,14 @@ def launch(
     baselines = baselines or ladder
     try:
         _run(
-            spec, text, settings, console, workers=workers, baselines=baselines, finalists=finalists
+            spec,
+            text,
+            settings,
+            console,
+            workers=workers,
+            baselines=baselines,
+            finalists=finalists,
+            retry_failed=retry_failed,
         )
     except KeyboardInterrupt:
         console.print(f"\nStopped. Nothing is lost: dynafront search {study_file} goes on.")
@@ -81,6 +94,7 @@ def _run(
     workers: int,
     baselines: bool,
     finalists: int,
+    retry_failed: bool,
 ) -> None:
     """Search, train the finalists, and show what came out."""
     from search.commands import finalists as retraining
@@ -89,7 +103,15 @@ def _run(
     from storage.store import Store
 
     console.print(opening_line(spec))
-    finished = run_study(spec, text, settings, console, workers=workers, baselines=baselines)
+    finished = run_study(
+        spec,
+        text,
+        settings,
+        console,
+        workers=workers,
+        baselines=baselines,
+        retry_failed=retry_failed,
+    )
     if finalists:
         report = retraining.search_finalists(
             spec, settings, console, count=finalists, workers=workers

@@ -24,9 +24,11 @@ from search.front.region import corner_of
 from search.front.stored import study_costs, study_front
 from search.objectives import Cost, Reference, macs_text
 from search.run.books import Books
+from search.run.data import data_spec, load_data, task_of
 from search.run.driver import Driver
 from search.run.engine import Engine, InProcess, LocalProcesses
 from search.run.lease import lease
+from search.run.number_formats import NumberFormats
 from search.run.progress import Progress
 from search.run.time_spent import TimeSpent
 from search.schedule.finalist_plan import LONGER, SEEDS, FinalistPlan
@@ -95,17 +97,27 @@ def search_finalists(
             console, f"{spec.study}, finalists", SEEDS * len(trials), max(1, workers)
         ) as progress:
             stored = stored_spec(record.spec)
-            Driver(
-                spec=stored,
-                plan=FinalistPlan(store, spec.study, trials),
-                books=Books(store, spec.study, stored.costs),
-                time=TimeSpent(store, spec.study),
-                engine=engine,
-                progress=progress,
-                checkpoints=str(settings.checkpoints),
-                counts=Kind.FINALIST,
-                ours=lambda: not held.lost,
-            ).run()
+            formats = NumberFormats(
+                store.formats,
+                spec.study,
+                lambda: task_of(load_data(data_spec(stored))),
+                progress.say,
+            )
+            try:
+                Driver(
+                    spec=stored,
+                    plan=FinalistPlan(store, spec.study, trials),
+                    books=Books(store, spec.study, stored.costs),
+                    time=TimeSpent(store, spec.study),
+                    engine=engine,
+                    progress=progress,
+                    checkpoints=str(settings.checkpoints),
+                    counts=Kind.FINALIST,
+                    ours=lambda: not held.lost,
+                    formatted=formats.of,
+                ).run()
+            finally:
+                formats.close()
     return report(store, record)
 
 

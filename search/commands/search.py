@@ -19,11 +19,15 @@ from search.run.data import data_spec, load_data, task_of
 from search.run.driver import Driver
 from search.run.engine import Engine, InProcess, LocalProcesses
 from search.run.lease import lease
+from search.run.lost_baselines import LostBaselines, lost_in
+from search.run.number_formats import NumberFormats
 from search.run.optuna_mirror import mirror_for
 from search.run.progress import Progress
 from search.run.publish import Publisher
+from search.run.retry import retry
 from search.run.take_up import take_up
 from search.run.time_spent import TimeSpent
+from search.schedule.limits import limit_of
 from search.schedule.scheduler_for import scheduler_for
 from search.schedule.sizes import baseline_shapes, shape_of, sizes
 from search.schedule.warm_start import all_baselines, epochs_of, recommended
@@ -71,8 +75,11 @@ def run_study(
     *,
     workers: int,
     baselines: bool,
+    retry_failed: bool = False,
 ) -> Finished:
     """Run the study until its budget is spent; the same call goes on with one that was interrupted.
+
+    With `retry_failed`, trials that failed in earlier sessions are trained again, from their seeds.
 
     Raises ValueError for what a person can put right, NoFrontError when nothing came of it. KeyboardInterrupt passes
     through with everything stored.
@@ -101,6 +108,8 @@ def run_study(
         engine: Engine = LocalProcesses(workers) if workers else InProcess()
         with Progress(console, spec.study, spec.budget.trials, max(1, workers)) as progress:
             publisher = Publisher(store, settings, spec, progress.say)
+            checkpoints = str(settings.checkpoints)
+            formats = NumberFormats(store.formats, spec.study, lambda: task, progress.say)
             driver = Driver(
                 spec=spec,
                 plan=scheduler,
@@ -108,18 +117,24 @@ def run_study(
                 time=TimeSpent(store, spec.study, spec.budget.hours),
                 engine=engine,
                 progress=progress,
-                checkpoints=str(settings.checkpoints),
+                checkpoints=checkpoints,
                 follower=publisher,
                 ours=lambda: not held.lost,
+                formatted=formats.of,
+                baselines=LostBaselines(lost_in(store, spec, checkpoints)),
             )
             publisher.start()
             try:
+                if retry_failed:
+                    count = retry(store, spec, limit_of(spec, task))
+                    progress.say(f"{count} failed trials are trained again")
                 take_up(scheduler, books)
                 scheduler.add_baselines(
                     all_baselines(spaces, spec.budget.epochs) if baselines else ()
                 )
                 complete = driver.run()
             finally:
+                formats.close()
                 publisher.close()
     if not scheduler.front.points:
         raise NoFrontError(_why_none(store, spec, complete))

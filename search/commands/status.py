@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from search.front.stored import study_front
-from storage.records import Kind, State, StudyRecord, training_text
+from search.run.lease import dead_here
+from storage.records import Kind, State, StudyRecord, TrialRecord, training_text
 from storage.store import Store
 
 SHOWN = 5  # failures
@@ -18,6 +19,7 @@ STATES = {
     State.FAILED: "failed",
     State.RUNNING: "running",
 }
+INTERRUPTED = "interrupted"  # what a running trial is called while nobody drives the study
 
 
 def statuses(store: Store, name: str | None = None) -> list[dict[str, Any]]:
@@ -35,8 +37,9 @@ def as_text(one: dict[str, Any]) -> str:
     """A few lines for people."""
     trials = one["trials"]
     by_state = trials["by_state"]
+    words = {str(state): word for state, word in STATES.items()} | {INTERRUPTED: INTERRUPTED}
     states = ", ".join(
-        f"{by_state[state]} {word}" for state, word in STATES.items() if state in by_state
+        f"{by_state[state]} {word}" for state, word in words.items() if state in by_state
     )
     lines = [
         f"{one['study']}: {one['state']}",
@@ -45,9 +48,10 @@ def as_text(one: dict[str, Any]) -> str:
         + (f", about {one['eta_seconds'] / 60:.0f} min left" if one["eta_seconds"] else ""),
         f"  front    {one['front']['points']} points, hypervolume {one['front']['hypervolume']:.4f}",
     ]
-    for running in one["running"]:
-        name = training_text(running["kind"], running["trial"])
-        lines.append(f"  running  {name}: epoch {running['epoch']} of {running['epochs']}")
+    for word in (State.RUNNING, INTERRUPTED):
+        for under_way in one[word]:
+            name = training_text(under_way["kind"], under_way["trial"])
+            lines.append(f"  {word:<8} {name}: epoch {under_way['epoch']} of {under_way['epochs']}")
     for exported in one["exports"]:
         lines.append(f"  exported {exported['pick']}: {exported['model'] or exported['folder']}")
     lines += _failures(one["study"], one["failures"])
@@ -70,35 +74,27 @@ def _status(store: Store, record: StudyRecord) -> dict[str, Any]:
     searched = [t for t in trials if t.kind == Kind.SEARCH]
     states = Counter(t.state for t in searched)
     budget = record.spec["budget"]["trials"]
-    driven = record.owner is not None and (record.lease_until or 0) > time.time()
+    driven = _driven(record)
     done = states[State.COMPLETE] + states[State.STOPPED] + states[State.FAILED]
     members, _, _, volume = study_front(store, record)
     left = max(0, budget - done)
+    running = [_under_way(store, t) for t in trials if t.state == State.RUNNING]
+    by_state = {str(state): count for state, count in states.items()}
+    if not driven and State.RUNNING in by_state:
+        by_state[INTERRUPTED] = by_state.pop(State.RUNNING)
     return {
         "study": record.name,
-        "state": "searching"
-        if driven
-        else "finished"
-        if done >= budget
-        else "stopped; search again to go on",
+        "state": _state(driven, done >= budget, bool(running)),
         "trials": {
             "budget": budget,
-            "by_state": dict(states),
+            "by_state": by_state,
             "static": sum(t.kind == Kind.BASELINE and t.state == State.COMPLETE for t in trials),
         },
         "seconds": record.seconds_spent,
         "eta_seconds": record.seconds_spent / done * left if done and driven else None,
         "front": {"points": len(members), "hypervolume": volume},
-        "running": [
-            {
-                "trial": t.number,
-                "kind": t.kind,
-                "epoch": len(store.epochs(record.name, t.kind, t.number)),
-                "epochs": t.epochs,
-            }
-            for t in trials
-            if t.state == State.RUNNING
-        ],
+        State.RUNNING: running if driven else [],
+        INTERRUPTED: [] if driven else running,
         "exports": [
             {"pick": export.pick, "folder": export.folder, "model": export.model_uri}
             for export in store.exports(record.name)
@@ -106,4 +102,28 @@ def _status(store: Store, record: StudyRecord) -> dict[str, Any]:
         "failures": [
             {"trial": t.number, "error": t.error} for t in searched if t.state == State.FAILED
         ],
+    }
+
+
+def _driven(record: StudyRecord) -> bool:
+    """Whether a process searches the study: its lease lasts, and it is not known to be gone."""
+    if record.owner is None or dead_here(record.owner):
+        return False
+    return (record.lease_until or 0) > time.time()
+
+
+def _state(driven: bool, finished: bool, under_way: bool) -> str:
+    if driven:
+        return "searching"
+    if under_way:
+        return "interrupted; search again to go on"
+    return "finished" if finished else "stopped; search again to go on"
+
+
+def _under_way(store: Store, trial: TrialRecord) -> dict[str, Any]:
+    return {
+        "trial": trial.number,
+        "kind": trial.kind,
+        "epoch": len(store.epochs(trial.study, trial.kind, trial.number)),
+        "epochs": trial.epochs,
     }

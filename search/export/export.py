@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from search.export.card import card
@@ -28,6 +27,7 @@ from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs
 from spaces.contract.net import DynamicNet
 from spaces.deploy.ship import DeployedNet, onnx_model, ship
+from storage.weights_file import save_weights
 from trainers.data.splits import ImageData, Split, test_split
 from trainers.evaluate import recalibrated
 
@@ -124,7 +124,7 @@ def _write_files(
     folder: Path, compact: DeployedNet, description: dict[str, Any], test: Split
 ) -> None:
     description["report"]["onnx"] = _write_onnx(compact, folder / ONNX, test)
-    save_file({k: v.contiguous() for k, v in compact.state_dict().items()}, folder / WEIGHTS)
+    save_weights({k: v.contiguous() for k, v in compact.state_dict().items()}, folder / WEIGHTS)
     (folder / MODEL).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(card(description), encoding="utf-8")
 

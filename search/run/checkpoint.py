@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from search.run.job import Job
 from spaces.contract.family import Candidate
 from storage.checkpoints import Checkpoints
-from trainers.initial_weights import digest
+from trainers.data.splits import DataSpec
+from trainers.initial_weights import TRAINING, digest
 
+MAY_CHANGE = (
+    "root",
+    "skip_broken",
+)  # of the data; what the study's fingerprint tells is not repeated here
+DATA_DEFAULTS = {one.name: one.default for one in fields(DataSpec)}
 UNKNOWN = "unknown"  # weights that a training started from, once their file is gone
 
 
@@ -30,7 +36,7 @@ class Slot:
 
     @classmethod
     def of(cls, job: Job, candidate: Candidate) -> Slot:
-        data = {name: value for name, value in asdict(job.data).items() if name != "root"}
+        data = {name: value for name, value in asdict(job.data).items() if name not in MAY_CHANGE}
         identity = {
             "family": candidate.family.name,
             "epochs": candidate.recipe.epochs,
@@ -52,16 +58,27 @@ class Slot:
         return found if found and self._same(found[1].get("identity")) else None
 
     def _same(self, saved: Any) -> bool:
-        """Whether a checkpoint is this trial's. A dimension that a later version added counts with its default."""
+        """Whether a checkpoint is this trial's. What a later version added (a dimension, a setting of the data) counts
+        with its default.
+        """
         if not isinstance(saved, dict):
             return False
         now, then = dict(self.identity), dict(saved)
         starts = (now.pop("init"), then.pop("init", None))
-        if starts[0] != starts[1] and UNKNOWN not in starts:
+        if starts[0] != starts[1] and UNKNOWN not in starts and not _older(*starts):
             return False
         ours, theirs = now.pop("params"), then.pop("params", {})
         known = all(name in ours and ours[name] == value for name, value in theirs.items())
         added = all(
             value == self.defaults.get(name) for name, value in ours.items() if name not in theirs
         )
-        return now == then and known and added
+        ours, theirs = now.pop("data"), then.pop("data", {})
+        same = all(theirs.get(name, DATA_DEFAULTS[name]) == value for name, value in ours.items())
+        return now == then and known and added and same
+
+
+def _older(now: str | None, then: str | None) -> bool:
+    """Whether a digest is of when a checkpoint's whole file was digested, which training it again would change."""
+    return (
+        bool(now and then) and str(now).startswith(TRAINING) and not str(then).startswith(TRAINING)
+    )

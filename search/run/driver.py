@@ -16,16 +16,17 @@ from search.run.books import Books
 from search.run.engine import Engine
 from search.run.job import Event, Failure, Job, Outcome, Rung
 from search.run.jobs import job_of
+from search.run.lost_baselines import LostBaselines, trial_of
 from search.run.progress import Progress
 from search.run.time_spent import TimeSpent
 from search.schedule.decisions import Ended, Plan, Record, Reject, Repeat, Resume, Start, Trial
 from search.spec import StudySpec
-from storage.records import Kind, State, training_text
+from storage.records import Kind, State, TrialRecord, training_text
 from trainers.fit import EpochResult
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
-ATTEMPTS = 3  # of a trial whose worker process died
+ATTEMPTS = 3  # of a trial whose process dies before it finishes another epoch
 HOPELESS = 5  # failures in a row before the study stops: something is wrong with all of them
 CLOCK_SECONDS = 5.0  # between writes of the time spent
 TICK = 1.0  # seconds between checks of budget and lease while nothing happens
@@ -65,8 +66,12 @@ class Driver:
     counts: Kind = Kind.SEARCH  # the trainings whose number progress shows
     follower: Follower = field(default_factory=NoFollower)
     ours: Callable[[], bool] = lambda: True  # whether this process still holds the study's lease
+    # gives a job the number format of its size, where that is measured
+    formatted: Callable[[Job], Job] = lambda job: job
+    baselines: LostBaselines = field(default_factory=LostBaselines)
     _running: dict[tuple[Kind, int], Trial] = field(default_factory=dict)
-    _crashes: Counter[tuple[Kind, int]] = field(default_factory=Counter)
+    # last epoch that was stored of a training that was just started
+    _expected: dict[tuple[Kind, int], int] = field(default_factory=dict)
     _failed_in_a_row: int = 0
     _news: list[tuple[Kind, int]] = field(default_factory=list)
     _done: Counter[State] = field(default_factory=Counter)
@@ -84,11 +89,13 @@ class Driver:
                 pass
         finally:
             self.engine.close()
+            for trial in self._running.values() if self.ours() else ():
+                self.books.interrupt(trial)
             self.time.count()
             self._spread_news()
             self.plan.close()
             self.books.close()
-        return not self._running and self.plan.finished
+        return not self._running and not self.baselines.ready and self.plan.finished
 
     def _step(self) -> bool:
         """Start what can be started and take in what happened; False when there is nothing to wait for."""
@@ -112,7 +119,8 @@ class Driver:
 
     def _do_next(self) -> bool:
         """Do one thing that the plan decides; False when it has nothing to do now."""
-        match self.plan.next():
+        ready = self.baselines.ready
+        match ready.popleft() if ready else self.plan.next():
             case None:
                 return False
             case Record(trial):
@@ -129,10 +137,37 @@ class Driver:
 
     def _start(self, trial: Trial, rungs: tuple[int, ...]) -> None:
         job = self._job(trial, rungs)
+        if (lost := self.baselines.lost(job)) is not None:
+            self._train_again(lost, Start(trial, rungs))
+        elif (deaths := self.books.deaths(trial)) >= ATTEMPTS:
+            self._fail(trial, job, _died(deaths))
+        else:
+            self._submit(trial, job)
+
+    def _submit(self, trial: Trial, job: Job) -> None:
+        job = self.formatted(job)
+        self.books.start(trial)
         self._running[trial.name] = trial
         logger.info("%s starts: %s %s", training_text(*trial.name), job.family, dict(job.params))
+        self._expected[trial.name] = self.books.last_epoch(trial)
         self.progress.trial_started(job)
         self.engine.submit(job)
+
+    def _train_again(self, lost: TrialRecord, start: Start) -> None:
+        """A trial starts from a baseline whose checkpoint is gone: that is trained first, as it was before."""
+        baseline = trial_of(lost)
+        if not self.baselines.hold(baseline, start):
+            return
+        job = self._job(baseline, ())
+        if (deaths := self.books.deaths(baseline)) >= ATTEMPTS:
+            self._give_up(baseline, job, _died(deaths))
+            return
+        self.progress.say(
+            f"{training_text(lost.kind, lost.number)}: its checkpoint is missing or damaged; "
+            "trials start from it, so it is trained again"
+        )
+        self._submit(baseline, job)
+        self._expected.pop(baseline.name)  # it has been said that it is behind
 
     def _job(self, trial: Trial, rungs: tuple[int, ...]) -> Job:
         # processes that each take all cores slow each other down
@@ -164,8 +199,12 @@ class Driver:
         self._show()
 
     def _handle(self, trial: Trial, job: Job, event: Event) -> None:
+        if self.baselines.is_trained_again(trial) and isinstance(event, Outcome):
+            self._trained_again(trial, job)
+            return
         match event:
             case EpochResult():
+                self._say_if_behind(trial, event.epoch)
                 self.books.epoch(trial, event)
                 self.progress.epoch(job, event)
             case Rung():
@@ -175,6 +214,22 @@ class Driver:
                 self._end(trial, job, event)
             case Failure():
                 self._fail(trial, job, event)
+
+    def _trained_again(self, baseline: Trial, job: Job) -> None:
+        """Its record and points stay as they are; the trials that wait for it can start."""
+        self._running.pop(baseline.name)
+        self.books.over(baseline)
+        self.progress.trial_finished(job, ())
+        self.baselines.found(baseline)
+
+    def _say_if_behind(self, trial: Trial, epoch: int) -> None:
+        """One line if a training goes on from an earlier epoch than it had reached."""
+        if epoch < (reached := self._expected.pop(trial.name, 0)):
+            where = "it starts again" if epoch == 1 else f"it goes on after epoch {epoch}"
+            self.progress.say(
+                f"{training_text(trial.kind, trial.number)}: its checkpoint of epoch {reached} is missing or "
+                f"damaged; {where}"
+            )
 
     def _judge(self, trial: Trial, job: Job, rung: Rung) -> None:
         """Whether a trial goes on after a rung; if not it ends here, and its points count."""
@@ -210,13 +265,16 @@ class Driver:
 
     def _fail(self, trial: Trial, job: Job, failure: Failure) -> None:
         logger.warning("%s failed: %s", training_text(*trial.name), failure.error)
-        self._crashes[trial.name] += failure.crashed
-        if failure.crashed and self._crashes[trial.name] < ATTEMPTS:
+        if failure.crashed and self.books.deaths(trial) < ATTEMPTS:
             what = training_text(trial.kind, trial.number)
             self.progress.say(f"{what}: {failure.error}; it goes on from its last epoch")
             self._start(trial, self.plan.start(trial).rungs)
             return
-        self._running.pop(trial.name)
+        self._running.pop(trial.name, None)
+        if self.baselines.is_trained_again(trial):
+            self._give_up(trial, job, failure)
+            return
+        self.books.over(trial)
         self.books.fail(trial.kind, trial.number, failure)
         self.progress.trial_failed(job, failure)
         self._count(trial, State.FAILED)
@@ -230,7 +288,17 @@ class Driver:
         if self._failed_in_a_row >= HOPELESS:
             raise HopelessError(
                 f"{HOPELESS} trials in a row failed, the last with: {failure.error}; "
-                "put that right, then search again to go on"
+                "put that right, then search again to go on; --retry-failed trains the failed ones again"
+            )
+
+    def _give_up(self, baseline: Trial, job: Job, failure: Failure) -> None:
+        """A baseline cannot be trained again: the trials that wait for it fail."""
+        self.books.over(baseline)
+        self.progress.trial_failed(job, failure)
+        for start in self.baselines.failed(baseline):
+            reason = f"the baseline that it starts from could not be trained again: {failure.error}"
+            self._fail(
+                start.trial, self._job(start.trial, ()), Failure(reason, None, failure.trace)
             )
 
     def _spread_news(self) -> None:
@@ -250,3 +318,8 @@ class Driver:
             baselines_left=self.plan.baselines_left,
         )
         self.progress.show_front(*self.plan.current_front)
+
+
+def _died(times: int) -> Failure:
+    reason = f"its process ended {times} times while it trained, without a new epoch; out of memory, or a crash"
+    return Failure(reason, None, "")

@@ -15,6 +15,7 @@ from trainers.fit import EpochResult
 class Job:
     """What a worker needs to train one candidate: simple values only, so that it can be sent anywhere.
 
+    `execution` is the number format that was measured for its size, where `precision` is "auto".
     `epochs` are the planned ones, `rungs` those after which the network is measured to decide whether it goes on (the
     last is never one), `trained` those that the weights of an ended training have, where it was stopped.
     """
@@ -30,6 +31,7 @@ class Job:
     key: str  # of this trial's checkpoint
     device: str = "auto"
     precision: str = "auto"
+    execution: Mapping[str, Any] | None = None
     compile: bool = False
     threads: int | None = None
     init_from: str | None = None

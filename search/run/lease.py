@@ -47,7 +47,7 @@ def lease(store: Store, name: str) -> Iterator[Lease]:
     owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     if not store.take_lease(name, owner, LEASE_SECONDS):
         holder = store.study(name).owner or ""
-        if not _dead_here(holder):
+        if not dead_here(holder):
             host, pid = [*holder.split(":"), "?", "?"][:2]
             raise ValueError(
                 f"study {name} is being searched by process {pid} on {host}; watch it with `dynafront status {name}`"
@@ -65,7 +65,8 @@ def lease(store: Store, name: str) -> Iterator[Lease]:
         held.release()
 
 
-def _dead_here(owner: str) -> bool:
+def dead_here(owner: str) -> bool:
+    """Whether a lease's owner was a process on this machine that is gone."""
     host, _, rest = owner.partition(":")
     pid = rest.partition(":")[0]
     if host != socket.gethostname() or not pid.isdigit():

@@ -6,6 +6,7 @@ import json
 import logging
 import traceback
 from dataclasses import asdict
+from typing import Any
 
 from search.report.text import knobs_text, network_text
 from storage.records import Kind, PointRecord, State, TrialRecord
@@ -30,6 +31,13 @@ def trial_tags(trial: TrialRecord) -> dict[str, str]:
     if trial.of_trial is not None:
         tags["automl.repeats"] = str(trial.of_trial)
     return tags
+
+
+def execution_params(trial: TrialRecord) -> dict[str, Any]:
+    """On what and in which number format it was trained."""
+    known = trial.result.get("execution", {})
+    names = ("device", "dtype", "channels_last")
+    return {f"execution.{name}": known[name] for name in names if name in known}
 
 
 def trial_measures(trial: TrialRecord, points: list[PointRecord]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from search.front.stored import study_front, study_majority
 from search.objectives import Reference
 from search.report.text import describing_params
 from search.run.study_run import front_artifacts, front_history, front_note
-from search.run.trial_run import trial_artifacts, trial_measures, trial_tags
+from search.run.trial_run import execution_params, trial_artifacts, trial_measures, trial_tags
 from search.spec import StudySpec, stored_spec
 from storage.mlflow_log import MlflowLog
 from storage.records import TRAININGS, Kind, State, StudyRecord
@@ -80,6 +80,7 @@ class View:
                 **trial.params,
                 "seed": trial.seed,
                 "epochs": trial.epochs,
+                **execution_params(trial),
             },
             tags=trial_tags(trial),
             metrics=trial_measures(trial, points),

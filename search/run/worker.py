@@ -19,7 +19,7 @@ from spaces.contract.registry import family
 from spaces.contract.task import Task
 from storage.records import OperatingPoint, training_text
 from trainers.data.splits import ImageData
-from trainers.execution import Execution, best_device, measured, whole_vectors
+from trainers.execution import Execution, best_device, whole_vectors
 from trainers.fit import DivergedError, EpochResult, fit, net_tensors
 from trainers.initial_weights import start_from
 
@@ -55,7 +55,7 @@ def _trained(job: Job, started: float) -> Iterator[Event]:
     candidate = Candidate.of(family(job.family), job.params, job.epochs)
     net = initial_net(job, candidate, task_of(data))
     slot = Slot.of(job, candidate)
-    execution = _execution(job, net, candidate, slot)
+    execution = _execution(job, net, slot)
     logger.info("%s trains %d epochs: %s", training_text(*job.name), job.epochs, execution)
     for result in fit(net, data, candidate.recipe, seed=job.seed, execution=execution, slot=slot):
         yield result
@@ -137,40 +137,18 @@ def initial_net(job: Job, candidate: Candidate, task: Task) -> DynamicNet:
     return net
 
 
-def _execution(job: Job, net: DynamicNet, candidate: Candidate, slot: Slot) -> Execution:
-    """Number format and layout as the checkpoint was trained, else as asked for, else the fastest as measured."""
+def _execution(job: Job, net: DynamicNet, slot: Slot) -> Execution:
+    """Number format and layout as the checkpoint was trained, else as asked for or measured, else plain float32."""
     device = best_device() if job.device == "auto" else job.device
-    saved = slot.load()
-    if saved:
-        known = replace(Execution(**saved[1]["execution"]), device=device, compile=job.compile)
-        return (
-            known if device != "cpu" or whole_vectors(net) else replace(known, channels_last=False)
-        )
-    if job.precision != "auto":
-        return Execution(device=device, dtype=job.precision, compile=job.compile)
-    size = (candidate.config, candidate.recipe.batch, net.task)
-    return replace(_measured(device, candidate, size), compile=job.compile)
-
-
-_KNOWN: dict[Any, Execution] = {}
-
-
-def _measured(device: str, candidate: Candidate, size: Any) -> Execution:
-    # the format that wins depends on the shapes, not on gates or losses: measure each shape once a process
-    config, batch, task = size
-    names = candidate.family.size_dimensions
-    net = candidate.build(task, 0)
-    key = (
-        device,
-        candidate.family.name,
-        tuple(getattr(config, n) for n in names),
-        batch,
-        task,
-        whole_vectors(net),
-    )
-    if key not in _KNOWN:
-        _KNOWN[key] = measured(net, candidate.recipe, device)
-    return _KNOWN[key]
+    chosen = Execution(device=device)
+    if saved := slot.load():
+        chosen = Execution(**saved[1]["execution"])
+    elif job.precision != "auto":
+        chosen = Execution(dtype=job.precision)
+    elif job.execution is not None:
+        chosen = Execution(**job.execution)
+    layout = chosen.channels_last and (device != "cpu" or whole_vectors(net))
+    return replace(chosen, device=device, channels_last=layout, compile=job.compile)
 
 
 def trained_net(job: Job) -> tuple[DynamicNet, Candidate, ImageData]:

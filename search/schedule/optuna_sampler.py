@@ -25,27 +25,51 @@ MakeSampler = Callable[[int, int], optuna.samplers.BaseSampler]  # from (seed, t
 
 
 class OptunaSampler:
-    """Thinks on a study in memory: on a database each parameter of a trial costs a commit and a read of all trials."""
+    """Thinks on a study in memory: on a database each parameter of a trial costs a commit and a read of all trials.
 
-    def __init__(self, setting: Setting, make: MakeSampler) -> None:
-        self.setting, self._make = setting, make
+    `marks`: the sampler marks each trial as it chooses its parameters, and learns only from marked ones. Trials of an
+    earlier process are then chosen again, one after the other, and get the parameters that they had.
+    """
+
+    def __init__(self, setting: Setting, make: MakeSampler, *, marks: bool = False) -> None:
+        self.setting, self._make, self._marks = setting, make, marks
         self._study = in_memory(1 + setting.costs)
+        self._earlier: dict[int, Training] = {}  # asked in an earlier process, not in the study yet
 
     def suggest(
         self, number: int, history: History, epochs: Epochs, given: Params | None = None
     ) -> Params:
-        setting = self.setting
-        with quiet_experimental_warnings():
-            self._study.sampler = self._make(trial_seed(setting.seed, number), setting.trials)
-        return ask_params(self._study, setting, given)
+        for earlier, training in sorted(self._earlier.items()):
+            self._add(earlier, training.params)
+            self._tell(earlier, training)
+        self._earlier.clear()
+        self._prepare(number)
+        return ask_params(self._study, self.setting, given)
 
     def observe(self, number: int, training: Training) -> None:
-        if number == len(self._study.get_trials(deepcopy=False)):  # suggested in an earlier process
-            fixed = replay_params(training.params, self.setting.spaces)
-            trial = optuna.trial.create_trial(
+        if number >= len(self._study.get_trials(deepcopy=False)):
+            self._earlier[number] = training
+        else:
+            self._tell(number, training)
+
+    def _prepare(self, number: int) -> None:
+        with quiet_experimental_warnings():
+            seed = trial_seed(self.setting.seed, number)
+            self._study.sampler = self._make(seed, self.setting.trials)
+
+    def _add(self, number: int, params: Params) -> None:
+        if self._marks and number >= self.setting.given:
+            self._prepare(number)
+            ask_params(self._study, self.setting, params, choose=True)
+            return
+        fixed = replay_params(params, self.setting.spaces)
+        self._study.add_trial(
+            optuna.trial.create_trial(
                 state=TrialState.RUNNING, params=fixed.params, distributions=fixed.distributions
             )
-            self._study.add_trial(trial)
+        )
+
+    def _tell(self, number: int, training: Training) -> None:
         if training.state == State.FAILED:
             self._study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
         elif training.state != State.RUNNING:
@@ -60,11 +84,18 @@ def in_memory(objectives: int) -> optuna.Study:
     )
 
 
-def ask_params(study: optuna.Study, setting: Setting, given: Params | None) -> Params:
-    """The parameters of the study's next trial; those that are `given` are kept."""
+def ask_params(
+    study: optuna.Study, setting: Setting, given: Params | None, *, choose: bool = False
+) -> Params:
+    """The parameters of the study's next trial; those that are `given` are kept.
+
+    Where all are given the sampler is asked for none, unless it is to `choose` all the same.
+    """
     if given:
         study.enqueue_trial(dict(given))
     trial = study.ask()
+    if choose:
+        _ = trial.relative_params
     with suppress(InfeasibleError):  # the caller finds out from the same parameters
         draw_candidate(trial, setting.spaces, setting.short)
     return trial.params

@@ -60,6 +60,7 @@ class Setting:
     limit: Limit = lambda _: None
     # of a trial of a family, where there are two lengths of the short ones
     short: Epochs = lambda _: 1
+    given: int = 0  # how many trials, the first ones, have their parameters given
 
 
 class InfeasibleError(ValueError):

@@ -25,7 +25,8 @@ def _optuna(name: str, setting: Setting) -> Sampler:
         "gp": optuna_sampler.gp,
         "random": optuna_sampler.random,
     }
-    return optuna_sampler.OptunaSampler(setting, makers[name])
+    # NSGA-II marks each trial that it chooses with its generation
+    return optuna_sampler.OptunaSampler(setting, makers[name], marks=name == "nsgaii")
 
 
 SAMPLERS: dict[str, Callable[[Setting], Sampler]] = {

@@ -29,6 +29,7 @@ def scheduler_for(spec: StudySpec, task: Task, reference: Reference) -> Schedule
     spaces, costs = narrowed_spaces(spec), spec.costs
     baselines = BaselinePool(spec, spaces)
     limit, short = limit_of(spec, task), partial(epochs_of, spec)
+    starts = starting_points(spaces) if spec.starting_points else []
     two_lengths = any(warm(spec, name) for name in spec.families)
     setting = Setting(
         spaces=spaces,
@@ -39,6 +40,7 @@ def scheduler_for(spec: StudySpec, task: Task, reference: Reference) -> Schedule
         epoch_cost=baselines.epoch_cost,
         limit=limit,
         short=short,
+        given=len(starts),
     )
     asking = Asking(
         spaces=spaces,
@@ -48,7 +50,7 @@ def scheduler_for(spec: StudySpec, task: Task, reference: Reference) -> Schedule
         ),
         limit=limit,
         history=History.empty(len(costs)),
-        starts=starting_points(spaces) if spec.starting_points else [],
+        starts=starts,
     )
     return Scheduler(
         seed=spec.seed,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from search.front.pareto import front
+from search.front.stored import study_majority
 from search.objectives import MACS_P95
-from search.report.front_text import beats_baselines, summary
-from tests.search.report.fronts import BASELINES, CLOUD, point
+from search.report.front_text import about, beats_baselines, summary
+from storage.store import Store
+from tests.search.report.fronts import BASELINES, CLOUD, embedded, page, picture, point
 
 
 def test_the_summary_counts_the_points_that_the_baselines_do_not_match():
@@ -41,3 +45,22 @@ def test_a_point_is_compared_at_the_cost_that_is_asked_for():
     spiky = point(0.81, 1.9e6, macs_p95=2e7)
     assert beats_baselines(spiky, BASELINES)
     assert not beats_baselines(spiky, BASELINES, MACS_P95)
+
+
+def test_the_accuracy_of_always_answering_the_largest_class_is_told_and_drawn():
+    assert about(CLOUD, 0.5, 0.983).endswith("; always answering the largest class: 98.3 %")
+    assert "largest class" not in about(CLOUD, 0.5)
+    html = page(CLOUD, majority=0.983)
+    assert embedded(html)["majority"] == 0.983
+    assert "always answering the largest class: 98.3 %" in html
+    assert "majority" not in embedded(page(CLOUD))
+    assert picture(CLOUD, majority=0.983) != picture(CLOUD)
+
+
+@pytest.mark.parametrize(("share", "told"), [(0.98, 0.98), (0.6, None), (None, None)])
+def test_it_is_told_only_where_it_says_more_than_guessing(share, told, tmp_path):
+    store = Store.open(f"sqlite:///{tmp_path / 'd.db'}")
+    record = store.add_study("s", {}, "", {"accuracy": 0.5})
+    if share is not None:
+        store.set_data("s", {"majority": share})
+    assert study_majority(store, record) == told

@@ -2,36 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.front.curves import Curve, inside, own_front
+from search.front.curves import inside, own_front
 from search.schedule.early_stopping import KNOWN, EarlyStopping, rung_epochs
-
-AT, LAST = 2, 6  # the epoch of the rung and of the end
-
-
-def curve(*points: tuple[float, ...]) -> Curve:
-    return np.array(points, dtype=float).reshape(len(points), -1)
-
-
-@dataclass(frozen=True)
-class Training:
-    family: str
-    curve: Curve
-
-
-@st.composite
-def trainings(draw: st.DrawFn, families: tuple[str, ...] = ("a", "b")) -> list[Training]:
-    """In an order of their own; losses are multiples of a fourth, so that ties are common."""
-    size = draw(st.integers(1, 3))
-    points = st.lists(st.tuples(*[st.integers(0, 5)] * size), min_size=1, max_size=3)
-    found = draw(st.lists(st.tuples(st.sampled_from(families), points), min_size=1, max_size=12))
-    return [Training(family, curve(*rows) / 4) for family, rows in found]
+from tests.search.schedule.trainings import AT, Training, curve, replay, trainings
 
 
 def owners(found: list[Training]) -> set[int]:
@@ -45,16 +23,6 @@ def owners(found: list[Training]) -> set[int]:
         for n, mine in enumerate(fronts)
         if any(p in whole and sum(p in f for f in fronts) == 1 for p in mine)
     }
-
-
-def replay(rungs: EarlyStopping, found: list[Training], start: int = 0) -> dict[int, bool]:
-    """Each training to its rung and, if it goes on, to its end; in a noiseless world nothing changes in between."""
-    answers = {}
-    for number, one in list(enumerate(found))[start:]:
-        answers[number] = rungs.report(number, one.family, AT, one.curve)
-        if answers[number]:
-            rungs.ended(number, one.family, one.curve)
-    return answers
 
 
 @given(trainings())
@@ -224,29 +192,6 @@ def test_of_promising_trials_the_farthest_trained_goes_on_first() -> None:
         rungs.report(number, "a", 2 * AT, curve((0.8, 0.6)), decided=True)
         rungs.ended(number, "a", curve((0.21, 0.6)))
     assert rungs.promising() == 11
-
-
-@given(trainings(), st.data())
-def test_restored_rungs_decide_as_uninterrupted_ones(
-    found: list[Training], data: st.DataObject
-) -> None:
-    cut = data.draw(st.integers(0, len(found)))
-    whole, before = EarlyStopping(), EarlyStopping()
-    answers = replay(whole, found)
-    replay(before, found[:cut])
-    after = EarlyStopping()
-    # all rungs first, ends after them, as a driver takes them up
-    for number, one in enumerate(found[:cut]):
-        after.report(number, one.family, AT, one.curve, decided=number not in before.stopped)
-    for number, one in enumerate(found[:cut]):
-        if number not in before.stopped:
-            after.ended(number, one.family, one.curve)
-    assert after.promising() == before.promising()
-    assert replay(after, found, cut) == {
-        number: go_on for number, go_on in answers.items() if number >= cut
-    }
-    assert after.stopped == whole.stopped
-    assert after.promising() == whole.promising()
 
 
 @pytest.mark.parametrize(

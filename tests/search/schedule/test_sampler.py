@@ -1,137 +1,35 @@
-"""What is asked next: starting points, then by the sampler, within the limits, and the same after an interruption."""
+"""What is asked next: starting points, then by the sampler, within the limits; and at what length."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 
-from search.front.curves import Curve, ReferencePoint
-from search.objectives import MACS
 from search.schedule import growth
-from search.schedule.asking import Asking
 from search.schedule.growth_sampler import Growth, learned_losses, trainings_to_learn_from
-from search.schedule.history import History, Training
+from search.schedule.history import Training
 from search.schedule.sampler import (
     STARTUP,
-    Epochs,
     InfeasibleError,
-    Limit,
-    Setting,
-    Spaces,
     starting_points,
     trial_seed,
 )
-from search.schedule.samplers import SAMPLERS
-from search.schedule.sizes import baseline_size
-from search.schedule.training_length import PATIENCE, TrainingLength
+from search.schedule.training_length import PATIENCE
 from search.spec import narrowed_spaces, parse_study
 from spaces.contract.family import Candidate
-from spaces.contract.task import Task
 from storage.records import State
-
-TASK = Task(channels=1, height=8, width=8, classes=10)
-SIZES = "space: {gated_resnet: {backbone: [resnet8, resnet14, resnet20], width: [0.25, 0.5, 0.75, 1.0]}}\n"
-SPACES = narrowed_spaces(
-    parse_study(f"study: s\ndata: digits\nfamilies: [gated_resnet]\n{SIZES}", "s")
+from tests.search.schedule.studies import (
+    BOTH,
+    SPACES,
+    Study,
+    candidates,
+    cost_of,
+    run,
 )
-BOTH = narrowed_spaces(
-    parse_study(f"study: s\ndata: digits\nfamilies: [multi_exit, gated_resnet]\n{SIZES}", "s")
-)
-# of the MACs of about the largest network in SPACES
-SHARE = baseline_size(TASK, ReferencePoint(0.1, (2.6e6,)), (MACS,))
-
-
-Size = Callable[[Candidate], Sequence[float]]
-
-
-class Study:
-    """Candidates are asked for and reported by hand, as a scheduler does."""
-
-    def __init__(
-        self,
-        sampler: str = "growth",
-        *,
-        spaces: Spaces = SPACES,
-        costs: int = 1,
-        short: Epochs = lambda _: 4,
-        full: Epochs | None = None,
-        trials: int = 40,
-        starts: bool = False,
-        limit: Limit = lambda _: None,
-        size: Size | None = None,
-    ) -> None:
-        setting = Setting(
-            spaces=spaces,
-            costs=costs,
-            seed=3,
-            trials=trials,
-            size=size or (lambda candidate: (cost_of(candidate),) * costs),
-            epoch_cost=lambda _: 1.0,
-            limit=limit,
-            short=short,
-        )
-        self.sampler = SAMPLERS[sampler](setting)
-        self.history = History.empty(costs)
-        length = TrainingLength(short, full, costs)
-        points = starting_points(spaces) if starts else []
-        self.asking = Asking(spaces, self.sampler, length, limit, self.history, points)
-
-    def ask(self) -> tuple[int, Candidate | InfeasibleError]:
-        return self.asking.suggestion()
-
-    def look(
-        self, number: int, epoch: int, curve: Curve, chosen: Sequence[float], *, ended: bool = False
-    ) -> None:
-        state = State.COMPLETE if ended else State.RUNNING
-        seen = replace(
-            self.history.trials[number], epoch=epoch, curve=curve, chosen=tuple(chosen), state=state
-        )
-        self.asking.observe(number, seen)
-
-    def fail(self, number: int) -> None:
-        self.asking.forget(number)
-
-    def again(self, other: Study) -> Study:
-        """Observe all that another study knows, as after an interruption."""
-        for number, training in other.history.trials.items():
-            self.asking.observe(number, Training(training.params, full=training.full))
-        for number, training in other.history.trials.items():
-            self.asking.observe(number, training)
-        return self
-
-
-def cost_of(candidate: Candidate) -> float:
-    return SHARE(candidate)[0]
-
-
-def measured(candidate: Candidate, costs: int = 1) -> Curve:
-    """A made-up training: more expensive networks are more accurate, and each can be run for half of its cost too."""
-    cost = cost_of(candidate)
-    loss = 0.6 - 0.4 * min(1.0, cost) ** 0.3 + 0.02 * abs(np.log10(candidate.recipe.lr) + 1)
-    return np.array([[loss, *[cost] * costs], [loss + 0.1, *[cost / 2] * costs]])
-
-
-def run(one: Study, count: int, costs: int = 1) -> list[Candidate | InfeasibleError]:
-    """Ask and tell so many trials."""
-    found = []
-    for _ in range(count):
-        number, candidate = one.ask()
-        found.append(candidate)
-        if isinstance(candidate, InfeasibleError):
-            one.fail(number)
-            continue
-        curve = measured(candidate, costs)
-        one.look(number, 4, curve, curve[0], ended=True)
-    return found
-
-
-def candidates(found: Sequence[Candidate | InfeasibleError]) -> list[Candidate]:
-    assert all(isinstance(one, Candidate) for one in found)
-    return [one for one in found if isinstance(one, Candidate)]
 
 
 def plain_cost(found: Sequence[Candidate | InfeasibleError]) -> float:
@@ -159,12 +57,6 @@ def test_the_first_trials_are_the_starting_points_and_may_be_left_out() -> None:
         assert asked.items() <= point.items()
     without = candidates(run(Study("random"), 1))
     assert without[0].key != first[0].key
-
-
-@pytest.mark.parametrize("costs", [0, 1, 2])
-def test_growth_chooses_with_one_to_three_objectives(costs: int) -> None:
-    found = candidates(run(Study(costs=costs), 12, costs))
-    assert len({one.key for one in found}) == 12
 
 
 def test_trainings_whose_points_are_all_unusable_do_not_keep_growth_from_choosing() -> None:
@@ -218,14 +110,6 @@ def test_growth_asks_for_no_candidate_again(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("search.schedule.growth_sampler.DRAWN", 20)
     found = candidates(run(Study(), 16))
     assert len({one.key for one in found}) == 16
-
-
-@pytest.mark.parametrize("sampler", ["growth", "tpe", "random"])
-def test_a_study_that_observed_everything_again_asks_what_the_first_one_would(sampler: str) -> None:
-    first = Study(sampler)
-    run(first, 10)
-    second = Study(sampler).again(first)
-    assert first.ask()[1] == second.ask()[1]
 
 
 def test_growth_remembers_the_trainings_nearest_to_the_front_and_the_latest(

@@ -126,3 +126,39 @@ def test_exit_gates_are_drawn_in_training_though_no_other_gate_is(
     assert 0 < sum(float(d.z_BU.detach().sum()) for d in output.decisions) < 16 * K
     confident = net().objective(Plan(epochs=1, steps=1)).policy(0, torch.arange(2))
     assert isinstance(confident, AlwaysOn)
+
+
+def test_class_weights_weigh_the_answer_and_every_exit(
+    net: Callable[..., MultiExitNet], images: Callable[..., Tensor]
+) -> None:
+    weights = (0.5, 0.5, 0.5, 2.5, 1.0)
+    labels = torch.tensor([0, 1, 2, 3])
+    made = net(alpha_kd=0.0, exits="light")
+    objective = made.objective(Plan(epochs=1, steps=1, class_weights=weights))
+    output = made(images(4), objective.policy(0, torch.arange(4)))
+    terms = objective.losses(output, labels)
+    assert output.exits is not None
+
+    def by_hand(logits: Tensor) -> Tensor:
+        each = F.cross_entropy(logits.float(), labels, reduction="none")
+        return (each * torch.tensor(weights)[labels]).sum() / 4
+
+    expected = [by_hand(one) for one in output.exits.logits]
+    torch.testing.assert_close(terms["cross_entropy"], expected[-1])
+    torch.testing.assert_close(terms["exits"], torch.as_tensor(sum(expected[:-1])))
+
+
+def test_class_weights_weigh_answers_through_gates_too(
+    net: Callable[..., MultiExitNet], images: Callable[..., Tensor]
+) -> None:
+    made, labels = net(exits="light", exit_decision="gate"), torch.tensor([3, 3, 3, 3])
+    policy = made.objective(Plan(epochs=1, steps=1)).policy(0, torch.arange(4))
+    plain, thrice = (
+        made.objective(Plan(epochs=1, steps=1, class_weights=weights)).losses(
+            made(images(4), policy), labels
+        )
+        for weights in (None, (1.0, 1.0, 1.0, 3.0, 1.0))
+    )
+    torch.testing.assert_close(thrice["cross_entropy"], 3 * plain["cross_entropy"])
+    torch.testing.assert_close(thrice["exits"], 3 * plain["exits"])
+    torch.testing.assert_close(thrice["exit_rates"], plain["exit_rates"])

@@ -376,3 +376,16 @@ def test_a_moved_set_and_changed_test_images_are_the_same_set(tmp_path: Path) ->
     (tmp_path / "set").rename(tmp_path / "moved")
     moved = DataSpec(source=f"folder:{tmp_path / 'moved'}")
     assert difference(before, fingerprint(moved, load(moved))) == ""
+
+
+def test_balanced_weights_let_classes_count_alike_with_mean_1_over_the_images(
+    tmp_path: Path,
+) -> None:
+    fill(tmp_path / "train" / "ant", 11)
+    fill(tmp_path / "train" / "bee", 3)
+    spec = DataSpec(source=f"folder:{tmp_path}", class_weights="balanced")
+    data = load(spec)
+    counts = data.train.labels.bincount().tolist()
+    assert counts == [10, 2]
+    assert data.class_weights == pytest.approx((12 / (2 * 10), 12 / (2 * 2)))
+    assert load(DataSpec(source=spec.source)).class_weights is None

@@ -1,0 +1,181 @@
+"""The number format of each size of network: measured once for a study on a device, then the same for every trial.
+
+It is measured in a process of its own. A format that takes that process down, or does not end in time, is remembered
+and not tried again on this kind of device at this size; the others are measured without it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import torch
+
+from search.run.job import Job
+from spaces.contract.family import Candidate
+from spaces.contract.registry import family
+from spaces.contract.task import Task
+from storage.formats import Formats
+from trainers.execution import Execution, best_device, measured, whole_vectors
+
+PATIENCE = 300.0  # seconds that measuring a size may take without a word
+
+
+class CrashedError(RuntimeError):
+    """The process that measured is gone, or silent; says what it tried last."""
+
+    def __init__(self, tried: Execution) -> None:
+        super().__init__(f"{tried} took its process down")
+        self.tried = tried
+
+
+class Probe:
+    """A process that measures formats; started when it is needed first, and again after a crash."""
+
+    def __init__(self) -> None:
+        self._process: BaseProcess | None = None
+        self._pipe: Connection | None = None
+
+    def device_name(self, device: str) -> str:
+        """The kind of the device. A GPU is asked over there: a process that has used one keeps some of its memory."""
+        if device == "cpu":
+            return cpu_name()
+        self._send(device)
+        assert self._pipe is not None
+        return str(self._pipe.recv())
+
+    def fastest(self, job: Job, task: Task, without: Sequence[Execution]) -> Execution:
+        """The fastest format for the job's network, of all but those. Raises CrashedError."""
+        device = best_device() if job.device == "auto" else job.device
+        tried = Execution(device=device)
+        try:
+            self._send((job, task, tuple(without)))
+            assert self._pipe is not None
+            while self._pipe.poll(PATIENCE):
+                tried, chosen = self._pipe.recv()
+                if chosen:
+                    return tried
+        except (EOFError, OSError):
+            pass
+        self.close()
+        raise CrashedError(tried)
+
+    def start(self) -> None:
+        """Start the process now, so that it is ready when it is needed."""
+        if self._process is not None and self._process.is_alive():
+            return
+        context = multiprocessing.get_context("spawn")
+        self._pipe, there = context.Pipe()
+        self._process = context.Process(target=_serve, args=(there,), daemon=True)
+        self._process.start()
+        there.close()
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+        if self._pipe is not None:
+            self._pipe.close()
+        self._process = self._pipe = None
+
+    def _send(self, message: object) -> None:
+        self.start()
+        assert self._pipe is not None
+        self._pipe.send(message)
+
+
+def _serve(pipe: Connection) -> None:
+    # Ctrl-C reaches the whole group; the driver decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    while True:
+        try:
+            message = pipe.recv()
+        except EOFError:
+            return
+        if isinstance(message, str):
+            pipe.send(f"{torch.cuda.get_device_name(message)}, torch {torch.__version__}"[:200])
+            continue
+        job, task, without = message
+        if job.threads:
+            torch.set_num_threads(job.threads)
+        candidate = Candidate.of(family(job.family), job.params, job.epochs)
+        device = best_device() if job.device == "auto" else job.device
+        chosen = measured(
+            candidate.build(task, 0),
+            candidate.recipe,
+            device,
+            without=without,
+            trying=lambda execution: pipe.send((execution, False)),
+        )
+        pipe.send((chosen, True))
+
+
+@dataclass
+class NumberFormats:
+    """Gives each job of a study the format of its size, where the study file leaves the choice to measuring."""
+
+    formats: Formats
+    study: str
+    task: Callable[[], Task]
+    say: Callable[[str], None]
+    probe: Probe = field(default_factory=Probe)
+
+    def of(self, job: Job) -> Job:
+        """The job, with the format of its size if it is to be measured."""
+        if job.precision != "auto":
+            return job
+        device = best_device() if job.device == "auto" else job.device
+        name, size = self.probe.device_name(device), size_of(job, self.task())
+        known = self.formats.chosen(self.study, name, size)
+        if known is None:
+            known = self._measured(job, device, name, size).as_dict()
+            self.formats.choose(self.study, name, size, known)
+        return replace(job, execution=known | {"device": device})
+
+    def close(self) -> None:
+        self.probe.close()
+
+    def _measured(self, job: Job, device: str, name: str, size: str) -> Execution:
+        without = [Execution(**one) for one in self.formats.crashed(name, size)]
+        while Execution(device=device) not in without:
+            try:
+                return self.probe.fastest(job, self.task(), without)
+            except CrashedError as error:
+                without.append(error.tried)
+                self.formats.add_crash(name, size, error.tried.as_dict())
+                self.say(
+                    f"torch crashed with {_format_text(error.tried)} at this size; it is not used here again"
+                )
+        return Execution(device=device)
+
+
+def size_of(job: Job, task: Task) -> str:
+    """What decides which format is fastest, and which can be used: size, batch, image size, threads."""
+    candidate = Candidate.of(family(job.family), job.params, job.epochs)
+    with torch.device("meta"):
+        net = candidate.family.build(candidate.config, task)
+    parts = [f"{name} {candidate.values[name]}" for name in candidate.family.size_dimensions]
+    parts.append(f"batch {candidate.recipe.batch} of {task.channels}x{task.height}x{task.width}")
+    parts.append(f"{job.threads or torch.get_num_threads()} threads")
+    parts += [] if whole_vectors(net) else ["broken vectors"]
+    return ", ".join([candidate.family.name, *parts])[:1000]
+
+
+@lru_cache(maxsize=1)
+def cpu_name() -> str:
+    """Model, widest instructions and torch's version: what a crash, and the fastest format, depend on."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    model = models[0] if models else "CPU"
+    return f"{model}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"[:200]
+
+
+def _format_text(execution: Execution) -> str:
+    return execution.dtype + (" and channels_last" if execution.channels_last else "")

@@ -1,0 +1,49 @@
+"""Starts of trainings that have not ended: what is left of them tells that their process died."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, delete, func, insert, select
+
+from storage.database import Database
+from storage.records import Kind
+from storage.tables import Attempt, Epoch
+from storage.trials import trial_id
+
+
+class Attempts:
+    """By training, the starts that neither ended nor were withdrawn."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def begin(self, study: str, kind: Kind, number: int) -> None:
+        """The training is about to start; this stays if its process dies."""
+        with self._database.writing() as connection:
+            trial = trial_id(connection, study, kind, number)
+            epoch = _last_epoch(connection, trial)
+            connection.execute(insert(Attempt).values(trial_id=trial, epoch=epoch))
+
+    def lost(self, study: str, kind: Kind, number: int) -> int:
+        """Starts whose process died, or is still there, since the last epoch that was stored."""
+        with self._database.reading() as connection:
+            trial = trial_id(connection, study, kind, number)
+            epoch = _last_epoch(connection, trial)
+            count = select(func.count()).where(Attempt.trial_id == trial, Attempt.epoch == epoch)
+            return int(connection.scalar(count) or 0)
+
+    def withdraw(self, study: str, kind: Kind, number: int) -> None:
+        """The latest start was interrupted on purpose: it does not count."""
+        with self._database.writing() as connection:
+            trial = trial_id(connection, study, kind, number)
+            latest = select(func.max(Attempt.id)).where(Attempt.trial_id == trial)
+            connection.execute(delete(Attempt).where(Attempt.id == connection.scalar(latest)))
+
+    def clear(self, study: str, kind: Kind, number: int) -> None:
+        """The training is over, or is given new attempts."""
+        with self._database.writing() as connection:
+            trial = trial_id(connection, study, kind, number)
+            connection.execute(delete(Attempt).where(Attempt.trial_id == trial))
+
+
+def _last_epoch(connection: Connection, trial: int) -> int:
+    return connection.scalar(select(func.max(Epoch.epoch)).where(Epoch.trial_id == trial)) or 0
