@@ -152,7 +152,7 @@ class _Baselines(BaselinePool):
         self._candidates: dict[str, Candidate] = {}  # and back
         self._alike: dict[Any, Training] = {}  # a training of each size
 
-    def needed(self, trial: Trial) -> Candidate | None:
+    def baseline_for(self, trial: Trial) -> Candidate | None:
         candidate, table = trial.candidate, self.world.table
         full = candidate.recipe.epochs == table.epochs
         start = (self.how.full if self.how.warm else "scratch") if full else "warm"
@@ -170,7 +170,7 @@ class _Baselines(BaselinePool):
         return epochs + (self.world.table.epochs / USES if new else 0)
 
     def size(self, candidate: Candidate) -> tuple[float]:
-        """What a candidate's baseline costs, in shares of the box."""
+        """What a candidate's baseline costs, in shares of the reference point."""
         return (self._like(candidate).plain_macs / self.world.reference_point.costs[0],)
 
     def _baseline(self, origin: str) -> Candidate:

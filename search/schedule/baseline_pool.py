@@ -36,6 +36,10 @@ class BaselinePool:
             self._starts[size] = baseline_of(self.spec, self.spaces[name], candidate)
         return self._starts[size]
 
+    def baseline_for(self, trial: Trial) -> Candidate | None:
+        """The baseline that this trial, about to be trained, starts from, if it does."""
+        return self.start_of(trial.candidate)
+
     def epoch_cost(self, candidate: Candidate) -> float:
         """Epochs that training a candidate takes, with its part of a baseline that is not trained yet."""
         baseline = self.start_of(candidate)

@@ -28,7 +28,7 @@ class Lineup:
 
     def add(self, trial: Trial) -> None:
         """It is trained when its turn comes, or waits for the baseline that it starts from."""
-        baseline = None if trial.kind == Kind.BASELINE else self.baselines.start_of(trial.candidate)
+        baseline = None if trial.kind == Kind.BASELINE else self.baselines.baseline_for(trial)
         if baseline is None or self.baselines.is_trained(baseline):
             self.ready.append(trial)
             return
