@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,7 +87,7 @@ def run_study(
     check_device(spec.run.device)
     known, before = _stored(settings, spec.study)
     spec = as_begun(spec, known)
-    data = checked_data(spec, before, lambda line: console.print(Text(line)), settings.folder)
+    data = checked_data(spec, before, said_on(console), settings.folder)
     task = task_of(load_data(data_spec(spec)))
     spaces = narrowed_spaces(spec)
     if baselines and spec.init_from:
@@ -177,6 +177,11 @@ def _why_none(store: Store, spec: StudySpec, complete: bool) -> str:
     if complete:
         return why
     return f"{why}. The budget of {spec.budget.hours} hours is spent: raise budget.hours to go on"
+
+
+def said_on(console: Console) -> Callable[[str], None]:
+    """Prints a line as it is; where it is no terminal, unbroken."""
+    return lambda line: console.print(Text(line), soft_wrap=not console.is_terminal)
 
 
 def _stored(settings: Settings, name: str) -> tuple[StudyRecord | None, dict[str, Any]]:

@@ -83,7 +83,7 @@ def open_folder(folder: Path, part: Part) -> FileImages:
     labels = np.repeat(np.arange(len(classes)), [len(files) for files in found])
     notes = layout.notes if part == "train" else ()
     if left_out := unreadable_text(others):
-        notes += (f"{within}: left out are {left_out}",)
+        notes += (f"{within}: {left_out}",)
     every = [file for files in found for file in files]
     return FileImages(every, labels, tuple(classes), notes, str(within))
 

@@ -45,12 +45,16 @@ class Geometry(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What is known of an image without decoding its pixels; `deep`: gray with more than 8 bits a pixel."""
+    """What is known of an image without decoding its pixels.
+
+    `deep`: gray with more than 8 bits a pixel. `upper`: colour with 16 bits a channel; Pillow keeps the upper 8.
+    """
 
     height: int
     width: int
     gray: bool
     deep: bool = False
+    upper: bool = False
 
 
 def header(name: str, stored: Stored) -> Header:
@@ -59,18 +63,22 @@ def header(name: str, stored: Stored) -> Header:
         return Header(stored.shape[0], stored.shape[1], stored.ndim == 2)
     try:
         with _opened(stored) as image:
+            # before the EXIF tag is asked for, which may decode the image and empty `tile`
+            deep, sixteen = image.mode.startswith("I"), ";16" in str(getattr(image, "tile", ""))
             sideways = image.getexif().get(ORIENTATION, 1) >= 5
             height, width = (image.width, image.height) if sideways else (image.height, image.width)
-            return Header(height, width, image.mode in GRAY_MODES, image.mode.startswith("I"))
+            return Header(height, width, image.mode in GRAY_MODES, deep, sixteen and not deep)
     except Exception as error:  # what Pillow raises on broken files is not one family of exceptions
         raise _broken(name, error) from error
 
 
 def brightest(name: str, stored: Stored) -> int:
-    """The highest value of a gray image of more than 8 bits. Raises BrokenImageError."""
+    """The highest value of an image, as Pillow reads it, without transparency. Raises BrokenImageError."""
     try:
         with _opened(stored) as image:
-            return int(np.asarray(image).max())
+            return int(
+                np.asarray(image if image.mode.startswith("I") else image.convert("RGB")).max()
+            )
     except Exception as error:
         raise _broken(name, error) from error
 

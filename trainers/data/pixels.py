@@ -29,6 +29,8 @@ FEWEST_FOR_WORKERS = 256  # images; a smaller set is decoded sooner than worker 
 BLOCK = 1024  # encoded images in memory at a time
 TASK = 16  # images a thread takes at once: handing over a small one costs as much as decoding it
 
+DARK = 16  # of 256: colour images with 16 bits a channel whose upper 8 are all below hold their picture in the lower
+
 T = TypeVar("T")
 
 
@@ -67,10 +69,22 @@ def shapes_of(images: Images, image_size: int | None, resize: Resize = "crop") -
     if deep := [row for row, one in enumerate(headers) if one.deep]:
         highest = max(mapped(brightest, images.each(deep)))
         geometry = geometry._replace(bits=max(8, highest.bit_length()))
+    if upper := [row for row, one in enumerate(headers) if one.upper]:
+        _check_upper(images, upper)
     sizes = [(one.height, one.width) for one in headers]
     uneven = sum(height * geometry.width != width * geometry.height for height, width in sizes)
     ends = min(sizes, key=lambda size: size[0] * size[1]), max(sizes, key=lambda s: s[0] * s[1])
     return Shapes(geometry, ends, uneven)
+
+
+def _check_upper(images: Images, rows: list[int]) -> None:
+    """Raises ValueError where colour images with 16 bits a channel have nothing in the upper 8, which are kept."""
+    if max(mapped(brightest, images.each(rows))) < DARK:
+        name, _ = next(iter(images.each(rows[:1])))
+        raise ValueError(
+            f"{name}: colour with 16 bits a channel and no value above {256 * DARK - 1:,}, as all such images here: "
+            "Pillow reads the upper 8 bits and would make them dark. Save them with 8 bits a channel"
+        )
 
 
 def _geometry(headers: Sequence[Header], image_size: int | None) -> Geometry:

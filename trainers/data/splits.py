@@ -30,6 +30,9 @@ from trainers.data.stratified import divided
 __all__ = ["SOURCES", "Batch", "DataSpec", "ImageData", "Split", "load", "test_split"]
 
 
+FLAT = 1 / 255  # the least standard deviation of pixels that statistics give
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataSpec:
     """Which images, how many of them, and at what size.
@@ -189,7 +192,7 @@ def load(spec: DataSpec) -> ImageData:
         flip=not without_flip(spec.source),
         resize=geometry.resize,
         bits=geometry.bits,
-        notes=(*images.notes, *filter(None, [shapes.note])),
+        notes=(*images.notes, *filter(None, [shapes.note, _flat_note(std)])),
         left_out=images.left_out,
         counts=tuple(np.bincount(images.labels, minlength=len(images.classes)).tolist()),
         class_weights=balanced(train.labels) if spec.class_weights == "balanced" else None,
@@ -229,6 +232,13 @@ test_images.__test__ = False  # type: ignore[attr-defined]
 def _train_images(spec: DataSpec) -> tuple[Images, Shapes]:
     images = opened(spec, "train")
     return images, shapes_of(images, spec.image_size, spec.resize)
+
+
+def _flat_note(std: tuple[float, ...]) -> str:
+    """A warning where no pixel differs from another; else empty."""
+    if max(std) > FLAT:
+        return ""
+    return "all training images are of one flat colour: no network can tell them apart"
 
 
 def balanced(labels_N: Tensor) -> tuple[float, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -389,3 +391,42 @@ def test_balanced_weights_let_classes_count_alike_with_mean_1_over_the_images(
     assert counts == [10, 2]
     assert data.class_weights == pytest.approx((12 / (2 * 10), 12 / (2 * 2)))
     assert load(DataSpec(source=spec.source)).class_weights is None
+
+
+def deep_colour(file: Path, highest: int) -> None:
+    """A PNG with 16 bits a channel, which Pillow cannot write."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    rows = np.linspace(0, highest, 6 * 6 * 3).reshape(6, 18).astype(">u2")
+    data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    head = struct.pack(">IIBBBBB", 6, 6, 16, 2, 0, 0, 0)
+    parts = (b"IHDR", head), (b"IDAT", data), (b"IEND", b"")
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
+
+
+def test_colour_with_16_bits_whose_upper_half_is_empty_is_refused_and_not_made_black(
+    tmp_path: Path,
+) -> None:
+    spec = folder_of(tmp_path, "train")
+    for i, file in enumerate(sorted((tmp_path / "train").rglob("*.png"))):
+        deep_colour(file, 60_000 if i else 200)
+    assert load(spec).notes == ()
+    for file in (tmp_path / "train").rglob("*.png"):
+        deep_colour(file, 200)
+    with pytest.raises(
+        ValueError, match=r"ant/000\.png: colour with 16 bits a channel and no value"
+    ):
+        load(spec)
+
+
+def test_images_of_one_flat_colour_are_told(tmp_path: Path) -> None:
+    spec = folder_of(tmp_path, "train")
+    for file in (tmp_path / "train").rglob("*.png"):
+        Image.new("RGB", (6, 6), "white").save(file)
+    assert load(spec).notes == (
+        "all training images are of one flat colour: no network can tell them apart",
+    )
