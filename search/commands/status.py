@@ -36,7 +36,7 @@ def as_text(one: dict[str, Any]) -> str:
     """A few lines for people."""
     trials = one["trials"]
     by_state = trials["by_state"]
-    words = {**STATES, INTERRUPTED: INTERRUPTED}
+    words: dict[str, str] = {**STATES, INTERRUPTED: INTERRUPTED}
     states = ", ".join(
         f"{by_state[state]} {word}" for state, word in words.items() if state in by_state
     )
@@ -68,7 +68,7 @@ def _status(store: Store, record: StudyRecord) -> dict[str, Any]:
     members, _, _, volume = study_front(store, record)
     left = max(0, budget - done)
     running = [_under_way(store, t) for t in trials if t.state == State.RUNNING]
-    by_state: dict[str, int] = dict(states)
+    by_state = {str(state): count for state, count in states.items()}
     if not driven and State.RUNNING in by_state:
         by_state[INTERRUPTED] = by_state.pop(State.RUNNING)
     return {
