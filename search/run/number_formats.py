@@ -36,9 +36,13 @@ class CrashedError(RuntimeError):
 
 
 class Probe:
-    """A process that measures formats; started when it is needed first, and again after a crash."""
+    """A process that measures formats; started when it is needed first, and again after a crash.
 
-    def __init__(self) -> None:
+    `serve` is what it does with its end of a pipe.
+    """
+
+    def __init__(self, serve: Callable[[Connection], None] | None = None) -> None:
+        self._serve = serve or _serve
         self._process: BaseProcess | None = None
         self._pipe: Connection | None = None
 
@@ -72,7 +76,7 @@ class Probe:
             return
         context = multiprocessing.get_context("spawn")
         self._pipe, there = context.Pipe()
-        self._process = context.Process(target=_serve, args=(there,), daemon=True)
+        self._process = context.Process(target=self._serve, args=(there,), daemon=True)
         self._process.start()
         there.close()
 
