@@ -297,7 +297,7 @@ def test_a_search_in_which_all_fails_says_why_and_ends_with_1(
 
     fill("train", "test")
     monkeypatch.setattr("search.run.worker._trained", fails)
-    result = dynafront("search", "mine.yml")
+    result = dynafront("search", "mine.yml", "--workers", "0")
     assert result.exit_code == 1
     assert "Error: study mine: nothing could be trained, 1 training failed" in result.output
     assert "trial 0: ValueError: nothing can [/train] here" in result.output
