@@ -159,6 +159,11 @@ class Driver:
         if not self.baselines.hold(baseline, start):
             return
         job = self._job(baseline, ())
+        if (
+            baseline.name in self.baselines.trained
+        ):  # once more would help no more than the last time
+            self._give_up(baseline, job, Failure("its checkpoint cannot be read", None, ""))
+            return
         if (deaths := self.books.deaths(baseline)) >= ATTEMPTS:
             self._give_up(baseline, job, _died(deaths))
             return

@@ -25,6 +25,7 @@ class LostBaselines:
 
     lost: Lost = lambda job: None
     ready: deque[Start] = field(default_factory=deque)  # trials whose baseline is there again
+    trained: set[tuple[Kind, int]] = field(default_factory=set)  # again, in this session
     _waiting: dict[tuple[Kind, int], list[Start]] = field(default_factory=dict)
 
     def hold(self, baseline: Trial, start: Start) -> bool:
@@ -38,6 +39,7 @@ class LostBaselines:
 
     def found(self, baseline: Trial) -> None:
         """It is there again."""
+        self.trained.add(baseline.name)
         self.ready.extend(self._waiting.pop(baseline.name))
 
     def failed(self, baseline: Trial) -> list[Start]:
