@@ -121,6 +121,9 @@ def test_compact_decisions_about_channels_of_a_closed_block_read_0() -> None:
     closed = net(IMAGES, Told(values=nothing), compact=True)
     assert closed.logits_BC.tolist() == IMAGES[:, :, 0, 0].tolist()
     assert all(not d.open_BU.any() for d in closed.decisions)
+    assert all(d.asked for d in closed.decisions), (
+        "a closed block was reached, unlike one behind an exit"
+    )
     assert net.computed == []
 
 
@@ -157,12 +160,32 @@ def test_gates_stand_on_what_a_block_says_it_has() -> None:
     assert numbers(gated=False).gates == ()
 
 
-def test_a_block_without_gates_runs_for_all_and_has_its_price() -> None:
+def test_a_block_without_gates_runs_for_all_and_nothing_reads_its_input(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        Times10, "source", lambda *_: pytest.fail("maps were read for gates that are not there")
+    )
     net = numbers(gated=False)
     for compact in (False, True):
         output = net(IMAGES, Threshold(), compact=compact)
         assert output.logits_BC.tolist() == (121 * IMAGES[:, :, 0, 0]).tolist()
         assert output.macs_B.tolist() == [net.plain_macs] * 3 == [2020] * 3
+
+
+def test_inner_filters_are_gated_in_groups_of_a_size_and_outer_ones_in_so_many_groups() -> None:
+    values = {
+        "granularity": "channel",
+        "channel_where": "both",
+        "channel_group": 2,
+        "outer_groups": 4,
+    }
+    net = Candidate.of(
+        family("gated_resnet"), {"backbone": "resnet8", "width": 0.75, **values}, 4
+    ).build(SMALL, 0)
+    filters = (12, 24, 48)
+    assert [g.units for g in net.gates if g.kind == "inner"] == [n // 2 for n in filters]
+    assert [g.units for g in net.gates if g.kind == "outer"] == [4, 4, 4]
 
 
 COMPILED: dict[str, tuple[str, dict[str, Any]]] = {
