@@ -11,11 +11,13 @@ from datetime import datetime
 from typing import Any
 
 from storage.mlflow_client import asking, client, fitting, having
+from storage.mlflow_points import MlflowPoints, PointRun
 from storage.mlflow_runs import PAGE, MlflowRuns
 from storage.saved_views import differing, saved_views, view_path
 from storage.settings import Settings
 
 KIND, STUDY, TRIAL, PARETO = "automl.kind", "automl.study", "automl.trial", "pareto"
+LAYOUT, LAYOUT_NOW = "automl.layout", "2"  # what runs hold, and under which names
 NOTE, PARENT = "mlflow.note.content", "mlflow.parentRunId"
 # of a run, by state of its trial
 STATUS = {"running": "RUNNING", "complete": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
@@ -28,6 +30,7 @@ class MlflowLog:
         self.settings = settings
         self._client = client(settings)
         self._runs = MlflowRuns(self._client, settings)
+        self._points = MlflowPoints(self._client, settings)
         # by study run: runs tagged as on the front, and the first measure of each step that is logged
         self._front: dict[str, set[str]] = {}
         self._steps: dict[str, dict[int, float]] = {}
@@ -63,6 +66,14 @@ class MlflowLog:
             if not (earlier or running):
                 self._client.set_terminated(run)
         return experiment, run
+
+    def is_outdated(self, run_id: str) -> bool:
+        """Whether this study was logged by a version that named measures otherwise; it says so once, for each run."""
+        with asking(self.settings):
+            if self._client.get_run(run_id).data.tags.get(LAYOUT) == LAYOUT_NOW:
+                return False
+            self._client.set_tag(run_id, LAYOUT, LAYOUT_NOW)
+        return True
 
     def log_trial(
         self,
@@ -130,14 +141,28 @@ class MlflowLog:
             self._runs.keep(parent_id, artifacts)
             self._tag_members(experiment_id, parent_id, members)
 
-    def write_saved_views(self, experiment_id: str, params: Sequence[str]) -> None:
+    def log_points(
+        self, experiment_id: str, parent_id: str, study: str, points: Sequence[PointRun]
+    ) -> dict[str, str]:
+        """Runs of these operating points, which the chart of the front draws; their ids by key."""
+        return self._points.show(experiment_id, parent_id, study, points)
+
+    def log_measures(self, run_id: str, metrics: Mapping[str, float]) -> None:
+        """Measures that take the place of those of the same names."""
+        from mlflow.entities import Metric
+
+        now = _now()
+        with asking(self.settings):
+            self._runs.log(run_id, {}, [Metric(name, v, now, 0) for name, v in metrics.items()])
+
+    def write_saved_views(self, experiment_id: str, params: Sequence[str], cost: str) -> None:
         """Give the experiment the views `pareto` and `all`, and a note that links to them if it has none.
 
-        They show `params` of the trials' runs, beside accuracy and MACs.
+        They show `params` of the runs, beside accuracy and the measure `cost`.
         """
         with asking(self.settings):
             tags = self._client.get_experiment(experiment_id).tags
-            wanted = differing(saved_views(params), tags)
+            wanted = differing(saved_views(params, cost), tags)
             if NOTE not in tags:
                 front = view_path(experiment_id, "pareto").lstrip("/")
                 every = view_path(experiment_id, "all").lstrip("/")

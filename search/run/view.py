@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from search.front.eligible import ON_OFFER
-from search.front.stored import study_front, study_majority
+from search.front.stored import StudyFront, study_front, study_majority
 from search.objectives import Reference
 from search.report.text import describing_params
+from search.run.point_run import cost_measure, point_measures, point_runs
 from search.run.study_run import front_artifacts, front_history, front_note
 from search.run.trial_run import (
     KIND_TAGS,
     execution_params,
+    shown_point,
     trial_artifacts,
     trial_measures,
     trial_tags,
@@ -40,6 +42,8 @@ class View:
         self._running = running
         self._log: MlflowLog | None = None
         self._experiment = self._parent = ""
+        # by training that is, or was, on the front: the point that its run shows
+        self._shown: dict[tuple[Kind, int], int | None] = {}
 
     def open(self) -> None:
         """Find or make the experiment and the study's run."""
@@ -59,7 +63,9 @@ class View:
         self._experiment, self._parent = log.open_study(
             spec.study, text=record.text, params=params, tags={}, running=self._running
         )
-        log.write_saved_views(self._experiment, describing_params(spec.families))
+        log.write_saved_views(
+            self._experiment, describing_params(spec.families), cost_measure(spec.cost)
+        )
         if (record.experiment_id, record.run_id) != (self._experiment, self._parent):
             if record.run_id:  # another MLflow than before: nothing of what was logged is there
                 logger.info(
@@ -67,6 +73,8 @@ class View:
                 )
                 self.store.unpublish(spec.study)
             self.store.set_study_run(spec.study, self._experiment, self._parent)
+        if log.is_outdated(self._parent):
+            self.store.unpublish(spec.study)
         self._log = log
         self._bring_back()
 
@@ -143,6 +151,9 @@ class View:
         record, trials = self._study(), self.store.trials(study)
         front = study_front(self.store, record)
         majority = study_majority(self.store, record)
+        points = log.log_points(
+            self._experiment, self._parent, study, point_runs(front, self.spec.cost)
+        )
         on_front = {p.training for p in front.members}
         runs = {(t.kind, t.number): t.run_id for t in trials if t.kind in ON_OFFER and t.run_id}
         log.log_front(
@@ -157,11 +168,22 @@ class View:
                 experiment=self._experiment,
                 run=self._parent,
                 charts=log.view_path(self._experiment),
-                runs=runs,
+                runs=points,
                 majority=majority,
             ),
             members={run: training in on_front for training, run in runs.items()},
         )
+        self._write_shown(front, runs)
+
+    def _write_shown(self, front: StudyFront, runs: Mapping[tuple[Kind, int], str]) -> None:
+        """Trials on the front show what they do at their point there, not at the setting they were trained for."""
+        on_front = {p.training for p in front.members}
+        for training in (on_front | self._shown.keys()) & runs.keys():
+            own = [p for p in front.points if p.training == training]
+            point = shown_point(own, front.members)
+            if point is not None and self._shown.get(training) != point.id:
+                self.log.log_measures(runs[training], point_measures(point))
+                self._shown[training] = point.id
 
     def show_missed(self) -> int:
         """Every finished trial that MLflow does not show yet, and the front when there was one; returns how many."""
