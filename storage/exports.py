@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
 from storage.database import Database
 from storage.records import ExportRecord
@@ -42,6 +42,13 @@ class Exports:
             key = connection.scalar(insert(Export).values(values).returning(Export.id))
             row = connection.execute(select(Export.__table__).where(Export.id == key)).one()
         return record(ExportRecord, row)
+
+    def set_model_uri(self, export: int, model_uri: str) -> None:
+        """Remember under which address an export is registered in MLflow."""
+        with self._database.writing() as connection:
+            connection.execute(
+                update(Export).where(Export.id == export).values(model_uri=model_uri)
+            )
 
     def exports(self, study: str) -> list[ExportRecord]:
         """The study's exports, in order."""

@@ -23,6 +23,17 @@ ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
+# what a person set for programs of their own; our calls would end in their runs, or fail
+DIVERTING = (
+    "MLFLOW_RUN_ID",
+    "MLFLOW_EXPERIMENT_ID",
+    "MLFLOW_EXPERIMENT_NAME",
+    "MLFLOW_RUN_CONTEXT",
+    "MLFLOW_ACTIVE_MODEL_ID",
+    "_MLFLOW_ACTIVE_MODEL_ID",
+    "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING",
+    "MLFLOW_ENABLE_ASYNC_LOGGING",
+)
 # MLflow takes 1,000 entities a request, 100 params among them
 PARAMS_A_BATCH, METRICS_A_BATCH = 100, 900
 NOTE_CHARACTERS = 7900  # a run's tag holds 8,000
@@ -43,16 +54,26 @@ def client(settings: Settings) -> MlflowClient:
 
 @contextmanager
 def asking(settings: Settings) -> Iterator[None]:
-    """Turn whatever MLflow raises inside into a StorageError of one line."""
+    """Turn whatever MLflow raises inside into a StorageError of one line; its calls go where we say."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        yield
+        with _undiverted():
+            yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise StorageError(
             f"MLflow at {without_password(settings.tracking_uri)}: {_line(error)}"
         ) from error
+
+
+@contextmanager
+def _undiverted() -> Iterator[None]:
+    aside = {name: os.environ.pop(name) for name in DIVERTING if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(aside)
 
 
 def _line(error: Exception) -> str:

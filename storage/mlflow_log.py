@@ -11,15 +11,16 @@ from datetime import datetime
 from typing import Any
 
 from storage.mlflow_client import asking, client, fitting, having
-from storage.mlflow_runs import MlflowRuns
+from storage.mlflow_points import MlflowPoints, PointRun
+from storage.mlflow_runs import PAGE, MlflowRuns
 from storage.saved_views import differing, saved_views, view_path
 from storage.settings import Settings
 
 KIND, STUDY, TRIAL, PARETO = "automl.kind", "automl.study", "automl.trial", "pareto"
+LAYOUT, LAYOUT_NOW = "automl.layout", "2"  # what runs hold, and under which names
 NOTE, PARENT = "mlflow.note.content", "mlflow.parentRunId"
 # of a run, by state of its trial
 STATUS = {"running": "RUNNING", "complete": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
-PAGE = 1000  # runs that one search returns
 
 
 class MlflowLog:
@@ -29,31 +30,50 @@ class MlflowLog:
         self.settings = settings
         self._client = client(settings)
         self._runs = MlflowRuns(self._client, settings)
+        self._points = MlflowPoints(self._client, settings)
         # by study run: runs tagged as on the front, and the first measure of each step that is logged
         self._front: dict[str, set[str]] = {}
         self._steps: dict[str, dict[int, float]] = {}
 
     def open_study(
-        self, name: str, *, text: str, params: Mapping[str, Any], tags: Mapping[str, str]
+        self,
+        name: str,
+        *,
+        text: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        running: bool = True,
     ) -> tuple[str, str]:
-        """Ids of the study's experiment and run, made or found again; `text` is kept as study.yml.
+        """Ids of the study's experiment and run: found, brought back where they were deleted, or made.
 
-        MLflow never changes a param: where one differs now, a tag of its name holds the new value.
+        The run is marked as `running`; where it is not, a run that was there keeps its mark. `text` is kept as
+        study.yml. MLflow never changes a param: where one differs now, a tag of its name holds the new value.
         """
         with asking(self.settings):
             experiment = self._runs.experiment(self.settings.experiment_name(name))
             mark = {KIND: "study", STUDY: name}
-            earlier = self._client.search_runs([experiment], having(mark), max_results=1)
+            earlier = self._runs.find(experiment, mark)
             if earlier:
-                run, known = earlier[0].info.run_id, earlier[0].data.params
-                self._client.update_run(run, status="RUNNING")
+                run, known = earlier.info.run_id, earlier.data.params
+                if running:
+                    self._client.update_run(run, status="RUNNING")
             else:
                 run, known = self._runs.create(experiment, f"study {name}", mark | dict(tags)), {}
             changed = {k: str(v) for k, v in params.items() if known.get(k, str(v)) != str(v)}
             fresh = {k: v for k, v in params.items() if k not in known}
             self._runs.log(run, fresh, [], changed | dict(tags))
             self._runs.keep(run, {"study.yml": text.encode()})
+            if not (earlier or running):
+                self._client.set_terminated(run)
         return experiment, run
+
+    def is_outdated(self, run_id: str) -> bool:
+        """Whether this study was logged by a version that named measures otherwise; it says so once, for each run."""
+        with asking(self.settings):
+            if self._client.get_run(run_id).data.tags.get(LAYOUT) == LAYOUT_NOW:
+                return False
+            self._client.set_tag(run_id, LAYOUT, LAYOUT_NOW)
+        return True
 
     def log_trial(
         self,
@@ -70,13 +90,13 @@ class MlflowLog:
         end: datetime | None,
         state: str,
     ) -> str:
-        """Id of a new run that holds the whole trial; an older run with its tags `automl.kind` and `automl.trial` goes.
+        """Id of a new run that holds the whole trial; an older run of the same study, kind and number goes.
 
         `curves` are measures by epoch, `artifacts` contents by path; `state` is running, complete, stopped or failed.
         The run is off the front until `log_front` says otherwise.
         """
         begin, stop = _ms(start), _ms(end) if end else _now()
-        mark = {PARENT: parent_id, KIND: tags[KIND], TRIAL: tags[TRIAL]}
+        mark = {name: tags[name] for name in (STUDY, KIND, TRIAL)}
         with asking(self.settings):
             for older in self._client.search_runs([experiment_id], having(mark)):
                 self._client.delete_run(older.info.run_id)
@@ -121,14 +141,28 @@ class MlflowLog:
             self._runs.keep(parent_id, artifacts)
             self._tag_members(experiment_id, parent_id, members)
 
-    def write_saved_views(self, experiment_id: str, params: Sequence[str]) -> None:
+    def log_points(
+        self, experiment_id: str, parent_id: str, study: str, points: Sequence[PointRun]
+    ) -> dict[str, str]:
+        """Runs of these operating points, which the chart of the front draws; their ids by key."""
+        return self._points.show(experiment_id, parent_id, study, points)
+
+    def log_measures(self, run_id: str, metrics: Mapping[str, float]) -> None:
+        """Measures that take the place of those of the same names."""
+        from mlflow.entities import Metric
+
+        now = _now()
+        with asking(self.settings):
+            self._runs.log(run_id, {}, [Metric(name, v, now, 0) for name, v in metrics.items()])
+
+    def write_saved_views(self, experiment_id: str, params: Sequence[str], cost: str) -> None:
         """Give the experiment the views `pareto` and `all`, and a note that links to them if it has none.
 
-        They show `params` of the trials' runs, beside accuracy and MACs.
+        They show `params` of the runs, beside accuracy and the measure `cost`.
         """
         with asking(self.settings):
             tags = self._client.get_experiment(experiment_id).tags
-            wanted = differing(saved_views(params), tags)
+            wanted = differing(saved_views(params, cost), tags)
             if NOTE not in tags:
                 front = view_path(experiment_id, "pareto").lstrip("/")
                 every = view_path(experiment_id, "all").lstrip("/")
@@ -139,6 +173,25 @@ class MlflowLog:
     def view_path(self, experiment_id: str) -> str:
         """Path below the MLflow server's address that opens the charts of the front."""
         return view_path(experiment_id)
+
+    def reconcile(
+        self, experiment_id: str, study: str, known: Mapping[str, tuple[str, str]]
+    ) -> set[str]:
+        """Which of the `known` runs of trainings, with their tags `automl.kind` and `automl.trial`, are gone for good.
+
+        Those that were deleted in MLflow are brought back. Other runs of the same trainings go: whoever restores an
+        experiment restores the runs too that were replaced.
+        """
+        with asking(self.settings):
+            found = list(self._runs.all_runs(experiment_id, {STUDY: study}))
+            for run in found:
+                active = run.info.lifecycle_stage == "active"
+                training = run.data.tags.get(KIND), run.data.tags.get(TRIAL)
+                if run.info.run_id in known and not active:
+                    self._client.restore_run(run.info.run_id)
+                elif run.info.run_id not in known and active and training in known.values():
+                    self._client.delete_run(run.info.run_id)
+        return set(known) - {run.info.run_id for run in found}
 
     def finish_study(self, run_id: str) -> None:
         """Mark the study's run as finished."""

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from storage.mlflow_client import asking, client
+from storage.mlflow_runs import MlflowRuns
 from storage.settings import Settings
 
 ADDRESSES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
@@ -18,8 +20,8 @@ ADDRESSES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 def log_model(
     settings: Settings,
     *,
-    experiment_id: str | None,
-    parent_id: str | None,
+    experiment_id: str,
+    parent_id: str,
     run_name: str,
     model_name: str,
     alias: str,
@@ -32,36 +34,30 @@ def log_model(
 ) -> str:
     """Log the model in a run of its own below the study's, register it, set the alias; returns models:/NAME@ALIAS.
 
-    The run also gets the folder's files, so that the rebuildable weights lie beside the ONNX file. Raises ValueError
-    when the study is not in MLflow yet.
+    The run also gets the folder's files, so that the rebuildable weights lie beside the ONNX file. Raises StorageError.
     """
-    if experiment_id is None or parent_id is None:
-        raise ValueError("the study is not in MLflow yet; run `dynafront sync` first")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    mlflow_client = client(settings)
     import mlflow
     import onnx
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     run_tags = {"mlflow.parentRunId": parent_id, **tags}
-    with (
-        _addressed(settings),
-        warnings.catch_warnings(),
-        mlflow.start_run(experiment_id=experiment_id, run_name=run_name, tags=run_tags),
-    ):
+    with asking(settings), _addressed(settings), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MLflow warns of its own type hints and of pip
-        info = mlflow.onnx.log_model(
-            onnx.load(onnx_file),
-            name="model",
-            signature=_signature(shape),
-            pip_requirements=["onnxruntime", "onnx", "numpy"],
-            registered_model_name=model_name,
-        )
-        mlflow.log_metrics(dict(metrics))
-        mlflow.log_artifacts(str(folder), "exported")
-    client = mlflow.MlflowClient(settings.tracking_uri, settings.registry_uri)
-    version = str(info.registered_model_version)
-    client.set_registered_model_alias(model_name, alias, version)
-    client.update_model_version(model_name, version, description=description)
+        run = MlflowRuns(mlflow_client, settings).create(experiment_id, run_name, run_tags)
+        with mlflow.start_run(run_id=run, log_system_metrics=False):
+            info = mlflow.onnx.log_model(
+                onnx.load(onnx_file),
+                name="model",
+                signature=_signature(shape),
+                pip_requirements=["onnxruntime", "onnx", "numpy"],
+                registered_model_name=model_name,
+            )
+            mlflow.log_metrics(dict(metrics), model_id=info.model_id)
+            mlflow.log_artifacts(str(folder), "exported")
+        version = str(info.registered_model_version)
+        mlflow_client.set_registered_model_alias(model_name, alias, version)
+        mlflow_client.update_model_version(model_name, version, description=description)
     return f"models:/{model_name}@{alias}"
 
 

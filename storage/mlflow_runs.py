@@ -6,19 +6,21 @@ import getpass
 import logging
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from storage.mlflow_client import batches
+from storage.mlflow_client import batches, having
 from storage.settings import Settings
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
+PAGE = 1000  # runs that one search returns
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 
@@ -47,6 +49,31 @@ class MlflowRuns:
         if known.lifecycle_stage == "deleted":
             self._client.restore_experiment(known.experiment_id)
         return str(known.experiment_id)
+
+    def find(self, experiment_id: str, tags: Mapping[str, str]) -> Run | None:
+        """The newest run with these tags; where all of them were deleted, the newest of those, brought back."""
+        deleted = None
+        for run in self.all_runs(experiment_id, tags):
+            if run.info.lifecycle_stage == "active":
+                return run
+            deleted = deleted or run
+        if deleted is not None:
+            self._client.restore_run(deleted.info.run_id)
+        return deleted
+
+    def all_runs(self, experiment_id: str, tags: Mapping[str, str]) -> Iterator[Run]:
+        """Every run with these tags, the newest first, deleted ones too."""
+        from mlflow.entities import ViewType
+
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [experiment_id], having(tags), ViewType.ALL, PAGE, page_token=token
+            )
+            yield from page
+            token = page.token
+            if not token:
+                return
 
     def create(
         self, experiment_id: str, name: str, tags: dict[str, str], start: int | None = None

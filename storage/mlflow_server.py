@@ -20,7 +20,7 @@ from typing import IO
 from storage.creation_lock import creating
 from storage.errors import StorageError
 from storage.settings import Settings
-from storage.urls import without_password
+from storage.urls import without_password, without_user
 
 # about 15 on two cores; more where others compute or a new database is on a slow disk
 START_SECONDS = 120.0
@@ -65,7 +65,7 @@ def serve(settings: Settings, ready: Callable[[str], None]) -> None:
     StorageError when the server does not come up or dies.
     """
     if settings.remote:
-        ready(settings.tracking_uri)
+        ready(without_user(settings.tracking_uri))
         return
     arguments, environment = command(settings)
     _check_port(settings.server.host, settings.server.port)

@@ -9,23 +9,27 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from storage.measure_names import ACCURACY, MACS_LOG, MACS_MEAN
+from storage.mlflow_points import SHOWN, VIEW
+
 TAG = "mlflow.sharedViewState."
-ACCURACY, MACS = "obj/accuracy", "obj/macs_m"
 CURVES = ("val/accuracy", "val/macs", "train/loss", "train/open")
 FRONT, CHOICES, LINES = "section-front", "section-params", "section-curves"
 
 
-def saved_views(params: Sequence[str], curves: Sequence[str] = CURVES) -> dict[str, str]:
-    """Value by tag name of the views `pareto` (the front's trials) and `all` (every training, most accurate first).
+def saved_views(
+    params: Sequence[str], cost: str = MACS_MEAN, curves: Sequence[str] = CURVES
+) -> dict[str, str]:
+    """Value by tag name of the views `pareto` (the front's points and baselines) and `all` (every training).
 
-    `params` of the runs are shown in the table and in a chart of their own, `curves` are measures by epoch.
+    `params` of the runs are shown in the table and in a chart of their own, accuracy against the measure `cost` in
+    another; `curves` are measures by epoch.
     """
     # the UI loads 100 runs at a time in the view's order: those that matter must come first. Ordered by time it would
     # add the study's run and fold all others away below it
-    front = _state("tags.pareto = 'true'", f"metrics.`{MACS}`", True, params, curves)
-    everything = _state(
-        "tags.`automl.kind` != 'study'", f"metrics.`{ACCURACY}`", False, params, curves
-    )
+    front = _state(f"tags.`{VIEW}` = '{SHOWN}'", cost, True, params, cost, ())
+    trainings = "tags.`automl.state` != ''"  # points and exports have none
+    everything = _state(trainings, ACCURACY, False, params, cost, curves)
     return {
         f"{TAG}pareto": _envelope("Pareto front", front),
         f"{TAG}all": _envelope("All trials", everything),
@@ -45,13 +49,27 @@ def view_path(experiment_id: str, view: str = "pareto") -> str:
 
 
 def _state(
-    where: str, order_by: str, ascending: bool, params: Sequence[str], curves: Sequence[str]
+    where: str,
+    order_by: str,
+    ascending: bool,
+    params: Sequence[str],
+    cost: str,
+    curves: Sequence[str],
 ) -> dict[str, Any]:
-    shown = [f"metrics.`{ACCURACY}`", f"metrics.`{MACS}`", *(f"params.`{p}`" for p in params)]
-    shown += ["tags.`pareto`", "tags.`automl.state`"]
+    measures = [ACCURACY, cost]
+    if cost == MACS_MEAN:
+        measures.append(MACS_LOG)
+    shown = [*(f"metrics.`{m}`" for m in measures), *(f"params.`{p}`" for p in params)]
+    shown += ["tags.`pareto`", "tags.`automl.kind`", "tags.`automl.state`"]
+    sections = [
+        _section(FRONT, "Accuracy against compute", columns=1),
+        _section(CHOICES, "What the networks are made of", columns=1),
+    ]
+    if curves:
+        sections.append(_section(LINES, "Training curves", columns=2))
     return {
         "searchFilter": where,
-        "orderByKey": order_by,
+        "orderByKey": f"metrics.`{order_by}`",
         "orderByAsc": ascending,
         "startTime": "ALL",
         "lifecycleFilter": "Active",
@@ -73,28 +91,32 @@ def _state(
         "groupBy": None,
         "groupsExpanded": {},
         "autoRefreshEnabled": True,
-        "compareRunCharts": [_scatter(), _parallel(params), *_lines(curves)],
-        "compareRunSections": [
-            _section(FRONT, "Accuracy against compute", columns=1),
-            _section(CHOICES, "What the networks are made of", columns=1),
-            _section(LINES, "Training curves", columns=2),
+        "compareRunCharts": [
+            *_scatters(measures[1:]),
+            _parallel(params, cost),
+            *_lines(curves),
         ],
+        "compareRunSections": sections,
     }
 
 
-def _scatter() -> dict[str, Any]:
-    axes = {
-        "xaxis": {"key": MACS, "type": "METRIC"},
-        "yaxis": {"key": ACCURACY, "type": "METRIC"},
-    }
-    return _chart("SCATTER", "chart-front", FRONT) | axes
+def _scatters(costs: Sequence[str]) -> list[dict[str, Any]]:
+    # MLflow's axes are linear: over the logarithm of cost is a chart of its own
+    return [
+        _chart("SCATTER", f"chart-front-{number}", FRONT)
+        | {
+            "xaxis": {"key": cost, "type": "METRIC"},
+            "yaxis": {"key": ACCURACY, "type": "METRIC"},
+        }
+        for number, cost in enumerate(costs)
+    ]
 
 
-def _parallel(params: Sequence[str]) -> dict[str, Any]:
+def _parallel(params: Sequence[str], cost: str) -> dict[str, Any]:
     # conditional parameters are missing from some runs, which would vanish from the chart without showAllRuns
     axes = {
         "selectedParams": list(params),
-        "selectedMetrics": [MACS, ACCURACY],
+        "selectedMetrics": [cost, ACCURACY],
         "showAllRuns": True,
     }
     return _chart("PARALLEL", "chart-params", CHOICES) | axes

@@ -28,11 +28,22 @@ def _expanded(path: str) -> str:
 
 
 def _tracking(uri: str) -> str:
-    scheme = uri.split(":", 1)[0].split("+", 1)[0]
-    if scheme not in TRACKING_SCHEMES or (":" not in uri and scheme != "databricks"):
+    """The address as MLflow takes it: its scheme in small letters, no slash after a server's name."""
+    scheme, colon, rest = uri.strip().partition(":")
+    scheme = scheme.lower()
+    known = scheme.split("+", 1)[0] in TRACKING_SCHEMES and (colon or scheme == "databricks")
+    if not known:
+        folder = scheme == "file" or "://" not in uri
+        hint = (
+            "; MLflow keeps no runs in folders any more, `mlflow migrate-filestore` takes them over"
+        )
         raise ValueError(
             f"{without_password(uri)!r} is not an MLflow store; write sqlite:///FILE or http://HOST:PORT"
+            f"{hint if folder else ''}"
         )
+    uri = f"{scheme}{colon}{rest}"
+    if scheme in ("http", "https"):
+        return uri.rstrip("/")
     return _expanded(uri) if uri.startswith(SQLITE) else uri
 
 

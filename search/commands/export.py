@@ -16,6 +16,7 @@ from search.report.amounts import macs
 from search.report.no_front import no_front_text
 from search.run.jobs import job_of
 from search.spec import stored_spec
+from storage.errors import StorageError
 from storage.records import PointRecord, StudyRecord, training_text
 from storage.settings import Settings
 from storage.store import Store
@@ -77,24 +78,40 @@ def export_choice(
     training = training_text(*point.training)
     say(f"{training}: {point.accuracy:.2%} on validation at {macs(point.macs_mean)}")
     report = _export(store, record, settings, point, folder, say)
+    exported = store.add_export(
+        record.name, pick=choice.alias, folder=str(folder), report=report, point=point.id
+    )
     uri = None
     if register:
-        from search.commands.inspect import inspect_point
-        from search.export.register import register as register_model
-
-        say("drawing what the model does")
-        inspect_point(store, record, settings, point, folder / "inspect", lambda line: None)
-        say("registering the model in MLflow")
-        uri = register_model(record, settings, folder, choice.alias)
-    store.add_export(
-        record.name,
-        pick=choice.alias,
-        folder=str(folder),
-        report=report,
-        point=point.id,
-        model_uri=uri,
-    )
+        uri = _register(store, record, settings, point, choice.alias, folder, say)
+        store.set_model_uri(exported.id, uri)
     return _lines(folder, report, uri)
+
+
+def _register(
+    store: Store,
+    record: StudyRecord,
+    settings: Settings,
+    point: PointRecord,
+    alias: str,
+    folder: Path,
+    say: Callable[[str], None],
+) -> str:
+    """Put the exported model into MLflow, and the study where it is not there; returns the model's address."""
+    from search.commands.inspect import inspect_point
+    from search.export.register import register
+    from search.run.view import View
+
+    say("drawing what the model does")
+    inspect_point(store, record, settings, point, folder / "inspect", lambda line: None)
+    say("registering the model in MLflow")
+    try:
+        View(store, settings, stored_spec(record.spec), running=False).open()
+        return register(store.study(record.name), settings, folder, alias)
+    except StorageError as error:
+        raise StorageError(
+            f"{folder} is exported, but not registered: {error}; the same command tries again"
+        ) from error
 
 
 def _export(

@@ -16,7 +16,12 @@ from storage.settings import Settings
 
 
 def register(record: StudyRecord, settings: Settings, folder: Path, alias: str) -> str:
-    """Log and register the model in `folder` as dynafront-STUDY with an alias; returns its models:/ address."""
+    """Log and register the model in `folder` as dynafront-STUDY with an alias; returns its models:/ address.
+
+    The study must be in MLflow. Raises StorageError.
+    """
+    assert record.experiment_id
+    assert record.run_id
     description = json.loads((folder / MODEL).read_text(encoding="utf-8"))
     report, task = description["report"], description["task"]
     metrics = {f"test/{name}": float(value) for name, value in report["test"].items()}

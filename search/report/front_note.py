@@ -11,7 +11,7 @@ from search.report.amounts import percent
 from search.report.front_points import evenly
 from search.report.front_text import about, summary
 from search.report.text import markdown_text, readable_knobs
-from storage.records import Kind, PointRecord
+from storage.records import PointRecord
 
 NOTE_BYTES = 7_900  # MLflow cuts a run's tag at 8,000
 
@@ -38,7 +38,7 @@ def note(
     front: Sequence[PointRecord],
     *,
     run_id: str,
-    links: Mapping[tuple[Kind, int], str],
+    links: Mapping[int, str],
     baselines: Sequence[PointRecord] = (),
     hypervolume: float | None = None,
     views: Mapping[str, str] | None = None,
@@ -47,8 +47,8 @@ def note(
 ) -> str:
     """Markdown for the study's MLflow run: a summary, the picture of the front, and the front as a table.
 
-    `links` has the address of a training's run, `views` names further addresses for the first line. When it
-    gets longer than MLflow keeps, rows are left out evenly, but never the cheapest and the best.
+    `links` has the address of a point's run by the point's id, `views` names further addresses for the first line.
+    When it gets longer than MLflow keeps, rows are left out evenly, but never the cheapest and the best.
     """
     first = f"**{markdown_text(summary(study, front, baselines, cost=cost))}**"
     for name, address in (views or {}).items():
@@ -68,7 +68,7 @@ def note(
         "knobs",
     ]
     head += f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}\n"
-    rows = [_note_row(p, links.get(p.training)) for p in front]
+    rows = [_note_row(p, links.get(p.id or 0)) for p in front]
     # no need to try more rows than would fit if all were as short as the shortest
     fitting = min(len(rows), NOTE_BYTES // min(map(len, rows), default=NOTE_BYTES))
     for kept in range(fitting, -1, -1):

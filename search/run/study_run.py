@@ -12,7 +12,7 @@ from search.front.pareto import hypervolume_history
 from search.front.stored import StudyFront
 from search.objectives import Cost, Reference
 from search.report.front_note import front_table, note
-from storage.records import Kind, PointRecord
+from storage.records import PointRecord
 
 
 def front_artifacts(
@@ -49,13 +49,13 @@ def front_note(
     experiment: str,
     run: str,
     charts: str,
-    runs: Mapping[tuple[Kind, int], str],
+    runs: Mapping[str, str],
     majority: float | None = None,
 ) -> str:
-    """The note of the study's run; `runs` are those of trainings, `charts` the path of the saved view."""
+    """The note of the study's run; `runs` are those of points by id, `charts` the path of the saved view."""
     links = {
-        training: f"#/experiments/{experiment}/runs/{own}?workflowType=machine_learning"
-        for training, own in runs.items()
+        int(point): f"#/experiments/{experiment}/runs/{own}?workflowType=machine_learning"
+        for point, own in runs.items()
     }
     return note(
         study,

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import traceback
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from search.report.text import knobs_text, network_text
+from search.run.point_run import point_measures
+from storage import measure_names as names
 from storage.records import Kind, PointRecord, State, TrialRecord
 
 logger = logging.getLogger(f"dynafront.{__name__}")
@@ -36,23 +39,28 @@ def trial_tags(trial: TrialRecord) -> dict[str, str]:
 def execution_params(trial: TrialRecord) -> dict[str, Any]:
     """On what and in which number format it was trained."""
     known = trial.result.get("execution", {})
-    names = ("device", "dtype", "channels_last")
-    return {f"execution.{name}": known[name] for name in names if name in known}
+    shown = ("device", "dtype", "channels_last")
+    return {f"execution.{name}": known[name] for name in shown if name in known}
 
 
 def trial_measures(trial: TrialRecord, points: list[PointRecord]) -> dict[str, float]:
-    """The objectives at the setting that represents the training, in units that read well."""
-    chosen = next((p for p in points if p.chosen), None)
-    if chosen is None:
-        return {"obj/seconds": trial.seconds}
-    return {
-        "obj/accuracy": chosen.accuracy,
-        "obj/macs_m": chosen.macs_mean / 1e6,
-        "obj/macs_p95_m": chosen.macs_p95 / 1e6,
-        "obj/parameters": float(chosen.parameters),
-        "obj/best_accuracy": max(p.accuracy for p in points),
-        "obj/seconds": trial.seconds,
-    }
+    """How long it took, what it reached, and what it does at the setting it was trained for."""
+    measures = {names.SECONDS: trial.seconds}
+    if (chosen := shown_point(points, ())) is None:
+        return measures
+    best = {names.BEST_ACCURACY: max(p.accuracy for p in points)}
+    return measures | best | point_measures(chosen)
+
+
+def shown_point(
+    points: Sequence[PointRecord], members: Sequence[PointRecord]
+) -> PointRecord | None:
+    """The setting at which a training is shown: its most accurate one on the front, else the one it was trained for."""
+    ids = {p.id for p in members}
+    on_front = [p for p in points if p.id in ids]
+    if on_front:
+        return max(on_front, key=lambda p: p.accuracy)
+    return next((p for p in points if p.chosen), None)
 
 
 def trial_artifacts(

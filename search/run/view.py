@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
 
 from search.front.eligible import ON_OFFER
-from search.front.stored import study_front, study_majority
+from search.front.stored import StudyFront, study_front, study_majority
 from search.objectives import Reference
 from search.report.text import describing_params
+from search.run.point_run import cost_measure, point_measures, point_runs
 from search.run.study_run import front_artifacts, front_history, front_note
-from search.run.trial_run import execution_params, trial_artifacts, trial_measures, trial_tags
+from search.run.trial_run import (
+    KIND_TAGS,
+    execution_params,
+    shown_point,
+    trial_artifacts,
+    trial_measures,
+    trial_tags,
+)
 from search.spec import StudySpec, stored_spec
+from storage.errors import StorageError
 from storage.mlflow_log import MlflowLog
 from storage.records import TRAININGS, Kind, State, StudyRecord
 from storage.settings import Settings
@@ -20,12 +30,20 @@ logger = logging.getLogger(f"dynafront.{__name__}")
 
 
 class View:
-    """A study as MLflow shows it; every method writes what our tables hold and can be repeated."""
+    """A study as MLflow shows it; every method writes what our tables hold and can be repeated.
 
-    def __init__(self, store: Store, settings: Settings, spec: StudySpec) -> None:
+    What was deleted in MLflow is brought back, or made anew. `running`: whether the study is being searched.
+    """
+
+    def __init__(
+        self, store: Store, settings: Settings, spec: StudySpec, *, running: bool = True
+    ) -> None:
         self.store, self.settings, self.spec = store, settings, spec
+        self._running = running
         self._log: MlflowLog | None = None
         self._experiment = self._parent = ""
+        # by training that is, or was, on the front: the point that its run shows
+        self._shown: dict[tuple[Kind, int], int | None] = {}
 
     def open(self) -> None:
         """Find or make the experiment and the study's run."""
@@ -43,9 +61,11 @@ class View:
         params |= {f"budget.{k}": v for k, v in spec.budget.model_dump().items() if v is not None}
         params["objectives"] = ", ".join(spec.objectives)
         self._experiment, self._parent = log.open_study(
-            spec.study, text=record.text, params=params, tags={}
+            spec.study, text=record.text, params=params, tags={}, running=self._running
         )
-        log.write_saved_views(self._experiment, describing_params(spec.families))
+        log.write_saved_views(
+            self._experiment, describing_params(spec.families), cost_measure(spec.cost)
+        )
         if (record.experiment_id, record.run_id) != (self._experiment, self._parent):
             if record.run_id:  # another MLflow than before: nothing of what was logged is there
                 logger.info(
@@ -53,7 +73,10 @@ class View:
                 )
                 self.store.unpublish(spec.study)
             self.store.set_study_run(spec.study, self._experiment, self._parent)
+        if log.is_outdated(self._parent):
+            self.store.unpublish(spec.study)
         self._log = log
+        self._bring_back()
 
     @property
     def log(self) -> MlflowLog:
@@ -61,8 +84,35 @@ class View:
         assert self._log is not None
         return self._log
 
+    def _bring_back(self) -> None:
+        """Let what was deleted in MLflow appear again; what is gone for good counts as not shown."""
+        study = self.spec.study
+        shown = {t.run_id: t for t in self.store.trials(study) if t.run_id}
+        known = {run: (KIND_TAGS[t.kind], str(t.number)) for run, t in shown.items()}
+        for run in self.log.reconcile(self._experiment, study, known):
+            trial = shown[run]
+            logger.info("MLflow has no run of %s %d", TRAININGS[trial.kind], trial.number)
+            self.store.set_run(study, trial.kind, trial.number, None, published=False)
+
+    def _reopen(self) -> None:
+        self._log = None
+        self.open()
+
+    def _repeated(self, action: Callable[[], None]) -> None:
+        """Do it; where MLflow refuses, once more, after what was deleted there meanwhile was brought back."""
+        self.open()
+        try:
+            action()
+        except StorageError as error:
+            logger.info("%s", error)
+            self._reopen()
+            action()
+
     def show_trial(self, kind: Kind, number: int) -> None:
         """The run of one trial: parameters, curves, operating points, gate rates."""
+        self._repeated(lambda: self._write_trial(kind, number))
+
+    def _write_trial(self, kind: Kind, number: int) -> None:
         log, study = self.log, self.spec.study
         trial = self.store.trial(study, kind, number)
         if trial.state == State.RUNNING:
@@ -94,10 +144,16 @@ class View:
 
     def show_front(self) -> None:
         """The parent run: hypervolume over trials, the front as page, picture, table and note, who is on it."""
+        self._repeated(self._write_front)
+
+    def _write_front(self) -> None:
         log, study = self.log, self.spec.study
         record, trials = self._study(), self.store.trials(study)
         front = study_front(self.store, record)
         majority = study_majority(self.store, record)
+        points = log.log_points(
+            self._experiment, self._parent, study, point_runs(front, self.spec.cost)
+        )
         on_front = {p.training for p in front.members}
         runs = {(t.kind, t.number): t.run_id for t in trials if t.kind in ON_OFFER and t.run_id}
         log.log_front(
@@ -112,14 +168,26 @@ class View:
                 experiment=self._experiment,
                 run=self._parent,
                 charts=log.view_path(self._experiment),
-                runs=runs,
+                runs=points,
                 majority=majority,
             ),
             members={run: training in on_front for training, run in runs.items()},
         )
+        self._write_shown(front, runs)
+
+    def _write_shown(self, front: StudyFront, runs: Mapping[tuple[Kind, int], str]) -> None:
+        """Trials on the front show what they do at their point there, not at the setting they were trained for."""
+        on_front = {p.training for p in front.members}
+        for training in (on_front | self._shown.keys()) & runs.keys():
+            own = [p for p in front.points if p.training == training]
+            point = shown_point(own, front.members)
+            if point is not None and self._shown.get(training) != point.id:
+                self.log.log_measures(runs[training], point_measures(point))
+                self._shown[training] = point.id
 
     def show_missed(self) -> int:
         """Every finished trial that MLflow does not show yet, and the front when there was one; returns how many."""
+        self._reopen()
         missed = [
             t
             for t in self.store.trials(self.spec.study)
@@ -145,7 +213,6 @@ def sync_study(
     if everything:
         store.unpublish(record.name)
     view = View(store, settings, stored_spec(record.spec))
-    view.open()
     count = view.show_missed()
     if not count:
         view.show_front()

@@ -1,14 +1,20 @@
 """The way to MLflow: limits, filters, errors."""
 
+import base64
+import os
 import socket
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import pytest
 
 from storage.errors import StorageError
-from storage.mlflow_client import batches, client, fitting, having
+from storage.mlflow_client import DIVERTING, asking, batches, client, fitting, having
 from storage.settings import Settings
+from storage.urls import without_password
 
 # MLflow 3.17 uses what SQLAlchemy 2.1 deprecates
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
@@ -43,6 +49,50 @@ def test_the_module_costs_no_import_of_mlflow():
         "import sys, storage.mlflow_log, storage.mlflow_server; sys.exit('mlflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class Asked(BaseHTTPRequestHandler):
+    """A server that knows no experiment, and remembers who asked for what."""
+
+    asked: ClassVar[list[tuple[str, str | None]]] = []
+
+    def do_POST(self) -> None:
+        self.asked.append((self.path, self.headers["Authorization"]))
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.slow
+def test_user_password_and_a_last_slash_of_an_address_reach_the_server_as_they_should():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Asked)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        client(Settings(tracking_uri=f"HTTP://me:secret@127.0.0.1:{server.server_port}/"))
+    finally:
+        server.shutdown()
+        server.server_close()
+    me = base64.b64encode(b"me:secret").decode()
+    assert Asked.asked == [("/api/2.0/mlflow/experiments/search", f"Basic {me}")]
+
+
+@pytest.mark.parametrize("password", ["secret", "sec:ret", "sec@ret", "sec/ret", "@secret/"])
+def test_no_part_of_a_password_is_shown(password):
+    for host in ("host/db", "host:5432/db?a=b"):
+        shown = without_password(f"cannot reach postgresql+psycopg://me:{password}@{host}, really")
+        assert shown == f"cannot reach postgresql+psycopg://me:***@{host}, really"
+
+
+def test_what_is_set_for_programs_of_a_users_own_does_not_divert_ours(monkeypatch, tmp_path):
+    for name in DIVERTING:
+        monkeypatch.setenv(name, "x")
+    with asking(Settings(storage={"folder": tmp_path})):
+        assert not set(DIVERTING) & set(os.environ)
+    assert set(DIVERTING) <= set(os.environ)
 
 
 @pytest.mark.slow

@@ -45,7 +45,7 @@ def trial(log, study, number: int, **changed) -> str:
         "name": f"trial-{number:04d}",
         "params": {"backbone": "resnet20", "lr": 0.1},
         "tags": {"automl.kind": "trial", "automl.study": "s", "automl.trial": str(number)},
-        "metrics": {"obj/accuracy": 0.9, "obj/macs_m": 12.5},
+        "metrics": {"validation accuracy": 0.9, "mean M MACs per image": 12.5},
         "curves": [(1, {"val/accuracy": 0.5}), (2, {"val/accuracy": 0.9})],
         "artifacts": {"operating_points.json": b"[]", "plots/gate_rates.png": b"\x89PNG\xff"},
         "start": START,
@@ -103,7 +103,11 @@ def test_a_trial_is_one_finished_run_below_the_study(log, mlflow, study):
     assert run.data.tags["mlflow.parentRunId"] == study[1]
     assert run.data.tags["pareto"] == "false"
     assert run.data.params == {"backbone": "resnet20", "lr": "0.1"}
-    assert run.data.metrics == {"obj/accuracy": 0.9, "obj/macs_m": 12.5, "val/accuracy": 0.9}
+    assert run.data.metrics == {
+        "validation accuracy": 0.9,
+        "mean M MACs per image": 12.5,
+        "val/accuracy": 0.9,
+    }
     history = mlflow.get_metric_history(run.info.run_id, "val/accuracy")
     start = run.info.start_time
     assert [(m.step, m.value, m.timestamp - start) for m in history] == [
@@ -138,7 +142,7 @@ def test_a_trial_that_is_logged_again_replaces_its_run_and_no_other(log, mlflow,
     static = {"automl.kind": "static", "automl.study": "s", "automl.trial": "1"}
     others = {trial(log, study, 0), trial(log, study, 1, tags=static)}
     old = trial(log, study, 1)
-    new = trial(log, study, 1, metrics={"obj/accuracy": 0.95})
+    new = trial(log, study, 1, metrics={"validation accuracy": 0.95})
     runs = {
         run.info.run_id for run in mlflow.search_runs([study[0]], "tags.`automl.trial` LIKE '%'")
     }
@@ -218,10 +222,10 @@ def test_a_replaced_member_gets_its_place_on_the_front_back(log, mlflow, study):
 
 
 def test_saved_views_and_a_note_of_ones_own_stay(log, mlflow, study):
-    log.write_saved_views(study[0], ["width"])
+    log.write_saved_views(study[0], ["width"], "mean M MACs per image")
     first = mlflow.get_experiment(study[0]).tags
     assert {"mlflow.sharedViewState.pareto", "mlflow.sharedViewState.all"} <= set(first)
     assert log.view_path(study[0]).lstrip("/") in first["mlflow.note.content"]
     mlflow.set_experiment_tag(study[0], "mlflow.note.content", "mine")
-    log.write_saved_views(study[0], ["width"])
+    log.write_saved_views(study[0], ["width"], "mean M MACs per image")
     assert mlflow.get_experiment(study[0]).tags == first | {"mlflow.note.content": "mine"}

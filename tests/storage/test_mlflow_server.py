@@ -95,7 +95,8 @@ def test_the_address_is_one_that_the_server_accepts():
 def test_a_server_elsewhere_needs_none_here():
     found: list[str] = []
     serve(Settings(tracking_uri="http://tracking:5000"), found.append)
-    assert found == ["http://tracking:5000"]
+    serve(Settings(tracking_uri="http://me:secret@tracking:5000"), found.append)
+    assert found == ["http://tracking:5000"] * 2
 
 
 def test_a_port_in_use_is_named_with_its_key(tmp_path):

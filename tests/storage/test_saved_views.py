@@ -15,12 +15,24 @@ def state(view: str) -> dict:
     return json.loads(zlib.decompress(base64.b64decode(packed)))
 
 
-def test_the_front_is_drawn_as_accuracy_over_macs_of_its_members_only():
+def axes(chart: dict) -> tuple[str, str]:
+    assert chart["type"] == "SCATTER"
+    return chart["xaxis"]["key"], chart["yaxis"]["key"]
+
+
+def test_the_front_is_drawn_from_the_runs_of_its_points_only():
     shown = state(saved_views(PARAMS)[f"{TAG}pareto"])
-    assert shown["searchFilter"] == "tags.pareto = 'true'"
-    scatter = shown["compareRunCharts"][0]
-    assert scatter["type"] == "SCATTER"
-    assert (scatter["xaxis"]["key"], scatter["yaxis"]["key"]) == ("obj/macs_m", "obj/accuracy")
+    assert shown["searchFilter"] == "tags.`automl.view` = 'front'"
+    linear, logarithmic, parallel = shown["compareRunCharts"]
+    assert axes(linear) == ("mean M MACs per image", "validation accuracy")
+    assert axes(logarithmic) == ("log10 of mean MACs per image", "validation accuracy")
+    assert parallel["type"] == "PARALLEL"
+
+
+def test_the_front_is_drawn_over_what_the_study_minimises():
+    shown = state(saved_views(PARAMS, "M parameters")[f"{TAG}pareto"])
+    assert axes(shown["compareRunCharts"][0]) == ("M parameters", "validation accuracy")
+    assert shown["orderByKey"] == "metrics.`M parameters`"
 
 
 def test_every_chart_stands_in_a_section_that_exists():
@@ -42,9 +54,9 @@ def test_chosen_params_and_curves_appear():
     charts = state(saved_views(params=["width"], curves=["val/macs"])[f"{TAG}all"])[
         "compareRunCharts"
     ]
-    assert [chart["type"] for chart in charts] == ["SCATTER", "PARALLEL", "LINE"]
-    assert charts[1]["selectedParams"] == ["width"]
-    assert charts[2]["metricKey"] == "val/macs"
+    assert [chart["type"] for chart in charts] == ["SCATTER", "SCATTER", "PARALLEL", "LINE"]
+    assert charts[2]["selectedParams"] == ["width"]
+    assert charts[3]["metricKey"] == "val/macs"
 
 
 def test_trials_that_were_stopped_early_can_be_told_from_the_others():

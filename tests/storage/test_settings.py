@@ -66,6 +66,26 @@ def test_a_server_keeps_its_own_artifacts(tmp_path):
     assert found.registry_uri == "http://tracking:5000"
 
 
+@pytest.mark.parametrize(
+    ("written", "taken"),
+    [
+        ("HTTP://Tracking:5000", "http://Tracking:5000"),
+        ("https://tracking/mlflow/", "https://tracking/mlflow"),
+        ("http://me:a@b@tracking:5000/", "http://me:a@b@tracking:5000"),
+        (" SQLite:///runs.db ", "sqlite:///runs.db"),
+        ("databricks", "databricks"),
+    ],
+)
+def test_addresses_are_taken_as_people_write_them(tmp_path, written, taken):
+    assert read(tmp_path, f"tracking_uri: '{written}'").tracking_uri == taken
+
+
+@pytest.mark.parametrize("written", ["file:./mlruns", "file:///a/mlruns", "./mlruns", "/a/mlruns"])
+def test_folders_of_runs_are_refused_with_the_way_out(tmp_path, written):
+    with pytest.raises(ValueError, match=r"write sqlite:///FILE .*`mlflow migrate-filestore`"):
+        read(tmp_path, f"tracking_uri: {written}")
+
+
 def test_the_environment_has_the_last_word(tmp_path):
     url = "postgresql+psycopg://me:secret@db/nets"
     found = read(

@@ -29,6 +29,7 @@ def rising(count: int) -> list[PointRecord]:
             0.5 + 0.45 * i / count,
             1e5 * 1.01**i,
             i // 3,
+            id=i,
             run_id=f"{i:032x}",
             knobs={"tau": i / count},
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from time import perf_counter
 
 from search.front.pareto import front
@@ -21,7 +22,7 @@ def test_the_table_has_a_value_for_each_column_and_the_cheapest_first():
     assert json.loads(json.dumps(table)) == table
 
 
-LINKS = {("search", trial): f"#/experiments/1/runs/{trial:032x}" for trial in range(1000)}
+LINKS = {number: f"#/experiments/1/runs/{number:032x}" for number in range(1000)}
 
 
 def table_rows(text: str) -> list[str]:
@@ -29,7 +30,7 @@ def table_rows(text: str) -> list[str]:
 
 
 def test_the_note_begins_with_the_summary_then_the_picture_then_the_table():
-    members = front(CLOUD)
+    members = [replace(p, id=number) for number, p in enumerate(front(CLOUD))]
     lines = note(
         "digits", CLOUD, members, run_id="r1", links=LINKS, baselines=BASELINES
     ).splitlines()
@@ -40,7 +41,7 @@ def test_the_note_begins_with_the_summary_then_the_picture_then_the_table():
     costs = "1.00 M | 2.00 M | 1.00 k"
     assert (
         lines[6]
-        == f"| [1]({LINKS['search', 1]}) | gated_resnet | 70.00 % | 69.0 % to 71.0 % | {costs} | tau=0.5 |"
+        == f"| [1]({LINKS[0]}) | gated_resnet | 70.00 % | 69.0 % to 71.0 % | {costs} | tau=0.5 |"
     )
     assert len(lines) == 9
 
@@ -50,8 +51,8 @@ def test_baselines_on_the_front_are_called_that() -> None:
     members = front([*CLOUD, winner])
     none = "none beats the baselines of equal cost"
     assert summary("s", members, [winner]) == f"s: 1 point on the front (1 of baselines), {none}"
-    links = {("static", 1000): "#plain", ("search", 1000): "#trial"}
-    (row,) = table_rows(note("s", CLOUD, members, run_id="r", links=links))
+    found = [replace(p, id=7) for p in members]
+    (row,) = table_rows(note("s", CLOUD, found, run_id="r", links={7: "#plain", 8: "#trial"}))
     assert row.startswith("| [baseline 1000](#plain) | resnet |")
     roles = {
         (name, role)

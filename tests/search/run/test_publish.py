@@ -13,6 +13,7 @@ from storage.settings import Settings
 from storage.store import Store
 from tests.points import operating_point
 
+TRIALS = "tags.`automl.kind` = 'trial'"
 TEXT = "study: s\ndata: digits\nfamilies: [gated_resnet]\nbudget: {trials: 2, epochs: 1}\n"
 
 
@@ -59,7 +60,8 @@ def test_when_mlflow_is_away_it_is_said_once_and_sync_catches_up(
     client = mlflow.MlflowClient(here.tracking_uri)
     record = store.study("s")
     assert record.experiment_id is not None
-    runs = client.search_runs([record.experiment_id], "tags.pareto = 'true'")
+    trials = "tags.pareto = 'true' and tags.`automl.kind` = 'trial'"
+    runs = client.search_runs([record.experiment_id], trials)
     assert {r.data.tags["automl.trial"] for r in runs} == {"0", "1"}
     named = {
         r.info.run_name: r.data.tags.get("automl.kind")
@@ -70,6 +72,9 @@ def test_when_mlflow_is_away_it_is_said_once_and_sync_catches_up(
         "trial-0001": "trial",
         "baseline-0000": "static",
         "study s": "study",
+        "trial 0: threshold > 0.5": "point",
+        "trial 1: threshold > 0.5": "point",
+        "baseline 0: threshold > 0.5": "baseline",
     }
     history = client.get_metric_history(record.run_id, "study/hypervolume")
     assert [m.step for m in history] == [1, 2, 3], "finished trainings are counted"
@@ -108,7 +113,9 @@ def test_a_stopped_trial_is_shown_like_a_complete_one_and_again_when_it_went_on(
     client, record = mlflow.MlflowClient(here.tracking_uri), store.study("s")
 
     def shown() -> mlflow.entities.Run:
-        (run,) = client.search_runs([str(record.experiment_id)], "tags.`automl.trial` = '2'")
+        (run,) = client.search_runs(
+            [str(record.experiment_id)], f"{TRIALS} and tags.`automl.trial` = '2'"
+        )
         return run
 
     run = shown()
@@ -116,7 +123,7 @@ def test_a_stopped_trial_is_shown_like_a_complete_one_and_again_when_it_went_on(
     assert (run.data.tags["automl.state"], run.data.tags["automl.stopped_at"]) == ("stopped", "4")
     assert run.data.tags["pareto"] == "true"
     assert (run.data.params["backbone"], run.data.params["epochs"]) == ("resnet14", "36")
-    assert run.data.metrics["obj/accuracy"] == 0.95
+    assert run.data.metrics["validation accuracy"] == 0.95
     assert "operating_points.json" in {f.path for f in client.list_artifacts(run.info.run_id)}
     volume = client.get_run(record.run_id).data.metrics["study/hypervolume"]
 
@@ -133,7 +140,7 @@ def test_a_stopped_trial_is_shown_like_a_complete_one_and_again_when_it_went_on(
     assert again.info.run_id != run.info.run_id
     assert again.data.tags["automl.state"] == "complete"
     assert "automl.stopped_at" not in again.data.tags
-    assert (again.data.metrics["obj/accuracy"], again.data.tags["pareto"]) == (0.99, "true")
+    assert (again.data.metrics["validation accuracy"], again.data.tags["pareto"]) == (0.99, "true")
     assert client.get_run(record.run_id).data.metrics["study/hypervolume"] > volume
 
 
