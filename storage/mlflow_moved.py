@@ -9,23 +9,29 @@ import logging
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-from sqlalchemy import Connection, Engine, TableClause, column, create_engine, select, table, update
+from sqlalchemy import (
+    ColumnClause,
+    Connection,
+    Engine,
+    column,
+    create_engine,
+    select,
+    table,
+    update,
+)
 
 from storage.settings import Settings
 from storage.urls import sqlite_file
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
-# of MLflow: where an address of files stands, and what says to which row it belongs
+# MLflow's tables as far as addresses of files stand in them
 EXPERIMENTS = table("experiments", column("experiment_id"), column("artifact_location"))
-RUNS = table("runs", column("run_uuid"), column("artifact_uri"))
-MODELS = table("logged_models", column("model_id"), column("artifact_location"))
+RUNS = table("runs", column("experiment_id"), column("artifact_uri"))
+MODELS = table("logged_models", column("experiment_id"), column("artifact_location"))
 VERSIONS = table("model_versions", column("storage_location"))
-ADDRESSES = (
-    (RUNS, "run_uuid", "artifact_uri"),
-    (MODELS, "model_id", "artifact_location"),
-    (VERSIONS, "storage_location", "storage_location"),
-)
+# parts of an address below its experiment's
+OF_RUN, OF_MODEL = 2, 3  # RUN/artifacts, models/MODEL/artifacts
 
 
 def follow(settings: Settings, experiment_id: str, old: str, new: str) -> bool:
@@ -40,7 +46,7 @@ def follow(settings: Settings, experiment_id: str, old: str, new: str) -> bool:
     logger.info("files of MLflow experiment %s: %s instead of %s", experiment_id, new, old)
     engine = create_engine(settings.tracking_uri)
     try:
-        _rewrite(engine, experiment_id, old, new)
+        _rewrite(engine, experiment_id, new)
     finally:
         engine.dispose()
     return True
@@ -54,23 +60,33 @@ def _moved(settings: Settings, old: str, new: str) -> bool:
     return ours or not _path(old).exists()
 
 
-def _rewrite(engine: Engine, experiment_id: str, old: str, new: str) -> None:
-    own = EXPERIMENTS.c.experiment_id == int(experiment_id)
+def _rewrite(engine: Engine, experiment_id: str, new: str) -> None:
+    number = int(experiment_id)
     with engine.begin() as connection:
-        connection.execute(update(EXPERIMENTS).where(own).values(artifact_location=new))
-        for rows, key, address in ADDRESSES:
-            _follow_in(connection, rows, key, address, f"{old}/", f"{new}/")
+        own = update(EXPERIMENTS).where(EXPERIMENTS.c.experiment_id == number)
+        connection.execute(own.values(artifact_location=new))
+        for rows, name, parts in (
+            (RUNS, "artifact_uri", OF_RUN),
+            (MODELS, "artifact_location", OF_MODEL),
+        ):
+            known = select(rows.c[name]).where(rows.c.experiment_id == number)
+            for stored in connection.scalars(known).all():
+                there = _below(new, stored, parts)
+                if _path(there).exists() or not _path(stored).exists():
+                    _replace(connection, rows, name, stored, there)
+        # versions do not say which experiment they are of
+        for stored in connection.scalars(select(VERSIONS.c.storage_location)).all():
+            there = _below(new, stored or "", OF_MODEL)
+            if stored and _path(there).exists():
+                _replace(connection, VERSIONS, "storage_location", stored, there)
 
 
-def _follow_in(
-    connection: Connection, rows: TableClause, key: str, address: str, old: str, new: str
-) -> None:
-    for name, stored in connection.execute(select(rows.c[key], rows.c[address])).all():
-        if not stored or not stored.startswith(old):
-            continue
-        there = new + stored.removeprefix(old)
-        if _path(there).exists() or not _path(stored).exists():
-            connection.execute(update(rows).where(rows.c[key] == name).values({address: there}))
+def _replace(connection: Connection, rows: TableClause, name: str, stored: str, there: str) -> None:
+    connection.execute(update(rows).where(rows.c[name] == stored).values({name: there}))
+
+
+def _below(new: str, stored: str, parts: int) -> str:
+    return "/".join([new, *stored.split("/")[-parts:]])
 
 
 def _path(uri: str) -> Path:

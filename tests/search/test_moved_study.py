@@ -84,16 +84,6 @@ def test_a_copy_searches_on_exports_and_syncs_and_leaves_the_original_alone(
     all_lie_in(new)
 
 
-def test_sync_repairs_a_moved_store(project: Path, tmp_path: Path) -> None:
-    new = tmp_path / "moved"
-    project.rename(new)
-    try:
-        assert "0 trials brought" in command(new, "sync")
-        all_lie_in(new)
-    finally:
-        new.rename(project)
-
-
 def test_an_artifact_root_that_was_changed_takes_new_runs_and_leaves_the_old_where_they_are(
     project: Path, tmp_path: Path
 ) -> None:
@@ -105,3 +95,13 @@ def test_an_artifact_root_that_was_changed_takes_new_runs_and_leaves_the_old_whe
     assert experiment.startswith((tmp_path / "artifacts").as_uri())
     assert all(Path(uri.removeprefix("file://")).is_dir() for uri in runs)
     assert all(uri.startswith(project.as_uri()) for uri in runs)
+
+
+def test_sync_repairs_a_moved_store(project: Path, tmp_path: Path) -> None:
+    new = tmp_path / "moved"
+    project.rename(new)
+    try:
+        assert "0 trials brought" in command(new, "sync")
+        all_lie_in(new)
+    finally:
+        new.rename(project)
