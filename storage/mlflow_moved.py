@@ -10,9 +10,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 from sqlalchemy import (
-    ColumnClause,
     Connection,
     Engine,
+    TableClause,
     column,
     create_engine,
     select,
