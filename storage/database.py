@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,27 +13,30 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, Row, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, RootTransaction, Row, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, OperationalError
 
 from storage import json_text
 from storage.creation_lock import creating
-from storage.errors import StorageError, told
+from storage.errors import LOCKED, StorageError, told
 from storage.tables import VERSION_TABLE, Table
 from storage.urls import sqlite_file, without_password
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-BUSY_TIMEOUT = 20  # seconds that a writer waits for another one
+BUSY_TIMEOUT = 20  # seconds that a writer waits for another one before it is said
+PATIENCE = 300  # seconds that it waits in all
 WAITS = (0.2, 1.0, 3.0)  # seconds before each new try to reach a database that does not answer
 
 
 class Database:
-    """One database of studies, for any number of threads."""
+    """One database of studies, for any number of threads. `say` gets a line when another program holds it for long."""
 
-    def __init__(self, engine: Engine, url: str) -> None:
+    def __init__(self, engine: Engine, url: str, say: Callable[[str], None] | None = None) -> None:
         self._engine, self._url = engine, url
+        self.say = say or logger.warning
+        self._waiting = False
         self._writer = engine.execution_options(writes=True)
         # PostgreSQL shows every statement another moment unless told otherwise; SQLite never does
         postgres = engine.dialect.name == "postgresql"
@@ -42,19 +45,19 @@ class Database:
         )
 
     @classmethod
-    def open(cls, url: str) -> Database:
+    def open(cls, url: str, say: Callable[[str], None] | None = None) -> Database:
         """The database at `url` with all tables in their newest form. Raises ValueError and StorageError."""
         with told(url):
             engine = _engine(url)
+        database = cls(engine, url, say)
         try:
-            with told(url):
-                if not _up_to_date(engine, url):
-                    with creating(url):
-                        _migrate(engine)
+            if not database._up_to_date():
+                with creating(url):
+                    database._migrate()
         except BaseException:
             engine.dispose()
             raise
-        return cls(engine, url)
+        return database
 
     def close(self) -> None:
         self._engine.dispose()
@@ -66,14 +69,72 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that sees one moment of the database."""
-        with told(self._url), _reached(self._reader) as connection, connection.begin():
+        with told(self._url), self._begun(self._reader) as connection, _ended(connection):
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that changes all it changes, or nothing."""
-        with told(self._url), _reached(self._writer) as connection, connection.begin():
+        with told(self._url), self._begun(self._writer) as connection, _ended(connection):
             yield connection
+
+    def _begun(self, engine: Engine) -> Connection:
+        """A connection in a transaction; another program that holds the database is waited for."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                connection = _in_transaction(engine)
+            except OperationalError as error:
+                if LOCKED not in str(error.orig) or time.monotonic() > deadline:
+                    raise
+                self._say_waiting()
+            else:
+                self._waiting = False
+                return connection
+
+    def _say_waiting(self) -> None:
+        """Say once, for all threads, what is waited for."""
+        if not self._waiting:
+            self._waiting = True
+            self.say(
+                f"{sqlite_file(self._url)} is locked by another program; waiting for it, "
+                f"{PATIENCE / 60:.0f} minutes at most"
+            )
+
+    def _up_to_date(self) -> bool:
+        with self.reading() as connection:
+            found = MigrationContext.configure(
+                connection, opts={"version_table": VERSION_TABLE}
+            ).get_current_revision()
+        directory = ScriptDirectory.from_config(_config())
+        if found and found not in {script.revision for script in directory.walk_revisions()}:
+            file = sqlite_file(self._url) or without_password(self._url)
+            raise StorageError(f"{file}: written by a newer dynafront; upgrade it")
+        return found == directory.get_current_head()
+
+    def _migrate(self) -> None:
+        """Run the missing migrations, if no other process just has; all in one transaction."""
+        config = _config()
+        with self.writing() as connection:
+            config.attributes["connection"] = connection  # migrations/env.py takes it from there
+            command.upgrade(config, "head")
+
+
+def _in_transaction(engine: Engine) -> Connection:
+    connection = _reached(engine)
+    try:
+        connection.begin()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _ended(connection: Connection) -> RootTransaction:
+    """The connection's transaction, which ends with the block: all of it is kept, or nothing."""
+    transaction = connection.get_transaction()
+    assert transaction is not None
+    return transaction
 
 
 def _reached(engine: Engine) -> Connection:
@@ -131,6 +192,10 @@ def _begin_sqlite(connection: Connection) -> None:
     """A writer asks for the lock at once: one that read first would be refused without waiting."""
     writes = connection.get_execution_options().get("writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    if (
+        not writes
+    ):  # BEGIN alone locks nothing: whoever stands in the way would be met in the middle
+        connection.exec_driver_sql("SELECT 1 FROM sqlite_master LIMIT 1")
 
 
 def _config() -> Config:
@@ -142,24 +207,3 @@ def _config() -> Config:
 def ours(thing: Any, name: str | None, kind: str, *_: Any) -> bool:
     """Whether a table is one of ours: Optuna's may lie beside them."""
     return kind != "table" or name in Table.metadata.tables
-
-
-def _up_to_date(engine: Engine, url: str) -> bool:
-    with _reached(engine) as connection:
-        found = MigrationContext.configure(
-            connection, opts={"version_table": VERSION_TABLE}
-        ).get_current_revision()
-    directory = ScriptDirectory.from_config(_config())
-    if found and found not in {script.revision for script in directory.walk_revisions()}:
-        raise StorageError(
-            f"{sqlite_file(url) or without_password(url)}: written by a newer dynafront; upgrade it"
-        )
-    return found == directory.get_current_head()
-
-
-def _migrate(engine: Engine) -> None:
-    """Run the missing migrations, if no other process just has; all in one transaction."""
-    config = _config()
-    with engine.execution_options(writes=True).begin() as connection:
-        config.attributes["connection"] = connection  # migrations/env.py takes it from there
-        command.upgrade(config, "head")

@@ -9,8 +9,9 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from storage.urls import sqlite_file, without_password
 
+LOCKED = "database is locked"  # as SQLite says it
 ADVICE = {
-    "database is locked": "another process holds it; stop it, or use PostgreSQL for studies of several machines",
+    LOCKED: "another process holds it; stop it, or use PostgreSQL for studies of several machines",
     "disk is full": "free some space and run the same command again",
     "Permission denied": "check who may write the folder",
     "unable to open database file": "check that the folder exists and may be written",

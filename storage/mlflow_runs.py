@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from storage.mlflow_client import batches, having
+from storage.mlflow_moved import follow
 from storage.settings import Settings
 
 logger = logging.getLogger(f"dynafront.{__name__}")
@@ -31,13 +32,16 @@ class MlflowRuns:
         self._client, self._settings = client, settings
 
     def experiment(self, name: str) -> str:
-        """Id of the experiment of this name, made, or brought back where it was deleted."""
+        """Id of the experiment of this name, made, or brought back where it was deleted.
+
+        Its files are where the settings say, also where its folder was moved or copied.
+        """
         from mlflow.exceptions import MlflowException
 
         known = self._client.get_experiment_by_name(name)
+        place = _artifacts(self._settings, name)
         if known is None:
             try:
-                place = _artifacts(self._settings, name)
                 return str(self._client.create_experiment(name, place, EXPERIMENT_TAGS))
             except MlflowException as error:
                 # another process may have been faster
@@ -48,6 +52,8 @@ class MlflowRuns:
         # its name stays taken, so nothing else could be logged to
         if known.lifecycle_stage == "deleted":
             self._client.restore_experiment(known.experiment_id)
+        if place and known.artifact_location != place:
+            follow(self._settings, known.experiment_id, known.artifact_location, place)
         return str(known.experiment_id)
 
     def find(self, experiment_id: str, tags: Mapping[str, str]) -> Run | None:

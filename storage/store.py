@@ -5,6 +5,8 @@ One Store serves any number of threads. Each method is one transaction; what fai
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from storage.attempts import Attempts
 from storage.database import Database
 from storage.exports import Exports
@@ -23,9 +25,16 @@ class Store(Studies, Trials, Measurements, Exports):
         self.formats = Formats(database)
 
     @classmethod
-    def open(cls, url: str) -> Store:
-        """The store at a database URL, its tables brought up to date. Raises ValueError and StorageError."""
-        return cls(Database.open(url))
+    def open(cls, url: str, say: Callable[[str], None] | None = None) -> Store:
+        """The store at a database URL, its tables brought up to date; `say` gets what it waits for.
+
+        Raises ValueError and StorageError.
+        """
+        return cls(Database.open(url, say))
+
+    def say_on(self, say: Callable[[str], None]) -> None:
+        """Say from now on with `say` what is waited for."""
+        self._database.say = say
 
     def close(self) -> None:
         self._database.close()

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 if TYPE_CHECKING:
     from storage.records import StudyRecord
     from storage.settings import Settings
@@ -26,7 +28,7 @@ def open_store(settings: Settings) -> Store:
     from storage.store import Store
 
     settings.folder.mkdir(parents=True, exist_ok=True)
-    return Store.open(settings.database_url)
+    return Store.open(settings.database_url, lambda line: click.echo(line, err=True))
 
 
 def open_study(settings: Settings, name: str) -> tuple[Store, StudyRecord]:

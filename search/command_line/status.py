@@ -34,7 +34,7 @@ def show_status(config: Path | None, name: str | None, as_json: bool, trace: str
     if trace is not None:
         _show_trace(settings, name, trace, as_json)
         return
-    studies = statuses(open_store(settings), name)
+    studies = statuses(open_store(settings), name, settings.folder)
     if as_json:
         print_json(studies)
         return

@@ -17,6 +17,7 @@ from search.report.no_front import no_front_text
 from search.run.jobs import job_of
 from search.spec import stored_spec
 from storage.errors import StorageError
+from storage.places import stored_place
 from storage.records import PointRecord, StudyRecord, training_text
 from storage.settings import Settings
 from storage.store import Store
@@ -78,8 +79,9 @@ def export_choice(
     training = training_text(*point.training)
     say(f"{training}: {point.accuracy:.2%} on validation at {macs(point.macs_mean)}")
     report = _export(store, record, settings, point, folder, say)
+    where = stored_place(folder, settings.folder)
     exported = store.add_export(
-        record.name, pick=choice.alias, folder=str(folder), report=report, point=point.id
+        record.name, pick=choice.alias, folder=where, report=report, point=point.id
     )
     uri = None
     if register:

@@ -96,6 +96,7 @@ def search_finalists(
         with Progress(
             console, f"{spec.study}, finalists", SEEDS * len(trials), max(1, workers)
         ) as progress:
+            store.say_on(progress.say)
             stored = stored_spec(record.spec)
             formats = NumberFormats(
                 store.formats,

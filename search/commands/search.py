@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import optuna
 import torch
 from rich.console import Console
 from rich.text import Text
@@ -21,7 +20,7 @@ from search.run.engine import engine_for
 from search.run.lease import lease
 from search.run.lost_baselines import LostBaselines, lost_in
 from search.run.number_formats import NumberFormats
-from search.run.optuna_mirror import mirror_for
+from search.run.optuna_mirror import mirror_for, optuna_storage
 from search.run.progress import Progress
 from search.run.publish import Publisher
 from search.run.retry import retry
@@ -96,17 +95,18 @@ def run_study(
         )
     check_candidates(spec, spaces, task)
     settings.folder.mkdir(parents=True, exist_ok=True)
-    store = Store.open(settings.database_url)
+    store = Store.open(settings.database_url, said_on(console))
     spec, values, reference = _recorded(store, spec, text, reference_of(spaces, task))
     with lease(store, spec.study) as held:
         store.set_spec(spec.study, values, text)
         store.set_data(spec.study, data)
         with creating(settings.optuna_url):
-            storage = optuna.storages.RDBStorage(settings.optuna_url)
+            storage = optuna_storage(settings.optuna_url)
         scheduler = scheduler_for(spec, task, reference)
         books = Books(store, spec.study, spec.costs, mirror_for(storage, store, spec))
         engine = engine_for(workers)
         with Progress(console, spec.study, spec.budget.trials, max(1, workers)) as progress:
+            store.say_on(progress.say)
             publisher = Publisher(store, settings, spec, progress.say)
             checkpoints = str(settings.checkpoints)
             formats = NumberFormats(store.formats, spec.study, lambda: task, progress.say)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from search.front.stored import study_front
 from search.run.lease import dead_here
+from storage.places import place
 from storage.records import Kind, State, StudyRecord, TrialRecord, training_text
 from storage.store import Store
 
@@ -22,15 +24,15 @@ STATES = {
 INTERRUPTED = "interrupted"  # what a running trial is called while nobody drives the study
 
 
-def statuses(store: Store, name: str | None = None) -> list[dict[str, Any]]:
-    """One entry a study. Raises ValueError for a name that is not known."""
+def statuses(store: Store, name: str | None = None, folder: Path = Path()) -> list[dict[str, Any]]:
+    """One entry a study; `folder` is the data folder. Raises ValueError for a name that is not known."""
     if name is None:
-        return [_status(store, record) for record in store.studies()]
+        return [_status(store, folder, record) for record in store.studies()]
     record = store.find_study(name)
     if record is None:
         known = ", ".join(s.name for s in store.studies()) or "none yet"
         raise ValueError(f"there is no study {name}; known: {known}")
-    return [_status(store, record)]
+    return [_status(store, folder, record)]
 
 
 def as_text(one: dict[str, Any]) -> str:
@@ -69,7 +71,7 @@ def _failures(study: str, failures: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield f"  trace    dynafront status {study} --trace {failures[-1]['trial']}"
 
 
-def _status(store: Store, record: StudyRecord) -> dict[str, Any]:
+def _status(store: Store, folder: Path, record: StudyRecord) -> dict[str, Any]:
     trials = store.trials(record.name)
     searched = [t for t in trials if t.kind == Kind.SEARCH]
     states = Counter(t.state for t in searched)
@@ -96,7 +98,11 @@ def _status(store: Store, record: StudyRecord) -> dict[str, Any]:
         State.RUNNING: running if driven else [],
         INTERRUPTED: [] if driven else running,
         "exports": [
-            {"pick": export.pick, "folder": export.folder, "model": export.model_uri}
+            {
+                "pick": export.pick,
+                "folder": str(place(export.folder, folder)),
+                "model": export.model_uri,
+            }
             for export in store.exports(record.name)
         ],
         "failures": [

@@ -14,8 +14,10 @@ from search.schedule.history import Params
 from search.schedule.sampler import params_of, quiet_experimental_warnings, replay_params
 from search.spec import StudySpec, narrowed_spaces
 from spaces.contract.space import Dimension
+from storage.database import PATIENCE
 from storage.records import Kind, TrialRecord
 from storage.store import Store
+from storage.urls import sqlite_file
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
@@ -156,6 +158,13 @@ def _created(
     with quiet_experimental_warnings():
         study.set_metric_names(list(metrics))
     return study
+
+
+def optuna_storage(url: str) -> optuna.storages.RDBStorage:
+    """Optuna's tables in the database at `url`; another program that holds it is waited for as long as for ours."""
+    # its own five seconds would end a search
+    arguments = {"timeout": PATIENCE} if sqlite_file(url) else {}
+    return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": arguments})
 
 
 def mirror_for(storage: optuna.storages.BaseStorage, store: Store, spec: StudySpec) -> OptunaMirror:

@@ -3,6 +3,7 @@
 import sqlite3
 import subprocess
 import sys
+import threading
 import warnings
 from pathlib import Path
 
@@ -169,6 +170,7 @@ def test_a_server_that_is_away_is_asked_again_and_then_named_without_its_passwor
 
 def test_a_writer_that_waits_too_long_is_told_who_stands_in_the_way(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "BUSY_TIMEOUT", 0.05)
+    monkeypatch.setattr(module, "PATIENCE", 0.1)
     file = tmp_path / "study.db"
     opened = Database.open(f"sqlite:///{file}")
     other = sqlite3.connect(file)
@@ -181,6 +183,33 @@ def test_a_writer_that_waits_too_long_is_told_who_stands_in_the_way(tmp_path, mo
     ):
         pass
     other.close()
+    opened.close()
+
+
+@pytest.mark.parametrize("lock", ["BEGIN IMMEDIATE", "PRAGMA locking_mode=EXCLUSIVE"])
+@pytest.mark.parametrize("use", ["writing", "reading", "opening"])
+def test_another_program_that_holds_the_database_is_waited_for_and_named_once(
+    tmp_path, monkeypatch, lock, use
+):
+    monkeypatch.setattr(module, "BUSY_TIMEOUT", 0.02)
+    file = tmp_path / "study.db"
+    said: list[str] = []
+    opened = Database.open(f"sqlite:///{file}", said.append)
+    if use == "opening":
+        opened.close()
+    other = sqlite3.connect(file, check_same_thread=False)
+    other.execute(lock)
+    if lock != "BEGIN IMMEDIATE":
+        opened.close()  # an exclusive lock waits for all other connections
+        other.execute("CREATE TABLE others (id)")
+    threading.Timer(0.3, other.close).start()
+    if use == "opening":
+        opened = Database.open(f"sqlite:///{file}", said.append)
+    with getattr(opened, use if use != "opening" else "reading")() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM dynafront_study").scalar() == 0
+    free = lock == "BEGIN IMMEDIATE" and use != "writing"  # who only reads is not in a writer's way
+    line = f"{file} is locked by another program; waiting for it, 5 minutes at most"
+    assert said == ([] if free else [line])
     opened.close()
 
 

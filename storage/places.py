@@ -1,0 +1,27 @@
+"""Places of files in the tables: what lies in the data folder is addressed from there, so that both can be moved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+INSIDE = "{storage.folder}/"
+
+
+def stored_place(path: Path, folder: Path) -> str:
+    """The path as it is stored by a study whose data folder is `folder`."""
+    whole, data = path.resolve(), folder.resolve()
+    if whole.is_relative_to(data):
+        return INSIDE + whole.relative_to(data).as_posix()
+    return str(path)
+
+
+def place(stored: str, folder: Path) -> Path:
+    """Where that is now. A whole path into a data folder, as it was stored before, is looked for in this one."""
+    if stored.startswith(INSIDE):
+        return folder / stored.removeprefix(INSIDE)
+    path = Path(stored)
+    if path.is_absolute() and not path.exists() and folder.name in path.parts:
+        after = len(path.parts) - path.parts[::-1].index(folder.name)
+        moved = folder.joinpath(*path.parts[after:])
+        return moved if moved.exists() else path
+    return path
