@@ -7,20 +7,19 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, Row, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, Row, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, OperationalError
 
 from storage import json_text
 from storage.creation_lock import creating
 from storage.errors import StorageError, told
-from storage.tables import VERSION_TABLE, Table
+from storage.tables import REVISION, VERSION_TABLE, Table
 from storage.urls import sqlite_file, without_password
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
@@ -134,6 +133,9 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _config() -> Config:
+    # only for migrations: every command opens a database, and few need one
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     return config
@@ -146,19 +148,34 @@ def ours(thing: Any, name: str | None, kind: str, *_: Any) -> bool:
 
 def _up_to_date(engine: Engine, url: str) -> bool:
     with _reached(engine) as connection:
-        found = MigrationContext.configure(
-            connection, opts={"version_table": VERSION_TABLE}
-        ).get_current_revision()
-    directory = ScriptDirectory.from_config(_config())
-    if found and found not in {script.revision for script in directory.walk_revisions()}:
+        found = _revision(connection)
+    if found == REVISION:
+        return True
+    if found and found not in _revisions():
         raise StorageError(
             f"{sqlite_file(url) or without_password(url)}: written by a newer dynafront; upgrade it"
         )
-    return found == directory.get_current_head()
+    return False
+
+
+def _revision(connection: Connection) -> str | None:
+    """The migration that the tables are at; None before the first."""
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    return connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
+
+
+def _revisions() -> list[str]:
+    """Of all migrations, the newest first."""
+    from alembic.script import ScriptDirectory
+
+    return [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()]
 
 
 def _migrate(engine: Engine) -> None:
     """Run the missing migrations, if no other process just has; all in one transaction."""
+    from alembic import command
+
     config = _config()
     with engine.execution_options(writes=True).begin() as connection:
         config.attributes["connection"] = connection  # migrations/env.py takes it from there

@@ -8,13 +8,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from spaces.contract.registry import families, family
+from spaces.contract.declarations import declaration, declarations
 from spaces.contract.space import Dimension
 
 
 def as_dict(name: str | None = None) -> dict[str, Any]:
     """{"families": [{"family", "doc", "dimensions": [...]}]}."""
-    chosen = [family(name)] if name else list(families().values())
+    chosen = [declaration(name)] if name else list(declarations().values())
     return {
         "families": [
             {"family": f.name, "doc": f.doc, "dimensions": [_dimension(d) for d in f.space]}
@@ -25,7 +25,7 @@ def as_dict(name: str | None = None) -> dict[str, Any]:
 
 def print_table(console: Console, name: str | None = None) -> None:
     """One table a family; dimensions that studies leave at their default are dimmed."""
-    for one in [family(name)] if name else families().values():
+    for one in [declaration(name)] if name else declarations().values():
         console.print(Text.assemble((one.name, "bold"), f": {one.doc}"))
         table = Table(box=None, padding=(0, 1), header_style="dim")
         for column in ("dimension", "range", "default", "when", "what it does"):
