@@ -8,7 +8,7 @@ compiled files are kept in the folder and used, as on a user's machine; `--compi
     python benchmarks/startup.py --folder FOLDER     # keep what was trained there, or take it from there
     python benchmarks/startup.py --json
 
-Seconds of wall time on two CPU cores, n = 3: --help 0.1, status 0.9, front 0.8, finalists 0.8, spaces 0.3, predict 0.3, a
+Seconds of wall time on two CPU cores, n = 3: --help 0.1, status 0.9, front and finalists 0.8, spaces and predict 0.3, a
 mistake in a study file 0.5. tests/search/test_startup.py holds what each may import.
 """
 

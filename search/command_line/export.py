@@ -51,7 +51,7 @@ def export_point(
     """
     settings, console = read_settings(config), terminal()
     store, record = open_study(settings, name)
-    # imports torch, without which a mistyped name is answered at once
+    steps(console)("loading PyTorch")  # a mistyped name is answered without
     from search.commands.export import Choice, export_choice
 
     choice = Choice(pick=pick, max_macs=max_macs, min_accuracy=min_accuracy, family=family)

@@ -47,10 +47,10 @@ def inspect_training(
 
         name, training, knobs = exported_point(Path(name))
     store, record = open_study(settings, name)
-    # imports torch, without which a mistyped name is answered at once
+    console = terminal()
+    steps(console)("loading PyTorch")  # a mistyped name is answered without
     from search.commands.inspect import chosen_point, inspect_point
 
     point = chosen_point(store, record, training=training, pick=pick, knobs=knobs)
-    console = terminal()
     lines = inspect_point(store, record, settings, point, out, say=steps(console))
     print_lines(console, lines, wrap=False)

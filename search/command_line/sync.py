@@ -23,7 +23,7 @@ def sync(config: Path | None, name: str | None, everything: bool) -> None:
     settings = read_settings(config)
     store = open_store(settings)
     records = [open_study(settings, name)[1]] if name else store.studies()
-    # imports mlflow, without which a mistyped name is answered at once
+    click.echo("  loading MLflow")  # a mistyped name is answered without
     from search.run.view import sync_study
 
     for record in records:

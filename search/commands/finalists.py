@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from search.objectives import macs_text
+from search.report.front_table import NARROW, WIDE
 
 
 def show(console: Console, found: Mapping[str, Any]) -> None:
@@ -18,28 +19,36 @@ def show(console: Console, found: Mapping[str, Any]) -> None:
             f"{found['study']}: no finalist is on the front; train some: dynafront search FILE --finalists 3"
         )
         return
-    names = list(found["points"][0]["costs"])
-    table = Table(box=None, padding=(0, 2), header_style="dim")
-    for name in ("trial", *(f"{name} <=" for name in names), "in the search", "mean of seeds"):
+    console.print(
+        f"Finalists, trained again from other seeds for {found['times_the_epochs']} times the epochs:"
+    )
+    console.print(_table(found, console.width))
+    console.print(bias_text(found), highlight=False, soft_wrap=True)
+
+
+def _table(found: Mapping[str, Any], width: int) -> Table:
+    """A row a point. Numbers are never cut: a narrow terminal has no column of intervals."""
+    narrow, names = width < NARROW, list(found["points"][0]["costs"])
+    table = Table(
+        box=None, padding=(0, 2 if width >= WIDE else 1), pad_edge=width >= WIDE, header_style="dim"
+    )
+    for name in ("trial", *(f"{name} <=" for name in names), "in the\nsearch", "mean of\nseeds"):
         table.add_column(name, justify="right", no_wrap=True)
-    for name in ("95 % interval", "seeds", "dominated by"):
+    for name in (*(() if narrow else ("95 %\ninterval",)), "seeds", "dominated\nby"):
         table.add_column(name, no_wrap=True)
     for row in found["points"]:
         dominated = row["dominated_by"]
+        interval = "-" if row["low"] is None else f"{row['low']:.1%} - {row['high']:.1%}"
         table.add_row(
             str(row["trial"]),
             *(macs_text(row["costs"][name]) for name in names),
             f"{row['searched']:.2%}",
             "-" if row["mean"] is None else f"{row['mean']:.2%}",
-            "-" if row["low"] is None else f"{row['low']:.1%} - {row['high']:.1%}",
+            *(() if narrow else (interval,)),
             f"{len(row['accuracies'])} of {row['seeds']}",
             "" if dominated is None else f"trial {dominated}",
         )
-    console.print(
-        f"Finalists, trained again from other seeds for {found['times_the_epochs']} times the epochs:"
-    )
-    console.print(table)
-    console.print(bias_text(found), highlight=False, soft_wrap=True)
+    return table
 
 
 def bias_text(found: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from search.report.text import network_text
 from search.run.job import Job
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
@@ -128,6 +129,7 @@ class NumberFormats:
     study: str
     task: Callable[[], Task]
     say: Callable[[str], None]
+    doing: Callable[[str], None] = lambda what: None
     probe: Probe = field(default_factory=Probe)
 
     def of(self, job: Job) -> Job:
@@ -138,6 +140,8 @@ class NumberFormats:
         name, size = self.probe.device_name(device), size_of(job, self.task())
         known = self.formats.chosen(self.study, name, size)
         if known is None:
+            network = network_text(job.family, job.params)
+            self.doing(f"measuring the fastest number format, once for each size: {network}")
             known = self._measured(job, device, name, size).as_dict()
             self.formats.choose(self.study, name, size, known)
         return replace(job, execution=known | {"device": device})

@@ -112,6 +112,27 @@ def test_predict_needs_onnxruntime_alone(finished: Path, tmp_path: Path) -> None
     assert output.strip() == said
 
 
+FIRST_LINE = """\
+import io, sys
+from search.cli import main
+class First(io.StringIO):
+    def write(self, text):
+        sys.stderr.write(f"{text.strip()} torch: {'torch' in sys.modules}")
+        sys.exit(0)
+sys.stdout = First()
+main(["search", "tiny.yml"])
+"""
+
+
+@pytest.mark.slow
+def test_the_first_line_of_a_search_is_there_before_what_takes_long(finished: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_LINE], cwd=finished, capture_output=True, text=True
+    )
+    assert done.stderr.startswith("tiny: 3 trials of 1 epochs over gated_resnet on digits")
+    assert done.stderr.endswith("torch: False")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("what", MISTAKES)
 def test_a_mistake_in_a_study_file_is_found_without_what_trains(
