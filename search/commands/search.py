@@ -102,7 +102,7 @@ def run_study(
             publisher = Publisher(store, settings, spec, progress.say)
             checkpoints = str(settings.checkpoints)
             formats = NumberFormats(
-                store.formats, spec.study, lambda: task, progress.say, progress.doing
+                store.formats, spec.study, lambda: task, progress.say, doing=progress.doing
             )
             driver = Driver(
                 spec=spec,

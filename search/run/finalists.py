@@ -40,7 +40,7 @@ def search_finalists(
                 spec.study,
                 lambda: task_of(load_data(data_spec(stored))),
                 progress.say,
-                progress.doing,
+                doing=progress.doing,
             )
             try:
                 Driver(

@@ -129,8 +129,8 @@ class NumberFormats:
     study: str
     task: Callable[[], Task]
     say: Callable[[str], None]
-    doing: Callable[[str], None] = lambda what: None
     probe: Probe = field(default_factory=Probe)
+    doing: Callable[[str], None] = lambda what: None
 
     def of(self, job: Job) -> Job:
         """The job, with the format of its size if it is to be measured."""
