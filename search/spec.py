@@ -5,7 +5,7 @@ Every mistake is one line that names the file, the key, what was given and what 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from search.objectives import COSTS, MACS, Cost, macs_number
 from search.spec_errors import mistake, shown, yaml_mistake
+from spaces.contract.space import Dimension, narrowed
 from storage.yaml_text import NotYamlError, clipped, file_text, parsed
 
 Macs = Annotated[float, BeforeValidator(lambda value: _macs(value))]
@@ -155,15 +156,27 @@ def parse_study(text: str, where: str) -> StudySpec:
         raise ValueError(f"{where}: {mistake(error, StudySpec)}") from None
     _check_data(spec, where)
     _check_objectives(spec, where)
-    narrowed_spaces(spec, where)
+    _check_spaces(spec, where)
     return spec
 
 
-def narrowed_spaces(spec: StudySpec, where: str = "study file") -> dict[str, tuple[Any, ...]]:
+def narrowed_spaces(spec: StudySpec) -> dict[str, tuple[Dimension, ...]]:
     """Each family's dimensions as the study fixes or narrows them. Raises ValueError naming what is unknown."""
     from spaces.contract.registry import family
-    from spaces.contract.space import narrowed
 
+    return _narrowed(spec, "study file", lambda name: family(name).space)
+
+
+def _check_spaces(spec: StudySpec, where: str) -> None:
+    """Raise what `narrowed_spaces` would, from what the families declare: without torch, which is slow to import."""
+    from spaces.contract.declarations import declaration
+
+    _narrowed(spec, where, lambda name: declaration(name).space)
+
+
+def _narrowed(
+    spec: StudySpec, where: str, space_of: Callable[[str], Sequence[Dimension]]
+) -> dict[str, tuple[Dimension, ...]]:
     for name in spec.families:
         if spec.families.count(name) > 1:
             raise ValueError(f"{where}: families: {name} stands there twice")
@@ -178,8 +191,7 @@ def narrowed_spaces(spec: StudySpec, where: str = "study file") -> dict[str, tup
     found = {}
     for name in spec.families:
         try:
-            own = family(name)
-            found[name] = narrowed(own.space, spec.space.get(name, {}), f"space.{name}")
+            found[name] = narrowed(space_of(name), spec.space.get(name, {}), f"space.{name}")
         except ValueError as error:
             key = "" if str(error).startswith("space.") else "families: "
             raise ValueError(f"{where}: {key}{error}") from None

@@ -7,20 +7,29 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, RootTransaction, Row, create_engine, event, make_url
+from sqlalchemy import (
+    Connection,
+    Engine,
+    RootTransaction,
+    Row,
+    create_engine,
+    event,
+    inspect,
+    make_url,
+    text,
+)
 from sqlalchemy.exc import ArgumentError, OperationalError
 
 from storage import json_text
 from storage.creation_lock import creating
 from storage.errors import LOCKED, StorageError, told
-from storage.tables import VERSION_TABLE, Table
+from storage.tables import REVISION, VERSION_TABLE, Table
 from storage.urls import sqlite_file, without_password
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
@@ -103,17 +112,18 @@ class Database:
 
     def _up_to_date(self) -> bool:
         with self.reading() as connection:
-            found = MigrationContext.configure(
-                connection, opts={"version_table": VERSION_TABLE}
-            ).get_current_revision()
-        directory = ScriptDirectory.from_config(_config())
-        if found and found not in {script.revision for script in directory.walk_revisions()}:
+            found = _revision(connection)
+        if found == REVISION:
+            return True
+        if found and found not in _revisions():
             file = sqlite_file(self._url) or without_password(self._url)
             raise StorageError(f"{file}: written by a newer dynafront; upgrade it")
-        return found == directory.get_current_head()
+        return False
 
     def _migrate(self) -> None:
         """Run the missing migrations, if no other process just has; all in one transaction."""
+        from alembic import command
+
         config = _config()
         with self.writing() as connection:
             config.attributes["connection"] = connection  # migrations/env.py takes it from there
@@ -192,13 +202,15 @@ def _begin_sqlite(connection: Connection) -> None:
     """A writer asks for the lock at once: one that read first would be refused without waiting."""
     writes = connection.get_execution_options().get("writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-    if (
-        not writes
-    ):  # BEGIN alone locks nothing: whoever stands in the way would be met in the middle
+    # BEGIN alone locks nothing: whoever stands in the way would be met in the middle
+    if not writes:
         connection.exec_driver_sql("SELECT 1 FROM sqlite_master LIMIT 1")
 
 
 def _config() -> Config:
+    # only for migrations: every command opens a database, and few need one
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     return config
@@ -207,3 +219,17 @@ def _config() -> Config:
 def ours(thing: Any, name: str | None, kind: str, *_: Any) -> bool:
     """Whether a table is one of ours: Optuna's may lie beside them."""
     return kind != "table" or name in Table.metadata.tables
+
+
+def _revision(connection: Connection) -> str | None:
+    """The migration that the tables are at; None before the first."""
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    return connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
+
+
+def _revisions() -> list[str]:
+    """Of all migrations, the newest first."""
+    from alembic.script import ScriptDirectory
+
+    return [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()]

@@ -83,11 +83,12 @@ def _addressed(settings: Settings) -> Iterator[None]:
 
 
 def _signature(shape: tuple[int, int, int]) -> Any:
-    """Pixels (batch, C, H, W) float32 in, logits (batch, classes) float32 out."""
+    """Pixels (batch, C, H, W) float32 in; logits (batch, classes) float32 and MACs (batch,) float64 out."""
     import numpy as np
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
     pixels = TensorSpec(np.dtype("float32"), (-1, *shape), "pixels")
     logits = TensorSpec(np.dtype("float32"), (-1, -1), "logits")
-    return ModelSignature(inputs=Schema([pixels]), outputs=Schema([logits]))
+    macs = TensorSpec(np.dtype("float64"), (-1,), "macs")
+    return ModelSignature(inputs=Schema([pixels]), outputs=Schema([logits, macs]))

@@ -58,19 +58,25 @@ def command(settings: Settings) -> tuple[list[str], dict[str, str]]:
     return arguments, environment
 
 
-def serve(settings: Settings, ready: Callable[[str], None]) -> None:
+def serve(
+    settings: Settings,
+    ready: Callable[[str], None],
+    starting: Callable[[str], None] = lambda address: None,
+) -> None:
     """Run the UI until it ends or Ctrl-C; `ready` gets its address once it answers. Leaves no process behind.
 
-    With an MLflow server in tracking_uri there is nothing to run. Raises ValueError when the settings cannot work,
-    StorageError when the server does not come up or dies.
+    `starting` gets the address before that, when nothing stands in the way of the start, which takes a while. With an
+    MLflow server in tracking_uri there is nothing to run. Raises ValueError when the settings cannot work, StorageError
+    when the server does not come up or dies.
     """
     if settings.remote:
         ready(without_user(settings.tracking_uri))
         return
     arguments, environment = command(settings)
-    _check_port(settings.server.host, settings.server.port)
+    _check_port(settings)
+    starting(address(settings))
     settings.folder.mkdir(parents=True, exist_ok=True)
-    log = settings.folder / "mlflow-server.log"
+    log = log_file(settings)
     with (
         log.open("wb") as output,
         _ended_by_signals(),
@@ -84,6 +90,11 @@ def serve(settings: Settings, ready: Callable[[str], None]) -> None:
     raise StorageError(f"the MLflow server ended by itself: {_last_line(log)} (all of it: {log})")
 
 
+def log_file(settings: Settings) -> Path:
+    """Where the server's own output goes."""
+    return settings.folder / "mlflow-server.log"
+
+
 def address(settings: Settings) -> str:
     """The URL of the UI for a person on one of the allowed hosts."""
     server = settings.server
@@ -95,12 +106,12 @@ def _check_exposure(settings: Settings) -> None:
     server = settings.server
     if "*" in server.allowed_hosts:
         raise ValueError(
-            "mlflow.yml: server.allowed_hosts: '*' would let any web page talk to MLflow through a visitor's browser; "
+            "server.allowed_hosts: '*' would let any web page talk to MLflow through a visitor's browser; "
             "list the names that the UI is reached by"
         )
     if not _loopback(server.host) and all(_loopback(name) for name in server.allowed_hosts):
         raise ValueError(
-            f"mlflow.yml: server.host: {server.host} opens the UI to the network, and MLflow asks for no password; "
+            f"server.host: {server.host} opens the UI to the network, and MLflow asks for no password; "
             "list in server.allowed_hosts the names that it is reached by, or keep 127.0.0.1"
         )
 
@@ -121,25 +132,45 @@ def _host_headers(settings: Settings) -> list[str]:
     return [*names, *(f"{name}:{settings.server.port}" for name in names)]
 
 
-def _check_port(host: str, port: int) -> None:
+def _check_port(settings: Settings) -> None:
+    """Raise ValueError, with another port to take, where the server could not listen."""
+    host, port = settings.server.host, settings.server.port
     try:
-        family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(where)
+        _bind(host, port)
     except PermissionError:
         raise ValueError(
-            f"mlflow.yml: server.port: {port} is reserved for root; take one above 1023"
+            f"port {port} is reserved for root; take one above 1023: --port {_free_port(host)}"
         ) from None
     except socket.gaierror:
         raise ValueError(
-            f"mlflow.yml: server.host: {host!r} is no address of this machine; 127.0.0.1 always works"
+            f"server.host: {host!r} is no address of this machine; 127.0.0.1 always works"
         ) from None
     except OSError as error:
+        other = f"--port {_free_port(host)}"
+        if _healthy(EVERY.get(host, host), port):
+            raise ValueError(
+                f"port {port}: an MLflow server runs there already: open {address(settings)}, or start another: {other}"
+            ) from None
         raise ValueError(
-            f"mlflow.yml: server.port: {port} on {host} cannot be used ({error.strerror}); "
-            "is the UI running already? Otherwise set another server.port"
+            f"port {port} on {host} cannot be used ({error.strerror}); take another: {other}"
         ) from None
+
+
+def _bind(host: str, port: int) -> int:
+    """The port that was listened at for a moment. Raises OSError where that cannot be."""
+    family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(where)
+        return int(probe.getsockname()[1])
+
+
+def _free_port(host: str) -> int:
+    """A port near the usual one that nothing listens at; any other where they are all taken."""
+    for port in range(5001, 5100):
+        with suppress(OSError):
+            return _bind(host, port)
+    return _bind(host, 0)
 
 
 @contextmanager

@@ -49,11 +49,12 @@ def export_point(
     out, batch norm is folded in, accuracy and compute are measured on the test split, and every answer is compared
     with the trained network's. Without a choice, the knee of the front.
     """
+    settings, console = read_settings(config), terminal()
+    store, record = open_study(settings, name)
+    steps(console)("loading PyTorch")  # a mistyped name is answered without
     from search.commands.export import Choice, export_choice
 
     choice = Choice(pick=pick, max_macs=max_macs, min_accuracy=min_accuracy, family=family)
-    settings, console = read_settings(config), terminal()
-    store, record = open_study(settings, name)
     lines = export_choice(
         store, record, settings, choice, out, register=register, say=steps(console)
     )

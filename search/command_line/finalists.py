@@ -22,7 +22,8 @@ def show_finalists(config: Path | None, name: str, as_json: bool) -> None:
     significantly better (Welch's t-test, one-sided, p < 0.05, not corrected for the number of pairs). All of it is on
     the validation images that the search chose on; the test images are left for export.
     """
-    from search.commands.finalists import report, show
+    from search.commands.finalists import show
+    from search.front.finalists import report
 
     finalists = report(*open_study(read_settings(config), name))
     if as_json:

@@ -38,15 +38,19 @@ def inspect_training(
     Writes pictures and one interactive page: easiest and hardest images, gates by class, skip patterns, exits and their
     attention, mixing of layers, layers at other places, as far as the network has them.
     """
-    from search.commands.inspect import chosen_point, exported_point, inspect_point
     from storage.records import Kind
 
     settings, knobs = read_settings(config), None
     training = None if trial is None else (Kind.SEARCH, trial)
     if (Path(name) / "model.json").is_file():
+        from search.export.folder import exported_point
+
         name, training, knobs = exported_point(Path(name))
     store, record = open_study(settings, name)
-    point = chosen_point(store, record, training=training, pick=pick, knobs=knobs)
     console = terminal()
+    steps(console)("loading PyTorch")  # a mistyped name is answered without
+    from search.commands.inspect import chosen_point, inspect_point
+
+    point = chosen_point(store, record, training=training, pick=pick, knobs=knobs)
     lines = inspect_point(store, record, settings, point, out, say=steps(console))
     print_lines(console, lines, wrap=False)

@@ -18,10 +18,10 @@ def predict(folder: Path, images: tuple[Path, ...], as_json: bool) -> None:
 
     Prints class, probability and MACs of each image.
     """
-    from search.export.model import load_exported
+    from search.export.classifier import load_classifier
     from search.report.amounts import macs as macs_words
 
-    model = load_exported(folder)
+    model = load_classifier(folder)
     rows = []
     for image in images:
         label, probability, macs = model.predict(image)

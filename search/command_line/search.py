@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from search.command_line.opening import read_settings
-from search.command_line.terminal import terminal
+from search.command_line.terminal import steps, terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -97,12 +97,16 @@ def _run(
     retry_failed: bool,
 ) -> None:
     """Search, train the finalists, and show what came out."""
-    from search.commands import finalists as retraining
-    from search.commands.front import print_front
-    from search.commands.search import closing_lines, opening_line, run_study
-    from storage.store import Store
+    from search.commands.search_text import closing_lines, opening_line
 
     console.print(opening_line(spec))
+    steps(console)("loading PyTorch")
+    from search.commands.finalists import show
+    from search.commands.front import print_front
+    from search.commands.search import run_study
+    from search.run.finalists import search_finalists
+    from storage.store import Store
+
     finished = run_study(
         spec,
         text,
@@ -113,14 +117,12 @@ def _run(
         retry_failed=retry_failed,
     )
     if finalists:
-        report = retraining.search_finalists(
-            spec, settings, console, count=finalists, workers=workers
-        )
+        report = search_finalists(spec, settings, console, count=finalists, workers=workers)
     store = Store.open(settings.database_url)
     print_front(console, store, store.study(spec.study))
     console.print()
     if finalists:
-        retraining.show(console, report)
+        show(console, report)
         console.print()
     for line in closing_lines(spec, finished):
         console.print(line)

@@ -20,11 +20,13 @@ def sync(config: Path | None, name: str | None, everything: bool) -> None:
 
     Needed after MLflow was away, or when it is a new one.
     """
-    from search.run.view import sync_study
-
     settings = read_settings(config)
     store = open_store(settings)
-    for record in [open_study(settings, name)[1]] if name else store.studies():
+    records = [open_study(settings, name)[1]] if name else store.studies()
+    click.echo("  loading MLflow")  # a mistyped name is answered without
+    from search.run.view import sync_study
+
+    for record in records:
         count = sync_study(store, settings, record, everything=everything)
         click.echo(
             f"{record.name}: {count} trial{'s' * (count != 1)} brought to MLflow, front drawn"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,8 @@ def terminal() -> Console:
     """A console as wide as the terminal that shows names and messages as they are, brackets too."""
     from rich.console import Console
 
-    # a pipe has no width of its own; tables would be cut at 80
-    width = None if sys.stdout.isatty() else 140
+    # a pipe has no width of its own; COLUMNS says one for both
+    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 140
     return Console(width=width, markup=False, emoji=False, highlight=False)
 
 

@@ -10,9 +10,9 @@ from rich.console import Console
 from search.front.stored import study_cost, study_front, study_majority
 from search.report.front_page import front_html
 from search.report.front_plot import front_png
+from search.report.front_table import terminal_table
 from search.report.front_text import majority_text, summary
 from search.report.no_front import no_front_text
-from search.run.progress import front_table_view
 from storage.records import StudyRecord
 from storage.store import Store
 
@@ -29,7 +29,7 @@ def print_front(
     console.print(f"{line}; hypervolume {front.volume:.4f}")
     if majority := study_majority(store, record):
         console.print(majority_text(majority))
-    console.print(front_table_view(front.members))
+    console.print(terminal_table(front.members, console.width))
     if front.baselines:
         warm = record.spec.get("warm_start") and not record.spec.get("init_from")
         which = (
@@ -38,7 +38,8 @@ def print_front(
             else "of the same recipe and budget"
         )
         console.print(f"baselines {which}:")
-        console.print(front_table_view(sorted(front.baselines, key=lambda p: p.macs_mean)))
+        by_cost = sorted(front.baselines, key=lambda p: p.macs_mean)
+        console.print(terminal_table(by_cost, console.width))
 
 
 def write_plot(store: Store, record: StudyRecord, plot: Path, family: str | None = None) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from search.commands.same_data import check_same_data
-from search.export.model import MODEL
 from search.front.pick import pick as pick_point
 from search.front.stored import study_cost, study_front
 from search.inspection.forward_pass import Effort
@@ -29,16 +27,6 @@ from trainers.evaluate import recalibrated
 from trainers.execution import Execution, best_device
 
 PAGE = "inspect.html"
-
-
-def exported_point(folder: Path) -> tuple[str, tuple[Kind, int], dict[str, Any]]:
-    """(study, training, knobs) that an exported model came from. Raises ValueError for a damaged one."""
-    try:
-        description = json.loads((folder / MODEL).read_text(encoding="utf-8"))
-        training = Kind(description.get("kind", "search")), int(description["trial"])
-        return str(description["study"]), training, dict(description["knobs"])
-    except (KeyError, TypeError, ValueError):
-        raise ValueError(f"{folder / MODEL}: is damaged; export the model again") from None
 
 
 def chosen_point(

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from rich.console import Console
-from rich.text import Text
 
 from search.commands.data_check import check_device, checked_data
+from search.commands.search_text import Finished
 from search.objectives import COSTS, Reference
 from search.report.no_front import no_front_text
 from search.run.books import Books
 from search.run.data import data_spec, load_data, task_of
 from search.run.driver import Driver
 from search.run.engine import engine_for
+from search.run.heartbeat import Steps
 from search.run.lease import lease
 from search.run.lost_baselines import LostBaselines, lost_in
 from search.run.number_formats import NumberFormats
@@ -29,7 +28,7 @@ from search.run.time_spent import TimeSpent
 from search.schedule.limits import limit_of
 from search.schedule.scheduler_for import scheduler_for
 from search.schedule.sizes import baseline_shapes, shape_of, sizes
-from search.schedule.warm_start import all_baselines, epochs_of, recommended
+from search.schedule.warm_start import all_baselines, recommended
 from search.spec import BEFORE, StudySpec, narrowed_spaces
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
@@ -56,16 +55,6 @@ class NoFrontError(RuntimeError):
     """The search is over and there is nothing to choose from; the message says why."""
 
 
-@dataclass(frozen=True)
-class Finished:
-    """How a session with a study ended."""
-
-    complete: bool  # the budget's trials are all done, or the front grows no more
-    plateau: bool
-    trials: int
-    points_on_front: int
-
-
 def run_study(
     spec: StudySpec,
     text: str,
@@ -83,20 +72,23 @@ def run_study(
     Raises ValueError for what a person can put right, NoFrontError when nothing came of it. KeyboardInterrupt passes
     through with everything stored.
     """
-    check_device(spec.run.device)
-    known, before = _stored(settings, spec.study)
-    spec = as_begun(spec, known)
-    data = checked_data(spec, before, said_on(console), settings.folder)
-    task = task_of(load_data(data_spec(spec)))
-    spaces = narrowed_spaces(spec)
-    if baselines and spec.init_from:
-        raise ValueError(
-            "--baselines: baselines of other sizes have no weights to start from; leave out init_from or the flag"
-        )
-    check_candidates(spec, spaces, task)
-    settings.folder.mkdir(parents=True, exist_ok=True)
-    store = Store.open(settings.database_url, said_on(console))
-    spec, values, reference = _recorded(store, spec, text, reference_of(spaces, task))
+    with Steps(console) as step:
+        check_device(spec.run.device)
+        known, before = _stored(settings, spec.study)
+        spec = as_begun(spec, known)
+        step("reading the images")
+        data = checked_data(spec, before, step.say, settings.folder)
+        task = task_of(load_data(data_spec(spec)))
+        spaces = narrowed_spaces(spec)
+        if baselines and spec.init_from:
+            raise ValueError(
+                "--baselines: baselines of other sizes have no weights to start from; leave out init_from or the flag"
+            )
+        step("building the networks once, to know that they fit the images")
+        check_candidates(spec, spaces, task)
+        settings.folder.mkdir(parents=True, exist_ok=True)
+        store = Store.open(settings.database_url)
+        spec, values, reference = _recorded(store, spec, text, reference_of(spaces, task))
     with lease(store, spec.study) as held:
         store.set_spec(spec.study, values, text)
         store.set_data(spec.study, data)
@@ -109,7 +101,9 @@ def run_study(
             store.say_on(progress.say)
             publisher = Publisher(store, settings, spec, progress.say)
             checkpoints = str(settings.checkpoints)
-            formats = NumberFormats(store.formats, spec.study, lambda: task, progress.say)
+            formats = NumberFormats(
+                store.formats, spec.study, lambda: task, progress.say, doing=progress.doing
+            )
             driver = Driver(
                 spec=spec,
                 plan=scheduler,
@@ -135,41 +129,11 @@ def run_study(
                 complete = driver.run()
             finally:
                 formats.close()
+                progress.doing("bringing MLflow up to date")
                 publisher.close()
     if not scheduler.front.points:
         raise NoFrontError(_why_none(store, spec, complete))
     return Finished(complete, scheduler.front.plateau, scheduler.asked, len(scheduler.front.points))
-
-
-def opening_line(spec: StudySpec) -> str:
-    """What a search is about to do, for a terminal."""
-    full = spec.budget.epochs
-    epochs = sorted({epochs_of(spec, name) for name in spec.families})
-    line = (
-        f"{spec.study}: {spec.budget.trials} trials of {' or '.join(map(str, epochs))} epochs over "
-        f"{', '.join(spec.families)} on {spec.data}"
-    )
-    return f"{line}, from baselines that are trained once for {full}" if epochs[0] < full else line
-
-
-def closing_lines(spec: StudySpec, finished: Finished) -> Iterator[str]:
-    """Why the search ended before its budget's trials, and what can be done now, for a terminal."""
-    if finished.plateau and spec.budget.plateau:
-        wait = spec.budget.plateau
-        yield (
-            f"The front has not grown by {wait.growth:.2%} over the last {wait.trials} trials: the search has ended. "
-            "Take budget.plateau out, or raise it, to go on."
-        )
-    elif not finished.complete:
-        yield (
-            f"The budget of {spec.budget.hours} hours is spent with trials left; raise budget.hours to go on."
-        )
-    for command, what in (
-        (f"ui {spec.study}", "browse the front in the MLflow UI"),
-        (f"front {spec.study} --plot front.html", "the front as an interactive page"),
-        (f"export {spec.study} --pick knee", "the model at the front's knee, ready to ship"),
-    ):
-        yield f"  {f'dynafront {command}':<50} {what}"
 
 
 def _why_none(store: Store, spec: StudySpec, complete: bool) -> str:
@@ -177,11 +141,6 @@ def _why_none(store: Store, spec: StudySpec, complete: bool) -> str:
     if complete:
         return why
     return f"{why}. The budget of {spec.budget.hours} hours is spent: raise budget.hours to go on"
-
-
-def said_on(console: Console) -> Callable[[str], None]:
-    """Prints a line as it is; where it is no terminal, unbroken."""
-    return lambda line: console.print(Text(line), soft_wrap=not console.is_terminal)
 
 
 def _stored(settings: Settings, name: str) -> tuple[StudyRecord | None, dict[str, Any]]:

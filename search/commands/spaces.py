@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from spaces.contract.registry import families, family
+from spaces.contract.declarations import declaration, declarations
 from spaces.contract.space import Dimension
+
+WIDE = 110  # characters of a terminal from which on a dimension is one row of five columns
 
 
 def as_dict(name: str | None = None) -> dict[str, Any]:
     """{"families": [{"family", "doc", "dimensions": [...]}]}."""
-    chosen = [family(name)] if name else list(families().values())
+    chosen = [declaration(name)] if name else list(declarations().values())
     return {
         "families": [
             {"family": f.name, "doc": f.doc, "dimensions": [_dimension(d) for d in f.space]}
@@ -25,16 +28,35 @@ def as_dict(name: str | None = None) -> dict[str, Any]:
 
 def print_table(console: Console, name: str | None = None) -> None:
     """One table a family; dimensions that studies leave at their default are dimmed."""
-    for one in [family(name)] if name else families().values():
+    for one in [declaration(name)] if name else declarations().values():
         console.print(Text.assemble((one.name, "bold"), f": {one.doc}"))
-        table = Table(box=None, padding=(0, 1), header_style="dim")
-        for column in ("dimension", "range", "default", "when", "what it does"):
-            table.add_column(column, overflow="fold")
-        for d in one.space:
-            cells = (d.name, d.allowed(), _text(d.default), d.condition(), d.doc)
-            table.add_row(*map(Text, cells), style=None if d.searched else "dim")
+        table = _wide(one.space) if console.width >= WIDE else _narrow(one.space)
         console.print(table)
         console.print("dimmed: not searched unless a study file names it", style="dim")
+
+
+def _wide(space: Sequence[Dimension]) -> Table:
+    table = Table(box=None, padding=(0, 1), header_style="dim")
+    for column in ("dimension", "range", "default", "when", "what it does"):
+        table.add_column(column, overflow="fold", no_wrap=column == "dimension")
+    for d in space:
+        cells = (d.name, d.allowed(), _text(d.default), d.condition(), d.doc)
+        table.add_row(*map(Text, cells), style=None if d.searched else "dim")
+    return table
+
+
+def _narrow(space: Sequence[Dimension]) -> Table:
+    """All that is said of a dimension below each other."""
+    table = Table(box=None, padding=(0, 1), header_style="dim")
+    table.add_column("dimension", no_wrap=True)
+    table.add_column("range, default, when, what it does", overflow="fold")
+    for d in space:
+        lines = [f"{d.allowed()}; default {_text(d.default)}"]
+        lines += [f"when {d.condition()}"] if d.when else []
+        lines += [d.doc] if d.doc else []
+        style = None if d.searched else "dim"
+        table.add_row(Text(d.name), Text("\n".join(lines)), style=style)
+    return table
 
 
 def _dimension(d: Dimension) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from search.export.card import card
 from search.export.comparison import LOGIT_TOLERANCE, ParityError, compare, latency
-from search.export.model import FORMAT, MODEL, ONNX, WEIGHTS
+from search.export.folder import FORMAT, MODEL, ONNX, WEIGHTS
 from search.export.selection_bias import selection_bias
 from search.run.job import Job
 from search.run.worker import trained_net

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from search.export.folder import WEIGHTS, incomplete, prepared, read_description
 from spaces.contract.task import Task
 from spaces.deploy.ship import DeployedNet, rebuild
-from trainers.data.decode import Geometry, decoded
-
-FORMAT = 2
-MODEL, WEIGHTS, ONNX = "model.json", "model.safetensors", "model.onnx"
 
 
 @dataclass(frozen=True)
@@ -49,29 +45,13 @@ class Model:
 
 def load_exported(folder: Path) -> Model:
     """The model in a folder that `dynafront export` made. Raises ValueError when it is none."""
-    path = folder / MODEL
-    if not path.is_file():
-        raise ValueError(
-            f"{folder}: holds no {MODEL}; give the folder that `dynafront export` wrote"
-        )
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-        version = description["format"]
-    except (json.JSONDecodeError, KeyError, TypeError):
-        raise ValueError(f"{path}: is damaged; export the model again") from None
-    if version != FORMAT:
-        raise ValueError(
-            f"{path}: has format {version}, this version of dynafront reads {FORMAT}; export it again"
-        )
+    description = read_description(folder)
     try:
         task = Task.from_dict(description["task"])
         net = rebuild(description["family"], description["config"], task, description["network"])
         net.load_state_dict(load_file(folder / WEIGHTS))
     except (KeyError, TypeError, OSError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
-            f"{folder}: does not hold together ({reason}); export the model again"
-        ) from None
+        raise incomplete(folder, error) from None
     return Model(net.eval(), description)
 
 
@@ -82,7 +62,4 @@ def pixels_of(
 
     Raises ValueError for a broken image.
     """
-    how = {key: preprocessing[key] for key in ("resize", "bits") if key in preprocessing}
-    geometry = Geometry(task.channels, task.height, task.width, **how)
-    stored = decoded(geometry, str(image), image)
-    return torch.from_numpy(stored.copy())[None].float() / 255
+    return torch.from_numpy(prepared(image, task, preprocessing))

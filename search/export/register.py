@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from search.export.model import MODEL, ONNX
+from search.export.folder import MODEL, ONNX
 from storage.mlflow_models import log_model
 from storage.records import StudyRecord
 from storage.settings import Settings

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
+from spaces.contract.declarations import declaration
+
 HIDDEN = ("exit_temperatures", "exit_judges")  # many numbers that say nothing to a reader
 
 
@@ -45,10 +47,7 @@ def knobs_text(knobs: Mapping[str, Any]) -> str:
 
 def network_text(family_name: str, params: Mapping[str, Any]) -> str:
     """A network in a few words: its family, size, and what makes it dynamic. Raises ValueError for no known family."""
-    # imports torch, which a caller that needs only knobs does without
-    from spaces.contract.registry import family
-
-    own = family(family_name)
+    own = declaration(family_name)
     size = " ".join(
         words.format(params[name]) for name, words in own.size_words.items() if name in params
     )
@@ -65,9 +64,7 @@ def network_text(family_name: str, params: Mapping[str, Any]) -> str:
 
 def describing_params(families: Iterable[str]) -> list[str]:
     """Names of the parameters that `network_text` puts into words, sizes first, for networks of these families."""
-    from spaces.contract.registry import family
-
-    known = [family(name) for name in families]
+    known = [declaration(name) for name in families]
     sizes = [name for each in known for name in each.size_dimensions]
     traits = [name for each in known for name in each.traits]
     return list(dict.fromkeys([*sizes, *traits]))

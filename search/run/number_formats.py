@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from search.report.text import network_text
 from search.run.job import Job
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
@@ -129,6 +130,7 @@ class NumberFormats:
     task: Callable[[], Task]
     say: Callable[[str], None]
     probe: Probe = field(default_factory=Probe)
+    doing: Callable[[str], None] = lambda what: None
 
     def of(self, job: Job) -> Job:
         """The job, with the format of its size if it is to be measured."""
@@ -138,6 +140,8 @@ class NumberFormats:
         name, size = self.probe.device_name(device), size_of(job, self.task())
         known = self.formats.chosen(self.study, name, size)
         if known is None:
+            network = network_text(job.family, job.params)
+            self.doing(f"measuring the fastest number format, once for each size: {network}")
             known = self._measured(job, device, name, size).as_dict()
             self.formats.choose(self.study, name, size, known)
         return replace(job, execution=known | {"device": device})

@@ -12,15 +12,16 @@ from rich.table import Table
 from rich.text import Text
 
 from search.front.eligible import ON_OFFER
-from search.objectives import macs_text
 from search.report.amounts import macs
-from search.report.text import knobs_text, network_text
+from search.report.front_table import terminal_table
+from search.report.text import network_text
+from search.run.heartbeat import Heartbeat
 from search.run.job import Failure, Job
-from storage.records import TRAININGS, Kind, PointRecord
+from storage.records import TRAININGS, Kind, PointRecord, training_text
 from trainers.fit import EpochResult
 
 ROWS = 8  # of the front that are shown while searching
-QUIET_SECONDS = 15  # between status lines where the output is not a terminal
+NAMED = 3  # trainings that a status line names
 
 
 class Progress:
@@ -36,7 +37,10 @@ class Progress:
         self.front: Sequence[PointRecord] = ()
         self.hypervolume = 0.0
         self.baselines_left = 0  # still to be trained
-        self.started = self._spoke = time.monotonic()
+        self._doing = ""  # what is done while nothing trains
+        self._began: dict[tuple[str, int], float] = {}  # since when they run
+        self.started = time.monotonic()
+        self._heartbeat = Heartbeat(lambda: f"  {self.status()}", self.say)
         self._live = Live(
             console=console, get_renderable=self._view, refresh_per_second=4, transient=True
         )
@@ -44,13 +48,25 @@ class Progress:
     def __enter__(self) -> Progress:
         if self.console.is_terminal:
             self._live.start()
+        else:
+            self._heartbeat.__enter__()
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self._live.stop()
+        if self.console.is_terminal:
+            self._live.stop()
+        else:
+            self._heartbeat.__exit__()
+
+    def doing(self, what: str) -> None:
+        """What is done now that is no training."""
+        self._doing = what
+        if not self.console.is_terminal:
+            self.say(f"  {what}")
 
     def say(self, line: str | Text) -> None:
         """One line that stays. A string is shown as it is: nothing in it is read as markup. Pipes have it unbroken."""
+        self._heartbeat.heard()
         text = line if isinstance(line, Text) else Text(line)
         self.console.print(text, soft_wrap=not self.console.is_terminal)
 
@@ -64,13 +80,15 @@ class Progress:
         self.front, self.hypervolume = front, hypervolume
 
     def trial_started(self, job: Job) -> None:
-        self.running[job.name] = (job, None)
+        first = not self._began and not self.session_done
+        self._doing = ""
+        self.running[job.name], self._began[job.name] = (job, None), time.monotonic()
+        if first and not self.console.is_terminal:
+            name = training_text(*job.name)
+            self.say(f"  the first training starts: {name}, {job.epochs} epochs, {_size(job)}")
 
     def epoch(self, job: Job, result: EpochResult) -> None:
         self.running[job.name] = (job, result)
-        if not self.console.is_terminal and time.monotonic() - self._spoke > QUIET_SECONDS:
-            self._spoke = time.monotonic()
-            self.say(f"  {self.status()}")
 
     def trial_finished(self, job: Job, joined: Sequence[PointRecord]) -> None:
         """`joined` are the training's points that are on the front now."""
@@ -99,10 +117,10 @@ class Progress:
     def _ended(self, job: Job) -> None:
         self.running.pop(job.name, None)
         self._resumed.pop(job.name, None)
+        self._began.pop(job.name, None)
         self.session_done += 1
 
     def _say_ended(self, job: Job, how: str, joined: Sequence[PointRecord]) -> None:
-        self._spoke = time.monotonic()
         number = f"{job.number:>3}" if job.kind == Kind.SEARCH else str(job.number)
         label = Text.assemble((f"{TRAININGS[job.kind]} {number}", "bold"), how)
         if joined:
@@ -127,7 +145,22 @@ class Progress:
         baselines = f", {self.baselines_left} baseline{plural} to go" if self.baselines_left else ""
         done = f"{self.complete + self.stopped} of {self.total} trials done"
         stopped = f" ({self.stopped} stopped early)" if self.stopped else ""
-        return f"{done}{stopped}, {len(self.running)} running{baselines}{failed}{eta}"
+        running = f"{len(self.running)} running{self._running_text()}"
+        doing = f", {self._doing}" if self._doing else ""
+        return f"{done}{stopped}, {running}{baselines}{failed}{doing}{eta}"
+
+    def _running_text(self) -> str:
+        """Which trainings run, how far each is, and since when; empty where the terminal has a table of them."""
+        if self.console.is_terminal or not self.running:
+            return ""
+        now, words = time.monotonic(), []
+        for name, (job, result) in list(self.running.items())[:NAMED]:
+            where = f"epoch {result.epoch} of {job.epochs} done" if result else "in its first epoch"
+            words.append(
+                f"{training_text(job.kind, job.number)}: {where}, {_duration(now - self._began[name])}"
+            )
+        more = len(self.running) - NAMED
+        return f" ({'; '.join([*words, *([f'{more} more'] if more > 0 else [])])})"
 
     def _seconds_left(self) -> float | None:
         """From the mean time of what ended or trained in this session, early or not."""
@@ -147,6 +180,8 @@ class Progress:
         header = Text.assemble((self.study, "bold"), f"  {self.status()}")
         parts: list[Text | Table] = [header]
         running = Table.grid(padding=(0, 2))
+        for name in ("training", "epochs", "score", "network"):
+            running.add_column(no_wrap=name != "network", overflow="fold")
         for job, result in self.running.values():
             epochs = f"epoch {result.epoch if result else 0:>3}/{job.epochs}"
             score = ""
@@ -161,34 +196,9 @@ class Progress:
         if self.front:
             parts += [
                 Text(f"  front of {len(self.front)} points, hypervolume {self.hypervolume:.4f}"),
-                self._table(),
+                terminal_table(self.front, self.console.width, ROWS),
             ]
         return Group(*parts)
-
-    def _table(self) -> Table:
-        return front_table_view(self.front, ROWS)
-
-
-def front_table_view(front: Sequence[PointRecord], rows: int | None = None) -> Table:
-    """The front as a terminal table; with `rows`, evenly thinned to that many."""
-    shown = list(front)
-    if rows is not None and len(shown) > rows:
-        shown = [front[round(i * (len(front) - 1) / (rows - 1))] for i in range(rows)]
-    table = Table(box=None, padding=(0, 2), header_style="dim")
-    for name, justify in (("trial", "right"), ("accuracy", "right"), ("95 % interval", "left"), ("MACs mean", "right"),
-                          ("p95", "right"), ("knobs", "left"), ("network", "left")):  # fmt: skip
-        table.add_column(name, justify=justify, no_wrap=name != "network")  # type: ignore[arg-type]
-    for p in shown:
-        table.add_row(
-            p.name,
-            f"{p.accuracy:.2%}",
-            f"{p.accuracy_low:.1%} - {p.accuracy_high:.1%}",
-            macs_text(p.macs_mean),
-            macs_text(p.macs_p95),
-            Text(knobs_text(p.knobs)),
-            Text(network_text(p.family, p.params)),
-        )
-    return table
 
 
 def _size(job: Job) -> str:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 
+from search.front.finalists import LONGER, SEEDS
 from search.schedule.decisions import Decision, Ended, Record, Start, Trial
 from search.schedule.sampler import trial_seed
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from storage.records import Kind, OperatingPoint, PointRecord, State
 from storage.store import Store
-
-SEEDS = 3  # trainings of each finalist, none of them from the seed that the search used
-LONGER = 2  # times the epochs of the trial
 
 
 class FinalistPlan:

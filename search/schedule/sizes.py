@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any
 
-import torch
-
 from search.front.curves import ReferencePoint
 from search.objectives import Cost, Shape
 from spaces.contract.family import Candidate, Family
@@ -20,6 +18,9 @@ logger = logging.getLogger(f"dynafront.{__name__}")
 
 def shape_of(candidate: Candidate, task: Task) -> Shape:
     """What a candidate's network costs with everything open. Raises ValueError where it cannot be built."""
+    # only here: what else this module says is asked before anything may take long
+    import torch
+
     with torch.device("meta"):
         net = candidate.family.build(candidate.config, task)
     return Shape(net.plain_macs, sum(p.numel() for p in net.parameters()))

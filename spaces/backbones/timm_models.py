@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from spaces.backbones.timm_weights import ELSEWHERE, pretrained_arguments
 from spaces.contract.task import Task
 
 SMALL = (
@@ -55,15 +56,14 @@ def created(name: str, task: Task, *, pretrained: bool = False, stem: str = "kee
     """The timm model for the task's images and classes. Raises ValueError where there is none, or no weights."""
     import timm
 
-    arguments = _arguments(name, task)
+    arguments = _arguments(name, task) | (pretrained_arguments(name) if pretrained else {})
     try:
-        model = timm.create_model(name, pretrained=pretrained, **arguments)
+        model = timm.create_model(name, **arguments)
     except Exception as error:
         if not pretrained:
             raise
         raise ValueError(
-            f"pretrained: the weights of {name} could not be loaded ({line(error)}); set it to false, or run once "
-            "where huggingface.co can be reached"
+            f"pretrained: the weights of {name} could not be loaded ({line(error)}); {ELSEWHERE}"
         ) from None
     if stem == "small":
         _keep_pixels(model, name)

@@ -8,6 +8,8 @@ others read.
 Every rule is a confidence in [0, 1] that is compared (strictly) with a threshold per exit, so that thresholds can be
 searched on tables of confidences.
 
+torch is imported where tensors are made: who only reads a stored setting does without it.
+
 Shapes: B images, C classes, K early exits (the network's own head is not one of them).
 """
 
@@ -16,9 +18,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RULES = ("maxprob", "entropy", "margin", "patience", "judge")
 FALLBACKS = ("deepest", "ensemble")
@@ -62,6 +65,8 @@ class ExitRule:
 
         Fewer than exit + 1 where exits before it were passed without a look.
         """
+        import torch
+
         logits = logits[: exit + 1]
         here = logits[-1].float()
         if self.temperatures:
@@ -81,6 +86,8 @@ class ExitRule:
     def leaves(self, exit: int, logits: Sequence[Tensor]) -> Tensor:
         """(B,) bool: who is answered by exit number `exit`."""
         if self.every or exit >= len(self.thresholds):
+            import torch
+
             return torch.zeros(logits[-1].shape[0], dtype=torch.bool, device=logits[-1].device)
         # thresholds were found in float64
         return self.confidence(exit, logits).double() > self.thresholds[exit]
@@ -100,6 +107,8 @@ def certainty(logits_BC: Tensor) -> Tensor:
 
 def agreement(logits: Sequence[Tensor]) -> Tensor:
     """(B,) how many exits right before the last one give its answer, over the number of exits: 0 at the first exit."""
+    import torch
+
     answers = [one.argmax(1) for one in logits]
     streak = torch.zeros(len(answers[0]), device=answers[0].device)
     running = torch.ones_like(streak)
@@ -111,5 +120,7 @@ def agreement(logits: Sequence[Tensor]) -> Tensor:
 
 def judged(logits_BC: Tensor, agreed_B: Tensor) -> Tensor:
     """(B, JUDGED) what a judge reads of one exit."""
+    import torch
+
     p_B = logits_BC.softmax(1).amax(1)
     return torch.stack([p_B, margin(logits_BC), certainty(logits_BC), agreed_B], 1)

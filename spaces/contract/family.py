@@ -8,15 +8,26 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from spaces.contract.net import DynamicNet
 from spaces.contract.recipe import Recipe
 from spaces.contract.space import Dimension, Value, active_names, dimensions, suggested
 from spaces.contract.task import Task
 
 if TYPE_CHECKING:
     import optuna
+
+    from spaces.contract.net import DynamicNet
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declaration:
+    """What a family says of itself, without its networks: enough to check a study file and to describe a network."""
+
+    name: str
+    doc: str
+    space: tuple[Dimension, ...]
+    size_dimensions: tuple[str, ...]
+    size_words: Mapping[str, str]
+    traits: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +74,10 @@ class Family:
     @cached_property  # read for every candidate that a search weighs
     def space(self) -> tuple[Dimension, ...]:
         return dimensions(self.config) + dimensions(self.recipe)
+
+    @property
+    def declaration(self) -> Declaration:
+        return Declaration(**{f.name: getattr(self, f.name) for f in fields(Declaration)})
 
 
 @dataclass(frozen=True)
@@ -128,6 +143,8 @@ class Candidate:
 
     def build(self, task: Task, seed: int) -> DynamicNet:
         """The network, its weights drawn from `seed` without touching the global generator."""
+        import torch
+
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return self.family.build(self.config, task)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spaces.contract.exit_rules import ExitRule
-from spaces.contract.policies import Fixed
+
+if TYPE_CHECKING:
+    from spaces.contract.policies import Fixed
 
 ORDERS = ("sequential", "arbitrary")
 POLICIES = ("threshold", "always_on", "scaled_on", "stochastic", "ensemble")

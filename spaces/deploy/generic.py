@@ -47,9 +47,10 @@ class Deployed(nn.Module):
         output = self.net((pixels - self.mean) / self.std, self.policy, compact=True)
         return output.logits_BC, output.macs_B
 
-    def masked(self, pixels: Tensor) -> Tensor:
-        """Logits (B, C) with everything computed and chosen afterwards: the form that exporters can trace."""
-        return self.net((pixels - self.mean) / self.std, self.policy).logits_BC
+    def masked(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """What `run` gives, with everything computed and chosen afterwards: the form that exporters can trace."""
+        output = self.net((pixels - self.mean) / self.std, self.policy)
+        return output.logits_BC, output.macs_B.expand(len(pixels))
 
     def description(self) -> dict[str, Any]:
         """What must be known beside config and weights to build it again."""

@@ -113,7 +113,7 @@ class DeployedBlock(nn.Module):
 
     def forward(self, u: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
         """The block's output and the MACs (B,) that each image took; source (B, C, H, W) is what the gates read."""
-        skip_macs = float(self._skip_macs())
+        skip_macs = float(self.skip_macs)
         macs_B = torch.full((len(u),), skip_macs, dtype=torch.float64, device=u.device)
         if self.closed:
             return self._without(u), macs_B
@@ -207,7 +207,9 @@ class DeployedBlock(nn.Module):
         whole[:, self.kept_outer] = r
         return whole
 
-    def _skip_macs(self) -> int:
+    @property
+    def skip_macs(self) -> int:
+        """MACs of the shortcut, which runs whether the block is open or not."""
         return conv_macs(self.shortcut, *self.size) if self.shortcut is not None else 0
 
 

@@ -2,7 +2,8 @@
 
 Each gated block is an `If` whose weights live inside its branch, so that the runtime can pre-pack them (weights in the
 outer graph cannot be, and cost more than skipping saves). A block runs when any image of the batch opens it and its
-result is multiplied by the decisions: equal logits at any batch size, real skipping at batch 1.
+result is multiplied by the decisions: equal logits at any batch size, real skipping at batch 1. MACs are those of each
+image by itself, as torch's `run` counts them.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor, nn
 
+from spaces.deploy.onnx_graph import Graph
 from spaces.deploy.resnet import DeployedResNet
 from spaces.deploy.resnet_block import DeployedBlock
 
@@ -20,83 +21,45 @@ if TYPE_CHECKING:
 
 OPSET = 17
 IR_VERSION = 8  # what onnxruntime 1.18 reads
-
-
-class _Graph:
-    """Nodes and initializers of a graph under construction."""
-
-    def __init__(self, prefix: str) -> None:
-        self.prefix, self.nodes, self.initializers = prefix, [], []  # type: ignore[var-annotated]
-        self._count = 0
-
-    def constant(self, values: Any, name: str) -> str:
-        from onnx import numpy_helper
-
-        array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-        full = f"{self.prefix}{name}"
-        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array), full))
-        return full
-
-    def add(self, op: str, inputs: list[str], output: str | None = None, **attributes: Any) -> str:
-        from onnx import helper
-
-        self._count += 1
-        output = output or f"{self.prefix}{op.lower()}{self._count}"
-        self.nodes.append(helper.make_node(op, inputs, [output], **attributes))
-        return output
-
-    def conv(self, x: str, conv: nn.Conv2d, name: str) -> str:
-        assert conv.bias is not None
-        weight, bias = (
-            self.constant(conv.weight, f"{name}.weight"),
-            self.constant(conv.bias, f"{name}.bias"),
-        )
-        pads = [conv.padding[0], conv.padding[1]] * 2
-        return self.add(
-            "Conv",
-            [x, weight, bias],
-            kernel_shape=list(conv.kernel_size),
-            strides=list(conv.stride),
-            pads=pads,
-        )
-
-    def linear(self, x: str, linear: nn.Module, name: str) -> str:
-        assert isinstance(linear, nn.Linear)
-        weight, bias = (
-            self.constant(linear.weight, f"{name}.weight"),
-            self.constant(linear.bias, f"{name}.bias"),
-        )
-        return self.add("Gemm", [x, weight, bias], transB=1)
-
-    def graph(self, name: str, inputs: list[Any], outputs: list[Any]) -> onnx.GraphProto:
-        from onnx import helper
-
-        return helper.make_graph(self.nodes, name, inputs, outputs, self.initializers)
+FLOAT, DOUBLE = 1, 11  # onnx.TensorProto's
 
 
 def resnet_onnx(net: DeployedResNet) -> onnx.ModelProto:
-    """The network as ONNX: input `pixels` (batch, C, H, W) float32 in [0, 1], output `logits` (batch, classes)."""
+    """The network as ONNX: `pixels` (batch, C, H, W) float32 in [0, 1] → `logits` (batch, classes), `macs` (batch,).
+
+    `macs` are the MACs that each image took, float64.
+    """
     import onnx
     from onnx import TensorProto, helper
 
-    task, g = net.task, _Graph("")
+    task, g = net.task, Graph("")
     pixels = helper.make_tensor_value_info(
         "pixels", TensorProto.FLOAT, ["batch", task.channels, task.height, task.width]
     )
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", task.classes])
+    macs = helper.make_tensor_value_info("macs", TensorProto.DOUBLE, ["batch"])
     centred = g.add("Sub", ["pixels", g.constant(net.mean[None], "mean")])
     u = stem = g.add(
         "Relu",
         [g.conv(g.add("Div", [centred, g.constant(net.std[None], "std")]), net.stem, "stem")],
     )
+    spent: str | float = float(net.ends_macs)
     for index, block in enumerate(net.blocks):
         assert isinstance(block, DeployedBlock)
-        u = _block(g, block, u, stem if net.gate_source == "stem" else u, f"block{index}")
+        source = stem if net.gate_source == "stem" else u
+        u, cost = _block(g, block, u, source, f"block{index}")
+        spent = g.total(spent, cost)
     pooled = g.add("ReduceMean", [u], axes=[2, 3], keepdims=0)
     fc = g.linear(pooled, net.fc, "fc")
     g.add("Identity", [fc], "logits")
+    images = g.add("Shape", ["pixels"], start=0, end=1)
+    zero = helper.make_tensor("zero", TensorProto.DOUBLE, [1], [0.0])
+    zeros = g.add("ConstantOfShape", [images], value=zero)
+    spent = g.total(zeros, spent)
+    assert isinstance(spent, str)
+    g.add("Identity", [spent], "macs")
     model = helper.make_model(
-        g.graph("dynafront", [pixels], [logits]),
+        g.graph("dynafront", [pixels], [logits, macs]),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="dynafront",
@@ -105,31 +68,44 @@ def resnet_onnx(net: DeployedResNet) -> onnx.ModelProto:
     return model
 
 
-def _block(g: _Graph, block: DeployedBlock, u: str, source: str, name: str) -> str:
-    skip = _skip(g, block, u, name)
+def _block(
+    g: Graph, block: DeployedBlock, u: str, source: str, name: str
+) -> tuple[str, str | float]:
+    """The block's output, and its MACs an image."""
+    skip, skip_macs = _skip(g, block, u, name), float(block.skip_macs)
     if block.closed:
-        return u if block.identity else g.add("Relu", [skip])
+        return u if block.identity else g.add("Relu", [skip]), skip_macs
     if not block.decides("layer"):
-        return g.add("Relu", [g.add("Add", [skip, _residual(g, block, u, source, name)])])
+        r, cost = _residual(g, block, u, source, name)
+        return g.add("Relu", [g.add("Add", [skip, r])]), g.total(skip_macs, cost)
     z = _decision(g, block, "layer", source, name)  # (batch, 1)
     any_open = g.add("Cast", [g.add("ReduceMax", [z], keepdims=0)], to=9)
-    run, rest = _Graph(f"{name}.open."), _Graph(f"{name}.closed.")
+    run, rest = Graph(f"{name}.open."), Graph(f"{name}.closed.")
     shaped = run.add("Reshape", [z, run.constant(np.array([-1, 1, 1, 1]), "shape")])
-    residual = run.add("Mul", [_residual(run, block, u, source, name), shaped])
-    opened = run.add("Relu", [run.add("Add", [skip, residual])])
+    r, cost = _residual(run, block, u, source, name)
+    opened = run.add("Relu", [run.add("Add", [skip, run.add("Mul", [r, shaped])])])
     closed = rest.add("Identity", [u]) if block.identity else rest.add("Relu", [skip])
-    return g.add(
-        "If",
-        [any_open],
-        then_branch=run.graph(f"{name}_open", [], [_value(opened)]),
-        else_branch=rest.graph(f"{name}_closed", [], [_value(closed)]),
+    u, cost = g.branch(
+        any_open,
+        run.graph(f"{name}_open", [], [_value(opened), _value(run.tensor(cost), DOUBLE)]),
+        rest.graph(f"{name}_closed", [], [_value(closed), _value(rest.tensor(0.0), DOUBLE)]),
     )
+    flat = g.add("Reshape", [z, g.constant(np.array([-1]), f"{name}.flat")])
+    open_B = g.add("Cast", [flat], to=DOUBLE)
+    assert block.gates is not None
+    standing = skip_macs + block.gates.macs(("layer",))
+    return u, g.total(standing, g.product(open_B, cost))
 
 
-def _residual(g: _Graph, block: DeployedBlock, u: str, source: str, name: str) -> str:
+def _residual(
+    g: Graph, block: DeployedBlock, u: str, source: str, name: str
+) -> tuple[str, str | float]:
+    """The residual of an open block, and its MACs an image, those of the gates of its filters included."""
     h = g.add("Relu", [g.conv(u, block.conv1, f"{name}.conv1")]) if block.kept_inner else ""
+    inner = outer = None
     if block.decides("inner"):
-        h = g.add("Mul", [h, _filter_mask(g, block, "inner", block.inner_unit, source, name)])
+        inner = _filter_mask(g, block, "inner", block.inner_unit, source, name)
+        h = g.add("Mul", [h, inner])
     if block.kept_inner:
         r = g.conv(h, block.conv2, f"{name}.conv2")
     else:  # nothing but the second batch norm's shift is left of the residual
@@ -138,17 +114,43 @@ def _residual(g: _Graph, block: DeployedBlock, u: str, source: str, name: str) -
             block.conv2.bias[None, :, None, None].expand(1, -1, *block.size), f"{name}.shift"
         )
     if block.decides("outer"):
-        r = g.add("Mul", [r, _filter_mask(g, block, "outer", block.outer_unit, source, name)])
+        outer = _filter_mask(g, block, "outer", block.outer_unit, source, name)
+        r = g.add("Mul", [r, outer])
+    macs = _residual_macs(g, block, inner, outer)
     if len(block.kept_outer) == block.filters:
-        return r
+        return r, macs
     place = np.zeros((block.filters, len(block.kept_outer), 1, 1), np.float32)
     # a 1x1 convolution that puts filters in their places
     place[block.kept_outer, range(len(block.kept_outer))] = 1
-    return g.add("Conv", [r, g.constant(place, f"{name}.place")], kernel_shape=[1, 1])
+    placed = g.add("Conv", [r, g.constant(place, f"{name}.place")], kernel_shape=[1, 1])
+    return placed, macs
+
+
+def _residual_macs(
+    g: Graph, block: DeployedBlock, inner: str | None, outer: str | None
+) -> str | float:
+    """What DeployedBlock counts for an open block: the masks say which filters are open, None all."""
+    pixels = 9.0 * block.size[0] * block.size[1]
+    n_inner = _open_filters(g, inner, block.conv1.out_channels)
+    n_outer = _open_filters(g, outer, block.conv2.out_channels)
+    read: str | float = float(block.conv2.out_channels > 0)
+    if isinstance(n_outer, str):
+        read = g.add("Sign", [n_outer])
+    first = g.product(g.product(n_inner, pixels * block.conv1.in_channels), read)
+    second = g.product(g.product(n_inner, n_outer), pixels)
+    gates = block.gates.macs(("inner", "outer"), paid=("layer",)) if block.gates else 0
+    return g.total(g.total(first, second), float(gates))
+
+
+def _open_filters(g: Graph, mask: str | None, filters: int) -> str | float:
+    if mask is None:
+        return float(filters)
+    counted = g.add("ReduceSum", [mask, g.axes(1, 2, 3)], keepdims=0)
+    return g.add("Cast", [counted], to=DOUBLE)
 
 
 def _filter_mask(
-    g: _Graph, block: DeployedBlock, kind: str, unit_of: list[int], source: str, name: str
+    g: Graph, block: DeployedBlock, kind: str, unit_of: list[int], source: str, name: str
 ) -> str:
     """(batch, filters, 1, 1) of 0 and 1 from one decision a unit."""
     decided = _decision(g, block, kind, source, name)
@@ -171,7 +173,7 @@ def _filter_mask(
     return g.add("Reshape", [mask, g.constant(np.array([0, 0, 1, 1]), f"{name}.{kind}.shape")])
 
 
-def _decision(g: _Graph, block: DeployedBlock, kind: str, source: str, name: str) -> str:
+def _decision(g: Graph, block: DeployedBlock, kind: str, source: str, name: str) -> str:
     """(batch, units) of 0.0 and 1.0."""
     gates = block.gates
     assert gates is not None
@@ -186,7 +188,7 @@ def _decision(g: _Graph, block: DeployedBlock, kind: str, source: str, name: str
     return g.add("Cast", [above], to=1)
 
 
-def _skip(g: _Graph, block: DeployedBlock, u: str, name: str) -> str:
+def _skip(g: Graph, block: DeployedBlock, u: str, name: str) -> str:
     if block.shortcut is not None:
         return g.conv(u, block.shortcut, f"{name}.shortcut")
     if block.identity:
@@ -204,7 +206,7 @@ def _skip(g: _Graph, block: DeployedBlock, u: str, name: str) -> str:
     return g.add("Pad", [thinned, pads])
 
 
-def _value(name: str) -> Any:
+def _value(name: str, kind: int = FLOAT) -> Any:
     from onnx import helper
 
-    return helper.make_tensor_value_info(name, 1, None)
+    return helper.make_tensor_value_info(name, kind, None)

@@ -52,7 +52,11 @@ def rebuild(
 
 
 def onnx_model(net: DeployedNet, pixels: Tensor) -> ModelProto:
-    """The network as ONNX. Compact ResNets skip blocks in it; other families compute everything and choose."""
+    """The network as ONNX, with the MACs of each image as second output.
+
+    Compact ResNets skip blocks in it; other families compute everything and choose, and the MACs are those that are
+    spent where what is not chosen is not computed.
+    """
     if isinstance(net, DeployedResNet):
         from spaces.deploy.resnet_onnx import resnet_onnx
 
@@ -63,7 +67,7 @@ def onnx_model(net: DeployedNet, pixels: Tensor) -> ModelProto:
             _Masked(net),
             (pixels,),
             input_names=["pixels"],
-            output_names=["logits"],
+            output_names=["logits", "macs"],
             dynamic_shapes={"pixels": {0: torch.export.Dim.DYNAMIC}},
             dynamo=True,
             verbose=False,
@@ -77,5 +81,5 @@ class _Masked(nn.Module):
         super().__init__()
         self.net = net.eval()
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         return self.net.masked(pixels)

@@ -18,7 +18,7 @@ from storage import database as module
 from storage.database import Database, ours
 from storage.errors import StorageError
 from storage.store import Store
-from storage.tables import VERSION_TABLE, Rung, Table
+from storage.tables import REVISION, VERSION_TABLE, Rung, Table
 from tests.points import operating_point
 
 REPOSITORY = Path(__file__).parents[2]
@@ -42,6 +42,10 @@ def test_migrations_lead_to_the_tables_as_they_are_declared(url):
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, Table.metadata) == []
     opened.close()
+
+
+def test_the_newest_migration_is_the_one_that_databases_are_expected_at() -> None:
+    assert module._revisions()[0] == REVISION
 
 
 def as_of(url: str, revision: str) -> None:

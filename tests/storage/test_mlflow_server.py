@@ -1,11 +1,14 @@
 """The MLflow UI as a child process."""
 
 import http.client
+import http.server
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -74,7 +77,7 @@ def test_artifacts_go_to_a_folder_or_a_bucket(tmp_path, monkeypatch):
 
 def test_a_host_open_to_the_network_needs_names():
     with pytest.raises(
-        ValueError, match=r"mlflow.yml: server.host: 0.0.0.0 opens the UI .* server.allowed_hosts"
+        ValueError, match=r"^server.host: 0.0.0.0 opens the UI .* server.allowed_hosts"
     ):
         command(Settings(server={"host": "0.0.0.0"}))
     with pytest.raises(ValueError, match=r"server.allowed_hosts: '\*' would let any web page"):
@@ -99,20 +102,53 @@ def test_a_server_elsewhere_needs_none_here():
     assert found == ["http://tracking:5000"] * 2
 
 
-def test_a_port_in_use_is_named_with_its_key(tmp_path):
+def test_a_port_in_use_is_named_with_one_that_is_free(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         settings = Settings(storage={"folder": tmp_path}, server={"port": port})
+        with pytest.raises(ValueError, match=rf"^port {port} on 127.0.0.1 cannot be") as raised:
+            serve(settings, print)
+    other = re.search(r"take another: --port (\d+)$", str(raised.value))
+    assert other
+    assert other[1] != str(port)
+    with socket.create_server(("127.0.0.1", int(other[1]))):
+        pass
+
+
+class Healthy(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_server_that_runs_already_is_named_by_its_address(tmp_path):
+    with http.server.HTTPServer(("127.0.0.1", 0), Healthy) as taken:
+        threading.Thread(target=taken.serve_forever, daemon=True).start()
+        settings = Settings(storage={"folder": tmp_path}, server={"port": taken.server_port})
+        address = f"http://127.0.0.1:{taken.server_port}"
         with pytest.raises(
-            ValueError, match=rf"mlflow.yml: server.port: {port} on 127.0.0.1 cannot be used"
+            ValueError, match=f"an MLflow server runs there already: open {address}"
         ):
             serve(settings, print)
+        taken.shutdown()
+
+
+def test_a_start_that_cannot_be_is_not_announced(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = Settings(storage={"folder": tmp_path}, server={"port": taken.getsockname()[1]})
+        said: list[str] = []
+        with pytest.raises(ValueError, match="cannot be used"):
+            serve(settings, print, said.append)
+    assert said == []
 
 
 def test_a_host_that_is_none_of_ours_is_told():
     settings = Settings(server={"host": "256.1.1.1", "allowed_hosts": ["nets.lan"]})
     with pytest.raises(
-        ValueError, match=r"mlflow.yml: server.host: '256.1.1.1' is no address of this machine"
+        ValueError, match=r"^server.host: '256.1.1.1' is no address of this machine"
     ):
         serve(settings, print)
 

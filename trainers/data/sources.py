@@ -9,7 +9,6 @@ from typing import Literal
 from trainers.data.array_sets import TORCHVISION_SETS, digits, torchvision_set
 from trainers.data.class_folders import layout_of, open_folder
 from trainers.data.images import ChosenImages, Images
-from trainers.data.parquet import open_parquet, parquet_files
 from trainers.data.paths import expanded
 from trainers.data.stratified import apart
 
@@ -79,7 +78,12 @@ def has_test(source: str) -> bool:
     folder = expanded(path)
     if kind not in ("folder", "parquet") or not folder.is_dir():
         return True
-    return bool(layout_of(folder).test if kind == "folder" else parquet_files(folder, "test"))
+    if kind == "folder":
+        return bool(layout_of(folder).test)
+    # pyarrow is slow to import, and few studies need it
+    from trainers.data.parquet import parquet_files
+
+    return bool(parquet_files(folder, "test"))
 
 
 def open_images(
@@ -89,12 +93,18 @@ def open_images(
     folder, kind = folder_of(source), source.partition(":")[0]
     if folder is None:
         return digits(part) if kind == "digits" else torchvision_set(kind, root, part)
-    images = open_folder(folder, part) if kind == "folder" else open_parquet(folder, part, classes)
+    images = open_folder(folder, part) if kind == "folder" else _parquet(folder, part, classes)
     if classes is not None and images.classes != classes:
         raise ValueError(
             f"{source}: {_difference(classes, images.classes)}: give both the same classes"
         )
     return images
+
+
+def _parquet(folder: Path, part: Part, classes: tuple[str, ...] | None) -> Images:
+    from trainers.data.parquet import open_parquet
+
+    return open_parquet(folder, part, classes)
 
 
 def _difference(train: tuple[str, ...], test: tuple[str, ...]) -> str:

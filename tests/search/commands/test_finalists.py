@@ -14,7 +14,16 @@ import optuna
 import pytest
 from rich.console import Console
 
-from search.commands.finalists import _interval, rank_trials, report, show, surely_better
+from search.commands.finalists import show
+from search.front.finalists import (
+    LONGER,
+    SEEDS,
+    _interval,
+    rank_trials,
+    report,
+    surely_better,
+    welch_p,
+)
 from search.front.stored import study_front
 from search.objectives import Reference
 from search.run.books import Books
@@ -23,7 +32,7 @@ from search.run.job import Event, Failure, Job, Outcome
 from search.run.jobs import job_of
 from search.run.progress import Progress
 from search.run.time_spent import TimeSpent
-from search.schedule.finalist_plan import LONGER, SEEDS, FinalistPlan
+from search.schedule.finalist_plan import FinalistPlan
 from search.schedule.warm_start import recommended
 from search.spec import StudySpec, narrowed_spaces, parse_study
 from spaces.contract.family import Candidate
@@ -322,6 +331,17 @@ def test_better_is_said_only_when_the_difference_is_significant(
     ours: tuple[float, ...], theirs: tuple[float, ...], sure: bool
 ) -> None:
     assert surely_better(ours, theirs) is sure
+
+
+def test_the_p_of_two_means_is_that_of_scipy() -> None:
+    import numpy as np
+    from scipy import stats
+
+    draw = np.random.default_rng(0)
+    for _ in range(20):
+        ours, theirs = draw.normal(size=draw.integers(2, 6)), draw.normal(size=3)
+        expected = stats.ttest_ind(ours, theirs, equal_var=False, alternative="greater").pvalue
+        assert welch_p(list(ours), list(theirs)) == pytest.approx(expected, rel=1e-9)
 
 
 def test_the_interval_of_a_mean_has_its_level() -> None:

@@ -81,6 +81,18 @@ def test_a_format_that_was_asked_for_is_not_measured(store: Store, tmp_path: Pat
     assert probe.asked == []
 
 
+def test_what_is_measured_is_said_once_for_each_size(store: Store, tmp_path: Path) -> None:
+    said: list[str] = []
+    found = NumberFormats(
+        store.formats, "s", lambda: TASK, lambda line: None, FakeProbe(), doing=said.append
+    )
+    for _ in range(2):
+        found.of(job(tmp_path))
+    (line,) = said
+    assert line.startswith("measuring the fastest number format, once for each size: ")
+    assert "resnet8" in line
+
+
 def test_a_format_that_crashes_is_left_out_here_in_every_study_and_one_line_says_so(
     store: Store, tmp_path: Path
 ) -> None:

@@ -81,7 +81,8 @@ def test_a_stopped_trial_that_joins_the_front_is_one_line(
     watched: Watched = request.getfixturevalue(shown)
     watched.progress.trial_started(job(3))
     watched.progress.trial_stopped(job(3), 4, [point(3)])
-    (line,) = watched.lines
+    *start, line = watched.lines
+    assert len(start) == (shown == "plain")
     assert line.startswith(
         "trial   3, stopped after epoch 4 of 36, joins the front with 1 point, up to 90.0% at"
     )
@@ -103,6 +104,44 @@ def test_one_that_does_not_is_said_where_there_is_no_live_view(
 def test_a_trial_that_goes_on_is_said(plain: Watched) -> None:
     plain.progress.trial_resumed(job(3), 4)
     assert plain.lines == ["trial   3 goes on after epoch 4 of 36"]
+
+
+def test_a_log_says_how_far_each_training_is_and_since_when(plain: Watched) -> None:
+    progress = plain.progress
+    progress.trial_started(job(0, kind="static"))
+    assert plain.lines == [
+        "the first training starts: baseline 0, 36 epochs, gated_resnet resnet8 x0.25"
+    ]
+    plain.now = 200.0
+    progress.trial_started(job(3))
+    plain.now = 260.0
+    progress.epoch(job(3), epoch(2))
+    assert progress.status().startswith(
+        "0 of 40 trials done, 2 running (baseline 0: in its first epoch, 4 min; trial 3: epoch 2 of 36 done, 60 s)"
+    )
+    for number in (4, 5, 6):
+        progress.trial_started(job(number))
+    assert "trial 4: in its first epoch, 1 s; 2 more)" in progress.status()
+
+
+def test_a_log_has_a_line_while_a_long_epoch_says_nothing(plain: Watched) -> None:
+    progress = plain.progress
+    progress.trial_started(job(3))
+    plain.now = 660.0
+    progress._heartbeat.beat()
+    assert plain.lines[-1] == (
+        "0 of 40 trials done, 1 running (trial 3: in its first epoch, 11 min)"
+    )
+
+
+def test_what_is_done_between_trainings_is_said(plain: Watched, terminal: Watched) -> None:
+    for watched in (plain, terminal):
+        watched.progress.doing("measuring")
+        assert watched.progress.status() == "0 of 40 trials done, 0 running, measuring"
+        watched.progress.trial_started(job(3))
+        assert "measuring" not in watched.progress.status()
+    assert plain.lines[0] == "measuring"
+    assert terminal.lines == []
 
 
 def test_every_end_takes_a_trial_from_what_runs(plain: Watched) -> None:

@@ -117,7 +117,7 @@ def test_a_description_and_weights_rebuild_the_same_network(net: GatedResNet, kn
     "knobs", [Knobs(), Knobs(prune=0.3), Knobs(policy="scaled_on")], ids=["t", "pruned", "scaled"]
 )
 @torch.inference_mode()
-def test_onnxruntime_gives_equal_logits_in_a_batch_and_one_by_one(
+def test_onnxruntime_gives_equal_logits_and_macs_in_a_batch_and_one_by_one(
     net: GatedResNet, knobs: Knobs
 ) -> None:
     import onnxruntime
@@ -127,12 +127,15 @@ def test_onnxruntime_gives_equal_logits_in_a_batch_and_one_by_one(
     compact, _, _ = pair(net, knobs)
     session = onnxruntime.InferenceSession(resnet_onnx(compact).SerializeToString())
     x = pixels()
-    whole = session.run(None, {"pixels": x.numpy()})[0]
-    single = np.concatenate(
-        [session.run(None, {"pixels": image[None].numpy()})[0] for image in x[:8]]
+    whole, macs_B = session.run(["logits", "macs"], {"pixels": x.numpy()})
+    single = [session.run(["logits", "macs"], {"pixels": image[None].numpy()}) for image in x[:8]]
+    logits, expected_B = compact.run(x)
+    np.testing.assert_allclose(whole, logits.numpy(), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(
+        np.concatenate([one[0] for one in single]), whole[:8], rtol=1e-3, atol=1e-4
     )
-    np.testing.assert_allclose(whole, compact(x).numpy(), rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(single, whole[:8], rtol=1e-3, atol=1e-4)
+    np.testing.assert_array_equal(macs_B, expected_B.numpy())
+    np.testing.assert_array_equal(np.concatenate([one[1] for one in single]), macs_B[:8])
 
 
 @torch.inference_mode()

@@ -105,7 +105,7 @@ def test_a_shipped_network_is_rebuilt_without_a_download(monkeypatch: pytest.Mon
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["multi_exit", "skip_vit", "shuffled_vit", "gated_densenet"])
-def test_onnxruntime_gives_the_same_logits_for_any_batch(name: str) -> None:
+def test_onnxruntime_gives_the_same_logits_and_macs_for_any_batch(name: str) -> None:
     import onnxruntime
 
     net, _, knobs, rates = built(name)
@@ -116,9 +116,11 @@ def test_onnxruntime_gives_the_same_logits_for_any_batch(name: str) -> None:
     )
     for count in (1, 9):
         with torch.inference_mode():
-            ours = shipped(pixels(count)).numpy()
-        theirs = session.run(None, {"pixels": pixels(count).numpy()})[0]
+            logits, macs_B = shipped.run(pixels(count))
+        ours = logits.numpy()
+        theirs, spent = session.run(["logits", "macs"], {"pixels": pixels(count).numpy()})
         assert np.abs(ours - theirs).max() < 1e-3 * max(1.0, np.abs(ours).max())
+        np.testing.assert_allclose(spent, macs_B.expand(count).numpy(), rtol=1e-6)
 
 
 def test_what_inference_never_runs_is_not_shipped() -> None:

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import spaces
+from spaces.backbones import timm_weights
 from spaces.backbones.timm_graph import shortcut
 from spaces.backbones.timm_models import created, known
 from spaces.backbones.timm_units import Layout
@@ -193,16 +195,70 @@ def test_what_cannot_be_built_is_said_in_one_line(
     assert "\n" not in str(raised.value)
 
 
-def test_weights_that_cannot_be_downloaded_are_said_in_one_line(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def offline(*_: Any, **__: Any) -> None:
-        raise OSError("no route to host\nand more")
+def test_weights_that_cannot_be_loaded_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise OSError("no space left on device\nand more")
 
-    monkeypatch.setattr("timm.models._builder.load_pretrained", offline)
-    message = r"^pretrained: the weights of resnet10t could not be loaded \(no route to host\); set it to false, or"
+    monkeypatch.setattr(timm_weights, "_ask_hub", lambda *_: None)
+    monkeypatch.setattr("timm.models._builder.load_pretrained", broken)
+    message = r"^pretrained: the weights of resnet10t could not be loaded \(no space left on device\); copy its cache"
     with pytest.raises(ValueError, match=message):
         built("resnet10t", pretrained=True)
+
+
+class NoNetwork:
+    """What huggingface_hub sends requests with, on a machine without a network."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, float]] = []
+
+    def head(self, url: str, timeout: float) -> None:
+        self.asked.append((url, timeout))
+        raise OSError("no route to host\nand more")
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The hub's cache, empty."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def test_without_the_hub_the_first_try_says_what_to_do(
+    hub_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = NoNetwork()
+    monkeypatch.setattr("huggingface_hub.get_session", lambda: session)
+    message = (
+        r"^pretrained: the weights of resnet10t are not on this machine, and https://\S+ cannot be reached "
+        r"\(no route to host\); copy its cache .*HF_HOME.* `init_from`$"
+    )
+    with pytest.raises(ValueError, match=message):
+        built("resnet10t", pretrained=True)
+    ((url, seconds),) = session.asked
+    assert "/timm/resnet10t." in url
+    assert seconds <= 5
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [("resnet10t", "layer1.0.conv1.weight"), ("vit_tiny_patch16_224", "blocks.0.mlp.fc1.weight")],
+)
+def test_weights_in_the_cache_are_loaded_without_asking_the_hub(
+    name: str, path: str, hub_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = NoNetwork()
+    monkeypatch.setattr("huggingface_hub.get_session", lambda: session)
+    repository = timm.models.get_pretrained_cfg(name).hf_hub_id
+    folder = hub_cache / f"models--{repository.replace('/', '--')}"
+    (folder / "snapshots" / "abc").mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("abc")
+    published = timm.create_model(name).state_dict()
+    save_file(published, folder / "snapshots" / "abc" / "model.safetensors")
+    net = built(name, pretrained=True)
+    assert torch.equal(net.model.state_dict()[path], published[path])
+    assert session.asked == []
 
 
 def test_a_study_names_any_timm_model() -> None:

@@ -1,0 +1,52 @@
+"""What a search is about to do, and how it ended, in words. Imports nothing that trains: the first line is for now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from search.schedule.warm_start import epochs_of
+from search.spec import StudySpec
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a session with a study ended."""
+
+    complete: bool  # the budget's trials are all done, or the front grows no more
+    plateau: bool
+    trials: int
+    points_on_front: int
+
+
+def opening_line(spec: StudySpec) -> str:
+    """What a search is about to do, for a terminal."""
+    full = spec.budget.epochs
+    epochs = sorted({epochs_of(spec, name) for name in spec.families})
+    line = (
+        f"{spec.study}: {spec.budget.trials} trials of {' or '.join(map(str, epochs))} epochs over "
+        f"{', '.join(spec.families)} on {spec.data}"
+    )
+    return f"{line}, from baselines that are trained once for {full}" if epochs[0] < full else line
+
+
+def closing_lines(spec: StudySpec, finished: Finished) -> Iterator[str]:
+    """Why the search ended before its budget's trials, and what can be done now, for a terminal."""
+    if finished.plateau and spec.budget.plateau:
+        wait = spec.budget.plateau
+        yield (
+            f"The front has not grown by {wait.growth:.2%} over the last {wait.trials} trials: the search has ended. "
+            "Take budget.plateau out, or raise it, to go on."
+        )
+    elif not finished.complete:
+        yield (
+            f"The budget of {spec.budget.hours} hours is spent with trials left; raise budget.hours to go on."
+        )
+    commands = {
+        f"dynafront ui {spec.study}": "the front in the MLflow UI",
+        f"dynafront front {spec.study} --plot front.html": "an interactive page of it",
+        f"dynafront export {spec.study} --pick knee": "its knee as a model, ready to ship",
+    }
+    widest = max(map(len, commands))
+    for command, what in commands.items():
+        yield f"  {command:<{widest}}  {what}"

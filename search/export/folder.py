@@ -1,0 +1,65 @@
+"""What lies in an exported folder: its files, its description, and how an image is prepared for it. Without torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from spaces.contract.task import Task
+from storage.records import Kind
+from trainers.data.decode import Geometry, decoded
+
+FORMAT = 2
+MODEL, WEIGHTS, ONNX = "model.json", "model.safetensors", "model.onnx"
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """What the folder's model.json says. Raises ValueError when `dynafront export` did not make the folder."""
+    path = folder / MODEL
+    if not path.is_file():
+        raise ValueError(
+            f"{folder}: holds no {MODEL}; give the folder that `dynafront export` wrote"
+        )
+    try:
+        description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        version = description["format"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        raise ValueError(f"{path}: is damaged; export the model again") from None
+    if version != FORMAT:
+        raise ValueError(
+            f"{path}: has format {version}, this version of dynafront reads {FORMAT}; export it again"
+        )
+    return description
+
+
+def exported_point(folder: Path) -> tuple[str, tuple[Kind, int], dict[str, Any]]:
+    """(study, training, knobs) that an exported model came from. Raises ValueError for a damaged one."""
+    try:
+        description = json.loads((folder / MODEL).read_text(encoding="utf-8"))
+        training = Kind(description.get("kind", "search")), int(description["trial"])
+        return str(description["study"]), training, dict(description["knobs"])
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"{folder / MODEL}: is damaged; export the model again") from None
+
+
+def incomplete(folder: Path, error: Exception) -> ValueError:
+    """That the files of the folder do not fit each other, in one line."""
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return ValueError(f"{folder}: does not hold together ({reason}); export the model again")
+
+
+def prepared(
+    image: Path, task: Task, preprocessing: Mapping[str, Any] = MappingProxyType({})
+) -> np.ndarray:
+    """(1, C, H, W) float32 pixels in [0, 1] of an image file, prepared as `preprocessing` of model.json says.
+
+    Raises ValueError for a broken image.
+    """
+    how = {key: preprocessing[key] for key in ("resize", "bits") if key in preprocessing}
+    geometry = Geometry(task.channels, task.height, task.width, **how)
+    return decoded(geometry, str(image), image)[None].astype(np.float32) / 255

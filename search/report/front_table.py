@@ -1,0 +1,52 @@
+"""A front as a table on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from search.objectives import macs_text
+from search.report.text import knobs_text, network_text
+from storage.records import PointRecord
+
+WIDE = 130  # characters of a terminal from which on knobs have a column of their own
+NARROW = 72  # below which there is no column of intervals
+NUMBERS = ("trial", "accuracy", "95 % interval", "MACs mean", "p95")
+FEWER = ("trial", "accuracy", "MACs mean")
+
+
+def terminal_table(front: Sequence[PointRecord], width: int, rows: int | None = None) -> Table:
+    """The front as a table for a terminal of so many characters; with `rows`, evenly thinned to that many.
+
+    Numbers are never cut. What the network is comes last, and is folded where it does not fit.
+    """
+    shown = list(front)
+    if rows is not None and len(shown) > rows:
+        shown = [front[round(i * (len(front) - 1) / (rows - 1))] for i in range(rows)]
+    table = Table(
+        box=None, padding=(0, 2 if width >= WIDE else 1), pad_edge=width >= WIDE, header_style="dim"
+    )
+    numbers = NUMBERS if width >= NARROW else FEWER
+    for name in numbers:
+        table.add_column(name, justify="left" if name == "95 % interval" else "right", no_wrap=True)
+    words = ("knobs", "network") if width >= WIDE else ("network, knobs",)
+    for name in words:
+        table.add_column(name, overflow="fold")
+    for point in shown:
+        cells = _numbers(point)
+        texts = [network_text(point.family, point.params), knobs_text(point.knobs)]
+        texts = texts[::-1] if width >= WIDE else [", ".join(texts)]
+        table.add_row(*(cells[name] for name in numbers), *map(Text, texts))
+    return table
+
+
+def _numbers(point: PointRecord) -> dict[str, str]:
+    return {
+        "trial": point.name,
+        "accuracy": f"{point.accuracy:.2%}",
+        "95 % interval": f"{point.accuracy_low:.1%} - {point.accuracy_high:.1%}",
+        "MACs mean": macs_text(point.macs_mean),
+        "p95": macs_text(point.macs_p95),
+    }
