@@ -43,11 +43,14 @@ class Budget(_Strict):
 
 
 class Region(_Strict):
-    """The part of the front that counts: a highest cost, a least accuracy, or a distance from the best accuracy."""
+    """The part of the front that counts: a highest cost, a least accuracy, or a distance from the best accuracy.
+
+    Without one, what is so far below the best accuracy that nobody ships it does not count.
+    """
 
     max_macs: Macs | None = None
     min_accuracy: Annotated[float, Field(gt=0, lt=1)] | None = None
-    within: Annotated[float, Field(gt=0, lt=1)] | None = None
+    within: Annotated[float, Field(gt=0, le=1)] | None = None
 
 
 class Limits(_Strict):
@@ -83,7 +86,7 @@ class StudySpec(_Strict):
     warm_start: bool = True
     early_stopping: bool = True
     starting_points: bool = True  # the families' recommended settings first
-    region: Region = Region()
+    region: Region = Region(within=0.1)
     limits: Limits = Limits()
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     data_root: str | None = None

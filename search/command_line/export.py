@@ -13,7 +13,11 @@ from search.command_line.terminal import print_lines, steps, terminal
 @click.command("export")
 @click.argument("name")
 @click.option(
-    "--pick", type=click.Choice(["knee", "best", "fastest"]), help="Which point of the front."
+    "--pick",
+    type=click.Choice(["efficient", "best", "fastest", "knee"]),
+    help="Which point of the front. efficient: the cheapest that is within one point of the best accuracy, or not "
+    "significantly worse. best: the most accurate. fastest: the cheapest. knee: the farthest above the line between "
+    "the front's ends.  [default: efficient]",
 )
 @click.option(
     "--max-macs", help="The most accurate point of at most this many MACs an image, such as 10M."
@@ -47,7 +51,7 @@ def export_point(
 
     Writes model.safetensors, model.json, model.onnx and a model card into the folder. Gates that never vary are cut
     out, batch norm is folded in, accuracy and compute are measured on the test split, and every answer is compared
-    with the trained network's. Without a choice, the knee of the front.
+    with the trained network's. Without a choice, the efficient point of the front.
     """
     from search.commands.export import Choice, export_choice
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from search.export.selection_bias import bias_text
-from search.front.pick import pick
+from search.front.pick import DEFAULT, pick
 from search.front.stored import study_cost, study_front
 from search.objectives import macs_number, macs_text
 from search.report.amounts import macs
@@ -32,12 +32,12 @@ class Choice:
 
     @property
     def rule(self) -> str:
-        """The rule; a limit alone asks for the best (or the cheapest) that keeps it, nothing for the knee."""
+        """The rule; a limit alone asks for the best (or the cheapest) that keeps it, nothing for the default."""
         if self.pick:
             return self.pick
         if self.max_macs is not None:
             return "best"
-        return "fastest" if self.min_accuracy is not None else "knee"
+        return "fastest" if self.min_accuracy is not None else DEFAULT
 
     @property
     def alias(self) -> str:

@@ -10,7 +10,7 @@ from rich.console import Console
 from search.front.stored import study_cost, study_front, study_majority
 from search.report.front_page import front_html
 from search.report.front_plot import front_png
-from search.report.front_text import majority_text, summary
+from search.report.front_text import majority_text, offer, summary
 from search.report.no_front import no_front_text
 from search.run.progress import front_table_view
 from storage.records import StudyRecord
@@ -30,6 +30,7 @@ def print_front(
     if majority := study_majority(store, record):
         console.print(majority_text(majority))
     console.print(front_table_view(front.members))
+    console.print(offer(front.members, study_cost(record)))
     if front.baselines:
         warm = record.spec.get("warm_start") and not record.spec.get("init_from")
         which = (

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from search.commands.data_check import check_device, checked_data
+from search.front.stored import study_front
 from search.objectives import COSTS, Reference
 from search.report.no_front import no_front_text
 from search.run.books import Books
@@ -103,7 +104,7 @@ def run_study(
         store.set_data(spec.study, data)
         with creating(settings.optuna_url):
             storage = optuna.storages.RDBStorage(settings.optuna_url)
-        scheduler = scheduler_for(spec, task, reference)
+        scheduler = scheduler_for(spec, task, reference, data["majority"])
         books = Books(store, spec.study, spec.costs, mirror_for(storage, store, spec))
         engine = engine_for(workers)
         with Progress(console, spec.study, spec.budget.trials, max(1, workers)) as progress:
@@ -136,7 +137,7 @@ def run_study(
             finally:
                 formats.close()
                 publisher.close()
-    if not scheduler.front.points:
+    if not study_front(store, store.study(spec.study)).members:
         raise NoFrontError(_why_none(store, spec, complete))
     return Finished(complete, scheduler.front.plateau, scheduler.asked, len(scheduler.front.points))
 
@@ -167,7 +168,7 @@ def closing_lines(spec: StudySpec, finished: Finished) -> Iterator[str]:
     for command, what in (
         (f"ui {spec.study}", "browse the front in the MLflow UI"),
         (f"front {spec.study} --plot front.html", "the front as an interactive page"),
-        (f"export {spec.study} --pick knee", "the model at the front's knee, ready to ship"),
+        (f"export {spec.study}", "the cheapest model as good as the best (--pick efficient)"),
     ):
         yield f"  {f'dynafront {command}':<50} {what}"
 

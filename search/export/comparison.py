@@ -20,8 +20,9 @@ from spaces.contract.policies import Policy
 from spaces.deploy.ship import DeployedNet, ship_baseline
 from trainers.data.augment import normalized
 from trainers.data.splits import ImageData, Split
-from trainers.evaluate import Table, wilson
+from trainers.evaluate import Table
 from trainers.latency import latencies_ms
+from trainers.significance import wilson
 
 LATENCY_BATCHES = (1, 64)
 # of the largest logit difference between two executions of the same decisions

@@ -24,8 +24,13 @@ from search.spec import StudySpec, narrowed_spaces
 from spaces.contract.task import Task
 
 
-def scheduler_for(spec: StudySpec, task: Task, reference: Reference) -> Scheduler:
-    """What decides for a study, before it knows of any trial."""
+def scheduler_for(
+    spec: StudySpec, task: Task, reference: Reference, majority: float = 0.0
+) -> Scheduler:
+    """What decides for a study, before it knows of any trial.
+
+    `majority` is the accuracy of always answering the most frequent class: what is no better is not shown.
+    """
     spaces, costs = narrowed_spaces(spec), spec.costs
     baselines = BaselinePool(spec, spaces)
     limit, short = limit_of(spec, task), partial(epochs_of, spec)
@@ -58,5 +63,5 @@ def scheduler_for(spec: StudySpec, task: Task, reference: Reference) -> Schedule
         asking=asking,
         stopping=EarlyStopping() if spec.early_stopping else None,
         lineup=Lineup(spec.seed, baselines, Duplicates()),
-        front=LiveFront(spec, reference),
+        front=LiveFront(spec, reference, majority),
     )

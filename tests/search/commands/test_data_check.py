@@ -16,6 +16,7 @@ import search.commands.data_check as module
 from search.cli import main
 from search.commands.data_check import checked_data, uneven_text
 from search.commands.search import as_begun
+from search.front.stored import study_front
 from search.objectives import Reference
 from search.report.no_front import no_front_text
 from search.run.data import data_spec, load_data
@@ -329,6 +330,19 @@ def test_a_study_that_only_guesses_is_told_so_and_not_that_nothing_is_done() -> 
         "has 40.0 %."
     )
     assert "dynafront inspect mine --trial 0" in text
+
+
+def test_a_network_that_may_only_answer_the_most_frequent_class_is_not_offered() -> None:
+    store, record = ended(0.8)
+    assert len(study_front(store, record).members) == 1
+    store.set_data("mine", {"majority": 0.79})  # inside the interval of 79 to 81 %
+    front = study_front(store, record)
+    assert (front.members, len(front.points)) == ([], 1)
+    assert front.volume > 0, "how far the search has come is another question"
+    assert no_front_text(store, record).startswith(
+        "study mine: 1 trial is done, and no network is significantly better than always answering the most frequent "
+        "class, which is right for 79.0 %; the best has 80.0 % (95 % interval 79.0 % to 81.0 %)."
+    )
 
 
 def test_a_study_whose_trials_failed_is_told_the_last_reason() -> None:
