@@ -26,7 +26,7 @@ def print_front(
         console.print(no_front_text(store, record, family), soft_wrap=True)
         return
     line = summary(record.name, front.members, front.baselines, cost=study_cost(record))
-    console.print(f"{line}; hypervolume {front.volume:.4f}")
+    console.print(f"{line}; hypervolume {front.volume:.4f}", soft_wrap=True)
     if majority := study_majority(store, record):
         console.print(majority_text(majority))
     console.print(front_table_view(front.members))

@@ -14,9 +14,8 @@ from storage.records import PointRecord, training_text
 RULES = ("efficient", "best", "fastest", "knee")
 DEFAULT = "efficient"
 ALIKE = 0.01  # of accuracy: as good as the best
-USEFUL = (
-    0.1  # of accuracy: so far below the best none is as good, however few the images that say so
-)
+USEFUL = 0.1  # of accuracy: what is farther below the best is never as good
+NEXT_TO_NOTHING = 1.05  # times the cost: not worth any accuracy
 
 
 def pick(
@@ -55,17 +54,17 @@ def pick(
     if not allowed:
         raise ValueError(_nearest_offer(front(known, (limited,)), max_macs, min_accuracy, limited))
     if rule == "efficient":
-        return efficient(allowed)
+        return efficient(allowed, cost)
     if rule == "knee":
         return knee(allowed, cost)
     return allowed[-1] if rule == "best" else allowed[0]
 
 
-def efficient(members: Sequence[PointRecord]) -> PointRecord:
+def efficient(members: Sequence[PointRecord], cost: Cost = MACS) -> PointRecord:
     """The cheapest point of a front sorted by cost that is as accurate as its best one.
 
     That is: within one point of accuracy, or not significantly worse. Few images can hardly tell networks apart, so one
-    that is ten points worse is never as good.
+    that is ten points worse is never as good. Of points that cost next to nothing more, the most accurate.
     """
     best = max(members, key=lambda p: p.accuracy)
 
@@ -73,7 +72,10 @@ def efficient(members: Sequence[PointRecord]) -> PointRecord:
         behind = best.accuracy - p.accuracy - 1e-9
         return behind <= ALIKE or (behind <= USEFUL and not better(best, p))
 
-    return next(p for p in members if as_good(p))
+    enough = cost.of(next(p for p in members if as_good(p)))
+    return max(
+        (p for p in members if cost.of(p) <= NEXT_TO_NOTHING * enough), key=lambda p: p.accuracy
+    )
 
 
 def knee(members: Sequence[PointRecord], cost: Cost = MACS) -> PointRecord:

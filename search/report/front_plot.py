@@ -61,7 +61,7 @@ def front_png(
     _series(axes, baselines, BASELINE, cost, marker="D", line="--", label="baselines")
     _series(axes, front, FRONT, cost, marker="o", line="-", label="front")
     if len(ends := front_of(front, (cost,))) > 1:
-        _mark_offer(axes, efficient(ends), cost)
+        _mark_offer(axes, efficient(ends, cost), cost)
     # drawn last, the front lies on top; read first, it comes first
     axes.legend(reverse=True, loc="lower right", framealpha=0.92, edgecolor="#e4e7eb", fontsize=9)
     return as_png(figure)

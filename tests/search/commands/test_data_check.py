@@ -14,7 +14,7 @@ from PIL import Image
 
 import search.commands.data_check as module
 from search.cli import main
-from search.commands.data_check import checked_data, uneven_text
+from search.commands.data_check import checked_data, few_text, uneven_text
 from search.commands.search import as_begun
 from search.front.stored import study_front
 from search.objectives import Reference
@@ -321,6 +321,18 @@ def ended(accuracy: float | None, kind: Kind = Kind.SEARCH) -> tuple[Store, Stud
         own = [operating_point(accuracy)]
         store.finish_trial("mine", kind, 0, points=own, result={}, seconds=1.0)
     return store, record
+
+
+def test_few_validation_images_are_told_with_the_interval_that_they_leave() -> None:
+    assert few_text(24) == (
+        "24 validation images are few: where 90% of them are answered rightly, the accuracy lies between 72.0% and "
+        "96.9% (95 % interval). More images, or a larger `validation`, tell networks apart that are closer"
+    )
+    assert few_text(384)
+    assert few_text(400) == ""
+    said: list[str] = []
+    checked_data(study(), {}, said.append, Path())
+    assert any("validation images are few" in line for line in said)
 
 
 def test_a_study_that_only_guesses_is_told_so_and_not_that_nothing_is_done() -> None:

@@ -190,6 +190,12 @@ def test_what_cannot_be_told_apart_is_as_good_unless_it_is_ten_points_worse():
     assert pick([measured(18, 1e5, 1, 24), measured(22, 1e6, 2, 24)]).trial == 2
 
 
+def test_accuracy_is_not_given_away_for_next_to_no_cost():
+    points = [measured(137, 193e3, 1, 144), measured(141, 194e3, 2, 144)]
+    assert pick(points).trial == 2
+    assert pick([points[0], measured(141, 230e3, 2, 144)]).trial == 1
+
+
 def test_points_of_older_studies_are_compared_by_their_intervals():
     old = [replace(p, right=None) for p in (measured(340, 1e5, 1), measured(350, 1e6, 2))]
     assert pick(old).trial == 1
