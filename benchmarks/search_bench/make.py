@@ -17,7 +17,7 @@ import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,7 @@ def train(run: Run, spec: Any, work: Path) -> dict[str, Any]:
     from search.schedule.early_stopping import rung_epochs
     from spaces.contract.family import Candidate
     from spaces.contract.registry import family
+    from storage.rows import point_row
     from trainers.execution import Execution, best_device
     from trainers.fit import DivergedError, fit
     from trainers.initial_weights import start_from
@@ -155,7 +156,7 @@ def train(run: Run, spec: Any, work: Path) -> dict[str, Any]:
                 for i, point in enumerate(found):
                     measured = {
                         key: value
-                        for key, value in asdict(point).items()
+                        for key, value in point_row(point).items()
                         if key not in ("extra", "chosen")
                     }
                     record["points"].append({"epoch": event.epoch, "first": i == 0, **measured})

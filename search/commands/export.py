@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.export.card import gates_text, latency_text, threads_text
 from search.export.selection_bias import bias_text
 from search.front.pick import DEFAULT, pick
 from search.front.stored import study_cost, study_front
@@ -68,7 +69,8 @@ def export_choice(
             f"--min-accuracy {choice.min_accuracy}: give a share between 0 and 1, such as 0.95"
         )
     limit = None if choice.max_macs is None else macs_number(choice.max_macs)
-    members, _, _, _ = study_front(store, record, choice.family)
+    front = study_front(store, record, choice.family)
+    members = front.members
     if not members:
         raise ValueError(no_front_text(store, record, choice.family))
     point = pick(
@@ -76,7 +78,7 @@ def export_choice(
     )  # fmt: skip
     training = training_text(*point.training)
     say(f"{training}: {point.accuracy:.2%} on validation at {macs(point.macs_mean)}")
-    report = _export(store, record, settings, point, folder, say)
+    report = _export(store, record, settings, point, front.baselines, folder, say)
     uri = None
     if register:
         from search.commands.inspect import inspect_point
@@ -102,10 +104,12 @@ def _export(
     record: StudyRecord,
     settings: Settings,
     point: PointRecord,
+    baselines: Sequence[PointRecord],
     folder: Path,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     from search.export.export import export
+    from search.export.static_net import Beside, baseline_beside
 
     trial = store.trial(record.name, point.kind, point.trial)
     spec = stored_spec(record.spec)
@@ -118,6 +122,11 @@ def _export(
         validation["selection_bias"] = point.extra["selection_bias"]
     job = job_of(spec, trial, str(settings.checkpoints))
     check_same_data(store, record.name, job.data)
+    beside = None
+    if found := baseline_beside(point, baselines, study_cost(record)):
+        static, why = found
+        training = store.trial(record.name, static.kind, static.trial)
+        beside = Beside(job_of(spec, training, str(settings.checkpoints)), why)
     return export(
         job,
         study=record.name,
@@ -125,26 +134,52 @@ def _export(
         rates={name: tuple(units) for name, units in point.extra["rates"].items()},
         validation=validation,
         folder=folder,
+        beside=beside,
         say=say,
     ).report
 
 
 def _lines(folder: Path, report: dict[str, Any], uri: str | None) -> list[str]:
-    test, one = report["test"], report["latency_ms"]["batch_1"]
-    gates = report["gates"]
+    test, static, parity = report["test"], report["static"], report["parity"]
+    own = f"mean {macs_text(test['macs_mean'])}, p95 {macs_text(test['macs_p95'])}, max {macs_text(test['macs_max'])}"
     lines = [
         f"{folder}: test accuracy {test['accuracy']:.2%} "
         f"({test['accuracy_low']:.1%} to {test['accuracy_high']:.1%}, n = {test['images']})",
         f"  validation - test: {bias_text(report['selection_bias'])}",
-        f"  MACs      mean {macs_text(test['macs_mean'])}, p95 {macs_text(test['macs_p95'])}, max "
-        f"{macs_text(test['macs_max'])}; baseline {macs_text(report['plain_macs'])}",
-        f"  latency   {one['exported']:.2f} ms at batch 1, baseline {one['static']:.2f} ms (ratio {one['ratio']:.2f})",
-        f"  gates     {gates['dynamic']} decide per image, {gates['removed_open'] + gates['removed_closed']} removed; "
-        f"{report['parameters']:,} of {report['parameters_trained']:,} parameters left",
-        f"  parity    {report['parity']['same_answers']} of {report['parity']['images']} answers "
-        "as the trained network's",
+        f"  MACs      {own}",
+        *_latency_lines(report["latency_ms"]),
+        f"  beside    {static['name']}: {_static_text(static)}",
+        f"            {static['why']}",
+        *(
+            [f"            the exported model is {static['standing']}"]
+            if static["standing"]
+            else []
+        ),
+        f"  gates     {gates_text(report)}",
+        f"  parity    {parity['same_answers']} of {parity['images']} answers as the trained network's",
         f"  try it    dynafront predict {folder} IMAGE",
     ]
+    if not report["dynamic"]:
+        lines.insert(
+            2, "  static: no gate or exit decides anything; every image takes the same computation"
+        )
     if uri:
         lines.append(f"  MLflow    mlflow.pyfunc.load_model({uri!r})")
     return lines
+
+
+def _latency_lines(latency: dict[str, Any]) -> Iterator[str]:
+    """Batch 1 in each runtime: medians, and the middle half of the runs."""
+    for runtime, found in latency["batch_1"].items():
+        own, static = found["exported"], found["static"]
+        yield (
+            f"  latency   {latency_text(own)} at batch 1 in {runtime}, {threads_text(latency)}; static "
+            f"{latency_text(static)}, ratio {found['ratio']:.2f}"
+        )
+
+
+def _static_text(static: dict[str, Any]) -> str:
+    cost = f"{macs_text(static['macs_mean'])} MACs, {static['parameters']:,} parameters"
+    if not static["trained"]:
+        return cost
+    return f"test accuracy {static['accuracy']:.2%}, {cost}"

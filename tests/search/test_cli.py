@@ -198,6 +198,10 @@ def test_export_keeps_its_promises_and_predict_answers(in_finished: Path, tmp_pa
     assert parity["same_answers"] >= 0.99 * parity["images"]
     assert report["test"]["macs_mean"] <= report["plain_macs"] * 1.02
     assert {"batch_1", "batch_64"} <= set(report["latency_ms"])
+    assert set(report["latency_ms"]["batch_1"]) == {"onnxruntime", "torch"}
+    assert report["static"]["trained"], "the study's own baseline stands beside it"
+    assert report["static"]["images"] == report["test"]["images"]
+    assert report["static"]["name"] in (tmp_path / "model" / "README.md").read_text()
     picture = tmp_path / "digit.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (8, 8), dtype=np.uint8)).save(picture)
     rows = json.loads(dynafront("predict", tmp_path / "model", picture, "--json").output)
