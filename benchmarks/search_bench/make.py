@@ -76,7 +76,6 @@ def candidates(spec: Any) -> list[tuple[str, dict[str, Any]]]:
 
 def runs(spec: Any) -> list[Run]:
     """All trainings of the table, the most useful first."""
-    from search.schedule.warm_start import WARM_SHARE
     from spaces.contract.family import Candidate
     from spaces.contract.registry import family
 
@@ -97,8 +96,7 @@ def runs(spec: Any) -> list[Run]:
         if key not in plain:
             start = Candidate.of(own, size, epochs).baseline()
             plain[key] = Run(len(plain), one.family, dict(start.params), "plain", 0, epochs)
-        short = max(1, round(epochs * WARM_SHARE))
-        warm.append(replace(one, start="warm", epochs=short, origin=plain[key].name))
+        warm.append(replace(one, start="warm", epochs=spec.budget.short, origin=plain[key].name))
         long.append(replace(warm[-1], start="long", epochs=epochs))
     return [
         *scratch,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,8 +31,8 @@ from search.run.time_spent import TimeSpent
 from search.schedule.limits import limit_of
 from search.schedule.scheduler_for import scheduler_for
 from search.schedule.sizes import baseline_shapes, shape_of, sizes
-from search.schedule.warm_start import all_baselines, epochs_of, recommended
-from search.spec import BEFORE, StudySpec, narrowed_spaces
+from search.schedule.warm_start import all_baselines, recommended, two_lengths, warm
+from search.spec import BEFORE, Region, StudySpec, budget_begun, narrowed_spaces
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from spaces.contract.task import Task
@@ -52,6 +52,7 @@ FREE_TO_CHANGE = (
     "early_stopping",
     "skip_broken",  # images that it leaves out would be others than the study began with, which is refused
 )  # of a study that exists
+NO_REGION = Region().model_dump(mode="json")
 
 
 class NoFrontError(RuntimeError):
@@ -143,14 +144,19 @@ def run_study(
 
 
 def opening_line(spec: StudySpec) -> str:
-    """What a search is about to do, for a terminal."""
-    full = spec.budget.epochs
-    epochs = sorted({epochs_of(spec, name) for name in spec.families})
-    line = (
-        f"{spec.study}: {spec.budget.trials} trials of {' or '.join(map(str, epochs))} epochs over "
-        f"{', '.join(spec.families)} on {spec.data}"
+    """What a search is about to do, for a terminal: first of all how long a trial is, and what it starts from."""
+    full, where = spec.budget.epochs, f"over {', '.join(spec.families)} on {spec.data}"
+    from_baselines = [name for name in spec.families if warm(spec, name)]
+    if not from_baselines:
+        return f"{spec.study}: {spec.budget.trials} trials of {full} epochs {where}"
+    only = "" if len(from_baselines) == len(spec.families) else f" ({', '.join(from_baselines)})"
+    start = f"from baselines that are trained once for {full}{only}"
+    if not two_lengths(spec):
+        return f"{spec.study}: {spec.budget.trials} trials of {full} epochs, {start}, {where}"
+    return (
+        f"{spec.study}: {spec.budget.trials} trials, short ones of {spec.budget.short} epochs (budget.warm_epochs) "
+        f"{start}, {where}; once these add nothing, full ones of {full}"
     )
-    return f"{line}, from baselines that are trained once for {full}" if epochs[0] < full else line
 
 
 def closing_lines(spec: StudySpec, finished: Finished) -> Iterator[str]:
@@ -242,18 +248,36 @@ def as_begun(spec: StudySpec, known: StudyRecord | None) -> StudySpec:
     if "warm_start" in old:
         old["sampler"] = known.spec["sampler"]
     spec = spec.model_copy(update=old)
+    if "region" not in spec.model_fields_set and known.spec.get("region") == NO_REGION:
+        spec = spec.model_copy(update={"region": Region()})  # from before there was a default
+    begun = budget_begun(known.spec["budget"], spec.warm_start)
+    if "warm_epochs" not in known.spec["budget"] and spec.budget.warm_epochs is None:
+        budget = spec.budget.model_copy(update={"warm_epochs": begun.get("warm_epochs")})
+        spec = spec.model_copy(update={"budget": budget})
     for key, value in spec.model_dump(mode="json").items():
         before = known.spec.get(key, BEFORE.get(key, StudySpec.model_fields[key].default))
         if key == "budget":
-            key, before, value = "budget.epochs", before["epochs"], value["epochs"]
+            key, before, value = _changed_epochs(begun, value)
         elif key in FREE_TO_CHANGE:
             continue
         if before != value:
             raise ValueError(
                 f"study {spec.study} exists with another {key}; its trials could not be compared. Give the file "
-                f"another `study:` name, or restore {key} (budget, run, region, limits and early_stopping may change)"
+                f"another `study:` name, or restore {key} (the rest of budget, run, region, limits and early_stopping "
+                "may change)"
             )
     return spec
+
+
+def _changed_epochs(
+    begun: Mapping[str, Any], now: Mapping[str, Any]
+) -> tuple[str, int | None, int | None]:
+    """(key, what it was, what it is) of the lengths of trainings: of the first that changed, else of the last."""
+    for key in ("epochs", "warm_epochs"):
+        before, value = (one.get(key) or one["epochs"] for one in (begun, now))
+        if before != value:
+            break
+    return f"budget.{key}", before, value
 
 
 def _recorded(
@@ -269,5 +293,7 @@ def _recorded(
     if found is None:
         store.add_study(spec.study, values, text, reference.as_dict())
         return spec, values, reference
+    if "warm_epochs" not in found.spec["budget"]:
+        values["budget"].pop("warm_epochs")
     kept = {k: value for k, value in values.items() if k in found.spec or k not in BEFORE}
     return spec, kept, Reference(**found.reference)

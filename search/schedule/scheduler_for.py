@@ -19,7 +19,7 @@ from search.schedule.samplers import SAMPLERS
 from search.schedule.scheduler import Scheduler
 from search.schedule.sizes import baseline_size
 from search.schedule.training_length import TrainingLength
-from search.schedule.warm_start import epochs_of, warm
+from search.schedule.warm_start import epochs_of, two_lengths
 from search.spec import StudySpec, narrowed_spaces
 from spaces.contract.task import Task
 
@@ -35,7 +35,6 @@ def scheduler_for(
     baselines = BaselinePool(spec, spaces)
     limit, short = limit_of(spec, task), partial(epochs_of, spec)
     starts = starting_points(spaces) if spec.starting_points else []
-    two_lengths = any(warm(spec, name) for name in spec.families)
     setting = Setting(
         spaces=spaces,
         costs=len(costs),
@@ -51,7 +50,7 @@ def scheduler_for(
         spaces=spaces,
         sampler=SAMPLERS[spec.sampler](setting),
         length=TrainingLength(
-            short, (lambda _: spec.budget.epochs) if two_lengths else None, len(costs)
+            short, (lambda _: spec.budget.epochs) if two_lengths(spec) else None, len(costs)
         ),
         limit=limit,
         history=History.empty(len(costs)),
