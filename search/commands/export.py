@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from search.export.card import gates_text, latency_text, threads_text
+from search.export.model import PICTURES
 from search.export.selection_bias import bias_text
 from search.front.pick import DEFAULT, pick
 from search.front.stored import study_cost, study_front
 from search.objectives import macs_number, macs_text
-from search.report.amounts import macs
+from search.report.amounts import macs, percent
 from search.report.no_front import no_front_text
 from search.run.data import check_same_data
 from search.run.jobs import job_of
@@ -20,6 +21,13 @@ from search.spec import stored_spec
 from storage.records import PointRecord, StudyRecord, training_text
 from storage.settings import Settings
 from storage.store import Store
+
+RULE_WORDS = {
+    "efficient": "the cheapest point that is as good as the best",
+    "best": "the most accurate point",
+    "fastest": "the cheapest point",
+    "knee": "the knee",
+}
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,17 @@ class Choice:
         if self.max_macs is not None:
             return "best"
         return "fastest" if self.min_accuracy is not None else DEFAULT
+
+    @property
+    def words(self) -> str:
+        """What is picked, and from which points: limits hold first, the rule picks among what is left."""
+        limits = [] if self.family is None else [f"of family {self.family}"]
+        if self.max_macs is not None:
+            limits.append(f"of at most {macs(macs_number(self.max_macs))}")
+        if self.min_accuracy is not None:
+            limits.append(f"of at least {percent(self.min_accuracy)} validation accuracy")
+        among = f", among the points {' and '.join(limits)}" if limits else ""
+        return f"{RULE_WORDS[self.rule]}{among}"
 
     @property
     def alias(self) -> str:
@@ -61,9 +80,16 @@ def export_choice(
     folder: Path,
     *,
     register: bool,
+    force: bool = False,
     say: Callable[[str], None],
 ) -> list[str]:
-    """Export the chosen point; returns lines that say what came out. Raises ValueError with the nearest offer."""
+    """Export the chosen point; returns lines that say what came out. Raises ValueError with the nearest offer.
+
+    A folder that holds an earlier export is refused without `force`.
+    """
+    from search.export.export import check_folder
+
+    check_folder(folder, force)
     if choice.min_accuracy is not None and not 0 <= choice.min_accuracy <= 1:
         raise ValueError(
             f"--min-accuracy {choice.min_accuracy}: give a share between 0 and 1, such as 0.95"
@@ -77,15 +103,17 @@ def export_choice(
         members, choice.rule, max_macs=limit, min_accuracy=choice.min_accuracy, cost=study_cost(record)
     )  # fmt: skip
     training = training_text(*point.training)
-    say(f"{training}: {point.accuracy:.2%} on validation at {macs(point.macs_mean)}")
-    report = _export(store, record, settings, point, front.baselines, folder, say)
+    say(
+        f"{choice.words}: {training}, {point.accuracy:.2%} on validation at {macs(point.macs_mean)}"
+    )
+    report = _export(store, record, settings, point, front.baselines, folder, say, force=force)
     uri = None
     if register:
         from search.commands.inspect import inspect_point
         from search.export.register import register as register_model
 
         say("drawing what the model does")
-        inspect_point(store, record, settings, point, folder / "inspect", lambda line: None)
+        inspect_point(store, record, settings, point, folder / PICTURES, lambda line: None)
         say("registering the model in MLflow")
         uri = register_model(record, settings, folder, choice.alias)
     store.add_export(
@@ -107,6 +135,8 @@ def _export(
     baselines: Sequence[PointRecord],
     folder: Path,
     say: Callable[[str], None],
+    *,
+    force: bool,
 ) -> dict[str, Any]:
     from search.export.export import export
     from search.export.static_net import Beside, baseline_beside
@@ -135,6 +165,7 @@ def _export(
         validation=validation,
         folder=folder,
         beside=beside,
+        force=force,
         say=say,
     ).report
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from search.export.card import card
 from search.export.comparison import compare
 from search.export.latency import latency, session_of
-from search.export.model import FORMAT, MODEL, ONNX, WEIGHTS
+from search.export.model import FORMAT, MODEL, ONNX, PICTURES, WEIGHTS
 from search.export.onnx_check import compare_onnx, onnx_of
 from search.export.selection_bias import selection_bias
 from search.export.static_net import Beside, standing, static_net
@@ -52,17 +52,18 @@ def export(
     validation: Mapping[str, Any],
     folder: Path,
     beside: Beside | None = None,
+    force: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Exported:
     """Make the folder from an ended trial, stopped early or not, and one of its operating points.
 
     `rates` are the gates' open rates that the point was measured with; `validation` is the point's own record,
     with the `selection_bias` of its exits' thresholds where that was estimated. `beside` is the static network that the
-    report compares with.
+    report compares with. With `force`, an earlier export in the folder is overwritten.
     Raises ValueError (missing checkpoint or test split, random policy, a folder that holds something else),
     ParityError.
     """
-    check_folder(folder)
+    check_folder(folder, force)
     setting = Knobs(**knobs)
     net, candidate, data = _measured_net(job, setting, say)
     compact = ship(net, setting, rates)
@@ -134,15 +135,20 @@ def _write(
         (aside / MODEL).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
         (aside / "README.md").write_text(card(description), encoding="utf-8")
         folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder / PICTURES, ignore_errors=True)  # of an earlier export
         for file in aside.iterdir():
             shutil.copy(file, folder / file.name)
 
 
-def check_folder(folder: Path) -> None:
-    """Raise ValueError for a folder that holds something other than an earlier export."""
+def check_folder(folder: Path, force: bool = False) -> None:
+    """Raise ValueError for a folder that holds anything, other than an earlier export that is to be overwritten."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: is a file; give --out a folder")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MODEL).exists():
         raise ValueError(
             f"{folder}: is not empty and holds no exported model; give --out another folder"
+        )
+    if (folder / MODEL).exists() and not force:
+        raise ValueError(
+            f"{folder}: holds an exported model already; --force overwrites it, --out takes another folder"
         )

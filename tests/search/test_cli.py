@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from search.cli import main
+from search.commands.export import Choice
 
 
 def dynafront(*arguments: str | Path) -> Result:
@@ -260,6 +261,41 @@ def test_export_refuses_a_folder_that_holds_something_else(
     result = dynafront("export", "tiny", "--out", tmp_path)
     assert result.exit_code == 2
     assert "is not empty and holds no exported model" in result.output
+
+
+@pytest.mark.slow
+def test_an_earlier_export_is_overwritten_only_where_that_is_asked_for(
+    in_finished: Path, tmp_path: Path
+) -> None:
+    exported(tmp_path, "--pick", "best")
+    before = (tmp_path / "model.json").read_text()
+    (tmp_path / "inspect").mkdir()
+    result = dynafront("export", "tiny", "--pick", "fastest", "--out", tmp_path)
+    assert result.exit_code == 2
+    assert "holds an exported model already; --force overwrites it" in result.output
+    assert (tmp_path / "model.json").read_text() == before
+    exported(tmp_path, "--pick", "fastest", "--force")
+    assert (tmp_path / "model.json").read_text() != before
+    assert not (tmp_path / "inspect").exists(), "its pictures were of another model"
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        ({}, "the cheapest point that is as good as the best"),
+        (
+            {"pick": "knee", "max_macs": "30k"},
+            "the knee, among the points of at most 30.0 k MACs",
+        ),
+        ({"max_macs": "30k"}, "the most accurate point, among the points of at most 30.0 k MACs"),
+        (
+            {"min_accuracy": 0.95, "family": "timm"},
+            "the cheapest point, among the points of family timm and of at least 95.0 % validation accuracy",
+        ),
+    ],
+)
+def test_a_choice_says_what_holds(choice: dict[str, Any], words: str) -> None:
+    assert Choice(**choice).words == words
 
 
 @pytest.mark.parametrize(
