@@ -31,11 +31,12 @@ space:
   gated_resnet: {{backbone: [resnet8, resnet14], width: [0.25, 0.5, 1.0], exits: [none, light], batch: 64}}
   multi_exit: {{backbone: [resnet18, wrn20_8], width: [0.125, 0.25], batch: 64}}
   skip_vit: {{layers: [2, 3, 4, 6], dim: [32, 64], patch: 2, batch: 32, augment: false, aggregator: none}}
-budget: {{trials: 1000, epochs: 18, hours: {hours}}}
+budget: {{trials: 1000, epochs: 18, hours: {hours}{short}}}
 validation: 0.4
 seed: {seed}
 """
 PLAIN = "sampler: random\nwarm_start: false\nearly_stopping: false\nstarting_points: false\n"
+SHORT = ", warm_epochs: 6"  # of trials that start from a baseline
 ARMS = ("dynafront", "optuna")
 
 
@@ -64,7 +65,8 @@ def run(arm: str, seed: int, minutes: float, folder: str) -> None:
         optuna_sampler.random = lambda seed, trials: optuna.samplers.TPESampler(seed=seed)
         operating_points.operating_points = partial(operating_points.operating_points, quick=True)
         trial._inspection = lambda *_: {}
-    text = STUDY.format(hours=minutes / 60, seed=seed) + (PLAIN if arm == "optuna" else "")
+    short, more = ("", PLAIN) if arm == "optuna" else (SHORT, "")
+    text = STUDY.format(hours=minutes / 60, seed=seed, short=short) + more
     settings = Settings.model_validate({"storage": {"folder": folder}})
     run_study(
         parse_study(text, "live.yml"),

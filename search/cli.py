@@ -87,7 +87,7 @@ def main(ctx: click.Context, config: Path | None) -> None:
     dynafront search studies/digits.yml      launch; the same command goes on after an interruption
     dynafront front digits                   the front as a table
     dynafront ui digits                      the front in the MLflow UI
-    dynafront export digits --pick knee      the model, ready to ship
+    dynafront export digits                  the cheapest model as good as the best, ready to ship
     dynafront predict exported/ image.png    try it
     """
     ctx.obj = config

@@ -39,16 +39,26 @@ class Budget(_Strict):
 
     trials: Annotated[int, Field(ge=1, le=1_000_000)] = 24
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 12
+    # of trials that start from a baseline; None: as many as any other
+    warm_epochs: Annotated[int, Field(ge=1, le=100_000)] | None = None
     hours: Positive | None = None
     plateau: Plateau | None = None
 
+    @property
+    def short(self) -> int:
+        """Epochs of a trial that starts from a baseline."""
+        return self.epochs if self.warm_epochs is None else self.warm_epochs
+
 
 class Region(_Strict):
-    """The part of the front that counts: a highest cost, a least accuracy, or a distance from the best accuracy."""
+    """The part of the front that counts: a highest cost, a least accuracy, or a distance from the best accuracy.
+
+    Without one, what is so far below the best accuracy that nobody ships it does not count.
+    """
 
     max_macs: Macs | None = None
     min_accuracy: Annotated[float, Field(gt=0, lt=1)] | None = None
-    within: Annotated[float, Field(gt=0, lt=1)] | None = None
+    within: Annotated[float, Field(gt=0, le=1)] | None = None
 
 
 class Limits(_Strict):
@@ -84,7 +94,7 @@ class StudySpec(_Strict):
     warm_start: bool = True
     early_stopping: bool = True
     starting_points: bool = True  # the families' recommended settings first
-    region: Region = Region()
+    region: Region = Region(within=0.1)
     limits: Limits = Limits()
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     data_root: str | None = None
@@ -126,7 +136,17 @@ BEFORE = {
 
 def stored_spec(values: Mapping[str, Any]) -> StudySpec:
     """The spec of a stored study; one from before a key existed goes on without what it turns on."""
-    return StudySpec.model_validate({**BEFORE, **values}, strict=False)
+    known = {**BEFORE, **values}
+    if "budget" in known:
+        known["budget"] = budget_begun(known["budget"], known["warm_start"])
+    return StudySpec.model_validate(known, strict=False)
+
+
+def budget_begun(budget: Mapping[str, Any], warm_start: bool) -> dict[str, Any]:
+    """A stored budget; before `warm_epochs` was a key, trials from baselines took a third of the epochs."""
+    if "warm_epochs" in budget or not warm_start:
+        return dict(budget)
+    return {**budget, "warm_epochs": max(1, round(budget["epochs"] / 3))}
 
 
 def read_study(path: Path) -> tuple[StudySpec, str]:
@@ -156,6 +176,7 @@ def parse_study(text: str, where: str) -> StudySpec:
         raise ValueError(f"{where}: {mistake(error, StudySpec)}") from None
     _check_data(spec, where)
     _check_objectives(spec, where)
+    _check_warm_epochs(spec, where)
     _check_spaces(spec, where)
     return spec
 
@@ -205,6 +226,19 @@ def _check_data(spec: StudySpec, where: str) -> None:
         known = ", ".join(SOURCES)
         raise ValueError(
             f"{where}: data: {shown(spec.data)} is not a data set; give one of {known}"
+        )
+
+
+def _check_warm_epochs(spec: StudySpec, where: str) -> None:
+    short, full = spec.budget.warm_epochs, spec.budget.epochs
+    if short is None:
+        return
+    if short > full:
+        raise ValueError(f"{where}: budget.warm_epochs: {short} is more than budget.epochs, {full}")
+    if not spec.warm_start or all(spec.initial(name) is not None for name in spec.families):
+        raise ValueError(
+            f"{where}: budget.warm_epochs: no trial starts from a baseline, because of "
+            f"{'init_from' if spec.warm_start else 'warm_start: false'}; leave one of the two out"
         )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import delete, insert, select
@@ -10,8 +11,10 @@ from sqlalchemy import delete, insert, select
 from storage.database import Database
 from storage.records import EpochRecord, Kind, PointRecord, RungRecord
 from storage.rows import point_record, record
-from storage.tables import Epoch, Point, Rung, Trial
+from storage.tables import Answers, Epoch, Point, Rung, Trial
 from storage.trials import WITH_POINTS, is_trial, trial_id
+
+MOST_NAMED = 500  # values in a statement: databases limit them
 
 
 class Measurements:
@@ -65,3 +68,17 @@ class Measurements:
             query = select(Point.__table__).join(Trial, Trial.id == Point.trial_id).where(*of)
             rows = connection.execute(query.order_by(Point.id)).all()
         return [point_record(row, trials[row.trial_id]) for row in rows]
+
+    def with_answers(self, points: Sequence[PointRecord]) -> list[PointRecord]:
+        """The points with which images they answer rightly, as far as that was kept."""
+        query = select(Answers.point_id, Answers.right)
+        right: dict[int | None, bytes] = {}
+        with self._database.reading() as connection:
+            for some in _batches([p.id for p in points], MOST_NAMED):
+                rows = connection.execute(query.where(Answers.point_id.in_(some)))
+                right |= {row.point_id: row.right for row in rows}
+        return [replace(p, right=right.get(p.id)) for p in points]
+
+
+def _batches(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    yield from (values[i : i + size] for i in range(0, len(values), size))

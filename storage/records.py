@@ -98,6 +98,8 @@ class OperatingPoint:
 
     `accuracy` is top-1 in [0, 1] with its 95 % interval, `macs_*` are multiply-accumulates per image, gates included.
     `chosen`: the setting that the network was trained for. `extra`: open rates of gates, shares of exits, and the like.
+    `right`: which validation images are answered rightly, eight a byte, in the order of the split; None where that was
+    not kept, or is not asked for.
     """
 
     knobs: dict[str, Any]
@@ -110,6 +112,7 @@ class OperatingPoint:
     parameters: int
     chosen: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
+    right: bytes | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)

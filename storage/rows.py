@@ -12,7 +12,8 @@ from storage.records import Kind, OperatingPoint, PointRecord, State
 
 Record = TypeVar("Record")
 
-POINT = tuple(field.name for field in fields(OperatingPoint))
+APART = ("right",)  # kept in a table of its own: only a few points are asked for it
+POINT = tuple(field.name for field in fields(OperatingPoint) if field.name not in APART)
 ENUMS = {"kind": Kind, "state": State}
 
 

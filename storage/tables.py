@@ -140,6 +140,17 @@ class Point(Table):
     extra: Mapped[dict[str, Any]]
 
 
+class Answers(Table):
+    """Which validation images a point answers rightly, eight a byte; points from before it was kept have no row."""
+
+    __tablename__ = "dynafront_answers"
+
+    point_id: Mapped[int] = mapped_column(
+        ForeignKey("dynafront_point.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    right: Mapped[bytes]
+
+
 class Failure(Table):
     """One attempt that went wrong; a trial that is tried again keeps them all."""
 

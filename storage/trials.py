@@ -11,7 +11,7 @@ from storage.database import Database
 from storage.errors import StorageError
 from storage.records import FailureRecord, Kind, OperatingPoint, State, TrialRecord, training_text
 from storage.rows import point_row, record, utc_now
-from storage.tables import Failure, Point, Trial
+from storage.tables import Answers, Failure, Point, Trial
 
 WITH_POINTS = (State.COMPLETE, State.STOPPED)
 
@@ -98,7 +98,9 @@ class Trials:
             trial = trial_id(connection, study, kind, number)
             connection.execute(delete(Point).where(Point.trial_id == trial))
             if rows:
-                connection.execute(insert(Point), [row | {"trial_id": trial} for row in rows])
+                named = insert(Point).returning(Point.id, sort_by_parameter_order=True)
+                ids = connection.scalars(named, [row | {"trial_id": trial} for row in rows]).all()
+                _keep_answers(connection, ids, points)
             connection.execute(update(Trial).where(Trial.id == trial).values(done))
 
     def resume_trial(self, study: str, kind: Kind, number: int) -> None:
@@ -166,6 +168,19 @@ class Trials:
         with self._database.writing() as connection:
             change = update(Trial).where(Trial.study == study)
             connection.execute(change.values(run_id=None, published=False))
+
+
+def _keep_answers(
+    connection: Connection, ids: Sequence[int], points: Sequence[OperatingPoint]
+) -> None:
+    """Keep which images these stored points answer rightly, as far as that is known."""
+    rows = [
+        {"point_id": own, "right": point.right}
+        for own, point in zip(ids, points, strict=True)
+        if point.right is not None
+    ]
+    if rows:
+        connection.execute(insert(Answers), rows)
 
 
 def is_trial(study: str, kind: Kind, number: int) -> tuple[Any, ...]:

@@ -9,8 +9,8 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from math import sqrt
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +19,7 @@ from spaces.contract.net import DynamicNet, Output
 from trainers.data.augment import augmented, normalized
 from trainers.data.splits import Batch, ImageData, Split
 from trainers.execution import Execution
+from trainers.significance import wilson
 
 BATCH = 512
 
@@ -48,6 +49,13 @@ class Table:
         return wilson(self.accuracy, self.correct_PN.shape[1])
 
     @property
+    def packed(self) -> bytes | None:
+        """Which images are answered rightly, eight a byte; None over several passes, which differ."""
+        if len(self.correct_PN) > 1:
+            return None
+        return packed(self.correct_PN[0])
+
+    @property
     def macs_mean(self) -> float:
         return float(self.macs_PN.mean())
 
@@ -61,14 +69,9 @@ class Table:
         return float(self.macs_PN.max())
 
 
-def wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's score interval of a share out of n.
-
-    Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA, 1927.
-    """
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    reach = z * sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return max(0.0, centre - reach), min(1.0, centre + reach)
+def packed(right_N: Tensor) -> bytes:
+    """One bit an image, eight a byte, the last byte filled up with zeros."""
+    return np.packbits(right_N.numpy()).tobytes()
 
 
 @torch.inference_mode()

@@ -5,9 +5,21 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from math import inf
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+FEWEST = 5  # runs that are measured however long they take
+
+
+class Latency(NamedTuple):
+    """Milliseconds of a run: the median, and the ends of the middle half of all runs."""
+
+    median: float
+    low: float
+    high: float
 
 
 def latencies_ms(
@@ -16,23 +28,39 @@ def latencies_ms(
     *,
     warm_up: int = 20,
     repeats: int = 100,
-) -> list[float]:
-    """Median milliseconds of each callable over the inputs, interleaved so that they share the machine's moods.
+    seconds: float = inf,
+) -> list[Latency]:
+    """Milliseconds of each callable over the inputs, interleaved so that they share the machine's moods.
 
-    Input k of a round is the same for every callable: what a dynamic network computes depends on the image.
+    Input k of a round is the same for every callable: what a dynamic network computes depends on the image. After
+    `seconds` a few runs are enough.
     """
     taken: list[list[float]] = [[] for _ in callables]
+    begun = time.perf_counter()
     with torch.inference_mode():
         for repeat in range(warm_up + repeats):
+            late = time.perf_counter() - begun > seconds
+            if late and len(taken[0]) >= FEWEST:
+                break
             batch = inputs[repeat % len(inputs)]
             for index, function in enumerate(callables):
-                _synchronize(batch)
-                start = time.perf_counter()
-                function(batch)
-                _synchronize(batch)
-                if repeat >= warm_up:
-                    taken[index].append(1000 * (time.perf_counter() - start))
-    return [statistics.median(times) for times in taken]
+                spent = _milliseconds(function, batch)
+                if late or repeat >= warm_up:
+                    taken[index].append(spent)
+    return [_summary(times) for times in taken]
+
+
+def _milliseconds(function: Callable[[Tensor], object], batch: Tensor) -> float:
+    _synchronize(batch)
+    start = time.perf_counter()
+    function(batch)
+    _synchronize(batch)
+    return 1000 * (time.perf_counter() - start)
+
+
+def _summary(times: Sequence[float]) -> Latency:
+    low, median, high = statistics.quantiles(times, n=4, method="inclusive")
+    return Latency(median, low, high)
 
 
 def _synchronize(batch: Tensor) -> None:

@@ -14,7 +14,7 @@ from statistics import mean, stdev
 
 from scipy.stats import t as student
 
-from trainers.evaluate import wilson
+from trainers.significance import wilson
 
 RULES = ("above", "below", "close", "no_worse", "zero")
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"

@@ -17,7 +17,7 @@ import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,6 @@ def candidates(spec: Any) -> list[tuple[str, dict[str, Any]]]:
 
 def runs(spec: Any) -> list[Run]:
     """All trainings of the table, the most useful first."""
-    from search.schedule.warm_start import WARM_SHARE
     from spaces.contract.family import Candidate
     from spaces.contract.registry import family
 
@@ -97,8 +96,7 @@ def runs(spec: Any) -> list[Run]:
         if key not in plain:
             start = Candidate.of(own, size, epochs).baseline()
             plain[key] = Run(len(plain), one.family, dict(start.params), "plain", 0, epochs)
-        short = max(1, round(epochs * WARM_SHARE))
-        warm.append(replace(one, start="warm", epochs=short, origin=plain[key].name))
+        warm.append(replace(one, start="warm", epochs=spec.budget.short, origin=plain[key].name))
         long.append(replace(warm[-1], start="long", epochs=epochs))
     return [
         *scratch,
@@ -119,6 +117,7 @@ def train(run: Run, spec: Any, work: Path) -> dict[str, Any]:
     from search.schedule.early_stopping import rung_epochs
     from spaces.contract.family import Candidate
     from spaces.contract.registry import family
+    from storage.rows import point_row
     from trainers.execution import Execution, best_device
     from trainers.fit import DivergedError, fit
     from trainers.initial_weights import start_from
@@ -155,7 +154,7 @@ def train(run: Run, spec: Any, work: Path) -> dict[str, Any]:
                 for i, point in enumerate(found):
                     measured = {
                         key: value
-                        for key, value in asdict(point).items()
+                        for key, value in point_row(point).items()
                         if key not in ("extra", "chosen")
                     }
                     record["points"].append({"epoch": event.epoch, "first": i == 0, **measured})

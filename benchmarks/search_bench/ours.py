@@ -23,7 +23,7 @@ from search.schedule.samplers import SAMPLERS
 from search.schedule.scheduler import Scheduler
 from search.schedule.sizes import size_key
 from search.schedule.training_length import TrainingLength
-from search.schedule.warm_start import USES, WARM_SHARE
+from search.schedule.warm_start import USES
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from storage.records import Kind, PointRecord
@@ -59,7 +59,7 @@ class _Replay:
         self.how, self.world = how, world
         self.baselines = _Baselines(how, world)
         table, long = world.table, world.table.epochs
-        short = max(1, round(long * WARM_SHARE)) if how.warm else long
+        short = table.spec.budget.short if how.warm else long
         setting = Setting(
             spaces=table.spaces,
             costs=1,

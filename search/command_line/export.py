@@ -13,15 +13,20 @@ from search.command_line.terminal import print_lines, steps, terminal
 @click.command("export")
 @click.argument("name")
 @click.option(
-    "--pick", type=click.Choice(["knee", "best", "fastest"]), help="Which point of the front."
+    "--pick",
+    type=click.Choice(["efficient", "best", "fastest", "knee"]),
+    help="Which point of the front. efficient: the cheapest that is within one point of the best accuracy, or not "
+    "significantly worse. best: the most accurate. fastest: the cheapest. knee: the farthest above the line between "
+    "the front's ends.  [default: efficient]",
 )
 @click.option(
-    "--max-macs", help="The most accurate point of at most this many MACs an image, such as 10M."
+    "--max-macs",
+    help="Only points of at most this many MACs an image, such as 10M; without --pick the most accurate of them.",
 )
 @click.option(
     "--min-accuracy",
     type=float,
-    help="The cheapest point of at least this validation accuracy, such as 0.97.",
+    help="Only points of at least this validation accuracy, such as 0.97; without --pick the cheapest of them.",
 )
 @click.option("--family", help="A point of this family's own front.")
 @click.option(
@@ -31,6 +36,7 @@ from search.command_line.terminal import print_lines, steps, terminal
     show_default=True,
     help="Folder.",
 )
+@click.option("--force", is_flag=True, help="Overwrite an earlier export in the folder.")
 @click.option("--register", is_flag=True, help="Also register the model in MLflow, alias by pick.")
 @click.pass_obj
 def export_point(
@@ -41,13 +47,15 @@ def export_point(
     min_accuracy: float | None,
     family: str | None,
     out: Path,
+    force: bool,
     register: bool,
 ) -> None:
     """Turn a point of study NAME's front into a model to ship.
 
     Writes model.safetensors, model.json, model.onnx and a model card into the folder. Gates that never vary are cut
     out, batch norm is folded in, accuracy and compute are measured on the test split, and every answer is compared
-    with the trained network's. Without a choice, the knee of the front.
+    with the trained network's. Without a choice, the efficient point of the front. Limits
+    hold first: --pick chooses among the points within them.
     """
     settings, console = read_settings(config), terminal()
     store, record = open_study(settings, name)
@@ -56,6 +64,6 @@ def export_point(
 
     choice = Choice(pick=pick, max_macs=max_macs, min_accuracy=min_accuracy, family=family)
     lines = export_choice(
-        store, record, settings, choice, out, register=register, say=steps(console)
+        store, record, settings, choice, out, register=register, force=force, say=steps(console)
     )
     print_lines(console, lines)

@@ -17,8 +17,8 @@ from search.command_line.terminal import print_lines, steps, terminal
 )
 @click.option(
     "--pick",
-    type=click.Choice(["knee", "best", "fastest"]),
-    help="A point of the front; without a choice, the knee.",
+    type=click.Choice(["efficient", "best", "fastest", "knee"]),
+    help="A point of the front; without a choice, the efficient one.",
 )
 @click.option(
     "--out",
@@ -33,8 +33,8 @@ def inspect_training(
 ) -> None:
     """Draw what a trained network does with validation images.
 
-    It is a network of study NAME, the knee of the front where no other is chosen; NAME can also be the folder of an
-    exported model.
+    It is a network of study NAME, the efficient point of the front where no other is chosen; NAME can also be the
+    folder of an exported model.
     Writes pictures and one interactive page: easiest and hardest images, gates by class, skip patterns, exits and their
     attention, mixing of layers, layers at other places, as far as the network has them.
     """

@@ -18,9 +18,12 @@ from trainers.data.images import Images
 from trainers.data.pixels import StreamedPixels
 from trainers.data.sources import has_test
 from trainers.data.splits import DataSpec, ImageData, opened, test_images
+from trainers.significance import wilson
 
 UNEVEN = 3  # times the smallest class, from which on the largest is worth a warning
 SHOWN = 6  # classes in that warning
+TYPICAL = 0.9  # accuracy whose interval is told where there are few images
+WIDE = 0.03  # of accuracy, to either side: from there on it is told
 
 Say = Callable[[str], None]
 
@@ -83,6 +86,8 @@ def _tell(spec: StudySpec, data: ImageData, test: Images | None, say: Say, lists
                 say(line)
     if line := uneven_text(data, spec.class_weights):
         say(line)
+    if line := few_text(len(data.validation)):
+        say(line)
     if broken := [*data.left_out, *(test.left_out if test else ())]:
         lists.mkdir(parents=True, exist_ok=True)
         file = lists / f"{spec.study}-left-out.txt"
@@ -93,6 +98,18 @@ def _tell(spec: StudySpec, data: ImageData, test: Images | None, say: Say, lists
 def majority(data: ImageData) -> float:
     """The share of validation images that the largest class has: the accuracy of always answering it."""
     return float(data.validation.labels.bincount().max()) / len(data.validation)
+
+
+def few_text(images: int) -> str:
+    """A warning with the interval that so few validation images leave, where it is a wide one; else empty."""
+    low, high = wilson(TYPICAL, images)
+    if high - low <= 2 * WIDE:
+        return ""
+    return (
+        f"{images:,} validation images are few: where {TYPICAL:.0%} of them are answered rightly, the accuracy lies "
+        f"between {low:.1%} and {high:.1%} (95 % interval). More images, or a larger `validation`, tell networks apart "
+        "that are closer"
+    )
 
 
 def uneven_text(data: ImageData, weights: str) -> str:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from search.commands.same_data import check_same_data
+from search.export.card import gates_text, latency_text, threads_text
+from search.export.folder import PICTURES
 from search.export.selection_bias import bias_text
-from search.front.pick import pick
+from search.front.pick import DEFAULT, pick
 from search.front.stored import study_cost, study_front
 from search.objectives import macs_number, macs_text
-from search.report.amounts import macs
+from search.report.amounts import macs, percent
 from search.report.no_front import no_front_text
 from search.run.jobs import job_of
 from search.spec import stored_spec
@@ -21,6 +23,13 @@ from storage.places import stored_place
 from storage.records import PointRecord, StudyRecord, training_text
 from storage.settings import Settings
 from storage.store import Store
+
+RULE_WORDS = {
+    "efficient": "the cheapest point that is as good as the best",
+    "best": "the most accurate point",
+    "fastest": "the cheapest point",
+    "knee": "the knee",
+}
 
 
 @dataclass(frozen=True)
@@ -34,12 +43,23 @@ class Choice:
 
     @property
     def rule(self) -> str:
-        """The rule; a limit alone asks for the best (or the cheapest) that keeps it, nothing for the knee."""
+        """The rule; a limit alone asks for the best (or the cheapest) that keeps it, nothing for the default."""
         if self.pick:
             return self.pick
         if self.max_macs is not None:
             return "best"
-        return "fastest" if self.min_accuracy is not None else "knee"
+        return "fastest" if self.min_accuracy is not None else DEFAULT
+
+    @property
+    def words(self) -> str:
+        """What is picked, and from which points: limits hold first, the rule picks among what is left."""
+        limits = [] if self.family is None else [f"of family {self.family}"]
+        if self.max_macs is not None:
+            limits.append(f"of at most {macs(macs_number(self.max_macs))}")
+        if self.min_accuracy is not None:
+            limits.append(f"of at least {percent(self.min_accuracy)} validation accuracy")
+        among = f", among the points {' and '.join(limits)}" if limits else ""
+        return f"{RULE_WORDS[self.rule]}{among}"
 
     @property
     def alias(self) -> str:
@@ -62,23 +82,33 @@ def export_choice(
     folder: Path,
     *,
     register: bool,
+    force: bool = False,
     say: Callable[[str], None],
 ) -> list[str]:
-    """Export the chosen point; returns lines that say what came out. Raises ValueError with the nearest offer."""
+    """Export the chosen point; returns lines that say what came out. Raises ValueError with the nearest offer.
+
+    A folder that holds an earlier export is refused without `force`.
+    """
+    from search.export.export import check_folder
+
+    check_folder(folder, force)
     if choice.min_accuracy is not None and not 0 <= choice.min_accuracy <= 1:
         raise ValueError(
             f"--min-accuracy {choice.min_accuracy}: give a share between 0 and 1, such as 0.95"
         )
     limit = None if choice.max_macs is None else macs_number(choice.max_macs)
-    members, _, _, _ = study_front(store, record, choice.family)
+    front = study_front(store, record, choice.family)
+    members = front.members
     if not members:
         raise ValueError(no_front_text(store, record, choice.family))
     point = pick(
         members, choice.rule, max_macs=limit, min_accuracy=choice.min_accuracy, cost=study_cost(record)
     )  # fmt: skip
     training = training_text(*point.training)
-    say(f"{training}: {point.accuracy:.2%} on validation at {macs(point.macs_mean)}")
-    report = _export(store, record, settings, point, folder, say)
+    say(
+        f"{choice.words}: {training}, {point.accuracy:.2%} on validation at {macs(point.macs_mean)}"
+    )
+    report = _export(store, record, settings, point, front.baselines, folder, say, force=force)
     where = stored_place(folder, settings.folder)
     exported = store.add_export(
         record.name, pick=choice.alias, folder=where, report=report, point=point.id
@@ -105,7 +135,7 @@ def _register(
     from search.run.view import View
 
     say("drawing what the model does")
-    inspect_point(store, record, settings, point, folder / "inspect", lambda line: None)
+    inspect_point(store, record, settings, point, folder / PICTURES, lambda line: None)
     say("registering the model in MLflow")
     try:
         View(store, settings, stored_spec(record.spec), running=False).open()
@@ -121,10 +151,14 @@ def _export(
     record: StudyRecord,
     settings: Settings,
     point: PointRecord,
+    baselines: Sequence[PointRecord],
     folder: Path,
     say: Callable[[str], None],
+    *,
+    force: bool,
 ) -> dict[str, Any]:
     from search.export.export import export
+    from search.export.static_net import Beside, baseline_beside
 
     trial = store.trial(record.name, point.kind, point.trial)
     spec = stored_spec(record.spec)
@@ -137,6 +171,11 @@ def _export(
         validation["selection_bias"] = point.extra["selection_bias"]
     job = job_of(spec, trial, str(settings.checkpoints))
     check_same_data(store, record.name, job.data)
+    beside = None
+    if found := baseline_beside(point, baselines, study_cost(record)):
+        static, why = found
+        training = store.trial(record.name, static.kind, static.trial)
+        beside = Beside(job_of(spec, training, str(settings.checkpoints)), why)
     return export(
         job,
         study=record.name,
@@ -144,26 +183,53 @@ def _export(
         rates={name: tuple(units) for name, units in point.extra["rates"].items()},
         validation=validation,
         folder=folder,
+        beside=beside,
+        force=force,
         say=say,
     ).report
 
 
 def _lines(folder: Path, report: dict[str, Any], uri: str | None) -> list[str]:
-    test, one = report["test"], report["latency_ms"]["batch_1"]
-    gates = report["gates"]
+    test, static, parity = report["test"], report["static"], report["parity"]
+    own = f"mean {macs_text(test['macs_mean'])}, p95 {macs_text(test['macs_p95'])}, max {macs_text(test['macs_max'])}"
     lines = [
         f"{folder}: test accuracy {test['accuracy']:.2%} "
         f"({test['accuracy_low']:.1%} to {test['accuracy_high']:.1%}, n = {test['images']})",
         f"  validation - test: {bias_text(report['selection_bias'])}",
-        f"  MACs      mean {macs_text(test['macs_mean'])}, p95 {macs_text(test['macs_p95'])}, max "
-        f"{macs_text(test['macs_max'])}; baseline {macs_text(report['plain_macs'])}",
-        f"  latency   {one['exported']:.2f} ms at batch 1, baseline {one['static']:.2f} ms (ratio {one['ratio']:.2f})",
-        f"  gates     {gates['dynamic']} decide per image, {gates['removed_open'] + gates['removed_closed']} removed; "
-        f"{report['parameters']:,} of {report['parameters_trained']:,} parameters left",
-        f"  parity    {report['parity']['same_answers']} of {report['parity']['images']} answers "
-        "as the trained network's",
+        f"  MACs      {own}",
+        *_latency_lines(report["latency_ms"]),
+        f"  beside    {static['name']}: {_static_text(static)}",
+        f"            {static['why']}",
+        *(
+            [f"            the exported model is {static['standing']}"]
+            if static["standing"]
+            else []
+        ),
+        f"  gates     {gates_text(report)}",
+        f"  parity    {parity['same_answers']} of {parity['images']} answers as the trained network's",
         f"  try it    dynafront predict {folder} IMAGE",
     ]
+    if not report["dynamic"]:
+        lines.insert(
+            2, "  static: no gate or exit decides anything; every image takes the same computation"
+        )
     if uri:
         lines.append(f"  MLflow    mlflow.pyfunc.load_model({uri!r})")
     return lines
+
+
+def _latency_lines(latency: dict[str, Any]) -> Iterator[str]:
+    """Batch 1 in each runtime: medians, and the middle half of the runs."""
+    for runtime, found in latency["batch_1"].items():
+        own, static = found["exported"], found["static"]
+        yield (
+            f"  latency   {latency_text(own)} at batch 1 in {runtime}, {threads_text(latency)}; static "
+            f"{latency_text(static)}, ratio {found['ratio']:.2f}"
+        )
+
+
+def _static_text(static: dict[str, Any]) -> str:
+    cost = f"{macs_text(static['macs_mean'])} MACs, {static['parameters']:,} parameters"
+    if not static["trained"]:
+        return cost
+    return f"test accuracy {static['accuracy']:.2%}, {cost}"

@@ -11,7 +11,7 @@ from search.front.stored import study_cost, study_front, study_majority
 from search.report.front_page import front_html
 from search.report.front_plot import front_png
 from search.report.front_table import terminal_table
-from search.report.front_text import majority_text, summary
+from search.report.front_text import majority_text, offer, summary
 from search.report.no_front import no_front_text
 from storage.records import StudyRecord
 from storage.store import Store
@@ -26,10 +26,11 @@ def print_front(
         console.print(no_front_text(store, record, family), soft_wrap=True)
         return
     line = summary(record.name, front.members, front.baselines, cost=study_cost(record))
-    console.print(f"{line}; hypervolume {front.volume:.4f}")
+    console.print(f"{line}; hypervolume {front.volume:.4f}", soft_wrap=True)
     if majority := study_majority(store, record):
         console.print(majority_text(majority))
     console.print(terminal_table(front.members, console.width))
+    console.print(offer(front.members, study_cost(record)), soft_wrap=True)
     if front.baselines:
         warm = record.spec.get("warm_start") and not record.spec.get("init_from")
         which = (

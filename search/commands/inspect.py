@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from search.commands.same_data import check_same_data
+from search.front.pick import DEFAULT
 from search.front.pick import pick as pick_point
 from search.front.stored import study_cost, study_front
 from search.inspection.forward_pass import Effort
@@ -45,7 +46,7 @@ def chosen_point(
         members, *_ = study_front(store, record)
         if not members:
             raise ValueError(no_front_text(store, record))
-        return pick_point(members, pick or "knee", cost=study_cost(record))
+        return pick_point(members, pick or DEFAULT, cost=study_cost(record))
     if pick is not None:
         raise ValueError(f"--pick {pick}: is of the whole front; give either --trial or --pick")
     kind, trial = training

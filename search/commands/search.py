@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from rich.console import Console
 
 from search.commands.data_check import check_device, checked_data
 from search.commands.search_text import Finished
+from search.front.stored import study_front
 from search.objectives import COSTS, Reference
 from search.report.no_front import no_front_text
 from search.run.books import Books
@@ -29,7 +31,7 @@ from search.schedule.limits import limit_of
 from search.schedule.scheduler_for import scheduler_for
 from search.schedule.sizes import baseline_shapes, shape_of, sizes
 from search.schedule.warm_start import all_baselines, recommended
-from search.spec import BEFORE, StudySpec, narrowed_spaces
+from search.spec import BEFORE, Region, StudySpec, budget_begun, narrowed_spaces
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from spaces.contract.task import Task
@@ -49,6 +51,7 @@ FREE_TO_CHANGE = (
     "early_stopping",
     "skip_broken",  # images that it leaves out would be others than the study began with, which is refused
 )  # of a study that exists
+NO_REGION = Region().model_dump(mode="json")
 
 
 class NoFrontError(RuntimeError):
@@ -94,7 +97,7 @@ def run_study(
         store.set_data(spec.study, data)
         with creating(settings.optuna_url):
             storage = optuna_storage(settings.optuna_url)
-        scheduler = scheduler_for(spec, task, reference)
+        scheduler = scheduler_for(spec, task, reference, data["majority"])
         books = Books(store, spec.study, spec.costs, mirror_for(storage, store, spec))
         engine = engine_for(workers)
         with Progress(console, spec.study, spec.budget.trials, max(1, workers)) as progress:
@@ -131,7 +134,7 @@ def run_study(
                 formats.close()
                 progress.doing("bringing MLflow up to date")
                 publisher.close()
-    if not scheduler.front.points:
+    if not study_front(store, store.study(spec.study)).members:
         raise NoFrontError(_why_none(store, spec, complete))
     return Finished(complete, scheduler.front.plateau, scheduler.asked, len(scheduler.front.points))
 
@@ -200,18 +203,36 @@ def as_begun(spec: StudySpec, known: StudyRecord | None) -> StudySpec:
     if "warm_start" in old:
         old["sampler"] = known.spec["sampler"]
     spec = spec.model_copy(update=old)
+    if "region" not in spec.model_fields_set and known.spec.get("region") == NO_REGION:
+        spec = spec.model_copy(update={"region": Region()})  # from before there was a default
+    begun = budget_begun(known.spec["budget"], spec.warm_start)
+    if "warm_epochs" not in known.spec["budget"] and spec.budget.warm_epochs is None:
+        budget = spec.budget.model_copy(update={"warm_epochs": begun.get("warm_epochs")})
+        spec = spec.model_copy(update={"budget": budget})
     for key, value in spec.model_dump(mode="json").items():
         before = known.spec.get(key, BEFORE.get(key, StudySpec.model_fields[key].default))
         if key == "budget":
-            key, before, value = "budget.epochs", before["epochs"], value["epochs"]
+            key, before, value = _changed_epochs(begun, value)
         elif key in FREE_TO_CHANGE:
             continue
         if before != value:
             raise ValueError(
                 f"study {spec.study} exists with another {key}; its trials could not be compared. Give the file "
-                f"another `study:` name, or restore {key} (budget, run, region, limits and early_stopping may change)"
+                f"another `study:` name, or restore {key} (the rest of budget, run, region, limits and early_stopping "
+                "may change)"
             )
     return spec
+
+
+def _changed_epochs(
+    begun: Mapping[str, Any], now: Mapping[str, Any]
+) -> tuple[str, int | None, int | None]:
+    """(key, what it was, what it is) of the lengths of trainings: of the first that changed, else of the last."""
+    for key in ("epochs", "warm_epochs"):
+        before, value = (one.get(key) or one["epochs"] for one in (begun, now))
+        if before != value:
+            break
+    return f"budget.{key}", before, value
 
 
 def _recorded(
@@ -227,5 +248,7 @@ def _recorded(
     if found is None:
         store.add_study(spec.study, values, text, reference.as_dict())
         return spec, values, reference
+    if "warm_epochs" not in found.spec["budget"]:
+        values["budget"].pop("warm_epochs")
     kept = {k: value for k, value in values.items() if k in found.spec or k not in BEFORE}
     return spec, kept, Reference(**found.reference)

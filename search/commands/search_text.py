@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from search.schedule.warm_start import epochs_of
+from search.schedule.warm_start import two_lengths, warm
 from search.spec import StudySpec
 
 
@@ -20,14 +20,19 @@ class Finished:
 
 
 def opening_line(spec: StudySpec) -> str:
-    """What a search is about to do, for a terminal."""
-    full = spec.budget.epochs
-    epochs = sorted({epochs_of(spec, name) for name in spec.families})
-    line = (
-        f"{spec.study}: {spec.budget.trials} trials of {' or '.join(map(str, epochs))} epochs over "
-        f"{', '.join(spec.families)} on {spec.data}"
+    """What a search is about to do, for a terminal: first of all how long a trial is, and what it starts from."""
+    full, where = spec.budget.epochs, f"over {', '.join(spec.families)} on {spec.data}"
+    from_baselines = [name for name in spec.families if warm(spec, name)]
+    if not from_baselines:
+        return f"{spec.study}: {spec.budget.trials} trials of {full} epochs {where}"
+    only = "" if len(from_baselines) == len(spec.families) else f" ({', '.join(from_baselines)})"
+    start = f"from baselines that are trained once for {full}{only}"
+    if not two_lengths(spec):
+        return f"{spec.study}: {spec.budget.trials} trials of {full} epochs, {start}, {where}"
+    return (
+        f"{spec.study}: {spec.budget.trials} trials, short ones of {spec.budget.short} epochs (budget.warm_epochs) "
+        f"{start}, {where}; once these add nothing, full ones of {full}"
     )
-    return f"{line}, from baselines that are trained once for {full}" if epochs[0] < full else line
 
 
 def closing_lines(spec: StudySpec, finished: Finished) -> Iterator[str]:
@@ -45,7 +50,7 @@ def closing_lines(spec: StudySpec, finished: Finished) -> Iterator[str]:
     commands = {
         f"dynafront ui {spec.study}": "the front in the MLflow UI",
         f"dynafront front {spec.study} --plot front.html": "an interactive page of it",
-        f"dynafront export {spec.study} --pick knee": "its knee as a model, ready to ship",
+        f"dynafront export {spec.study}": "the cheapest model as good as the best",
     }
     widest = max(map(len, commands))
     for command, what in commands.items():

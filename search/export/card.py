@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+from search.export.latency import BATCHES
 from search.export.selection_bias import bias_text
 from search.objectives import macs_text
 from search.report.text import markdown_text
@@ -17,7 +19,7 @@ def card(description: dict[str, Any]) -> str:
     return f"""# {description["study"]}, {training_text(description["kind"], description["trial"])}
 
 An image classifier ({len(classes)} classes, {size}) of the family `{description["family"]}`,
-exported by dynafront. It computes per image only what that image needs.
+exported by dynafront. {_computes(description["report"]["dynamic"])}
 
 {_measures(description["report"])}
 
@@ -35,24 +37,77 @@ Classes: {", ".join(classes[:20])}{" ..." if len(classes) > 20 else ""}
 """
 
 
+def _computes(dynamic: bool) -> str:
+    if dynamic:
+        return "It computes per image only what that image needs."
+    return "It is static: no gate or exit decides anything, and every image takes the same computation."
+
+
 def _measures(report: dict[str, Any]) -> str:
-    """What was measured, as a table, and where."""
+    """What was measured beside a static network, what is known of the export, and where."""
+    static, latency = report["static"], report["latency_ms"]
+    name = markdown_text(static["name"])
+    lines = [f"| on {report['test']['images']} test images | this model | {name} |"]
+    lines += ["| --- | --- | --- |"]
+    lines += [f"| {' | '.join(row)} |" for row in _beside_rows(report)]
+    lines += ["", f"Beside it: {markdown_text(static['why'])}. {_standing(static)}".rstrip(), ""]
+    lines += ["| measure | value |", "| --- | --- |"]
     rows = [*_accuracy_rows(report), *_compute_rows(report), *_parity_rows(report["parity"])]
-    lines = ["| measure | value |", "| --- | --- |"]
-    lines += [f"| {name} | {value} |" for name, value in rows]
-    device = report["latency_ms"]["device"]
-    advice = "compare the two columns with each other, not with other machines."
-    return "\n".join([*lines, "", f"Latency was measured on {device}; {advice}"])
+    lines += [f"| {what} | {value} |" for what, value in rows]
+    return "\n".join([*lines, "", _latency_note(latency)])
+
+
+def _latency_note(latency: dict[str, Any]) -> str:
+    """Where latency was measured, and how to read it."""
+    versions = ", ".join(f"{runtime} {version}" for runtime, version in latency["versions"].items())
+    where = f"{latency['device']}, {threads_text(latency)}; {versions}"
+    return (
+        f"Latency: the median, and the middle half of all runs, on {where}.\n"
+        "The two columns were measured in turn: compare them with each other, not with other machines."
+    )
+
+
+def threads_text(latency: dict[str, Any]) -> str:
+    """How many threads latency was measured with."""
+    return f"{latency['threads']} thread{'s' * (latency['threads'] > 1)}"
+
+
+def _standing(static: dict[str, Any]) -> str:
+    """How the model compares with the static network on the test images."""
+    if static["standing"] is None:
+        return ""
+    return f"On these images this model is {static['standing']} (McNemar's exact test, 95 %)."
+
+
+def _beside_rows(report: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """The same measures of this model and of the static network."""
+    test, static = report["test"], report["static"]
+    yield "accuracy (95 % interval)", _accuracy(test), _accuracy(static)
+    for name, label in (("mean", "mean"), ("p95", "95th percentile"), ("max", "maximum")):
+        key = f"macs_{name}"
+        yield f"MACs an image, {label}", macs_text(test[key]), macs_text(static[key])
+    yield "parameters", f"{report['parameters']:,}", f"{static['parameters']:,}"
+    for size in BATCHES:
+        for runtime, found in report["latency_ms"][f"batch_{size}"].items():
+            own, other = latency_text(found["exported"]), latency_text(found["static"])
+            yield f"latency, batch {size}, {runtime}", own, other
+
+
+def _accuracy(measured: dict[str, Any]) -> str:
+    if "accuracy" not in measured:
+        return "not trained"
+    interval = f"{measured['accuracy_low']:.1%} to {measured['accuracy_high']:.1%}"
+    return f"{measured['accuracy']:.2%} ({interval})"
+
+
+def latency_text(ms: dict[str, float]) -> str:
+    """The median, and the middle half of all runs."""
+    return f"{ms['median']:.3g} ms ({ms['low']:.3g} to {ms['high']:.3g})"
 
 
 def _accuracy_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
-    test, validation = report["test"], report["validation"]
-    interval = f"{test['accuracy_low']:.1%} to {test['accuracy_high']:.1%}"
+    validation = report["validation"]
     return [
-        (
-            "test accuracy",
-            f"{test['accuracy']:.2%} (95 % interval {interval}, n = {test['images']})",
-        ),
         (
             "validation accuracy",
             f"{validation['accuracy']:.2%} (selected on it: expect test to be a little lower)",
@@ -62,24 +117,30 @@ def _accuracy_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _compute_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
-    test, gates, latency = report["test"], report["gates"], report["latency_ms"]
-    mean, p95, most = (macs_text(test[f"macs_{name}"]) for name in ("mean", "p95", "max"))
-    saving = 1 - test["macs_mean"] / report["plain_macs"]
+    saving = 1 - report["test"]["macs_mean"] / report["plain_macs"]
+    change = f"{saving:.1%} fewer" if saving >= 0 else f"{-saving:.1%} more"
     return [
-        ("MACs an image", f"mean {mean}, p95 {p95}, max {most}"),
         (
-            "baseline of the same backbone",
-            f"{macs_text(report['plain_macs'])} MACs: {saving:.0%} saved on average",
+            "MACs of the same backbone, static",
+            f"{macs_text(report['plain_macs'])}: this model takes {change} on average",
         ),
-        ("parameters", f"{report['parameters']:,} ({report['parameters_trained']:,} trained)"),
-        (
-            "gates",
-            f"{gates['dynamic']} decide per image, {gates['removed_open']} settled open, "
-            f"{gates['removed_closed']} settled closed and cut out",
-        ),
-        ("median latency, batch 1", _latency(latency["batch_1"])),
-        ("median latency, batch 64", _latency(latency["batch_64"])),
+        ("gates", gates_text(report)),
     ]
+
+
+def gates_text(report: dict[str, Any]) -> str:
+    """How many gates decide, how many were settled, and whether what they closed still lies in the files."""
+    gates, left, trained = report["gates"], report["parameters"], report["parameters_trained"]
+    settled = gates["removed_open"] + gates["removed_closed"]
+    if not settled:
+        return f"{gates['dynamic']} decide per image"
+    counts = (
+        f"{gates['dynamic']} decide per image, {gates['removed_open']} settled open, "
+        f"{gates['removed_closed']} settled closed"
+    )
+    if left < trained:
+        return f"{counts}; {trained - left:,} of {trained:,} parameters cut out"
+    return f"{counts}; settled gates are not run, and their weights stay in the files"
 
 
 def _parity_rows(parity: dict[str, Any]) -> list[tuple[str, str]]:
@@ -110,7 +171,7 @@ or with ONNX Runtime, on float32 pixels in [0, 1] of shape (batch, {shape}):
 {_prepared(description["preprocessing"], task["channels"])}
 
 `model.json` holds all that is needed to rebuild the network (architecture, thresholds, preprocessing, classes),
-`model.safetensors` its weights. {_skipping(description["network"]["deployed"])}"""
+`model.safetensors` its weights. {_skipping(description["network"]["deployed"], description["report"])}"""
 
 
 def _params(params: dict[str, Any]) -> str:
@@ -138,8 +199,12 @@ def _training(planned: int, trained: int) -> str:
     )
 
 
-def _skipping(form: str) -> str:
+def _skipping(form: str, report: dict[str, Any]) -> str:
     """What each of the two files computes."""
+    if not report["dynamic"]:
+        if form == "resnet" or not report["gates"]["removed_closed"]:
+            return "Both compute\nthe same for every image."
+        return "What is closed for\ngood is not computed by dynafront. The ONNX file computes it and leaves it out."
     if form == "resnet":
         return (
             "Blocks are skipped for real at batch 1; in a batch, a block runs\nwhen any image needs it (ONNX) or for "
@@ -149,7 +214,3 @@ def _skipping(form: str) -> str:
         "dynafront computes only what an image needs. The ONNX file gives\nthe same answers but computes everything "
         "and chooses afterwards: it is for portability, not for speed."
     )
-
-
-def _latency(ms: dict[str, float]) -> str:
-    return f"{ms['exported']:.2f} ms, baseline {ms['static']:.2f} ms (ratio {ms['ratio']:.2f})"

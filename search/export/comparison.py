@@ -1,4 +1,4 @@
-"""The exported network on the test images, beside the trained one: accuracy, MACs, answers, latency.
+"""The exported network on the test images, beside the trained one: accuracy, MACs, answers.
 
 Shapes: B images, C classes.
 """
@@ -6,24 +6,21 @@ Shapes: B images, C classes.
 from __future__ import annotations
 
 import copy
-import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from search.export.measures import Counts
 from spaces.contract.knobs import Knobs
 from spaces.contract.net import DynamicNet
 from spaces.contract.policies import Policy
-from spaces.deploy.ship import DeployedNet, ship_baseline
+from spaces.deploy.ship import DeployedNet
 from trainers.data.augment import normalized
 from trainers.data.splits import ImageData, Split
-from trainers.evaluate import Table, wilson
-from trainers.latency import latencies_ms
 
-LATENCY_BATCHES = (1, 64)
 # of the largest logit difference between two executions of the same decisions
 LOGIT_TOLERANCE = 1e-3
 BATCH = 256
@@ -34,27 +31,12 @@ class ParityError(RuntimeError):
 
 
 @dataclass
-class _Counts:
-    """What was seen of the test images so far."""
+class _Answers(Counts):
+    """What was seen of the test images so far, and how it compares with the trained network's."""
 
-    correct: list[Tensor] = field(default_factory=list)  # (B,) of each batch
-    macs: list[Tensor] = field(default_factory=list)
     difference: float = 0.0  # largest of the logits, where the decisions are the same
     same: int = 0  # answers as the trained network's
     same_unpruned: int = 0  # as the trained network's before settled gates were removed
-
-    def accuracy_and_cost(self, images: int) -> dict[str, Any]:
-        table = Table(torch.cat(self.correct)[None], torch.cat(self.macs)[None], {})
-        low, high = wilson(table.accuracy, images)
-        return {
-            "images": images,
-            "accuracy": table.accuracy,
-            "accuracy_low": low,
-            "accuracy_high": high,
-            "macs_mean": table.macs_mean,
-            "macs_p95": table.macs_p95,
-            "macs_max": table.macs_max,
-        }
 
     def parity(self, images: int) -> dict[str, Any]:
         return {
@@ -73,15 +55,17 @@ def compare(
     rates: Mapping[str, tuple[float, ...]],
     test: Split,
     data: ImageData,
-) -> dict[str, Any]:
-    """Accuracy and cost on test, and how the compact model's answers compare with the trained network's.
+) -> tuple[dict[str, Any], bytes | None]:
+    """The report, and which test images are answered rightly.
+
+    The report has accuracy and cost on test, and how the compact model's answers compare with the trained network's.
 
     Raises ParityError when they differ by more than rounding.
     """
     policy = net.knobs_policy(knobs, ids=torch.arange(1), rates=rates)
     if knobs.policy == "threshold":
         policy = replace(policy, fixed=compact.fixed)
-    unpruned, counts = replace(knobs, prune=None), _Counts()
+    unpruned, counts = replace(knobs, prune=None), _Answers()
     with torch.inference_mode():
         for batch in test.batches(BATCH):
             logits_BC, macs_B = compact.run(batch.images.float() / 255)
@@ -96,16 +80,17 @@ def compare(
             counts.difference = max(counts.difference, rounding)
             counts.same += int((~differs_B).sum())
             counts.same_unpruned += int((answers_B == free.logits_BC.argmax(1)).sum())
-            counts.correct.append(answers_B == batch.labels)
-            counts.macs.append(macs_B)
-    return {
-        "test": counts.accuracy_and_cost(len(test)),
+            counts.add(answers_B == batch.labels, macs_B)
+    report = {
+        "test": counts.accuracy_and_cost(),
         "parameters": sum(p.numel() for p in compact.parameters()),
         "parameters_trained": sum(p.numel() for p in net.parameters()),
         "plain_macs": net.plain_macs,
         "parity": counts.parity(len(test)),
         "gates": compact.gate_counts(),
+        "dynamic": compact.dynamic,
     }
+    return report, counts.packed
 
 
 def _check_exactly(
@@ -124,25 +109,3 @@ def _check_exactly(
             f"the compact model differs from the trained one on {len(images)} images, logits by up to {off:.2g}; "
             "nothing was written"
         )
-
-
-def latency(compact: DeployedNet, net: DynamicNet, test: Split) -> dict[str, Any]:
-    """Median milliseconds on this machine, beside the baseline of the same backbone, its batch norm folded too."""
-    baseline = ship_baseline(net)
-    measured: dict[str, Any] = {
-        "device": f"CPU, {torch.get_num_threads()} threads, {platform.machine()}"
-    }
-    for size in LATENCY_BATCHES:
-        inputs = [batch.images.float() / 255 for batch in _first(test, size, 64)]
-        ours, theirs = latencies_ms([compact, baseline], inputs, repeats=200 if size == 1 else 30)
-        measured[f"batch_{size}"] = {"exported": ours, "static": theirs, "ratio": ours / theirs}
-    return measured
-
-
-def _first(split: Split, size: int, count: int) -> list[Any]:
-    batches = []
-    for batch in split.batches(min(size, len(split))):
-        batches.append(batch)
-        if len(batches) == count:
-            break
-    return batches

@@ -11,25 +11,27 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
-
-import numpy as np
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from search.export.card import card
-from search.export.comparison import LOGIT_TOLERANCE, ParityError, compare, latency
-from search.export.folder import FORMAT, MODEL, ONNX, WEIGHTS
+from search.export.comparison import compare
+from search.export.folder import FORMAT, MODEL, ONNX, PICTURES, WEIGHTS
+from search.export.latency import latency, session_of
+from search.export.onnx_check import compare_onnx, onnx_of
 from search.export.selection_bias import selection_bias
+from search.export.static_net import Beside, standing, static_net
 from search.run.job import Job
 from search.run.worker import trained_net
 from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs
 from spaces.contract.net import DynamicNet
-from spaces.deploy.ship import DeployedNet, onnx_model, ship
+from spaces.deploy.ship import DeployedNet, ship
 from storage.weights_file import save_weights
-from trainers.data.splits import ImageData, Split, test_split
+from trainers.data.splits import ImageData, test_split
 from trainers.evaluate import recalibrated
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 
 @dataclass(frozen=True)
@@ -49,23 +51,31 @@ def export(
     rates: Mapping[str, tuple[float, ...]],
     validation: Mapping[str, Any],
     folder: Path,
+    beside: Beside | None = None,
+    force: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Exported:
     """Make the folder from an ended trial, stopped early or not, and one of its operating points.
 
     `rates` are the gates' open rates that the point was measured with; `validation` is the point's own record,
-    with the `selection_bias` of its exits' thresholds where that was estimated.
+    with the `selection_bias` of its exits' thresholds where that was estimated. `beside` is the static network that the
+    report compares with. With `force`, an earlier export in the folder is overwritten.
     Raises ValueError (missing checkpoint or test split, random policy, a folder that holds something else),
     ParityError.
     """
-    check_folder(folder)
+    check_folder(folder, force)
     setting = Knobs(**knobs)
     net, candidate, data = _measured_net(job, setting, say)
     compact = ship(net, setting, rates)
     test = test_split(job.data)
     say(f"measuring on {len(test)} test images")
-    report = compare(net, compact, setting, rates, test, data)
-    report["latency_ms"] = latency(compact, net, test)
+    report, right = compare(net, compact, setting, rates, test, data)
+    static = static_net(net, beside, test)
+    report["static"] = static.as_dict() | {"standing": standing(right, static.right)}
+    say(f"measuring latency beside {static.name}")
+    model, theirs = (onnx_of(one, test) for one in (compact, static.net))
+    sessions = session_of(model), session_of(theirs)
+    report["latency_ms"] = latency((compact, static.net), sessions, test)
     report["validation"] = dict(validation)
     report["selection_bias"] = selection_bias(validation, len(data.validation), report["test"])
     description = {
@@ -79,8 +89,9 @@ def export(
         **_origin(job, study, knobs),
         "report": report,
     }
-    say("writing ONNX and comparing onnxruntime's logits")
-    _write(folder, compact, description, test)
+    say("comparing onnxruntime's logits")
+    report["onnx"] = compare_onnx(compact, sessions[0], test)
+    _write(folder, compact, description, model)
     return Exported(folder, report, compact)
 
 
@@ -111,49 +122,33 @@ def _origin(job: Job, study: str, knobs: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _write(folder: Path, compact: DeployedNet, description: dict[str, Any], test: Split) -> None:
+def _write(
+    folder: Path, compact: DeployedNet, description: dict[str, Any], model: ModelProto
+) -> None:
     """Write everything aside, then into the folder, so that what fails leaves nothing behind."""
-    with TemporaryDirectory() as aside:
-        _write_files(Path(aside), compact, description, test)
+    import onnx
+
+    with TemporaryDirectory() as name:
+        aside = Path(name)
+        onnx.save(model, aside / ONNX)
+        save_weights({k: v.contiguous() for k, v in compact.state_dict().items()}, aside / WEIGHTS)
+        (aside / MODEL).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+        (aside / "README.md").write_text(card(description), encoding="utf-8")
         folder.mkdir(parents=True, exist_ok=True)
-        for file in Path(aside).iterdir():
+        shutil.rmtree(folder / PICTURES, ignore_errors=True)  # of an earlier export
+        for file in aside.iterdir():
             shutil.copy(file, folder / file.name)
 
 
-def _write_files(
-    folder: Path, compact: DeployedNet, description: dict[str, Any], test: Split
-) -> None:
-    description["report"]["onnx"] = _write_onnx(compact, folder / ONNX, test)
-    save_weights({k: v.contiguous() for k, v in compact.state_dict().items()}, folder / WEIGHTS)
-    (folder / MODEL).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(card(description), encoding="utf-8")
-
-
-def check_folder(folder: Path) -> None:
-    """Raise ValueError for a folder that holds something other than an earlier export."""
+def check_folder(folder: Path, force: bool = False) -> None:
+    """Raise ValueError for a folder that holds anything, other than an earlier export that is to be overwritten."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: is a file; give --out a folder")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MODEL).exists():
         raise ValueError(
             f"{folder}: is not empty and holds no exported model; give --out another folder"
         )
-
-
-def _write_onnx(compact: DeployedNet, path: Path, test: Split) -> dict[str, Any]:
-    """Write the ONNX file and compare it with torch, one by one and in a batch. Raises ParityError."""
-    import onnx
-    import onnxruntime
-
-    pixels = next(iter(test.batches(64))).images.float() / 255
-    onnx.save(onnx_model(compact, pixels[:2]), path)
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    whole = session.run(None, {"pixels": pixels.numpy()})[0]
-    single = np.concatenate(
-        [session.run(None, {"pixels": one[None].numpy()})[0] for one in pixels[:16]]
-    )
-    with torch.inference_mode():
-        logits: Tensor = compact(pixels)
-    difference = max(abs(whole - logits.numpy()).max(), abs(single - logits[:16].numpy()).max())
-    if difference > LOGIT_TOLERANCE:
-        raise ParityError(f"onnxruntime's logits differ by up to {difference:.2g}")
-    return {"images": len(pixels), "largest_logit_difference": float(difference)}
+    if (folder / MODEL).exists() and not force:
+        raise ValueError(
+            f"{folder}: holds an exported model already; --force overwrites it, --out takes another folder"
+        )

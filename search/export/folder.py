@@ -16,6 +16,7 @@ from trainers.data.decode import Geometry, decoded
 
 FORMAT = 2
 MODEL, WEIGHTS, ONNX = "model.json", "model.safetensors", "model.onnx"
+PICTURES = "inspect"  # folder beside them, of a registered model
 
 
 def read_description(folder: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from math import sqrt
 from typing import Any
 
-Z = 1.959964  # of a 95 % interval
+from trainers.significance import Z
 
 
 def selection_bias(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from search.front.comparison import better_than_majority
 from search.front.curves import Curve, ReferencePoint
 from search.front.eligible import eligible
 from search.front.pareto import front, hypervolume, reference_point_of
@@ -20,6 +21,8 @@ class LiveFront:
 
     spec: StudySpec
     reference: Reference
+    # accuracy of always answering the most frequent class; what is no better is on the front, and not shown
+    majority: float = 0.0
     points: list[PointRecord] = field(default_factory=list)
     # whether it has grown too little over the trials that budget.plateau names
     plateau: bool = False
@@ -31,6 +34,11 @@ class LiveFront:
     @property
     def point(self) -> ReferencePoint:
         return reference_point_of(self.reference, self.spec.costs)
+
+    @property
+    def shown(self) -> list[PointRecord]:
+        """The points that a person may choose from."""
+        return better_than_majority(self.points, self.majority)
 
     @property
     def volume(self) -> float:
@@ -45,7 +53,7 @@ class LiveFront:
     def extend(
         self, training: tuple[Kind, int], points: Sequence[PointRecord]
     ) -> list[PointRecord]:
-        """A training has ended with these points; returns those that are on the front."""
+        """A training has ended with these points; returns those that are on the front that is shown."""
         wait = self.spec.budget.plateau
         if wait and training[0] == Kind.SEARCH:
             self._before.append(self.volume)
@@ -58,7 +66,7 @@ class LiveFront:
         ):
             self.plateau = self.volume < earlier * (1 + wait.growth)
         mine = {id(p) for p in own}
-        return [p for p in self.points if id(p) in mine]
+        return [p for p in self.shown if id(p) in mine]
 
     def withdraw(self, training: tuple[Kind, int]) -> None:
         """The training goes on: what it was when it was stopped is no longer on offer."""

@@ -6,25 +6,30 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from search.front.comparison import better
 from search.front.pareto import front
 from search.objectives import MACS, Cost, macs_text
 from storage.records import PointRecord, training_text
 
-RULES = ("knee", "best", "fastest")
+RULES = ("efficient", "best", "fastest", "knee")
+DEFAULT = "efficient"
+ALIKE = 0.01  # of accuracy: as good as the best
+USEFUL = 0.1  # of accuracy: what is farther below the best is never as good
+NEXT_TO_NOTHING = 1.05  # times the cost: not worth any accuracy
 
 
 def pick(
     points: Iterable[PointRecord],
-    rule: str = "knee",
+    rule: str = DEFAULT,
     *,
     max_macs: float | None = None,
     min_accuracy: float | None = None,
     cost: Cost = MACS,
 ) -> PointRecord:
-    """One point of the front of those within the limits, by `knee`, `best` or `fastest`.
+    """One point of the front of those within the limits, by `efficient`, `best`, `fastest` or `knee`.
 
-    best is the most accurate, fastest the cheapest; `knee` is described at `knee`. A limit on MACs is on those of the
-    cost, and on the mean where the cost is no MACs.
+    best is the most accurate, fastest the cheapest; `efficient` and `knee` are described there. A limit on MACs is on
+    those of the cost, and on the mean where the cost is no MACs.
     Raises ValueError that says what the nearest point offers when no point is within the limits.
     """
     if rule not in RULES:
@@ -48,9 +53,29 @@ def pick(
     )
     if not allowed:
         raise ValueError(_nearest_offer(front(known, (limited,)), max_macs, min_accuracy, limited))
+    if rule == "efficient":
+        return efficient(allowed, cost)
     if rule == "knee":
         return knee(allowed, cost)
     return allowed[-1] if rule == "best" else allowed[0]
+
+
+def efficient(members: Sequence[PointRecord], cost: Cost = MACS) -> PointRecord:
+    """The cheapest point of a front sorted by cost that is as accurate as its best one.
+
+    That is: within one point of accuracy, or not significantly worse. Few images can hardly tell networks apart, so one
+    that is ten points worse is never as good. Of points that cost next to nothing more, the most accurate.
+    """
+    best = max(members, key=lambda p: p.accuracy)
+
+    def as_good(p: PointRecord) -> bool:
+        behind = best.accuracy - p.accuracy - 1e-9
+        return behind <= ALIKE or (behind <= USEFUL and not better(best, p))
+
+    enough = cost.of(next(p for p in members if as_good(p)))
+    return max(
+        (p for p in members if cost.of(p) <= NEXT_TO_NOTHING * enough), key=lambda p: p.accuracy
+    )
 
 
 def knee(members: Sequence[PointRecord], cost: Cost = MACS) -> PointRecord:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from search.front.comparison import better_than_majority
 from search.front.eligible import ON_OFFER, eligible
 from search.front.pareto import front, hypervolume
 from search.objectives import COSTS, MACS, Cost, Reference
@@ -28,23 +29,32 @@ def study_majority(store: Store, record: StudyRecord) -> float | None:
 
     None for even classes, and for a study from before it was kept.
     """
-    share = store.data(record.name).get("majority")
-    return share if share and share > WORTH_TELLING * record.reference["accuracy"] else None
+    share = majority_share(store, record)
+    return share if share > WORTH_TELLING * record.reference["accuracy"] else None
+
+
+def majority_share(store: Store, record: StudyRecord) -> float:
+    """The accuracy of always answering the most frequent class; of guessing, for a study from before it was kept."""
+    guessing = float(record.reference["accuracy"])
+    return max(guessing, store.data(record.name).get("majority") or 0.0)
 
 
 class StudyFront(NamedTuple):
     """The front of a stored study, and what surrounds it."""
 
-    members: list[PointRecord]  # cheapest first
+    members: list[
+        PointRecord
+    ]  # cheapest first, all better than always answering the most frequent class
     points: list[PointRecord]  # all that may join it
     baselines: list[PointRecord]
-    volume: float  # hypervolume, at the study's reference point
+    volume: float  # hypervolume of all points, at the study's reference point
 
 
 def study_front(store: Store, record: StudyRecord, family: str | None = None) -> StudyFront:
     """The study's front; of one family alone if it is named.
 
-    Baselines that the study trained may be on it: they are where no dynamic network beats them.
+    Baselines that the study trained may be on it: they are where no dynamic network beats them. Members and baselines
+    have which images they answer rightly, as far as that was kept.
     Raises ValueError for a family that the study does not search.
     """
     if family is not None and family not in record.spec["families"]:
@@ -56,7 +66,11 @@ def study_front(store: Store, record: StudyRecord, family: str | None = None) ->
     points = eligible([p for p in stored if p.kind in ON_OFFER], reference)
     baselines = [p for p in stored if p.kind == Kind.BASELINE]
     costs = study_costs(record)
-    members = front(points, costs)
+    whole = front(points, costs)
+    members = better_than_majority(whole, majority_share(store, record))
     return StudyFront(
-        members, points, baselines, hypervolume(members, costs=costs, reference=reference)
+        store.with_answers(members),
+        points,
+        store.with_answers(baselines),
+        hypervolume(whole, costs=costs, reference=reference),
     )

@@ -280,4 +280,5 @@ def _point(
         macs_max=table.macs_max,
         parameters=parameters,
         extra={"rates": shown, "accuracy_std": table.accuracy_std, **(more or {})},
+        right=table.packed,
     )

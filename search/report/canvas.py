@@ -6,7 +6,8 @@ Figures are made without pyplot: nothing global, so that threads can draw at the
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # matplotlib takes a second to import; a page, a table or a note does without
     from matplotlib.axes import Axes
@@ -14,6 +15,8 @@ if TYPE_CHECKING:  # matplotlib takes a second to import; a page, a table or a n
 
 # Okabe and Ito's palette: the colour-blind can distinguish it, and shapes differ too
 FRONT, BASELINE, CLOUD, INK, SOFT = "#0072b2", "#d55e00", "#8a97a5", "#1f2933", "#616e7c"
+
+WIDTH = 82  # characters of a line of the title
 
 
 def canvas(title: str, subtitle: str) -> tuple[Figure, Axes]:
@@ -24,9 +27,13 @@ def canvas(title: str, subtitle: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(9.2, 5.4), dpi=130, facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0.09, 0.115, 0.885, 0.745))
+    lines = wrap(title, WIDTH)
+    size, low = (13, 0.945) if len(lines) < 2 else (12 if len(lines) == 2 else 9, 0.921)
     # parse_math: a dollar sign in a study's name is no formula
-    figure.text(0.02, 0.945, title, fontsize=13, fontweight="bold", color=INK, parse_math=False)
-    figure.text(0.02, 0.9, subtitle, fontsize=9.5, color=SOFT, parse_math=False)
+    style: dict[str, Any] = {"parse_math": False, "va": "baseline"}
+    headline = "\n".join(lines)
+    figure.text(0.02, low, headline, fontsize=size, fontweight="bold", color=INK, **style)
+    figure.text(0.02, low - 0.043, subtitle, fontsize=9.5, color=SOFT, **style)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color("#9aa5b1")
     axes.tick_params(colors=SOFT, labelsize=9, left=False)

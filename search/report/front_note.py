@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from search.front.formats import leaves
+from search.front.pick import DEFAULT
 from search.objectives import MACS, Cost, macs_text
 from search.report.amounts import percent
 from search.report.front_points import evenly
-from search.report.front_text import about, summary
+from search.report.front_text import about, offer, summary
 from search.report.text import markdown_text, readable_knobs
 from storage.records import PointRecord
 
@@ -57,6 +58,8 @@ def note(
     head = f"{first}\n\n{picture}\n\n"
     if hypervolume is not None:
         head += f"{about(points, hypervolume, majority)}\n\n"
+    if front:
+        head += f"{offer(front, cost)}: `dynafront export {study} --pick {DEFAULT}`\n\n"
     columns = [
         "trial",
         "family",

@@ -13,7 +13,7 @@ from typing import Any
 from search.front.formats import leaves
 from search.objectives import MACS, Cost
 from search.report.front_points import evenly, lowest_accuracy, points_to_draw
-from search.report.front_text import about, summary
+from search.report.front_text import about, offer, summary
 from search.report.text import readable_knobs
 from storage.records import PointRecord
 
@@ -41,6 +41,8 @@ def front_html(
     text = about(points, hypervolume, majority)
     if left_out:
         text += f"; {len(shown):,} of the {len(cloud):,} points off the front are drawn"
+    if front:
+        text += f"; {offer(front, cost)}"
     parts = {
         "title": escape(summary(study, front, baselines, cost=cost)),
         "about": escape(text),

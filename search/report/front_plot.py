@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from search.front.pareto import front as front_of
-from search.front.pick import knee
+from search.front.pick import DEFAULT, efficient
 from search.objectives import MACS, Cost, macs_text
 from search.report.amounts import percent
 from search.report.canvas import BASELINE, CLOUD, FRONT, INK, SOFT, as_png, canvas
@@ -60,8 +60,8 @@ def front_png(
         axes.axhline(majority, color=INK, ls=":", lw=1.3, label="always the largest class")
     _series(axes, baselines, BASELINE, cost, marker="D", line="--", label="baselines")
     _series(axes, front, FRONT, cost, marker="o", line="-", label="front")
-    if len(ends := front_of(front, (cost,))) > 2:
-        _mark_knee(axes, knee(ends, cost), cost)
+    if len(ends := front_of(front, (cost,))) > 1:
+        _mark_offer(axes, efficient(ends, cost), cost)
     # drawn last, the front lies on top; read first, it comes first
     axes.legend(reverse=True, loc="lower right", framealpha=0.92, edgecolor="#e4e7eb", fontsize=9)
     return as_png(figure)
@@ -108,9 +108,9 @@ def _series(
             )
 
 
-def _mark_knee(axes: Axes, p: PointRecord, cost: Cost) -> None:
+def _mark_offer(axes: Axes, p: PointRecord, cost: Cost) -> None:
     """A ring, named in the legend: beside the point there is not always room for a text."""
-    label = f"knee: {percent(p.accuracy)} at {amount(p, cost)} ({training_text(*p.training)})"
+    label = f"{DEFAULT}: {percent(p.accuracy)} at {amount(p, cost)} ({training_text(*p.training)})"
     ring: dict[str, Any] = {"marker": "o", "mfc": "none", "mec": INK, "mew": 1.3, "ls": "none"}
     axes.plot([_x(p, cost)], [p.accuracy], ms=13, **ring)
     axes.plot([], [], ms=9, **ring, label=label)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
 
+from search.front.comparison import better
+from search.front.pick import DEFAULT, pick
 from search.objectives import MACS, Cost, macs_text
 from search.report.amounts import percent
-from storage.records import PointRecord
+from storage.records import PointRecord, training_text
 
 NO_POINTS = "no operating point yet"
 
@@ -18,7 +22,10 @@ def summary(
     *,
     cost: Cost = MACS,
 ) -> str:
-    """One sentence: how many points the front has, and how many of them the baselines do not match."""
+    """One sentence: how many points the front has, and how they compare with the baselines.
+
+    A point beats a baseline where it is significantly better, see `search.front.comparison.better`.
+    """
     if not front:
         return f"{study}: {NO_POINTS}"
     count = f"{study}: {len(front)} {'point' if len(front) == 1 else 'points'} on the front"
@@ -27,23 +34,54 @@ def summary(
     if not baselines:
         best = max(front, key=lambda p: p.accuracy)
         return f"{count}, up to {percent(best.accuracy)} at {amount(best, cost)}"
-    ahead = sum(p.kind != "static" and beats_baselines(p, baselines, cost) for p in front)
-    if ahead == 0:
-        return f"{count}, none beats the baselines of equal cost"
-    return f"{count}, {ahead} {'beats' if ahead == 1 else 'beat'} every baseline of equal cost"
+    found = Counter(standing(p, baselines, cost) for p in front if p.kind != "static")
+    return ", ".join([count, *_standings(found)])
 
 
-def beats_baselines(
-    point: PointRecord, baselines: Sequence[PointRecord], cost: Cost = MACS
-) -> bool:
-    """Whether it is more accurate than every baseline that costs no more.
+class Standing(Enum):
+    """A point beside the baselines that cost no more."""
 
-    Where no baseline is that cheap, whether it is as accurate as one that costs more.
-    """
-    rivals = [p.accuracy for p in baselines if cost.of(p) <= cost.of(point)]
-    if rivals:
-        return point.accuracy > max(rivals)
-    return any(point.accuracy >= p.accuracy for p in baselines)
+    AHEAD = "significantly better than each of them"
+    LEVEL = "as good as each of them"
+    BEHIND = "significantly worse than one of them"
+    CHEAPER = "there is none"
+
+
+def standing(point: PointRecord, baselines: Sequence[PointRecord], cost: Cost = MACS) -> Standing:
+    """How the point compares with the baselines of no more cost."""
+    rivals = [p for p in baselines if cost.of(p) <= cost.of(point)]
+    if not rivals:
+        return Standing.CHEAPER
+    if all(better(point, rival) for rival in rivals):
+        return Standing.AHEAD
+    return Standing.BEHIND if any(better(rival, point) for rival in rivals) else Standing.LEVEL
+
+
+def _standings(found: Mapping[Standing, int]) -> Iterator[str]:
+    """The counts in words, those of points that are neither better nor cheaper last."""
+    match found.get(Standing.AHEAD, 0):
+        case 0:
+            yield "none beats the baselines of equal cost"
+        case 1:
+            yield "1 beats every baseline of equal cost"
+        case ahead:
+            yield f"{ahead} beat every baseline of equal cost"
+    for where, words in (
+        (Standing.LEVEL, "as good"),
+        (Standing.CHEAPER, "cheaper than any baseline"),
+        (Standing.BEHIND, "worse"),
+    ):
+        if found.get(where):
+            yield f"{found[where]} {words}"
+
+
+def offer(front: Sequence[PointRecord], cost: Cost = MACS) -> str:
+    """The point that is exported where no other is asked for, in words; empty where there is none."""
+    if not front:
+        return ""
+    point = pick(front, DEFAULT, cost=cost)
+    where = f"{percent(point.accuracy)} at {amount(point, cost)}"
+    return f"{DEFAULT} pick: {where} ({training_text(*point.training)})"
 
 
 def majority_text(majority: float) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 from search.front.eligible import ON_OFFER, repeatable
+from search.front.stored import majority_share
 from search.report.amounts import percent
-from storage.records import Kind, State, StudyRecord, training_text
+from storage.records import Kind, PointRecord, State, StudyRecord, training_text
 from storage.store import Store
 
 
@@ -19,13 +20,12 @@ def no_front_text(store: Store, record: StudyRecord, family: str | None = None) 
     done, failed = states[State.COMPLETE] + states[State.STOPPED], states[State.FAILED]
     points = [p for p in store.points(name) if p.kind in ON_OFFER and family in (None, p.family)]
     if repeated := repeatable(points):
-        best, chance = max(repeated, key=lambda p: p.accuracy), record.reference["accuracy"]
+        best = max(repeated, key=lambda p: p.accuracy)
         ends = f"{_trials(done, of)} done" + (f", {failed} failed" if failed else "")
         look = f", or look at one: dynafront inspect {name} --trial {best.trial}"
         return (
-            f"study {name}: {ends}, and no network is better than guessing, which is right for {percent(chance)}; the "
-            f"best has {percent(best.accuracy)}. Train longer (budget.epochs, under another `study:` name), give more "
-            f"images{look if best.kind == Kind.SEARCH else ''}"
+            f"study {name}: {ends}, and no network is {_worse_than(store, record, best)}. Train longer (budget.epochs, "
+            f"under another `study:` name), give more images{look if best.kind == Kind.SEARCH else ''}"
         )
     broken = [t for t in trials if t.state == State.FAILED and t.error]
     if broken and not done:
@@ -38,6 +38,19 @@ def no_front_text(store: Store, record: StudyRecord, family: str | None = None) 
     if done:
         return f"study {name}: {_trials(done, of)} done, but all answers are drawn at random, and cannot be exported"
     return f"study {name}: no trial{of} is done yet; see dynafront status {name}"
+
+
+def _worse_than(store: Store, record: StudyRecord, best: PointRecord) -> str:
+    """What the best network is not better than, and what it has."""
+    chance = record.reference["accuracy"]
+    if best.accuracy <= chance:
+        return f"better than guessing, which is right for {percent(chance)}; the best has {percent(best.accuracy)}"
+    low, high = percent(best.accuracy_low), percent(best.accuracy_high)
+    majority = percent(majority_share(store, record))
+    return (
+        f"significantly better than always answering the most frequent class, which is right for {majority}; the best "
+        f"has {percent(best.accuracy)} (95 % interval {low} to {high})"
+    )
 
 
 def _trials(count: int, of: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from search.front.eligible import chosen_of
@@ -12,6 +12,7 @@ from search.run.job import Failure, Outcome, Rung
 from search.run.optuna_mirror import OptunaMirror
 from search.schedule.decisions import Reject, Repeat, Trial
 from storage.records import EpochRecord, Kind, OperatingPoint, PointRecord, State, TrialRecord
+from storage.rows import point_row
 from storage.store import Store
 from trainers.fit import EpochResult
 
@@ -76,7 +77,7 @@ class Books:
 
     def rung(self, trial: Trial, rung: Rung) -> None:
         """What the trial showed at a rung."""
-        data = {"points": [asdict(point) for point in rung.points], "outlook": rung.outlook}
+        data = {"points": [point_row(point) for point in rung.points], "outlook": rung.outlook}
         self.store.add_rung(self.study, trial.kind, trial.number, rung.epoch, data)
 
     def end(self, trial: Trial, seen: Outcome | Rung) -> list[PointRecord]:

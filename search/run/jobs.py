@@ -6,11 +6,17 @@ from pathlib import Path
 
 from search.run.data import data_spec
 from search.run.job import Job
+from search.schedule.finalist_plan import LONGER
 from search.schedule.warm_start import baseline_key, baseline_of, starts_from_baseline, warm
 from search.spec import StudySpec, narrowed_spaces
 from spaces.contract.registry import candidate_of
 from storage.checkpoints import Checkpoints
 from storage.records import Kind, TrialRecord
+
+
+def _searched_epochs(record: TrialRecord) -> int:
+    """The epochs of the trial of the search: of a finalist, of the one that it trains again."""
+    return record.epochs // LONGER if record.kind == Kind.FINALIST else record.epochs
 
 
 def job_of(
@@ -21,7 +27,7 @@ def job_of(
     if record.kind == Kind.BASELINE:
         if warm(spec, record.family):
             key = baseline_key(spec, candidate_of(record))
-    elif starts_from_baseline(spec, record.family, record.epochs):
+    elif starts_from_baseline(spec, record.family, _searched_epochs(record)):
         baseline = baseline_of(spec, narrowed_spaces(spec)[record.family], candidate_of(record))
         start = str(Checkpoints(Path(checkpoints)).path(baseline_key(spec, baseline)))
     return Job(

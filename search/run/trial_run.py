@@ -6,13 +6,14 @@ import json
 import logging
 import traceback
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 from search.report.text import knobs_text, network_text
 from search.run.point_run import point_measures
 from storage import measure_names as names
 from storage.records import Kind, PointRecord, State, TrialRecord
+from storage.rows import APART
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
@@ -70,7 +71,7 @@ def trial_artifacts(
 
     found = {}
     if points:
-        found["operating_points.json"] = json.dumps([asdict(p) for p in points], indent=1).encode()
+        found["operating_points.json"] = json.dumps(_shown(points), indent=1).encode()
     if rates and rates[-1][1]:
         names = list(rates[-1][1])
         by_gate = {name: [values.get(name, 0.0) for _, values in rates] for name in names}
@@ -82,6 +83,12 @@ def trial_artifacts(
     except Exception as error:
         logger.warning("no pictures of trial %d in MLflow: %s", trial.number, error)
         return found | {"inspect/error.txt": traceback.format_exc().encode()}
+
+
+def _shown(points: list[PointRecord]) -> list[dict[str, Any]]:
+    """The points as they are written for people and programs, without a bit for each image."""
+    kept = [field.name for field in fields(PointRecord) if field.name not in APART]
+    return [{name: getattr(p, name) for name in kept} for p in points]
 
 
 def _inspection_artifacts(

@@ -185,7 +185,7 @@ class Scheduler:
 
     @property
     def current_front(self) -> tuple[Sequence[PointRecord], float]:
-        return self.front.points, self.front.volume
+        return self.front.shown, self.front.volume
 
     @property
     def _may_ask(self) -> bool:

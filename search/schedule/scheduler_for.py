@@ -19,18 +19,22 @@ from search.schedule.samplers import SAMPLERS
 from search.schedule.scheduler import Scheduler
 from search.schedule.sizes import baseline_size
 from search.schedule.training_length import TrainingLength
-from search.schedule.warm_start import epochs_of, warm
+from search.schedule.warm_start import epochs_of, two_lengths
 from search.spec import StudySpec, narrowed_spaces
 from spaces.contract.task import Task
 
 
-def scheduler_for(spec: StudySpec, task: Task, reference: Reference) -> Scheduler:
-    """What decides for a study, before it knows of any trial."""
+def scheduler_for(
+    spec: StudySpec, task: Task, reference: Reference, majority: float = 0.0
+) -> Scheduler:
+    """What decides for a study, before it knows of any trial.
+
+    `majority` is the accuracy of always answering the most frequent class: what is no better is not shown.
+    """
     spaces, costs = narrowed_spaces(spec), spec.costs
     baselines = BaselinePool(spec, spaces)
     limit, short = limit_of(spec, task), partial(epochs_of, spec)
     starts = starting_points(spaces) if spec.starting_points else []
-    two_lengths = any(warm(spec, name) for name in spec.families)
     setting = Setting(
         spaces=spaces,
         costs=len(costs),
@@ -46,7 +50,7 @@ def scheduler_for(spec: StudySpec, task: Task, reference: Reference) -> Schedule
         spaces=spaces,
         sampler=SAMPLERS[spec.sampler](setting),
         length=TrainingLength(
-            short, (lambda _: spec.budget.epochs) if two_lengths else None, len(costs)
+            short, (lambda _: spec.budget.epochs) if two_lengths(spec) else None, len(costs)
         ),
         limit=limit,
         history=History.empty(len(costs)),
@@ -58,5 +62,5 @@ def scheduler_for(spec: StudySpec, task: Task, reference: Reference) -> Schedule
         asking=asking,
         stopping=EarlyStopping() if spec.early_stopping else None,
         lineup=Lineup(spec.seed, baselines, Duplicates()),
-        front=LiveFront(spec, reference),
+        front=LiveFront(spec, reference, majority),
     )

@@ -1,8 +1,9 @@
 """Baselines: those of every size, for the comparison, and those that trainings start from.
 
 Gates, exits and oracles are learned faster in a network that classifies already; the papers fine-tune trained ones. A
-study with `warm_start` trains each size's baseline once, and the candidates of that size start from it and take a
-third of the epochs, until such trials add nothing to the front; the rest are trained from scratch, at full length.
+study with `warm_start` trains each size's baseline once, and the candidates of that size start from it. Where the study
+file gives them fewer epochs (`budget.warm_epochs`), that is until such trials add nothing to the front; the rest are
+trained from scratch, at full length.
 """
 
 from __future__ import annotations
@@ -17,24 +18,27 @@ from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from spaces.contract.space import Dimension, Value
 
-WARM_SHARE = 1 / 3  # of the epochs, for a training that starts from its baseline
 # trainings that a baseline is paid for by, when a candidate that needs a new one is weighed
 USES = 3
 
 
 def epochs_of(spec: StudySpec, name: str) -> int:
     """The epochs of a searched trial of this family, of a short one where there are two lengths."""
-    return (
-        max(1, round(spec.budget.epochs * WARM_SHARE)) if warm(spec, name) else spec.budget.epochs
-    )
+    return spec.budget.short if warm(spec, name) else spec.budget.epochs
+
+
+def two_lengths(spec: StudySpec) -> bool:
+    """Whether trials that start from baselines are shorter than others, which follow them."""
+    return any(epochs_of(spec, name) < spec.budget.epochs for name in spec.families)
 
 
 def starts_from_baseline(spec: StudySpec, name: str, epochs: int) -> bool:
-    """Whether a training of so many epochs starts from the baseline of its size.
+    """Whether a trial of so many epochs starts from the baseline of its size.
 
-    One of the study's full length starts from scratch: it finds what short ones do not.
+    Where those from baselines are shorter, one of the study's full length starts from scratch: it finds what short ones
+    do not. Where they are not, all start from baselines.
     """
-    return warm(spec, name) and epochs < spec.budget.epochs
+    return warm(spec, name) and epochs <= spec.budget.short
 
 
 def warm(spec: StudySpec, name: str) -> bool:

@@ -56,6 +56,12 @@ class Deployed(nn.Module):
         """What must be known beside config and weights to build it again."""
         return {"deployed": "generic", "knobs": self.knobs.as_dict(), "fixed": self.fixed}
 
+    @property
+    def dynamic(self) -> bool:
+        """Whether what is computed depends on the image: a gate decides, or images leave at an exit."""
+        leaves = self.net.exit_count > 0 and self.policy.exits is not None
+        return leaves or self.gate_counts()["dynamic"] > 0
+
     def gate_counts(self) -> dict[str, int]:
         """Gate units that decide per image, and those that were settled open and closed."""
         return gate_counts(

@@ -81,6 +81,11 @@ class DeployedResNet(nn.Module):
             for kind, values in kinds.items()
         }
 
+    @property
+    def dynamic(self) -> bool:
+        """Whether what is computed depends on the image: a gate decides."""
+        return self.gate_counts()["dynamic"] > 0
+
     def gate_counts(self) -> dict[str, int]:
         """Gate units that decide per image, and those that were settled open and closed."""
         return gate_counts(v for values in self.fixed.values() for v in values)

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from search.cli import main
+from search.commands.export import Choice
 
 
 def dynafront(*arguments: str | Path) -> Result:
@@ -199,6 +200,10 @@ def test_export_keeps_its_promises_and_predict_answers(in_finished: Path, tmp_pa
     assert parity["same_answers"] >= 0.99 * parity["images"]
     assert report["test"]["macs_mean"] <= report["plain_macs"] * 1.02
     assert {"batch_1", "batch_64"} <= set(report["latency_ms"])
+    assert set(report["latency_ms"]["batch_1"]) == {"onnxruntime", "torch"}
+    assert report["static"]["trained"], "the study's own baseline stands beside it"
+    assert report["static"]["images"] == report["test"]["images"]
+    assert report["static"]["name"] in (tmp_path / "model" / "README.md").read_text()
     picture = tmp_path / "digit.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (8, 8), dtype=np.uint8)).save(picture)
     rows = json.loads(dynafront("predict", tmp_path / "model", picture, "--json").output)
@@ -257,6 +262,41 @@ def test_export_refuses_a_folder_that_holds_something_else(
     result = dynafront("export", "tiny", "--out", tmp_path)
     assert result.exit_code == 2
     assert "is not empty and holds no exported model" in result.output
+
+
+@pytest.mark.slow
+def test_an_earlier_export_is_overwritten_only_where_that_is_asked_for(
+    in_finished: Path, tmp_path: Path
+) -> None:
+    exported(tmp_path, "--pick", "best")
+    before = (tmp_path / "model.json").read_text()
+    (tmp_path / "inspect").mkdir()
+    result = dynafront("export", "tiny", "--pick", "fastest", "--out", tmp_path)
+    assert result.exit_code == 2
+    assert "holds an exported model already; --force overwrites it" in result.output
+    assert (tmp_path / "model.json").read_text() == before
+    exported(tmp_path, "--pick", "fastest", "--force")
+    assert (tmp_path / "model.json").read_text() != before
+    assert not (tmp_path / "inspect").exists(), "its pictures were of another model"
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        ({}, "the cheapest point that is as good as the best"),
+        (
+            {"pick": "knee", "max_macs": "30k"},
+            "the knee, among the points of at most 30.0 k MACs",
+        ),
+        ({"max_macs": "30k"}, "the most accurate point, among the points of at most 30.0 k MACs"),
+        (
+            {"min_accuracy": 0.95, "family": "timm"},
+            "the cheapest point, among the points of family timm and of at least 95.0 % validation accuracy",
+        ),
+    ],
+)
+def test_a_choice_says_what_holds(choice: dict[str, Any], words: str) -> None:
+    assert Choice(**choice).words == words
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,9 @@ def test_a_name_in_a_note_is_neither_link_nor_tag_nor_cell(text: str) -> None:
 def test_a_name_in_the_card_of_a_model_is_neither_link_nor_tag() -> None:
     measured = {"accuracy": 0.9, "accuracy_low": 0.8, "accuracy_high": 1.0, "images": 10}
     measured |= {"macs_mean": 5.0, "macs_p95": 6.0, "macs_max": 7.0}
-    latency = {"exported": 1.0, "static": 2.0, "ratio": 0.5}
+    spread = {"median": 1.0, "low": 0.9, "high": 1.1}
+    runtimes = {"torch": {"exported": spread, "static": spread, "ratio": 1.0}}
+    static = {"name": NASTY[4], "why": NASTY[4], "trained": False, "standing": None}
     description = {
         "study": "s",
         "kind": "search",
@@ -162,7 +164,15 @@ def test_a_name_in_the_card_of_a_model_is_neither_link_nor_tag() -> None:
             "test": measured,
             "validation": measured,
             "selection_bias": {"difference": 0.0, "low": 0.0, "high": 0.0, "exit_thresholds": None},
-            "latency_ms": {"batch_1": latency, "batch_64": latency, "device": "CPU"},
+            "latency_ms": {
+                "batch_1": runtimes,
+                "batch_64": runtimes,
+                "device": "CPU",
+                "threads": 1,
+                "versions": {"torch": "2.9"},
+            },
+            "static": {**measured, **static, "parameters": 10},
+            "dynamic": False,
             "parity": {
                 "images": 10,
                 "same_answers": 10,

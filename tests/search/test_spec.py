@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from search.commands.search import _recorded
+from search.commands.search import _recorded, opening_line
 from search.objectives import MACS, Reference
-from search.spec import BEFORE, narrowed_spaces, parse_study, read_study, stored_spec
+from search.spec import BEFORE, Region, narrowed_spaces, parse_study, read_study, stored_spec
 from storage.store import Store
 
 GOOD = "study: s\ndata: digits\nfamilies: [gated_resnet]\n"
@@ -215,6 +215,63 @@ def test_a_study_with_the_keys_may_change_its_region_but_not_its_warm_start(tmp_
             ValueError, match=f"study s exists with another {key}; its trials could not be compared"
         ):
             _recorded(store, parse_study(GOOD + text, "s.yml"), GOOD, REFERENCE)
+
+
+def test_a_study_from_before_warm_epochs_goes_on_with_a_third_of_the_epochs(tmp_path: Path) -> None:
+    store = Store.open(f"sqlite:///{tmp_path / 'd.db'}")
+    spec = parse_study(GOOD, "s.yml")
+    old = spec.model_dump(mode="json")
+    old["budget"].pop("warm_epochs")
+    store.add_study("s", old, GOOD, REFERENCE.as_dict())
+    assert stored_spec(old).budget.short == 4
+    for text in (GOOD, GOOD):  # twice: what is stored stays what it was
+        found, values, _ = _recorded(store, parse_study(text, "s.yml"), text, REFERENCE)
+        assert found.budget.short == 4
+        assert "warm_epochs" not in values["budget"]
+        store.set_spec("s", values, text)
+    changed = parse_study(GOOD + "budget: {warm_epochs: 5}\n", "s.yml")
+    with pytest.raises(ValueError, match=r"exists with another budget\.warm_epochs"):
+        _recorded(store, changed, GOOD, REFERENCE)
+
+
+def test_a_study_from_before_there_was_a_default_region_goes_on_without(tmp_path: Path) -> None:
+    store = Store.open(f"sqlite:///{tmp_path / 'd.db'}")
+    old = parse_study(GOOD, "s.yml").model_dump(mode="json")
+    old["region"] = dict.fromkeys(old["region"])
+    store.add_study("s", old, GOOD, REFERENCE.as_dict())
+    assert _recorded(store, parse_study(GOOD, "s.yml"), GOOD, REFERENCE)[0].region == Region()
+    narrow = parse_study(GOOD + "region: {within: 0.1}\n", "s.yml")
+    assert _recorded(store, narrow, GOOD, REFERENCE)[0].region.within == 0.1
+
+
+def test_the_epochs_of_trials_may_not_change_later(tmp_path: Path) -> None:
+    store = Store.open(f"sqlite:///{tmp_path / 'd.db'}")
+    _recorded(store, parse_study(GOOD, "s.yml"), GOOD, REFERENCE)
+    for budget in ("epochs: 12", "epochs: 12, warm_epochs: 12", "trials: 99"):
+        _recorded(store, parse_study(f"{GOOD}budget: {{{budget}}}\n", "s.yml"), GOOD, REFERENCE)
+    for budget, key in (("epochs: 13", "epochs"), ("warm_epochs: 4", "warm_epochs")):
+        changed = parse_study(f"{GOOD}budget: {{{budget}}}\n", "s.yml")
+        with pytest.raises(ValueError, match=rf"exists with another budget\.{key};"):
+            _recorded(store, changed, GOOD, REFERENCE)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "",
+            "s: 24 trials of 12 epochs, from baselines that are trained once for 12, over gated_resnet on digits",
+        ),
+        (
+            "budget: {warm_epochs: 4}\n",
+            "s: 24 trials, short ones of 4 epochs (budget.warm_epochs) from baselines that are trained once for 12, "
+            "over gated_resnet on digits; once these add nothing, full ones of 12",
+        ),
+        ("warm_start: false\n", "s: 24 trials of 12 epochs over gated_resnet on digits"),
+    ],
+)
+def test_the_first_line_says_how_long_a_trial_is(text: str, told: str) -> None:
+    assert opening_line(parse_study(GOOD + text, "s.yml")) == told
 
 
 def test_yaml_that_would_run_code_is_refused_and_runs_nothing(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from search.export.model import load_exported
 from search.run.job import Job, Rung
 from search.run.worker import events, trained_net
 from search.spec import parse_study
+from storage.rows import point_row
 from storage.store import Store
 from tests.points import operating_point
 from trainers.data.splits import DataSpec
@@ -96,7 +97,7 @@ def test_a_stopped_trials_point_is_exported_with_the_weights_that_it_was_measure
         "study": "s",
         "knobs": point.knobs,
         "rates": {name: tuple(units) for name, units in point.extra["rates"].items()},
-        "validation": asdict(point),
+        "validation": point_row(point),
     }
     made = export(replace(one, trained=1), folder=tmp_path / "model", **setting)
     card = (tmp_path / "model" / "README.md").read_text()

@@ -19,6 +19,7 @@ EXPECTED = json.loads((STORED / "expected.json").read_text())
 DATA = Path("dynafront-data")
 KILLED, EPOCHS = 13, 3  # the trial whose process was killed, and how many epochs it had by then
 STUDIES = ("stored", "twins")
+GUESSING = 0.1  # of ten classes
 
 pytestmark = pytest.mark.slow
 
@@ -98,10 +99,23 @@ def search_on(study: str, by: int = 1) -> str:
     return dynafront("search", f"{study}.yml")
 
 
+def offered(seen: dict[str, Any]) -> dict[str, Any]:
+    """What was seen of a study without the points of its front that are not significantly better than guessing.
+
+    Earlier code showed these too. The hypervolume is still that of all points.
+    """
+    points = [p for p in seen["front"]["points"] if p["accuracy_low"] > GUESSING]
+    assert len(points) == len(seen["front"]["points"]) - 1
+    (status,) = seen["status"]
+    front = {**status["front"], "points": len(points)}
+    seen = {**seen, "status": [{**status, "front": front}]}
+    return {**seen, "front": {**seen["front"], "points": points}}
+
+
 @pytest.mark.parametrize("study", STUDIES)
 @pytest.mark.parametrize("command", ["front", "finalists"])
 def test_a_stored_study_shows_what_it_showed(command: str, study: str) -> None:
-    assert shown(command, study) == EXPECTED[study][command]
+    assert shown(command, study) == offered(EXPECTED[study])[command]
 
 
 @pytest.mark.parametrize("study", STUDIES)
@@ -150,7 +164,7 @@ def test_repeated_trials_of_a_stored_study_go_on_to_be_repeated() -> None:
     search_on("twins")
     assert_candidates_as_before("twins", old)
     assert trials("twins")[4][-1] in (0, 2), "its result is that of an earlier trial"
-    assert shown("front", "twins") == EXPECTED["continued"]["twins"]["front"]
+    assert shown("front", "twins") == offered(EXPECTED["continued"]["twins"])["front"]
 
 
 def assert_candidates_as_before(study: str, old: dict[int, tuple[Any, ...]]) -> None:

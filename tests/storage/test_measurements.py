@@ -5,9 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from sqlalchemy import select
 
 from storage.errors import StorageError
 from storage.records import EpochRecord, RungRecord
+from storage.tables import Answers
+from tests.points import operating_point
 from tests.storage.trials import start, stop
 
 
@@ -75,3 +78,33 @@ def test_what_cannot_be_kept_is_said_in_one_line(digits):
     with pytest.raises((StorageError, TypeError), match="object cannot be kept as JSON") as raised:
         digits.add_epoch("digits", "search", 0, EpochRecord(1, {"a": object()}, {}))
     assert "\n" not in str(raised.value)
+
+
+def finish(store, *right: bytes | None) -> None:
+    """End trial 0 with a point for each of these answers."""
+    points = [operating_point(0.5 + i / 10, right=one) for i, one in enumerate(right)]
+    store.finish_trial("digits", "search", 0, points=points, result={}, seconds=1.0)
+
+
+def test_which_images_a_point_answers_rightly_is_kept_and_read_where_it_is_asked_for(digits):
+    start(digits, 0)
+    finish(digits, b"\xf0\x01", None, b"\x00\xff")
+    points = digits.points("digits")
+    assert [p.right for p in points] == [None, None, None]
+    assert [p.right for p in digits.with_answers(points)] == [b"\xf0\x01", None, b"\x00\xff"]
+    assert [p.accuracy for p in digits.with_answers(points[::-1])] == [0.7, 0.6, 0.5]
+
+
+def test_answers_go_with_their_point(digits):
+    start(digits, 0)
+    finish(digits, b"\x01", b"\x02")
+    finish(digits, b"\x04")
+    assert len(digits._database.rows(select(Answers.point_id))) == 1
+    assert [p.right for p in digits.with_answers(digits.points("digits"))] == [b"\x04"]
+
+
+def test_answers_of_any_number_of_points_can_be_asked_for(digits):
+    start(digits, 0)
+    finish(digits, *(bytes([i % 256]) for i in range(1200)))
+    found = digits.with_answers(digits.points("digits"))
+    assert [p.right for p in found] == [bytes([i % 256]) for i in range(1200)]

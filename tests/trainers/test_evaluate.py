@@ -12,7 +12,7 @@ from spaces.contract.net import DynamicNet
 from spaces.contract.registry import family
 from spaces.contract.task import Task
 from trainers.data.splits import DataSpec, ImageData, load
-from trainers.evaluate import Table, evaluate, exit_logits, recalibrated, wilson
+from trainers.evaluate import Table, evaluate, exit_logits, recalibrated
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +39,13 @@ def net(digits: ImageData) -> DynamicNet:
     return made.eval()
 
 
-def test_wilson_agrees_with_numbers_worked_out_by_hand() -> None:
-    low, high = wilson(0.5, 100)
-    assert (low, high) == (pytest.approx(0.4038, abs=1e-4), pytest.approx(0.5962, abs=1e-4))
-    assert wilson(1.0, 10)[1] == pytest.approx(1.0)
-    assert wilson(0.0, 10)[0] == pytest.approx(0.0)
+def test_which_images_are_right_is_packed_in_their_order() -> None:
+    right = torch.tensor([[True, False, True, True, False, False, False, False, True]])
+    assert Table(right, torch.ones(1, 9), {}).packed == bytes([0b10110000, 0b10000000])
+
+
+def test_passes_that_differ_have_no_one_answer_to_pack() -> None:
+    assert Table(torch.ones(2, 3, dtype=torch.bool), torch.ones(2, 3), {}).packed is None
 
 
 def test_p95_is_a_cost_that_some_image_has_and_95_percent_stay_within() -> None:

@@ -17,7 +17,7 @@ from spaces.contract.recipe import Recipe
 from spaces.contract.registry import family
 from spaces.contract.task import Task
 from trainers.execution import Execution, measured, options, whole_vectors
-from trainers.latency import latencies_ms
+from trainers.latency import FEWEST, latencies_ms
 
 
 def made(width: float) -> DynamicNet:
@@ -124,4 +124,11 @@ def test_measuring_leaves_the_network_as_it_was(net: DynamicNet) -> None:
 def test_latencies_are_medians_side_by_side() -> None:
     slow, fast = (lambda x: [x @ x for _ in range(200)]), (lambda x: x)
     found = latencies_ms([slow, fast], [torch.rand(32, 32)], warm_up=1, repeats=5)
-    assert found[0] > found[1] > 0
+    assert found[0].median > found[1].median > 0
+    assert all(one.low <= one.median <= one.high for one in found)
+
+
+def test_slow_runs_are_few_and_never_too_few_to_tell_their_spread() -> None:
+    runs: list[int] = []
+    latencies_ms([lambda x: runs.append(len(x))], [torch.rand(2)], warm_up=20, seconds=0.0)
+    assert len(runs) == FEWEST

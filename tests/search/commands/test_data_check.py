@@ -14,8 +14,9 @@ from PIL import Image
 
 import search.commands.data_check as module
 from search.cli import main
-from search.commands.data_check import checked_data, uneven_text
+from search.commands.data_check import checked_data, few_text, uneven_text
 from search.commands.search import as_begun
+from search.front.stored import study_front
 from search.objectives import Reference
 from search.report.no_front import no_front_text
 from search.run.data import data_spec, load_data
@@ -36,6 +37,7 @@ budget: {trials: 1, epochs: 1}
 validation: 0.25
 run: {device: cpu, precision: float32, threads: 1}
 """
+FEW = "validation images are few"
 
 
 def noise(file: Path, value: int) -> None:
@@ -72,10 +74,11 @@ def study(more: str = "") -> StudySpec:
 def checked(
     spec: StudySpec, before: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, Any], list[str]]:
-    """What is recorded and what is said."""
+    """What is recorded and what is said, but for what is said of these few images."""
     said: list[str] = []
     load_data.cache_clear()
-    return checked_data(spec, before or {}, said.append, Path("lists")), said
+    found = checked_data(spec, before or {}, said.append, Path("lists"))
+    return found, [line for line in said if FEW not in line]
 
 
 def test_a_gpu_that_is_not_there_is_one_line_and_writes_nothing(
@@ -322,6 +325,19 @@ def ended(accuracy: float | None, kind: Kind = Kind.SEARCH) -> tuple[Store, Stud
     return store, record
 
 
+def test_few_validation_images_are_told_with_the_interval_that_they_leave() -> None:
+    assert few_text(24) == (
+        "24 validation images are few: where 90% of them are answered rightly, the accuracy lies between 72.0% and "
+        "96.9% (95 % interval). More images, or a larger `validation`, tell networks apart that are closer"
+    )
+    assert few_text(384)
+    assert few_text(400) == ""
+    fill("train", "test")
+    said: list[str] = []
+    checked_data(study(), {}, said.append, Path("lists"))
+    assert [line for line in said if FEW in line] == [few_text(4)]
+
+
 def test_a_study_that_only_guesses_is_told_so_and_not_that_nothing_is_done() -> None:
     text = no_front_text(*ended(0.4))
     assert text.startswith(
@@ -329,6 +345,19 @@ def test_a_study_that_only_guesses_is_told_so_and_not_that_nothing_is_done() -> 
         "has 40.0 %."
     )
     assert "dynafront inspect mine --trial 0" in text
+
+
+def test_a_network_that_may_only_answer_the_most_frequent_class_is_not_offered() -> None:
+    store, record = ended(0.8)
+    assert len(study_front(store, record).members) == 1
+    store.set_data("mine", {"majority": 0.79})  # inside the interval of 79 to 81 %
+    front = study_front(store, record)
+    assert (front.members, len(front.points)) == ([], 1)
+    assert front.volume > 0, "how far the search has come is another question"
+    assert no_front_text(store, record).startswith(
+        "study mine: 1 trial is done, and no network is significantly better than always answering the most frequent "
+        "class, which is right for 79.0 %; the best has 80.0 % (95 % interval 79.0 % to 81.0 %)."
+    )
 
 
 def test_a_study_whose_trials_failed_is_told_the_last_reason() -> None:

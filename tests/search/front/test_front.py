@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from time import perf_counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ from search.front.pick import pick
 from search.objectives import MACS_P95, PARAMETERS, Reference, macs_number, macs_text
 from storage.records import PointRecord
 from tests.points import point
+from trainers.significance import wilson
 
 BOX = Reference(accuracy=0.1, macs=100.0)
 
@@ -136,13 +139,13 @@ def test_the_rules_pick_knee_best_and_fastest():
 
 
 def test_the_knee_does_not_depend_on_the_unit_of_cost():
-    assert pick([point(p.accuracy, p.macs_mean * 1024, p.trial) for p in CURVE]).trial == 2
+    assert pick([point(p.accuracy, p.macs_mean * 1024, p.trial) for p in CURVE], "knee").trial == 2
 
 
 def test_a_front_without_a_bend_gives_its_best():
-    assert pick(CURVE[:2]).trial == 2
-    assert pick([point(0.5, 1e5, 1), point(0.51, 5e6, 2), point(0.9, 1e7, 3)]).trial == 3
-    assert pick([point(0.1, 1, 1), point(0.2, 2, 2), point(0.3, 3, 3)]).trial == 3
+    assert pick(CURVE[:2], "knee").trial == 2
+    assert pick([point(0.5, 1e5, 1), point(0.51, 5e6, 2), point(0.9, 1e7, 3)], "knee").trial == 3
+    assert pick([point(0.1, 1, 1), point(0.2, 2, 2), point(0.3, 3, 3)], "knee").trial == 3
 
 
 def test_a_jump_at_the_cheap_end_is_not_the_knee():
@@ -154,12 +157,49 @@ def test_a_jump_at_the_cheap_end_is_not_the_knee():
         (0.522, 12.5e6),
         (0.549, 26.7e6),
     ]
-    assert pick([point(a, c, i) for i, (a, c) in enumerate(jump)]).trial == 3
+    assert pick([point(a, c, i) for i, (a, c) in enumerate(jump)], "knee").trial == 3
 
 
 def test_points_nobody_would_ship_do_not_move_the_knee():
     useful = [point(0.60, 1e4, 2), point(0.90, 5e4, 3), point(0.95, 2e5, 4), point(0.98, 2e6, 5)]
-    assert pick(useful).trial == pick([point(0.18, 3e3, 1), *useful]).trial == 4
+    assert pick(useful, "knee").trial == pick([point(0.18, 3e3, 1), *useful], "knee").trial == 4
+
+
+def measured(right: int, macs: float, trial: int, images: int = 360) -> PointRecord:
+    """A point that answers the first of the images rightly."""
+    low, high = wilson(right / images, images)
+    bits = np.packbits([1] * right + [0] * (images - right)).tobytes()
+    return point(right / images, macs, trial, accuracy_low=low, accuracy_high=high, right=bits)
+
+
+def test_without_a_rule_the_cheapest_point_that_is_as_good_as_the_best_is_picked():
+    points = [measured(323, 50e3, 1), measured(351, 68e3, 2), measured(354, 200e3, 3)]
+    assert pick(points, "knee").trial == 2
+    assert pick(points).trial == pick(points, "efficient").trial == 2
+    assert pick([*points, measured(360, 1e6, 4)]).trial == 4, "nine images better is significant"
+
+
+def test_within_one_point_is_as_good_even_where_it_is_significant():
+    many = [measured(9_500, 1e5, 1, 10_000), measured(9_600, 1e6, 2, 10_000)]
+    assert pick(many).trial == 1
+    assert pick([measured(9_499, 1e5, 1, 10_000), many[1]]).trial == 2
+
+
+def test_what_cannot_be_told_apart_is_as_good_unless_it_is_ten_points_worse():
+    assert pick([measured(20, 1e5, 1, 24), measured(22, 1e6, 2, 24)]).trial == 1
+    assert pick([measured(18, 1e5, 1, 24), measured(22, 1e6, 2, 24)]).trial == 2
+
+
+def test_accuracy_is_not_given_away_for_next_to_no_cost():
+    points = [measured(137, 193e3, 1, 144), measured(141, 194e3, 2, 144)]
+    assert pick(points).trial == 2
+    assert pick([points[0], measured(141, 230e3, 2, 144)]).trial == 1
+
+
+def test_points_of_older_studies_are_compared_by_their_intervals():
+    old = [replace(p, right=None) for p in (measured(340, 1e5, 1), measured(350, 1e6, 2))]
+    assert pick(old).trial == 1
+    assert pick([replace(measured(323, 1e5, 1), right=None), old[1]]).trial == 2
 
 
 def test_limits_apply_before_the_rule():
@@ -185,7 +225,10 @@ def test_limits_apply_before_the_rule():
             r"the nearest have 0\.900 at 1\.00 M MACs \(trial 2\) and 0\.920 at 10\.0 M MACs \(trial 3\)$",
         ),
         ({"min_accuracy": 95}, r"^min accuracy 95 is not between 0 and 1; write 0\.95 for 95 %$"),
-        ({"rule": "fast"}, r"^'fast' is not a way to pick; choose one of knee, best, fastest$"),
+        (
+            {"rule": "fast"},
+            r"^'fast' is not a way to pick; choose one of efficient, best, fastest, knee$",
+        ),
     ],
 )
 def test_an_impossible_wish_is_answered_with_what_there_is(limits, message):
@@ -213,7 +256,12 @@ def test_picking_from_nothing_says_to_wait():
         pick([])
 
 
-@given(clouds, st.sampled_from(["knee", "best", "fastest"]), st.integers(1, 12), st.integers(0, 10))
+@given(
+    clouds,
+    st.sampled_from(["efficient", "knee", "best", "fastest"]),
+    st.integers(1, 12),
+    st.integers(0, 10),
+)
 def test_a_pick_is_on_the_front_and_within_its_limits(points, rule, macs, accuracy):
     limits = {"max_macs": macs * 10.0, "min_accuracy": accuracy / 10}
     if any(

@@ -12,7 +12,7 @@ from search.objectives import Reference
 from search.spec import StudySpec, parse_study
 from storage.records import Kind, PointRecord
 from storage.store import Store
-from tests.points import operating_point
+from tests.points import operating_point, point
 
 TEXT = "study: s\ndata: digits\nfamilies: [gated_resnet]\n"
 REFERENCE = Reference(accuracy=0.1, macs=1e7)
@@ -105,3 +105,22 @@ def test_without_a_plateau_in_the_study_file_none_is_seen(store: Store) -> None:
         extend(live, store, one[0], one[1])
     assert not live.plateau
     assert not again(store, spec("")).plateau
+
+
+def test_what_is_no_better_than_the_most_frequent_class_counts_and_is_not_shown() -> None:
+    live = LiveFront(spec(), REFERENCE, majority=0.6)
+    weak, strong = point(0.605, 1e5, 0), point(0.8, 2e5, 1)
+    assert live.extend((Kind.SEARCH, 0), [weak]) == []
+    assert live.extend((Kind.SEARCH, 1), [strong]) == [strong]
+    assert (live.points, live.shown) == ([weak, strong], [strong])
+
+
+def test_without_a_region_what_is_ten_points_below_the_best_does_not_count() -> None:
+    live = LiveFront(spec(), REFERENCE)
+    live.extend((Kind.SEARCH, 0), [point(0.9, 1e5)])
+    assert live.corner[0] == pytest.approx(0.2 / (1 - REFERENCE.accuracy))
+    live.extend((Kind.SEARCH, 1), [point(0.95, 2e5, 1)])
+    assert live.corner[0] == pytest.approx(0.15 / (1 - REFERENCE.accuracy))
+    whole = LiveFront(parse_study(TEXT + "region: {within: 1}\n", "s.yml"), REFERENCE)
+    whole.extend((Kind.SEARCH, 0), [point(0.9, 1e5)])
+    assert list(whole.corner) == [1.0, 1.0]

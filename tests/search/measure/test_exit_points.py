@@ -159,6 +159,22 @@ def test_a_network_with_exits_and_gates_has_points_of_both_together(
 
 
 @pytest.mark.slow
+def test_a_point_says_which_images_it_answers_rightly_in_one_order(
+    digits: ImageData, gated: DynamicNet
+) -> None:
+    points = operating_points(gated, digits, batch=32, execution=Execution(), seed=0)
+    images = len(digits.validation)
+    for p in points:
+        assert (p.right is None) == (p.knobs["policy"] == "stochastic")
+        if p.right is not None:
+            right = np.unpackbits(np.frombuffer(p.right, np.uint8), count=images)
+            assert right.mean() == pytest.approx(p.accuracy)
+    exits = next(p for p in points if "exit_rule" in p.knobs)
+    again = evaluate(gated, digits.validation, digits, Knobs(**exits.knobs))
+    assert again.packed == exits.right
+
+
+@pytest.mark.slow
 def test_a_network_trained_to_move_is_measured_with_fewer_layers_and_in_other_orders(
     digits: ImageData, shuffled: DynamicNet
 ) -> None:

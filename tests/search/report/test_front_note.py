@@ -34,16 +34,17 @@ def test_the_note_begins_with_the_summary_then_the_picture_then_the_table():
     lines = note(
         "digits", CLOUD, members, run_id="r1", links=LINKS, baselines=BASELINES
     ).splitlines()
-    assert lines[0] == "**digits: 3 points on the front, 2 beat every baseline of equal cost**"
+    assert lines[0] == f"**{summary('digits', members, BASELINES)}**"
     assert lines[2] == "![front](/get-artifact?path=pareto%2Ffront.png&run_uuid=r1)"
-    assert lines[4].startswith("| trial | family | accuracy |")
-    assert re.fullmatch(r"\|( --- \|){8}", lines[5])
+    assert lines[4].startswith("efficient pick: 95.0 % at 4.00 M MACs (trial 2): `dynafront export")
+    assert lines[6].startswith("| trial | family | accuracy |")
+    assert re.fullmatch(r"\|( --- \|){8}", lines[7])
     costs = "1.00 M | 2.00 M | 1.00 k"
     assert (
-        lines[6]
+        lines[8]
         == f"| [1]({LINKS[0]}) | gated_resnet | 70.00 % | 69.0 % to 71.0 % | {costs} | tau=0.5 |"
     )
-    assert len(lines) == 9
+    assert len(lines) == 11
 
 
 def test_baselines_on_the_front_are_called_that() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from search.front.pareto import front
 from search.front.stored import study_majority
 from search.objectives import MACS_P95
-from search.report.front_text import about, beats_baselines, summary
+from search.report.front_note import note
+from search.report.front_text import Standing, about, offer, standing, summary
 from storage.store import Store
 from tests.search.report.fronts import BASELINES, CLOUD, embedded, page, picture, point
 
@@ -16,35 +19,70 @@ def test_the_summary_counts_the_points_that_the_baselines_do_not_match():
     members = front(CLOUD)
     assert (
         summary("digits", members, BASELINES)
-        == "digits: 3 points on the front, 2 beat every baseline of equal cost"
+        == "digits: 3 points on the front, 2 beat every baseline of equal cost, 1 cheaper than any baseline"
     )
     assert (
         summary("digits", members) == "digits: 3 points on the front, up to 95.0 % at 4.00 M MACs"
     )
     assert (
         summary("digits", members[:1], BASELINES)
-        == "digits: 1 point on the front, none beats the baselines of equal cost"
+        == "digits: 1 point on the front, none beats the baselines of equal cost, 1 cheaper than any baseline"
     )
     assert summary("digits", []) == "digits: no operating point yet"
+
+
+def test_on_a_few_images_two_more_right_answers_beat_nothing():
+    """24 validation images: 22 right answers against 20, of a baseline that costs as much."""
+    wilson_of = {22: (0.742, 0.977), 20: (0.641, 0.933)}
+    few = [
+        point(n / 24, macs, accuracy_low=wilson_of[n][0], accuracy_high=wilson_of[n][1], kind=kind)
+        for n, macs, kind in ((22, 2e6, "search"), (20, 2e6, "static"))
+    ]
+    assert (
+        summary("few", few[:1], few[1:])
+        == "few: 1 point on the front, none beats the baselines of equal cost, 1 as good"
+    )
 
 
 def test_the_summary_speaks_of_the_cost_that_the_study_minimises():
     assert summary("digits", front(CLOUD), cost=MACS_P95).endswith("95.0 % at 8.00 M MACs")
 
 
-def test_a_point_beats_the_baselines_only_if_it_is_better_than_all_that_cost_no_more():
-    assert beats_baselines(point(0.81, 2e6), BASELINES)
-    assert not beats_baselines(point(0.80, 2e6), BASELINES)
-    assert not beats_baselines(point(0.95, 6e6), BASELINES)
-    # cheaper than every baseline: it must reach one of them
-    assert beats_baselines(point(0.80, 1e6), BASELINES)
-    assert not beats_baselines(point(0.79, 1e6), BASELINES)
+def test_a_point_beats_the_baselines_only_if_it_is_significantly_better_than_all_that_cost_no_more():
+    assert standing(point(0.82, 2e6), BASELINES) is Standing.AHEAD
+    assert standing(point(0.81, 2e6), BASELINES) is Standing.LEVEL
+    assert standing(point(0.95, 6e6), BASELINES) is Standing.LEVEL
+    assert standing(point(0.9, 6e6), BASELINES) is Standing.BEHIND
+    assert standing(point(0.99, 1e6), BASELINES) is Standing.CHEAPER
 
 
 def test_a_point_is_compared_at_the_cost_that_is_asked_for():
-    spiky = point(0.81, 1.9e6, macs_p95=2e7)
-    assert beats_baselines(spiky, BASELINES)
-    assert not beats_baselines(spiky, BASELINES, MACS_P95)
+    spiky = point(0.85, 2.1e6, macs_p95=2e7)
+    assert standing(spiky, BASELINES) is Standing.AHEAD
+    assert standing(spiky, BASELINES, MACS_P95) is Standing.BEHIND
+
+
+def test_the_same_images_tell_apart_what_intervals_cannot():
+    """Seven images that only one of two answers rightly, out of 80."""
+    ours, theirs = bytes([0xFF] * 10), bytes([0x01] + [0xFF] * 9)
+    known = [
+        point(accuracy, 1e6, accuracy_low=accuracy - 0.1, accuracy_high=accuracy, right=right)
+        for accuracy, right in ((1.0, ours), (73 / 80, theirs))
+    ]
+    assert standing(known[0], known[1:]) is Standing.AHEAD
+    unknown = [replace(p, right=None) for p in known]
+    assert standing(unknown[0], unknown[1:]) is Standing.LEVEL
+
+
+def test_what_is_offered_is_the_efficient_point():
+    assert offer([]) == ""
+    assert offer(front(CLOUD)) == "efficient pick: 95.0 % at 4.00 M MACs (trial 2)"
+    assert offer([*front(CLOUD), point(0.955, 9e6, 7)]).endswith("at 4.00 M MACs (trial 2)")
+    for shown in (page(CLOUD), note("s", CLOUD, front(CLOUD), run_id="r", links={})):
+        assert "efficient pick: 95.0 % at 4.00 M MACs (trial 2)" in shown
+    assert "`dynafront export s --pick efficient`" in note(
+        "s", CLOUD, front(CLOUD), run_id="r", links={}
+    )
 
 
 def test_the_accuracy_of_always_answering_the_largest_class_is_told_and_drawn():

@@ -25,11 +25,11 @@ REFERENCE = Reference(accuracy=0.1, macs=1e7, parameters=1e5)
 BASE = "study: s\ndata: digits\nfamilies: [gated_resnet]\nsampler: random\nstarting_points: false\n"
 STOPPING = BASE + "warm_start: false\nbudget: {trials: 8, epochs: 6}\n"  # one rung, after epoch 2
 WARM = BASE + "early_stopping: false\nspace: {gated_resnet: {backbone: [resnet8, resnet14]}}\n"
-WARM += "budget: {trials: 8, epochs: 9}\n"
+WARM += "budget: {trials: 8, epochs: 9, warm_epochs: 3}\n"
 ALONE = BASE + "warm_start: false\nearly_stopping: false\n"
 SAME = "space: {gated_resnet: {backbone: resnet8, granularity: layer, gate: independent, loss: none, lr: 0.1, "
 SAME += "weight_decay: 0.001}}\n"
-WARM_SAME = BASE + "early_stopping: false\nbudget: {trials: 8, epochs: 9}\n" + SAME
+WARM_SAME = BASE + "early_stopping: false\nbudget: {trials: 8, epochs: 9, warm_epochs: 3}\n" + SAME
 Script = Callable[[Job, int], list[Any]]
 
 

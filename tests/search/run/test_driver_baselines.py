@@ -98,7 +98,9 @@ def test_a_baseline_that_fails_fails_those_that_wait_and_is_tried_again(
 
 
 # trials of 6, a rung after 2
-RIVALS = WARM.replace("early_stopping: false\n", "").replace("epochs: 9", "epochs: 18")
+RIVALS = WARM.replace("early_stopping: false\n", "").replace(
+    "epochs: 9, warm_epochs: 3", "epochs: 18, warm_epochs: 6"
+)
 
 
 def beaten(job: Job, attempt: int) -> list[Any]:

@@ -10,7 +10,15 @@ import torch
 
 from search.schedule.growth import Draw
 from search.schedule.sampler import InfeasibleError, draw_candidate
-from search.schedule.warm_start import baseline_key, baseline_of, epochs_of, recommended, warm
+from search.schedule.warm_start import (
+    baseline_key,
+    baseline_of,
+    epochs_of,
+    recommended,
+    starts_from_baseline,
+    two_lengths,
+    warm,
+)
 from search.spec import StudySpec, narrowed_spaces, parse_study
 from spaces.contract.family import Candidate
 from spaces.contract.registry import families
@@ -22,11 +30,12 @@ from trainers.initial_weights import start_from
 DRAWN = 2  # candidates at random from each family's space
 
 
-def study(name: str, more: str = "") -> StudySpec:
+def study(name: str, more: str = "", short: str = "") -> StudySpec:
     """Of one family, sizes kept small."""
     sizes = ", ".join(f"{key}: {value}" for key, value in VARIANTS[name][0].items())
     return parse_study(
-        f"study: s\ndata: digits\nfamilies: [{name}]\nbudget: {{epochs: 30}}\nspace: {{{name}: {{{sizes}}}}}\n{more}",
+        f"study: s\ndata: digits\nfamilies: [{name}]\nbudget: {{epochs: 30{short}}}\n"
+        f"space: {{{name}: {{{sizes}}}}}\n{more}",
         "s",
     )
 
@@ -103,24 +112,41 @@ def test_another_size_has_another_baseline() -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "is_warm", "epochs"),
+    ("more", "short", "is_warm", "epochs", "lengths"),
     [
-        ("", True, 10),
-        ("warm_start: false\n", False, 30),
-        ("init_from: some.pt\n", False, 30),
-        ("init_from: {gated_resnet: some.pt}\n", False, 30),
+        ("", "", True, 30, 1),
+        ("", ", warm_epochs: 10", True, 10, 2),
+        ("", ", warm_epochs: 30", True, 30, 1),
+        ("warm_start: false\n", "", False, 30, 1),
+        ("init_from: some.pt\n", "", False, 30, 1),
+        ("init_from: {gated_resnet: some.pt}\n", "", False, 30, 1),
     ],
 )
-def test_a_warm_start_takes_a_third_of_the_epochs_unless_weights_are_given(
-    more: str, is_warm: bool, epochs: int
+def test_a_trial_has_the_epochs_of_the_file_unless_the_file_gives_warm_starts_fewer(
+    more: str, short: str, is_warm: bool, epochs: int, lengths: int
 ) -> None:
-    spec = study("gated_resnet", more)
+    spec = study("gated_resnet", more, short)
     assert warm(spec, "gated_resnet") is is_warm
     assert epochs_of(spec, "gated_resnet") == epochs
+    assert two_lengths(spec) is (lengths == 2)
+    assert starts_from_baseline(spec, "gated_resnet", epochs) is is_warm
+    assert not starts_from_baseline(spec, "gated_resnet", epochs + 1)
 
 
-def test_a_very_short_warm_start_still_has_an_epoch() -> None:
-    spec = parse_study(
-        "study: s\ndata: digits\nfamilies: [gated_resnet]\nbudget: {epochs: 1}\n", "s"
-    )
-    assert epochs_of(spec, "gated_resnet") == 1
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("budget: {epochs: 9, warm_epochs: 10}", "10 is more than budget.epochs, 9"),
+        (
+            "budget: {warm_epochs: 4}\nwarm_start: false",
+            "no trial starts from a baseline, because of warm_start: false",
+        ),
+        (
+            "budget: {warm_epochs: 4}\ninit_from: some.pt",
+            "no trial starts from a baseline, because of init_from",
+        ),
+    ],
+)
+def test_epochs_of_warm_starts_that_say_nothing_are_refused(text: str, told: str) -> None:
+    with pytest.raises(ValueError, match=f"s: budget.warm_epochs: {told}"):
+        parse_study(f"study: s\ndata: digits\nfamilies: [gated_resnet]\n{text}\n", "s")

@@ -1,0 +1,83 @@
+"""How long the exported model takes on this machine beside a static network, in ONNX Runtime and in PyTorch."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from spaces.deploy.ship import DeployedNet
+from trainers.data.splits import Split
+from trainers.latency import Latency, latencies_ms
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+    from onnxruntime import InferenceSession
+
+BATCHES = (1, 64)
+REPEATS = {1: 200, 64: 30}
+SECONDS = 20.0  # of each comparison
+INPUTS = 64  # batches that are taken in turn
+Run = Callable[[Tensor], object]
+
+
+def session_of(model: ModelProto) -> InferenceSession:
+    """The model in ONNX Runtime, with as many threads as PyTorch has."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    providers = ["CPUExecutionProvider"]
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
+
+
+def latency(
+    nets: tuple[DeployedNet, DeployedNet],
+    sessions: tuple[InferenceSession, InferenceSession],
+    test: Split,
+) -> dict[str, Any]:
+    """Milliseconds at each batch size and in each runtime, of the exported model and of the static network."""
+    import onnxruntime
+
+    runtimes: dict[str, tuple[Run, Run]] = {
+        "onnxruntime": (_run(sessions[0]), _run(sessions[1])),
+        "torch": nets,
+    }
+    found: dict[str, Any] = {
+        "device": f"CPU, {platform.machine()}",
+        "threads": torch.get_num_threads(),
+        "versions": {"onnxruntime": onnxruntime.__version__, "torch": torch.__version__},
+    }
+    for size in BATCHES:
+        inputs = _first(test, size)
+        found[f"batch_{size}"] = {
+            name: _side_by_side(both, inputs, REPEATS[size]) for name, both in runtimes.items()
+        }
+    return found
+
+
+def _side_by_side(both: tuple[Run, Run], inputs: list[Tensor], repeats: int) -> dict[str, Any]:
+    ours, static = latencies_ms(both, inputs, repeats=repeats, seconds=SECONDS)
+    ratio = ours.median / static.median
+    return {"exported": _row(ours), "static": _row(static), "ratio": ratio}
+
+
+def _row(measured: Latency) -> dict[str, float]:
+    return measured._asdict()
+
+
+def _run(session: InferenceSession) -> Run:
+    return lambda batch: session.run(None, {"pixels": batch.numpy()})
+
+
+def _first(split: Split, size: int) -> list[Tensor]:
+    """The first batches of the split, as pixels in [0, 1]."""
+    batches: list[Tensor] = []
+    for batch in split.batches(min(size, len(split))):
+        batches.append(batch.images.float() / 255)
+        if len(batches) == INPUTS:
+            break
+    return batches

@@ -1,0 +1,103 @@
+"""The static network that an exported model stands beside: chosen from the study's baselines, measured on test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from search.export.measures import Counts
+from search.front.comparison import better
+from search.front.pick import ALIKE
+from search.objectives import MACS, Cost
+from search.report.text import network_text
+from search.run.job import Job
+from search.run.worker import trained_net
+from spaces.contract.net import DynamicNet
+from spaces.deploy.ship import DeployedNet, ship_baseline
+from storage.records import PointRecord, training_text
+from trainers.data.splits import Split
+from trainers.significance import better_on_the_same
+
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Which baseline of the study to compare with, as a job that finds it, and why that one."""
+
+    job: Job
+    why: str
+
+
+@dataclass(frozen=True)
+class StaticNet:
+    """A static network ready to ship; `test` is what it does on the test images, None where it was never trained."""
+
+    name: str
+    why: str
+    net: DeployedNet
+    macs: float
+    test: dict[str, Any] | None = None
+    right: bytes | None = None  # which test images it answers rightly
+
+    def as_dict(self) -> dict[str, Any]:
+        parameters = sum(p.numel() for p in self.net.parameters())
+        cost = {"macs_mean": self.macs, "macs_p95": self.macs, "macs_max": self.macs}
+        own = {"name": self.name, "why": self.why, "trained": self.test is not None}
+        return {**own, "parameters": parameters, **(self.test or cost)}
+
+
+def baseline_beside(
+    point: PointRecord, baselines: Sequence[PointRecord], cost: Cost = MACS
+) -> tuple[PointRecord, str] | None:
+    """The cheapest other baseline that is about as accurate on validation, else the most accurate; and why."""
+    others = sorted((p for p in baselines if p.training != point.training), key=cost.of)
+    if not others:
+        return None
+    for one in others:
+        if one.accuracy >= point.accuracy - ALIKE or not better(point, one):
+            return (
+                one,
+                "the cheapest static network of the study that is at least as good on validation",
+            )
+    best = max(others, key=lambda p: p.accuracy)
+    return best, "the most accurate static network of the study; none is as good on validation"
+
+
+def standing(ours: bytes | None, theirs: bytes | None) -> str | None:
+    """How an exported model compares on the same test images, by McNemar's exact test; None where nothing is known."""
+    if ours is None or theirs is None:
+        return None
+    if better_on_the_same(ours, theirs):
+        return "significantly more accurate"
+    if better_on_the_same(theirs, ours):
+        return "significantly less accurate"
+    return "neither significantly more nor less accurate"
+
+
+def static_net(net: DynamicNet, beside: Beside | None, test: Split) -> StaticNet:
+    """The static network to compare with: that of the study, else an untrained one of the same backbone."""
+    reason = "the study has trained no other static network"
+    if beside is not None:
+        try:
+            return _trained(beside, test)
+        except ValueError as error:
+            reason = f"{training_text(beside.job.kind, beside.job.number)} cannot be read: {error}"
+    why = f"of the same backbone, not trained: {reason}"
+    return StaticNet("static network", why, ship_baseline(net), net.plain_macs)
+
+
+def _trained(beside: Beside, test: Split) -> StaticNet:
+    job = beside.job
+    net, _, _ = trained_net(job)
+    shipped, counts = ship_baseline(net), Counts()
+    with torch.inference_mode():
+        for batch in test.batches(BATCH):
+            logits_BC, macs_B = shipped.run(batch.images.float() / 255)
+            counts.add(logits_BC.argmax(1) == batch.labels, macs_B)
+    found = counts.accuracy_and_cost()
+    name = f"{training_text(job.kind, job.number)} ({network_text(job.family, job.params)})"
+    return StaticNet(name, beside.why, shipped, found["macs_mean"], found, counts.packed)

@@ -1,0 +1,60 @@
+"""Whether accuracies differ by more than chance: intervals of shares, and tests on the same images and on others.
+
+Everything is at 95 %.
+"""
+
+from __future__ import annotations
+
+from math import hypot, sqrt
+from typing import NamedTuple
+
+Z = 1.959964  # of a 95 % interval
+LEVEL = 0.05  # chance of calling equal networks different
+
+
+class Share(NamedTuple):
+    """A share with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def wilson(share: float, n: int, z: float = Z) -> tuple[float, float]:
+    """Wilson's score interval of a share out of n.
+
+    Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA, 1927.
+    """
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    reach = z * sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return max(0.0, centre - reach), min(1.0, centre + reach)
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """The two-sided p of McNemar's exact test: images that only one of two networks answers rightly.
+
+    McNemar, "Note on the Sampling Error of the Difference between Correlated Proportions or Percentages",
+    Psychometrika, 1947; here with the binomial distribution itself, so that a handful of images may be compared.
+    """
+    from scipy.stats import binomtest  # slow to import
+
+    differing = only_first + only_second
+    return float(binomtest(only_first, differing).pvalue) if differing else 1.0
+
+
+def better_on_the_same(first: bytes, second: bytes) -> bool:
+    """Whether the first network is significantly better, from which images each answers rightly, packed as bits."""
+    ours, theirs = int.from_bytes(first), int.from_bytes(second)
+    only_ours, only_theirs = (ours & ~theirs).bit_count(), (theirs & ~ours).bit_count()
+    return only_ours > only_theirs and mcnemar(only_ours, only_theirs) < LEVEL
+
+
+def least_difference(first: Share, second: Share) -> float:
+    """The lower end of the 95 % interval of the first share minus the second, on different images.
+
+    Newcombe, "Interval Estimation for the Difference between Independent Proportions", Statistics in Medicine, 1998,
+    method 10, from the two shares' own intervals. Above 0 the first is significantly larger. Where the images are the
+    same this sees less than McNemar's test does.
+    """
+    reach = hypot(first.value - first.low, second.high - second.value)
+    return first.value - second.value - reach
