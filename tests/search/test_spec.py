@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from search.commands.search import _recorded, opening_line
+from search.commands.search import _recorded
+from search.commands.search_text import opening_line
 from search.objectives import MACS, Reference
 from search.spec import BEFORE, Region, narrowed_spaces, parse_study, read_study, stored_spec
 from storage.store import Store
