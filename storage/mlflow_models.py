@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from storage.settings import Settings
+
+ADDRESSES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 
 
 def log_model(
@@ -38,11 +41,10 @@ def log_model(
     import mlflow
     import onnx
 
-    mlflow.set_tracking_uri(settings.tracking_uri)
-    mlflow.set_registry_uri(settings.registry_uri)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     run_tags = {"mlflow.parentRunId": parent_id, **tags}
     with (
+        _addressed(settings),
         warnings.catch_warnings(),
         mlflow.start_run(experiment_id=experiment_id, run_name=run_name, tags=run_tags),
     ):
@@ -56,11 +58,32 @@ def log_model(
         )
         mlflow.log_metrics(dict(metrics))
         mlflow.log_artifacts(str(folder), "exported")
-    client = mlflow.MlflowClient()
+    client = mlflow.MlflowClient(settings.tracking_uri, settings.registry_uri)
     version = str(info.registered_model_version)
     client.set_registered_model_alias(model_name, alias, version)
     client.update_model_version(model_name, version, description=description)
     return f"models:/{model_name}@{alias}"
+
+
+@contextmanager
+def _addressed(settings: Settings) -> Iterator[None]:
+    """MLflow's functions go to the settings' stores meanwhile; the process's own addresses come back afterwards.
+
+    MLflow writes addresses into the environment, where the next settings that are read would find them.
+    """
+    import mlflow
+
+    tracking, registry = (os.environ.get(name) for name in ADDRESSES)
+    mlflow.set_tracking_uri(settings.tracking_uri)
+    mlflow.set_registry_uri(settings.registry_uri)
+    try:
+        yield
+    finally:
+        # None takes an address back, although MLflow's type hints do not say so
+        mlflow.set_tracking_uri(tracking)  # type: ignore[arg-type]
+        mlflow.set_registry_uri(registry)  # type: ignore[arg-type]
+        if registry is None:
+            os.environ.pop("MLFLOW_REGISTRY_URI", None)
 
 
 def _signature(shape: tuple[int, int, int]) -> Any:

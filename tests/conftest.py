@@ -7,7 +7,9 @@ several times slower than two of one thread each.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -15,3 +17,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+
+@pytest.fixture(autouse=True)
+def no_address_is_left_behind() -> Iterator[None]:
+    """MLflow's functions write their store into the environment, where the next test's settings would read it."""
+    before = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
+    yield
+    assert before == {name: os.environ.get(name) for name in before}

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from search.run.data import changed_data, data_spec, load_data
+from search.commands.same_data import changed_data
+from search.run.data import data_spec, load_data
 from search.spec import StudySpec
 from trainers.data.broken import check_decodes
 from trainers.data.decode import BrokenImageError

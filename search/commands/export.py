@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.commands.same_data import check_same_data
 from search.export.card import gates_text, latency_text, threads_text
 from search.export.model import PICTURES
 from search.export.selection_bias import bias_text
@@ -15,7 +16,6 @@ from search.front.stored import study_cost, study_front
 from search.objectives import macs_number, macs_text
 from search.report.amounts import macs, percent
 from search.report.no_front import no_front_text
-from search.run.data import check_same_data
 from search.run.jobs import job_of
 from search.spec import stored_spec
 from storage.records import PointRecord, StudyRecord, training_text

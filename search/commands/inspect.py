@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from search.commands.same_data import check_same_data
 from search.export.model import MODEL
 from search.front.pick import DEFAULT
 from search.front.pick import pick as pick_point
@@ -18,7 +19,6 @@ from search.inspection.pngs import inspection_pngs
 from search.report.gate_rates import gate_rates_png
 from search.report.no_front import no_front_text
 from search.report.text import knobs_text, network_text
-from search.run.data import check_same_data
 from search.run.jobs import job_of
 from search.run.worker import trained_net
 from search.spec import stored_spec

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -315,7 +316,9 @@ def test_predict_refuses_what_is_no_model(tmp_path: Path, make: Any, message: st
 @pytest.mark.slow
 # of MLflow's own modules
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
-def test_a_registered_model_is_served_by_mlflow_alone(in_finished: Path, tmp_path: Path) -> None:
+def test_a_registered_model_is_served_by_mlflow_alone(
+    in_finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import mlflow
     import numpy as np
 
@@ -323,7 +326,9 @@ def test_a_registered_model_is_served_by_mlflow_alone(in_finished: Path, tmp_pat
 
     result = dynafront("export", "tiny", "--pick", "best", "--register", "--out", tmp_path / "m")
     assert result.exit_code == 0, result.output
-    mlflow.set_tracking_uri(f"sqlite:///{in_finished}/dynafront-data/mlflow.db")
+    assert not {"MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"} & set(os.environ)
+    assert not mlflow.is_tracking_uri_set()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{in_finished}/dynafront-data/mlflow.db")
     served = mlflow.pyfunc.load_model("models:/dynafront-tiny@best")
     pixels = np.random.default_rng(0).random((3, 1, 8, 8), dtype=np.float32)
     answer = served.predict(pixels)

@@ -112,9 +112,27 @@ def offered(seen: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("study", STUDIES)
-@pytest.mark.parametrize("command", ["status", "front", "finalists"])
+@pytest.mark.parametrize("command", ["front", "finalists"])
 def test_a_stored_study_shows_what_it_showed(command: str, study: str) -> None:
     assert shown(command, study) == offered(EXPECTED[study])[command]
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_the_status_of_a_stored_study_is_what_it_was(study: str) -> None:
+    ((before,), (now,)) = (offered(EXPECTED[study])["status"], shown("status", study))
+    for same in ("study", "seconds", "eta_seconds", "front", "failures"):
+        assert now[same] == before[same], same
+    assert now["exports"] == []
+    assert (now["trials"]["budget"], now["trials"]["static"]) == (
+        before["trials"]["budget"],
+        before["trials"]["static"],
+    )
+    # a trial that no process trains was called "running" by the code that stored it
+    assert (now["running"], now["interrupted"]) == ([], before["running"])
+    by_state = dict(before["trials"]["by_state"])
+    if killed := by_state.pop("running", 0):
+        by_state["interrupted"] = killed
+    assert now["trials"]["by_state"] == by_state
 
 
 def test_a_stored_study_has_trials_in_every_state() -> None:

@@ -1,11 +1,9 @@
-"""Engines: where trials run, and what happens when their process dies."""
+"""Engines of processes: what happens when one dies, and what a checkpoint of an earlier one is worth."""
 
 from __future__ import annotations
 
 import os
 import signal
-import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,58 +11,13 @@ import pytest
 import torch
 
 from search.run.checkpoint import Slot
-from search.run.engine import Engine, InProcess, LocalProcesses
-from search.run.job import Event, Failure, Job, Outcome, Rung
+from search.run.engine import InProcess, LocalProcesses
+from search.run.job import Failure, Outcome
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
+from tests.search.run.jobs import drained, job, kinds
 from trainers.data.splits import DataSpec
 from trainers.fit import EpochResult
-
-PARAMS = {"backbone": "resnet8", "width": 0.25, "batch": 32, "granularity": "joint"}
-
-
-def job(folder: Path, number: int = 0, epochs: int = 2, **values: object) -> Job:
-    return Job(
-        kind="search",
-        number=number,
-        family="gated_resnet",
-        params=PARAMS | values,
-        epochs=epochs,
-        seed=number,
-        data=DataSpec(source="digits", validation=0.2, train_limit=96),
-        checkpoints=str(folder),
-        key=f"s/search-{number:04d}",
-        precision="float32",
-        threads=1,
-    )
-
-
-def drained(engine: Engine, count: int, seconds: float = 120) -> list[tuple[Job, Event]]:
-    """Everything that happens until `count` trials have ended or wait for an answer."""
-    found: list[tuple[Job, Event]] = []
-    end = time.monotonic() + seconds
-    while sum(not isinstance(e, EpochResult) for _, e in found) < count:
-        assert time.monotonic() < end, found
-        if happened := engine.next_event(1.0):
-            found.append(happened)
-    return found
-
-
-@pytest.mark.slow
-def test_worker_processes_give_what_this_process_gives(tmp_path: Path) -> None:
-    here = InProcess()
-    here.submit(job(tmp_path / "a"))
-    ours = [event for _, event in drained(here, 1)]
-    there = LocalProcesses(1)
-    try:
-        there.submit(job(tmp_path / "b"))
-        theirs = [event for _, event in drained(there, 1)]
-    finally:
-        there.close()
-    assert [type(e) for e in ours] == [EpochResult, EpochResult, Outcome]
-    assert isinstance(ours[-1], Outcome)
-    assert isinstance(theirs[-1], Outcome)
-    assert ours[-1].points == theirs[-1].points
 
 
 @pytest.mark.slow
@@ -108,52 +61,6 @@ def test_a_checkpoint_of_another_candidate_in_the_same_place_is_not_taken_for_th
     assert [type(event) for _, event in drained(engine, 1)] == [EpochResult, EpochResult, Outcome]
     engine.submit(job(tmp_path, target=0.8))
     assert [type(event) for _, event in drained(engine, 1)] == [EpochResult, Outcome], "its own is"
-
-
-@pytest.fixture(params=["in process", "local processes"])
-def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    made: Engine = InProcess() if request.param == "in process" else LocalProcesses(1)
-    yield made
-    made.close()
-
-
-def kinds(found: list[tuple[Job, Event]]) -> list[type[Event]]:
-    return [type(event) for _, event in found]
-
-
-@pytest.mark.slow
-def test_a_training_waits_at_its_rung_for_the_answer(tmp_path: Path, engine: Engine) -> None:
-    one = replace(job(tmp_path), rungs=(1,))
-    engine.submit(one)
-    assert kinds(drained(engine, 1)) == [EpochResult, Rung]
-    assert engine.next_event(1.0) is None, "two epochs take less"
-    engine.answer(one, True)
-    assert kinds(drained(engine, 1)) == [EpochResult, Outcome]
-
-
-@pytest.mark.slow
-def test_a_training_that_is_stopped_frees_its_slot_and_says_no_more(
-    tmp_path: Path, engine: Engine
-) -> None:
-    one = replace(job(tmp_path), rungs=(1,))
-    engine.submit(one)
-    drained(engine, 1)
-    worker = engine._workers[0] if isinstance(engine, LocalProcesses) else None
-    engine.answer(one, False)
-    assert engine.next_event(0.2) is None
-    engine.submit(job(tmp_path, number=1))
-    rest = drained(engine, 1)
-    assert [(j.number, type(e)) for j, e in rest] == [
-        (1, EpochResult),
-        (1, EpochResult),
-        (1, Outcome),
-    ]
-    if isinstance(engine, LocalProcesses):
-        assert engine._workers[0] is worker, "the process is used again"
-    engine.submit(replace(one, rungs=()))
-    assert [e.epoch for _, e in drained(engine, 1) if isinstance(e, EpochResult)] == [1, 2], (
-        "from its checkpoint"
-    )
 
 
 def killed(engine: LocalProcesses) -> None:
@@ -205,16 +112,6 @@ def test_a_job_submitted_right_after_a_failure_on_a_gpu_gets_a_process_of_its_ow
         assert kinds(drained(engine, 1)) == [EpochResult, EpochResult, Outcome]
     finally:
         engine.close()
-
-
-def test_a_trial_on_data_that_is_gone_fails_with_one_line(tmp_path: Path) -> None:
-    engine = InProcess()
-    engine.submit(replace(job(tmp_path), data=DataSpec(source=f"folder:{tmp_path / 'nowhere'}")))
-    ((_, failure),) = drained(engine, 1)
-    assert isinstance(failure, Failure)
-    assert "nowhere" in failure.error
-    assert not failure.crashed
-    assert "Traceback" in failure.trace
 
 
 def test_a_checkpoint_from_before_a_dimension_was_added_is_still_the_trials(tmp_path: Path) -> None:

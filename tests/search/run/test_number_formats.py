@@ -18,7 +18,7 @@ from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from spaces.contract.task import Task
 from storage.store import Store
-from tests.search.run.test_engine import job as float32_job
+from tests.search.run.jobs import job as float32_job
 from trainers.execution import Execution
 
 TASK = Task(channels=1, height=8, width=8, classes=10)
