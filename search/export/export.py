@@ -19,6 +19,7 @@ from torch import Tensor
 
 from search.export.card import card
 from search.export.comparison import LOGIT_TOLERANCE, ParityError, compare, latency
+from search.export.description import CHECKSUMS, checksums
 from search.export.folder import FORMAT, MODEL, ONNX, WEIGHTS
 from search.export.selection_bias import selection_bias
 from search.run.job import Job
@@ -125,6 +126,7 @@ def _write_files(
 ) -> None:
     description["report"]["onnx"] = _write_onnx(compact, folder / ONNX, test)
     save_weights({k: v.contiguous() for k, v in compact.state_dict().items()}, folder / WEIGHTS)
+    description[CHECKSUMS] = checksums(folder, (WEIGHTS, ONNX), description)
     (folder / MODEL).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(card(description), encoding="utf-8")
 
