@@ -14,6 +14,7 @@ from search.command_line.export import export_point
 from search.command_line.finalists import show_finalists
 from search.command_line.front import show_front
 from search.command_line.inspect import inspect_training
+from search.command_line.paths import GivenPath
 from search.command_line.predict import predict
 from search.command_line.search import launch
 from search.command_line.spaces import show_spaces
@@ -76,7 +77,7 @@ class _Commands(click.Group):
 @verbose
 @click.option(
     "--config",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=GivenPath(dir_okay=False),
     help="Settings file; without it ./mlflow.yml, and where there is none, everything goes to ./dynafront-data.",
 )
 @click.pass_context

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from search.command_line.opening import open_study, read_settings
+from search.command_line.paths import OutFolder
 from search.command_line.terminal import print_lines, steps, terminal
 
 
@@ -31,7 +32,7 @@ from search.command_line.terminal import print_lines, steps, terminal
 @click.option("--family", help="A point of this family's own front.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=OutFolder(),
     default=Path("exported"),
     show_default=True,
     help="Folder.",

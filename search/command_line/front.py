@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from search.command_line.opening import open_study, read_settings
+from search.command_line.paths import OutFile
 from search.command_line.terminal import print_json, terminal
 
 
@@ -22,7 +23,7 @@ from search.command_line.terminal import print_json, terminal
 )
 @click.option(
     "--plot",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutFile(),
     help="Write a picture: FILE.html or FILE.png.",
 )
 @click.option("--family", help="The front of this family's networks alone.")

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from search.command_line.paths import GivenPath
 from search.command_line.terminal import as_json, print_json
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=GivenPath())
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @as_json
 def predict(folder: Path, images: tuple[Path, ...], as_json: bool) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from search.command_line.opening import read_settings
+from search.command_line.paths import GivenPath
 from search.command_line.terminal import steps, terminal
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command("search")
-@click.argument("study_file", type=click.Path(path_type=Path))
+@click.argument("study_file", type=GivenPath())
 @click.option(
     "--baselines",
     is_flag=True,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from search.export.folder import ONNX, incomplete, prepared, read_description
+from search.export.description import check_file, read_description
+from search.export.folder import MODEL, ONNX, incomplete, prepared
 from spaces.contract.task import Task
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ def load_classifier(folder: Path) -> Classifier:
     """
     description = read_description(folder)
     if (folder / ONNX).is_file():
+        check_file(folder, ONNX, description)
         session = _session(folder)
+        _check_shapes(folder, session, description)
         if "macs" in {output.name for output in session.get_outputs()}:
             return OnnxClassifier(session, description)
     from search.export.model import load_exported
@@ -63,3 +66,25 @@ def _session(folder: Path) -> InferenceSession:
         return onnxruntime.InferenceSession(str(folder / ONNX), providers=["CPUExecutionProvider"])
     except (state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf) as error:
         raise incomplete(folder, error) from None
+
+
+def _check_shapes(folder: Path, session: InferenceSession, description: dict[str, Any]) -> None:
+    """Raise ValueError where the graph takes other images, or knows other classes, than model.json says."""
+    task = Task.from_dict(description["task"])
+    (pixels,) = session.get_inputs()
+    logits = session.get_outputs()[0]
+    for what, found, wanted in (
+        ("images", pixels.shape[1:], [task.channels, task.height, task.width]),
+        ("classes", logits.shape[1:], [task.classes]),
+    ):
+        # a size that the graph leaves open is a name
+        if any(
+            isinstance(size, int) and size != said for size, said in zip(found, wanted, strict=True)
+        ):
+            raise ValueError(
+                f"{folder / ONNX}: {what} of {_sizes(found)}, {MODEL} says {_sizes(wanted)}; export the model again"
+            )
+
+
+def _sizes(sizes: list[Any]) -> str:
+    return " x ".join(map(str, sizes))

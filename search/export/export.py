@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.export.card import card
 from search.export.comparison import compare
+from search.export.description import CHECKSUMS, checksums
 from search.export.folder import FORMAT, MODEL, ONNX, PICTURES, WEIGHTS
 from search.export.latency import latency, session_of
 from search.export.onnx_check import compare_onnx, onnx_of
@@ -132,6 +133,7 @@ def _write(
         aside = Path(name)
         onnx.save(model, aside / ONNX)
         save_weights({k: v.contiguous() for k, v in compact.state_dict().items()}, aside / WEIGHTS)
+        description[CHECKSUMS] = checksums(aside, (WEIGHTS, ONNX), description)
         (aside / MODEL).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
         (aside / "README.md").write_text(card(description), encoding="utf-8")
         folder.mkdir(parents=True, exist_ok=True)

@@ -19,29 +19,10 @@ MODEL, WEIGHTS, ONNX = "model.json", "model.safetensors", "model.onnx"
 PICTURES = "inspect"  # folder beside them, of a registered model
 
 
-def read_description(folder: Path) -> dict[str, Any]:
-    """What the folder's model.json says. Raises ValueError when `dynafront export` did not make the folder."""
-    path = folder / MODEL
-    if not path.is_file():
-        raise ValueError(
-            f"{folder}: holds no {MODEL}; give the folder that `dynafront export` wrote"
-        )
-    try:
-        description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        version = description["format"]
-    except (json.JSONDecodeError, KeyError, TypeError):
-        raise ValueError(f"{path}: is damaged; export the model again") from None
-    if version != FORMAT:
-        raise ValueError(
-            f"{path}: has format {version}, this version of dynafront reads {FORMAT}; export it again"
-        )
-    return description
-
-
 def exported_point(folder: Path) -> tuple[str, tuple[Kind, int], dict[str, Any]]:
     """(study, training, knobs) that an exported model came from. Raises ValueError for a damaged one."""
     try:
-        description = json.loads((folder / MODEL).read_text(encoding="utf-8"))
+        description = json.loads((folder / MODEL).read_text(encoding="utf-8-sig"))
         training = Kind(description.get("kind", "search")), int(description["trial"])
         return str(description["study"]), training, dict(description["knobs"])
     except (KeyError, TypeError, ValueError):

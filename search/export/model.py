@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from search.export.folder import WEIGHTS, incomplete, prepared, read_description
+from search.export.description import check_file, read_description
+from search.export.folder import WEIGHTS, incomplete, prepared
 from spaces.contract.task import Task
 from spaces.deploy.ship import DeployedNet, rebuild
 
@@ -49,6 +50,7 @@ def load_exported(folder: Path) -> Model:
     try:
         task = Task.from_dict(description["task"])
         net = rebuild(description["family"], description["config"], task, description["network"])
+        check_file(folder, WEIGHTS, description)
         net.load_state_dict(load_file(folder / WEIGHTS))
     except (KeyError, TypeError, OSError, RuntimeError, SafetensorError) as error:
         raise incomplete(folder, error) from None
