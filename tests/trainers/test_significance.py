@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from trainers.significance import (
     Share,
@@ -30,6 +31,11 @@ def test_mcnemar_is_twice_the_tail_of_a_fair_coin() -> None:
     assert mcnemar(5, 0) == pytest.approx(2 / 2**5)
     assert mcnemar(1, 7) == pytest.approx(2 * (1 + 8) / 2**8)
     assert mcnemar(0, 0) == 1.0
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 1), (3, 3), (40, 61), (900, 1100), (4000, 4300)])
+def test_mcnemar_is_scipys_test_of_a_fair_coin(first: int, second: int) -> None:
+    assert mcnemar(first, second) == pytest.approx(binomtest(first, first + second).pvalue)
 
 
 def test_six_images_that_only_one_answers_make_a_difference_and_five_do_not() -> None:
