@@ -7,66 +7,37 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from spaces.contract.net import DynamicNet
 from trainers.data.paths import TORCHVISION, expanded, weights_file
+from trainers.weights_source import tensors_of
 
 TRAINING = "training:"  # before the digest of what a checkpoint of ours is of
-WRAPPERS = (
-    "state_dict",
-    "model_state_dict",
-    "model",
-    "net",
-)  # keys under which training scripts keep a state dict
-PREFIXES = (
-    "module.",
-    "net.",
-    "_orig_mod.",
-)  # of data-parallel, our own checkpoints and compiled modules
+# tensors that a network computes for itself, which other versions of its code keep
+COMPUTED = (
+    "num_batches_tracked",
+    "relative_position_index",
+    "relative_coords_table",
+    "attention_bias_idxs",
+    "attn_mask",
+)
 
 
 @lru_cache(maxsize=2)
 def initial_state(source: str) -> dict[str, Tensor]:
-    """Tensors by name from PATH (safetensors, or a state dict that torch saved) or `torchvision:NAME`.
+    """Tensors by name from PATH (safetensors, or what torch saved) or `torchvision:NAME`.
 
     Nothing in a file is executed. Raises ValueError with one line.
     """
     if source.startswith(TORCHVISION):
         return _torchvision(source.removeprefix(TORCHVISION))
-    path = weights_file(source)
-    try:
-        if path.suffix == ".safetensors":
-            found: object = load_file(path)
-        else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # readers raise what they like at a file that is none of theirs
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
-            f"init_from: {source} holds no weights that can be read safely ({reason})"
-        ) from None
-    for name in WRAPPERS:
-        if isinstance(found, Mapping) and isinstance(found.get(name), Mapping):
-            found = found[name]
-    if not isinstance(found, Mapping):
-        raise ValueError(f"init_from: {source} holds a {type(found).__name__}, not a state dict")
-    tensors = {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
-    # of a trial's checkpoint the network alone
-    if any(name.startswith("net.") for name in tensors):
-        tensors = {name: value for name, value in tensors.items() if name.startswith("net.")}
-    for prefix in PREFIXES:
-        if tensors and all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    if not tensors:
-        raise ValueError(f"init_from: {source} holds no tensors")
-    return tensors
+    return tensors_of(weights_file(source), source)
 
 
 def _torchvision(name: str) -> dict[str, Tensor]:
@@ -115,30 +86,69 @@ def _training(path: Path) -> str | None:
 def start_from(net: DynamicNet, source: str, needed: Iterable[str]) -> int:
     """Load the weights that `source` has for the plain part of the network; returns how many tensors were loaded.
 
-    `needed` are the names of the baseline's tensors. A classifier for another number of classes is left as it is;
-    filters of colour images are summed for gray ones.
-    Raises ValueError, the network unchanged, when tensors lack or have other shapes.
+    `needed` are the names of the baseline's tensors. A classifier for another number of classes, or one that the file
+    does not have, is left as it is; filters of colour images are summed for gray ones.
+    Raises ValueError, the network unchanged, when tensors lack, have other shapes, or find no place.
     """
     given, own = net.plain_state(initial_state(source)), net.state_dict()
-    wanted = [name for name in needed if not name.endswith("num_batches_tracked")]
-    missing = [name for name in wanted if name not in given]
+    wanted = [name for name in needed if not name.endswith(COMPUTED)]
+    classifiers = net.classifiers or (wanted[-1].rpartition(".")[0],)
+    trunk = [name for name in wanted if _layer(name) not in classifiers]
+    missing = [name for name in trunk if name not in given]
     if missing:
         raise ValueError(
             f"init_from: {source} lacks {len(missing)} of the {len(wanted)} tensors of the baseline, such as "
             f"{missing[0]}; it was made for another architecture"
         )
-    chosen, classifier = {}, wanted[-1].rpartition(".")[0]
+    chosen = {}
     for name in wanted:
+        if name not in given:
+            continue
         there, here = tuple(given[name].shape), tuple(own[name].shape)
         if there == here:
             chosen[name] = given[name]
         elif len(there) == 4 and there == (here[0], 3, *here[2:]) and here[1] == 1:
             # what colour filters answer to a gray image
             chosen[name] = given[name].sum(1, keepdim=True)
-        elif name.rpartition(".")[0] != classifier or there[1:] != here[1:]:
+        elif _layer(name) not in classifiers or there[1:] != here[1:]:
             raise ValueError(
                 f"init_from: {source}: {name} has shape {there}, this network needs {here}; fix the sizes in `space` "
                 "to those that the file was made with"
             )
+    if homeless := _homeless(given, own, wanted, classifiers):
+        raise ValueError(
+            f"init_from: {source} has {len(homeless)} tensors that this network has no place for, such as "
+            f"{homeless[0]}; it was made for a larger network: name that one in `space`"
+        )
     net.load_state_dict(chosen, strict=False)
     return len(chosen)
+
+
+def _layer(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _homeless(
+    given: Mapping[str, Tensor],
+    own: Collection[str],
+    wanted: Iterable[str],
+    classifiers: tuple[str, ...],
+) -> list[str]:
+    """The tensors of the file's trunk that the network does not have.
+
+    Those of gates and exits stand in parts that no baseline has, and are left out. So is what a network computes.
+    """
+    parts = {_part(name) for name in wanted}
+    return [
+        name
+        for name in given
+        if name not in own
+        and _part(name) in parts
+        and _layer(name) not in classifiers
+        and not name.endswith(COMPUTED)
+    ]
+
+
+def _part(name: str) -> str:
+    """The part of the network that a tensor is of: "layer1" of layer1.0.conv1.weight, also within a timm model."""
+    return name.removeprefix("model.").partition(".")[0].rstrip("0123456789")

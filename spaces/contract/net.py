@@ -200,6 +200,11 @@ class DynamicNet(nn.Module):
         """A baseline's state dict from elsewhere under the names that its tensors have here."""
         return dict(state)
 
+    @property
+    def classifiers(self) -> tuple[str, ...]:
+        """Names of the layers that answer for a number of classes; empty where it is the last layer of the baseline."""
+        return ()
+
     def paper_cost(self, shares: Sequence[float], fallback: str) -> float | None:
         """Compute over the baseline's as a paper counts it, from the share of images at each exit, if one does.
 

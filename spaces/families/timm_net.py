@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from spaces.backbones.timm_graph import INPUT, filled
 from spaces.backbones.timm_models import SMALL, created, known, unfit
+from spaces.backbones.timm_state import classifiers, fitted
 from spaces.backbones.timm_units import Layout, Unit, Units, units_of
 from spaces.contract.exit_places import Place
 from spaces.contract.family import Family
@@ -128,10 +129,15 @@ class TimmNet(GatedChain):
         self.model.load_state_dict(state)
 
     def plain_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {
-            name if name.startswith("model.") else f"model.{name}": value
-            for name, value in state.items()
-        }
+        ours = {name: value for name, value in state.items() if name.startswith("model.")}
+        model = {name.removeprefix("model."): value for name, value in (ours or state).items()}
+        named = {f"model.{name}": value for name, value in fitted(model, self.model).items()}
+        rest = {name: value for name, value in state.items() if name not in ours} if ours else {}
+        return {**rest, **named}
+
+    @property
+    def classifiers(self) -> tuple[str, ...]:
+        return tuple(f"model.{name}" for name in classifiers(self.model))
 
     def forward(
         self, images: Tensor, policy: Policy | None = None, *, compact: bool = False
