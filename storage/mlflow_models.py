@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from storage.mlflow_client import asking, client
 from storage.mlflow_runs import MlflowRuns
 from storage.settings import Settings
 
+EXPORTED = "exported"  # folder among the artifacts of the model's run
 ADDRESSES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 
 
@@ -54,11 +56,41 @@ def log_model(
                 registered_model_name=model_name,
             )
             mlflow.log_metrics(dict(metrics), model_id=info.model_id)
-            mlflow.log_artifacts(str(folder), "exported")
+            mlflow.log_artifacts(str(folder), EXPORTED)
         version = str(info.registered_model_version)
         mlflow_client.set_registered_model_alias(model_name, alias, version)
         mlflow_client.update_model_version(model_name, version, description=description)
     return f"models:/{model_name}@{alias}"
+
+
+def fetch_exported(settings: Settings, uri: str, target: Path) -> Path:
+    """The exported folder of a registered model, `models:/NAME@ALIAS` or `models:/NAME/VERSION`, copied into `target`.
+
+    Raises ValueError for another address and for a model that `export --register` did not make, StorageError.
+    """
+    name, version, alias = _parts(uri)
+    mlflow_client = client(settings)
+    with asking(settings):
+        found = (
+            mlflow_client.get_model_version_by_alias(name, alias)
+            if alias
+            else mlflow_client.get_model_version(name, version)
+        )
+        run = str(found.run_id)
+        if not any(f.path == EXPORTED for f in mlflow_client.list_artifacts(run)):
+            raise ValueError(
+                f"{uri}: is no model of `dynafront export --register`; give its folder"
+            )
+        return Path(mlflow_client.download_artifacts(run, EXPORTED, str(target)))
+
+
+def _parts(uri: str) -> tuple[str, str, str]:
+    """Name, and version or alias, of a registered model."""
+    if found := re.fullmatch(r"models:/+([^@]+)@(.+)", uri):
+        return found[1], "", found[2]
+    if found := re.fullmatch(r"models:/+(.+)/(\d+)", uri):
+        return found[1], found[2], ""
+    raise ValueError(f"{uri}: write models:/NAME@ALIAS or models:/NAME/VERSION")
 
 
 @contextmanager
