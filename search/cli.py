@@ -16,6 +16,7 @@ from search.command_line.front import show_front
 from search.command_line.inspect import inspect_training
 from search.command_line.paths import GivenPath
 from search.command_line.predict import predict
+from search.command_line.schema import show_schema
 from search.command_line.search import launch
 from search.command_line.spaces import show_spaces
 from search.command_line.status import show_status
@@ -31,6 +32,7 @@ COMMANDS = (  # in the order of use, not of the alphabet
     show_finalists,
     show_front,
     show_spaces,
+    show_schema,
     ui,
     export_point,
     predict,

@@ -31,7 +31,8 @@ from search.schedule.limits import limit_of
 from search.schedule.scheduler_for import scheduler_for
 from search.schedule.sizes import baseline_shapes, shape_of, sizes
 from search.schedule.warm_start import all_baselines, recommended
-from search.spec import BEFORE, Region, StudySpec, budget_begun, narrowed_spaces
+from search.spec import BEFORE, budget_begun, narrowed_spaces
+from search.study_keys import Region, StudySpec
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from spaces.contract.task import Task

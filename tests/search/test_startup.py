@@ -78,6 +78,7 @@ def started(folder: Path, *words: str) -> tuple[int, str, set[str]]:
         "finalists tiny",
         "spaces",
         "spaces gated_resnet",
+        "schema",
     ],
 )
 def test_commands_that_read_tables_import_nothing_that_trains(finished: Path, words: str) -> None:
