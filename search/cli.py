@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from search.command_line.check import check_file
 from search.command_line.export import export_point
 from search.command_line.finalists import show_finalists
 from search.command_line.front import show_front
@@ -27,6 +28,7 @@ from search.command_line.verbose import verbose
 logger = logging.getLogger(f"dynafront.{__name__}")
 
 COMMANDS = (  # in the order of use, not of the alphabet
+    check_file,
     launch,
     show_status,
     show_finalists,
