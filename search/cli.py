@@ -14,6 +14,7 @@ from search.command_line.check import check_file
 from search.command_line.export import export_point
 from search.command_line.finalists import show_finalists
 from search.command_line.front import show_front
+from search.command_line.init import write_study
 from search.command_line.inspect import inspect_training
 from search.command_line.paths import GivenPath
 from search.command_line.predict import predict
@@ -28,6 +29,7 @@ from search.command_line.verbose import verbose
 logger = logging.getLogger(f"dynafront.{__name__}")
 
 COMMANDS = (  # in the order of use, not of the alphabet
+    write_study,
     check_file,
     launch,
     show_status,
