@@ -19,7 +19,7 @@ NOTE_BYTES = 7_900  # MLflow cuts a run's tag at 8,000
 
 def front_table(points: Iterable[PointRecord], cost: Cost = MACS) -> dict[str, list[Any]]:
     """The front as MLflow shows tables: {"columns": [...], "data": [[...]]}, the cheapest first."""
-    columns = ["trial", "family", "accuracy", "accuracy_low", "accuracy_high"]
+    columns = ["trial", "id", "family", "accuracy", "accuracy_low", "accuracy_high"]
     columns += ["macs_mean", "macs_p95", "macs_max", "parameters"]
     data = [
         [
@@ -30,7 +30,8 @@ def front_table(points: Iterable[PointRecord], cost: Cost = MACS) -> dict[str, l
         ]
         for p in sorted(points, key=cost.of)
     ]
-    return {"columns": [*columns, "knobs", "params", "run_id"], "data": data}
+    shown = ["point" if column == "id" else column for column in columns]
+    return {"columns": [*shown, "knobs", "params", "run_id"], "data": data}
 
 
 def note(
@@ -61,6 +62,7 @@ def note(
     if front:
         head += f"{offer(front, cost)}: `dynafront export {study} --pick {DEFAULT}`\n\n"
     columns = [
+        "point",
         "trial",
         "family",
         "accuracy",
@@ -93,7 +95,9 @@ def _note_row(p: PointRecord, address: str | None) -> str:
     costs = [macs_text(v) for v in (p.macs_mean, p.macs_p95, p.parameters)]
     knobs = markdown_text(_settings(readable_knobs(p.knobs)))
     knobs = knobs if len(knobs) <= 120 else knobs[:117] + "..."
-    return f"| {' | '.join([trial, markdown_text(p.family), percent(p.accuracy, 2), interval, *costs, knobs])} |\n"
+    point = "" if p.id is None else str(p.id)
+    cells = [point, trial, markdown_text(p.family), percent(p.accuracy, 2), interval, *costs, knobs]
+    return f"| {' | '.join(cells)} |\n"
 
 
 def _settings(values: Mapping[str, Any]) -> str:

@@ -12,9 +12,11 @@ from search.report.text import knobs_text, network_text
 from storage.records import PointRecord
 
 WIDE = 130  # characters of a terminal from which on knobs have a column of their own
+HALF = 100  # below which there is no column of 95th percentiles
 NARROW = 72  # below which there is no column of intervals
-NUMBERS = ("trial", "accuracy", "95 % interval", "MACs mean", "p95")
-FEWER = ("trial", "accuracy", "MACs mean")
+NUMBERS = ("point", "trial", "accuracy", "95 % interval", "MACs mean", "p95")
+MIDDLE = ("point", "trial", "accuracy", "95 % interval", "MACs mean")
+FEWER = ("point", "trial", "accuracy", "MACs mean")
 
 
 def terminal_table(front: Sequence[PointRecord], width: int, rows: int | None = None) -> Table:
@@ -28,7 +30,7 @@ def terminal_table(front: Sequence[PointRecord], width: int, rows: int | None = 
     table = Table(
         box=None, padding=(0, 2 if width >= WIDE else 1), pad_edge=width >= WIDE, header_style="dim"
     )
-    numbers = NUMBERS if width >= NARROW else FEWER
+    numbers = _columns(width)
     for name in numbers:
         table.add_column(name, justify="left" if name == "95 % interval" else "right", no_wrap=True)
     words = ("knobs", "network") if width >= WIDE else ("network, knobs",)
@@ -42,8 +44,15 @@ def terminal_table(front: Sequence[PointRecord], width: int, rows: int | None = 
     return table
 
 
+def _columns(width: int) -> tuple[str, ...]:
+    if width >= HALF:
+        return NUMBERS
+    return MIDDLE if width >= NARROW else FEWER
+
+
 def _numbers(point: PointRecord) -> dict[str, str]:
     return {
+        "point": "" if point.id is None else str(point.id),
         "trial": point.name,
         "accuracy": f"{point.accuracy:.2%}",
         "95 % interval": f"{point.accuracy_low:.1%} - {point.accuracy_high:.1%}",
