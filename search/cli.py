@@ -12,6 +12,7 @@ import click
 
 from search.command_line.check import check_file
 from search.command_line.clean import clean_studies
+from search.command_line.compare import compare_studies
 from search.command_line.delete import delete
 from search.command_line.export import export_point
 from search.command_line.finalists import show_finalists
@@ -39,6 +40,7 @@ COMMANDS = (  # in the order of use, not of the alphabet
     show_status,
     show_finalists,
     show_front,
+    compare_studies,
     show_spaces,
     show_schema,
     ui,

@@ -10,7 +10,7 @@ import torch
 from search.commands.study_check import CheckedStudy
 from search.objectives import Shape
 from search.run.data import data_spec
-from search.run.speed import epoch_seconds, threads_of
+from search.run.speed import Speed, measured_speed, threads_of
 from search.schedule.limits import limit_of
 from search.schedule.sizes import shape_of, sizes
 from search.schedule.warm_start import epochs_of, recommended, warm
@@ -25,16 +25,19 @@ COPIES = {"sgd": 2, "adamw": 3}  # of the weights in one: themselves, and what t
 
 @dataclass(frozen=True)
 class Size:
-    """Networks of one size: `dynamic` as trials train them, their baseline's shape, whether they start from it."""
+    """Networks of one size: `dynamic` as trials train them with so many `parameters`, their baseline's shape, whether
+    they start from it.
+    """
 
     dynamic: Candidate
+    parameters: int
     shape: Shape
     warm: bool
 
     @property
     def checkpoint_bytes(self) -> int:
         copies = COPIES[self.dynamic.recipe.optimizer]
-        return FILES * FLOAT_BYTES * copies * self.shape.parameters
+        return FILES * FLOAT_BYTES * copies * self.parameters
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,10 @@ def estimate(checked: CheckedStudy, trials: int, workers: int) -> Estimate:
     lengths = [epochs_of(spec, smallest.dynamic.family.name), spec.budget.epochs]
     seconds, disk = [], []
     for size, count, epochs in zip((smallest, largest), baselines, lengths, strict=True):
-        spent = trials * epochs * _epoch_seconds(checked, size.dynamic, device)
+        spent = trials * _speed(checked, size.dynamic, device).training(epochs)
         if count:
-            baseline = _epoch_seconds(checked, size.dynamic.baseline(), device)
-            spent += count * spec.budget.epochs * baseline
+            baseline = _speed(checked, size.dynamic.baseline(), device)
+            spent += count * baseline.training(spec.budget.epochs)
         seconds.append(spent / max(1, workers))
         disk.append((trials + count) * size.checkpoint_bytes)
     most = 3600 * spec.budget.hours if spec.budget.hours else max(seconds)
@@ -81,8 +84,10 @@ def estimate(checked: CheckedStudy, trials: int, workers: int) -> Estimate:
     )
 
 
-def _epoch_seconds(checked: CheckedStudy, candidate: Candidate, device: str) -> float:
-    return epoch_seconds(candidate, checked.task, data_spec(checked.spec), Execution(device=device))
+def _speed(checked: CheckedStudy, candidate: Candidate, device: str) -> Speed:
+    return measured_speed(
+        candidate, checked.task, data_spec(checked.spec), Execution(device=device)
+    )
 
 
 def _within(checked: CheckedStudy, every: Sequence[Size]) -> list[Size]:
@@ -102,7 +107,8 @@ def _sizes(checked: CheckedStudy) -> Iterator[Size]:
         for values in sizes(own, space):
             try:
                 one = Candidate.of(own, recommended(space) | values, checked.spec.budget.epochs)
+                parameters = shape_of(one, checked.task).parameters
                 shape = shape_of(one.baseline(), checked.task)
             except ValueError:
                 continue
-            yield Size(one, shape, warm(checked.spec, name))
+            yield Size(one, parameters, shape, warm(checked.spec, name))

@@ -14,7 +14,7 @@ from search.commands.plan import Networks, Plan, plan, reasons
 from search.commands.study_check import checked_study
 from search.run.data import data_spec, load_data, task_of
 from search.run.heartbeat import Steps
-from search.run.speed import epoch_seconds
+from search.run.speed import measured_speed
 from search.schedule.sizes import shape_of
 from search.spec import StudySpec, parse_study
 from spaces.contract.family import Candidate
@@ -63,8 +63,8 @@ class _Speed:
         candidate = _largest(networks, batch)
         macs = shape_of(candidate.baseline(), task).macs
         if not self._seconds_a_mac:
-            seconds = epoch_seconds(candidate, task, wanted, Execution(device=best_device()))
-            self._seconds_a_mac = seconds / macs
+            speed = measured_speed(candidate, task, wanted, Execution(device=best_device()))
+            self._seconds_a_mac = speed.epoch / macs
         return self._seconds_a_mac * macs
 
 

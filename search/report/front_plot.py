@@ -55,11 +55,11 @@ def front_png(
             x, y, s=13, color=CLOUD, alpha=0.4, linewidths=0, label="other operating points"
         )
     lowest = lowest_accuracy(cloud, front, baselines)
-    _scale(axes, [*cloud, *front, *baselines], lowest, cost, majority)
+    scale_axes(axes, [*cloud, *front, *baselines], lowest, cost, majority)
     if majority is not None:
         axes.axhline(majority, color=INK, ls=":", lw=1.3, label="always the largest class")
-    _series(axes, baselines, BASELINE, cost, marker="D", line="--", label="baselines")
-    _series(axes, front, FRONT, cost, marker="o", line="-", label="front")
+    draw_series(axes, baselines, BASELINE, cost, marker="D", line="--", label="baselines")
+    draw_series(axes, front, FRONT, cost, marker="o", line="-", label="front")
     if len(ends := front_of(front, (cost,))) > 1:
         _mark_offer(axes, efficient(ends, cost), cost)
     # drawn last, the front lies on top; read first, it comes first
@@ -71,7 +71,7 @@ def _x(p: PointRecord, cost: Cost) -> float:
     return max(cost.of(p), 1.0)  # a log axis has no place for zero
 
 
-def _series(
+def draw_series(
     axes: Axes,
     members: Sequence[PointRecord],
     colour: str,
@@ -116,7 +116,7 @@ def _mark_offer(axes: Axes, p: PointRecord, cost: Cost) -> None:
     axes.plot([], [], ms=9, **ring, label=label)
 
 
-def _scale(
+def scale_axes(
     axes: Axes,
     points: Sequence[PointRecord],
     lowest: float,

@@ -1,13 +1,14 @@
-"""How long an epoch of a candidate takes on this machine, from a few training steps."""
+"""How long a candidate's training takes on this machine, from a few of its steps."""
 
 from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
+from search.measure.operating_points import operating_points
 from search.run.data import load_data
 from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs
@@ -21,8 +22,20 @@ STEPS = 3  # training steps that are timed, after as many to warm up
 MEASURED = 256  # validation images that are timed
 
 
-def epoch_seconds(candidate: Candidate, task: Task, data: DataSpec, execution: Execution) -> float:
-    """Seconds of an epoch: training on all images, measuring on all validation images.
+@dataclass(frozen=True)
+class Speed:
+    """Seconds of an epoch, and of measuring the operating points at the end of a training."""
+
+    epoch: float
+    points: float
+
+    def training(self, epochs: int) -> float:
+        """Seconds of a whole training."""
+        return epochs * self.epoch + self.points
+
+
+def measured_speed(candidate: Candidate, task: Task, data: DataSpec, execution: Execution) -> Speed:
+    """The speed of a candidate, timed on a few images and counted up to all.
 
     Raises ValueError where the device has too little memory for it.
     """
@@ -36,13 +49,20 @@ def epoch_seconds(candidate: Candidate, task: Task, data: DataSpec, execution: E
         *_, last = fit(net, few, recipe, execution=execution)
         started = time.perf_counter()
         evaluate(net, few.validation, few, Knobs(), execution=execution)
-        validating = (time.perf_counter() - started) * len(whole.validation) / measured
+        validating = time.perf_counter() - started
+        started = time.perf_counter()
+        operating_points(
+            net, few, batch=recipe.batch, execution=execution, seed=0, augment=recipe.augment
+        )
+        measuring = time.perf_counter() - started
     except torch.OutOfMemoryError:
         raise ValueError(
             f"the memory of {execution.device} is too small for the largest network at batch {recipe.batch}: lower "
             f"space.{candidate.family.name}.batch, the sizes, or image_size"
         ) from None
-    return len(whole.train) / last.metrics["train/images_per_second"] + validating
+    more = len(whole.validation) / measured
+    training = len(whole.train) / last.metrics["train/images_per_second"]
+    return Speed(training + more * validating, more * measuring)
 
 
 def threads_of(threads: int | None, workers: int) -> int:

@@ -31,6 +31,7 @@ COMMANDS = (
     "status",
     "finalists",
     "front",
+    "compare",
     "spaces",
     "schema",
     "ui",

@@ -102,6 +102,14 @@ def test_a_mistyped_study_is_answered_without_what_trains(finished: Path, comman
 
 
 @pytest.mark.slow
+def test_comparing_imports_nothing_that_trains(finished: Path) -> None:
+    code, output, heavy = started(finished, "compare", "tiny", "tinny")
+    assert code == 2
+    assert "there is no study tinny" in output
+    assert heavy == set()
+
+
+@pytest.mark.slow
 def test_predict_needs_onnxruntime_alone(finished: Path, tmp_path: Path) -> None:
     model, image = tmp_path / "model", tmp_path / "image.png"
     Image.fromarray(np.full((8, 8), 90, np.uint8)).save(image)

@@ -1,0 +1,227 @@
+"""Two studies' fronts side by side: hypervolume, coverage, the best accuracy within budgets, each with its interval.
+
+Shapes: P points, N validation images, R resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.front.comparison import better
+from search.front.curves import ReferencePoint, volume
+from search.front.pareto import hypervolume, reference_point_of
+from search.front.stored import study_cost, study_costs, study_front
+from search.objectives import Cost, Costs, Reference
+from storage.records import PointRecord, StudyRecord
+from storage.store import Store
+
+RESAMPLES = 1000
+ENDS = (2.5, 97.5)  # percentiles of a 95 % interval
+SAME = (
+    "validation",
+    "validation_limit",
+    "seed",
+    "test",
+    "skip_broken",
+)  # keys that choose the validation images
+
+Interval = tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Within:
+    """The best point of each study within a budget, if it has one, and which is significantly better."""
+
+    budget: float
+    points: tuple[PointRecord | None, PointRecord | None]
+    better: int | None  # 0 or 1
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two studies beside each other; every pair is in the order of `names`.
+
+    `coverage`: the share of the other study's front that a point of this one equals or beats. `difference` is the
+    first's hypervolume minus the second's. Intervals are None where it was not kept which images points answer rightly.
+    """
+
+    names: tuple[str, str]
+    cost: Cost
+    members: tuple[Sequence[PointRecord], Sequence[PointRecord]]
+    volumes: tuple[float, float]
+    volume_intervals: tuple[Interval, Interval]
+    difference_interval: Interval
+    coverage: tuple[float, float]
+    within: tuple[Within, ...]
+    same_images: bool
+
+
+def compare(
+    store: Store, records: tuple[StudyRecord, StudyRecord], budgets: Sequence[float] = ()
+) -> Comparison:
+    """Compare two stored studies. Raises ValueError where their fronts are of different things, or one has none.
+
+    Hypervolumes are measured from one reference point: the lower accuracy of guessing, the larger costs of the two.
+    """
+    first, second = records
+    _check_comparable(first, second)
+    same = same_images(store, first, second)
+    one, two = (list(study_front(store, record).members) for record in records)
+    for record, members in ((first, one), (second, two)):
+        if not members:
+            raise ValueError(
+                f"study {record.name} has no front yet; see dynafront status {record.name}"
+            )
+    compared = [one, two] if same else [_without_answers(one), _without_answers(two)]
+    costs, cost = study_costs(first), study_cost(first)
+    reference = common_reference(first, second)
+    intervals = _intervals(one, two, costs, reference, paired=same)
+    limits = budgets or usual_budgets(one, two, cost)
+    return Comparison(
+        names=(first.name, second.name),
+        cost=cost,
+        members=(one, two),
+        volumes=(
+            hypervolume(one, costs=costs, reference=reference),
+            hypervolume(two, costs=costs, reference=reference),
+        ),
+        volume_intervals=intervals[:2],
+        difference_interval=intervals[2],
+        coverage=(coverage(one, two, costs), coverage(two, one, costs)),
+        within=tuple(_within(compared, limit, cost) for limit in limits),
+        same_images=same,
+    )
+
+
+def _without_answers(members: Sequence[PointRecord]) -> list[PointRecord]:
+    """As points of different images are compared: which of them are answered rightly says nothing."""
+    return [replace(p, right=None) for p in members]
+
+
+def _check_comparable(first: StudyRecord, second: StudyRecord) -> None:
+    for key, what in (("objectives", "objectives"), ("data", "images")):
+        ours, theirs = first.spec[key], second.spec[key]
+        if ours != theirs:
+            raise ValueError(
+                f"{first.name} and {second.name} have different {what} ({_text(ours)}, {_text(theirs)}): their fronts "
+                "cannot be compared"
+            )
+
+
+def _text(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, list) else str(value)
+
+
+def same_images(store: Store, first: StudyRecord, second: StudyRecord) -> bool:
+    """Whether both were measured on the same validation images, as far as that is known."""
+    data: list[Mapping[str, Any]] = [store.data(one.name) for one in (first, second)]
+    known = all("digest" in one for one in data) and data[0]["digest"] == data[1]["digest"]
+    return known and all(first.spec.get(key) == second.spec.get(key) for key in SAME)
+
+
+def common_reference(first: StudyRecord, second: StudyRecord) -> Reference:
+    """What both fronts are measured from."""
+    accuracy = min(one.reference["accuracy"] for one in (first, second))
+    measures = [set(one.reference) - {"accuracy"} for one in (first, second)]
+    largest = {
+        measure: max(first.reference[measure], second.reference[measure])
+        for measure in measures[0] & measures[1]
+    }
+    return Reference(accuracy=accuracy, **largest)
+
+
+def coverage(ours: Sequence[PointRecord], theirs: Sequence[PointRecord], costs: Costs) -> float:
+    """The share of their points that one of ours equals or beats in every objective.
+
+    Zitzler and Thiele, "Multiobjective Evolutionary Algorithms: A Comparative Case Study and the Strength Pareto
+    Approach", IEEE Transactions on Evolutionary Computation, 1999.
+    """
+    ours_PD, theirs_PD = _losses(ours, costs), _losses(theirs, costs)
+    covered = [bool((ours_PD <= their_D).all(axis=1).any()) for their_D in theirs_PD]
+    return sum(covered) / len(covered)
+
+
+def _losses(points: Sequence[PointRecord], costs: Costs) -> NDArray[np.float64]:
+    return np.array([(-p.accuracy, *(cost.of(p) for cost in costs)) for p in points])
+
+
+def usual_budgets(
+    one: Sequence[PointRecord], two: Sequence[PointRecord], cost: Cost
+) -> tuple[float, ...]:
+    """Three budgets: what both have a point within, all that either has, and halfway between on a log scale."""
+    low = max(min(map(cost.of, one)), min(map(cost.of, two)))
+    high = max(max(map(cost.of, one)), max(map(cost.of, two)))
+    return tuple(dict.fromkeys((low, (low * high) ** 0.5, high)))
+
+
+def _within(members: Sequence[Sequence[PointRecord]], budget: float, cost: Cost) -> Within:
+    best = [
+        max((p for p in own if cost.of(p) <= budget), key=lambda p: p.accuracy, default=None)
+        for own in members
+    ]
+    ahead = None
+    if (one := best[0]) is not None and (two := best[1]) is not None:
+        if better(one, two):
+            ahead = 0
+        elif better(two, one):
+            ahead = 1
+    return Within(budget, (best[0], best[1]), ahead)
+
+
+def _intervals(
+    one: Sequence[PointRecord],
+    two: Sequence[PointRecord],
+    costs: Costs,
+    reference: Reference,
+    *,
+    paired: bool,
+) -> tuple[Interval, Interval, Interval]:
+    """95 % intervals of both hypervolumes and of their difference, by a bootstrap over the validation images.
+
+    Efron, "Bootstrap Methods: Another Look at the Jackknife", The Annals of Statistics, 1979. Which points are on the
+    front stays as it is. Where the images are the same, both fronts see the same resamples.
+    """
+    corner = reference_point_of(reference, costs)
+    seeds = (0, 0) if paired else (0, 1)
+    volumes = [
+        _resampled(own, costs, corner, seed) for own, seed in zip((one, two), seeds, strict=True)
+    ]
+    first, second = (None if found is None else _ends(found) for found in volumes)
+    if volumes[0] is None or volumes[1] is None:
+        return first, second, None
+    return first, second, _ends(volumes[0] - volumes[1])
+
+
+def _ends(values_R: NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.percentile(values_R, ENDS)
+    return float(low), float(high)
+
+
+def _resampled(
+    points: Sequence[PointRecord], costs: Costs, corner: ReferencePoint, seed: int
+) -> NDArray[np.float64] | None:
+    """(R,) hypervolumes of the points over resampled images; None where their answers were not kept."""
+    if any(p.right is None for p in points):
+        return None
+    right_PN = _answers(points)
+    count = right_PN.shape[1]
+    draws = np.random.default_rng(seed)
+    times_RN = draws.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
+    accuracy_RP = times_RN @ right_PN.T.astype(np.float64) / count
+    cost_PC = np.array([[cost.of(p) for cost in costs] for p in points]).reshape(len(points), -1)
+    return np.array(
+        [volume(corner.curve(np.column_stack([own_P, cost_PC]))) for own_P in accuracy_RP]
+    )
+
+
+def _answers(points: Sequence[PointRecord]) -> NDArray[np.uint8]:
+    """(P, N) whether each image is answered rightly. How many images there were, the best accuracy tells."""
+    bits = [np.unpackbits(np.frombuffer(p.right or b"", np.uint8)) for p in points]
+    best = max(range(len(points)), key=lambda i: points[i].accuracy)
+    count = round(int(bits[best].sum()) / points[best].accuracy)
+    return np.stack(bits)[:, :count]
