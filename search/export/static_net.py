@@ -61,7 +61,7 @@ def baseline_beside(
         if one.accuracy >= point.accuracy - ALIKE or not better(point, one):
             return (
                 one,
-                "the cheapest static network of the study that is at least as good on validation",
+                "the cheapest static network of the study that is not significantly worse on validation",
             )
     best = max(others, key=lambda p: p.accuracy)
     return best, "the most accurate static network of the study; none is as good on validation"

@@ -23,7 +23,7 @@ def chosen(ours: PointRecord) -> tuple[int, str]:
 def test_it_is_the_cheapest_that_is_at_least_as_good() -> None:
     assert chosen(point(0.948, 1e6)) == (
         1,
-        "the cheapest static network of the study that is at least as good on validation",
+        "the cheapest static network of the study that is not significantly worse on validation",
     )
     assert chosen(point(0.5, 1e5))[0] == 0
 
