@@ -102,7 +102,7 @@ def _run(
     from search.commands.search import closing_lines, opening_line, run_study
     from storage.store import Store
 
-    console.print(opening_line(spec))
+    console.print(opening_line(spec), soft_wrap=not console.is_terminal)
     finished = run_study(
         spec,
         text,
