@@ -10,7 +10,6 @@ import torch
 
 from search.export.measures import Counts
 from search.front.comparison import better
-from search.front.pick import ALIKE
 from search.objectives import MACS, Cost
 from search.report.text import network_text
 from search.run.job import Job
@@ -53,18 +52,21 @@ class StaticNet:
 def baseline_beside(
     point: PointRecord, baselines: Sequence[PointRecord], cost: Cost = MACS
 ) -> tuple[PointRecord, str] | None:
-    """The cheapest other baseline that is about as accurate on validation, else the most accurate; and why."""
+    """The cheapest other baseline that is not significantly worse on validation, else the most accurate; and why."""
     others = sorted((p for p in baselines if p.training != point.training), key=cost.of)
     if not others:
         return None
     for one in others:
-        if one.accuracy >= point.accuracy - ALIKE or not better(point, one):
+        if not better(point, one):
             return (
                 one,
                 "the cheapest static network of the study that is not significantly worse on validation",
             )
     best = max(others, key=lambda p: p.accuracy)
-    return best, "the most accurate static network of the study; none is as good on validation"
+    return (
+        best,
+        "the most accurate static network of the study; all are significantly worse on validation",
+    )
 
 
 def standing(ours: bytes | None, theirs: bytes | None) -> str | None:
