@@ -15,6 +15,7 @@ from search.objectives import COSTS, MACS, Cost, macs_number
 from search.spec_errors import mistake, shown, yaml_mistake
 from spaces.contract.space import Dimension, narrowed
 from storage.yaml_text import NotYamlError, clipped, file_text, parsed
+from trainers.metrics import METRICS, Metric
 
 Macs = Annotated[float, BeforeValidator(lambda value: _macs(value))]
 Weights = Annotated[str | dict[str, str], BeforeValidator(lambda value: _weights(value))]
@@ -114,6 +115,11 @@ class StudySpec(_Strict):
     def initial(self, family: str) -> str | None:
         """Where the weights come from that this family's trainings start with; None for random ones."""
         return self.init_from.get(family) if isinstance(self.init_from, dict) else self.init_from
+
+    @property
+    def metric(self) -> Metric:
+        """What is maximised."""
+        return METRICS[self.objectives[0]]
 
     @property
     def costs(self) -> tuple[Cost, ...]:
@@ -248,11 +254,11 @@ def _check_objectives(spec: StudySpec, where: str) -> None:
     twice = len({cost.measure for cost in known}) < len(known)  # the mean and the p95 of MACs
     if spec.region.max_macs and not any(cost.measure == MACS.measure for cost in known):
         raise ValueError(f"{where}: region.max_macs: needs macs among the objectives")
-    if first != "accuracy" or any(name not in COSTS for name in costs) or twice:
+    if first not in METRICS or any(name not in COSTS for name in costs) or twice:
         given = ", ".join(spec.objectives)
         raise ValueError(
-            f"{where}: objectives: [{given}] is not accuracy alone or followed by costs: [accuracy, macs], "
-            "[accuracy, macs_p95], [accuracy, macs, parameters]"
+            f"{where}: objectives: [{given}] is not one of {', '.join(METRICS)}, alone or followed by costs: "
+            "[accuracy, macs], [balanced_accuracy, macs_p95], [accuracy, macs, parameters]"
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from search.commands.data_check import check_device, checked_data
+from search.commands.data_check import check_device, checked_data, class_sizes
 from search.commands.search_text import Finished
 from search.front.stored import study_front
 from search.objectives import COSTS, Reference
@@ -81,7 +81,8 @@ def run_study(
         spec = as_begun(spec, known)
         step("reading the images")
         data = checked_data(spec, before, step.say, settings.folder)
-        task = task_of(load_data(data_spec(spec)))
+        images = load_data(data_spec(spec))
+        task = task_of(images)
         spaces = narrowed_spaces(spec)
         if baselines and spec.init_from:
             raise ValueError(
@@ -91,14 +92,16 @@ def run_study(
         check_candidates(spec, spaces, task)
         settings.folder.mkdir(parents=True, exist_ok=True)
         store = Store.open(settings.database_url)
-        spec, values, reference = _recorded(store, spec, text, reference_of(spaces, task))
+        reference = reference_of(spaces, task, spec.metric.guessing(class_sizes(images)))
+        spec, values, reference = _recorded(store, spec, text, reference)
     with lease(store, spec.study) as held:
         store.set_spec(spec.study, values, text)
         store.set_data(spec.study, data)
         with creating(settings.optuna_url):
             storage = optuna_storage(settings.optuna_url)
         scheduler = scheduler_for(spec, task, reference, data["majority"])
-        books = Books(store, spec.study, spec.costs, mirror_for(storage, store, spec))
+        mirror = mirror_for(storage, store, spec)
+        books = Books(store, spec.study, spec.costs, mirror, spec.metric.name)
         engine = engine_for(workers)
         with Progress(console, spec.study, spec.budget.trials, max(1, workers)) as progress:
             store.say_on(progress.say)
@@ -178,10 +181,11 @@ def check_candidates(spec: StudySpec, spaces: Any, task: Task) -> None:
             raise ValueError(f"{key}{error}") from None
 
 
-def reference_of(spaces: Any, task: Task) -> Reference:
-    """Chance accuracy, and a tenth more of each cost than the largest baselines of the narrowed spaces have.
+def reference_of(spaces: Any, task: Task, chance: float) -> Reference:
+    """`chance`, and a tenth more of each cost than the largest baselines of the narrowed spaces have.
 
-    The tenth lets the largest networks, whose gates come on top, still count for something.
+    `chance` is what guessing has by the study's metric. The tenth lets the largest networks, whose gates come on top,
+    still count for something.
     """
     shapes = [
         shape
@@ -189,7 +193,7 @@ def reference_of(spaces: Any, task: Task) -> Reference:
         for shape in baseline_shapes(family(name), space, task)
     ]
     largest = {cost.measure: 1.1 * max(map(cost.of_baseline, shapes)) for cost in COSTS.values()}
-    return Reference(accuracy=1 / task.classes, **largest)
+    return Reference(accuracy=chance, **largest)
 
 
 def as_begun(spec: StudySpec, known: StudyRecord | None) -> StudySpec:

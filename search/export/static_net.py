@@ -18,7 +18,7 @@ from spaces.contract.net import DynamicNet
 from spaces.deploy.ship import DeployedNet, ship_baseline
 from storage.records import PointRecord, training_text
 from trainers.data.splits import Split
-from trainers.significance import better_on_the_same
+from trainers.metrics import ACCURACY, METRICS, Metric
 
 BATCH = 256
 
@@ -40,7 +40,7 @@ class StaticNet:
     net: DeployedNet
     macs: float
     test: dict[str, Any] | None = None
-    right: bytes | None = None  # which test images it answers rightly
+    right: bytes | None = None  # what it answers to each test image, as the metric packs it
 
     def as_dict(self) -> dict[str, Any]:
         parameters = sum(p.numel() for p in self.net.parameters())
@@ -69,15 +69,18 @@ def baseline_beside(
     )
 
 
-def standing(ours: bytes | None, theirs: bytes | None) -> str | None:
-    """How an exported model compares on the same test images, by McNemar's exact test; None where nothing is known."""
+def standing(ours: bytes | None, theirs: bytes | None, metric: Metric) -> str | None:
+    """How an exported model compares on the same test images, by the metric's test; None where nothing is known."""
     if ours is None or theirs is None:
         return None
-    if better_on_the_same(ours, theirs):
-        return "significantly more accurate"
-    if better_on_the_same(theirs, ours):
-        return "significantly less accurate"
-    return "neither significantly more nor less accurate"
+    more, less, what = "better", "worse", f"in {metric.label}"
+    if metric is ACCURACY:
+        more, less, what = "more", "less", "accurate"
+    if metric.better(ours, theirs):
+        return f"significantly {more} {what}"
+    if metric.better(theirs, ours):
+        return f"significantly {less} {what}"
+    return f"neither significantly {more} nor {less} {what}"
 
 
 def static_net(net: DynamicNet, beside: Beside | None, test: Split) -> StaticNet:
@@ -93,13 +96,13 @@ def static_net(net: DynamicNet, beside: Beside | None, test: Split) -> StaticNet
 
 
 def _trained(beside: Beside, test: Split) -> StaticNet:
-    job = beside.job
+    job, metric = beside.job, METRICS[beside.job.metric]
     net, _, _ = trained_net(job)
     shipped, counts = ship_baseline(net), Counts()
     with torch.inference_mode():
         for batch in test.batches(BATCH):
             logits_BC, macs_B = shipped.run(batch.images.float() / 255)
-            counts.add(logits_BC.argmax(1) == batch.labels, macs_B)
-    found = counts.accuracy_and_cost()
+            counts.add(logits_BC, batch.labels, macs_B)
+    found = counts.accuracy_and_cost(metric)
     name = f"{training_text(job.kind, job.number)} ({network_text(job.family, job.params)})"
-    return StaticNet(name, beside.why, shipped, found["macs_mean"], found, counts.packed)
+    return StaticNet(name, beside.why, shipped, found["macs_mean"], found, counts.packed(metric))

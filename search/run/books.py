@@ -29,6 +29,7 @@ class Books:
     study: str
     costs: Sequence[Cost]
     mirror: OptunaMirror | None = None
+    metric: str = "accuracy"  # what its points' accuracy is called
 
     def trial(self, trial: Trial) -> TrialRecord:
         return self.store.trial(self.study, trial.kind, trial.number)
@@ -153,7 +154,8 @@ class Books:
         best = front(repeatable(points), self.costs)
         shown = [best[i] for i in evenly(len(best), min(len(best), MOST_POINTS))]
         return [
-            {"accuracy": p.accuracy} | {cost.name: cost.of(p) for cost in self.costs} for p in shown
+            {self.metric: p.accuracy} | {cost.name: cost.of(p) for cost in self.costs}
+            for p in shown
         ]
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from search.export.static_net import baseline_beside, standing
 from storage.records import Kind, PointRecord
 from tests.points import point
+from trainers.metrics import ACCURACY, TOP5
 
 
 def baseline(accuracy: float, macs: float, number: int) -> PointRecord:
@@ -42,7 +43,10 @@ def test_a_baseline_stands_beside_another_one() -> None:
 
 def test_the_same_test_images_say_how_the_two_compare() -> None:
     all_right, six_wrong = bytes([0xFF, 0xFF]), bytes([0x03, 0xFF])
-    assert standing(all_right, six_wrong) == "significantly more accurate"
-    assert standing(six_wrong, all_right) == "significantly less accurate"
-    assert standing(all_right, all_right) == "neither significantly more nor less accurate"
-    assert standing(all_right, None) is None
+    assert standing(all_right, six_wrong, ACCURACY) == "significantly more accurate"
+    assert standing(six_wrong, all_right, ACCURACY) == "significantly less accurate"
+    assert (
+        standing(all_right, all_right, ACCURACY) == "neither significantly more nor less accurate"
+    )
+    assert standing(all_right, all_right, TOP5).endswith("better nor worse in top-5 accuracy")
+    assert standing(all_right, None, ACCURACY) is None
