@@ -26,7 +26,7 @@ PAGES = {
     path.relative_to(ROOT).as_posix(): path
     for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))
 }
-PACKAGES = ("search", "spaces", "trainers", "storage")
+PACKAGES = ("dynafront", "search", "spaces", "trainers", "storage")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 READ_VARIABLE = re.compile(r"environ(?:\.get\(|\[)\s*[\"'](\w+)[\"']")
