@@ -14,7 +14,7 @@ from search.report.canvas import BASELINE, CLOUD, FRONT, INK, SOFT, WIDTH
 from search.report.front_points import lowest_accuracy, points_to_draw
 from search.report.front_text import about, amount, summary
 from search.report.text import knobs_text, network_text
-from storage.records import PointRecord
+from storage.records import PointRecord, training_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
@@ -46,16 +46,22 @@ def front_figure(
     figure = Figure()
     if cloud:
         figure.add_trace(_cloud(cloud, cost))
+    right = max((_x(p, cost) for p in (*cloud, *front, *baselines)), default=1.0)
     for members, colour, name, line in (
         (baselines, BASELINE, "baselines", "dash"),
         (front, FRONT, "front", "solid"),
     ):
         if members:
-            figure.add_traces(_series(members, colour, cost, name, line))
+            figure.add_traces(_series(members, colour, cost, name, line, right))
     if len(ends := front_of(front, (cost,))) > 1:
         figure.add_trace(_ring(efficient(ends, cost), cost))
     if majority is not None:
-        figure.add_hline(y=majority, line={"color": INK, "dash": "dot", "width": 1.3})
+        figure.add_hline(
+            y=majority,
+            line={"color": INK, "dash": "dot", "width": 1.3},
+            name="always the largest class",
+            showlegend=True,
+        )
     lowest = lowest_accuracy(cloud, front, baselines)
     if majority is not None:
         lowest = min(lowest, majority)
@@ -72,7 +78,7 @@ def _hover(point: PointRecord, cost: Cost) -> str:
     """What is shown beside the mouse. Names of a user's are no tags in it."""
     interval = f"{percent(point.accuracy_low)} to {percent(point.accuracy_high)}"
     lines = [
-        f"<b>trial {point.name}: {percent(point.accuracy, 2)}</b> ({interval})",
+        f"<b>{training_text(*point.training)}: {percent(point.accuracy, 2)}</b> ({interval})",
         amount(point, cost),
         network_text(point.family, point.params).replace("<", "&lt;"),
         knobs_text(point.knobs).replace("<", "&lt;"),
@@ -96,15 +102,15 @@ def _cloud(points: Sequence[PointRecord], cost: Cost) -> Scatter:
 
 
 def _series(
-    members: Sequence[PointRecord], colour: str, cost: Cost, name: str, line: str
+    members: Sequence[PointRecord], colour: str, cost: Cost, name: str, line: str, right: float
 ) -> list[Scatter]:
     """The best accuracy that each cost buys as steps, and markers with intervals, diamonds for baselines."""
     from plotly.graph_objects import Scatter
 
     best = front_of(members, (cost,))
     steps = Scatter(
-        x=[_x(p, cost) for p in best],
-        y=[p.accuracy for p in best],
+        x=[*(_x(p, cost) for p in best), right],  # a larger budget buys at least as much
+        y=[*(p.accuracy for p in best), best[-1].accuracy],
         mode="lines",
         line={"shape": "hv", "color": colour, "dash": line, "width": 1.4},
         legendgroup=name,
@@ -146,7 +152,7 @@ def _ring(point: PointRecord, cost: Cost) -> Scatter:
         y=[point.accuracy],
         mode="markers",
         marker={"size": 17, "symbol": "circle-open", "color": INK, "line": {"width": 1.3}},
-        name=f"{DEFAULT}: {percent(point.accuracy)} at {amount(point, cost)} (trial {point.name})",
+        name=f"{DEFAULT}: {percent(point.accuracy)} at {amount(point, cost)} ({training_text(*point.training)})",
         hoverinfo="skip",
         legendrank=4,
     )

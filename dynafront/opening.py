@@ -65,5 +65,8 @@ def console_for(show: bool) -> Console:
     from rich.console import Console
 
     from search.command_line.terminal import terminal
+    from search.run.notebook import NotebookConsole, in_notebook
 
-    return terminal() if show else Console(quiet=True, force_terminal=False, force_jupyter=False)
+    if not show:
+        return Console(quiet=True, force_terminal=False, force_jupyter=False)
+    return NotebookConsole() if in_notebook() else terminal()

@@ -73,6 +73,7 @@ def test_it_says_what_the_picture_says() -> None:
     hover = trace(figure, "front").text[1]
     assert "90.00%" in hover.replace(" %", "%")
     assert "gated_resnet resnet8 x0.5" in hover
+    assert hover.startswith("<b>trial 3: 9")
     assert "<br>2.00 M MACs<br>" in hover
 
 
@@ -80,6 +81,7 @@ def test_always_the_largest_class_is_a_line_within_the_axis() -> None:
     figure = drawn(majority=0.3)
     (line,) = figure.layout.shapes
     assert line.y0 == line.y1 == 0.3
+    assert line.showlegend
     assert figure.layout.yaxis.range[0] < 0.3
     assert not drawn().layout.shapes
 
