@@ -61,7 +61,8 @@ def export_point(
     settings, console = read_settings(config), terminal()
     store, record = open_study(settings, name)
     steps(console)("loading PyTorch")  # a mistyped name is answered without
-    from search.commands.export import Choice, export_choice
+    from search.commands.choice import Choice
+    from search.commands.export import export_choice
 
     choice = Choice(pick=pick, max_macs=max_macs, min_accuracy=min_accuracy, family=family)
     lines = export_choice(

@@ -1,21 +1,19 @@
-"""Picking a point of a study's front and exporting it."""
+"""Exporting a point of a study's front."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.commands.choice import Choice, chosen
 from search.commands.same_data import check_same_data
 from search.export.card import gates_text, latency_text, threads_text
 from search.export.folder import PICTURES
 from search.export.selection_bias import bias_text
-from search.front.pick import DEFAULT, pick
 from search.front.stored import study_cost, study_front
-from search.objectives import macs_number, macs_text
-from search.report.amounts import macs, percent
-from search.report.no_front import no_front_text
+from search.objectives import macs_text
+from search.report.amounts import macs
 from search.run.jobs import job_of
 from search.spec import stored_spec
 from storage.errors import StorageError
@@ -23,55 +21,6 @@ from storage.places import stored_place
 from storage.records import PointRecord, StudyRecord, training_text
 from storage.settings import Settings
 from storage.store import Store
-
-RULE_WORDS = {
-    "efficient": "the cheapest point that is as good as the best",
-    "best": "the most accurate point",
-    "fastest": "the cheapest point",
-    "knee": "the knee",
-}
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What the user asked for: a rule, limits, or both."""
-
-    pick: str | None = None
-    max_macs: str | None = None
-    min_accuracy: float | None = None
-    family: str | None = None
-
-    @property
-    def rule(self) -> str:
-        """The rule; a limit alone asks for the best (or the cheapest) that keeps it, nothing for the default."""
-        if self.pick:
-            return self.pick
-        if self.max_macs is not None:
-            return "best"
-        return "fastest" if self.min_accuracy is not None else DEFAULT
-
-    @property
-    def words(self) -> str:
-        """What is picked, and from which points: limits hold first, the rule picks among what is left."""
-        limits = [] if self.family is None else [f"of family {self.family}"]
-        if self.max_macs is not None:
-            limits.append(f"of at most {macs(macs_number(self.max_macs))}")
-        if self.min_accuracy is not None:
-            limits.append(f"of at least {percent(self.min_accuracy)} validation accuracy")
-        among = f", among the points {' and '.join(limits)}" if limits else ""
-        return f"{RULE_WORDS[self.rule]}{among}"
-
-    @property
-    def alias(self) -> str:
-        """An MLflow alias that says how the point was picked."""
-        parts = [self.rule]
-        if self.max_macs is not None:
-            parts.append(f"max-{self.max_macs}-macs")
-        if self.min_accuracy is not None:
-            parts.append(f"min-{self.min_accuracy:g}-accuracy".replace(".", "_"))
-        if self.family is not None:
-            parts.append(self.family)
-        return "-".join(parts).lower().replace(".", "_")
 
 
 def export_choice(
@@ -89,26 +38,34 @@ def export_choice(
 
     A folder that holds an earlier export is refused without `force`.
     """
+    point = chosen(store, record, choice)
+    return export_point(
+        store, record, settings, point, choice, folder, register=register, force=force, say=say
+    )
+
+
+def export_point(
+    store: Store,
+    record: StudyRecord,
+    settings: Settings,
+    point: PointRecord,
+    choice: Choice,
+    folder: Path,
+    *,
+    register: bool,
+    force: bool = False,
+    say: Callable[[str], None],
+) -> list[str]:
+    """Export the point, which was picked by `choice`; returns lines that say what came out."""
     from search.export.export import check_folder
 
     check_folder(folder, force)
-    if choice.min_accuracy is not None and not 0 <= choice.min_accuracy <= 1:
-        raise ValueError(
-            f"--min-accuracy {choice.min_accuracy}: give a share between 0 and 1, such as 0.95"
-        )
-    limit = None if choice.max_macs is None else macs_number(choice.max_macs)
-    front = study_front(store, record, choice.family)
-    members = front.members
-    if not members:
-        raise ValueError(no_front_text(store, record, choice.family))
-    point = pick(
-        members, choice.rule, max_macs=limit, min_accuracy=choice.min_accuracy, cost=study_cost(record)
-    )  # fmt: skip
+    baselines = study_front(store, record, choice.family).baselines
     training = training_text(*point.training)
     say(
         f"{choice.words}: {training}, {point.accuracy:.2%} on validation at {macs(point.macs_mean)}"
     )
-    report = _export(store, record, settings, point, front.baselines, folder, say, force=force)
+    report = _export(store, record, settings, point, baselines, folder, say, force=force)
     where = stored_place(folder, settings.folder)
     exported = store.add_export(
         record.name, pick=choice.alias, folder=where, report=report, point=point.id

@@ -13,7 +13,7 @@ from search.report.front_plot import front_png
 from search.report.front_table import terminal_table
 from search.report.front_text import majority_text, offer, summary
 from search.report.no_front import no_front_text
-from storage.records import StudyRecord
+from storage.records import PointRecord, StudyRecord
 from storage.store import Store
 
 
@@ -43,17 +43,24 @@ def print_front(
         console.print(terminal_table(by_cost, console.width))
 
 
-def write_plot(store: Store, record: StudyRecord, plot: Path, family: str | None = None) -> None:
-    """The front as FILE.png, or as a page: FILE.html."""
+def what_is_shown(
+    store: Store, record: StudyRecord, family: str | None = None
+) -> tuple[list[PointRecord], dict[str, Any]]:
+    """All points of a front's picture, and what else a picture takes."""
     front = study_front(store, record, family)
-    shown: dict[str, Any] = {
+    return front.points, {
         "front": front.members,
         "baselines": front.baselines,
         "hypervolume": front.volume,
         "cost": study_cost(record),
         "majority": study_majority(store, record),
     }
+
+
+def write_plot(store: Store, record: StudyRecord, plot: Path, family: str | None = None) -> None:
+    """The front as FILE.png, or as a page: FILE.html."""
+    points, shown = what_is_shown(store, record, family)
     if plot.suffix == ".png":
-        plot.write_bytes(front_png(record.name, front.points, **shown))
+        plot.write_bytes(front_png(record.name, points, **shown))
     else:
-        plot.write_text(front_html(record.name, front.points, **shown), encoding="utf-8")
+        plot.write_text(front_html(record.name, points, **shown), encoding="utf-8")

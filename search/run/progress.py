@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 
 from rich.console import Console, Group
@@ -17,6 +18,7 @@ from search.report.front_table import terminal_table
 from search.report.text import network_text
 from search.run.heartbeat import Heartbeat
 from search.run.job import Failure, Job
+from search.run.notebook import NotebookConsole, NotebookView
 from storage.records import TRAININGS, Kind, PointRecord, training_text
 from trainers.fit import EpochResult
 
@@ -25,7 +27,7 @@ NAMED = 3  # trainings that a status line names
 
 
 class Progress:
-    """A live view on a terminal, single lines elsewhere. Use as a context manager."""
+    """A live view on a terminal and in a notebook, single lines elsewhere. Use as a context manager."""
 
     def __init__(self, console: Console, study: str, total: int, workers: int) -> None:
         self.console, self.study, self.total, self.workers = console, study, total, workers
@@ -44,19 +46,23 @@ class Progress:
         self._live = Live(
             console=console, get_renderable=self._view, refresh_per_second=4, transient=True
         )
+        self._shown: AbstractContextManager[object] = self._heartbeat
+        if console.is_terminal:
+            self._shown = self._live
+        elif isinstance(console, NotebookConsole):
+            self._shown = NotebookView(self._view)
 
     def __enter__(self) -> Progress:
-        if self.console.is_terminal:
-            self._live.start()
-        else:
-            self._heartbeat.__enter__()
+        self._shown.__enter__()
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        if self.console.is_terminal:
-            self._live.stop()
-        else:
-            self._heartbeat.__exit__()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        trace: TracebackType | None = None,
+    ) -> None:
+        self._shown.__exit__(kind, error, trace)
 
     def doing(self, what: str) -> None:
         """What is done now that is no training."""
@@ -182,7 +188,7 @@ class Progress:
         running = Table.grid(padding=(0, 2))
         for name in ("training", "epochs", "score", "network"):
             running.add_column(no_wrap=name != "network", overflow="fold")
-        for job, result in self.running.values():
+        for job, result in list(self.running.values()):  # drawn by another thread
             epochs = f"epoch {result.epoch if result else 0:>3}/{job.epochs}"
             score = ""
             if result:

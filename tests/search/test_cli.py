@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from search.cli import main
-from search.commands.export import Choice
+from search.commands.choice import Choice
 
 
 def dynafront(*arguments: str | Path) -> Result:
