@@ -10,12 +10,18 @@ from typing import Any
 
 import click
 
+from search.command_line.check import check_file
+from search.command_line.clean import clean_studies
+from search.command_line.delete import delete
 from search.command_line.export import export_point
 from search.command_line.finalists import show_finalists
 from search.command_line.front import show_front
+from search.command_line.init import write_study
 from search.command_line.inspect import inspect_training
+from search.command_line.list import list_studies
 from search.command_line.paths import GivenPath
 from search.command_line.predict import predict
+from search.command_line.schema import show_schema
 from search.command_line.search import launch
 from search.command_line.spaces import show_spaces
 from search.command_line.status import show_status
@@ -26,16 +32,22 @@ from search.command_line.verbose import verbose
 logger = logging.getLogger(f"dynafront.{__name__}")
 
 COMMANDS = (  # in the order of use, not of the alphabet
+    write_study,
+    check_file,
     launch,
+    list_studies,
     show_status,
     show_finalists,
     show_front,
     show_spaces,
+    show_schema,
     ui,
     export_point,
     predict,
     inspect_training,
     sync,
+    clean_studies,
+    delete,
 )
 
 

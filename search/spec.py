@@ -7,130 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
-from search.objectives import COSTS, MACS, Cost, macs_number
+from search.objectives import COSTS, MACS
 from search.spec_errors import mistake, shown, yaml_mistake
+from search.study_keys import StudySpec
 from spaces.contract.space import Dimension, narrowed
-from storage.yaml_text import NotYamlError, clipped, file_text, parsed
-from trainers.metrics import METRICS, Metric
-
-Macs = Annotated[float, BeforeValidator(lambda value: _macs(value))]
-Weights = Annotated[str | dict[str, str], BeforeValidator(lambda value: _weights(value))]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-# rows of search.schedule.samplers.SAMPLERS
-SamplerName = Literal["growth", "tpe", "nsgaii", "gp", "random"]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Plateau(_Strict):
-    """When to stop early: the hypervolume has not grown by this fraction over so many finished trials."""
-
-    trials: Annotated[int, Field(ge=1, le=1_000_000)] = 20
-    growth: Annotated[float, Field(gt=0, lt=1)] = 0.005
-
-
-class Budget(_Strict):
-    """How much a study may spend: trials in total, epochs a trial, hours of wall-clock over all its runs."""
-
-    trials: Annotated[int, Field(ge=1, le=1_000_000)] = 24
-    epochs: Annotated[int, Field(ge=1, le=100_000)] = 12
-    # of trials that start from a baseline; None: as many as any other
-    warm_epochs: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    hours: Positive | None = None
-    plateau: Plateau | None = None
-
-    @property
-    def short(self) -> int:
-        """Epochs of a trial that starts from a baseline."""
-        return self.epochs if self.warm_epochs is None else self.warm_epochs
-
-
-class Region(_Strict):
-    """The part of the front that counts: a highest cost, a least accuracy, or a distance from the best accuracy.
-
-    Without one, what is so far below the best accuracy that nobody ships it does not count.
-    """
-
-    max_macs: Macs | None = None
-    min_accuracy: Annotated[float, Field(gt=0, lt=1)] | None = None
-    within: Annotated[float, Field(gt=0, le=1)] | None = None
-
-
-class Limits(_Strict):
-    """What no candidate may exceed, checked before it is built: of the network with everything open."""
-
-    macs: Macs | None = None
-    parameters: Macs | None = None
-    megabytes: Positive | None = None  # of float32 weights
-
-
-class Run(_Strict):
-    """Where trials run: processes at once, threads each, device, number format."""
-
-    # 0: in this process, which a trial that crashes then takes down
-    workers: Annotated[int, Field(ge=0, le=256)] = 1
-    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    compile: bool = False
-
-
-class StudySpec(_Strict):
-    """A study as its file says it, defaults filled in."""
-
-    study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
-    data: Annotated[str, Field(min_length=1)]
-    families: Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
-    space: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    budget: Budget = Budget()
-    objectives: Annotated[tuple[str, ...], Field(strict=False)] = ("accuracy", "macs")
-    sampler: SamplerName = "growth"
-    # each size's baseline is trained once; candidates start from it while that pays
-    warm_start: bool = True
-    early_stopping: bool = True
-    starting_points: bool = True  # the families' recommended settings first
-    region: Region = Region(within=0.1)
-    limits: Limits = Limits()
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    data_root: str | None = None
-    image_size: Annotated[int, Field(ge=4, le=4096)] | None = None
-    # weights to start from: one source, or one a family
-    init_from: Weights | None = None
-    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    # where the data has no test images; None in studies from before there was the key
-    test: Annotated[float, Field(gt=0, lt=1)] | None = 0.2
-    resize: Literal["crop", "pad", "squash"] = "crop"
-    skip_broken: bool = False
-    class_weights: Literal["none", "balanced"] = "none"  # of the training's loss
-    train_limit: Annotated[int, Field(ge=2)] | None = None
-    validation_limit: Annotated[int, Field(ge=2)] | None = None
-    run: Run = Run()
-
-    def initial(self, family: str) -> str | None:
-        """Where the weights come from that this family's trainings start with; None for random ones."""
-        return self.init_from.get(family) if isinstance(self.init_from, dict) else self.init_from
-
-    @property
-    def metric(self) -> Metric:
-        """What is maximised."""
-        return METRICS[self.objectives[0]]
-
-    @property
-    def costs(self) -> tuple[Cost, ...]:
-        """What is minimised."""
-        return tuple(COSTS[name] for name in self.objectives[1:])
-
-    @property
-    def cost(self) -> Cost:
-        """What pictures show accuracy against."""
-        return self.costs[0] if self.costs else MACS
-
+from storage.yaml_text import NotYamlError, file_text, parsed
+from trainers.metrics import METRICS
 
 BEFORE = {
     "warm_start": False,
@@ -260,18 +146,3 @@ def _check_objectives(spec: StudySpec, where: str) -> None:
             f"{where}: objectives: [{given}] is not one of {', '.join(METRICS)}, alone or followed by costs: "
             "[accuracy, macs], [balanced_accuracy, macs_p95], [accuracy, macs, parameters]"
         )
-
-
-def _macs(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(f"{clipped(repr(value))} is not a number; write it like 500k, 20M or 1.5G")
-    return float(macs_number(value))
-
-
-def _weights(value: object) -> object:
-    sources = value.values() if isinstance(value, dict) else [value]
-    if not all(isinstance(source, str) and source for source in sources):
-        raise ValueError(
-            f"{shown(value)} is neither a file, nor torchvision:NAME, nor one of these by family"
-        )
-    return value

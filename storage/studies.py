@@ -54,6 +54,15 @@ class Studies:
         rows = self._database.rows(select(Study.__table__).order_by(Study.created_at))
         return [record(StudyRecord, row) for row in rows]
 
+    def delete_study(self, name: str) -> None:
+        """Delete a study and all that belongs to it. Raises StorageError for one that a process drives."""
+        free = or_(Study.owner.is_(None), Study.lease_until < time.time())
+        with self._database.writing() as connection:
+            if not connection.execute(delete(Study).where(Study.name == name, free)).rowcount:
+                raise StorageError(
+                    f"study {name!r} is not there, or was just taken up by another process"
+                )
+
     def take_lease(self, name: str, owner: str, seconds: float) -> bool:
         """Become the one who drives the study; False while somebody else's lease lasts."""
         now = time.time()

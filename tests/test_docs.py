@@ -148,6 +148,23 @@ def test_defaults_of_study_files_are_those_in_the_docs(key: str, default: Any) -
     assert yaml.safe_load(row[1]) == default
 
 
+def descriptions(model: type[BaseModel], before: str = "") -> Iterator[tuple[str, str | None]]:
+    """Key and description of every key of a model and of the models in it."""
+    for name, field in model.model_fields.items():
+        yield f"{before}{name}", field.description
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from descriptions(kind, f"{before}{name}.")
+
+
+@pytest.mark.parametrize(("key", "description"), list(descriptions(StudySpec)))
+def test_editors_and_docs_say_the_same_of_a_key(key: str, description: str | None) -> None:
+    row = re.search(rf"^\| `{re.escape(key)}` \|.*$", text("docs/study-file.md"), re.MULTILINE)
+    assert row, key
+    meaning = re.split(r"(?<!\\)\|", row[0])[4].strip()
+    assert re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", meaning) == description
+
+
 @pytest.mark.parametrize("key", [key for key in keys(Settings) if key not in ("server", "storage")])
 def test_every_key_of_the_settings_has_a_row(key: str) -> None:
     assert f"\n| `{key}` |" in text("docs/operations.md")

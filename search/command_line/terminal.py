@@ -20,13 +20,16 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-def terminal() -> Console:
-    """A console as wide as the terminal that shows names and messages as they are, brackets too."""
+def terminal(*, stderr: bool = False) -> Console:
+    """A console as wide as the terminal that shows names and messages as they are, brackets too.
+
+    With `stderr`, what is said on the way does not mix with what a program reads.
+    """
     from rich.console import Console
 
     # a pipe has no width of its own; COLUMNS says one for both
     width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 140
-    return Console(width=width, markup=False, emoji=False, highlight=False)
+    return Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
 
 
 def steps(console: Console) -> Callable[[str], None]:

@@ -57,7 +57,7 @@ def checked_data(
             changed_data(spec.study, before, now)
         if isinstance(data.train.pixels, StreamedPixels) and not before:
             check_decodes(opened(wanted, "train"))
-        test = _test_images(wanted)
+        test = test_images_of(wanted)
         now["test"] = digest(test) if test else None
         if test and now["test"] != before.get("test"):
             check_decodes(test)
@@ -71,11 +71,14 @@ def checked_data(
     return now
 
 
-def _test_images(wanted: DataSpec) -> Images | None:
-    """None where a study holds out no test images and has none."""
+def test_images_of(wanted: DataSpec) -> Images | None:
+    """The test images, not decoded; None where a study holds out none and has none."""
     if wanted.test is None and not has_test(wanted.source):
         return None
     return test_images(wanted)
+
+
+test_images_of.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it
 
 
 def _tell(spec: StudySpec, data: ImageData, test: Images | None, say: Say, lists: Path) -> None:

@@ -76,7 +76,7 @@ def _status(store: Store, folder: Path, record: StudyRecord) -> dict[str, Any]:
     searched = [t for t in trials if t.kind == Kind.SEARCH]
     states = Counter(t.state for t in searched)
     budget = record.spec["budget"]["trials"]
-    driven = _driven(record)
+    driven = is_driven(record)
     done = states[State.COMPLETE] + states[State.STOPPED] + states[State.FAILED]
     members, _, _, volume = study_front(store, record)
     left = max(0, budget - done)
@@ -111,7 +111,7 @@ def _status(store: Store, folder: Path, record: StudyRecord) -> dict[str, Any]:
     }
 
 
-def _driven(record: StudyRecord) -> bool:
+def is_driven(record: StudyRecord) -> bool:
     """Whether a process searches the study: its lease lasts, and it is not known to be gone."""
     if record.owner is None or dead_here(record.owner):
         return False

@@ -10,6 +10,7 @@ from search.schedule.finalist_plan import LONGER
 from search.schedule.warm_start import baseline_key, baseline_of, starts_from_baseline, warm
 from search.spec import StudySpec, narrowed_spaces
 from spaces.contract.registry import candidate_of
+from storage.checkpoint_files import training_key
 from storage.checkpoints import Checkpoints
 from storage.records import Kind, TrialRecord
 
@@ -23,7 +24,7 @@ def job_of(
     spec: StudySpec, record: TrialRecord, checkpoints: str, threads: int | None = None
 ) -> Job:
     """The job that trains (or trained) a stored trial; `threads` where the study file does not say."""
-    key, start = f"{spec.study}/{record.kind}-{record.number:04d}", spec.initial(record.family)
+    key, start = training_key(spec.study, record.kind, record.number), spec.initial(record.family)
     if record.kind == Kind.BASELINE:
         if warm(spec, record.family):
             key = baseline_key(spec, candidate_of(record))

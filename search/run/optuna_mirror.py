@@ -14,6 +14,7 @@ from search.schedule.history import Params
 from search.schedule.sampler import params_of, quiet_experimental_warnings, replay_params
 from search.spec import StudySpec, narrowed_spaces
 from spaces.contract.space import Dimension
+from storage.creation_lock import creating
 from storage.database import PATIENCE
 from storage.records import Kind, TrialRecord
 from storage.store import Store
@@ -190,3 +191,12 @@ def mirror_for(storage: optuna.storages.BaseStorage, store: Store, spec: StudySp
     metrics = spec.objectives
     stored = store.trials(spec.study, kind=Kind.SEARCH)
     return OptunaMirror(storage, spec.study, narrowed_spaces(spec), metrics=metrics, stored=stored)
+
+
+def delete_mirror(url: str, name: str) -> None:
+    """Delete Optuna's study of this name, if there is one."""
+    with creating(url):
+        storage = optuna_storage(url)
+    known = {study.study_name for study in storage.get_all_studies()}
+    if name in known:
+        optuna.delete_study(study_name=name, storage=storage)

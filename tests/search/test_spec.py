@@ -9,7 +9,8 @@ import pytest
 from search.commands.search import _recorded
 from search.commands.search_text import opening_line
 from search.objectives import MACS, Reference
-from search.spec import BEFORE, Region, narrowed_spaces, parse_study, read_study, stored_spec
+from search.spec import BEFORE, narrowed_spaces, parse_study, read_study, stored_spec
+from search.study_keys import Region
 from storage.store import Store
 
 GOOD = "study: s\ndata: digits\nfamilies: [gated_resnet]\n"

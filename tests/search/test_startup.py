@@ -70,6 +70,8 @@ def started(folder: Path, *words: str) -> tuple[int, str, set[str]]:
     "words",
     [
         "status",
+        "list",
+        "clean --dry-run",
         "status tiny",
         "front tiny",
         "front tiny --format csv",
@@ -78,6 +80,7 @@ def started(folder: Path, *words: str) -> tuple[int, str, set[str]]:
         "finalists tiny",
         "spaces",
         "spaces gated_resnet",
+        "schema",
     ],
 )
 def test_commands_that_read_tables_import_nothing_that_trains(finished: Path, words: str) -> None:
@@ -88,7 +91,8 @@ def test_commands_that_read_tables_import_nothing_that_trains(finished: Path, wo
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "command", ["status", "front", "finalists", "export", "inspect", "ui", "sync"]
+    "command",
+    ["status", "front", "finalists", "export", "inspect", "ui", "sync", "clean", "delete"],
 )
 def test_a_mistyped_study_is_answered_without_what_trains(finished: Path, command: str) -> None:
     code, output, heavy = started(finished, command, "tinny")

@@ -14,8 +14,8 @@ from PIL import Image
 
 import search.commands.data_check as module
 from search.cli import main
+from search.commands.begun import as_begun
 from search.commands.data_check import checked_data, few_text, uneven_text
-from search.commands.search import as_begun
 from search.front.stored import study_front
 from search.objectives import Reference
 from search.report.no_front import no_front_text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from search.commands.search import reference_of
+from search.commands.study_check import reference_of
 from search.schedule.sizes import baseline_shapes, shape_of
 from search.spec import narrowed_spaces, parse_study
 from spaces.contract.family import Candidate

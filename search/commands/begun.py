@@ -1,0 +1,64 @@
+"""What a study that exists was begun as, against what its file says now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from search.spec import BEFORE, StudySpec, budget_begun
+from search.study_keys import Region
+from storage.records import StudyRecord
+
+FREE_TO_CHANGE = (
+    "budget",
+    "run",
+    "data_root",
+    "region",
+    "limits",
+    "early_stopping",
+    "skip_broken",  # images that it leaves out would be others than the study began with, which is refused
+)  # of a study that exists
+NO_REGION = Region().model_dump(mode="json")
+
+
+def as_begun(spec: StudySpec, known: StudyRecord | None) -> StudySpec:
+    """The spec to search under: a study from before some keys existed goes on as it was begun.
+
+    Raises ValueError when the file asks for something else by the name of a stored study.
+    """
+    if known is None:
+        return spec
+    old = {key: value for key, value in BEFORE.items() if key not in known.spec}
+    if "warm_start" in old:
+        old["sampler"] = known.spec["sampler"]
+    spec = spec.model_copy(update=old)
+    if "region" not in spec.model_fields_set and known.spec.get("region") == NO_REGION:
+        spec = spec.model_copy(update={"region": Region()})  # from before there was a default
+    begun = budget_begun(known.spec["budget"], spec.warm_start)
+    if "warm_epochs" not in known.spec["budget"] and spec.budget.warm_epochs is None:
+        budget = spec.budget.model_copy(update={"warm_epochs": begun.get("warm_epochs")})
+        spec = spec.model_copy(update={"budget": budget})
+    for key, value in spec.model_dump(mode="json").items():
+        before = known.spec.get(key, BEFORE.get(key, StudySpec.model_fields[key].default))
+        if key == "budget":
+            key, before, value = _changed_epochs(begun, value)
+        elif key in FREE_TO_CHANGE:
+            continue
+        if before != value:
+            raise ValueError(
+                f"study {spec.study} exists with another {key}; its trials could not be compared. Give the file "
+                f"another `study:` name, or restore {key} (the rest of budget, run, region, limits and early_stopping "
+                "may change)"
+            )
+    return spec
+
+
+def _changed_epochs(
+    begun: Mapping[str, Any], now: Mapping[str, Any]
+) -> tuple[str, int | None, int | None]:
+    """(key, what it was, what it is) of the lengths of trainings: of the first that changed, else of the last."""
+    for key in ("epochs", "warm_epochs"):
+        before, value = (one.get(key) or one["epochs"] for one in (begun, now))
+        if before != value:
+            break
+    return f"budget.{key}", before, value

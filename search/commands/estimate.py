@@ -1,0 +1,108 @@
+"""What a study will take, before it is begun: time from a few training steps, disk from the sizes of its networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from search.commands.study_check import CheckedStudy
+from search.objectives import Shape
+from search.run.data import data_spec
+from search.run.speed import epoch_seconds, threads_of
+from search.schedule.limits import limit_of
+from search.schedule.sizes import shape_of, sizes
+from search.schedule.warm_start import epochs_of, recommended, warm
+from spaces.contract.family import Candidate
+from spaces.contract.registry import family
+from trainers.execution import Execution, best_device
+
+FLOAT_BYTES = 4
+FILES = 2  # checkpoints of a training: the last epoch's and the one before
+COPIES = {"sgd": 2, "adamw": 3}  # of the weights in one: themselves, and what the optimizer keeps
+
+
+@dataclass(frozen=True)
+class Size:
+    """Networks of one size: `dynamic` as trials train them, their baseline's shape, whether they start from it."""
+
+    dynamic: Candidate
+    shape: Shape
+    warm: bool
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        copies = COPIES[self.dynamic.recipe.optimizer]
+        return FILES * FLOAT_BYTES * copies * self.shape.parameters
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """From all trials short and of the smallest size, to all of full length and of the largest."""
+
+    seconds: tuple[float, float]
+    disk: tuple[int, int]  # bytes of checkpoints
+    smallest: Size
+    largest: Size
+    sizes: int
+    beyond: int  # sizes that `limits` leaves out
+    device: str
+
+
+def estimate(checked: CheckedStudy, trials: int, workers: int) -> Estimate:
+    """What so many trials will take. Raises ValueError where no network is within the limits."""
+    spec = checked.spec
+    every = list(_sizes(checked))
+    within = _within(checked, every)
+    smallest = min(within, key=lambda one: one.shape.macs)
+    largest = max(within, key=lambda one: one.shape.macs)
+    device = best_device() if spec.run.device == "auto" else spec.run.device
+    torch.set_num_threads(threads_of(spec.run.threads, workers))
+    baselines = [int(smallest.warm), sum(one.warm for one in within)]
+    lengths = [epochs_of(spec, smallest.dynamic.family.name), spec.budget.epochs]
+    seconds, disk = [], []
+    for size, count, epochs in zip((smallest, largest), baselines, lengths, strict=True):
+        spent = trials * epochs * _epoch_seconds(checked, size.dynamic, device)
+        if count:
+            baseline = _epoch_seconds(checked, size.dynamic.baseline(), device)
+            spent += count * spec.budget.epochs * baseline
+        seconds.append(spent / max(1, workers))
+        disk.append((trials + count) * size.checkpoint_bytes)
+    most = 3600 * spec.budget.hours if spec.budget.hours else max(seconds)
+    return Estimate(
+        seconds=(min(*seconds, most), min(max(seconds), most)),
+        disk=(min(disk), max(disk)),
+        smallest=smallest,
+        largest=largest,
+        sizes=len(every),
+        beyond=len(every) - len(within),
+        device=device,
+    )
+
+
+def _epoch_seconds(checked: CheckedStudy, candidate: Candidate, device: str) -> float:
+    return epoch_seconds(candidate, checked.task, data_spec(checked.spec), Execution(device=device))
+
+
+def _within(checked: CheckedStudy, every: Sequence[Size]) -> list[Size]:
+    excess = limit_of(checked.spec, checked.task)
+    reasons = [excess(one.dynamic) for one in every]
+    within = [one for one, reason in zip(every, reasons, strict=True) if reason is None]
+    if not within:
+        reason = reasons[0] if reasons else "none can be built for these images"
+        raise ValueError(f"no network of the space can be trained: {reason}")
+    return within
+
+
+def _sizes(checked: CheckedStudy) -> Iterator[Size]:
+    """Every size that the study searches and that can be built."""
+    for name, space in checked.spaces.items():
+        own = family(name)
+        for values in sizes(own, space):
+            try:
+                one = Candidate.of(own, recommended(space) | values, checked.spec.budget.epochs)
+                shape = shape_of(one.baseline(), checked.task)
+            except ValueError:
+                continue
+            yield Size(one, shape, warm(checked.spec, name))

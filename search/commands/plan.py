@@ -1,0 +1,182 @@
+"""A study that fits the images and the time: sizes of networks, length of trainings, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from search.commands.first_look import CUT, Look
+from search.report.amounts import time_text
+
+SMALL = 64  # pixels of a side, up to which networks for CIFAR suit
+SIDES = (16, 24, 32, 48, 64, 96, 128, 160, 192, 224)
+BATCHES = (16, 32, 64, 128, 256)
+STEPS = 20  # of an epoch, at least: the batch is chosen for it
+EPOCHS = ((2_000, 60), (20_000, 40))  # with fewer images than these, so many; else the last
+MANY_IMAGES = 30
+TRIALS, MOST_TRIALS = 24, 60
+FEWEST_EPOCHS = 3
+SHORT = 3  # a trial from a baseline takes the epochs over this
+OVERHEAD = 1.5  # measuring operating points and starting, over training
+VALIDATION_IMAGES = 400  # where 90 % are right, the interval is then 3 points to either side
+LEAST_VALIDATION, MOST_VALIDATION = 0.1, 0.25
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What a study can search: a family, sizes of it, and the largest size as values of its dimensions."""
+
+    family: str
+    space: Mapping[str, Any]
+    largest: Mapping[str, Any]
+    sizes: int
+
+
+def _resnets(backbones: list[str], widths: list[float]) -> Networks:
+    space = {"backbone": backbones, "width": widths}
+    largest = {"backbone": backbones[-1], "width": widths[-1]}
+    return Networks("gated_resnet", space, largest, len(backbones) * len(widths))
+
+
+def _mobilenets(widths: list[float]) -> Networks:
+    return Networks("gated_mobilenet", {"width": widths}, {"width": widths[-1]}, len(widths))
+
+
+# the cheapest first
+FOR_SMALL_IMAGES = (
+    _resnets(["resnet8"], [0.25, 0.5]),
+    _resnets(["resnet8", "resnet14"], [0.25, 0.5]),
+    _resnets(["resnet8", "resnet14"], [0.5, 1.0]),
+    _resnets(["resnet8", "resnet14", "resnet20"], [1.0]),
+    _resnets(["resnet14", "resnet20", "resnet32"], [1.0]),
+)
+FOR_LARGE_IMAGES = (
+    _mobilenets([0.25, 0.35]),
+    _mobilenets([0.25, 0.35, 0.5]),
+    _mobilenets([0.35, 0.5, 0.75]),
+    _mobilenets([0.5, 0.75, 1.0]),
+)
+
+# seconds of an epoch of the largest network at this side and batch
+Speed = Callable[[Networks, int, int], float]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study file says, and `tight` where even the smallest networks have little time."""
+
+    look: Look
+    networks: Networks
+    side: int
+    batch: int
+    trials: int
+    epochs: int
+    short: int
+    hours: float
+    validation: float
+    tight: bool
+
+    @property
+    def resize(self) -> str:
+        """All of an image, where the largest square would leave out much of it."""
+        return "pad" if self.look.aspect >= CUT else "crop"
+
+
+def plan(look: Look, hours: float, speed: Speed) -> Plan:
+    """The most accurate networks whose study ends within the hours."""
+    side, batch, wanted = side_of(look), batch_of(look), epochs_of(look)
+    choices = FOR_SMALL_IMAGES if side <= SMALL else FOR_LARGE_IMAGES
+    chosen, possible = choices[0], 0.0
+    for networks in choices:
+        affordable = _affordable(hours, networks, speed(networks, side, batch))
+        if affordable < wanted and possible:
+            break
+        chosen, possible = networks, affordable
+        if affordable < wanted:
+            break
+    epochs = max(FEWEST_EPOCHS, min(wanted, int(possible)))
+    return Plan(
+        look=look,
+        networks=chosen,
+        side=side,
+        batch=batch,
+        trials=min(MOST_TRIALS, max(TRIALS, int(TRIALS * possible / wanted))),
+        epochs=epochs,
+        short=max(1, round(epochs / SHORT)),
+        hours=hours,
+        validation=_validation(look),
+        tight=possible < wanted / 2,
+    )
+
+
+def reasons(found: Plan) -> list[str]:
+    """What was found and why the file says what it says, a line each."""
+    images, networks = found.look, found.networks
+    sizes = "all of one size" if images.one_size else "of several sizes"
+    small = found.side <= SMALL
+    lines = [
+        f"{images.images:,} images in {len(images.counts)} classes, {'gray' if images.gray else 'RGB'}, {sizes}, "
+        f"shorter side {images.side} pixels",
+        *images.notes,
+        f"image_size: {found.side}: {_side_reason(found)}",
+        f"families: {networks.family}: "
+        + ("ResNets for small images; the only family whose ONNX file skips too" if small else
+           "MobileNets cost least on large images"),
+        f"batch: {found.batch}: at least {STEPS} steps an epoch, where there are enough images",
+        f"{found.trials} trials, {found.epochs} epochs, {found.short} from a baseline: about what fits into "
+        f"{time_text(3600 * found.hours)} here",
+    ]  # fmt: skip
+    if found.tight:
+        lines.append(
+            "that is short for so many images: give more --hours, or a smaller image_size or train_limit"
+        )
+    if found.resize == "pad":
+        lines.append(
+            f"resize: pad: one side is {images.aspect:.1f} times the other, a square would cut too much off"
+        )
+    if images.uneven:
+        few, many = min(images.counts.values()), max(images.counts.values())
+        lines.append(f"class_weights: balanced: the classes have {few:,} to {many:,} images")
+    if not images.has_test:
+        lines.append("test: 0.2: there are no test images, so a share is left for export")
+    if images.broken:
+        count = "1 image" if images.broken == 1 else f"{images.broken:,} images"
+        lines.append(f"skip_broken: true: {count} cannot be decoded")
+    return lines
+
+
+def _side_reason(found: Plan) -> str:
+    if found.look.one_size == (found.side, found.side):
+        return "as the images are"
+    return "the nearest usual size that is not above the images' own"
+
+
+def side_of(look: Look) -> int:
+    """The nearest usual side that is not above the images' own."""
+    own = min(look.one_size) if look.one_size else look.side
+    if look.one_size and own <= SMALL and look.one_size[0] == look.one_size[1]:
+        return own
+    return max((side for side in SIDES if side <= own), default=max(4, own))
+
+
+def batch_of(look: Look) -> int:
+    """The largest batch that leaves so many steps an epoch."""
+    return max((one for one in BATCHES if one * STEPS <= look.images), default=BATCHES[0])
+
+
+def epochs_of(look: Look) -> int:
+    """Epochs of a full training: the fewer images, the more."""
+    return next((epochs for most, epochs in EPOCHS if look.images < most), MANY_IMAGES)
+
+
+def _affordable(hours: float, networks: Networks, epoch_seconds: float) -> float:
+    """Epochs of a full training with which baselines of all sizes and short trials fit into the hours."""
+    trainings = networks.sizes + TRIALS / SHORT
+    return 3600 * hours / (OVERHEAD * epoch_seconds * trainings)
+
+
+def _validation(look: Look) -> float:
+    left = look.images if look.has_test else 0.8 * look.images
+    share = round(VALIDATION_IMAGES / left + 0.005, 2)
+    return min(MOST_VALIDATION, max(LEAST_VALIDATION, share))

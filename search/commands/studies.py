@@ -1,0 +1,67 @@
+"""All studies at a glance: how far, how good, how large."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from search.commands.status import statuses
+from search.front.stored import study_front
+from search.report.amounts import file_size, percent
+from storage.checkpoint_files import bytes_of, study_files
+from storage.records import StudyRecord
+from storage.store import Store
+
+COLUMNS = ("study", "state", "trials", "best", "front", "checkpoints", "last change")
+
+
+def studies(store: Store, folder: Path, checkpoints: Path) -> list[dict[str, Any]]:
+    """One entry a study, the oldest first."""
+    return [
+        _entry(store, record, status, checkpoints)
+        for record, status in zip(store.studies(), statuses(store, None, folder), strict=True)
+    ]
+
+
+def print_studies(console: Console, entries: list[dict[str, Any]]) -> None:
+    """A table for people."""
+    table = Table(box=None, padding=(0, 1), header_style="dim")
+    for column in COLUMNS:
+        table.add_column(column, overflow="fold")
+    for one in entries:
+        best = one["best_accuracy"]
+        cells = (
+            one["study"],
+            one["state"].partition(";")[0],
+            f"{one['trials']} of {one['budget']}",
+            "-" if best is None else percent(best),
+            str(one["points"]),
+            file_size(one["checkpoint_bytes"]),
+            f"{datetime.fromisoformat(one['changed']).astimezone():%Y-%m-%d %H:%M}",
+        )
+        table.add_row(*map(Text, cells))
+    console.print(table)
+
+
+def _entry(
+    store: Store, record: StudyRecord, status: dict[str, Any], checkpoints: Path
+) -> dict[str, Any]:
+    trials, by_state = store.trials(record.name), status["trials"]["by_state"]
+    members = study_front(store, record).members
+    times = [time for one in trials for time in (one.started_at, one.finished_at) if time]
+    return {
+        "study": record.name,
+        "state": status["state"],
+        "trials": sum(by_state.get(state, 0) for state in ("complete", "stopped", "failed")),
+        "budget": status["trials"]["budget"],
+        "best_accuracy": max((p.accuracy for p in members), default=None),
+        "points": len(members),
+        "checkpoint_bytes": bytes_of(study_files(checkpoints, record.name)),
+        "created": record.created_at.isoformat(),
+        "changed": max(times, default=record.created_at).isoformat(),
+    }

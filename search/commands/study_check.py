@@ -1,0 +1,109 @@
+"""All that is checked before a study may train: device, images, networks, and that the study is still the one begun."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from search.commands.begun import as_begun
+from search.commands.data_check import check_device, checked_data, class_sizes
+from search.objectives import COSTS, Reference
+from search.run.data import data_spec, load_data, task_of
+from search.run.heartbeat import Steps
+from search.schedule.sizes import baseline_shapes, shape_of, sizes
+from search.schedule.warm_start import recommended
+from search.spec import StudySpec, narrowed_spaces
+from spaces.contract.family import Candidate
+from spaces.contract.registry import family
+from spaces.contract.space import Dimension
+from spaces.contract.task import Task
+from storage.records import StudyRecord
+from storage.settings import Settings
+from storage.store import Store
+from storage.urls import sqlite_file
+from trainers.initial_weights import start_from
+
+Spaces = Mapping[str, tuple[Dimension, ...]]
+
+
+@dataclass(frozen=True)
+class CheckedStudy:
+    """A study that may train: as it is searched, what its record says of the images, and what can be built."""
+
+    spec: StudySpec
+    data: dict[str, Any]
+    task: Task
+    spaces: Spaces
+    reference: Reference
+
+
+def checked_study(
+    spec: StudySpec, settings: Settings, step: Steps, *, baselines: bool = False
+) -> CheckedStudy:
+    """Check what would fail a study before its first training; nothing is stored. Raises ValueError."""
+    check_device(spec.run.device)
+    known, before = stored_study(settings, spec.study)
+    spec = as_begun(spec, known)
+    step("reading the images")
+    data = checked_data(spec, before, step.say, settings.folder)
+    images = load_data(data_spec(spec))
+    task = task_of(images)
+    spaces = narrowed_spaces(spec)
+    if baselines and spec.init_from:
+        raise ValueError(
+            "--baselines: baselines of other sizes have no weights to start from; leave out init_from or the flag"
+        )
+    step("building the networks once, to know that they fit the images")
+    check_candidates(spec, spaces, task)
+    guessing = spec.metric.guessing(class_sizes(images))
+    return CheckedStudy(spec, data, task, spaces, reference_of(spaces, task, guessing))
+
+
+def stored_study(settings: Settings, name: str) -> tuple[StudyRecord | None, dict[str, Any]]:
+    """The study and what its images were, as they are stored; nothing is made to find out."""
+    file = sqlite_file(settings.database_url)
+    if file is not None and not file.exists():
+        return None, {}
+    store = Store.open(settings.database_url)
+    try:
+        return store.find_study(name), store.data(name)
+    finally:
+        store.close()
+
+
+def check_candidates(spec: StudySpec, spaces: Any, task: Task) -> None:
+    """Build one network of each family: a mistake that would fail all trials is found before anything is stored."""
+    for name, space in spaces.items():
+        own = family(name)
+        values = recommended(space)
+        try:
+            candidate = Candidate.of(own, values, spec.budget.epochs)
+            if not (source := spec.initial(name)):
+                shape_of(candidate, task)
+                continue
+            for size in sizes(own, space):
+                one = Candidate.of(own, values | size, spec.budget.epochs)
+                with torch.device("meta"):
+                    baseline = own.build(one.baseline().config, task)
+                start_from(one.build(task, spec.seed), source, baseline.state_dict())
+        except ValueError as error:
+            key = "" if str(error).startswith("init_from") else f"space.{name}."
+            raise ValueError(f"{key}{error}") from None
+
+
+def reference_of(spaces: Any, task: Task, chance: float) -> Reference:
+    """`chance`, and a tenth more of each cost than the largest baselines of the narrowed spaces have.
+
+    `chance` is what guessing has by the study's metric. The tenth lets the largest networks, whose gates come on top,
+    still count for something.
+    """
+    shapes = [
+        shape
+        for name, space in spaces.items()
+        for shape in baseline_shapes(family(name), space, task)
+    ]
+    largest = {cost.measure: 1.1 * max(map(cost.of_baseline, shapes)) for cost in COSTS.values()}
+    return Reference(accuracy=chance, **largest)

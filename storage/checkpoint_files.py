@@ -1,0 +1,41 @@
+"""Which files a study's checkpoints are, and how large; without torch, which reading and writing them takes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from storage.records import Kind
+
+
+def training_key(study: str, kind: Kind, number: int) -> str:
+    """The key of a training's checkpoint; baselines that trials start from have another."""
+    return f"{study}/{kind}-{number:04d}"
+
+
+def study_files(folder: Path, study: str) -> list[Path]:
+    """The files of a study below the folder of all checkpoints."""
+    return _files((folder / study).rglob("*"))
+
+
+def training_files(folder: Path, key: str) -> list[Path]:
+    """The files of a training: its last epoch, the one before, and what a process left unfinished."""
+    place = folder / key
+    return _files(place.parent.glob(f"{place.name}.*"))
+
+
+def bytes_of(files: Iterable[Path]) -> int:
+    """The size of these files; one that went away in the meantime has none."""
+    return sum(file.stat().st_size for file in files if file.exists())
+
+
+def remove_study(folder: Path, study: str) -> int:
+    """Delete all checkpoints of a study; returns how many bytes they had."""
+    count = bytes_of(study_files(folder, study))
+    shutil.rmtree(folder / study, ignore_errors=True)
+    return count
+
+
+def _files(paths: Iterable[Path]) -> list[Path]:
+    return sorted(path for path in paths if path.is_file())

@@ -1,0 +1,171 @@
+"""`dynafront init`: a study file that fits somebody's images."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from search.commands.first_look import Look
+from search.commands.init import as_yaml, name_of
+from search.commands.plan import FOR_LARGE_IMAGES, FOR_SMALL_IMAGES, plan
+from search.run.data import load_data
+from search.spec import parse_study, read_study
+from tests.search.conftest import dynafront
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DYNAFRONT_DATA", str(tmp_path / "cache"))
+    load_data.cache_clear()
+    return tmp_path
+
+
+def fill(folder: str, size: tuple[int, int], **counts: int) -> None:
+    draw = np.random.default_rng(0)
+    for name, count in counts.items():
+        (Path(folder) / name).mkdir(parents=True)
+        for i in range(count):
+            pixels = draw.integers(0, 256, (*size, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(Path(folder) / name / f"{i}.png")
+
+
+def looked(**values: Any) -> Look:
+    found: dict[str, Any] = {
+        "source": "folder:x",
+        "counts": {"a": 500, "b": 500},
+        "side": 32,
+        "one_size": (32, 32),
+        "aspect": 1.0,
+        "gray": False,
+        "has_test": True,
+        "broken": 0,
+        "notes": (),
+    }
+    return Look(**found | values)
+
+
+@pytest.mark.slow
+def test_the_file_for_plain_images_passes_check(here: Path) -> None:
+    for part in ("train", "test"):
+        fill(f"pets/{part}", (24, 24), ant=30, bee=40)
+    result = dynafront("init", "pets", "--hours", "0.01")
+    assert result.exit_code == 0, result.output
+    assert "70 images in 2 classes, RGB, all of one size, shorter side 24 pixels" in result.output
+    spec, text = read_study(Path("my-images.yml"))
+    assert (spec.study, spec.data, spec.image_size) == ("pets", "folder:pets", 24)
+    assert spec.class_weights == "none"
+    assert not spec.skip_broken
+    assert "\ntest:" not in text
+    assert spec.budget.hours == 0.01
+    assert not Path("dynafront-data").exists()
+    checked = dynafront("check", "my-images.yml")
+    assert checked.exit_code == 0, checked.output
+
+
+@pytest.mark.slow
+def test_uneven_long_broken_images_without_test_get_their_keys(here: Path) -> None:
+    fill("my pets", (40, 90), ant=12, bee=50)
+    Path("my pets/bee/broken.png").write_bytes(b"broken")
+    result = dynafront("init", "my pets", "--hours", "0.01", "--out", "new/mine.yml")
+    assert result.exit_code == 0, result.output
+    assert "skip_broken: true: 1 image cannot be decoded" in result.output
+    assert "the classes have 12 to 50 images" in result.output
+    spec, text = read_study(Path("new/mine.yml"))
+    assert (spec.study, spec.data) == ("my-pets", "folder:my pets")
+    assert spec.image_size == 32
+    assert spec.resize == "pad"
+    assert spec.class_weights == "balanced"
+    assert spec.skip_broken
+    assert "\ntest: 0.2" in text
+    assert dynafront("check", "new/mine.yml").exit_code == 0
+
+
+@pytest.mark.slow
+def test_parquet_files_are_found(here: Path) -> None:
+    draw, images = np.random.default_rng(0), []
+    for _ in range(40):
+        file = io.BytesIO()
+        Image.fromarray(draw.integers(0, 256, (16, 16), dtype=np.uint8)).save(file, "PNG")
+        images.append({"bytes": file.getvalue(), "path": None})
+    Path("set/data").mkdir(parents=True)
+    table = pa.table({"image": images, "label": [i % 2 for i in range(40)]})
+    pq.write_table(table, "set/data/train-0.parquet")
+    result = dynafront("init", "set", "--hours", "0.01", "--name", "other")
+    assert result.exit_code == 0, result.output
+    spec, _ = read_study(Path("my-images.yml"))
+    assert (spec.study, spec.data, spec.image_size) == ("other", "parquet:set", 16)
+
+
+def test_a_file_is_overwritten_only_where_that_is_asked_for(here: Path) -> None:
+    Path("my-images.yml").write_text("mine")
+    result = dynafront("init", "digits")
+    assert result.exit_code == 2
+    assert "my-images.yml is there already; --force overwrites it" in result.output
+    assert Path("my-images.yml").read_text() == "mine"
+    assert dynafront("init", "digits", "--hours", "0.01", "--force").exit_code == 0
+    assert read_study(Path("my-images.yml"))[0].data == "digits"
+
+
+@pytest.mark.parametrize(
+    ("path", "message"), [("nowhere", "does not exist"), ("empty", "no class folders")]
+)
+def test_where_no_images_are_it_says_so(here: Path, path: str, message: str) -> None:
+    Path("empty").mkdir()
+    result = dynafront("init", path)
+    assert result.exit_code == 2
+    assert message in result.output.splitlines()[-1]
+    assert not Path("my-images.yml").exists()
+
+
+def test_more_time_buys_larger_networks_and_longer_trainings() -> None:
+    def speed(networks: Any, side: int, batch: int) -> float:
+        return 2.0 ** FOR_SMALL_IMAGES.index(networks)
+
+    plans = [plan(looked(), hours, speed) for hours in (0.01, 0.5, 2, 10, 100)]
+    order = [FOR_SMALL_IMAGES.index(one.networks) for one in plans]
+    assert order == sorted(order)
+    assert (order[0], order[-1]) == (0, len(FOR_SMALL_IMAGES) - 1)
+    assert [one.epochs for one in plans] == sorted(one.epochs for one in plans)
+    assert plans[0].tight
+    assert not plans[-1].tight
+    assert plans[-1].trials > plans[0].trials
+
+
+def test_large_images_get_networks_for_large_images() -> None:
+    found = plan(looked(one_size=None, side=300), 2, lambda *_: 1.0)
+    assert found.side == 224
+    assert found.networks in FOR_LARGE_IMAGES
+
+
+@pytest.mark.parametrize("networks", [*FOR_SMALL_IMAGES, *FOR_LARGE_IMAGES])
+def test_every_choice_of_networks_makes_a_file_that_is_one(networks: Any) -> None:
+    found = plan(looked(), 2, lambda *_: 1.0)
+    object.__setattr__(found, "networks", networks)
+    spec = parse_study(as_yaml(found, "s"), "s.yml")
+    assert spec.space[networks.family].keys() >= networks.space.keys()
+
+
+@pytest.mark.parametrize(
+    "source", ["folder:a b", "folder:a: b", "folder:x #y", 'folder:"q"', "folder:C\\d"]
+)
+def test_any_path_stands_in_the_file_as_it_is(source: str) -> None:
+    found = plan(looked(source=source), 2, lambda *_: 1.0)
+    assert parse_study(as_yaml(found, "2024"), "s.yml").data == source
+
+
+@pytest.mark.parametrize("name", ["true", "2024", "1e3", "x"])
+def test_a_name_that_looks_like_a_number_stays_a_name(name: str) -> None:
+    assert parse_study(as_yaml(plan(looked(), 2, lambda *_: 1.0), name), "s.yml").study == name
+
+
+def test_a_name_is_made_of_the_folder(here: Path) -> None:
+    assert name_of("data/My Pets (2)") == "My-Pets-2"
+    assert name_of("folder:~/été") == "t"
