@@ -6,7 +6,7 @@ Paths are fixed and names stand in the query: an MLflow server with users lists 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from storage.settings import Settings
 from storage.store import Store
 
 if TYPE_CHECKING:
-    from flask import Blueprint
+    from flask import Blueprint, Response
 
 API = "/api/3.0/dynafront"
 PAGES = "/dynafront"
@@ -29,113 +29,101 @@ POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' d
 
 def blueprint(store: Store, settings: Settings) -> Blueprint:
     """All routes, reading from a store."""
-    from flask import Blueprint, Response, jsonify, request
+    from flask import Blueprint
 
     routes = Blueprint("dynafront", __name__)
-    views = Views(store, settings.folder)
-
-    def page(name: str) -> Response:
-        content = files("search.service").joinpath("pages", name).read_bytes()
-        answer = Response(content, content_type=f"{TYPES[name.rpartition('.')[2]]}; charset=utf-8")
-        answer.headers["Content-Security-Policy"] = POLICY
-        answer.headers["Cache-Control"] = "no-cache"
-        return answer
-
-    def wanted(name: str) -> str:
-        if not (value := request.args.get(name, "")):
-            raise ValueError(f"?{name}= is missing")
-        return value
-
-    def read(make: Callable[[], Any]) -> Callable[[], Any]:
-        """JSON of what it makes; mistakes of whoever asks are one line, with status 404 or 400."""
-
-        @wraps(make)
-        def answered() -> Any:
-            try:
-                return jsonify(make())
-            except ValueError as error:
-                missing = str(error).startswith("there is no")
-                return jsonify({"error": str(error)}), 404 if missing else 400
-            except StorageError as error:
-                return jsonify({"error": str(error)}), 503
-
-        return answered
-
-    def unchanged(make: Callable[[], Any]) -> Callable[[], Any]:
-        """As `read`; a browser that has the study's newest state gets 304 and no content."""
-
-        @wraps(make)
-        def answered() -> Any:
-            try:
-                tag = f'"{views.stamp(wanted("study"))}"'
-            except (ValueError, StorageError):
-                return read(make)()
-            if request.headers.get("If-None-Match") == tag:
-                return Response(status=304, headers={"ETag": tag})
-            answer = read(make)()
-            if isinstance(answer, Response):
-                answer.headers["ETag"] = tag
-                answer.headers["Cache-Control"] = "no-cache"
-            return answer
-
-        return answered
-
-    @routes.get(f"{PAGES}/")
-    def studies_page() -> Any:
-        return page("studies.html")
-
-    @routes.get(f"{PAGES}/study")
-    def study_page() -> Any:
-        return page("study.html")
-
-    for name in ("common.js", "studies.js", "study.js", "style.css"):
-        routes.add_url_rule(
-            f"{PAGES}/{name}", f"file_{name}".replace(".", "_"), lambda name=name: page(name)
-        )
-
-    @routes.get(f"{PAGES}/plotly.js")
-    def plotly() -> Any:
-        content = files("plotly").joinpath("package_data", "plotly.min.js").read_bytes()
-        answer = Response(content, content_type="text/javascript; charset=utf-8")
-        answer.headers["Cache-Control"] = f"public, max-age={YEAR}"
-        return answer
-
-    @routes.get(f"{API}/studies")
-    @read
-    def studies() -> Any:
-        return {"studies": views.studies()}
-
-    @routes.get(f"{API}/study")
-    @read
-    def study() -> Any:
-        return views.study(wanted("study"))
-
-    @routes.get(f"{API}/points")
-    @unchanged
-    def points() -> Any:
-        return views.points(wanted("study"))
-
-    @routes.get(f"{API}/point")
-    @read
-    def point() -> Any:
-        return views.point(wanted("study"), _number(wanted("id")))
-
-    @routes.get(f"{API}/answer")
-    @read
-    def answer() -> Any:
-        return views.answer(wanted("study"), wanted("max"), request.args.get("axis"))
-
-    @routes.get(f"{API}/trials")
-    @unchanged
-    def trials() -> Any:
-        return {"trials": views.trials(wanted("study"))}
-
-    @routes.get(f"{API}/openapi.json")
-    @read
-    def openapi() -> Any:
-        return document()
-
+    _add_pages(routes)
+    _add_reads(routes, Views(store, settings.folder))
     return routes
+
+
+def _add_pages(routes: Blueprint) -> None:
+    names = {"": "studies.html", "study": "study.html"}
+    names |= {name: name for name in ("common.js", "studies.js", "study.js", "style.css")}
+    for path, name in names.items():
+        routes.add_url_rule(
+            f"{PAGES}/{path}", f"page {name.replace('.', ' ')}", partial(_page, name)
+        )
+    routes.add_url_rule(f"{PAGES}/plotly.js", "plotly", _plotly)
+
+
+def _page(name: str) -> Response:
+    from flask import Response
+
+    content = files("search.service").joinpath("pages", name).read_bytes()
+    answer = Response(content, content_type=f"{TYPES[name.rpartition('.')[2]]}; charset=utf-8")
+    answer.headers["Content-Security-Policy"] = POLICY
+    answer.headers["Cache-Control"] = "no-cache"
+    return answer
+
+
+def _plotly() -> Response:
+    from flask import Response
+
+    content = files("plotly").joinpath("package_data", "plotly.min.js").read_bytes()
+    answer = Response(content, content_type="text/javascript; charset=utf-8")
+    answer.headers["Cache-Control"] = f"public, max-age={YEAR}"
+    return answer
+
+
+def _add_reads(routes: Blueprint, views: Views) -> None:
+    """The REST interface; `PATHS` of the OpenAPI document names the same."""
+    reads: dict[str, Callable[[], Any]] = {
+        "studies": lambda: {"studies": views.studies()},
+        "study": lambda: views.study(_asked("study")),
+        "points": lambda: views.points(_asked("study")),
+        "point": lambda: views.point(_asked("study"), _number(_asked("id"))),
+        "answer": lambda: views.answer(_asked("study"), _asked("max"), _asked("axis", "") or None),
+        "trials": lambda: {"trials": views.trials(_asked("study"))},
+        "openapi.json": document,
+    }
+    for path, make in reads.items():
+        answer = _if_changed(make, views) if path in ("points", "trials") else partial(_read, make)
+        routes.add_url_rule(f"{API}/{path}", f"read {path.replace('.', ' ')}", answer)
+
+
+def _asked(name: str, default: str | None = None) -> str:
+    """What stands in the query. Raises ValueError where it has to and does not."""
+    from flask import request
+
+    value = request.args.get(name, "") or default
+    if value is None:
+        raise ValueError(f"?{name}= is missing")
+    return value
+
+
+def _read(make: Callable[[], Any]) -> tuple[Response, int]:
+    """JSON of what it makes; a mistake of whoever asks is one line, with status 404 or 400."""
+    from flask import jsonify
+
+    try:
+        return jsonify(make()), 200
+    except ValueError as error:
+        missing = str(error).startswith("there is no")
+        return jsonify({"error": str(error)}), 404 if missing else 400
+    except StorageError as error:
+        return jsonify({"error": str(error)}), 503
+
+
+def _if_changed(make: Callable[[], Any], views: Views) -> Callable[[], Any]:
+    """As `_read`; a browser that has the study's newest state gets 304 and no content."""
+
+    def answered() -> Any:
+        from flask import Response, request
+
+        try:
+            tag = f'"{views.stamp(_asked("study"))}"'
+        except (ValueError, StorageError):
+            return _read(make)
+        if request.headers.get("If-None-Match") == tag:
+            return Response(status=304, headers={"ETag": tag})
+        answer, status = _read(make)
+        if status == 200:
+            answer.headers["ETag"] = tag
+            answer.headers["Cache-Control"] = "no-cache"
+        return answer, status
+
+    return answered
 
 
 def _number(text: str) -> int:
