@@ -119,8 +119,9 @@ def test_looking_and_picking_load_nothing_that_trains(here: Path) -> None:
 def test_a_registered_model_is_loaded_by_its_address(
     here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(here / "dynafront-data", tmp_path / "dynafront-data")
     monkeypatch.chdir(tmp_path)
+    shutil.copytree(here / "dynafront-data", "data")
+    Path("mlflow.yml").write_text(f"storage: {{folder: {tmp_path / 'data'}}}\n")
     pixels = np.full((8, 8), 90, np.uint8)
     exported = dynafront.study("tiny").best(pick="best").export("out", register=True, show=False)
     assert dynafront.load("models:/dynafront-tiny@best")(pixels) == exported(pixels)
