@@ -19,7 +19,7 @@ from storage.records import PointRecord, training_text
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
 
-INSTALL = "plotly is not installed: pip install 'dynafront[notebook]'"
+INSTALL = "plotly is not installed: pip install plotly nbformat (dynafront's extra `notebook`)"
 CIRCLE, DIAMOND = "circle", "diamond"
 
 

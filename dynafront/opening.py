@@ -40,9 +40,10 @@ class StudyTables:
 
 def settings_of(given: Settings | Path | str | None) -> Settings:
     """The settings of a file, or of ./mlflow.yml where there is one, as the command line reads them."""
-    from search.command_line.opening import read_settings
+    from search.command_line.opening import read_settings, send_nothing
     from storage.settings import Settings
 
+    send_nothing()
     if isinstance(given, Settings):
         return given
     return read_settings(None if given is None else Path(given).expanduser())

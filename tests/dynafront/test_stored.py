@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +99,32 @@ def test_studies_and_their_words(here: Path) -> None:
     assert "on the front" in repr(study)
     assert "MACs, gated_resnet resnet8" in repr(study.best(pick="fastest"))
     assert study.status()["trials"]["budget"] == 3
+
+
+def test_looking_and_picking_load_nothing_that_trains(here: Path) -> None:
+    program = (
+        "import sys, dynafront\nstudy = dynafront.study('tiny')\n"
+        "study, study.front(), study.status(), study.best(), study.plot()\n"
+        "print(*{'torch', 'mlflow', 'optuna', 'matplotlib'} & sys.modules.keys())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert (done.stdout.strip(), done.stderr) == ("", "")
+
+
+def test_a_registered_model_is_loaded_by_its_address(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(here / "dynafront-data", "data")
+    Path("mlflow.yml").write_text(f"storage: {{folder: {tmp_path / 'data'}}}\n")
+    pixels = np.full((8, 8), 90, np.uint8)
+    exported = dynafront.study("tiny").best(pick="best").export("out", register=True, show=False)
+    assert dynafront.load("models:/dynafront-tiny@best")(pixels) == exported(pixels)
 
 
 def test_settings_say_where_studies_are(

@@ -7,21 +7,25 @@ of ours is; and a script that launches a search without `if __name__ == "__main_
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import context
 from types import ModuleType
 
+_ONE_THREAD = threading.Lock()  # two at once could put the empty module back in the end
+
 
 @contextmanager
 def _without_main() -> Iterator[None]:
-    """In it, the main module is an empty one, which no process imports."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
+    """In it, the main module is an empty one, which no process imports. One thread at a time."""
+    with _ONE_THREAD:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
 
 
 class _SpawnProcess(context.SpawnProcess):

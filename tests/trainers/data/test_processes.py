@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
+from trainers.data.processes import spawned
 
 PROGRAM = """\
 import os
@@ -32,3 +35,18 @@ def test_a_script_without_a_main_guard_runs_once(context: str, tmp_path: Path) -
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
     )
     assert (done.stdout, done.stderr) == ("begun\nexit code 0\n", "")
+
+
+@pytest.mark.slow
+def test_the_main_module_is_there_again_when_threads_start_processes() -> None:
+    main = sys.modules["__main__"]
+
+    def start(_: int) -> int | None:
+        process = spawned().Process(target=os.getpid)
+        process.start()
+        process.join()
+        return process.exitcode
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(start, range(8))) == {0}
+    assert sys.modules["__main__"] is main
