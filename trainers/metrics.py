@@ -27,7 +27,8 @@ class Metric:
 
     `pack` keeps what one pass answers to each image, for `better`, which says whether the first of two networks is
     significantly better on the same images, by `test`. `guessing` and `constant` are what answers at random and always
-    the same answer have, from the number of images of each class (C,). `classes`: the fewest that it needs.
+    the same answer, `always`, have, from the number of images of each class (C,). `of_classes`: all classes count
+    alike. `classes`: the fewest that it needs.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Metric:
     test: str
     guessing: Callable[[Ints], float]
     constant: Callable[[Ints], float]
+    always: str = "the largest class"
     of_classes: bool = False
     classes: int = 2
 
@@ -118,6 +120,7 @@ TOP5 = Metric(
     test="McNemar's exact test",
     guessing=lambda images_C: TOP / len(images_C),
     constant=lambda images_C: float(np.sort(images_C)[-TOP:].sum() / images_C.sum()),
+    always="the five largest classes",
     classes=TOP + 1,
 )
 METRICS: dict[str, Metric] = {one.name: one for one in (ACCURACY, BALANCED, MACRO_F1, TOP5)}

@@ -56,15 +56,17 @@ def better_on_the_same(first: bytes, second: bytes) -> bool:
     return only_ours > only_theirs and mcnemar(only_ours, only_theirs) < LEVEL
 
 
-def least_difference(first: Share, second: Share) -> float:
-    """The lower end of the 95 % interval of the first share minus the second, on different images.
+def difference_of(first: Share, second: Share) -> Share:
+    """The first share minus the second with its 95 % interval, on different images.
 
     Newcombe, "Interval Estimation for the Difference between Independent Proportions", Statistics in Medicine, 1998,
-    method 10, from the two shares' own intervals. Above 0 the first is significantly larger. Where the images are the
-    same this sees less than McNemar's test does.
+    method 10, from the two shares' own intervals. All above 0, the first is significantly larger. Where the images are
+    the same this sees less than McNemar's test does.
     """
-    reach = hypot(first.value - first.low, second.high - second.value)
-    return first.value - second.value - reach
+    difference = first.value - second.value
+    below = hypot(first.value - first.low, second.high - second.value)
+    above = hypot(first.high - first.value, second.value - second.low)
+    return Share(difference, difference - below, difference + above)
 
 
 def mean_of_shares(shares: Sequence[Share]) -> Share:

@@ -11,6 +11,7 @@ from search.report.amounts import macs, percent
 from search.report.no_front import no_front_text
 from storage.records import PointRecord, StudyRecord
 from storage.store import Store
+from trainers.metrics import ACCURACY, Metric
 
 RULE_WORDS = {
     "efficient": "the cheapest point that is as good as the best",
@@ -38,14 +39,13 @@ class Choice:
             return "best"
         return "fastest" if self.min_accuracy is not None else DEFAULT
 
-    @property
-    def words(self) -> str:
+    def words(self, metric: Metric = ACCURACY) -> str:
         """What is picked, and from which points: limits hold first, the rule picks among what is left."""
         limits = [] if self.family is None else [f"of family {self.family}"]
         if self.max_macs is not None:
             limits.append(f"of at most {macs(macs_number(self.max_macs))}")
         if self.min_accuracy is not None:
-            limits.append(f"of at least {percent(self.min_accuracy)} validation accuracy")
+            limits.append(f"of at least {percent(self.min_accuracy)} validation {metric.label}")
         among = f", among the points {' and '.join(limits)}" if limits else ""
         return f"{RULE_WORDS[self.rule]}{among}"
 

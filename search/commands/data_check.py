@@ -140,12 +140,12 @@ def uneven_text(data: ImageData, weights: str, metric: Metric = ACCURACY) -> str
     if len(shown) < len(ranked):
         counts.insert(SHOWN // 2, "...")
     said = f"classes of very different size: {', '.join(counts)}. Always answering {ranked[0][1]} "
-    if metric is ACCURACY:
-        said += f"is right for {majority(data, metric):.1%} of the validation images: compare accuracies with that"
-        advice = ["`objectives: [balanced_accuracy, macs]`"]
-    else:
-        said += f"has a {metric.label} of {majority(data, metric):.1%}"
-        advice = []
+    if metric is not ACCURACY:
+        said += f"has {majority(data, metric):.1%} {metric.label}"
+        hint = "; `class_weights: balanced` makes all classes count alike in training"
+        return said if weights == "balanced" else said + hint
+    said += f"is right for {majority(data, metric):.1%} of the validation images: compare accuracies with that"
+    advice = "`objectives: [balanced_accuracy, macs]`"
     if weights != "balanced":
-        advice = ["`class_weights: balanced`", *advice]
-    return f"{said}, or write {' and '.join(advice)}" if advice else said
+        advice = f"`class_weights: balanced` and {advice}"
+    return f"{said}, or write {advice}"

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from search.front.metric import metric_of
 from search.front.stored import study_cost, study_front, study_majority
 from search.report.front_page import front_html
 from search.report.front_plot import front_png
@@ -28,7 +29,7 @@ def print_front(
     line = summary(record.name, front.members, front.baselines, cost=study_cost(record))
     console.print(f"{line}; hypervolume {front.volume:.4f}", soft_wrap=True)
     if majority := study_majority(store, record):
-        console.print(majority_text(majority))
+        console.print(majority_text(majority, metric_of(front.members)))
     console.print(terminal_table(front.members, console.width))
     console.print(offer(front.members, study_cost(record)), soft_wrap=True)
     if front.baselines:

@@ -81,7 +81,9 @@ def export(
     sessions = session_of(model), session_of(theirs)
     report["latency_ms"] = latency((compact, static.net), sessions, test)
     report["validation"] = dict(validation)
-    report["selection_bias"] = selection_bias(validation, len(data.validation), report["test"])
+    report["selection_bias"] = selection_bias(
+        validation, len(data.validation), report["test"], metric
+    )
     description = {
         "format": FORMAT,
         "family": candidate.family.name,

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from storage.records import OperatingPoint
 from trainers.metrics import METRICS
-from trainers.significance import Share, least_difference
+from trainers.significance import Share, difference_of
 
 Measured = TypeVar("Measured", bound=OperatingPoint)
 
@@ -19,7 +19,7 @@ def better(first: OperatingPoint, second: OperatingPoint) -> bool:
     """
     if first.right is not None and second.right is not None:
         return METRICS[first.metric].better(first.right, second.right)
-    return least_difference(_share(first), _share(second)) > 0
+    return difference_of(_share(first), _share(second)).low > 0
 
 
 def better_than_majority(points: Iterable[Measured], majority: float) -> list[Measured]:

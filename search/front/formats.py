@@ -11,7 +11,7 @@ from typing import Any
 from storage.records import PointRecord
 
 JSON_KEYS = (
-    *("trial", "kind", "family", "accuracy", "accuracy_low", "accuracy_high"),
+    *("trial", "kind", "family", "metric", "accuracy", "accuracy_low", "accuracy_high", "top1"),
     *("macs_mean", "macs_p95", "macs_max", "parameters", "knobs", "params"),
 )
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the start of one

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.front.eligible import ON_OFFER
+from search.front.metric import named
 from search.report.amounts import macs
 from search.report.front_table import terminal_table
 from search.report.text import network_text
@@ -21,6 +22,7 @@ from search.run.job import Failure, Job
 from search.run.notebook import NotebookConsole, NotebookView
 from storage.records import TRAININGS, Kind, PointRecord, training_text
 from trainers.fit import EpochResult
+from trainers.metrics import METRICS
 
 ROWS = 8  # of the front that are shown while searching
 NAMED = 3  # trainings that a status line names
@@ -131,11 +133,14 @@ class Progress:
         label = Text.assemble((f"{TRAININGS[job.kind]} {number}", "bold"), how)
         if joined:
             best = max(joined, key=lambda p: p.accuracy)
-            cost = macs(best.macs_mean)
+            cost, reached = (
+                macs(best.macs_mean),
+                named(f"{best.accuracy:.1%}", METRICS[best.metric]),
+            )
             self.say(
                 label.append(
                     f" joins the front with {len(joined)} point{'s' * (len(joined) > 1)}, up to "
-                    f"{best.accuracy:.1%} at {cost}  hypervolume {self.hypervolume:.4f}"
+                    f"{reached} at {cost}  hypervolume {self.hypervolume:.4f}"
                     f"{'' if self.console.is_terminal else f'  ({self.status()})'}"
                 )
             )
@@ -192,9 +197,8 @@ class Progress:
             epochs = f"epoch {result.epoch if result else 0:>3}/{job.epochs}"
             score = ""
             if result:
-                score = (
-                    f"{result.metrics['val/accuracy']:.1%} at {macs(result.metrics['val/macs'])}"
-                )
+                reached = named(f"{result.metrics[f'val/{job.metric}']:.1%}", METRICS[job.metric])
+                score = f"{reached} at {macs(result.metrics['val/macs'])}"
             running.add_row(
                 f"  {TRAININGS[job.kind]} {job.number}", epochs, score, Text(_size(job))
             )

@@ -229,8 +229,8 @@ def test_what_the_largest_class_has_is_told_by_the_metric() -> None:
     fill("train", "test", ant=40, bee=8, cat=12)
     record, (line, few) = checked(study("objectives: [balanced_accuracy, macs]\n"))
     assert line == (
-        "classes of very different size: ant 40, cat 12, bee 8. Always answering ant has a balanced accuracy of 33.3%, "
-        "or write `class_weights: balanced`"
+        "classes of very different size: ant 40, cat 12, bee 8. Always answering ant has 33.3% balanced accuracy; "
+        "`class_weights: balanced` makes all classes count alike in training"
     )
     assert record["majority"] == pytest.approx(1 / 3)
     assert few.startswith(
