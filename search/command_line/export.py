@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from search.command_line.choice import choice_options
 from search.command_line.opening import open_study, read_settings
 from search.command_line.paths import OutFolder
 from search.command_line.terminal import print_lines, steps, terminal
@@ -13,23 +14,7 @@ from search.command_line.terminal import print_lines, steps, terminal
 
 @click.command("export")
 @click.argument("name")
-@click.option(
-    "--pick",
-    type=click.Choice(["efficient", "best", "fastest", "knee"]),
-    help="Which point of the front. efficient: the cheapest that is within one point of the best accuracy, or not "
-    "significantly worse. best: the most accurate. fastest: the cheapest. knee: the farthest above the line between "
-    "the front's ends.  [default: efficient]",
-)
-@click.option(
-    "--max-macs",
-    help="Only points of at most this many MACs an image, such as 10M; without --pick the most accurate of them.",
-)
-@click.option(
-    "--min-accuracy",
-    type=float,
-    help="Only points of at least this validation accuracy, such as 0.97; without --pick the cheapest of them.",
-)
-@click.option("--family", help="A point of this family's own front.")
+@choice_options
 @click.option(
     "--out",
     type=OutFolder(),
@@ -47,6 +32,7 @@ def export_point(
     max_macs: str | None,
     min_accuracy: float | None,
     family: str | None,
+    point: int | None,
     out: Path,
     force: bool,
     register: bool,
@@ -64,7 +50,9 @@ def export_point(
     from search.commands.choice import Choice
     from search.commands.export import export_choice
 
-    choice = Choice(pick=pick, max_macs=max_macs, min_accuracy=min_accuracy, family=family)
+    choice = Choice(
+        pick=pick, max_macs=max_macs, min_accuracy=min_accuracy, family=family, point=point
+    )
     lines = export_choice(
         store, record, settings, choice, out, register=register, force=force, say=steps(console)
     )

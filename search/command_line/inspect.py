@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from search.command_line.choice import choice_options
 from search.command_line.opening import open_study, read_settings
 from search.command_line.paths import OutFolder
 from search.command_line.terminal import print_lines, steps, terminal
@@ -16,11 +17,7 @@ from search.command_line.terminal import print_lines, steps, terminal
 @click.option(
     "--trial", type=click.IntRange(0), help="This trial, at the point that represents it."
 )
-@click.option(
-    "--pick",
-    type=click.Choice(["efficient", "best", "fastest", "knee"]),
-    help="A point of the front; without a choice, the efficient one.",
-)
+@choice_options
 @click.option(
     "--out",
     type=OutFolder(),
@@ -30,7 +27,15 @@ from search.command_line.terminal import print_lines, steps, terminal
 )
 @click.pass_obj
 def inspect_training(
-    config: Path | None, name: str, trial: int | None, pick: str | None, out: Path
+    config: Path | None,
+    name: str,
+    trial: int | None,
+    pick: str | None,
+    max_macs: str | None,
+    min_accuracy: float | None,
+    family: str | None,
+    point: int | None,
+    out: Path,
 ) -> None:
     """Draw what a trained network does with validation images.
 
@@ -50,8 +55,12 @@ def inspect_training(
     store, record = open_study(settings, name)
     console = terminal()
     steps(console)("loading PyTorch")  # a mistyped name is answered without
+    from search.commands.choice import Choice
     from search.commands.inspect import chosen_point, inspect_point
 
-    point = chosen_point(store, record, training=training, pick=pick, knobs=knobs)
-    lines = inspect_point(store, record, settings, point, out, say=steps(console))
+    choice = Choice(
+        pick=pick, max_macs=max_macs, min_accuracy=min_accuracy, family=family, point=point
+    )
+    shown = chosen_point(store, record, training=training, choice=choice, knobs=knobs)
+    lines = inspect_point(store, record, settings, shown, out, say=steps(console))
     print_lines(console, lines, wrap=False)

@@ -1,11 +1,11 @@
-"""Which point of a front a person asks for: a rule, limits, or both."""
+"""Which point of a study is meant: by its id, or by a rule and limits over the front."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from search.front.pick import DEFAULT, pick
-from search.front.stored import study_cost, study_front
+from search.front.stored import StudyFront, study_cost, study_front
 from search.objectives import UNITS, macs_number
 from search.report.amounts import macs, percent
 from search.report.no_front import no_front_text
@@ -23,12 +23,13 @@ RULE_WORDS = {
 
 @dataclass(frozen=True)
 class Choice:
-    """What the user asked for: a rule, limits, or both."""
+    """What the user asked for: the id of a point; or a rule, limits, or both."""
 
     pick: str | None = None
     max_macs: str | None = None
     min_accuracy: float | None = None
     family: str | None = None
+    point: int | None = None
 
     @property
     def rule(self) -> str:
@@ -39,8 +40,15 @@ class Choice:
             return "best"
         return "fastest" if self.min_accuracy is not None else DEFAULT
 
+    @property
+    def is_given(self) -> bool:
+        """Whether anything was asked for."""
+        return self != Choice()
+
     def words(self, metric: Metric = ACCURACY) -> str:
         """What is picked, and from which points: limits hold first, the rule picks among what is left."""
+        if self.point is not None:
+            return f"point {self.point}"
         limits = [] if self.family is None else [f"of family {self.family}"]
         if self.max_macs is not None:
             limits.append(f"of at most {macs(macs_number(self.max_macs))}")
@@ -52,6 +60,8 @@ class Choice:
     @property
     def alias(self) -> str:
         """An MLflow alias that says how the point was picked."""
+        if self.point is not None:
+            return f"point-{self.point}"
         parts = [self.rule]
         if self.max_macs is not None:
             parts.append(f"max-{self.max_macs}-macs")
@@ -61,24 +71,48 @@ class Choice:
             parts.append(self.family)
         return "-".join(parts).lower().replace(".", "_")
 
+    def check(self) -> None:
+        """Raise ValueError where a point's id stands beside something else, or a limit cannot be."""
+        if self.point is not None and self != Choice(point=self.point):
+            raise ValueError(
+                f"--point {self.point}: names one point already; leave out --pick, --max-macs, --min-accuracy and "
+                "--family, or --point"
+            )
+        if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 1:
+            raise ValueError(
+                f"--min-accuracy {self.min_accuracy}: give a share between 0 and 1, such as 0.95"
+            )
+
 
 def chosen(store: Store, record: StudyRecord, choice: Choice) -> PointRecord:
-    """The point of the study's front that is asked for. Raises ValueError with the nearest offer."""
-    if choice.min_accuracy is not None and not 0 <= choice.min_accuracy <= 1:
-        raise ValueError(
-            f"--min-accuracy {choice.min_accuracy}: give a share between 0 and 1, such as 0.95"
-        )
+    """The chosen point. Raises ValueError with the nearest offer."""
+    choice.check()
     limit = None if choice.max_macs is None else macs_number(choice.max_macs)
-    members = study_front(store, record, choice.family).members
-    if not members:
+    front = study_front(store, record, choice.family)
+    if choice.point is not None:
+        return _by_id(store, record, front, choice.point)
+    if not front.members:
         raise ValueError(no_front_text(store, record, choice.family))
     return pick(
-        members,
+        front.members,
         choice.rule,
         max_macs=limit,
         min_accuracy=choice.min_accuracy,
         cost=study_cost(record),
     )
+
+
+def _by_id(store: Store, record: StudyRecord, front: StudyFront, wanted: int) -> PointRecord:
+    """A point that may join the front, on it or not. A training that goes on gives its points new ids."""
+    if found := [p for p in front.points if p.id == wanted]:
+        return store.with_answers(found)[0]
+    known = any(p.id == wanted for p in store.points(record.name))
+    why = (
+        "cannot be shipped: it is no better than chance, depends on random draws, or is of a finalist"
+        if known
+        else f"is not one of study {record.name}"
+    )
+    raise ValueError(f"--point {wanted}: {why}; dynafront front {record.name} shows the ids")
 
 
 def limit_text(macs: float | str) -> str:

@@ -65,7 +65,10 @@ def export_point(
     baselines = study_front(store, record, choice.family).baselines
     training, metric = training_text(*point.training), METRICS[point.metric]
     reached = named(f"{point.accuracy:.2%}", metric)
-    say(f"{choice.words(metric)}: {training}, {reached} on validation at {macs(point.macs_mean)}")
+    which = "" if choice.point is not None else f"{choice.words(metric)}: "
+    say(
+        f"{which}point {point.id} of {training}, {reached} on validation at {macs(point.macs_mean)}"
+    )
     report = _export(store, record, settings, point, baselines, folder, say, force=force)
     where = stored_place(folder, settings.folder)
     exported = store.add_export(

@@ -6,16 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from search.commands.choice import Choice, chosen
 from search.commands.same_data import check_same_data
-from search.front.pick import DEFAULT
-from search.front.pick import pick as pick_point
-from search.front.stored import study_cost, study_front
 from search.inspection.forward_pass import Effort
 from search.inspection.measures import inspect_network, subtitle
 from search.inspection.page import inspection_html
 from search.inspection.pngs import inspection_pngs
 from search.report.gate_rates import gate_rates_png
-from search.report.no_front import no_front_text
 from search.report.text import knobs_text, network_text
 from search.run.jobs import job_of
 from search.run.worker import trained_net
@@ -35,20 +32,21 @@ def chosen_point(
     record: StudyRecord,
     *,
     training: tuple[Kind, int] | None = None,
-    pick: str | None = None,
+    choice: Choice | None = None,
     knobs: dict[str, Any] | None = None,
 ) -> PointRecord:
-    """The point of a training that represents it (or has these knobs), or one of the front by a rule.
+    """The point of a training that represents it (or has these knobs), or the chosen one.
 
     Raises ValueError when there is none.
     """
+    choice = choice or Choice()
     if training is None:
-        members, *_ = study_front(store, record)
-        if not members:
-            raise ValueError(no_front_text(store, record))
-        return pick_point(members, pick or DEFAULT, cost=study_cost(record))
-    if pick is not None:
-        raise ValueError(f"--pick {pick}: is of the whole front; give either --trial or --pick")
+        return chosen(store, record, choice)
+    if choice.is_given:
+        raise ValueError(
+            f"{training_text(*training)} is one training, {choice.words()} another choice: give either --trial or "
+            "--pick, --max-macs, --min-accuracy, --family or --point"
+        )
     kind, trial = training
     name = training_text(kind, trial)
     found = store.find_trial(record.name, kind, trial)
@@ -106,7 +104,7 @@ def inspect_point(
     found = inspect_network(net, data, knobs, rates=rates, execution=execution, seed=trial.seed)
     network = network_text(trial.family, trial.params)
     training = training_text(trial.kind, trial.number)
-    name = f"{record.name}, {training}: {network}, {knobs_text(point.knobs)}"
+    name = f"{record.name}, point {point.id}, {training}: {network}, {knobs_text(point.knobs)}"
     epochs = store.epochs(record.name, trial.kind, trial.number)
     drawn = inspection_pngs(found, name) | _gate_rates(f"{training}: gates of {network}", epochs)
     folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,17 @@ from typing import Any
 from storage.records import PointRecord
 
 JSON_KEYS = (
-    *("trial", "kind", "family", "metric", "accuracy", "accuracy_low", "accuracy_high", "top1"),
+    *(
+        "point",
+        "trial",
+        "kind",
+        "family",
+        "metric",
+        "accuracy",
+        "accuracy_low",
+        "accuracy_high",
+        "top1",
+    ),
     *("macs_mean", "macs_p95", "macs_max", "parameters", "knobs", "params"),
 )
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the start of one
@@ -19,7 +29,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the s
 
 def as_json(study: str, points: Iterable[PointRecord], hypervolume: float) -> dict[str, Any]:
     """The front as plain values for `json.dumps`."""
-    rows = [{key: getattr(point, key) for key in JSON_KEYS} for point in points]
+    rows = [{key: _value(point, key) for key in JSON_KEYS} for point in points]
     return {"study": study, "hypervolume": hypervolume, "points": rows}
 
 
@@ -48,8 +58,12 @@ def no_formula(value: Any) -> Any:
 
 def flat(point: PointRecord) -> dict[str, Any]:
     """The point as one level of columns; lists become JSON text."""
-    row = {key: getattr(point, key) for key in (*JSON_KEYS[:-2], "run_id")}
+    row = {key: _value(point, key) for key in (*JSON_KEYS[:-2], "run_id")}
     return {**row, **leaves(point.knobs, "knob."), **leaves(point.params, "param.")}
+
+
+def _value(point: PointRecord, key: str) -> Any:
+    return point.id if key == "point" else getattr(point, key)
 
 
 def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

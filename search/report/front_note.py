@@ -21,7 +21,7 @@ NOTE_BYTES = 7_900  # MLflow cuts a run's tag at 8,000
 def front_table(points: Iterable[PointRecord], cost: Cost = MACS) -> dict[str, list[Any]]:
     """The front as MLflow shows tables: {"columns": [...], "data": [[...]]}, the cheapest first."""
     points = sorted(points, key=cost.of)
-    columns = ["trial", "family", "accuracy", "accuracy_low", "accuracy_high"]
+    columns = ["trial", "id", "family", "accuracy", "accuracy_low", "accuracy_high"]
     columns += ["macs_mean", "macs_p95", "macs_max", "parameters"]
     data = [
         [
@@ -33,7 +33,7 @@ def front_table(points: Iterable[PointRecord], cost: Cost = MACS) -> dict[str, l
         for p in points
     ]
     own = metric_of(points).name
-    shown = [column.replace("accuracy", own) for column in columns]
+    shown = ["point" if column == "id" else column.replace("accuracy", own) for column in columns]
     return {"columns": [*shown, "knobs", "params", "run_id"], "data": data}
 
 
@@ -65,6 +65,7 @@ def note(
     if front:
         head += f"{offer(front, cost)}: `dynafront export {study} --pick {DEFAULT}`\n\n"
     columns = [
+        "point",
         "trial",
         "family",
         metric_of(front).label,
@@ -97,7 +98,9 @@ def _note_row(p: PointRecord, address: str | None) -> str:
     costs = [macs_text(v) for v in (p.macs_mean, p.macs_p95, p.parameters)]
     knobs = markdown_text(_settings(readable_knobs(p.knobs)))
     knobs = knobs if len(knobs) <= 120 else knobs[:117] + "..."
-    return f"| {' | '.join([trial, markdown_text(p.family), percent(p.accuracy, 2), interval, *costs, knobs])} |\n"
+    point = "" if p.id is None else str(p.id)
+    cells = [point, trial, markdown_text(p.family), percent(p.accuracy, 2), interval, *costs, knobs]
+    return f"| {' | '.join(cells)} |\n"
 
 
 def _settings(values: Mapping[str, Any]) -> str:

@@ -85,7 +85,7 @@ def _embedded(
             index(configs, {"family": p.family, "params": _plain(p.params)}),
             *(p.name, round(p.accuracy, 5), round(p.accuracy_low, 5), round(p.accuracy_high, 5)),
             *(round(v) for v in (p.macs_mean, p.macs_p95, p.macs_max, p.parameters)),
-            *(index(knobs, _plain(readable_knobs(p.knobs))), role),
+            *(index(knobs, _plain(readable_knobs(p.knobs))), p.id, role),
         ]
         for role, p in shown
     ]

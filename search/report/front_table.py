@@ -13,9 +13,11 @@ from search.report.text import knobs_text, network_text
 from storage.records import PointRecord
 
 WIDE = 130  # characters of a terminal from which on knobs have a column of their own
+HALF = 100  # below which there is no column of 95th percentiles
 NARROW = 72  # below which there is no column of intervals
-NUMBERS = ("trial", "accuracy", "95 % interval", "MACs mean", "p95")
-FEWER = ("trial", "accuracy", "MACs mean")
+NUMBERS = ("point", "trial", "accuracy", "95 % interval", "MACs mean", "p95")
+MIDDLE = ("point", "trial", "accuracy", "95 % interval", "MACs mean")
+FEWER = ("point", "trial", "accuracy", "MACs mean")
 
 
 def terminal_table(front: Sequence[PointRecord], width: int, rows: int | None = None) -> Table:
@@ -29,7 +31,7 @@ def terminal_table(front: Sequence[PointRecord], width: int, rows: int | None = 
     table = Table(
         box=None, padding=(0, 2 if width >= WIDE else 1), pad_edge=width >= WIDE, header_style="dim"
     )
-    numbers = NUMBERS if width >= NARROW else FEWER
+    numbers = _columns(width)
     # a long name in two lines, so that its column stays narrow
     heads = {"accuracy": metric_of(front).label.replace(" ", "\n")}
     for name in numbers:
@@ -49,8 +51,15 @@ def terminal_table(front: Sequence[PointRecord], width: int, rows: int | None = 
     return table
 
 
+def _columns(width: int) -> tuple[str, ...]:
+    if width >= HALF:
+        return NUMBERS
+    return MIDDLE if width >= NARROW else FEWER
+
+
 def _numbers(point: PointRecord) -> dict[str, str]:
     return {
+        "point": "" if point.id is None else str(point.id),
         "trial": point.name,
         "accuracy": f"{point.accuracy:.2%}",
         "95 % interval": f"{point.accuracy_low:.1%} - {point.accuracy_high:.1%}",

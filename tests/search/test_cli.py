@@ -24,16 +24,22 @@ def dynafront(*arguments: str | Path) -> Result:
 
 
 COMMANDS = (
+    "init",
+    "check",
     "search",
+    "list",
     "status",
     "finalists",
     "front",
     "spaces",
+    "schema",
     "ui",
     "export",
     "predict",
     "inspect",
     "sync",
+    "clean",
+    "delete",
 )
 
 
@@ -284,6 +290,7 @@ def test_an_earlier_export_is_overwritten_only_where_that_is_asked_for(
     ("choice", "words"),
     [
         ({}, "the cheapest point that is as good as the best"),
+        ({"point": 12}, "point 12"),
         (
             {"pick": "knee", "max_macs": "30k"},
             "the knee, among the points of at most 30.0 k MACs",

@@ -135,8 +135,8 @@ LINK = re.compile(r"(?<!\\)\[[^\]]*(?<!\\)\]\(")
 def test_a_name_in_a_note_is_neither_link_nor_tag_nor_cell(text: str) -> None:
     odd = point(0.9, 1e6, 0, family=text, knobs={"tau": text})
     written = note("s", [odd], front([odd]), run_id="r", links={})
-    (row,) = [line for line in written.splitlines() if line.startswith("| 0 |")]
-    assert len(re.findall(r"(?<!\\)\|", row)) == 9
+    (row,) = [line for line in written.splitlines() if line.startswith("|  | 0 |")]
+    assert len(re.findall(r"(?<!\\)\|", row)) == 10
     assert not LINK.search(row)
     assert not re.search(r"(?<!\\)[`*]", row)
     assert "<" not in row

@@ -47,9 +47,12 @@ def dynafront(*arguments: str) -> str:
 
 
 def shown(command: str, study: str) -> Any:
-    return json.loads(
-        dynafront(command, study, *(("--format", "json") if command == "front" else ("--json",)))
-    )
+    """What a command shows of a study, without the ids of points, which earlier code did not show."""
+    options = ("--format", "json") if command == "front" else ("--json",)
+    found = json.loads(dynafront(command, study, *options))
+    if command == "front":
+        assert all(point.pop("point") for point in found["points"])
+    return found
 
 
 def rows(database: str, query: str, *values: Any) -> list[Any]:

@@ -283,6 +283,7 @@ def test_the_json_has_exactly_the_promised_keys():
         "hypervolume": 0.5,
         "points": [
             {
+                "point": 1,
                 "trial": 3,
                 "kind": "search",
                 "family": "gated_resnet",

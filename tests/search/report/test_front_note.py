@@ -18,6 +18,7 @@ def test_the_table_has_a_value_for_each_column_and_the_cheapest_first():
     assert [len(row) for row in table["data"]] == [len(table["columns"])] * 2
     first = dict(zip(table["columns"], table["data"][0], strict=True))
     assert (first["trial"], first["macs_p95"], first["run_id"]) == (1, 4e6, "abc")
+    assert first["point"] is None
     assert (first["knobs"], first["params"]) == ("tau=0.5", "backbone=resnet20 gates.target=0.5")
     assert json.loads(json.dumps(table)) == table
 
@@ -37,12 +38,12 @@ def test_the_note_begins_with_the_summary_then_the_picture_then_the_table():
     assert lines[0] == f"**{summary('digits', members, BASELINES)}**"
     assert lines[2] == "![front](/get-artifact?path=pareto%2Ffront.png&run_uuid=r1)"
     assert lines[4].startswith("efficient pick: 95.0 % at 4.00 M MACs (trial 2): `dynafront export")
-    assert lines[6].startswith("| trial | family | accuracy |")
-    assert re.fullmatch(r"\|( --- \|){8}", lines[7])
+    assert lines[6].startswith("| point | trial | family | accuracy |")
+    assert re.fullmatch(r"\|( --- \|){9}", lines[7])
     costs = "1.00 M | 2.00 M | 1.00 k"
     assert (
         lines[8]
-        == f"| [1]({LINKS[0]}) | gated_resnet | 70.00 % | 69.0 % to 71.0 % | {costs} | tau=0.5 |"
+        == f"| 0 | [1]({LINKS[0]}) | gated_resnet | 70.00 % | 69.0 % to 71.0 % | {costs} | tau=0.5 |"
     )
     assert len(lines) == 11
 
@@ -54,7 +55,7 @@ def test_baselines_on_the_front_are_called_that() -> None:
     assert summary("s", members, [winner]) == f"s: 1 point on the front (1 of baselines), {none}"
     found = [replace(p, id=7) for p in members]
     (row,) = table_rows(note("s", CLOUD, found, run_id="r", links={7: "#plain", 8: "#trial"}))
-    assert row.startswith("| [baseline 1000](#plain) | resnet |")
+    assert row.startswith("| 7 | [baseline 1000](#plain) | resnet |")
     roles = {
         (name, role)
         for _, name, *_, role in embedded(page([*CLOUD, winner], baselines=(winner,)))["points"]
@@ -64,7 +65,7 @@ def test_baselines_on_the_front_are_called_that() -> None:
 
 def test_a_trial_without_a_run_stands_in_the_note_without_a_link():
     assert table_rows(note("s", CLOUD, front(CLOUD), run_id="r", links={}))[0].startswith(
-        "| 1 | gated"
+        "|  | 1 | gated"
     )
 
 
@@ -76,8 +77,8 @@ def test_a_long_note_keeps_both_ends_and_says_what_it_left_out():
     rows = table_rows(text)
     assert 7_000 < len(text.encode()) < 8_000
     assert f"{1000 - len(rows)} of 1000 rows are left out here; pareto/front.csv has all." in text
-    assert rows[0].startswith("| [0](")
-    assert rows[-1].startswith("| [333](")
+    assert rows[0].startswith("| 0 | [0](")
+    assert rows[-1].startswith("| 999 | [333](")
 
 
 def test_a_note_that_fits_leaves_nothing_out():
@@ -89,5 +90,5 @@ def test_a_note_that_fits_leaves_nothing_out():
 def test_a_name_cannot_break_the_notes_table():
     odd = point(0.9, 1e6, family="a|b\nc<img src=x>", knobs={"tau": "x|y"})
     [row] = table_rows(note("s", [odd], [odd], run_id="r", links={}))
-    assert row.startswith(r"| 0 | a\|b c&lt;img src=x&gt; | 90.00 % |")
+    assert row.startswith(r"|  | 0 | a\|b c&lt;img src=x&gt; | 90.00 % |")
     assert row.endswith(r"| tau=x\|y |")

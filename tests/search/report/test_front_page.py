@@ -43,6 +43,9 @@ def test_each_point_stands_in_the_page_once_and_in_its_role():
         ]
         + [("baseline 1000", p.accuracy, p.macs_mean, "plain") for p in BASELINES]
     )
+    assert {row[-2] for row in data["points"]} == {None}
+    numbered = embedded(page([point(0.9, 1e6, id=12)]))["points"]
+    assert numbered[0][-2:] == [12, "front"]
     assert data["configs"][0] == {
         "family": "gated_resnet",
         "params": {"backbone": "resnet20", "gates.target": 0.5},

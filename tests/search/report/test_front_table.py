@@ -54,6 +54,7 @@ def test_numbers_are_never_cut_and_no_word_of_the_network_is_lost(width: int) ->
     for name in (points[0].name, points[1].name):
         (row,) = (line.split() for line in lines if name in line)
         assert "98.77%" in row
+        assert row[0] in ("123", "12"), "the point's id comes first"
         assert "1.23 G" in " ".join(row)
     for word in (network_text("gated_resnet", PARAMS) + " " + knobs_text(EXITS)).split():
         assert text.count(word) >= 2, word
