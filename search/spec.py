@@ -16,6 +16,7 @@ from search.spec_errors import mistake, shown, yaml_mistake
 from search.study_keys import StudySpec
 from spaces.contract.space import Dimension, narrowed
 from storage.yaml_text import NotYamlError, file_text, parsed
+from trainers.metrics import METRICS
 
 BEFORE = {
     "warm_start": False,
@@ -139,9 +140,9 @@ def _check_objectives(spec: StudySpec, where: str) -> None:
     twice = len({cost.measure for cost in known}) < len(known)  # the mean and the p95 of MACs
     if spec.region.max_macs and not any(cost.measure == MACS.measure for cost in known):
         raise ValueError(f"{where}: region.max_macs: needs macs among the objectives")
-    if first != "accuracy" or any(name not in COSTS for name in costs) or twice:
+    if first not in METRICS or any(name not in COSTS for name in costs) or twice:
         given = ", ".join(spec.objectives)
         raise ValueError(
-            f"{where}: objectives: [{given}] is not accuracy alone or followed by costs: [accuracy, macs], "
-            "[accuracy, macs_p95], [accuracy, macs, parameters]"
+            f"{where}: objectives: [{given}] is not one of {', '.join(METRICS)}, alone or followed by costs: "
+            "[accuracy, macs], [balanced_accuracy, macs_p95], [accuracy, macs, parameters]"
         )

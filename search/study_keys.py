@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from search.objectives import COSTS, MACS, MOST_MACS, Cost, macs_number
 from search.spec_errors import shown
 from storage.yaml_text import clipped
+from trainers.metrics import METRICS, Metric
 
 AMOUNT_TEXT = r"^\s*(\d+\.?\d*([eE]\+?\d{1,3})?|\.\d+)\s*[kKmMgG]?\s*([mM][aA][cC][sS])?\s*$"
 AMOUNT = {
@@ -148,7 +149,8 @@ class StudySpec(_Strict):
     )
     budget: Budget = Field(default=Budget(), description="How much to spend.")
     objectives: Annotated[tuple[str, ...], Field(strict=False)] = Field(
-        default=("accuracy", "macs"), description="What is optimised: `accuracy`, then the costs."
+        default=("accuracy", "macs"),
+        description=("What is optimised: the metric to maximise, then the costs to minimise."),
     )
     sampler: SamplerName = Field(default="growth", description="What chooses the next candidate.")
     warm_start: bool = Field(
@@ -237,6 +239,11 @@ class StudySpec(_Strict):
     def initial(self, family: str) -> str | None:
         """Where the weights come from that this family's trainings start with; None for random ones."""
         return self.init_from.get(family) if isinstance(self.init_from, dict) else self.init_from
+
+    @property
+    def metric(self) -> Metric:
+        """What is maximised."""
+        return METRICS[self.objectives[0]]
 
     @property
     def costs(self) -> tuple[Cost, ...]:

@@ -1,8 +1,6 @@
 """What runs call their measures, in words that a person reads: MLflow's charts write them on their axes."""
 
 ACCURACY = "validation accuracy"
-ACCURACY_LOW, ACCURACY_HIGH = "validation accuracy low", "validation accuracy high"
-BEST_ACCURACY = "best validation accuracy"
 MACS_MEAN, MACS_P95, MACS_MAX = (
     "mean M MACs per image",
     "p95 M MACs per image",
@@ -11,3 +9,23 @@ MACS_MEAN, MACS_P95, MACS_MAX = (
 MACS_LOG = "log10 of mean MACs per image"
 PARAMETERS = "M parameters"
 SECONDS = "training seconds"
+
+
+def validation(metric: str) -> str:
+    """The measure of a study's metric, as people read its name: "validation accuracy"."""
+    return f"validation {metric}"
+
+
+def low(measure: str) -> str:
+    """The lower end of a measure's interval."""
+    return f"{measure} low"
+
+
+def high(measure: str) -> str:
+    """The upper end of a measure's interval."""
+    return f"{measure} high"
+
+
+def best(measure: str) -> str:
+    """The most of a measure that a training reached."""
+    return f"best {measure}"

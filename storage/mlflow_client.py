@@ -37,6 +37,7 @@ DIVERTING = (
 # MLflow takes 1,000 entities a request, 100 params among them
 PARAMS_A_BATCH, METRICS_A_BATCH = 100, 900
 NOTE_CHARACTERS = 7900  # a run's tag holds 8,000
+DESCRIPTION_CHARACTERS = 4900  # of a model's version, which holds 5,000
 SHOWN_CHARACTERS = 300  # of an error
 
 
@@ -102,11 +103,8 @@ def _quoted(value: str) -> str:
     return f'"{value}"' if "'" in value else f"'{value}'"
 
 
-def fitting(note: str) -> str:
-    """The Markdown, cut at the end of a line to what a run's note can hold."""
-    if len(note) <= NOTE_CHARACTERS:
+def fitting(note: str, characters: int = NOTE_CHARACTERS) -> str:
+    """The Markdown, cut at the end of a line to what a run's note can hold, or to so many characters."""
+    if len(note) <= characters:
         return note
-    return (
-        note[:NOTE_CHARACTERS].rpartition("\n")[0]
-        + "\n\n(shortened; the artifacts hold everything)"
-    )
+    return note[:characters].rpartition("\n")[0] + "\n\n(shortened; the artifacts hold everything)"

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from storage.measure_names import ACCURACY
 from storage.mlflow_client import asking, client, fitting, having
 from storage.mlflow_points import MlflowPoints, PointRun
 from storage.mlflow_runs import PAGE, MlflowRuns
-from storage.saved_views import differing, saved_views, view_path
+from storage.saved_views import CURVES, differing, saved_views, view_path
 from storage.settings import Settings
 
 KIND, STUDY, TRIAL, PARETO = "automl.kind", "automl.study", "automl.trial", "pareto"
@@ -155,14 +156,22 @@ class MlflowLog:
         with asking(self.settings):
             self._runs.log(run_id, {}, [Metric(name, v, now, 0) for name, v in metrics.items()])
 
-    def write_saved_views(self, experiment_id: str, params: Sequence[str], cost: str) -> None:
+    def write_saved_views(
+        self,
+        experiment_id: str,
+        params: Sequence[str],
+        cost: str,
+        metric: str = ACCURACY,
+        curve: str = CURVES[0],
+    ) -> None:
         """Give the experiment the views `pareto` and `all`, and a note that links to them if it has none.
 
-        They show `params` of the runs, beside accuracy and the measure `cost`.
+        They show `params` of the runs, beside the measures `metric` and `cost`, and the metric's `curve` by epoch.
         """
+        curves = list(dict.fromkeys((curve, *CURVES)))
         with asking(self.settings):
             tags = self._client.get_experiment(experiment_id).tags
-            wanted = differing(saved_views(params, cost), tags)
+            wanted = differing(saved_views(params, cost, curves, metric), tags)
             if NOTE not in tags:
                 front = view_path(experiment_id, "pareto").lstrip("/")
                 every = view_path(experiment_id, "all").lstrip("/")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from storage.mlflow_client import asking, client
+from storage.mlflow_client import DESCRIPTION_CHARACTERS, asking, client, fitting
 from storage.mlflow_runs import MlflowRuns
 from storage.settings import Settings
 
@@ -59,7 +59,8 @@ def log_model(
             mlflow.log_artifacts(str(folder), EXPORTED)
         version = str(info.registered_model_version)
         mlflow_client.set_registered_model_alias(model_name, alias, version)
-        mlflow_client.update_model_version(model_name, version, description=description)
+        shown = fitting(description, DESCRIPTION_CHARACTERS)
+        mlflow_client.update_model_version(model_name, version, description=shown)
     return f"models:/{model_name}@{alias}"
 
 

@@ -25,6 +25,7 @@ from storage.urls import without_password, without_user
 # about 15 on two cores; more where others compute or a new database is on a slow disk
 START_SECONDS = 120.0
 STOP_SECONDS = 5.0
+SETTINGS_VARIABLE = "DYNAFRONT_SERVER_SETTINGS"  # how the server's process gets ours
 EVERY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # listening on all addresses: one to ask at
 
 
@@ -33,6 +34,7 @@ def command(settings: Settings) -> tuple[list[str], dict[str, str]]:
     server = settings.server
     _check_exposure(settings)
     arguments = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
+    arguments += ["--app-name", "dynafront"]
     arguments += ["--host", server.host, "--port", str(server.port)]
     arguments += ["--allowed-hosts", ",".join(_host_headers(settings))]
     # without these the UI's own requests are refused as foreign; https for whoever puts a proxy in front
@@ -53,6 +55,7 @@ def command(settings: Settings) -> tuple[list[str], dict[str, str]]:
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # 9 more processes and 2 GB that nothing here uses
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "PYTHONUNBUFFERED": "1",
+            SETTINGS_VARIABLE: settings.model_dump_json(),
         }
     )
     return arguments, environment

@@ -96,10 +96,11 @@ class RungRecord:
 class OperatingPoint:
     """What a trained network does at one setting of its run-time knobs, measured over validation images.
 
-    `accuracy` is top-1 in [0, 1] with its 95 % interval, `macs_*` are multiply-accumulates per image, gates included.
+    `accuracy` is the value in [0, 1] of the study's metric with its 95 % interval, `macs_*` are multiply-accumulates
+    per image, gates included.
     `chosen`: the setting that the network was trained for. `extra`: open rates of gates, shares of exits, and the like.
-    `right`: which validation images are answered rightly, eight a byte, in the order of the split; None where that was
-    not kept, or is not asked for.
+    `right`: what is answered to each validation image, in the order of the split, as the metric packs it: for top-1
+    which are answered rightly, eight a byte. None where that was not kept, or is not asked for.
     """
 
     knobs: dict[str, Any]
@@ -113,6 +114,16 @@ class OperatingPoint:
     chosen: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
     right: bytes | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def metric(self) -> str:
+        """By which metric its accuracy was measured, as study files call it."""
+        return str(self.extra.get("metric", "accuracy"))
+
+    @property
+    def top1(self) -> float:
+        """The share of images that are answered rightly, whatever the metric."""
+        return float(self.extra.get("top1", self.accuracy))
 
 
 @dataclass(frozen=True, kw_only=True)

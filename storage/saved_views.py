@@ -18,18 +18,21 @@ FRONT, CHOICES, LINES = "section-front", "section-params", "section-curves"
 
 
 def saved_views(
-    params: Sequence[str], cost: str = MACS_MEAN, curves: Sequence[str] = CURVES
+    params: Sequence[str],
+    cost: str = MACS_MEAN,
+    curves: Sequence[str] = CURVES,
+    metric: str = ACCURACY,
 ) -> dict[str, str]:
     """Value by tag name of the views `pareto` (the front's points and baselines) and `all` (every training).
 
-    `params` of the runs are shown in the table and in a chart of their own, accuracy against the measure `cost` in
-    another; `curves` are measures by epoch.
+    `params` of the runs are shown in the table and in a chart of their own, the measure `metric` against the measure
+    `cost` in another; `curves` are measures by epoch.
     """
     # the UI loads 100 runs at a time in the view's order: those that matter must come first. Ordered by time it would
     # add the study's run and fold all others away below it
-    front = _state(f"tags.`{VIEW}` = '{SHOWN}'", cost, True, params, cost, ())
+    front = _state(f"tags.`{VIEW}` = '{SHOWN}'", cost, True, params, (metric, cost), ())
     trainings = "tags.`automl.state` != ''"  # points and exports have none
-    everything = _state(trainings, ACCURACY, False, params, cost, curves)
+    everything = _state(trainings, metric, False, params, (metric, cost), curves)
     return {
         f"{TAG}pareto": _envelope("Pareto front", front),
         f"{TAG}all": _envelope("All trials", everything),
@@ -53,16 +56,19 @@ def _state(
     order_by: str,
     ascending: bool,
     params: Sequence[str],
-    cost: str,
+    axes: tuple[str, str],
     curves: Sequence[str],
 ) -> dict[str, Any]:
-    measures = [ACCURACY, cost]
+    metric, cost = axes
+    measures = [metric, cost]
     if cost == MACS_MEAN:
         measures.append(MACS_LOG)
     shown = [*(f"metrics.`{m}`" for m in measures), *(f"params.`{p}`" for p in params)]
     shown += ["tags.`pareto`", "tags.`automl.kind`", "tags.`automl.state`"]
     sections = [
-        _section(FRONT, "Accuracy against compute", columns=1),
+        _section(
+            FRONT, f"{metric.removeprefix('validation ').capitalize()} against compute", columns=1
+        ),
         _section(CHOICES, "What the networks are made of", columns=1),
     ]
     if curves:
@@ -92,34 +98,34 @@ def _state(
         "groupsExpanded": {},
         "autoRefreshEnabled": True,
         "compareRunCharts": [
-            *_scatters(measures[1:]),
-            _parallel(params, cost),
+            *_scatters(metric, measures[1:]),
+            _parallel(params, axes),
             *_lines(curves),
         ],
         "compareRunSections": sections,
     }
 
 
-def _scatters(costs: Sequence[str]) -> list[dict[str, Any]]:
+def _scatters(metric: str, costs: Sequence[str]) -> list[dict[str, Any]]:
     # MLflow's axes are linear: over the logarithm of cost is a chart of its own
     return [
         _chart("SCATTER", f"chart-front-{number}", FRONT)
         | {
             "xaxis": {"key": cost, "type": "METRIC"},
-            "yaxis": {"key": ACCURACY, "type": "METRIC"},
+            "yaxis": {"key": metric, "type": "METRIC"},
         }
         for number, cost in enumerate(costs)
     ]
 
 
-def _parallel(params: Sequence[str], cost: str) -> dict[str, Any]:
+def _parallel(params: Sequence[str], axes: tuple[str, str]) -> dict[str, Any]:
     # conditional parameters are missing from some runs, which would vanish from the chart without showAllRuns
-    axes = {
+    shown = {
         "selectedParams": list(params),
-        "selectedMetrics": [cost, ACCURACY],
+        "selectedMetrics": [*reversed(axes)],
         "showAllRuns": True,
     }
-    return _chart("PARALLEL", "chart-params", CHOICES) | axes
+    return _chart("PARALLEL", "chart-params", CHOICES) | shown
 
 
 def _lines(curves: Iterable[str]) -> list[dict[str, Any]]:

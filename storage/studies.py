@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Select, delete, insert, or_, select, update
+from sqlalchemy import Select, delete, func, insert, or_, select, update
 
 from storage.database import Database
 from storage.errors import StorageError
 from storage.records import StudyRecord
 from storage.rows import record, utc_now
-from storage.tables import Study, StudyData
+from storage.tables import Point, Study, StudyData, Trial
 
 
 class Studies:
@@ -97,6 +98,24 @@ class Studies:
     def set_study_run(self, name: str, experiment_id: str | None, run_id: str | None) -> None:
         """Remember the study's MLflow experiment and parent run."""
         self._set_study(name, {"experiment_id": experiment_id, "run_id": run_id})
+
+    def stamp(self, name: str) -> str:
+        """A short text that differs whenever a trial, its points or its MLflow run changed."""
+        counted = select(
+            func.count(),
+            func.max(Trial.finished_at),
+            func.sum(Trial.seconds),
+            func.count(Trial.run_id),
+        ).where(Trial.study == name)
+        states = select(Trial.state, func.count()).where(Trial.study == name).group_by(Trial.state)
+        newest = select(func.max(Point.id)).join(Trial, Trial.id == Point.trial_id)
+        with self._database.reading() as connection:
+            seen = (
+                tuple(connection.execute(counted).one()),
+                sorted(map(tuple, connection.execute(states))),
+                connection.scalar(newest.where(Trial.study == name)),
+            )
+        return sha256(repr(seen).encode()).hexdigest()[:16]
 
     def _set_study(self, name: str, values: dict[str, Any], *conditions: Any) -> bool:
         """Change a study where the conditions hold; returns whether they did."""

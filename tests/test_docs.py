@@ -26,7 +26,7 @@ PAGES = {
     path.relative_to(ROOT).as_posix(): path
     for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))
 }
-PACKAGES = ("search", "spaces", "trainers", "storage")
+PACKAGES = ("dynafront", "search", "spaces", "trainers", "storage")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 READ_VARIABLE = re.compile(r"environ(?:\.get\(|\[)\s*[\"'](\w+)[\"']")
@@ -226,7 +226,7 @@ def test_dimensions_are_bold_in_the_docs_if_a_study_searches_them_unasked() -> N
 def python_blocks() -> list[tuple[str, str]]:
     return [
         (page, block)
-        for page in ("README.md", "docs/export.md")
+        for page in ("README.md", "docs/export.md", "docs/python.md")
         for block in blocks(page, "python")
     ]
 
@@ -265,3 +265,16 @@ def test_the_program_without_dynafront_prepares_images_as_training_does(
         geometry = Geometry(channels, 20, 24, resize, bits)
         ours = decoded(geometry, name, str(tmp_path / name)).astype(np.float32) / 255
         np.testing.assert_array_equal(classifier.pixels(tmp_path / name)[0], ours)
+
+
+def test_every_public_name_of_the_package_has_a_section() -> None:
+    import dynafront
+
+    page = text("docs/python.md")
+    for name in dynafront.__all__:
+        assert f"`dynafront.{name}" in page, name
+    for owner in (dynafront.Study, dynafront.Point, dynafront.Model, dynafront.Prediction):
+        own = [name for name in vars(owner) if not name.startswith("_")]
+        fields = getattr(owner, "__dataclass_fields__", {})
+        for name in {*own, *fields} - {"record", "choice", "classifier"}:
+            assert re.search(rf"`{name}\b|\.{name}\b", page), f"{owner.__name__}.{name}"

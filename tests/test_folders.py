@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("search", "spaces", "trainers", "storage")
+PACKAGES = ("dynafront", "search", "spaces", "trainers", "storage")
 ALLOWED = {
+    "dynafront": {"search", "spaces", "trainers", "storage"},
     "search": {"spaces", "trainers", "storage"},
     "trainers": {"spaces"},
     "spaces": set(),

@@ -6,54 +6,40 @@ Shapes: P passes (1 unless stochastic), N images, B images of a batch.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from spaces.contract.knobs import Knobs, Rates
 from spaces.contract.net import DynamicNet, Output
+from trainers.answers import TOP, Answers
 from trainers.data.augment import augmented, normalized
 from trainers.data.splits import Batch, ImageData, Split
 from trainers.execution import Execution
-from trainers.significance import wilson
 
 BATCH = 512
 
 
 @dataclass(frozen=True)
 class Table:
-    """Per pass and image: was the answer right, how many MACs did it take; per gate unit: its open rate."""
+    """Per pass and image: the answer, and how many MACs it took; per gate unit: its open rate."""
 
-    correct_PN: Tensor
+    answers: Answers
     macs_PN: Tensor
     rates: dict[str, tuple[float, ...]]
+
+    @property
+    def correct_PN(self) -> Tensor:
+        """Whether the answer is right."""
+        return torch.from_numpy(self.answers.right_PN)
 
     @property
     def accuracy(self) -> float:
         """Top-1, mean over passes."""
         return float(self.correct_PN.double().mean())
-
-    @property
-    def accuracy_std(self) -> float:
-        """Sample standard deviation over passes; 0 for one pass."""
-        per_pass = self.correct_PN.double().mean(1)
-        return float(per_pass.std()) if len(per_pass) > 1 else 0.0
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """95 % interval of the accuracy over draws of images of this number."""
-        return wilson(self.accuracy, self.correct_PN.shape[1])
-
-    @property
-    def packed(self) -> bytes | None:
-        """Which images are answered rightly, eight a byte; None over several passes, which differ."""
-        if len(self.correct_PN) > 1:
-            return None
-        return packed(self.correct_PN[0])
 
     @property
     def macs_mean(self) -> float:
@@ -69,9 +55,20 @@ class Table:
         return float(self.macs_PN.max())
 
 
-def packed(right_N: Tensor) -> bytes:
-    """One bit an image, eight a byte, the last byte filled up with zeros."""
-    return np.packbits(right_N.numpy()).tobytes()
+def top_answers(logits_BC: Tensor, labels_B: Tensor) -> tuple[Tensor, Tensor]:
+    """(B,) the likeliest class of each image, and whether its label is among the five likeliest."""
+    likeliest = logits_BC.topk(min(TOP, logits_BC.shape[1]), 1).indices
+    return logits_BC.argmax(1), (likeliest == labels_B[:, None]).any(1)
+
+
+def answers_of(
+    classes: Sequence[Tensor], top5: Sequence[Tensor], labels_N: Tensor, passes: int = 1
+) -> Answers:
+    """The answers of all batches, pass after pass."""
+    classes_PN, top5_PN = (
+        torch.cat(list(some)).view(passes, -1).cpu().numpy() for some in (classes, top5)
+    )
+    return Answers(classes_PN, top5_PN, labels_N.cpu().numpy())
 
 
 @torch.inference_mode()
@@ -93,14 +90,17 @@ def evaluate(
     execution = execution or Execution()
     net.eval()
     passes = knobs.passes if knobs.policy == "stochastic" or knobs.order == "arbitrary" else 1
-    correct: list[Tensor] = []
+    classes: list[Tensor] = []
+    top5: list[Tensor] = []
     macs: list[Tensor] = []
     counts: dict[str, Tensor] = {}
     images_seen = 0
     for step in range(passes):
         run = partial(net.run, knobs=knobs, rates=rates, seed=seed, step=step, compact=compact)
         for batch, output in _outputs(run, split, data, execution):
-            correct.append(output.logits_BC.argmax(1) == batch.labels)
+            answer_B, top5_B = top_answers(output.logits_BC, batch.labels)
+            classes.append(answer_B)
+            top5.append(top5_B)
             macs.append(output.macs_B.expand(len(batch.labels)))
             for decision in output.decisions:
                 opened = decision.open_BU.double().expand(len(batch.labels), -1).sum(0)
@@ -108,9 +108,8 @@ def evaluate(
                 counts[name] = counts[name] + opened if name in counts else opened
             images_seen += len(batch.labels)
     found = {name: tuple((total / images_seen).tolist()) for name, total in counts.items()}
-    return Table(
-        torch.cat(correct).view(passes, -1).cpu(), torch.cat(macs).view(passes, -1).cpu(), found
-    )
+    answers = answers_of(classes, top5, split.labels, passes)
+    return Table(answers, torch.cat(macs).view(passes, -1).cpu(), found)
 
 
 @dataclass(frozen=True)
@@ -124,6 +123,15 @@ class ExitLogits:
     macs: Tensor
     labels: Tensor
     rates: dict[str, tuple[float, ...]]
+
+    def answers(self, index_N: Tensor, fallback: str) -> Answers:
+        """The answers where image n leaves at exit `index_N[n]`; at K the deepest head, or the ensemble of all."""
+        logits_NC = self.logits[index_N, torch.arange(len(index_N))]
+        if fallback == "ensemble":
+            last_N = index_N == len(self.logits) - 1
+            logits_NC[last_N] = self.logits[:, last_N].mean(0)
+        answer_N, top5_N = top_answers(logits_NC, self.labels)
+        return answers_of([answer_N], [top5_N], self.labels)
 
 
 @torch.inference_mode()

@@ -26,6 +26,7 @@ from trainers.data.augment import augmented, normalized
 from trainers.data.splits import ImageData
 from trainers.evaluate import evaluate, mean_rates
 from trainers.execution import Execution
+from trainers.metrics import ACCURACY, Metric
 from trainers.optimizer import load_optimizer, lr_factor, optimizer, optimizer_tensors, set_lr
 
 CHECK_EVERY = 25  # steps between looks at whether the loss is still finite; each costs a device synchronisation
@@ -66,14 +67,16 @@ def fit(
     seed: int = 0,
     execution: Execution | None = None,
     slot: Slot | None = None,
+    metric: Metric = ACCURACY,
 ) -> Generator[EpochResult, None, None]:
     """Train `net` in place, yielding one record an epoch; with a slot, continue from its checkpoint and keep it.
 
+    Records have top-1 accuracy on validation, and what the `metric` says beside it.
     A training that continues first yields the record of its last epoch again: it may have been lost with its reader.
     When the generator ends the network is on the execution's device in eval mode. Raises DivergedError.
     """
     execution = execution or Execution()
-    training = _Training(execution.placed(net), data, recipe, seed, execution)
+    training = _Training(execution.placed(net), data, recipe, seed, execution, metric)
     saved = slot.load() if slot else None
     first = training.restore(saved)
     if saved is not None:
@@ -116,15 +119,16 @@ class _Sums:
 
 class _Training:
     def __init__(
-        self, net: DynamicNet, data: ImageData, recipe: Recipe, seed: int, execution: Execution
+        self,
+        net: DynamicNet,
+        data: ImageData,
+        recipe: Recipe,
+        seed: int,
+        execution: Execution,
+        metric: Metric = ACCURACY,
     ) -> None:
-        self.net, self.data, self.recipe, self.seed, self.execution = (
-            net,
-            data,
-            recipe,
-            seed,
-            execution,
-        )
+        self.net, self.data, self.recipe = net, data, recipe
+        self.seed, self.execution, self.metric = seed, execution, metric
         self.batch = min(recipe.batch, len(data.train))
         # an epoch; the incomplete batch is dropped (batch norm)
         self.steps = len(data.train) // self.batch
@@ -196,6 +200,7 @@ class _Training:
             "train/open": float(sums.opened) / sums.steps,
             "train/images_per_second": sums.images / seconds,
             "val/accuracy": table.accuracy,
+            f"val/{self.metric.name}": self.metric.measure(table.answers).value,
             "val/macs": table.macs_mean,
         }
         metrics |= {f"objective/{name}": value for name, value in self.objective.report().items()}

@@ -5,11 +5,16 @@ Everything is at 95 %.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import hypot, sqrt
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 Z = 1.959964  # of a 95 % interval
 LEVEL = 0.05  # chance of calling equal networks different
+SWAPS = 2000  # random ones of a test
 
 
 class Share(NamedTuple):
@@ -51,12 +56,46 @@ def better_on_the_same(first: bytes, second: bytes) -> bool:
     return only_ours > only_theirs and mcnemar(only_ours, only_theirs) < LEVEL
 
 
-def least_difference(first: Share, second: Share) -> float:
-    """The lower end of the 95 % interval of the first share minus the second, on different images.
+def difference_of(first: Share, second: Share) -> Share:
+    """The first share minus the second with its 95 % interval, on different images.
 
     Newcombe, "Interval Estimation for the Difference between Independent Proportions", Statistics in Medicine, 1998,
-    method 10, from the two shares' own intervals. Above 0 the first is significantly larger. Where the images are the
-    same this sees less than McNemar's test does.
+    method 10, from the two shares' own intervals. All above 0, the first is significantly larger. Where the images are
+    the same this sees less than McNemar's test does.
     """
-    reach = hypot(first.value - first.low, second.high - second.value)
-    return first.value - second.value - reach
+    difference = first.value - second.value
+    below = hypot(first.value - first.low, second.high - second.value)
+    above = hypot(first.high - first.value, second.value - second.low)
+    return Share(difference, difference - below, difference + above)
+
+
+def mean_of_shares(shares: Sequence[Share]) -> Share:
+    """The mean of independent shares, with an interval from their own intervals.
+
+    Zou, Huang and Zhang, "A note on confidence interval estimation for a linear function of binomial proportions",
+    Computational Statistics & Data Analysis, 2009. Unlike a normal interval it has a width where every share is 0 or 1.
+    Drawn from shares of 0.5 to 0.98, the smallest of 12 images, it held the mean 91 to 95 times in 100; what it missed
+    lay above it.
+    """
+    count = len(shares)
+    value = sum(share.value for share in shares) / count
+    below = hypot(*(share.value - share.low for share in shares)) / count
+    above = hypot(*(share.high - share.value for share in shares)) / count
+    return Share(value, max(0.0, value - below), min(1.0, value + above))
+
+
+def better_by_swaps(gained_N: NDArray[np.float64]) -> bool:
+    """Whether the first network is significantly better, from by how much it is on each of the N images.
+
+    Were the two alike, each image's answers could as well be the other's: the sum is compared with those after SWAPS
+    random swaps, always the same ones. Noreen, "Computer-Intensive Methods for Testing Hypotheses", 1989; for F1 scores
+    Yeh, "More accurate tests for the statistical significance of result differences", COLING, 2000. Two-sided.
+    """
+    total = float(gained_N.sum())
+    if total <= 0:
+        return False
+    sizes, counts = np.unique(np.abs(gained_N), return_counts=True)
+    kept = np.random.default_rng(0).binomial(counts, 0.5, (SWAPS, len(counts)))
+    swapped = (2 * kept - counts) @ sizes
+    as_far = int((np.abs(swapped) >= total * (1 - 1e-9)).sum())
+    return (1 + as_far) / (1 + SWAPS) < LEVEL

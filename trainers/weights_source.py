@@ -117,10 +117,10 @@ def _has_tensors(value: object, depth: int = DEPTH) -> bool:
 def _without_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The network's tensors: prefixes that all of them have are taken off, what lies beside the network is left out."""
     tensors = {k: v for k, v in tensors.items() if k.rpartition(".")[2] not in COUNTERS}
-    # a trial's checkpoint, and Lightning's, keep more than the network
-    for prefix in ("net.", "model."):
+    # a trial's checkpoint keeps more of the optimiser than of the network; Lightning's keeps losses beside it
+    for prefix, share in (("net.", 0.0), ("model.", 0.5)):
         own = {name: value for name, value in tensors.items() if name.startswith(prefix)}
-        if 2 * len(own) > len(tensors):
+        if len(own) > share * len(tensors):
             tensors = own
     while prefix := next((p for p in PREFIXES if tensors and all(k.startswith(p) for k in tensors)), ""):  # fmt: skip
         tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}

@@ -34,7 +34,8 @@ def show_front(
     """Show the points of study NAME that no other beats.
 
     These are the best in accuracy and compute: no other point has more accuracy for as few MACs.
-    Accuracy is validation top-1 with its 95 % interval; MACs are per image, over real images.
+    Accuracy is the study's metric on validation (top-1 unless its file says otherwise) with its 95 % interval; MACs are
+    per image, over real images.
     """
     from search.commands.front import print_front, write_plot
     from search.front.formats import as_csv

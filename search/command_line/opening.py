@@ -14,10 +14,14 @@ if TYPE_CHECKING:
     from storage.store import Store
 
 
+def send_nothing() -> None:
+    """Before mlflow or optuna is imported anywhere: nothing of a user's machine is sent anywhere."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+
 def read_settings(config: Path | None) -> Settings:
     """The settings of a file, or of ./mlflow.yml where there is one. Raises ValueError."""
-    # before mlflow or optuna is imported anywhere: nothing of a user's machine is sent anywhere
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    send_nothing()
     from storage.settings import settings
 
     return settings(config)

@@ -100,7 +100,7 @@ def _run(
     """Search, train the finalists, and show what came out."""
     from search.commands.search_text import closing_lines, opening_line
 
-    console.print(opening_line(spec))
+    console.print(opening_line(spec), soft_wrap=not console.is_terminal)
     steps(console)("loading PyTorch")
     from search.commands.finalists import show
     from search.commands.front import print_front

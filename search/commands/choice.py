@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from search.front.pick import DEFAULT, pick
 from search.front.stored import StudyFront, study_cost, study_front
-from search.objectives import macs_number
+from search.objectives import UNITS, macs_number
 from search.report.amounts import macs, percent
 from search.report.no_front import no_front_text
 from storage.records import PointRecord, StudyRecord
 from storage.store import Store
+from trainers.metrics import ACCURACY, Metric
 
 RULE_WORDS = {
     "efficient": "the cheapest point that is as good as the best",
@@ -44,8 +45,7 @@ class Choice:
         """Whether anything was asked for."""
         return self != Choice()
 
-    @property
-    def words(self) -> str:
+    def words(self, metric: Metric = ACCURACY) -> str:
         """What is picked, and from which points: limits hold first, the rule picks among what is left."""
         if self.point is not None:
             return f"point {self.point}"
@@ -53,7 +53,7 @@ class Choice:
         if self.max_macs is not None:
             limits.append(f"of at most {macs(macs_number(self.max_macs))}")
         if self.min_accuracy is not None:
-            limits.append(f"of at least {percent(self.min_accuracy)} validation accuracy")
+            limits.append(f"of at least {percent(self.min_accuracy)} validation {metric.label}")
         among = f", among the points {' and '.join(limits)}" if limits else ""
         return f"{RULE_WORDS[self.rule]}{among}"
 
@@ -84,23 +84,22 @@ class Choice:
             )
 
 
-def chosen(store: Store, record: StudyRecord, choice: Choice) -> tuple[PointRecord, StudyFront]:
-    """The chosen point, and the front that it was chosen from. Raises ValueError with the nearest offer."""
+def chosen(store: Store, record: StudyRecord, choice: Choice) -> PointRecord:
+    """The chosen point. Raises ValueError with the nearest offer."""
     choice.check()
     limit = None if choice.max_macs is None else macs_number(choice.max_macs)
     front = study_front(store, record, choice.family)
     if choice.point is not None:
-        return _by_id(store, record, front, choice.point), front
+        return _by_id(store, record, front, choice.point)
     if not front.members:
         raise ValueError(no_front_text(store, record, choice.family))
-    found = pick(
+    return pick(
         front.members,
         choice.rule,
         max_macs=limit,
         min_accuracy=choice.min_accuracy,
         cost=study_cost(record),
     )
-    return found, front
 
 
 def _by_id(store: Store, record: StudyRecord, front: StudyFront, wanted: int) -> PointRecord:
@@ -114,3 +113,14 @@ def _by_id(store: Store, record: StudyRecord, front: StudyFront, wanted: int) ->
         else f"is not one of study {record.name}"
     )
     raise ValueError(f"--point {wanted}: {why}; dynafront front {record.name} shows the ids")
+
+
+def limit_text(macs: float | str) -> str:
+    """A limit as a person writes it: "20M" for 20e6. Raises ValueError for what is no number of MACs."""
+    if isinstance(macs, str):
+        return macs
+    whole = macs_number(f"{macs:.0f}")
+    for unit, scale in reversed(UNITS.items()):
+        if whole % scale == 0:
+            return f"{whole // scale}{unit}"
+    return str(whole)

@@ -11,6 +11,7 @@ import torch
 from search.commands.same_data import changed_data
 from search.run.data import data_spec, load_data
 from search.spec import StudySpec
+from trainers.answers import Ints
 from trainers.data.broken import check_decodes
 from trainers.data.decode import BrokenImageError
 from trainers.data.fingerprint import digest, fingerprint
@@ -18,7 +19,8 @@ from trainers.data.images import Images
 from trainers.data.pixels import StreamedPixels
 from trainers.data.sources import has_test
 from trainers.data.splits import DataSpec, ImageData, opened, test_images
-from trainers.significance import wilson
+from trainers.metrics import ACCURACY, Metric
+from trainers.significance import Share, mean_of_shares, wilson
 
 UNEVEN = 3  # times the smallest class, from which on the largest is worth a warning
 SHOWN = 6  # classes in that warning
@@ -63,7 +65,8 @@ def checked_data(
         raise ValueError(
             f"{error}; `skip_broken: true` in the study file leaves out all that are broken"
         ) from None
-    now["majority"] = majority(data)
+    spec.metric.check(len(data.classes))
+    now["majority"] = majority(data, spec.metric)
     _tell(spec, data, test, say, lists)
     return now
 
@@ -87,9 +90,9 @@ def _tell(spec: StudySpec, data: ImageData, test: Images | None, say: Say, lists
         for line in test.notes:
             if line not in data.notes:
                 say(line)
-    if line := uneven_text(data, spec.class_weights):
+    if line := uneven_text(data, spec.class_weights, spec.metric):
         say(line)
-    if line := few_text(len(data.validation)):
+    if line := few_text(class_sizes(data), spec.metric):
         say(line)
     if broken := [*data.left_out, *(test.left_out if test else ())]:
         lists.mkdir(parents=True, exist_ok=True)
@@ -98,24 +101,36 @@ def _tell(spec: StudySpec, data: ImageData, test: Images | None, say: Say, lists
         say(f"all images that are left out: {file}")
 
 
-def majority(data: ImageData) -> float:
-    """The share of validation images that the largest class has: the accuracy of always answering it."""
-    return float(data.validation.labels.bincount().max()) / len(data.validation)
+def class_sizes(data: ImageData) -> Ints:
+    """(C,) validation images of each class."""
+    sizes: Ints = data.validation.labels.bincount(minlength=len(data.classes)).numpy()
+    return sizes
 
 
-def few_text(images: int) -> str:
+def majority(data: ImageData, metric: Metric) -> float:
+    """What always answering the largest class has on the validation images, by the metric."""
+    return metric.constant(class_sizes(data))
+
+
+def few_text(images_C: Ints, metric: Metric = ACCURACY) -> str:
     """A warning with the interval that so few validation images leave, where it is a wide one; else empty."""
-    low, high = wilson(TYPICAL, images)
+    images, what, of_smallest = int(images_C.sum()), f"the {metric.label}", ""
+    _, low, high = Share(TYPICAL, *wilson(TYPICAL, images))
+    if metric.of_classes:
+        sizes = [int(n) for n in images_C if n]
+        what, of_smallest = "their mean", f", {min(sizes)} of the smallest class,"
+        _, low, high = mean_of_shares([Share(TYPICAL, *wilson(TYPICAL, n)) for n in sizes])
     if high - low <= 2 * WIDE:
         return ""
+    which = "each class" if metric.of_classes else "them"
     return (
-        f"{images:,} validation images are few: where {TYPICAL:.0%} of them are answered rightly, the accuracy lies "
-        f"between {low:.1%} and {high:.1%} (95 % interval). More images, or a larger `validation`, tell networks apart "
-        "that are closer"
+        f"{images:,} validation images{of_smallest} are few: where {TYPICAL:.0%} of {which} are answered rightly, "
+        f"{what} lies between {low:.1%} and {high:.1%} (95 % interval). More images, or a larger `validation`, tell "
+        "networks apart that are closer"
     )
 
 
-def uneven_text(data: ImageData, weights: str) -> str:
+def uneven_text(data: ImageData, weights: str, metric: Metric = ACCURACY) -> str:
     """A warning with the counts of the classes where the largest is over three times the smallest; else empty."""
     ranked = sorted(zip(data.counts, data.classes, strict=True), reverse=True)
     if ranked[0][0] <= UNEVEN * ranked[-1][0]:
@@ -124,8 +139,13 @@ def uneven_text(data: ImageData, weights: str) -> str:
     counts = [f"{name} {count:,}" for count, name in shown]
     if len(shown) < len(ranked):
         counts.insert(SHOWN // 2, "...")
-    line = (
-        f"classes of very different size: {', '.join(counts)}. Always answering {ranked[0][1]} is right for "
-        f"{majority(data):.1%} of the validation images: compare accuracies with that"
-    )
-    return line if weights == "balanced" else f"{line}, or write `class_weights: balanced`"
+    said = f"classes of very different size: {', '.join(counts)}. Always answering {ranked[0][1]} "
+    if metric is not ACCURACY:
+        said += f"has {majority(data, metric):.1%} {metric.label}"
+        hint = "; `class_weights: balanced` makes all classes count alike in training"
+        return said if weights == "balanced" else said + hint
+    said += f"is right for {majority(data, metric):.1%} of the validation images: compare accuracies with that"
+    advice = "`objectives: [balanced_accuracy, macs]`"
+    if weights != "balanced":
+        advice = f"`class_weights: balanced` and {advice}"
+    return f"{said}, or write {advice}"

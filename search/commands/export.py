@@ -1,4 +1,4 @@
-"""Picking a point of a study's front and exporting it."""
+"""Exporting a point of a study's front."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 
 from search.commands.choice import Choice, chosen
 from search.commands.same_data import check_same_data
-from search.export.card import gates_text, latency_text, threads_text
+from search.export.card import gates_text, latency_text, metric_of_report, threads_text
 from search.export.folder import PICTURES
 from search.export.selection_bias import bias_text
-from search.front.stored import study_cost
+from search.front.metric import named
+from search.front.stored import study_cost, study_front
 from search.objectives import macs_text
 from search.report.amounts import macs
 from search.run.jobs import job_of
@@ -21,6 +22,7 @@ from storage.places import stored_place
 from storage.records import PointRecord, StudyRecord, training_text
 from storage.settings import Settings
 from storage.store import Store
+from trainers.metrics import ACCURACY, METRICS, Metric
 
 
 def export_choice(
@@ -38,16 +40,36 @@ def export_choice(
 
     A folder that holds an earlier export is refused without `force`.
     """
+    point = chosen(store, record, choice)
+    return export_point(
+        store, record, settings, point, choice, folder, register=register, force=force, say=say
+    )
+
+
+def export_point(
+    store: Store,
+    record: StudyRecord,
+    settings: Settings,
+    point: PointRecord,
+    choice: Choice,
+    folder: Path,
+    *,
+    register: bool,
+    force: bool = False,
+    say: Callable[[str], None],
+) -> list[str]:
+    """Export the point, which was picked by `choice`; returns lines that say what came out."""
     from search.export.export import check_folder
 
     check_folder(folder, force)
-    point, front = chosen(store, record, choice)
-    training = training_text(*point.training)
-    which = "" if choice.point is not None else f"{choice.words}: "
+    baselines = study_front(store, record, choice.family).baselines
+    training, metric = training_text(*point.training), METRICS[point.metric]
+    reached = named(f"{point.accuracy:.2%}", metric)
+    which = "" if choice.point is not None else f"{choice.words(metric)}: "
     say(
-        f"{which}point {point.id} of {training}, {point.accuracy:.2%} on validation at {macs(point.macs_mean)}"
+        f"{which}point {point.id} of {training}, {reached} on validation at {macs(point.macs_mean)}"
     )
-    report = _export(store, record, settings, point, front.baselines, folder, say, force=force)
+    report = _export(store, record, settings, point, baselines, folder, say, force=force)
     where = stored_place(folder, settings.folder)
     exported = store.add_export(
         record.name, pick=choice.alias, folder=where, report=report, point=point.id
@@ -103,6 +125,9 @@ def _export(
     spec = stored_spec(record.spec)
     validation = {
         "accuracy": point.accuracy,
+        "accuracy_low": point.accuracy_low,
+        "accuracy_high": point.accuracy_high,
+        "top1": point.top1,
         "macs_mean": point.macs_mean,
         "macs_p95": point.macs_p95,
     }
@@ -130,14 +155,16 @@ def _export(
 
 def _lines(folder: Path, report: dict[str, Any], uri: str | None) -> list[str]:
     test, static, parity = report["test"], report["static"], report["parity"]
+    metric = metric_of_report(report)
     own = f"mean {macs_text(test['macs_mean'])}, p95 {macs_text(test['macs_p95'])}, max {macs_text(test['macs_max'])}"
     lines = [
-        f"{folder}: test accuracy {test['accuracy']:.2%} "
+        f"{folder}: test {metric.label} {test['accuracy']:.2%} "
         f"({test['accuracy_low']:.1%} to {test['accuracy_high']:.1%}, n = {test['images']})",
-        f"  validation - test: {bias_text(report['selection_bias'])}",
+        *([f"  top-1     {test['top1']:.2%} accuracy"] if metric is not ACCURACY else []),
+        f"  validation - test: {bias_text(report['selection_bias'], metric)}",
         f"  MACs      {own}",
         *_latency_lines(report["latency_ms"]),
-        f"  beside    {static['name']}: {_static_text(static)}",
+        f"  beside    {static['name']}: {_static_text(static, metric)}",
         f"            {static['why']}",
         *(
             [f"            the exported model is {static['standing']}"]
@@ -167,8 +194,8 @@ def _latency_lines(latency: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def _static_text(static: dict[str, Any]) -> str:
+def _static_text(static: dict[str, Any], metric: Metric) -> str:
     cost = f"{macs_text(static['macs_mean'])} MACs, {static['parameters']:,} parameters"
     if not static["trained"]:
         return cost
-    return f"test accuracy {static['accuracy']:.2%}, {cost}"
+    return f"test {metric.label} {static['accuracy']:.2%}, {cost}"

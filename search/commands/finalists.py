@@ -10,6 +10,7 @@ from rich.table import Table
 
 from search.objectives import macs_text
 from search.report.front_table import NARROW, WIDE
+from trainers.metrics import METRICS
 
 
 def show(console: Console, found: Mapping[str, Any]) -> None:
@@ -20,7 +21,8 @@ def show(console: Console, found: Mapping[str, Any]) -> None:
         )
         return
     console.print(
-        f"Finalists, trained again from other seeds for {found['times_the_epochs']} times the epochs:"
+        f"Finalists, trained again from other seeds for {found['times_the_epochs']} times the epochs; their "
+        f"{_label(found)}:"
     )
     console.print(_table(found, console.width))
     console.print(bias_text(found), highlight=False, soft_wrap=True)
@@ -51,9 +53,13 @@ def _table(found: Mapping[str, Any], width: int) -> Table:
     return table
 
 
+def _label(found: Mapping[str, Any]) -> str:
+    return METRICS[found["metric"]].label
+
+
 def bias_text(found: Mapping[str, Any]) -> str:
     """The selection bias of a report in one line, with what makes it too small."""
-    bias = found["selection_bias"]
+    bias, label = found["selection_bias"], _label(found)
     left = (
         f"; {bias['left_out']} left out, for which some seed has no answer so cheap"
         if bias["left_out"]
@@ -62,7 +68,7 @@ def bias_text(found: Mapping[str, Any]) -> str:
     if bias["mean"] is None:
         return f"selection bias: not known (n = 0 points{left})"
     return (
-        f"selection bias: accuracy in the search - mean of seeds = {100 * bias['mean']:+.2f} points of accuracy (n = "
-        f"{bias['points']} points of {bias['finalists']} finalists{left}). Too small: finalists had "
+        f"selection bias: {label} in the search - mean of seeds = {100 * bias['mean']:+.2f} points of {label} "
+        f"(n = {bias['points']} points of {bias['finalists']} finalists{left}). Too small: finalists had "
         f"{found['times_the_epochs']} times the epochs."
     )

@@ -7,13 +7,14 @@ from typing import Any
 
 from rich.console import Console
 
+from search.front.metric import metric_of
 from search.front.stored import study_cost, study_front, study_majority
 from search.report.front_page import front_html
 from search.report.front_plot import front_png
 from search.report.front_table import terminal_table
 from search.report.front_text import majority_text, offer, summary
 from search.report.no_front import no_front_text
-from storage.records import StudyRecord
+from storage.records import PointRecord, StudyRecord
 from storage.store import Store
 
 
@@ -28,7 +29,7 @@ def print_front(
     line = summary(record.name, front.members, front.baselines, cost=study_cost(record))
     console.print(f"{line}; hypervolume {front.volume:.4f}", soft_wrap=True)
     if majority := study_majority(store, record):
-        console.print(majority_text(majority))
+        console.print(majority_text(majority, metric_of(front.members)))
     console.print(terminal_table(front.members, console.width))
     console.print(offer(front.members, study_cost(record)), soft_wrap=True)
     if front.baselines:
@@ -43,17 +44,24 @@ def print_front(
         console.print(terminal_table(by_cost, console.width))
 
 
-def write_plot(store: Store, record: StudyRecord, plot: Path, family: str | None = None) -> None:
-    """The front as FILE.png, or as a page: FILE.html."""
+def what_is_shown(
+    store: Store, record: StudyRecord, family: str | None = None
+) -> tuple[list[PointRecord], dict[str, Any]]:
+    """All points of a front's picture, and what else a picture takes."""
     front = study_front(store, record, family)
-    shown: dict[str, Any] = {
+    return front.points, {
         "front": front.members,
         "baselines": front.baselines,
         "hypervolume": front.volume,
         "cost": study_cost(record),
         "majority": study_majority(store, record),
     }
+
+
+def write_plot(store: Store, record: StudyRecord, plot: Path, family: str | None = None) -> None:
+    """The front as FILE.png, or as a page: FILE.html."""
+    points, shown = what_is_shown(store, record, family)
     if plot.suffix == ".png":
-        plot.write_bytes(front_png(record.name, front.points, **shown))
+        plot.write_bytes(front_png(record.name, points, **shown))
     else:
-        plot.write_text(front_html(record.name, front.points, **shown), encoding="utf-8")
+        plot.write_text(front_html(record.name, points, **shown), encoding="utf-8")

@@ -41,10 +41,10 @@ def chosen_point(
     """
     choice = choice or Choice()
     if training is None:
-        return chosen(store, record, choice)[0]
+        return chosen(store, record, choice)
     if choice.is_given:
         raise ValueError(
-            f"{training_text(*training)} is one training, {choice.words} another choice: give either --trial or "
+            f"{training_text(*training)} is one training, {choice.words()} another choice: give either --trial or "
             "--pick, --max-macs, --min-accuracy, --family or --point"
         )
     kind, trial = training

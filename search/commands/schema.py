@@ -13,6 +13,7 @@ from spaces.contract.declarations import declarations
 from spaces.contract.family import Declaration
 from spaces.contract.space import Dimension, Value
 from trainers.data.sources import SOURCES
+from trainers.metrics import METRICS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 PATH = ":PATH"  # ends the sources that name a folder
@@ -31,11 +32,11 @@ def study_schema() -> dict[str, Any]:
     keys["data"] = {"description": described["data"], "anyOf": _sources()}
     keys["families"] = _list_of({"anyOf": [_constant(one.name, one.doc) for one in known.values()]})
     keys["families"] |= {"description": described["families"], "minItems": 1}
-    keys["objectives"] = _list_of({"enum": ["accuracy", *COSTS]})
+    keys["objectives"] = _list_of({"enum": list(COSTS)})
     keys["objectives"] |= {
         "description": described["objectives"],
         "minItems": 1,
-        "prefixItems": [{"const": "accuracy"}],
+        "prefixItems": [{"enum": list(METRICS)}],
         "default": ["accuracy", "macs"],
     }
     shared = _Shared()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
@@ -14,9 +15,9 @@ from search.objectives import Reference
 from search.report.no_front import no_front_text
 from search.run.books import Books
 from search.run.driver import Driver
-from search.run.engine import engine_for
+from search.run.engine import Engine, engine_for
 from search.run.heartbeat import Steps
-from search.run.lease import lease
+from search.run.lease import Lease, lease
 from search.run.lost_baselines import LostBaselines, lost_in
 from search.run.number_formats import NumberFormats
 from search.run.optuna_mirror import mirror_for, optuna_storage
@@ -26,10 +27,13 @@ from search.run.retry import retry
 from search.run.take_up import take_up
 from search.run.time_spent import TimeSpent
 from search.schedule.limits import limit_of
+from search.schedule.scheduler import Scheduler
 from search.schedule.scheduler_for import scheduler_for
 from search.schedule.warm_start import all_baselines
 from search.spec import BEFORE
 from search.study_keys import StudySpec
+from spaces.contract.family import Candidate
+from spaces.contract.task import Task
 from storage.creation_lock import creating
 from storage.settings import Settings
 from storage.store import Store
@@ -58,55 +62,72 @@ def run_study(
     """
     with Steps(console) as step:
         checked = checked_study(spec, settings, step, baselines=baselines)
-        spec, task, spaces = checked.spec, checked.task, checked.spaces
         settings.folder.mkdir(parents=True, exist_ok=True)
         store = Store.open(settings.database_url)
-        spec, values, reference = _recorded(store, spec, text, checked.reference)
+        spec, values, reference = _recorded(store, checked.spec, text, checked.reference)
     with lease(store, spec.study) as held:
         store.set_spec(spec.study, values, text)
         store.set_data(spec.study, checked.data)
-        with creating(settings.optuna_url):
-            storage = optuna_storage(settings.optuna_url)
-        scheduler = scheduler_for(spec, task, reference, checked.data["majority"])
-        books = Books(store, spec.study, spec.costs, mirror_for(storage, store, spec))
-        engine = engine_for(workers)
+        scheduler = scheduler_for(spec, checked.task, reference, checked.data["majority"])
         with Progress(console, spec.study, spec.budget.trials, max(1, workers)) as progress:
             store.say_on(progress.say)
-            publisher = Publisher(store, settings, spec, progress.say)
-            checkpoints = str(settings.checkpoints)
-            formats = NumberFormats(
-                store.formats, spec.study, lambda: task, progress.say, doing=progress.doing
-            )
-            driver = Driver(
-                spec=spec,
-                plan=scheduler,
-                books=books,
-                time=TimeSpent(store, spec.study, spec.budget.hours),
-                engine=engine,
-                progress=progress,
-                checkpoints=checkpoints,
-                follower=publisher,
-                ours=lambda: not held.lost,
-                formatted=formats.of,
-                baselines=LostBaselines(lost_in(store, spec, checkpoints)),
-            )
-            publisher.start()
-            try:
-                if retry_failed:
-                    count = retry(store, spec, limit_of(spec, task))
-                    progress.say(f"{count} failed trials are trained again")
-                take_up(scheduler, books)
-                scheduler.add_baselines(
-                    all_baselines(spaces, spec.budget.epochs) if baselines else ()
-                )
-                complete = driver.run()
-            finally:
-                formats.close()
-                progress.doing("bringing MLflow up to date")
-                publisher.close()
+            if retry_failed:
+                count = retry(store, spec, limit_of(spec, checked.task))
+                progress.say(f"{count} failed trials are trained again")
+            more = all_baselines(checked.spaces, spec.budget.epochs) if baselines else ()
+            parts = _Parts(spec, settings, store, checked.task, engine_for(workers), held)
+            complete = _driven(parts, scheduler, more, progress)
     if not study_front(store, store.study(spec.study)).members:
         raise NoFrontError(_why_none(store, spec, complete))
     return Finished(complete, scheduler.front.plateau, scheduler.asked, len(scheduler.front.points))
+
+
+class _Parts(NamedTuple):
+    """What a session with a study is made of."""
+
+    spec: StudySpec
+    settings: Settings
+    store: Store
+    task: Task
+    engine: Engine
+    held: Lease
+
+
+def _driven(
+    parts: _Parts, scheduler: Scheduler, more: Iterable[Candidate], progress: Progress
+) -> bool:
+    """Take up what an earlier session left, add baselines, and run to the end; see `Driver.run`."""
+    spec, store, checkpoints = parts.spec, parts.store, str(parts.settings.checkpoints)
+    with creating(parts.settings.optuna_url):
+        storage = optuna_storage(parts.settings.optuna_url)
+    mirror = mirror_for(storage, store, spec)
+    books = Books(store, spec.study, spec.costs, mirror, spec.metric.name)
+    publisher = Publisher(store, parts.settings, spec, progress.say)
+    formats = NumberFormats(
+        store.formats, spec.study, lambda: parts.task, progress.say, doing=progress.doing
+    )
+    driver = Driver(
+        spec=spec,
+        plan=scheduler,
+        books=books,
+        time=TimeSpent(store, spec.study, spec.budget.hours),
+        engine=parts.engine,
+        progress=progress,
+        checkpoints=checkpoints,
+        follower=publisher,
+        ours=lambda: not parts.held.lost,
+        formatted=formats.of,
+        baselines=LostBaselines(lost_in(store, spec, checkpoints)),
+    )
+    publisher.start()
+    try:
+        take_up(scheduler, books)
+        scheduler.add_baselines(more)
+        return driver.run()
+    finally:
+        formats.close()
+        progress.doing("bringing MLflow up to date")
+        publisher.close()
 
 
 def _why_none(store: Store, spec: StudySpec, complete: bool) -> str:

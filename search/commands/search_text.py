@@ -35,8 +35,8 @@ def opening_line(spec: StudySpec) -> str:
     )
 
 
-def closing_lines(spec: StudySpec, finished: Finished) -> Iterator[str]:
-    """Why the search ended before its budget's trials, and what can be done now, for a terminal."""
+def why_ended(spec: StudySpec, finished: Finished) -> Iterator[str]:
+    """Why the search ended before its budget's trials, in a line; none where it did not."""
     if finished.plateau and spec.budget.plateau:
         wait = spec.budget.plateau
         yield (
@@ -47,6 +47,11 @@ def closing_lines(spec: StudySpec, finished: Finished) -> Iterator[str]:
         yield (
             f"The budget of {spec.budget.hours} hours is spent with trials left; raise budget.hours to go on."
         )
+
+
+def closing_lines(spec: StudySpec, finished: Finished) -> Iterator[str]:
+    """Why the search ended before its budget's trials, and what can be done now, for a terminal."""
+    yield from why_ended(spec, finished)
     commands = {
         f"dynafront ui {spec.study}": "the front in the MLflow UI",
         f"dynafront front {spec.study} --plot front.html": "an interactive page of it",

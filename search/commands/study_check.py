@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from search.commands.begun import as_begun
-from search.commands.data_check import check_device, checked_data
+from search.commands.data_check import check_device, checked_data, class_sizes
 from search.objectives import COSTS, Reference
 from search.run.data import data_spec, load_data, task_of
 from search.run.heartbeat import Steps
@@ -49,7 +49,8 @@ def checked_study(
     spec = as_begun(spec, known)
     step("reading the images")
     data = checked_data(spec, before, step.say, settings.folder)
-    task = task_of(load_data(data_spec(spec)))
+    images = load_data(data_spec(spec))
+    task = task_of(images)
     spaces = narrowed_spaces(spec)
     if baselines and spec.init_from:
         raise ValueError(
@@ -57,7 +58,8 @@ def checked_study(
         )
     step("building the networks once, to know that they fit the images")
     check_candidates(spec, spaces, task)
-    return CheckedStudy(spec, data, task, spaces, reference_of(spaces, task))
+    guessing = spec.metric.guessing(class_sizes(images))
+    return CheckedStudy(spec, data, task, spaces, reference_of(spaces, task, guessing))
 
 
 def stored_study(settings: Settings, name: str) -> tuple[StudyRecord | None, dict[str, Any]]:
@@ -92,10 +94,11 @@ def check_candidates(spec: StudySpec, spaces: Any, task: Task) -> None:
             raise ValueError(f"{key}{error}") from None
 
 
-def reference_of(spaces: Any, task: Task) -> Reference:
-    """Chance accuracy, and a tenth more of each cost than the largest baselines of the narrowed spaces have.
+def reference_of(spaces: Any, task: Task, chance: float) -> Reference:
+    """`chance`, and a tenth more of each cost than the largest baselines of the narrowed spaces have.
 
-    The tenth lets the largest networks, whose gates come on top, still count for something.
+    `chance` is what guessing has by the study's metric. The tenth lets the largest networks, whose gates come on top,
+    still count for something.
     """
     shapes = [
         shape
@@ -103,4 +106,4 @@ def reference_of(spaces: Any, task: Task) -> Reference:
         for shape in baseline_shapes(family(name), space, task)
     ]
     largest = {cost.measure: 1.1 * max(map(cost.of_baseline, shapes)) for cost in COSTS.values()}
-    return Reference(accuracy=1 / task.classes, **largest)
+    return Reference(accuracy=chance, **largest)

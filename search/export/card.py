@@ -10,6 +10,7 @@ from search.export.selection_bias import bias_text
 from search.objectives import macs_text
 from search.report.text import markdown_text
 from storage.records import training_text
+from trainers.metrics import ACCURACY, METRICS, Metric
 
 
 def card(description: dict[str, Any]) -> str:
@@ -37,6 +38,11 @@ Classes: {", ".join(classes[:20])}{" ..." if len(classes) > 20 else ""}
 """
 
 
+def metric_of_report(report: dict[str, Any]) -> Metric:
+    """By which metric the report's `accuracy` was measured."""
+    return METRICS[report.get("metric", ACCURACY.name)]
+
+
 def _computes(dynamic: bool) -> str:
     if dynamic:
         return "It computes per image only what that image needs."
@@ -46,13 +52,22 @@ def _computes(dynamic: bool) -> str:
 def _measures(report: dict[str, Any]) -> str:
     """What was measured beside a static network, what is known of the export, and where."""
     static, latency = report["static"], report["latency_ms"]
+    metric = metric_of_report(report)
     name = markdown_text(static["name"])
     lines = [f"| on {report['test']['images']} test images | this model | {name} |"]
     lines += ["| --- | --- | --- |"]
-    lines += [f"| {' | '.join(row)} |" for row in _beside_rows(report)]
-    lines += ["", f"Beside it: {markdown_text(static['why'])}. {_standing(static)}".rstrip(), ""]
+    lines += [f"| {' | '.join(row)} |" for row in _beside_rows(report, metric)]
+    lines += [
+        "",
+        f"Beside it: {markdown_text(static['why'])}. {_standing(static, metric)}".rstrip(),
+        "",
+    ]
     lines += ["| measure | value |", "| --- | --- |"]
-    rows = [*_accuracy_rows(report), *_compute_rows(report), *_parity_rows(report["parity"])]
+    rows = [
+        *_accuracy_rows(report, metric),
+        *_compute_rows(report),
+        *_parity_rows(report["parity"]),
+    ]
     lines += [f"| {what} | {value} |" for what, value in rows]
     return "\n".join([*lines, "", _latency_note(latency)])
 
@@ -72,17 +87,19 @@ def threads_text(latency: dict[str, Any]) -> str:
     return f"{latency['threads']} thread{'s' * (latency['threads'] > 1)}"
 
 
-def _standing(static: dict[str, Any]) -> str:
+def _standing(static: dict[str, Any], metric: Metric) -> str:
     """How the model compares with the static network on the test images."""
     if static["standing"] is None:
         return ""
-    return f"On these images this model is {static['standing']} (McNemar's exact test, 95 %)."
+    return f"On these images this model is {static['standing']} ({metric.test}, 95 %)."
 
 
-def _beside_rows(report: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+def _beside_rows(report: dict[str, Any], metric: Metric) -> Iterator[tuple[str, str, str]]:
     """The same measures of this model and of the static network."""
     test, static = report["test"], report["static"]
-    yield "accuracy (95 % interval)", _accuracy(test), _accuracy(static)
+    yield f"{metric.label} (95 % interval)", _accuracy(test), _accuracy(static)
+    if metric is not ACCURACY:
+        yield "top-1 accuracy", _top1(test), _top1(static)
     for name, label in (("mean", "mean"), ("p95", "95th percentile"), ("max", "maximum")):
         key = f"macs_{name}"
         yield f"MACs an image, {label}", macs_text(test[key]), macs_text(static[key])
@@ -100,19 +117,23 @@ def _accuracy(measured: dict[str, Any]) -> str:
     return f"{measured['accuracy']:.2%} ({interval})"
 
 
+def _top1(measured: dict[str, Any]) -> str:
+    return f"{measured['top1']:.2%}" if "top1" in measured else "not trained"
+
+
 def latency_text(ms: dict[str, float]) -> str:
     """The median, and the middle half of all runs."""
     return f"{ms['median']:.3g} ms ({ms['low']:.3g} to {ms['high']:.3g})"
 
 
-def _accuracy_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
+def _accuracy_rows(report: dict[str, Any], metric: Metric) -> list[tuple[str, str]]:
     validation = report["validation"]
     return [
         (
-            "validation accuracy",
+            f"validation {metric.label}",
             f"{validation['accuracy']:.2%} (selected on it: expect test to be a little lower)",
         ),
-        ("validation - test, 95 % interval", bias_text(report["selection_bias"])),
+        ("validation - test, 95 % interval", bias_text(report["selection_bias"], metric)),
     ]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from search.export.description import check_file, read_description
 from search.export.folder import MODEL, ONNX, incomplete, prepared
 from spaces.contract.task import Task
+from trainers.data.images import Stored
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
 class Classifier(Protocol):
     """What `predict` needs of a model."""
 
-    def predict(self, image: Path) -> tuple[str, float, float]:
+    @property
+    def description(self) -> dict[str, Any]:
+        """What model.json says."""
+        ...
+
+    def predict(self, image: Stored) -> tuple[str, float, float]:
         """Class name, its probability, and the MACs that this image took. Raises ValueError on a broken image."""
         ...
 
@@ -31,7 +37,7 @@ class OnnxClassifier:
     session: InferenceSession
     description: dict[str, Any]
 
-    def predict(self, image: Path) -> tuple[str, float, float]:
+    def predict(self, image: Stored) -> tuple[str, float, float]:
         """Class name, its probability, and the MACs that this image took. Raises ValueError on a broken image."""
         task = Task.from_dict(self.description["task"])
         pixels = prepared(image, task, self.description.get("preprocessing", {}))

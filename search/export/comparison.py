@@ -20,6 +20,7 @@ from spaces.contract.policies import Policy
 from spaces.deploy.ship import DeployedNet
 from trainers.data.augment import normalized
 from trainers.data.splits import ImageData, Split
+from trainers.metrics import ACCURACY, Metric
 
 # of the largest logit difference between two executions of the same decisions
 LOGIT_TOLERANCE = 1e-3
@@ -55,8 +56,9 @@ def compare(
     rates: Mapping[str, tuple[float, ...]],
     test: Split,
     data: ImageData,
+    metric: Metric = ACCURACY,
 ) -> tuple[dict[str, Any], bytes | None]:
-    """The report, and which test images are answered rightly.
+    """The report, and what is answered to each test image, as the metric packs it.
 
     The report has accuracy and cost on test, and how the compact model's answers compare with the trained network's.
 
@@ -80,9 +82,9 @@ def compare(
             counts.difference = max(counts.difference, rounding)
             counts.same += int((~differs_B).sum())
             counts.same_unpruned += int((answers_B == free.logits_BC.argmax(1)).sum())
-            counts.add(answers_B == batch.labels, macs_B)
+            counts.add(logits_BC, batch.labels, macs_B)
     report = {
-        "test": counts.accuracy_and_cost(),
+        "test": counts.accuracy_and_cost(metric),
         "parameters": sum(p.numel() for p in compact.parameters()),
         "parameters_trained": sum(p.numel() for p in net.parameters()),
         "plain_macs": net.plain_macs,
@@ -90,7 +92,7 @@ def compare(
         "gates": compact.gate_counts(),
         "dynamic": compact.dynamic,
     }
-    return report, counts.packed
+    return report, counts.packed(metric)
 
 
 def _check_exactly(

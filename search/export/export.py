@@ -30,6 +30,7 @@ from spaces.deploy.ship import DeployedNet, ship
 from storage.weights_file import save_weights
 from trainers.data.splits import ImageData, test_split
 from trainers.evaluate import recalibrated
+from trainers.metrics import METRICS
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -70,15 +71,19 @@ def export(
     compact = ship(net, setting, rates)
     test = test_split(job.data)
     say(f"measuring on {len(test)} test images")
-    report, right = compare(net, compact, setting, rates, test, data)
+    metric = METRICS[job.metric]
+    report, right = compare(net, compact, setting, rates, test, data, metric)
+    report["metric"] = metric.name
     static = static_net(net, beside, test)
-    report["static"] = static.as_dict() | {"standing": standing(right, static.right)}
+    report["static"] = static.as_dict() | {"standing": standing(right, static.right, metric)}
     say(f"measuring latency beside {static.name}")
     model, theirs = (onnx_of(one, test) for one in (compact, static.net))
     sessions = session_of(model), session_of(theirs)
     report["latency_ms"] = latency((compact, static.net), sessions, test)
     report["validation"] = dict(validation)
-    report["selection_bias"] = selection_bias(validation, len(data.validation), report["test"])
+    report["selection_bias"] = selection_bias(
+        validation, len(data.validation), report["test"], metric
+    )
     description = {
         "format": FORMAT,
         "family": candidate.family.name,

@@ -13,6 +13,7 @@ import numpy as np
 from spaces.contract.task import Task
 from storage.records import Kind
 from trainers.data.decode import Geometry, decoded
+from trainers.data.images import Stored
 
 FORMAT = 2
 MODEL, WEIGHTS, ONNX = "model.json", "model.safetensors", "model.onnx"
@@ -36,12 +37,13 @@ def incomplete(folder: Path, error: Exception) -> ValueError:
 
 
 def prepared(
-    image: Path, task: Task, preprocessing: Mapping[str, Any] = MappingProxyType({})
+    image: Stored, task: Task, preprocessing: Mapping[str, Any] = MappingProxyType({})
 ) -> np.ndarray:
-    """(1, C, H, W) float32 pixels in [0, 1] of an image file, prepared as `preprocessing` of model.json says.
+    """(1, C, H, W) float32 pixels in [0, 1] of an image, prepared as `preprocessing` of model.json says.
 
     Raises ValueError for a broken image.
     """
     how = {key: preprocessing[key] for key in ("resize", "bits") if key in preprocessing}
     geometry = Geometry(task.channels, task.height, task.width, **how)
-    return decoded(geometry, str(image), image)[None].astype(np.float32) / 255
+    name = str(image) if isinstance(image, Path) else "the image"
+    return decoded(geometry, name, image)[None].astype(np.float32) / 255

@@ -11,35 +11,40 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainers.evaluate import Table
-from trainers.significance import wilson
+from trainers.evaluate import Table, answers_of, top_answers
+from trainers.metrics import Metric
 
 
 @dataclass
 class Counts:
-    """Right answers and MACs of the test images so far."""
+    """Answers and MACs of the test images so far."""
 
-    correct: list[Tensor] = field(default_factory=list)  # (B,) of each batch
+    answers: list[Tensor] = field(default_factory=list)  # (B,) of each batch
+    top5: list[Tensor] = field(default_factory=list)
+    labels: list[Tensor] = field(default_factory=list)
     macs: list[Tensor] = field(default_factory=list)
 
-    def add(self, correct_B: Tensor, macs_B: Tensor) -> None:
-        self.correct.append(correct_B)
+    def add(self, logits_BC: Tensor, labels_B: Tensor, macs_B: Tensor) -> None:
+        answer_B, top5_B = top_answers(logits_BC, labels_B)
+        self.answers.append(answer_B)
+        self.top5.append(top5_B)
+        self.labels.append(labels_B)
         self.macs.append(macs_B)
 
-    @property
-    def packed(self) -> bytes | None:
-        """Which images are answered rightly, eight a byte."""
-        return self._table.packed
+    def packed(self, metric: Metric) -> bytes | None:
+        """What is answered to each image, for the metric's paired test."""
+        return metric.packed(self._table.answers)
 
-    def accuracy_and_cost(self) -> dict[str, Any]:
+    def accuracy_and_cost(self, metric: Metric) -> dict[str, Any]:
+        """`accuracy` is what the metric says, `top1` the share that is answered rightly in any case."""
         table = self._table
-        images = table.correct_PN.shape[1]
-        low, high = wilson(table.accuracy, images)
+        value, low, high = metric.measure(table.answers)
         return {
-            "images": images,
-            "accuracy": table.accuracy,
+            "images": len(table.answers.labels_N),
+            "accuracy": value,
             "accuracy_low": low,
             "accuracy_high": high,
+            "top1": table.accuracy,
             "macs_mean": table.macs_mean,
             "macs_p95": table.macs_p95,
             "macs_max": table.macs_max,
@@ -47,4 +52,5 @@ class Counts:
 
     @property
     def _table(self) -> Table:
-        return Table(torch.cat(self.correct)[None], torch.cat(self.macs)[None], {})
+        answers = answers_of(self.answers, self.top5, torch.cat(self.labels))
+        return Table(answers, torch.cat(self.macs)[None], {})

@@ -18,6 +18,7 @@ from search.export.description import check_file, read_description
 from search.export.folder import WEIGHTS, incomplete, prepared
 from spaces.contract.task import Task
 from spaces.deploy.ship import DeployedNet, rebuild
+from trainers.data.images import Stored
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,11 @@ class Model:
     def classes(self) -> list[str]:
         return list(self.description["classes"])
 
-    def pixels(self, image: Path) -> Tensor:
-        """(1, C, H, W) pixels in [0, 1] of an image file, prepared as the training images were."""
+    def pixels(self, image: Stored) -> Tensor:
+        """(1, C, H, W) pixels in [0, 1] of an image, prepared as the training images were."""
         return pixels_of(image, self.net.task, self.description.get("preprocessing", {}))
 
-    def predict(self, image: Path) -> tuple[str, float, float]:
+    def predict(self, image: Stored) -> tuple[str, float, float]:
         """Class name, its probability, and the MACs that this image took. Raises ValueError on a broken image."""
         with torch.inference_mode():
             logits, macs_B = self.net.run(self.pixels(image))
@@ -58,9 +59,9 @@ def load_exported(folder: Path) -> Model:
 
 
 def pixels_of(
-    image: Path, task: Task, preprocessing: Mapping[str, Any] = MappingProxyType({})
+    image: Stored, task: Task, preprocessing: Mapping[str, Any] = MappingProxyType({})
 ) -> Tensor:
-    """(1, C, H, W) pixels in [0, 1] of an image file, prepared as `preprocessing` of model.json says.
+    """(1, C, H, W) pixels in [0, 1] of an image, prepared as `preprocessing` of model.json says.
 
     Raises ValueError for a broken image.
     """

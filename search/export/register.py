@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from search.export.card import metric_of_report
 from search.export.folder import MODEL, ONNX
 from storage.mlflow_models import log_model
 from storage.records import StudyRecord
@@ -24,7 +25,11 @@ def register(record: StudyRecord, settings: Settings, folder: Path, alias: str) 
     assert record.run_id
     description = json.loads((folder / MODEL).read_text(encoding="utf-8"))
     report, task = description["report"], description["task"]
-    metrics = {f"test/{name}": float(value) for name, value in report["test"].items()}
+    own = metric_of_report(report).name
+    metrics = {
+        f"test/{name.replace('accuracy', own)}": float(value)
+        for name, value in report["test"].items()
+    }
     return log_model(
         settings,
         experiment_id=record.experiment_id,

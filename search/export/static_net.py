@@ -10,7 +10,6 @@ import torch
 
 from search.export.measures import Counts
 from search.front.comparison import better
-from search.front.pick import ALIKE
 from search.objectives import MACS, Cost
 from search.report.text import network_text
 from search.run.job import Job
@@ -19,7 +18,7 @@ from spaces.contract.net import DynamicNet
 from spaces.deploy.ship import DeployedNet, ship_baseline
 from storage.records import PointRecord, training_text
 from trainers.data.splits import Split
-from trainers.significance import better_on_the_same
+from trainers.metrics import ACCURACY, METRICS, Metric
 
 BATCH = 256
 
@@ -41,7 +40,7 @@ class StaticNet:
     net: DeployedNet
     macs: float
     test: dict[str, Any] | None = None
-    right: bytes | None = None  # which test images it answers rightly
+    right: bytes | None = None  # what it answers to each test image, as the metric packs it
 
     def as_dict(self) -> dict[str, Any]:
         parameters = sum(p.numel() for p in self.net.parameters())
@@ -53,29 +52,35 @@ class StaticNet:
 def baseline_beside(
     point: PointRecord, baselines: Sequence[PointRecord], cost: Cost = MACS
 ) -> tuple[PointRecord, str] | None:
-    """The cheapest other baseline that is about as accurate on validation, else the most accurate; and why."""
+    """The cheapest other baseline that is not significantly worse on validation, else the most accurate; and why."""
     others = sorted((p for p in baselines if p.training != point.training), key=cost.of)
     if not others:
         return None
     for one in others:
-        if one.accuracy >= point.accuracy - ALIKE or not better(point, one):
+        if not better(point, one):
             return (
                 one,
-                "the cheapest static network of the study that is at least as good on validation",
+                "the cheapest static network of the study that is not significantly worse on validation",
             )
     best = max(others, key=lambda p: p.accuracy)
-    return best, "the most accurate static network of the study; none is as good on validation"
+    return (
+        best,
+        "the most accurate static network of the study; all are significantly worse on validation",
+    )
 
 
-def standing(ours: bytes | None, theirs: bytes | None) -> str | None:
-    """How an exported model compares on the same test images, by McNemar's exact test; None where nothing is known."""
+def standing(ours: bytes | None, theirs: bytes | None, metric: Metric) -> str | None:
+    """How an exported model compares on the same test images, by the metric's test; None where nothing is known."""
     if ours is None or theirs is None:
         return None
-    if better_on_the_same(ours, theirs):
-        return "significantly more accurate"
-    if better_on_the_same(theirs, ours):
-        return "significantly less accurate"
-    return "neither significantly more nor less accurate"
+    more, less, what = "better", "worse", f"in {metric.label}"
+    if metric is ACCURACY:
+        more, less, what = "more", "less", "accurate"
+    if metric.better(ours, theirs):
+        return f"significantly {more} {what}"
+    if metric.better(theirs, ours):
+        return f"significantly {less} {what}"
+    return f"neither significantly {more} nor {less} {what}"
 
 
 def static_net(net: DynamicNet, beside: Beside | None, test: Split) -> StaticNet:
@@ -91,13 +96,13 @@ def static_net(net: DynamicNet, beside: Beside | None, test: Split) -> StaticNet
 
 
 def _trained(beside: Beside, test: Split) -> StaticNet:
-    job = beside.job
+    job, metric = beside.job, METRICS[beside.job.metric]
     net, _, _ = trained_net(job)
     shipped, counts = ship_baseline(net), Counts()
     with torch.inference_mode():
         for batch in test.batches(BATCH):
             logits_BC, macs_B = shipped.run(batch.images.float() / 255)
-            counts.add(logits_BC.argmax(1) == batch.labels, macs_B)
-    found = counts.accuracy_and_cost()
+            counts.add(logits_BC, batch.labels, macs_B)
+    found = counts.accuracy_and_cost(metric)
     name = f"{training_text(job.kind, job.number)} ({network_text(job.family, job.params)})"
-    return StaticNet(name, beside.why, shipped, found["macs_mean"], found, counts.packed)
+    return StaticNet(name, beside.why, shipped, found["macs_mean"], found, counts.packed(metric))

@@ -6,19 +6,20 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from storage.records import OperatingPoint
-from trainers.significance import Share, better_on_the_same, least_difference
+from trainers.metrics import METRICS
+from trainers.significance import Share, difference_of
 
 Measured = TypeVar("Measured", bound=OperatingPoint)
 
 
 def better(first: OperatingPoint, second: OperatingPoint) -> bool:
-    """Whether the first is more accurate at 95 %: by McNemar's exact test over the same validation images.
+    """Whether the first is more accurate at 95 %: by its metric's test over the same validation images.
 
-    Points from before it was kept which images they answer rightly are compared by their intervals, which sees less.
+    Points from before it was kept what they answer are compared by their intervals, which sees less.
     """
     if first.right is not None and second.right is not None:
-        return better_on_the_same(first.right, second.right)
-    return least_difference(_share(first), _share(second)) > 0
+        return METRICS[first.metric].better(first.right, second.right)
+    return difference_of(_share(first), _share(second)).low > 0
 
 
 def better_than_majority(points: Iterable[Measured], majority: float) -> list[Measured]:

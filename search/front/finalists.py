@@ -99,6 +99,7 @@ def report(store: Store, record: StudyRecord) -> dict[str, Any]:
     ]
     return {
         "study": record.name,
+        "metric": stored_spec(record.spec).metric.name,
         "seeds": SEEDS,
         "times_the_epochs": LONGER,
         "points": [asdict(row) for row in rows],

@@ -11,7 +11,17 @@ from typing import Any
 from storage.records import PointRecord
 
 JSON_KEYS = (
-    *("point", "trial", "kind", "family", "accuracy", "accuracy_low", "accuracy_high"),
+    *(
+        "point",
+        "trial",
+        "kind",
+        "family",
+        "metric",
+        "accuracy",
+        "accuracy_low",
+        "accuracy_high",
+        "top1",
+    ),
     *("macs_mean", "macs_p95", "macs_max", "parameters", "knobs", "params"),
 )
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the start of one
@@ -23,13 +33,19 @@ def as_json(study: str, points: Iterable[PointRecord], hypervolume: float) -> di
     return {"study": study, "hypervolume": hypervolume, "points": rows}
 
 
-def as_csv(points: Iterable[PointRecord]) -> str:
-    """One line a point; knobs and params as columns of their own (knob.tau, param.backbone)."""
+def as_rows(points: Iterable[PointRecord]) -> tuple[list[str], list[dict[str, Any]]]:
+    """(columns, a row for each point); knobs and params as columns of their own (knob.tau, param.backbone)."""
     rows = [flat(point) for point in points]
     fixed = (*JSON_KEYS[:-2], "run_id")
     own = sorted({column for row in rows for column in row} - set(fixed))
+    return [*fixed, *own], rows
+
+
+def as_csv(points: Iterable[PointRecord]) -> str:
+    """One line a point, below the names of the columns of `as_rows`."""
+    columns, rows = as_rows(points)
     text = io.StringIO()
-    writer = csv.DictWriter(text, [*fixed, *own], restval="", lineterminator="\n")
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows({key: no_formula(value) for key, value in row.items()} for row in rows)
     return text.getvalue()

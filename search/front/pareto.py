@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from math import isfinite
+from typing import TypeVar
 
 import moocore
 import numpy as np
 
 from search.front.curves import ReferencePoint, volume
 from search.objectives import MACS, Costs, Reference
-from storage.records import PointRecord
+from storage.records import OperatingPoint, PointRecord
+
+Measured = TypeVar("Measured", bound=OperatingPoint)
 
 
-def front(points: Iterable[PointRecord], costs: Costs = (MACS,)) -> list[PointRecord]:
+def front(points: Iterable[Measured], costs: Costs = (MACS,)) -> list[Measured]:
     """The points that no other beats (higher accuracy, lower costs), cheapest first.
 
     Of several with equal accuracy and costs the first stays. Points that are not finite are left out.
@@ -66,13 +69,13 @@ def hypervolume_history(
     return history
 
 
-def _finite(points: Iterable[PointRecord], costs: Costs) -> list[PointRecord]:
+def _finite(points: Iterable[Measured], costs: Costs) -> list[Measured]:
     return [
         p for p in points if isfinite(p.accuracy) and all(isfinite(cost.of(p)) for cost in costs)
     ]
 
 
-def _values(points: Sequence[PointRecord], costs: Costs) -> np.ndarray:
+def _values(points: Sequence[OperatingPoint], costs: Costs) -> np.ndarray:
     """(points, 1 + costs): accuracy, then costs."""
     return np.array(
         [(p.accuracy, *(cost.of(p) for cost in costs)) for p in points], dtype=np.float64

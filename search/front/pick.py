@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from search.front.comparison import better
+from search.front.metric import metric_of
 from search.front.pareto import front
 from search.objectives import MACS, Cost, macs_text
 from storage.records import PointRecord, training_text
@@ -104,19 +105,19 @@ def _nearest_offer(
     members: Sequence[PointRecord], max_macs: float | None, min_accuracy: float | None, cost: Cost
 ) -> str:
     """What to say when no point of the front is within the limits."""
-    cheapest, best = members[0], members[-1]
+    cheapest, best, metric = members[0], members[-1], metric_of(members)
     if min_accuracy is not None and best.accuracy < min_accuracy:
-        return f"no point has accuracy >= {min_accuracy:g}; the best has {_offer(best, cost)}"
+        return f"no point has {metric.label} >= {min_accuracy:g}; the best has {_offer(best, cost)}"
     if max_macs is not None and cost.of(cheapest) > max_macs:
         limit = f"no point costs <= {macs_text(max_macs)} {cost.unit}"
-        return f"{limit}; the cheapest has accuracy {_offer(cheapest, cost)}"
+        return f"{limit}; the cheapest has {metric.label} {_offer(cheapest, cost)}"
     # each limit can be met, only not both: say what giving way on one of them buys
     assert max_macs is not None
     assert min_accuracy is not None
     within = max((p for p in members if cost.of(p) <= max_macs), key=lambda p: p.accuracy)
     enough = next(p for p in members if p.accuracy >= min_accuracy)
     return (
-        f"no point has accuracy >= {min_accuracy:g} at <= {macs_text(max_macs)} {cost.unit}; "
+        f"no point has {metric.label} >= {min_accuracy:g} at <= {macs_text(max_macs)} {cost.unit}; "
         f"the nearest have {_offer(within, cost)} and {_offer(enough, cost)}"
     )
 

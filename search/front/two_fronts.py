@@ -1,6 +1,6 @@
 """Two studies' fronts side by side: hypervolume, coverage, the best accuracy within budgets, each with its interval.
 
-Shapes: P points, N validation images, R resamples.
+Shapes: P points, D objectives.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from search.front.bootstrap import interval, resampled_volumes
 from search.front.comparison import better
-from search.front.curves import ReferencePoint, volume
+from search.front.metric import metric_of
 from search.front.pareto import hypervolume, reference_point_of
 from search.front.stored import study_cost, study_costs, study_front
 from search.objectives import Cost, Costs, Reference
 from storage.records import PointRecord, StudyRecord
 from storage.store import Store
+from trainers.metrics import Metric
 
-RESAMPLES = 1000
-ENDS = (2.5, 97.5)  # percentiles of a 95 % interval
 SAME = (
     "validation",
     "validation_limit",
@@ -51,6 +51,7 @@ class Comparison:
     """
 
     names: tuple[str, str]
+    metric: Metric
     cost: Cost
     members: tuple[Sequence[PointRecord], Sequence[PointRecord]]
     volumes: tuple[float, float]
@@ -84,6 +85,7 @@ def compare(
     limits = budgets or usual_budgets(one, two, cost)
     return Comparison(
         names=(first.name, second.name),
+        metric=metric_of(one),
         cost=cost,
         members=(one, two),
         volumes=(
@@ -183,45 +185,13 @@ def _intervals(
 ) -> tuple[Interval, Interval, Interval]:
     """95 % intervals of both hypervolumes and of their difference, by a bootstrap over the validation images.
 
-    Efron, "Bootstrap Methods: Another Look at the Jackknife", The Annals of Statistics, 1979. Which points are on the
-    front stays as it is. Where the images are the same, both fronts see the same resamples.
+    Where the images are the same, both fronts see the same resamples.
     """
     corner = reference_point_of(reference, costs)
-    seeds = (0, 0) if paired else (0, 1)
-    volumes = [
-        _resampled(own, costs, corner, seed) for own, seed in zip((one, two), seeds, strict=True)
-    ]
-    first, second = (None if found is None else _ends(found) for found in volumes)
-    if volumes[0] is None or volumes[1] is None:
+    ours = resampled_volumes(one, costs, corner, seed=0)
+    theirs = resampled_volumes(two, costs, corner, seed=0 if paired else 1)
+    first = None if ours is None else interval(ours)
+    second = None if theirs is None else interval(theirs)
+    if ours is None or theirs is None:
         return first, second, None
-    return first, second, _ends(volumes[0] - volumes[1])
-
-
-def _ends(values_R: NDArray[np.float64]) -> tuple[float, float]:
-    low, high = np.percentile(values_R, ENDS)
-    return float(low), float(high)
-
-
-def _resampled(
-    points: Sequence[PointRecord], costs: Costs, corner: ReferencePoint, seed: int
-) -> NDArray[np.float64] | None:
-    """(R,) hypervolumes of the points over resampled images; None where their answers were not kept."""
-    if any(p.right is None for p in points):
-        return None
-    right_PN = _answers(points)
-    count = right_PN.shape[1]
-    draws = np.random.default_rng(seed)
-    times_RN = draws.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
-    accuracy_RP = times_RN @ right_PN.T.astype(np.float64) / count
-    cost_PC = np.array([[cost.of(p) for cost in costs] for p in points]).reshape(len(points), -1)
-    return np.array(
-        [volume(corner.curve(np.column_stack([own_P, cost_PC]))) for own_P in accuracy_RP]
-    )
-
-
-def _answers(points: Sequence[PointRecord]) -> NDArray[np.uint8]:
-    """(P, N) whether each image is answered rightly. How many images there were, the best accuracy tells."""
-    bits = [np.unpackbits(np.frombuffer(p.right or b"", np.uint8)) for p in points]
-    best = max(range(len(points)), key=lambda i: points[i].accuracy)
-    count = round(int(bits[best].sum()) / points[best].accuracy)
-    return np.stack(bits)[:, :count]
+    return first, second, interval(ours - theirs)

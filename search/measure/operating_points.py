@@ -18,6 +18,7 @@ from torch import nn
 
 from search.measure.exit_points import ExitPoint, exit_points
 from search.measure.gate_points import GOOD, front_rows, gate_threshold_points
+from search.measure.measured_point import measured_point
 from spaces.contract.knobs import Knobs
 from spaces.contract.net import DynamicNet
 from spaces.contract.noise import permutation
@@ -25,6 +26,7 @@ from storage.records import OperatingPoint
 from trainers.data.splits import ImageData
 from trainers.evaluate import Table, evaluate, exit_logits, recalibrated
 from trainers.execution import Execution
+from trainers.metrics import ACCURACY, Metric
 
 TAUS = (
     0.5,
@@ -57,6 +59,7 @@ class _Bench:
     execution: Execution
     seed: int
     augment: bool
+    metric: Metric
 
     @property
     def parameters(self) -> int:
@@ -76,7 +79,15 @@ class _Bench:
             rates=rates,
             seed=self.seed,
         )
-        return _point(knobs, table, self.parameters, rates)
+        return self.point_of(knobs, table, rates)
+
+    def point_of(
+        self, knobs: Knobs, table: Table, rates: Any = None, more: Mapping[str, Any] | None = None
+    ) -> OperatingPoint:
+        """A setting with these outcomes, and `more` to keep of it."""
+        return measured_point(
+            knobs, table, self.metric, parameters=self.parameters, rates=rates, more=more
+        )
 
 
 def operating_points(
@@ -88,14 +99,15 @@ def operating_points(
     seed: int,
     augment: bool = True,
     quick: bool = False,
+    metric: Metric = ACCURACY,
 ) -> list[OperatingPoint]:
     """Every point measured on validation; the first is the one that represents the training.
 
-    A point is accuracy with its 95 % interval, mean, p95 and max MACs, parameters, knobs and measured gate rates.
-    A network in which nothing is dynamic has one. `quick`: a few of the same settings by at most four passes, to rank
-    trainings under way.
+    A point is accuracy by the `metric` with its 95 % interval, mean, p95 and max MACs, parameters, knobs and measured
+    gate rates. A network in which nothing is dynamic has one. `quick`: a few of the same settings by at most four
+    passes, to rank trainings under way.
     """
-    bench = _Bench(net, data, batch, execution, seed, augment)
+    bench = _Bench(net, data, batch, execution, seed, augment, metric)
     points = _quick_points(bench) if quick else _all_points(bench)
     return [replace(points[0], chosen=True), *points[1:]]
 
@@ -187,7 +199,8 @@ def _exit_points(bench: _Bench, settings: Sequence[Knobs]) -> list[OperatingPoin
             bench.net, bench.data.validation, bench.data, knobs, execution=bench.execution
         )
         for one in exit_points(raw, knobs):
-            table = Table(one.correct[None], one.macs[None], raw.rates)
+            answers = raw.answers(one.index, one.knobs.fallback)
+            table = Table(answers, one.macs[None], raw.rates)
             shares = _shares(one, bench.net.exit_count)
             more = {
                 "exits": shares,
@@ -196,7 +209,7 @@ def _exit_points(bench: _Bench, settings: Sequence[Knobs]) -> list[OperatingPoin
                 ),
                 "selection_bias": one.selection_bias,
             }
-            found.append(_point(one.knobs, table, bench.parameters, None, more))
+            found.append(bench.point_of(one.knobs, table, more=more))
     return sorted(found, key=lambda p: p.macs_mean)
 
 
@@ -262,23 +275,3 @@ def _recalibrated_knobs(points: list[OperatingPoint]) -> list[Knobs]:
     cheap = _cheapest_good(points)
     found = [replace(base, tau=tau) for tau in (TAUS[0], cheap)]
     return [*(found if cheap != TAUS[0] else found[:1]), replace(base, recalibrate="sample")]
-
-
-def _point(
-    knobs: Knobs, table: Table, parameters: int, rates: Any, more: Mapping[str, Any] | None = None
-) -> OperatingPoint:
-    low, high = table.interval
-    # rates that the knobs were set with (prune, scale), else those measured under them
-    shown = {gate: list(units) for gate, units in (rates or table.rates).items()}
-    return OperatingPoint(
-        knobs=knobs.as_dict(),
-        accuracy=table.accuracy,
-        accuracy_low=low,
-        accuracy_high=high,
-        macs_mean=table.macs_mean,
-        macs_p95=table.macs_p95,
-        macs_max=table.macs_max,
-        parameters=parameters,
-        extra={"rates": shown, "accuracy_std": table.accuracy_std, **(more or {})},
-        right=table.packed,
-    )

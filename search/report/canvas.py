@@ -43,6 +43,9 @@ def canvas(title: str, subtitle: str) -> tuple[Figure, Axes]:
 
 
 def as_png(figure: Figure) -> bytes:
+    from search.report.glyphs import make_drawable
+
+    make_drawable(figure)
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     return picture.getvalue()

@@ -26,11 +26,12 @@ def print_comparison(console: Console, found: Comparison) -> None:
     volumes = zip(found.volumes, found.volume_intervals, strict=True)
     table.add_row("hypervolume", *(_with_interval(value, interval) for value, interval in volumes))
     table.add_row("covers of the other", *(percent(share) for share in found.coverage))
+    label = found.metric.label
     for within in found.within:
         cells = [
             _cell(point, marked=within.better == place) for place, point in enumerate(within.points)
         ]
-        table.add_row(f"best within {macs_text(within.budget)} {found.cost.unit}", *cells)
+        table.add_row(f"best {label} within {macs_text(within.budget)} {found.cost.unit}", *cells)
     console.print(table)
     for line in remarks(found):
         console.print(line, soft_wrap=True)
@@ -49,7 +50,7 @@ def remarks(found: Comparison) -> Iterator[str]:
             verdict = f"significant: {one if low > 0 else two} is better"
         yield f"hypervolume of {one} - {two}: {difference:+.4f} ({low:+.4f} to {high:+.4f}), {verdict}"
     yield "intervals are of 95 %, over validation images: luck of training and of choosing points comes on top"
-    yield "* significantly more accurate than the other at this budget"
+    yield f"* significantly better {found.metric.label} than the other at this budget"
     if not found.same_images:
         yield "the validation images are not known to be the same: differences are seen less sharply"
 
@@ -76,6 +77,7 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
     ]
     return {
         "studies": studies,
+        "metric": found.metric.name,
         "cost": found.cost.name,
         "difference": found.volumes[0] - found.volumes[1],
         "difference_interval": found.difference_interval,

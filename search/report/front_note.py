@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from search.front.formats import leaves
+from search.front.metric import metric_of
 from search.front.pick import DEFAULT
 from search.objectives import MACS, Cost, macs_text
 from search.report.amounts import percent
@@ -19,6 +20,7 @@ NOTE_BYTES = 7_900  # MLflow cuts a run's tag at 8,000
 
 def front_table(points: Iterable[PointRecord], cost: Cost = MACS) -> dict[str, list[Any]]:
     """The front as MLflow shows tables: {"columns": [...], "data": [[...]]}, the cheapest first."""
+    points = sorted(points, key=cost.of)
     columns = ["trial", "id", "family", "accuracy", "accuracy_low", "accuracy_high"]
     columns += ["macs_mean", "macs_p95", "macs_max", "parameters"]
     data = [
@@ -28,9 +30,10 @@ def front_table(points: Iterable[PointRecord], cost: Cost = MACS) -> dict[str, l
             _settings(p.params),
             p.run_id or "",
         ]
-        for p in sorted(points, key=cost.of)
+        for p in points
     ]
-    shown = ["point" if column == "id" else column for column in columns]
+    own = metric_of(points).name
+    shown = ["point" if column == "id" else column.replace("accuracy", own) for column in columns]
     return {"columns": [*shown, "knobs", "params", "run_id"], "data": data}
 
 
@@ -65,7 +68,7 @@ def note(
         "point",
         "trial",
         "family",
-        "accuracy",
+        metric_of(front).label,
         "95 % interval",
         "MACs mean",
         "MACs p95",

@@ -11,6 +11,7 @@ from math import isfinite
 from typing import Any
 
 from search.front.formats import leaves
+from search.front.metric import metric_of
 from search.objectives import MACS, Cost
 from search.report.front_points import evenly, lowest_accuracy, points_to_draw
 from search.report.front_text import about, offer, summary
@@ -33,8 +34,8 @@ def front_html(
 ) -> str:
     """A page that needs nothing but itself, and works in a sandboxed frame: chart and table of the front.
 
-    `cost` is what the study minimises: the x axis, and what the front is a front of. `majority`, the accuracy of always
-    answering the largest class, is a dotted line.
+    `cost` is what the study minimises: the x axis, and what the front is a front of. `majority`, what always answering
+    the largest class has, is a dotted line.
     """
     cloud, front, baselines = points_to_draw(points, front, baselines, cost)
     shown, left_out = _thinned(cloud)
@@ -46,10 +47,11 @@ def front_html(
     parts = {
         "title": escape(summary(study, front, baselines, cost=cost)),
         "about": escape(text),
+        "metric": escape(metric_of([*front, *baselines, *cloud]).label),
         "data": _embedded(shown, front, baselines, cost, majority),
     }
     page = files("search.report").joinpath("front_page.html").read_text(encoding="utf-8")
-    return re.sub("@(title|about|data)@", lambda match: parts[match[1]], page)
+    return re.sub("@(title|about|metric|data)@", lambda match: parts[match[1]], page)
 
 
 def _thinned(cloud: list[PointRecord]) -> tuple[list[PointRecord], int]:
@@ -88,7 +90,9 @@ def _embedded(
         for role, p in shown
     ]
     known = f'"configs":[{",".join(configs)}],"knobs":[{",".join(knobs)}]'
-    view = f'"cost":"{cost.name}","axis":"{cost.label}","floor":{lowest_accuracy(cloud, front, baselines):.5f}'
+    metric = metric_of(p for _, p in shown)
+    view = f'"metric":"{metric.label}","always":"{metric.always}","cost":"{cost.name}","axis":"{cost.label}"'
+    view += f',"floor":{lowest_accuracy(cloud, front, baselines):.5f}'
     if cost.name not in COLUMNS:  # the page has no column for it: where points stand is told apart
         view += f',"costs":{json.dumps([cost.of(p) for _, p in shown])}'
     if majority is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from search.front.metric import metric_of, named
 from search.front.pareto import front as front_of
 from search.front.pick import DEFAULT, efficient
 from search.objectives import MACS, Cost, macs_text
@@ -16,6 +17,7 @@ from search.report.canvas import BASELINE, CLOUD, FRONT, INK, SOFT, as_png, canv
 from search.report.front_points import lowest_accuracy, points_to_draw
 from search.report.front_text import about, amount, summary
 from storage.records import PointRecord, training_text
+from trainers.metrics import METRICS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,9 +35,10 @@ def front_png(
 ) -> bytes:
     """A PNG of all points, the front with its intervals, and the baselines; the cost on a log axis.
 
-    `majority`, the accuracy of always answering the largest class, is a dotted line.
+    `majority`, what always answering the largest class has, is a dotted line.
     """
     cloud, front, baselines = points_to_draw(points, front, baselines, cost)
+    metric = metric_of([*front, *baselines, *cloud])
     figure, axes = canvas(
         summary(study, front, baselines, cost=cost), about(points, hypervolume, majority)
     )
@@ -57,7 +60,7 @@ def front_png(
     lowest = lowest_accuracy(cloud, front, baselines)
     scale_axes(axes, [*cloud, *front, *baselines], lowest, cost, majority)
     if majority is not None:
-        axes.axhline(majority, color=INK, ls=":", lw=1.3, label="always the largest class")
+        axes.axhline(majority, color=INK, ls=":", lw=1.3, label=f"always {metric.always}")
     draw_series(axes, baselines, BASELINE, cost, marker="D", line="--", label="baselines")
     draw_series(axes, front, FRONT, cost, marker="o", line="-", label="front")
     if len(ends := front_of(front, (cost,))) > 1:
@@ -110,7 +113,8 @@ def draw_series(
 
 def _mark_offer(axes: Axes, p: PointRecord, cost: Cost) -> None:
     """A ring, named in the legend: beside the point there is not always room for a text."""
-    label = f"{DEFAULT}: {percent(p.accuracy)} at {amount(p, cost)} ({training_text(*p.training)})"
+    reached = named(percent(p.accuracy), METRICS[p.metric])
+    label = f"{DEFAULT}: {reached} at {amount(p, cost)} ({training_text(*p.training)})"
     ring: dict[str, Any] = {"marker": "o", "mfc": "none", "mec": INK, "mew": 1.3, "ls": "none"}
     axes.plot([_x(p, cost)], [p.accuracy], ms=13, **ring)
     axes.plot([], [], ms=9, **ring, label=label)
@@ -144,7 +148,7 @@ def scale_axes(
     )
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * value, 6):g} %"))
     axes.set_xlabel(cost.label, color=SOFT)
-    axes.set_ylabel("validation accuracy", color=SOFT)
+    axes.set_ylabel(f"validation {metric_of(points).label}", color=SOFT)
 
 
 def _tick_text(macs: float) -> str:

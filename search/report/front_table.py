@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
+from search.front.metric import metric_of
 from search.objectives import macs_text
 from search.report.text import knobs_text, network_text
 from storage.records import PointRecord
@@ -31,8 +32,14 @@ def terminal_table(front: Sequence[PointRecord], width: int, rows: int | None = 
         box=None, padding=(0, 2 if width >= WIDE else 1), pad_edge=width >= WIDE, header_style="dim"
     )
     numbers = _columns(width)
+    # a long name in two lines, so that its column stays narrow
+    heads = {"accuracy": metric_of(front).label.replace(" ", "\n")}
     for name in numbers:
-        table.add_column(name, justify="left" if name == "95 % interval" else "right", no_wrap=True)
+        table.add_column(
+            heads.get(name, name),
+            justify="left" if name == "95 % interval" else "right",
+            no_wrap=True,
+        )
     words = ("knobs", "network") if width >= WIDE else ("network, knobs",)
     for name in words:
         table.add_column(name, overflow="fold")

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 
 from search.front.comparison import better
+from search.front.metric import metric_of, named
 from search.front.pick import DEFAULT, pick
 from search.objectives import MACS, Cost, macs_text
 from search.report.amounts import percent
 from storage.records import PointRecord, training_text
+from trainers.metrics import ACCURACY, METRICS, Metric
 
 NO_POINTS = "no operating point yet"
 
@@ -33,7 +35,7 @@ def summary(
         count += f" ({on_front} of baselines)"
     if not baselines:
         best = max(front, key=lambda p: p.accuracy)
-        return f"{count}, up to {percent(best.accuracy)} at {amount(best, cost)}"
+        return f"{count}, up to {_reached(best)} at {amount(best, cost)}"
     found = Counter(standing(p, baselines, cost) for p in front if p.kind != "static")
     return ", ".join([count, *_standings(found)])
 
@@ -80,24 +82,28 @@ def offer(front: Sequence[PointRecord], cost: Cost = MACS) -> str:
     if not front:
         return ""
     point = pick(front, DEFAULT, cost=cost)
-    where = f"{percent(point.accuracy)} at {amount(point, cost)}"
+    where = f"{_reached(point)} at {amount(point, cost)}"
     return f"{DEFAULT} pick: {where} ({training_text(*point.training)})"
 
 
-def majority_text(majority: float) -> str:
+def majority_text(majority: float, metric: Metric = ACCURACY) -> str:
     """What a network must be better than to be of any use."""
-    return f"always answering the largest class: {percent(majority)}"
+    return f"always answering {metric.always}: {named(percent(majority), metric)}"
 
 
 def about(points: Sequence[PointRecord], hypervolume: float, majority: float | None = None) -> str:
-    """The line under the title; `majority` is the accuracy of always answering the largest class."""
+    """The line under the title; `majority` is what always answering the largest class has."""
     trials = len({p.trial for p in points if p.kind != "static"})
     operating = sum(p.kind != "static" for p in points)
     line = (
         f"{operating:,} operating {'point' if operating == 1 else 'points'} of {trials:,} "
         f"{'trial' if trials == 1 else 'trials'}, hypervolume {hypervolume:.3f}, bars are 95 % intervals"
     )
-    return line if majority is None else f"{line}; {majority_text(majority)}"
+    return line if majority is None else f"{line}; {majority_text(majority, metric_of(points))}"
+
+
+def _reached(p: PointRecord) -> str:
+    return named(percent(p.accuracy), METRICS[p.metric])
 
 
 def amount(p: PointRecord, cost: Cost) -> str:

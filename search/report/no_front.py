@@ -9,6 +9,7 @@ from search.front.stored import majority_share
 from search.report.amounts import percent
 from storage.records import Kind, PointRecord, State, StudyRecord, training_text
 from storage.store import Store
+from trainers.metrics import ACCURACY, METRICS, Metric
 
 
 def no_front_text(store: Store, record: StudyRecord, family: str | None = None) -> str:
@@ -42,7 +43,9 @@ def no_front_text(store: Store, record: StudyRecord, family: str | None = None) 
 
 def _worse_than(store: Store, record: StudyRecord, best: PointRecord) -> str:
     """What the best network is not better than, and what it has."""
-    chance = record.reference["accuracy"]
+    metric, chance = METRICS[best.metric], record.reference["accuracy"]
+    if metric is not ACCURACY:
+        return _below(best, metric, majority_share(store, record))
     if best.accuracy <= chance:
         return f"better than guessing, which is right for {percent(chance)}; the best has {percent(best.accuracy)}"
     low, high = percent(best.accuracy_low), percent(best.accuracy_high)
@@ -50,6 +53,15 @@ def _worse_than(store: Store, record: StudyRecord, best: PointRecord) -> str:
     return (
         f"significantly better than always answering the most frequent class, which is right for {majority}; the best "
         f"has {percent(best.accuracy)} (95 % interval {low} to {high})"
+    )
+
+
+def _below(best: PointRecord, metric: Metric, floor: float) -> str:
+    """The same by another metric than accuracy; `floor` is the better of guessing and always the same answer."""
+    low, high = percent(best.accuracy_low), percent(best.accuracy_high)
+    return (
+        f"significantly better than guessing and always answering {metric.always}, which have up to {percent(floor)} "
+        f"{metric.label}; the best has {percent(best.accuracy)} (95 % interval {low} to {high})"
     )
 
 

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from search.front.eligible import chosen_of
+from search.front.eligible import chosen_of, repeatable
+from search.front.pareto import front
 from search.objectives import Cost
+from search.report.front_points import evenly
 from search.run.job import Failure, Outcome, Rung
 from search.run.optuna_mirror import OptunaMirror
 from search.schedule.decisions import Reject, Repeat, Trial
@@ -15,6 +17,8 @@ from storage.records import EpochRecord, Kind, OperatingPoint, PointRecord, Stat
 from storage.rows import point_row
 from storage.store import Store
 from trainers.fit import EpochResult
+
+MOST_POINTS = 30  # of a trial, in Optuna's table
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Books:
     study: str
     costs: Sequence[Cost]
     mirror: OptunaMirror | None = None
+    metric: str = "accuracy"  # what its points' accuracy is called
 
     def trial(self, trial: Trial) -> TrialRecord:
         return self.store.trial(self.study, trial.kind, trial.number)
@@ -142,7 +147,16 @@ class Books:
         if record.state == State.STOPPED:
             mirror.stop(record.number, record.result["stopped_at"], values)
         else:
-            mirror.tell(record.number, values)
+            mirror.tell(record.number, values, self._own_front(points))
+
+    def _own_front(self, points: Sequence[OperatingPoint]) -> list[dict[str, float]]:
+        """Accuracy and costs of those points that no other of the same trial beats, as many as a table can show."""
+        best = front(repeatable(points), self.costs)
+        shown = [best[i] for i in evenly(len(best), min(len(best), MOST_POINTS))]
+        return [
+            {self.metric: p.accuracy} | {cost.name: cost.of(p) for cost in self.costs}
+            for p in shown
+        ]
 
     def close(self) -> None:
         if self.mirror:

@@ -7,7 +7,6 @@ trial can be submitted again: it continues from its last checkpoint. A training 
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import signal
 from collections import deque
@@ -19,6 +18,7 @@ from typing import Protocol
 from search.logs import show_logs, verbosity
 from search.run.job import Event, Failure, Job, Outcome, Rung
 from search.run.worker import events
+from trainers.data.processes import spawned
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
@@ -89,7 +89,7 @@ class LocalProcesses:
 
     def __init__(self, workers: int) -> None:
         self.slots = workers
-        self._context = multiprocessing.get_context("spawn")
+        self._context = spawned()
         self._gpus = _gpus()
         self._workers: list[_Worker | None] = [None] * workers
 

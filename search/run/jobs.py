@@ -46,5 +46,6 @@ def job_of(
         compile=spec.run.compile,
         threads=spec.run.threads or threads,
         init_from=start,
+        metric=spec.metric.name,
         trained=record.result.get("stopped_at"),
     )

@@ -6,7 +6,6 @@ and not tried again on this kind of device at this size; the others are measured
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +22,7 @@ from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from spaces.contract.task import Task
 from storage.formats import Formats
+from trainers.data.processes import spawned
 from trainers.execution import Execution, best_device, measured, whole_vectors
 
 PATIENCE = 300.0  # seconds that measuring a size may take without a word
@@ -75,7 +75,7 @@ class Probe:
         """Start the process now, so that it is ready when it is needed."""
         if self._process is not None and self._process.is_alive():
             return
-        context = multiprocessing.get_context("spawn")
+        context = spawned()
         self._pipe, there = context.Pipe()
         self._process = context.Process(target=self._serve, args=(there,), daemon=True)
         self._process.start()

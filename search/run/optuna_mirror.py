@@ -20,6 +20,8 @@ from storage.records import Kind, TrialRecord
 from storage.store import Store
 from storage.urls import sqlite_file
 
+POINTS = "operating points"  # user attribute of a trial: those that none of its others beats
+
 logger = logging.getLogger(f"dynafront.{__name__}")
 
 
@@ -61,11 +63,16 @@ class OptunaMirror:
         trial = self._frozen(params_of(family, values, self.spaces))  # type: ignore[arg-type]
         self._write(lambda: self.study.add_trial(trial))
 
-    def tell(self, number: int, values: Sequence[float]) -> None:
-        """The trial is over: its accuracy and costs. A second call changes nothing."""
+    def tell(
+        self, number: int, values: Sequence[float], points: Sequence[Mapping[str, float]] = ()
+    ) -> None:
+        """The trial is over: its accuracy and costs, and those of the `points` of its own front.
+
+        A second call changes nothing.
+        """
         self._stopped.pop(number, None)
         if number not in self._over:
-            self._write(lambda: self.study.tell(number, list(values), skip_if_finished=True))
+            self._write(lambda: self._finish(number, values, points))
 
     def stop(self, number: int, epoch: int, values: Sequence[float]) -> None:
         """The trial was stopped after this epoch; it may go on later."""
@@ -94,6 +101,17 @@ class OptunaMirror:
         return optuna.trial.create_trial(
             state=TrialState.RUNNING, params=fixed.params, distributions=fixed.distributions
         )
+
+    def _finish(
+        self, number: int, values: Sequence[float], points: Sequence[Mapping[str, float]]
+    ) -> None:
+        trial = self.study.get_trials(deepcopy=False)[number]
+        if trial.state.is_finished():
+            return
+        if points:
+            shown = [dict(point) for point in points]
+            self.study._storage.set_trial_user_attr(trial._trial_id, POINTS, shown)
+        self.study.tell(number, list(values), skip_if_finished=True)
 
     def _prune(self, number: int, epoch: int, values: Sequence[float]) -> None:
         trial = self.study.get_trials(deepcopy=False)[number]
@@ -170,10 +188,7 @@ def optuna_storage(url: str) -> optuna.storages.RDBStorage:
 
 def mirror_for(storage: optuna.storages.BaseStorage, store: Store, spec: StudySpec) -> OptunaMirror:
     """The study on Optuna's side, made or brought in line with our tables."""
-    metrics = (
-        "accuracy",
-        *("cost" if len(spec.costs) == 1 else name for name in spec.objectives[1:]),
-    )
+    metrics = spec.objectives
     stored = store.trials(spec.study, kind=Kind.SEARCH)
     return OptunaMirror(storage, spec.study, narrowed_spaces(spec), metrics=metrics, stored=stored)
 

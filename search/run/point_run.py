@@ -14,6 +14,7 @@ from search.report.text import knobs_text, readable_knobs
 from storage import measure_names as names
 from storage.mlflow_points import PointRun
 from storage.records import Kind, OperatingPoint, PointRecord, training_text
+from trainers.metrics import METRICS
 
 MOST = 100  # runs that MLflow's charts load at once
 MOST_BASELINES = 40  # of them
@@ -34,11 +35,13 @@ def point_runs(front: StudyFront, cost: Cost) -> list[PointRun]:
 
 
 def point_measures(p: OperatingPoint) -> dict[str, float]:
-    """Accuracy with its interval, and costs in units that read well; further costs under their own names."""
+    """The metric with its interval, top-1 accuracy, and costs in units that read well."""
+    own = names.validation(METRICS[p.metric].label)
     measures = {
-        names.ACCURACY: p.accuracy,
-        names.ACCURACY_LOW: p.accuracy_low,
-        names.ACCURACY_HIGH: p.accuracy_high,
+        names.ACCURACY: p.top1,
+        own: p.accuracy,
+        names.low(own): p.accuracy_low,
+        names.high(own): p.accuracy_high,
         names.MACS_MEAN: p.macs_mean / 1e6,
         names.MACS_P95: p.macs_p95 / 1e6,
         names.MACS_MAX: p.macs_max / 1e6,

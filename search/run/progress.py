@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 
 from rich.console import Console, Group
@@ -12,20 +13,23 @@ from rich.table import Table
 from rich.text import Text
 
 from search.front.eligible import ON_OFFER
+from search.front.metric import named
 from search.report.amounts import macs
 from search.report.front_table import terminal_table
 from search.report.text import network_text
 from search.run.heartbeat import Heartbeat
 from search.run.job import Failure, Job
+from search.run.notebook import NotebookConsole, NotebookView
 from storage.records import TRAININGS, Kind, PointRecord, training_text
 from trainers.fit import EpochResult
+from trainers.metrics import METRICS
 
 ROWS = 8  # of the front that are shown while searching
 NAMED = 3  # trainings that a status line names
 
 
 class Progress:
-    """A live view on a terminal, single lines elsewhere. Use as a context manager."""
+    """A live view on a terminal and in a notebook, single lines elsewhere. Use as a context manager."""
 
     def __init__(self, console: Console, study: str, total: int, workers: int) -> None:
         self.console, self.study, self.total, self.workers = console, study, total, workers
@@ -44,19 +48,23 @@ class Progress:
         self._live = Live(
             console=console, get_renderable=self._view, refresh_per_second=4, transient=True
         )
+        self._shown: AbstractContextManager[object] = self._heartbeat
+        if console.is_terminal:
+            self._shown = self._live
+        elif isinstance(console, NotebookConsole):
+            self._shown = NotebookView(self._view)
 
     def __enter__(self) -> Progress:
-        if self.console.is_terminal:
-            self._live.start()
-        else:
-            self._heartbeat.__enter__()
+        self._shown.__enter__()
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        if self.console.is_terminal:
-            self._live.stop()
-        else:
-            self._heartbeat.__exit__()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        trace: TracebackType | None = None,
+    ) -> None:
+        self._shown.__exit__(kind, error, trace)
 
     def doing(self, what: str) -> None:
         """What is done now that is no training."""
@@ -125,11 +133,14 @@ class Progress:
         label = Text.assemble((f"{TRAININGS[job.kind]} {number}", "bold"), how)
         if joined:
             best = max(joined, key=lambda p: p.accuracy)
-            cost = macs(best.macs_mean)
+            cost, reached = (
+                macs(best.macs_mean),
+                named(f"{best.accuracy:.1%}", METRICS[best.metric]),
+            )
             self.say(
                 label.append(
                     f" joins the front with {len(joined)} point{'s' * (len(joined) > 1)}, up to "
-                    f"{best.accuracy:.1%} at {cost}  hypervolume {self.hypervolume:.4f}"
+                    f"{reached} at {cost}  hypervolume {self.hypervolume:.4f}"
                     f"{'' if self.console.is_terminal else f'  ({self.status()})'}"
                 )
             )
@@ -182,13 +193,12 @@ class Progress:
         running = Table.grid(padding=(0, 2))
         for name in ("training", "epochs", "score", "network"):
             running.add_column(no_wrap=name != "network", overflow="fold")
-        for job, result in self.running.values():
+        for job, result in list(self.running.values()):  # drawn by another thread
             epochs = f"epoch {result.epoch if result else 0:>3}/{job.epochs}"
             score = ""
             if result:
-                score = (
-                    f"{result.metrics['val/accuracy']:.1%} at {macs(result.metrics['val/macs'])}"
-                )
+                reached = named(f"{result.metrics[f'val/{job.metric}']:.1%}", METRICS[job.metric])
+                score = f"{reached} at {macs(result.metrics['val/macs'])}"
             running.add_row(
                 f"  {TRAININGS[job.kind]} {job.number}", epochs, score, Text(_size(job))
             )

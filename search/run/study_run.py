@@ -8,6 +8,7 @@ from itertools import accumulate, groupby
 from typing import Any
 
 from search.front.formats import as_csv
+from search.front.metric import metric_of
 from search.front.pareto import hypervolume_history
 from search.front.stored import StudyFront
 from search.objectives import Cost, Reference
@@ -74,7 +75,10 @@ def front_note(
 def front_history(
     points: list[PointRecord], cost: Cost, reference: Reference
 ) -> list[tuple[int, dict[str, float]]]:
-    """(finished trials, metrics) after each: hypervolume, points on the front, the best accuracy so far."""
+    """(finished trials, metrics) after each: hypervolume, points on the front, the best accuracy so far.
+
+    The last is named by the metric.
+    """
     best = list(
         accumulate(
             (max(p.accuracy for p in own) for _, own in groupby(points, lambda p: p.training)), max
@@ -88,7 +92,7 @@ def front_history(
             {
                 "study/hypervolume": volume,
                 "study/pareto_size": size,
-                "study/best_accuracy": best[step - 1],
+                f"study/best_{metric_of(points).name}": best[step - 1],
             },
         )
         for step, (_, volume, size) in enumerate(history, 1)

@@ -14,6 +14,7 @@ from search.run.point_run import point_measures
 from storage import measure_names as names
 from storage.records import Kind, PointRecord, State, TrialRecord
 from storage.rows import APART
+from trainers.metrics import METRICS
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
@@ -49,7 +50,8 @@ def trial_measures(trial: TrialRecord, points: list[PointRecord]) -> dict[str, f
     measures = {names.SECONDS: trial.seconds}
     if (chosen := shown_point(points, ())) is None:
         return measures
-    best = {names.BEST_ACCURACY: max(p.accuracy for p in points)}
+    own = names.validation(METRICS[chosen.metric].label)
+    best = {names.best(own): max(p.accuracy for p in points)}
     return measures | best | point_measures(chosen)
 
 

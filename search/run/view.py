@@ -21,6 +21,7 @@ from search.run.trial_run import (
 )
 from search.spec import StudySpec, stored_spec
 from storage.errors import StorageError
+from storage.measure_names import validation
 from storage.mlflow_log import MlflowLog
 from storage.records import TRAININGS, Kind, State, StudyRecord
 from storage.settings import Settings
@@ -64,7 +65,11 @@ class View:
             spec.study, text=record.text, params=params, tags={}, running=self._running
         )
         log.write_saved_views(
-            self._experiment, describing_params(spec.families), cost_measure(spec.cost)
+            self._experiment,
+            describing_params(spec.families),
+            cost_measure(spec.cost),
+            validation(spec.metric.label),
+            f"val/{spec.metric.name}",
         )
         if (record.experiment_id, record.run_id) != (self._experiment, self._parent):
             if record.run_id:  # another MLflow than before: nothing of what was logged is there

@@ -22,6 +22,7 @@ from trainers.data.splits import ImageData
 from trainers.execution import Execution, best_device, whole_vectors
 from trainers.fit import DivergedError, EpochResult, fit, net_tensors
 from trainers.initial_weights import start_from
+from trainers.metrics import METRICS, Metric
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
@@ -55,14 +56,17 @@ def _trained(job: Job, started: float) -> Iterator[Event]:
     candidate = Candidate.of(family(job.family), job.params, job.epochs)
     net = initial_net(job, candidate, task_of(data))
     slot = Slot.of(job, candidate)
-    execution = _execution(job, net, slot)
+    execution, metric = _execution(job, net, slot), METRICS[job.metric]
     logger.info("%s trains %d epochs: %s", training_text(*job.name), job.epochs, execution)
-    for result in fit(net, data, candidate.recipe, seed=job.seed, execution=execution, slot=slot):
+    training = fit(
+        net, data, candidate.recipe, seed=job.seed, execution=execution, slot=slot, metric=metric
+    )
+    for result in training:
         yield result
         if result.epoch in job.rungs:
             yield Rung(
                 result.epoch,
-                rung_points(net, data, candidate, execution, job.seed),
+                rung_points(net, data, candidate, execution, job.seed, metric),
                 result.metrics.get("objective/outlook"),
                 sum(p.numel() for p in net.parameters()),
                 net.plain_macs,
@@ -78,6 +82,7 @@ def _trained(job: Job, started: float) -> Iterator[Event]:
         execution=execution,
         seed=job.seed,
         augment=candidate.recipe.augment,
+        metric=metric,
     )
     inspection = _inspection(net, data, points[0], execution, job.seed)
     yield Outcome(
@@ -91,7 +96,12 @@ def _trained(job: Job, started: float) -> Iterator[Event]:
 
 
 def rung_points(
-    net: DynamicNet, data: ImageData, candidate: Candidate, execution: Execution, seed: int
+    net: DynamicNet,
+    data: ImageData,
+    candidate: Candidate,
+    execution: Execution,
+    seed: int,
+    metric: Metric,
 ) -> list[OperatingPoint]:
     """The few operating points that trials are compared by before their trainings are over."""
     from search.measure.operating_points import operating_points
@@ -105,6 +115,7 @@ def rung_points(
         seed=seed,
         augment=recipe.augment,
         quick=True,
+        metric=metric,
     )
 
 

@@ -1,7 +1,7 @@
 """What the families declare, without importing them: their modules hold networks, and importing torch takes seconds.
 
-The declarations are kept in a file of the user's cache under a digest of the source files of this package. Where there
-is none, or a source file changed, the families are imported and it is written anew.
+The declarations are kept in a file of the user's cache under a digest of the source files of this package and of those
+that add families. Where there is none, or a source file changed, the families are imported and it is written anew.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from spaces.contract.family import Declaration
-from spaces.contract.registry import families, family
-from spaces.contract.space import Dimension, nearest
+from spaces.contract.registry import entries, families, family, origin, unknown
+from spaces.contract.space import Dimension
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
@@ -34,7 +35,8 @@ def declarations() -> dict[str, Declaration]:
     found = _read(file)
     if found is None:
         found = {name: own.declaration for name, own in families().items()}
-        _write(file, found)
+        if all(entry.name in found for entry in entries()):  # one left out may be put right soon
+            _write(file, found)
     return found
 
 
@@ -42,7 +44,7 @@ def declaration(name: str) -> Declaration:
     """The declaration of the family of this name. Raises ValueError naming the nearest known one."""
     known = declarations()
     if name not in known:
-        raise ValueError(f"{name} is not a family{nearest(name, known)}")
+        raise unknown(name, known)
     return known[name]
 
 
@@ -52,7 +54,23 @@ def cache_file() -> Path:
     for source in sorted(SOURCES.rglob("*.py")):
         digest.update(f"{source.relative_to(SOURCES)}\n".encode())
         digest.update(source.read_bytes())
+    for entry in entries():
+        digest.update(f"{entry.name} {origin(entry)}\n".encode())
+        for line in _stamps(entry.module.partition(".")[0]):
+            digest.update(line.encode(errors="surrogateescape"))
     return Path(os.path.expanduser(CACHE)) / f"families-{digest.hexdigest()[:16]}.json"
+
+
+def _stamps(package: str) -> Iterator[str]:
+    """What tells the source files of another package from changed ones, without importing it."""
+    spec = find_spec(package)
+    if spec is None:
+        return
+    folders = map(Path, spec.submodule_search_locations or ())
+    files = [file for folder in folders for file in sorted(folder.rglob("*.py"))]
+    for file in files or [Path(spec.origin or "")]:
+        if file.is_file():
+            yield f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}\n"
 
 
 def _read(file: Path) -> dict[str, Declaration] | None:

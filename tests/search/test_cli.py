@@ -304,7 +304,7 @@ def test_an_earlier_export_is_overwritten_only_where_that_is_asked_for(
     ],
 )
 def test_a_choice_says_what_holds(choice: dict[str, Any], words: str) -> None:
-    assert Choice(**choice).words == words
+    assert Choice(**choice).words() == words
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from storage.checkpoints import Checkpoints
+from storage.weights_file import save_weights
 
 KEY = "digits/search-7"
 STATES = st.dictionaries(
@@ -182,3 +183,33 @@ def test_a_file_holds_no_pickle(checkpoints):
     content = (checkpoints.folder / f"{KEY}.safetensors").read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     assert json.loads(header["__metadata__"]["state"]) == {"epoch": 1}
+
+
+def test_a_checkpoint_from_before_checksums_still_loads(checkpoints):
+    path = checkpoints.path("s/search-0000")
+    path.parent.mkdir(parents=True)
+    save_weights({"w": torch.arange(3.0)}, path, {"state": json.dumps({"epoch": 2})})
+    tensors, state = checkpoints.load("s/search-0000")
+    assert state == {"epoch": 2}
+    assert tensors["w"].tolist() == [0.0, 1.0, 2.0]
+
+
+def test_a_checkpoint_whose_checksum_has_another_name_is_none_from_before_checksums(checkpoints):
+    path = checkpoints.path("s/search-0000")
+    path.parent.mkdir(parents=True)
+    found = {"state": json.dumps({"epoch": 2}), "chexksum": "1"}
+    save_weights({"w": torch.arange(3.0)}, path, found)
+    assert checkpoints.load("s/search-0000") is None
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_who_may_read_a_checkpoint_follows_the_umask(checkpoints, umask, mode):
+    before = os.umask(umask)
+    try:
+        for epoch in range(2):
+            checkpoints.save("s/search-0000", {"w": torch.zeros(2)}, {"epoch": epoch})
+    finally:
+        os.umask(before)
+    files = list(checkpoints.folder.rglob("*.safetensors"))
+    assert len(files) == 2
+    assert {file.stat().st_mode & 0o777 for file in files} == {mode}

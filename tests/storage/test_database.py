@@ -18,7 +18,7 @@ from storage import database as module
 from storage.database import Database, ours
 from storage.errors import StorageError
 from storage.store import Store
-from storage.tables import REVISION, VERSION_TABLE, Rung, Table
+from storage.tables import REVISION, VERSION_TABLE, Attempt, Format, FormatCrash, Rung, Table
 from tests.points import operating_point
 
 REPOSITORY = Path(__file__).parents[2]
@@ -79,6 +79,30 @@ def test_a_database_from_before_rungs_keeps_its_trials_and_gets_them(url):
     with newer._database.writing() as connection:
         connection.exec_driver_sql("DELETE FROM dynafront_study")
     assert newer._database.rows(select(Rung.id)) == [], "rungs go with their trial"
+    newer.close()
+
+
+def test_a_database_from_before_attempts_and_formats_keeps_its_trials_and_gets_them(url):
+    as_of(url, "0003")
+    older = Store(Database(module._engine(url), url))
+    with older._database.reading() as connection:
+        there = inspect(connection)
+        assert not any(there.has_table(one.__tablename__) for one in (Attempt, Format, FormatCrash))
+    older.add_study("digits", {}, "", {})
+    older.add_trial("digits", "search", 0, "gated_resnet", {"depth": 20}, 1, 3)
+    before = older.trials("digits")
+    older.close()
+    newer = Store.open(url)
+    assert newer.trials("digits") == before
+    assert newer.attempts.lost("digits", "search", 0) == 0
+    newer.attempts.begin("digits", "search", 0)
+    assert newer.attempts.lost("digits", "search", 0) == 1
+    newer.formats.choose("digits", "cpu", "small", {"dtype": "float32"})
+    assert newer.formats.chosen("digits", "cpu", "small") == {"dtype": "float32"}
+    with newer._database.writing() as connection:
+        connection.exec_driver_sql("DELETE FROM dynafront_study")
+    assert newer._database.rows(select(Attempt.id)) == [], "attempts go with their trial"
+    assert newer._database.rows(select(Format.id)) == [], "formats go with their study"
     newer.close()
 
 

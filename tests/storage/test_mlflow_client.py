@@ -12,7 +12,15 @@ from typing import ClassVar
 import pytest
 
 from storage.errors import StorageError
-from storage.mlflow_client import DIVERTING, asking, batches, client, fitting, having
+from storage.mlflow_client import (
+    DESCRIPTION_CHARACTERS,
+    DIVERTING,
+    asking,
+    batches,
+    client,
+    fitting,
+    having,
+)
 from storage.settings import Settings
 from storage.urls import without_password
 
@@ -42,6 +50,7 @@ def test_a_long_note_is_cut_at_a_line_and_says_so():
     rows, _, end = cut.rpartition("\n\n")
     assert rows.endswith("|")
     assert "shortened" in end
+    assert 4800 < len(fitting("| row |\n" * 1000, DESCRIPTION_CHARACTERS)) < 5000
 
 
 def test_the_module_costs_no_import_of_mlflow():

@@ -48,7 +48,7 @@ WRAPPED: dict[str, Callable[[State], Any]] = {
     "swa in a checkpoint": lambda s: {"model": averaged(s)},
     "lightning": lambda s: {"state_dict": prefixed(s, "model.") | {"criterion.w": torch.ones(2)}},
     "lightning, compiled": lambda s: {"state_dict": prefixed(s, "model._orig_mod.")},
-    "ours": lambda s: prefixed(s, "net.") | {"optimizer.0": torch.ones(1)},
+    "ours": lambda s: prefixed(s, "net.") | prefixed(s, "exp_avg.") | prefixed(s, "exp_avg_sq."),
     "counters of a profiler": lambda s: s | {"a.total_ops": torch.ones(1)},
     "a config beside": lambda s: {"model": {"name": "resnet"}, "state_dict": s},
 }

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from trainers.data.decode import Geometry, Header, Resize, brightest, decoded, header
 from trainers.data.images import Images, Seekable, Stored
+from trainers.data.processes import forked_from_server
 
 LARGEST_SIDE = 224  # of images whose stored sizes differ, unless the study file says otherwise
 # mean and deviation are of so many at most: all of CIFAR, not of ImageNet
@@ -213,9 +214,6 @@ def _workers(images: int) -> dict[str, Any]:
     """The loader's worker settings. A daemonic process may not start any."""
     if images < FEWEST_FOR_WORKERS or multiprocessing.current_process().daemon:
         return {"num_workers": 0}
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return {"num_workers": _cores(), "multiprocessing_context": "spawn"}
     # a plain fork of a process with threads may deadlock
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["trainers.data.pixels"])
+    context = forked_from_server(["trainers.data.pixels"])
     return {"num_workers": _cores(), "multiprocessing_context": context}

@@ -214,7 +214,8 @@ def test_uneven_classes_are_told_with_their_counts_and_the_accuracy_of_the_large
     _, (line,) = checked(study())
     assert line == (
         "classes of very different size: ant 40, cat 12, bee 8. Always answering ant is right for 66.7% of the "
-        "validation images: compare accuracies with that, or write `class_weights: balanced`"
+        "validation images: compare accuracies with that, or write `class_weights: balanced` and "
+        "`objectives: [balanced_accuracy, macs]`"
     )
     balanced = study("class_weights: balanced\n")
     assert "class_weights" not in uneven_text(
@@ -222,6 +223,27 @@ def test_uneven_classes_are_told_with_their_counts_and_the_accuracy_of_the_large
     )
     record, _ = checked(balanced)
     assert record["majority"] == pytest.approx(10 / 15)
+
+
+def test_what_the_largest_class_has_is_told_by_the_metric() -> None:
+    fill("train", "test", ant=40, bee=8, cat=12)
+    record, (line, few) = checked(study("objectives: [balanced_accuracy, macs]\n"))
+    assert line == (
+        "classes of very different size: ant 40, cat 12, bee 8. Always answering ant has 33.3% balanced accuracy; "
+        "`class_weights: balanced` makes all classes count alike in training"
+    )
+    assert record["majority"] == pytest.approx(1 / 3)
+    assert few.startswith(
+        "15 validation images, 2 of the smallest class, are few: where 90% of each"
+    )
+    record, _ = checked(study("objectives: [macro_f1]\n"))
+    assert record["majority"] == pytest.approx(2 * (10 / 15) / (1 + 10 / 15) / 3)
+
+
+def test_top_5_of_three_classes_is_refused_before_anything_is_stored() -> None:
+    fill("train", "test", ant=4, bee=8, cat=12)
+    with pytest.raises(ValueError, match="needs images of 6 classes or more, and there are 3"):
+        checked(study("objectives: [top5_accuracy, macs]\n"))
 
 
 def test_even_classes_are_not_worth_a_line() -> None:
@@ -326,16 +348,16 @@ def ended(accuracy: float | None, kind: Kind = Kind.SEARCH) -> tuple[Store, Stud
 
 
 def test_few_validation_images_are_told_with_the_interval_that_they_leave() -> None:
-    assert few_text(24) == (
+    assert few_text(np.array([24])) == (
         "24 validation images are few: where 90% of them are answered rightly, the accuracy lies between 72.0% and "
         "96.9% (95 % interval). More images, or a larger `validation`, tell networks apart that are closer"
     )
-    assert few_text(384)
-    assert few_text(400) == ""
+    assert few_text(np.array([384]))
+    assert few_text(np.array([400])) == ""
     fill("train", "test")
     said: list[str] = []
     checked_data(study(), {}, said.append, Path("lists"))
-    assert [line for line in said if FEW in line] == [few_text(4)]
+    assert [line for line in said if FEW in line] == [few_text(np.array([4]))]
 
 
 def test_a_study_that_only_guesses_is_told_so_and_not_that_nothing_is_done() -> None:

@@ -28,6 +28,7 @@ WRONG = [
     "run: {device: tpu}",
     "objectives: [macs, accuracy]",
     "objectives: [accuracy, speed]",
+    "objectives: [accuracy, macro_f1]",
     "validation: 1",
     "warm_start: 1",
     "space: {gated_resnt: {}}",
@@ -47,6 +48,8 @@ RIGHT = [
     "init_from: {gated_resnet: weights.pt}",
     "objectives: [accuracy, macs_p95, parameters]",
     "objectives: [accuracy]",
+    "objectives: [balanced_accuracy, macs]",
+    "objectives: [top5_accuracy]",
 ]
 
 

@@ -75,7 +75,7 @@ def test_the_address_and_what_is_waited_for_are_there_before_the_server(
         "(the server starts)",
         "  ready; Ctrl-C stops it",
     ]
-    assert "/experiments/7/" in front
+    assert front == f"{HERE}/dynafront/study?name=digits"
     assert opened == [front]
 
 
@@ -95,9 +95,16 @@ def test_a_browser_that_does_not_open_is_said(
     assert "no browser could be opened; open the address above" in written.getvalue()
 
 
-def test_several_studies_open_the_ui_itself() -> None:
-    assert front_address(HERE, [study("a", "1"), study("b", "2")]) == HERE
-    assert front_address(HERE, [study("c", None)]) == HERE
+def test_several_studies_open_the_list_of_them() -> None:
+    assert front_address(HERE, [study("a", "1"), study("b", "2")]) == f"{HERE}/dynafront/"
+    assert front_address(HERE, [study("c d", None)]) == f"{HERE}/dynafront/study?name=c%20d"
+
+
+def test_a_server_that_is_not_ours_opens_mlflows_own_view() -> None:
+    front = front_address(HERE, [study("e", "7")], pages=False)
+    assert front.startswith(f"{HERE}/#/experiments/7/runs?viewStateShareKey=pareto")
+    assert front_address(HERE, [study("f", None)], pages=False) == HERE
+    assert front_address(HERE, [study("g", "1"), study("h", "2")], pages=False) == HERE
 
 
 @pytest.mark.parametrize(

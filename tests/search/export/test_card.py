@@ -113,3 +113,15 @@ def test_a_static_network_that_was_not_trained_has_costs_alone() -> None:
 def test_settled_gates_are_cut_out_or_said_to_stay(left: int, said: str) -> None:
     text = gates_text(described(parameters=left)["report"])
     assert text == f"3 decide per image, 2 settled open, 5 settled closed{said}"
+
+
+def test_the_card_names_the_metric_and_has_top_1_beside_it() -> None:
+    test, static = MEASURED | {"top1": 0.97}, STATIC | {"top1": 0.96}
+    rows = card(described(metric="balanced_accuracy", test=test, static=static)).splitlines()
+    assert (
+        "| balanced accuracy (95 % interval) | 90.00% (85.0% to 93.0%) | 95.00% (85.0% to 93.0%) |"
+        in rows
+    )
+    assert "| top-1 accuracy | 97.00% | 96.00% |" in rows
+    assert any(row.startswith("| validation balanced accuracy |") for row in rows)
+    assert any("(a test by random swaps of answers, 95 %)" in row for row in rows)

@@ -27,6 +27,7 @@ def data(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     monkeypatch.chdir(tmp_path)
     # a whole path: MLflow keeps a process's connections by address, and those of other tests lie elsewhere
     Path("mlflow.yml").write_text(f"storage: {{folder: {tmp_path / 'dynafront-data'}}}\n")
+    assert dynafront("sync", "tiny").exit_code == 0
     return tmp_path / "dynafront-data"
 
 

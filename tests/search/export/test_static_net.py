@@ -5,6 +5,7 @@ from __future__ import annotations
 from search.export.static_net import baseline_beside, standing
 from storage.records import Kind, PointRecord
 from tests.points import point
+from trainers.metrics import ACCURACY, TOP5
 
 
 def baseline(accuracy: float, macs: float, number: int) -> PointRecord:
@@ -20,10 +21,10 @@ def chosen(ours: PointRecord) -> tuple[int, str]:
     return found[0].trial, found[1]
 
 
-def test_it_is_the_cheapest_that_is_at_least_as_good() -> None:
+def test_it_is_the_cheapest_that_is_not_significantly_worse() -> None:
     assert chosen(point(0.948, 1e6)) == (
         1,
-        "the cheapest static network of the study that is at least as good on validation",
+        "the cheapest static network of the study that is not significantly worse on validation",
     )
     assert chosen(point(0.5, 1e5))[0] == 0
 
@@ -31,7 +32,7 @@ def test_it_is_the_cheapest_that_is_at_least_as_good() -> None:
 def test_where_none_is_as_good_it_is_the_most_accurate() -> None:
     assert chosen(point(0.99, 1e6)) == (
         2,
-        "the most accurate static network of the study; none is as good on validation",
+        "the most accurate static network of the study; all are significantly worse on validation",
     )
 
 
@@ -42,7 +43,10 @@ def test_a_baseline_stands_beside_another_one() -> None:
 
 def test_the_same_test_images_say_how_the_two_compare() -> None:
     all_right, six_wrong = bytes([0xFF, 0xFF]), bytes([0x03, 0xFF])
-    assert standing(all_right, six_wrong) == "significantly more accurate"
-    assert standing(six_wrong, all_right) == "significantly less accurate"
-    assert standing(all_right, all_right) == "neither significantly more nor less accurate"
-    assert standing(all_right, None) is None
+    assert standing(all_right, six_wrong, ACCURACY) == "significantly more accurate"
+    assert standing(six_wrong, all_right, ACCURACY) == "significantly less accurate"
+    assert (
+        standing(all_right, all_right, ACCURACY) == "neither significantly more nor less accurate"
+    )
+    assert standing(all_right, all_right, TOP5).endswith("better nor worse in top-5 accuracy")
+    assert standing(all_right, None, ACCURACY) is None

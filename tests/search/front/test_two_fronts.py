@@ -17,6 +17,8 @@ from storage.settings import Settings
 from storage.store import Store
 from tests.points import operating_point, point
 from tests.search.conftest import dynafront
+from trainers.answers import Answers
+from trainers.metrics import BALANCED, MACRO_F1, Metric
 
 IMAGES = 1000
 TEXT = "study: NAME\ndata: digits\nfamilies: [gated_resnet]\nbudget: {trials: 2, epochs: 3}\n"
@@ -76,6 +78,28 @@ def test_the_interval_of_a_hypervolume_is_that_of_its_accuracy(store: Store) -> 
         reach = 1.96 * (accuracy * (1 - accuracy) / IMAGES) ** 0.5
         assert own == pytest.approx((0.9 * (accuracy - reach), 0.9 * (accuracy + reach)), abs=3e-3)
     assert found.difference_interval[0] > 0.3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("metric", [BALANCED, MACRO_F1])
+def test_metrics_of_classes_have_intervals_too(store: Store, metric: Metric) -> None:
+    """Two classes of equal size, both answered alike: both metrics are then near the accuracy."""
+    text = TEXT + f"objectives: [{metric.name}, macs]\n"
+    labels = np.arange(IMAGES) % 2
+    for name, wrong in (("one", 0.1), ("two", 0.5)):
+        answers = np.where(np.arange(IMAGES) < wrong * IMAGES, 1 - labels, labels)
+        given = Answers(answers[None], np.zeros((1, IMAGES), bool), labels)
+        value, low, high = metric.measure(given)
+        more = {"accuracy_low": low, "accuracy_high": high, "extra": {"metric": metric.name}}
+        own = operating_point(value, 1e6, right=metric.packed(given), **more)
+        study(store, name, own, text=text)
+    found = compared(store)
+    assert found.metric is metric
+    low, high = found.volume_intervals[0]
+    reach = 1.96 * (0.9 * 0.1 / IMAGES) ** 0.5
+    assert (low, high) == pytest.approx((0.9 * (0.9 - reach), 0.9 * (0.9 + reach)), abs=8e-3)
+    assert found.difference_interval[0] > 0.25
+    assert found.within[0].better == 0
 
 
 def test_equal_answers_leave_no_doubt_and_others_do(store: Store) -> None:
@@ -163,7 +187,7 @@ def test_both_are_shown_side_by_side_and_to_programs(store: Store) -> None:
     study(store, "two", answered(0.4, 1e6), answered(0.8, 3e6))
     result = dynafront("compare", "one", "two", "--within", "5M")
     assert result.exit_code == 0, result.output
-    assert "best within 5.00 M MACs" in result.output
+    assert "best accuracy within 5.00 M MACs" in result.output
     assert "90.0 % * (88.1 % to 91.9 %); point 2, trial 1" in result.output
     assert "significant: one is better" in result.output
     found = json.loads(dynafront("compare", "one", "two", "--json").output)

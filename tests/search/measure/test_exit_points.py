@@ -27,6 +27,7 @@ from trainers.data.splits import DataSpec, ImageData, load
 from trainers.evaluate import evaluate, exit_logits
 from trainers.execution import Execution
 from trainers.fit import fit
+from trainers.metrics import ACCURACY, BALANCED, MACRO_F1, TOP5, Metric
 
 
 @pytest.fixture(scope="module")
@@ -166,12 +167,35 @@ def test_a_point_says_which_images_it_answers_rightly_in_one_order(
     images = len(digits.validation)
     for p in points:
         assert (p.right is None) == (p.knobs["policy"] == "stochastic")
+        assert p.extra["accuracy_std"] >= 0
         if p.right is not None:
             right = np.unpackbits(np.frombuffer(p.right, np.uint8), count=images)
             assert right.mean() == pytest.approx(p.accuracy)
     exits = next(p for p in points if "exit_rule" in p.knobs)
     again = evaluate(gated, digits.validation, digits, Knobs(**exits.knobs))
-    assert again.packed == exits.right
+    assert ACCURACY.packed(again.answers) == exits.right
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("metric", [BALANCED, MACRO_F1, TOP5], ids=lambda m: m.name)
+def test_a_points_accuracy_is_what_the_metric_says_with_top_1_beside_it(
+    digits: ImageData, gated: DynamicNet, metric: Metric
+) -> None:
+    points = operating_points(
+        gated, digits, batch=32, execution=Execution(), seed=0, quick=True, metric=metric
+    )
+    assert any("exit_rule" in p.knobs for p in points)
+    assert any(p.accuracy != p.extra["top1"] for p in points)
+    for p in points:
+        assert p.metric == metric.name
+        if (
+            p.knobs.get("exit_rule") == "judge"
+        ):  # measured with judges that were fitted on other images
+            continue
+        again = evaluate(gated, digits.validation, digits, Knobs(**p.knobs))
+        assert (p.accuracy, p.accuracy_low, p.accuracy_high) == metric.measure(again.answers)
+        assert p.extra["top1"] == again.accuracy
+        assert p.right == metric.packed(again.answers)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -17,7 +18,7 @@ from trainers.fit import EpochResult
 PARAMS = {"backbone": "resnet8", "width": 0.25}
 
 
-def job(number: int, epochs: int = 36, kind: str = "search") -> Job:
+def job(number: int, epochs: int = 36, kind: str = "search", metric: str = "accuracy") -> Job:
     return Job(
         kind=kind,
         number=number,
@@ -28,6 +29,7 @@ def job(number: int, epochs: int = 36, kind: str = "search") -> Job:
         data=DataSpec(source="digits"),
         checkpoints="none",
         key="k",
+        metric=metric,
     )
 
 
@@ -87,6 +89,16 @@ def test_a_stopped_trial_that_joins_the_front_is_one_line(
         "trial   3, stopped after epoch 4 of 36, joins the front with 1 point, up to 90.0% at"
     )
     assert not watched.progress.running
+
+
+def test_another_metric_than_accuracy_is_named(plain: Watched, terminal: Watched) -> None:
+    own, extra = job(3, metric="macro_f1"), {"metric": "macro_f1", "top1": 0.99}
+    plain.progress.trial_stopped(own, 4, [replace(point(3), extra=extra)])
+    assert "with 1 point, up to 90.0% macro F1 at" in plain.lines[-1]
+    terminal.progress.trial_started(own)
+    terminal.progress.epoch(own, EpochResult(1, {"val/macro_f1": 0.4, "val/macs": 1e6}, {}))
+    terminal.progress.console.print(terminal.progress._view())
+    assert "40.0% macro F1 at" in "".join(terminal.lines)
 
 
 def test_one_that_does_not_is_said_where_there_is_no_live_view(

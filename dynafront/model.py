@@ -1,0 +1,60 @@
+"""An exported model that classifies images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dynafront.opening import settings_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+
+    from search.export.classifier import Classifier
+    from storage.settings import Settings
+
+
+class Prediction(NamedTuple):
+    """What a model says of an image: the class, its probability, and the MACs that this image took."""
+
+    label: str
+    probability: float
+    macs: float
+
+
+@dataclass(frozen=True)
+class Model:
+    """An exported model: call it with an image. `description` is what its model.json says."""
+
+    folder: str
+    description: dict[str, Any] = field(repr=False)
+    classifier: Classifier = field(repr=False)
+
+    @property
+    def classes(self) -> list[str]:
+        return list(self.description["classes"])
+
+    def __call__(self, image: Image | np.ndarray | Path | str) -> Prediction:
+        """The class of an image: a PIL image, pixels (H, W) or (H, W, 3) as uint8, or a file.
+
+        Raises ValueError for what is no image.
+        """
+        from dynafront.encoding import encoded
+
+        stored = Path(image).expanduser() if isinstance(image, Path | str) else encoded(image)
+        return Prediction(*self.classifier.predict(stored))
+
+
+def load(folder: Path | str, *, settings: Settings | Path | str | None = None) -> Model:
+    """The model in a folder that was exported, or the registered one that "models:/NAME@ALIAS" names.
+
+    It runs in onnxruntime; families without an ONNX file are run in torch. Raises ValueError and StorageError.
+    """
+    from search.commands.predict import REGISTERED, classifier
+
+    given = str(folder)
+    place = Path(given) if given.startswith(REGISTERED) else Path(given).expanduser()
+    with classifier(place, settings_of(settings)) as own:
+        return Model(given, own.description, own)

@@ -1,0 +1,105 @@
+"""Studies that are stored: looking at their fronts, picking a point."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dynafront.opening import opened, settings_of
+from dynafront.point import Point
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+    from plotly.graph_objects import Figure
+
+    from storage.settings import Settings
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study by name. Every method reads the tables anew, so that it also follows a search that still runs."""
+
+    name: str
+    settings: Settings
+
+    def front(self, family: str | None = None) -> DataFrame:
+        """The points that no other beats, the cheapest first: the rows of `dynafront front NAME --format csv`."""
+        from pandas import DataFrame
+
+        from search.front.formats import as_rows
+
+        with opened(self.settings, self.name) as tables:
+            columns, rows = as_rows(tables.front(family).members)
+        return DataFrame(rows, columns=columns)
+
+    def plot(self, family: str | None = None) -> Figure:
+        """The front, the baselines and the other points as a plotly figure, which a notebook shows.
+
+        Raises ImportError that says what to install where there is no plotly.
+        """
+        from dynafront.figure import front_figure
+        from search.commands.front import what_is_shown
+
+        with opened(self.settings, self.name) as tables:
+            points, shown = what_is_shown(tables.store, tables.record, family)
+        return front_figure(self.name, points, **shown)
+
+    def best(
+        self,
+        *,
+        max_macs: float | str | None = None,
+        min_accuracy: float | None = None,
+        pick: str | None = None,
+        family: str | None = None,
+    ) -> Point:
+        """One point of the front, as `dynafront export` picks it.
+
+        `pick` is "efficient", "best", "fastest" or "knee". Limits hold first; with one alone it is the most accurate
+        point of at most `max_macs` (20e6 or "20M"), or the cheapest of at least `min_accuracy`. Without anything it is
+        the efficient point. Raises ValueError with the nearest offer where there is none.
+        """
+        from search.commands.choice import Choice, chosen, limit_text
+
+        limit = None if max_macs is None else limit_text(max_macs)
+        choice = Choice(pick=pick, max_macs=limit, min_accuracy=min_accuracy, family=family)
+        with opened(self.settings, self.name) as tables:
+            return Point(chosen(tables.store, tables.record, choice), choice, self)
+
+    def status(self) -> dict[str, Any]:
+        """Trials by state, time spent and left, failures: what `dynafront status NAME --json` prints."""
+        from search.commands.status import statuses
+
+        with opened(self.settings, self.name) as tables:
+            (found,) = statuses(tables.store, self.name, self.settings.folder)
+        return found
+
+    def __repr__(self) -> str:
+        return f"Study({self.name!r}): {self._summary()}"
+
+    def _summary(self) -> str:
+        from search.report.front_text import summary
+
+        with opened(self.settings, self.name) as tables:
+            found = tables.front()
+            text = summary(self.name, found.members, found.baselines, cost=tables.cost)
+        return text.removeprefix(f"{self.name}: ")
+
+
+def study(name: str, *, settings: Settings | Path | str | None = None) -> Study:
+    """The stored study of this name. Raises ValueError naming the nearest where there is none."""
+    own = settings_of(settings)
+    with opened(own, name):
+        return Study(name, own)
+
+
+def studies(*, settings: Settings | Path | str | None = None) -> list[Study]:
+    """All stored studies, in the order in which they were begun."""
+    from search.command_line.opening import open_store
+
+    own = settings_of(settings)
+    store = open_store(own)
+    try:
+        return [Study(record.name, own) for record in store.studies()]
+    finally:
+        store.close()

@@ -1,0 +1,56 @@
+"""Starts of trainings that did not end."""
+
+import pytest
+
+from storage.errors import StorageError
+from storage.records import EpochRecord
+from tests.storage.trials import start
+
+
+@pytest.fixture
+def attempts(digits):
+    start(digits, 0)
+    start(digits, 1)
+    start(digits, 0, kind="static")
+    return digits.attempts
+
+
+def test_starts_are_counted_by_training(attempts):
+    attempts.begin("digits", "search", 0)
+    attempts.begin("digits", "search", 0)
+    attempts.begin("digits", "static", 0)
+    counts = [
+        attempts.lost("digits", *one) for one in (("search", 0), ("search", 1), ("static", 0))
+    ]
+    assert counts == [2, 0, 1]
+
+
+def test_only_starts_since_the_last_stored_epoch_count(digits, attempts):
+    attempts.begin("digits", "search", 0)
+    digits.add_epoch("digits", "search", 0, EpochRecord(1, {"loss": 1.0}, {}))
+    assert attempts.lost("digits", "search", 0) == 0
+    attempts.begin("digits", "search", 0)
+    assert attempts.lost("digits", "search", 0) == 1
+
+
+def test_a_start_that_was_interrupted_on_purpose_is_withdrawn_alone(attempts):
+    attempts.begin("digits", "search", 0)
+    attempts.begin("digits", "search", 0)
+    attempts.begin("digits", "search", 1)
+    attempts.withdraw("digits", "search", 0)
+    assert attempts.lost("digits", "search", 0) == 1
+    assert attempts.lost("digits", "search", 1) == 1
+    attempts.withdraw("digits", "static", 0)  # one that never began
+
+
+def test_a_training_that_is_over_has_none(attempts):
+    attempts.begin("digits", "search", 0)
+    attempts.begin("digits", "search", 1)
+    attempts.clear("digits", "search", 0)
+    assert attempts.lost("digits", "search", 0) == 0
+    assert attempts.lost("digits", "search", 1) == 1
+
+
+def test_a_training_that_is_not_there_is_named(attempts):
+    with pytest.raises(StorageError, match="has no trial 7"):
+        attempts.begin("digits", "search", 7)
