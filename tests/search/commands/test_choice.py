@@ -69,7 +69,7 @@ def test_ids_stand_wherever_points_are_shown(store: Store) -> None:
 
 def test_a_point_is_chosen_by_its_id_on_the_front_or_not(store: Store, record: StudyRecord) -> None:
     for wanted in ids(store)[:3]:
-        assert chosen(store, record, Choice(point=wanted))[0].id == wanted
+        assert chosen(store, record, Choice(point=wanted)).id == wanted
         assert chosen_point(store, record, choice=Choice(point=wanted)).id == wanted
 
 
@@ -94,7 +94,7 @@ def test_points_that_cannot_be_shipped_are_refused(store: Store, record: StudyRe
 def test_inspect_chooses_as_export_does(
     store: Store, record: StudyRecord, choice: Choice, trial: int
 ) -> None:
-    assert chosen(store, record, choice)[0].trial == trial
+    assert chosen(store, record, choice).trial == trial
     assert chosen_point(store, record, choice=choice).trial == trial
 
 
