@@ -47,11 +47,14 @@ def dynafront(*arguments: str) -> str:
 
 
 def shown(command: str, study: str) -> Any:
-    """What a command shows of a study, without the ids of points, which earlier code did not show."""
+    """What a command shows of a study, without ids of points and the metric, which earlier code did not show."""
     options = ("--format", "json") if command == "front" else ("--json",)
     found = json.loads(dynafront(command, study, *options))
     if command == "front":
         assert all(point.pop("point") for point in found["points"])
+        assert all(point.pop("metric") == "accuracy" for point in found["points"])
+    if command == "finalists":
+        assert found.pop("metric") == "accuracy"
     return found
 
 
