@@ -53,6 +53,7 @@ def shown(command: str, study: str) -> Any:
     if command == "front":
         assert all(point.pop("point") for point in found["points"])
         assert all(point.pop("metric") == "accuracy" for point in found["points"])
+        assert all(point.pop("top1") == point["accuracy"] for point in found["points"])
     if command == "finalists":
         assert found.pop("metric") == "accuracy"
     return found
