@@ -8,25 +8,28 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from search.front.metric import metric_of
 from storage.records import PointRecord
+from trainers.metrics import ACCURACY
 
 JSON_KEYS = (
-    *("trial", "kind", "family", "metric", "accuracy", "accuracy_low", "accuracy_high", "top1"),
+    *("trial", "kind", "family", "accuracy", "accuracy_low", "accuracy_high"),
     *("macs_mean", "macs_p95", "macs_max", "parameters", "knobs", "params"),
 )
+OTHER_METRIC = ("metric", "top1")  # where accuracy is not the share of right answers
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the start of one
 
 
 def as_json(study: str, points: Iterable[PointRecord], hypervolume: float) -> dict[str, Any]:
     """The front as plain values for `json.dumps`."""
-    rows = [{key: getattr(point, key) for key in JSON_KEYS} for point in points]
+    rows = [{key: getattr(point, key) for key in (*JSON_KEYS, *_more(point))} for point in points]
     return {"study": study, "hypervolume": hypervolume, "points": rows}
 
 
 def as_csv(points: Iterable[PointRecord]) -> str:
     """One line a point; knobs and params as columns of their own (knob.tau, param.backbone)."""
     rows = [flat(point) for point in points]
-    fixed = (*JSON_KEYS[:-2], "run_id")
+    fixed = (*JSON_KEYS[:-2], "run_id", *(OTHER_METRIC if any("metric" in r for r in rows) else ()))
     own = sorted({column for row in rows for column in row} - set(fixed))
     text = io.StringIO()
     writer = csv.DictWriter(text, [*fixed, *own], restval="", lineterminator="\n")
@@ -42,8 +45,12 @@ def no_formula(value: Any) -> Any:
 
 def flat(point: PointRecord) -> dict[str, Any]:
     """The point as one level of columns; lists become JSON text."""
-    row = {key: getattr(point, key) for key in (*JSON_KEYS[:-2], "run_id")}
+    row = {key: getattr(point, key) for key in (*JSON_KEYS[:-2], "run_id", *_more(point))}
     return {**row, **leaves(point.knobs, "knob."), **leaves(point.params, "param.")}
+
+
+def _more(point: PointRecord) -> tuple[str, ...]:
+    return () if metric_of([point]) is ACCURACY else OTHER_METRIC
 
 
 def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
