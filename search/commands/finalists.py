@@ -10,7 +10,7 @@ from rich.table import Table
 
 from search.objectives import macs_text
 from search.report.front_table import NARROW, WIDE
-from trainers.metrics import METRICS
+from trainers.metrics import ACCURACY, METRICS
 
 
 def show(console: Console, found: Mapping[str, Any]) -> None:
@@ -54,7 +54,7 @@ def _table(found: Mapping[str, Any], width: int) -> Table:
 
 
 def _label(found: Mapping[str, Any]) -> str:
-    return METRICS[found["metric"]].label
+    return METRICS[found.get("metric", ACCURACY.name)].label
 
 
 def bias_text(found: Mapping[str, Any]) -> str:

@@ -23,6 +23,7 @@ from search.objectives import Cost, Reference
 from search.spec import stored_spec
 from storage.records import Kind, PointRecord, State, StudyRecord
 from storage.store import Store
+from trainers.metrics import ACCURACY
 
 SEEDS = 3  # trainings of each finalist, none of them from the seed that the search used
 LONGER = 2  # times the epochs of the trial
@@ -97,9 +98,10 @@ def report(store: Store, record: StudyRecord) -> dict[str, Any]:
     biases = [
         row.searched - row.mean for row in rows if row.has_every_seed and row.mean is not None
     ]
+    metric = stored_spec(record.spec).metric
     return {
         "study": record.name,
-        "metric": stored_spec(record.spec).metric.name,
+        **({} if metric is ACCURACY else {"metric": metric.name}),
         "seeds": SEEDS,
         "times_the_epochs": LONGER,
         "points": [asdict(row) for row in rows],
