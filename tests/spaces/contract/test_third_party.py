@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -47,8 +48,11 @@ def install(
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def site(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> Iterator[Path]:
     """A folder of packages on the module path; nothing of it is left known afterwards."""
+    caplog.set_level(logging.WARNING, "dynafront")  # commands of other tests turn it down
     monkeypatch.setattr(module, "CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "site"
     folder.mkdir()
