@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from storage.creation_lock import creating
 from storage.errors import StorageError
 from storage.settings import Settings
-from storage.urls import without_password
+from storage.urls import SQLITE, sqlite_file, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -48,9 +48,15 @@ def client(settings: Settings) -> MlflowClient:
     from mlflow import MlflowClient
 
     with creating(settings.tracking_uri), asking(settings):
-        made = MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.registry_uri)
+        made = MlflowClient(absolute(settings.tracking_uri), absolute(settings.registry_uri))
         made.search_experiments(max_results=1)
     return made
+
+
+def absolute(uri: str) -> str:
+    """The address from whatever folder: MLflow keeps a store open by its address as long as the process lives."""
+    file = sqlite_file(uri)
+    return uri if file is None or "?" in uri else f"{SQLITE}{file.resolve()}"
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from storage.mlflow_client import DESCRIPTION_CHARACTERS, asking, client, fitting
+from storage.mlflow_client import DESCRIPTION_CHARACTERS, absolute, asking, client, fitting
 from storage.mlflow_runs import MlflowRuns
 from storage.settings import Settings
 
@@ -103,8 +103,8 @@ def _addressed(settings: Settings) -> Iterator[None]:
     import mlflow
 
     tracking, registry = (os.environ.get(name) for name in ADDRESSES)
-    mlflow.set_tracking_uri(settings.tracking_uri)
-    mlflow.set_registry_uri(settings.registry_uri)
+    mlflow.set_tracking_uri(absolute(settings.tracking_uri))
+    mlflow.set_registry_uri(absolute(settings.registry_uri))
     try:
         yield
     finally:

@@ -103,7 +103,7 @@ def _register(
         return register(store.study(record.name), settings, folder, alias)
     except StorageError as error:
         raise StorageError(
-            f"{folder} is exported, but not registered: {error}; the same command tries again"
+            f"{folder} is exported, but not registered: {error}; the same command with --force tries again"
         ) from error
 
 

@@ -91,9 +91,9 @@ def test_a_failed_registration_leaves_the_export_and_says_how_to_go_on(
     result = dynafront("export", "tiny", "--register")
     assert result.exit_code == 1
     assert "exported is exported, but not registered: MLflow at http://127.0.0.1:9" in result.output
-    assert "the same command tries again" in result.output
+    assert "the same command with --force tries again" in result.output
     assert Path("exported", "model.onnx").exists()
-    assert "exported knee: exported" in dynafront("status", "tiny").output
+    assert "exported efficient: exported" in dynafront("status", "tiny").output
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    assert dynafront("export", "tiny", "--register").exit_code == 0
+    assert dynafront("export", "tiny", "--register", "--force").exit_code == 0
     registered(data)

@@ -64,7 +64,7 @@ def test_the_note_and_the_table_in_mlflow() -> None:
     text = note("s", POINTS, POINTS, run_id="r", links={})
     assert "| trial | family | balanced accuracy | 95 % interval |" in text
     columns = front_table(POINTS)["columns"]
-    assert columns[2:5] == [
+    assert columns[3:6] == [
         "balanced_accuracy",
         "balanced_accuracy_low",
         "balanced_accuracy_high",

@@ -30,7 +30,7 @@ def test_a_trial_that_cannot_extend_the_front_is_stopped_and_its_points_count(
     assert stopped.state.name == "PRUNED"
     assert stopped.user_attrs["stopped"] == {
         "accuracy": pytest.approx(0.55),
-        "cost": 4e6,
+        "macs": 4e6,
         "epoch": 2,
     }
     record = bench.store.trial("s", "search", 3)
