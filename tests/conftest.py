@@ -25,3 +25,9 @@ def no_address_is_left_behind() -> Iterator[None]:
     before = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
     yield
     assert before == {name: os.environ.get(name) for name in before}
+
+
+@pytest.fixture(autouse=True)
+def the_width_is_that_of_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands print as wide as COLUMNS says; libraries that draw tables set it for the whole process."""
+    monkeypatch.delenv("COLUMNS", raising=False)

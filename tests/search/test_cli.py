@@ -135,9 +135,12 @@ def test_front_as_json_is_non_dominated_and_complete(in_finished: Path) -> None:
     assert set(found) == {"study", "hypervolume", "points"}
     assert 0 < found["hypervolume"] < 1
     keys = {
+        "point",
         "trial",
         "kind",
         "family",
+        "metric",
+        "top1",
         "accuracy",
         "accuracy_low",
         "accuracy_high",
@@ -159,7 +162,7 @@ def test_front_as_json_is_non_dominated_and_complete(in_finished: Path) -> None:
 
 
 def test_front_plots_and_csv(in_finished: Path, tmp_path: Path) -> None:
-    assert dynafront("front", "tiny", "--format", "csv").output.startswith("trial,")
+    assert dynafront("front", "tiny", "--format", "csv").output.startswith("point,trial,")
     page, picture = tmp_path / "f.html", tmp_path / "f.png"
     assert dynafront("front", "tiny", "--plot", page).exit_code == 0
     assert dynafront("front", "tiny", "--plot", picture).exit_code == 0
