@@ -137,6 +137,7 @@ def dynafront_loop(
 
     class Data:
         train, flip, mean, std = Held(), True, TASK.mean, TASK.std
+        class_weights = None
 
     net = execution.placed(candidate.build(TASK, 0))
     training = _Training(net, Data(), candidate.recipe, 0, execution)  # type: ignore[arg-type]
