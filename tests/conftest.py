@@ -29,5 +29,5 @@ def no_address_is_left_behind() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def the_width_is_that_of_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands print as wide as COLUMNS says; libraries that draw tables set it for the whole process."""
+    """Commands print as wide as COLUMNS says, which is 80 in the workers of pytest-xdist."""
     monkeypatch.delenv("COLUMNS", raising=False)

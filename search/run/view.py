@@ -23,7 +23,7 @@ from search.spec import StudySpec, stored_spec
 from storage.errors import StorageError
 from storage.measure_names import validation
 from storage.mlflow_log import MlflowLog
-from storage.records import TRAININGS, Kind, State, StudyRecord
+from storage.records import TRAININGS, Kind, PointRecord, State, StudyRecord
 from storage.settings import Settings
 from storage.store import Store
 
@@ -146,6 +146,7 @@ class View:
             state=trial.state,
         )
         self.store.set_run(study, trial.kind, number, run_id)
+        self._shown.pop((trial.kind, number), None)  # this run shows what it was trained for
 
     def show_front(self) -> None:
         """The parent run: hypervolume over trials, the front as page, picture, table and note, who is on it."""
@@ -182,10 +183,12 @@ class View:
 
     def _write_shown(self, front: StudyFront, runs: Mapping[tuple[Kind, int], str]) -> None:
         """Trials on the front show what they do at their point there, not at the setting they were trained for."""
+        points: dict[tuple[Kind, int], list[PointRecord]] = {}
+        for p in front.points:
+            points.setdefault(p.training, []).append(p)
         on_front = {p.training for p in front.members}
         for training in (on_front | self._shown.keys()) & runs.keys():
-            own = [p for p in front.points if p.training == training]
-            point = shown_point(own, front.members)
+            point = shown_point(points.get(training, ()), front.members)
             if point is not None and self._shown.get(training) != point.id:
                 self.log.log_measures(runs[training], point_measures(point))
                 self._shown[training] = point.id

@@ -162,6 +162,19 @@ def test_a_study_that_an_earlier_version_logged_is_logged_again_under_todays_nam
     assert sync_study(store, shown.settings, store.study("s")) == 0
 
 
+@pytest.mark.slow
+def test_a_trial_that_is_logged_again_is_still_shown_at_its_point_on_the_front(
+    store: Store, shown: Mlflow
+) -> None:
+    view = View(store, shown.settings, parse_study(TEXT, "s"))
+    view.show_trial(Kind.SEARCH, 1)
+    view.show_front()
+    view.show_trial(Kind.SEARCH, 1)
+    view.show_front()
+    (run,) = shown.runs("tags.`automl.kind` = 'trial' and tags.`automl.trial` = '1'")
+    assert run.data.metrics["validation accuracy"] == 0.9
+
+
 def test_the_chart_has_no_more_runs_than_mlflow_draws() -> None:
     members = [point(0.5 + i / 1000, 1e5 * (i + 1), i, id=i) for i in range(300)]
     baselines = [point(0.4, 1e6 * (i + 1), i, kind=Kind.BASELINE, id=1000 + i) for i in range(60)]
