@@ -5,7 +5,6 @@ Every method writes what it is given, can be repeated, and raises StorageError w
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -13,13 +12,13 @@ from typing import Any
 from storage.measure_names import ACCURACY
 from storage.mlflow_client import asking, client, fitting, having
 from storage.mlflow_points import MlflowPoints, PointRun
-from storage.mlflow_runs import PAGE, MlflowRuns
+from storage.mlflow_runs import KIND, PAGE, PARENT, PARETO, STUDY, MlflowRuns, now
 from storage.saved_views import CURVES, differing, saved_views, view_path
 from storage.settings import Settings
 
-KIND, STUDY, TRIAL, PARETO = "automl.kind", "automl.study", "automl.trial", "pareto"
+TRIAL = "automl.trial"
 LAYOUT, LAYOUT_NOW = "automl.layout", "2"  # what runs hold, and under which names
-NOTE, PARENT = "mlflow.note.content", "mlflow.parentRunId"
+NOTE = "mlflow.note.content"
 # of a run, by state of its trial
 STATUS = {"running": "RUNNING", "complete": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
 
@@ -96,7 +95,7 @@ class MlflowLog:
         `curves` are measures by epoch, `artifacts` contents by path; `state` is running, complete, stopped or failed.
         The run is off the front until `log_front` says otherwise.
         """
-        begin, stop = _ms(start), _ms(end) if end else _now()
+        begin, stop = _ms(start), _ms(end) if end else now()
         mark = {name: tags[name] for name in (STUDY, KIND, TRIAL)}
         with asking(self.settings):
             for older in self._client.search_runs([experiment_id], having(mark)):
@@ -126,14 +125,14 @@ class MlflowLog:
         """
         from mlflow.entities import Metric
 
-        now = _now()
+        at = now()
         with asking(self.settings):
             logged = self._logged_steps(parent_id, metrics)
             fresh = [(step, values) for step, values in metrics if step not in logged]
             if metrics and not fresh and logged[metrics[-1][0]] != _first(metrics[-1][1]):
                 fresh = [metrics[-1]]
             points = [
-                Metric(key, value, now, step)
+                Metric(key, value, at, step)
                 for step, values in fresh
                 for key, value in values.items()
             ]
@@ -152,9 +151,9 @@ class MlflowLog:
         """Measures that take the place of those of the same names."""
         from mlflow.entities import Metric
 
-        now = _now()
+        at = now()
         with asking(self.settings):
-            self._runs.log(run_id, {}, [Metric(name, v, now, 0) for name, v in metrics.items()])
+            self._runs.log(run_id, {}, [Metric(name, v, at, 0) for name, v in metrics.items()])
 
     def write_saved_views(
         self,
@@ -254,7 +253,3 @@ def _first(values: Mapping[str, float]) -> float:
 
 def _ms(time_: datetime) -> int:
     return int(time_.timestamp() * 1000)
-
-
-def _now() -> int:
-    return int(time.time() * 1000)

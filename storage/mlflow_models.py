@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from storage.mlflow_client import DESCRIPTION_CHARACTERS, absolute, asking, client, fitting
-from storage.mlflow_runs import MlflowRuns
+from storage.mlflow_runs import PARENT, MlflowRuns
 from storage.settings import Settings
 
 EXPORTED = "exported"  # folder among the artifacts of the model's run
@@ -43,7 +43,7 @@ def log_model(
     import onnx
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    run_tags = {"mlflow.parentRunId": parent_id, **tags}
+    run_tags = {PARENT: parent_id, **tags}
     with asking(settings), _addressed(settings), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MLflow warns of its own type hints and of pip
         run = MlflowRuns(mlflow_client, settings).create(experiment_id, run_name, run_tags)

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from storage.mlflow_client import asking
-from storage.mlflow_runs import MlflowRuns
+from storage.mlflow_runs import PARENT, PARETO, STUDY, MlflowRuns, now
 from storage.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-POINT, STUDY, VIEW = "automl.point", "automl.study", "automl.view"
-PARETO, PARENT = "pareto", "mlflow.parentRunId"
+POINT, VIEW = "automl.point", "automl.view"
 SHOWN, LEFT = "front", "left"  # whether the chart of the front draws it
 
 
@@ -79,8 +78,8 @@ class MlflowPoints:
         from mlflow.entities import Metric
 
         tags = {**point.tags, **marks, STUDY: study, POINT: point.key}
-        run = self._runs.create(experiment_id, point.name, tags)
-        began = self._client.get_run(run).info.start_time
+        began = now()
+        run = self._runs.create(experiment_id, point.name, tags, began)
         metrics = [Metric(name, value, began, 0) for name, value in point.metrics.items()]
         self._runs.log(run, point.params, metrics)
         self._client.set_terminated(run, end_time=began)

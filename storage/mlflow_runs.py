@@ -6,6 +6,7 @@ import getpass
 import logging
 import re
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+KIND, STUDY, PARETO, PARENT = "automl.kind", "automl.study", "pareto", "mlflow.parentRunId"
 PAGE = 1000  # runs that one search returns
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
@@ -121,6 +123,11 @@ class MlflowRuns:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(content)
             self._client.log_artifacts(run_id, folder)
+
+
+def now() -> int:
+    """The time as MLflow counts it: milliseconds since 1970."""
+    return int(time.time() * 1000)
 
 
 def _artifacts(settings: Settings, experiment: str) -> str | None:

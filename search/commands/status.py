@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from search.front.stored import study_front
+from search.front.stored import StudyFront, study_front
 from search.run.lease import dead_here
 from storage.places import place
 from storage.records import Kind, State, StudyRecord, TrialRecord, training_text
@@ -27,12 +27,14 @@ INTERRUPTED = "interrupted"  # what a running trial is called while nobody drive
 def statuses(store: Store, name: str | None = None, folder: Path = Path()) -> list[dict[str, Any]]:
     """One entry a study; `folder` is the data folder. Raises ValueError for a name that is not known."""
     if name is None:
-        return [_status(store, folder, record) for record in store.studies()]
+        return [
+            status(store, record, study_front(store, record), folder) for record in store.studies()
+        ]
     record = store.find_study(name)
     if record is None:
         known = ", ".join(s.name for s in store.studies()) or "none yet"
         raise ValueError(f"there is no study {name}; known: {known}")
-    return [_status(store, folder, record)]
+    return [status(store, record, study_front(store, record), folder)]
 
 
 def as_text(one: dict[str, Any]) -> str:
@@ -71,14 +73,16 @@ def _failures(study: str, failures: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield f"  trace    dynafront status {study} --trace {failures[-1]['trial']}"
 
 
-def _status(store: Store, folder: Path, record: StudyRecord) -> dict[str, Any]:
+def status(
+    store: Store, record: StudyRecord, front: StudyFront, folder: Path = Path()
+) -> dict[str, Any]:
+    """How far a study is whose front is known; `folder` is the data folder."""
     trials = store.trials(record.name)
     searched = [t for t in trials if t.kind == Kind.SEARCH]
     states = Counter(t.state for t in searched)
     budget = record.spec["budget"]["trials"]
     driven = is_driven(record)
     done = states[State.COMPLETE] + states[State.STOPPED] + states[State.FAILED]
-    members, _, _, volume = study_front(store, record)
     left = max(0, budget - done)
     running = [_under_way(store, t) for t in trials if t.state == State.RUNNING]
     by_state = {str(state): count for state, count in states.items()}
@@ -94,7 +98,7 @@ def _status(store: Store, folder: Path, record: StudyRecord) -> dict[str, Any]:
         },
         "seconds": record.seconds_spent,
         "eta_seconds": record.seconds_spent / done * left if done and driven else None,
-        "front": {"points": len(members), "hypervolume": volume},
+        "front": {"points": len(front.members), "hypervolume": front.volume},
         State.RUNNING: running if driven else [],
         INTERRUPTED: [] if driven else running,
         "exports": [

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from search.commands.status import statuses
+from search.commands.status import status
 from search.front.stored import study_front
 from search.report.amounts import file_size, percent
 from storage.checkpoint_files import bytes_of, study_files
@@ -22,10 +22,7 @@ COLUMNS = ("study", "state", "trials", "best", "front", "checkpoints", "last cha
 
 def studies(store: Store, folder: Path, checkpoints: Path) -> list[dict[str, Any]]:
     """One entry a study, the oldest first."""
-    return [
-        _entry(store, record, status, checkpoints)
-        for record, status in zip(store.studies(), statuses(store, None, folder), strict=True)
-    ]
+    return [_entry(store, record, folder, checkpoints) for record in store.studies()]
 
 
 def print_studies(console: Console, entries: list[dict[str, Any]]) -> None:
@@ -48,17 +45,16 @@ def print_studies(console: Console, entries: list[dict[str, Any]]) -> None:
     console.print(table)
 
 
-def _entry(
-    store: Store, record: StudyRecord, status: dict[str, Any], checkpoints: Path
-) -> dict[str, Any]:
-    trials, by_state = store.trials(record.name), status["trials"]["by_state"]
-    members = study_front(store, record).members
+def _entry(store: Store, record: StudyRecord, folder: Path, checkpoints: Path) -> dict[str, Any]:
+    front = study_front(store, record)
+    found, members = status(store, record, front, folder), front.members
+    trials, by_state = store.trials(record.name), found["trials"]["by_state"]
     times = [time for one in trials for time in (one.started_at, one.finished_at) if time]
     return {
         "study": record.name,
-        "state": status["state"],
+        "state": found["state"],
         "trials": sum(by_state.get(state, 0) for state in ("complete", "stopped", "failed")),
-        "budget": status["trials"]["budget"],
+        "budget": found["trials"]["budget"],
         "best_accuracy": max((p.accuracy for p in members), default=None),
         "points": len(members),
         "checkpoint_bytes": bytes_of(study_files(checkpoints, record.name)),

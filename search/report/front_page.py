@@ -13,7 +13,7 @@ from typing import Any
 from search.front.formats import leaves
 from search.front.metric import metric_of
 from search.objectives import MACS, Cost
-from search.report.front_points import evenly, lowest_accuracy, points_to_draw
+from search.report.front_points import lowest_accuracy, points_to_draw, thinned
 from search.report.front_text import about, offer, summary
 from search.report.text import readable_knobs
 from storage.records import PointRecord
@@ -38,9 +38,9 @@ def front_html(
     the largest class has, is a dotted line.
     """
     cloud, front, baselines = points_to_draw(points, front, baselines, cost)
-    shown, left_out = _thinned(cloud)
+    shown = thinned(cloud, PAGE_POINTS)
     text = about(points, hypervolume, majority)
-    if left_out:
+    if len(shown) < len(cloud):
         text += f"; {len(shown):,} of the {len(cloud):,} points off the front are drawn"
     if front:
         text += f"; {offer(front, cost)}"
@@ -52,13 +52,6 @@ def front_html(
     }
     page = files("search.report").joinpath("front_page.html").read_text(encoding="utf-8")
     return re.sub("@(title|about|metric|data)@", lambda match: parts[match[1]], page)
-
-
-def _thinned(cloud: list[PointRecord]) -> tuple[list[PointRecord], int]:
-    """At most PAGE_POINTS of them, evenly, and how many were left out."""
-    if len(cloud) <= PAGE_POINTS:
-        return cloud, 0
-    return [cloud[i] for i in evenly(len(cloud), PAGE_POINTS)], len(cloud) - PAGE_POINTS
 
 
 def _embedded(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from math import isfinite
+from typing import TypeVar
 
 import numpy as np
 
 from search.objectives import Cost
-from storage.records import Kind, PointRecord
+from storage.records import Kind, OperatingPoint, PointRecord
+
+Drawn = TypeVar("Drawn", bound=OperatingPoint)
 
 NUMBERS = ("accuracy", "accuracy_low", "accuracy_high", "macs_mean", "macs_p95", "macs_max")
 
@@ -44,6 +47,11 @@ def lowest_accuracy(
     if cloud:
         lowest.append(float(np.quantile([p.accuracy for p in cloud], 0.05)))
     return min(lowest, default=0.0)
+
+
+def thinned(points: Sequence[Drawn], most: int) -> list[Drawn]:
+    """The points, or of more than `most` so many, evenly, both ends among them."""
+    return [points[i] for i in evenly(len(points), min(len(points), most))]
 
 
 def evenly(count: int, kept: int) -> list[int]:

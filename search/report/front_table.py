@@ -9,6 +9,7 @@ from rich.text import Text
 
 from search.front.metric import metric_of
 from search.objectives import macs_text
+from search.report.front_points import thinned
 from search.report.text import knobs_text, network_text
 from storage.records import PointRecord
 
@@ -25,9 +26,7 @@ def terminal_table(front: Sequence[PointRecord], width: int, rows: int | None = 
 
     Numbers are never cut. What the network is comes last, and is folded where it does not fit.
     """
-    shown = list(front)
-    if rows is not None and len(shown) > rows:
-        shown = [front[round(i * (len(front) - 1) / (rows - 1))] for i in range(rows)]
+    shown = front if rows is None else thinned(front, rows)
     table = Table(
         box=None, padding=(0, 2 if width >= WIDE else 1), pad_edge=width >= WIDE, header_style="dim"
     )

@@ -9,7 +9,7 @@ from typing import Any
 from search.front.eligible import chosen_of, repeatable
 from search.front.pareto import front
 from search.objectives import Cost
-from search.report.front_points import evenly
+from search.report.front_points import thinned
 from search.run.job import Failure, Outcome, Rung
 from search.run.optuna_mirror import OptunaMirror
 from search.schedule.decisions import Reject, Repeat, Trial
@@ -152,10 +152,9 @@ class Books:
     def _own_front(self, points: Sequence[OperatingPoint]) -> list[dict[str, float]]:
         """Accuracy and costs of those points that no other of the same trial beats, as many as a table can show."""
         best = front(repeatable(points), self.costs)
-        shown = [best[i] for i in evenly(len(best), min(len(best), MOST_POINTS))]
         return [
             {self.metric: p.accuracy} | {cost.name: cost.of(p) for cost in self.costs}
-            for p in shown
+            for p in thinned(best, MOST_POINTS)
         ]
 
     def close(self) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import log10
 from typing import Any
 
 from search.front.formats import leaves
 from search.front.stored import StudyFront
 from search.objectives import Cost
-from search.report.front_points import evenly
+from search.report.front_points import thinned
 from search.report.text import knobs_text, readable_knobs
 from storage import measure_names as names
 from storage.mlflow_points import PointRun
@@ -28,8 +27,8 @@ def point_runs(front: StudyFront, cost: Cost) -> list[PointRun]:
     """
     on_front = {p.id for p in front.members}
     others = [p for p in front.baselines if p.id not in on_front]
-    baselines = _thinned(sorted(others, key=cost.of), MOST_BASELINES)
-    members = _thinned(front.members, MOST - len(baselines))
+    baselines = thinned(sorted(others, key=cost.of), MOST_BASELINES)
+    members = thinned(front.members, MOST - len(baselines))
     shown = sorted([*members, *baselines], key=cost.of)
     return [_point_run(p, on_front=p.id in on_front) for p in shown]
 
@@ -79,7 +78,3 @@ def _point_run(p: PointRecord, *, on_front: bool) -> PointRun:
 
 def _params(p: PointRecord) -> dict[str, Any]:
     return {"family": p.family, **leaves(p.params)}
-
-
-def _thinned(points: Sequence[PointRecord], most: int) -> list[PointRecord]:
-    return [points[i] for i in evenly(len(points), most)] if len(points) > most else list(points)

@@ -8,14 +8,14 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from search.commands.status import statuses
+from search.commands.status import status
 from search.front.comparison import better
 from search.front.pareto import front as front_of
 from search.front.pick import DEFAULT, pick
 from search.front.stored import StudyFront, study_cost, study_front, study_majority
 from search.objectives import COSTS, Cost, macs_number, macs_text
 from search.report.amounts import percent
-from search.report.front_points import evenly, points_to_draw
+from search.report.front_points import points_to_draw, thinned
 from search.report.front_text import standing, summary
 from search.report.text import knobs_text, network_text
 from storage.records import Kind, PointRecord, StudyRecord, TrialRecord, training_text
@@ -40,14 +40,13 @@ class Views:
 
     def studies(self) -> list[dict[str, Any]]:
         """A card each, the newest first."""
-        return [self._card(one) for one in reversed(statuses(self.store, None, self.folder))]
+        return [self._card(record) for record in reversed(self.store.studies())]
 
     def study(self, name: str) -> dict[str, Any]:
         """State, title and axes of one study."""
         record, front = self._known(name)
-        (status,) = statuses(self.store, name, self.folder)
         cost = study_cost(record)
-        return status | {
+        return status(self.store, record, front, self.folder) | {
             "title": summary(name, front.members, front.baselines, cost=cost),
             "cost": cost.name,
             "axes": {one.name: one.label for one in COSTS.values()},
@@ -64,7 +63,7 @@ class Views:
         cloud, members, baselines = points_to_draw(
             front.points, front.members, front.baselines, cost
         )
-        kept = [cloud[i] for i in evenly(len(cloud), min(len(cloud), MOST_OTHERS))]
+        kept = thinned(cloud, MOST_OTHERS)
         efficient = pick(members, DEFAULT, cost=cost).id if members else None
         return {
             "front": [_drawn(p) | {"standing": standing(p, baselines, cost).name} for p in members],
@@ -140,14 +139,11 @@ class Views:
             for t in self.store.trials(name)
         ]
 
-    def _card(self, status: dict[str, Any]) -> dict[str, Any]:
-        record, front = self._known(status["study"])
-        cost = study_cost(record)
-        small = [
-            front.members[i] for i in evenly(len(front.members), min(len(front.members), SMALL))
-        ]
+    def _card(self, record: StudyRecord) -> dict[str, Any]:
+        front, cost = self._front(record.name, self.store.stamp(record.name)), study_cost(record)
+        small = thinned(front.members, SMALL)
         best = max((p.accuracy for p in front.members), default=None)
-        return status | {
+        return status(self.store, record, front, self.folder) | {
             "best_accuracy": best,
             "small": [[cost.of(p), p.accuracy] for p in small],
             "created_at": record.created_at.isoformat(),
