@@ -6,12 +6,14 @@ Shapes: B images.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from spaces.contract.exit_rules import ExitRule
@@ -130,9 +132,16 @@ def order_policies(net: DynamicNet) -> dict[str, Policy]:
     }
 
 
+@contextmanager
+def counting() -> Iterator[FlopCounterMode]:
+    """torch's own count of what runs meanwhile. Attention is written out: torch 2.14 counts no fused one on CPU."""
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        yield counter
+
+
 def counted_macs(net: DynamicNet, image: Tensor, policy: Policy, *, compact: bool = False) -> int:
     """MACs that torch itself counts while the network runs on one image."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with counting() as counter, torch.no_grad():
         net(image, policy, compact=compact)
     assert counter.get_total_flops() % 2 == 0
     return counter.get_total_flops() // 2

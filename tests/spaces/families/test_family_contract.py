@@ -11,7 +11,6 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from spaces.contract.family import Candidate
 from spaces.contract.knobs import POLICIES, Knobs
@@ -21,6 +20,7 @@ from tests.spaces.families.cases import (
     CASES,
     Case,
     counted_macs,
+    counting,
     plain_twin,
     policies,
     soft_scaled,
@@ -177,7 +177,7 @@ def test_macs_are_what_torch_counts_in_compact_execution_image_by_image(
                 "soft",
             ):  # soft decisions are for training; they close nothing
                 continue
-            with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            with torch.no_grad(), counting() as counter:
                 macs = net(one, policy, compact=True).macs_B.item()
             assert 2 * macs == counter.get_total_flops(), name
 

@@ -14,7 +14,6 @@ import timm
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 import spaces
 from spaces.backbones import timm_weights
@@ -27,6 +26,7 @@ from spaces.contract.registry import family
 from spaces.contract.space import active_names, narrowed
 from spaces.contract.task import Task
 from spaces.families.timm_net import TimmNet, _mixed
+from tests.spaces.families.cases import counting
 
 FAMILY = family("timm")
 SMALL = Task(channels=3, height=32, width=32, classes=5)
@@ -90,10 +90,10 @@ def test_a_model_made_dynamic_is_the_plain_timm_model_while_all_is_open(model: M
         assert torch.equal(net(x, AlwaysOn()).logits_BC, plain(x))
         closed = net(x, Threshold(tau=1.0))
         assert not torch.equal(closed.logits_BC, plain(x))
-        with FlopCounterMode(display=False) as counter:
+        with counting() as counter:
             plain(x[:1])
         assert net.plain_macs == counter.get_total_flops() / 2
-        with FlopCounterMode(display=False) as counter:
+        with counting() as counter:
             macs = net(x[:1], Threshold(tau=1.0), compact=True).macs_B.item()
         assert macs == counter.get_total_flops() / 2 < net.plain_macs
         policy = Sampled(
