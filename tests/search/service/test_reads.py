@@ -11,8 +11,6 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from search.command_line.terminal import terminal
-from search.commands.search import run_study
 from search.front.stored import study_front
 from search.service import working
 from search.service.background import Background
@@ -185,19 +183,18 @@ def measured(client: FlaskClient, query: dict[str, Any]) -> Any:
 @pytest.mark.slow
 @pytest.mark.usefixtures("at_once")
 def test_a_network_is_measured_when_asked_for_and_only_its_pictures_are_served(
-    tmp_path: Path,
+    finished: Path, tmp_path: Path
 ) -> None:
-    settings = Settings.model_validate({"storage": {"folder": tmp_path}})
-    text = TEXT.replace(SPACE, "space: {gated_resnet: {backbone: resnet8, width: 0.25}}\n")
-    text = text.replace("trials: 4, epochs: 2", "trials: 1, epochs: 1")
-    spec = parse_study(text, "s")
-    run_study(spec, text, settings, terminal(), workers=0, baselines=False)
-    store = Store.open(settings.database_url)
-    client = client_of(store, tmp_path)
-    points = [p for p in store.points("s", Kind.SEARCH) if p.accuracy > 0.1]
-    kept = asked(client, "inspected", study="s", id=next(p for p in points if p.chosen).id)
+    folder = tmp_path / "data"
+    shutil.copytree(finished / "dynafront-data", folder)
+    store = Store.open(f"sqlite:///{folder / 'dynafront.db'}")
+    client = client_of(store, folder)
+    reference = store.study("tiny").reference["accuracy"]
+    points = [p for p in store.points("tiny", Kind.SEARCH) if p.accuracy > reference]
+    points = [p for p in points if p.knobs["policy"] == "threshold"]
+    kept = asked(client, "inspected", study="tiny", id=next(p for p in points if p.chosen).id)
     assert (kept["state"], kept["page"]) == ("ready", False), "as the training kept it"
-    query = {"study": "s", "id": next(p for p in points if not p.chosen).id}
+    query = {"study": "tiny", "id": next(p for p in points if not p.chosen).id}
     assert asked(client, "inspected", **query) == {"state": "none"}
     assert asked(client, "image", 404, row="wrong", number=0, **query)
     assert asked(client, "inspected.html", 404, **query)
@@ -212,8 +209,8 @@ def test_a_network_is_measured_when_asked_for_and_only_its_pictures_are_served(
     assert "answered wrong" in page.text
     for row, number in (("wrong", 99), ("../inspect.json", 0), ("parts", 0)):
         assert asked(client, "image", 404, row=row, number=number, **query)
-    shutil.rmtree(settings.checkpoints)
-    shutil.rmtree(tmp_path / "pages")
+    shutil.rmtree(folder / "checkpoints")
+    shutil.rmtree(folder / "pages")
     failed = measured(client, query)
     assert failed["state"] == "failed"
     assert "checkpoint" in failed["error"]
