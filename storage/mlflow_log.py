@@ -20,6 +20,7 @@ from storage.settings import Settings
 TRIAL = "automl.trial"
 LAYOUT, LAYOUT_NOW = "automl.layout", "2"  # what runs hold, and under which names
 NOTE = "mlflow.note.content"
+INSPECTED = "automl.inspected"  # the point that a training's pictures show
 # of a run, by state of its trial
 STATUS = {"running": "RUNNING", "complete": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
 
@@ -155,6 +156,22 @@ class MlflowLog:
         at = now()
         with asking(self.settings):
             self._runs.log(run_id, {}, [Metric(name, v, at, 0) for name, v in metrics.items()])
+
+    def inspected_points(self, experiment_id: str, study: str) -> dict[str, int]:
+        """By run, the point that its pictures show, of those that were drawn again after the training."""
+        with asking(self.settings):
+            found = list(self._runs.all_runs(experiment_id, {STUDY: study}))
+        tags = {run.info.run_id: run.data.tags.get(INSPECTED, "") for run in found}
+        return {run: int(point) for run, point in tags.items() if point.isdecimal()}
+
+    def replace_pictures(
+        self, run_id: str, folder: str, artifacts: Mapping[str, bytes], point: int | None
+    ) -> None:
+        """Put these artifacts, contents by path, in the place of all in a folder; they show this point."""
+        with asking(self.settings):
+            self._runs.drop(run_id, folder)
+            self._runs.keep(run_id, artifacts)
+            self._client.set_tag(run_id, INSPECTED, str(point))
 
     def page_path(self, study: str) -> str:
         """Path of the study's page, from the root of MLflow's UI; empty where the server is not ours, and has none."""

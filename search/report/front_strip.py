@@ -78,8 +78,9 @@ def _scale(
     axes.set_yticks([])
     ends = dict.fromkeys((min(costs), max(costs)))
     axes.set_xticks(list(ends), [f"{macs_text(end)} {cost.unit}" for end in ends])
-    for label, side in zip(axes.get_xticklabels(), ("left", "right"), strict=False):
-        label.set_ha(side)
+    labels = axes.get_xticklabels()
+    labels[0].set_horizontalalignment("left")
+    labels[-1].set_horizontalalignment("right" if len(labels) > 1 else "left")
 
 
 def _words(figure: Figure, axes: Axes, front: Sequence[PointRecord], cost: Cost) -> None:
