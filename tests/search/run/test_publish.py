@@ -152,7 +152,7 @@ def test_pictures_that_cannot_be_drawn_keep_no_trial_out_of_mlflow(
     def broken(*arguments: object) -> dict[str, bytes]:
         raise ZeroDivisionError("no picture today")
 
-    monkeypatch.setattr(module, "_inspection_artifacts", broken)
+    monkeypatch.setattr(module, "_kept_inspection_artifacts", broken)
     trial = store.trials("s")[0]
     found = module.trial_artifacts(trial, store.points("s", number=trial.number), [])
     assert b"no picture today" in found["inspect/error.txt"]
