@@ -82,6 +82,9 @@ test_images_of.__test__ = False  # type: ignore[attr-defined]  # pytest would co
 
 
 def _tell(spec: StudySpec, data: ImageData, test: Images | None, say: Say, lists: Path) -> None:
+    if len(spec.image_sizes) > 1:
+        *some, last = spec.image_sizes
+        say(f"images of {', '.join(map(str, some))} and {last} pixels a side are tried")
     for line in data.notes:
         say(line)
     if test is None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import torch
 
 from search.commands.begun import as_begun
 from search.commands.data_check import check_device, checked_data, class_sizes
@@ -16,8 +14,9 @@ from search.run.heartbeat import Steps
 from search.schedule.sizes import baseline_shapes, shape_of, sizes
 from search.schedule.warm_start import recommended
 from search.spec import StudySpec, narrowed_spaces
-from spaces.contract.family import Candidate
+from spaces.contract.family import Candidate, Family
 from spaces.contract.registry import family
+from spaces.contract.resolution import IMAGE_SIZE
 from spaces.contract.space import Dimension
 from spaces.contract.task import Task
 from storage.records import StudyRecord
@@ -77,21 +76,33 @@ def stored_study(settings: Settings, name: str) -> tuple[StudyRecord | None, dic
 def check_candidates(spec: StudySpec, spaces: Any, task: Task) -> None:
     """Build one network of each family: a mistake that would fail all trials is found before anything is stored."""
     for name, space in spaces.items():
-        own = family(name)
-        values = recommended(space)
+        own, values = family(name), recommended(space)
         try:
-            candidate = Candidate.of(own, values, spec.budget.epochs)
             if not (source := spec.initial(name)):
-                shape_of(candidate, task)
+                shape_of(Candidate.of(own, values, spec.budget.epochs), task)
+                _check_sides(own, space, task)
                 continue
             for size in sizes(own, space):
                 one = Candidate.of(own, values | size, spec.budget.epochs)
-                with torch.device("meta"):
-                    baseline = own.build(one.baseline().config, task)
+                baseline = one.baseline().outline(task)
                 start_from(one.build(task, spec.seed), source, baseline.state_dict())
         except ValueError as error:
-            key = "" if str(error).startswith("init_from") else f"space.{name}."
+            key = "" if str(error).startswith(("init_from", "image_size")) else f"space.{name}."
             raise ValueError(f"{key}{error}") from None
+
+
+def _check_sides(own: Family, space: Sequence[Dimension], task: Task) -> None:
+    """Raise ValueError for a size of the images that the family's recommended network cannot take."""
+    values = recommended(space)
+    sides = [side for d in space if d.name == IMAGE_SIZE for side in d.choices]
+    for side in sides:
+        try:
+            shape_of(Candidate.of(own, values | {IMAGE_SIZE: side}, 1), task)
+        except ValueError as error:
+            rest = [one for one in sides if one != side]
+            raise ValueError(
+                f"image_size: {side}: {error}; leave it out, or write `space: {{{own.name}: {{image_size: {rest}}}}}`"
+            ) from None
 
 
 def reference_of(spaces: Any, task: Task, chance: float) -> Reference:

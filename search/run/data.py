@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
-from typing import Any
 
+from search.study_keys import StudySpec
 from spaces.contract.task import Task
 from trainers.data.splits import DataSpec, ImageData, load
 
@@ -28,8 +28,8 @@ def task_of(data: ImageData) -> Task:
     )
 
 
-def data_spec(values: Any) -> DataSpec:
-    """The data that a StudySpec asks for."""
+def data_spec(values: StudySpec, image_size: int | None = None) -> DataSpec:
+    """The data that a study asks for, at one of its image sizes; unless told otherwise at the largest."""
     return DataSpec(
         source=values.data,
         root=values.data_root or os.environ.get("DYNAFRONT_DATA"),
@@ -40,6 +40,6 @@ def data_spec(values: Any) -> DataSpec:
         class_weights=values.class_weights,
         train_limit=values.train_limit,
         validation_limit=values.validation_limit,
-        image_size=values.image_size,
+        image_size=image_size or max(values.image_sizes, default=None),
         seed=values.seed,
     )

@@ -140,11 +140,7 @@ def initial_net(job: Job, candidate: Candidate, task: Task) -> DynamicNet:
     """The network before its first step: random weights, or those that the job starts from. Raises ValueError."""
     net = candidate.build(task, job.seed)
     if job.init_from:
-        import torch
-
-        with torch.device("meta"):
-            baseline = candidate.family.build(candidate.baseline().config, task)
-        start_from(net, job.init_from, baseline.state_dict())
+        start_from(net, job.init_from, candidate.baseline().outline(task).state_dict())
     return net
 
 
