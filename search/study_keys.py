@@ -277,7 +277,7 @@ def _macs(value: object) -> float:
 
 def _sides(value: object) -> object:
     """A side, or several in ascending order; of a list with one entry, the entry."""
-    sides = sorted(value, key=str) if isinstance(value, list | tuple) else [value]
+    sides: list[Any] = list(value) if isinstance(value, list | tuple) else [value]
     for side in sides:
         if isinstance(side, bool) or not isinstance(side, int):
             raise ValueError(f"{shown(side)}: input should be a valid integer, or a list of them")

@@ -92,10 +92,10 @@ def lines(check: Check) -> Iterator[str]:
     """What was found, a line each, for a terminal."""
     images, found = check.images, check.estimate
     channels, height, width = images.shape
-    size = ", ".join(f"{s} x {s}" for s in images.sides) or f"{height} x {width}"
+    sizes = ", ".join(f"{side} x {side}" for side in images.sides) or f"{height} x {width}"
     yield (
         f"images    {images.train:,} to train on, {images.validation:,} for validation, {images.test:,} for test; "
-        f"{size}, {'gray' if channels == 1 else 'RGB'}; {images.classes} classes"
+        f"{sizes}, {'gray' if channels == 1 else 'RGB'}; {images.classes} classes"
     )
     for name, size in check.space.items():
         yield f"space     {name}: {_space_text(size)}"

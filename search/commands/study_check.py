@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from search.commands.begun import as_begun
@@ -92,13 +92,16 @@ def check_candidates(spec: StudySpec, spaces: Any, task: Task) -> None:
 
 
 def _check_sides(own: Family, space: Sequence[Dimension], task: Task) -> None:
-    """Raise ValueError for a size of the images that the family's recommended network cannot take."""
+    """Raise ValueError for a size of the images that no network of the space takes."""
     values = recommended(space)
     sides = [side for d in space if d.name == IMAGE_SIZE for side in d.choices]
     for side in sides:
         try:
             shape_of(Candidate.of(own, values | {IMAGE_SIZE: side}, 1), task)
         except ValueError as error:
+            here = [replace(d, choices=(side,)) if d.name == IMAGE_SIZE else d for d in space]
+            if baseline_shapes(own, here, task):
+                continue
             rest = [one for one in sides if one != side]
             raise ValueError(
                 f"image_size: {side}: {error}; leave it out, or write `space: {{{own.name}: {{image_size: {rest}}}}}`"
