@@ -191,9 +191,8 @@ class StudySpec(_Strict):
     image_size: Sides | None = Field(
         default=None,
         description=(
-            "Side of the square that every image becomes. A list, such as `[64, 96, 128]`: it is "
-            "searched, as a dimension of every family. Default: the stored size if all images "
-            "share one; else the median of the shorter sides, at most 224."
+            "Side of the square that every image becomes. A list is searched. Default: the stored "
+            "size if all images share one; else the median of the shorter sides, at most 224."
         ),
     )
     init_from: Weights | None = Field(
