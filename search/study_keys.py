@@ -130,6 +130,13 @@ class Run(_Strict):
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="`auto`: CUDA where there is a GPU."
     )
+    image_gigabytes: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description=(
+            "Gigabytes (10^9 bytes) of decoded images that are kept; images beyond it are decoded "
+            "while trials train. Default: half of the memory that is free."
+        ),
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="`auto` measures and takes the faster one."
     )

@@ -30,6 +30,7 @@ def task_of(data: ImageData) -> Task:
 
 def data_spec(values: StudySpec, image_size: int | None = None) -> DataSpec:
     """The data that a study asks for, at one of its image sizes; unless told otherwise at the largest."""
+    kept = values.run.image_gigabytes
     return DataSpec(
         source=values.data,
         root=values.data_root or os.environ.get("DYNAFRONT_DATA"),
@@ -42,4 +43,5 @@ def data_spec(values: StudySpec, image_size: int | None = None) -> DataSpec:
         validation_limit=values.validation_limit,
         image_size=image_size or max(values.image_sizes, default=None),
         seed=values.seed,
+        memory_limit=None if kept is None else int(1e9 * kept),
     )

@@ -42,7 +42,7 @@ def measured_speed(candidate: Candidate, task: Task, data: DataSpec, execution: 
     whole = load_data(data)
     images = min(len(whole.train), max(STEPS * candidate.recipe.batch, task.classes))
     measured = min(len(whole.validation), max(MEASURED, task.classes))
-    few = load_data(replace(data, train_limit=images, validation_limit=measured))
+    few = replace(whole, train=whole.train.some(images), validation=whole.validation.some(measured))
     net = candidate.build(task, 0)
     recipe = replace(candidate.recipe, epochs=2)
     try:
