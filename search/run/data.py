@@ -10,7 +10,7 @@ from spaces.contract.task import Task
 from trainers.data.splits import DataSpec, ImageData, load
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)  # sizes of the images: all but small sets lie in files that processes share
 def load_data(spec: DataSpec) -> ImageData:
     """The data set, read once a process."""
     return load(spec)

@@ -60,6 +60,8 @@ def measured_speed(candidate: Candidate, task: Task, data: DataSpec, execution: 
             f"the memory of {execution.device} is too small for the largest network at batch {recipe.batch}: lower "
             f"space.{candidate.family.name}.batch, the sizes, or image_size"
         ) from None
+    finally:
+        few.release()
     more = len(whole.validation) / measured
     training = len(whole.train) / last.metrics["train/images_per_second"]
     return Speed(training + more * validating, more * measuring)

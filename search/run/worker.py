@@ -53,6 +53,13 @@ def _trained(job: Job, started: float) -> Iterator[Event]:
 
         torch.set_num_threads(job.threads)
     data = load_data(job.data)
+    try:
+        yield from _trained_on(data, job, started)
+    finally:
+        data.release()
+
+
+def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
     candidate = Candidate.of(family(job.family), job.params, job.epochs)
     net = initial_net(job, candidate, task_of(data))
     slot = Slot.of(job, candidate)

@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -102,7 +103,8 @@ def _kept(file: Path, write: Callable[[Path], None], size: int) -> np.ndarray | 
         logger.info("%s cannot be kept: %s", file, error)
         return None
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
 
 
 def _room(folder: Path, size: int) -> bool:

@@ -108,6 +108,10 @@ class HeldPixels:
         """The images at these places."""
         return HeldPixels(self._on_device[torch.device("cpu")][places_N].numpy())
 
+    def release(self) -> None:
+        """Give back the memory of other devices; the next batches move the images there again."""
+        self._on_device = {torch.device("cpu"): self._on_device[torch.device("cpu")]}
+
     def batches(
         self, orders: list[Tensor], device: torch.device
     ) -> Iterator[tuple[Tensor, Tensor]]:

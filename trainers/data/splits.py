@@ -115,6 +115,11 @@ class Split:
         places_N = torch.linspace(0, len(self) - 1, min(count, len(self))).long()
         return Split(self.labels[places_N], self.ids[places_N], self.pixels.some(places_N))
 
+    def release(self) -> None:
+        """Give back what only batches need: memory of a GPU, processes."""
+        self._on_device.clear()
+        self.pixels.release()
+
     def batches(
         self,
         size: int,
@@ -172,6 +177,11 @@ class ImageData:
     left_out: tuple[str, ...] = ()
     counts: tuple[int, ...] = ()
     class_weights: tuple[float, ...] | None = None
+
+    def release(self) -> None:
+        """Give back what only batches need. A process that goes on to images of another size would keep both."""
+        self.train.release()
+        self.validation.release()
 
 
 def load(spec: DataSpec) -> ImageData:

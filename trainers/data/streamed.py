@@ -57,6 +57,11 @@ class StreamedPixels:
         """The images at these places."""
         return StreamedPixels(self.images, self.rows[places_N.numpy()], self.geometry)
 
+    def release(self) -> None:
+        """End the processes; the next batches start others."""
+        if not self._in_use:
+            self._loader = None
+
     def _made(self) -> Any:
         return DataLoader(
             _Decoding(self.images, self.rows, self.geometry),
