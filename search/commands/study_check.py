@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from search.commands.begun import as_begun
 from search.commands.data_check import check_device, checked_data, class_sizes
+from search.commands.side_check import check_sides, side_notes
 from search.objectives import COSTS, Reference
 from search.run.data import data_spec, load_data, task_of
 from search.run.heartbeat import Steps
 from search.schedule.sizes import baseline_shapes, shape_of, sizes
 from search.schedule.warm_start import recommended
 from search.spec import StudySpec, narrowed_spaces
-from spaces.contract.family import Candidate, Family
+from spaces.contract.family import Candidate
 from spaces.contract.registry import family
-from spaces.contract.resolution import IMAGE_SIZE
 from spaces.contract.space import Dimension
 from spaces.contract.task import Task
 from storage.records import StudyRecord
@@ -57,6 +57,8 @@ def checked_study(
         )
     step("building the networks once, to know that they fit the images")
     check_candidates(spec, spaces, task)
+    for line in side_notes(spaces, task):
+        step.say(line)
     guessing = spec.metric.guessing(class_sizes(images))
     return CheckedStudy(spec, data, task, spaces, reference_of(spaces, task, guessing))
 
@@ -80,7 +82,7 @@ def check_candidates(spec: StudySpec, spaces: Any, task: Task) -> None:
         try:
             if not (source := spec.initial(name)):
                 shape_of(Candidate.of(own, values, spec.budget.epochs), task)
-                _check_sides(own, space, task)
+                check_sides(own, space, task)
                 continue
             for size in sizes(own, space):
                 one = Candidate.of(own, values | size, spec.budget.epochs)
@@ -89,23 +91,6 @@ def check_candidates(spec: StudySpec, spaces: Any, task: Task) -> None:
         except ValueError as error:
             key = "" if str(error).startswith(("init_from", "image_size")) else f"space.{name}."
             raise ValueError(f"{key}{error}") from None
-
-
-def _check_sides(own: Family, space: Sequence[Dimension], task: Task) -> None:
-    """Raise ValueError for a size of the images that no network of the space takes."""
-    values = recommended(space)
-    sides = [side for d in space if d.name == IMAGE_SIZE for side in d.choices]
-    for side in sides:
-        try:
-            shape_of(Candidate.of(own, values | {IMAGE_SIZE: side}, 1), task)
-        except ValueError as error:
-            here = [replace(d, choices=(side,)) if d.name == IMAGE_SIZE else d for d in space]
-            if baseline_shapes(own, here, task):
-                continue
-            rest = [one for one in sides if one != side]
-            raise ValueError(
-                f"image_size: {side}: {error}; leave it out, or write `space: {{{own.name}: {{image_size: {rest}}}}}`"
-            ) from None
 
 
 def reference_of(spaces: Any, task: Task, chance: float) -> Reference:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from search.commands.side_check import side_notes
 from search.commands.study_check import check_candidates
 from search.export.model import load_exported
 from search.report.text import describing_params, network_text
@@ -70,6 +71,20 @@ def test_a_size_that_a_family_cannot_take_is_refused_before_anything_is_trained(
     for fits in ("{patch: 16, image_size: [16, 32]}", "{patch: [16, 8]}"):
         spec = parse_study(f"{text}space: {{skip_vit: {fits}}}\n", "s.yml")
         check_candidates(spec, narrowed_spaces(spec), task)
+
+
+@pytest.mark.slow
+def test_sizes_that_save_nothing_are_named_before_anything_is_trained() -> None:
+    text = GOOD.replace("gated_resnet", "timm, gated_resnet")
+    space = "space: {timm: {backbone: vit_tiny_patch16_224}}\n"
+    task = Task(channels=3, height=224, width=224, classes=2)
+    spaces = [
+        narrowed_spaces(parse_study(f"{text}image_size: {sides}\n{space}", "s.yml"))
+        for sides in ([64, 96, 160], [112, 160])
+    ]
+    (line,) = side_notes(spaces[0], task)
+    assert line.startswith("timm costs about the same with images of 64 and 96 pixels: ")
+    assert not list(side_notes(spaces[1], task))
 
 
 def test_words_and_columns_name_the_size_where_it_is_searched() -> None:
