@@ -1,14 +1,19 @@
 """How fast stored JPEG photos become pixels, and how the pixels of faster decoders differ.
 
 Two photos of scikit-learn are cut and enlarged to JPEG files of mixed sizes, which are decoded to squares of `--side`:
-one image after the other on one core, then whole epochs of them as training reads them. Shown are images a second,
-medians of the rounds, and the mean difference of pixels from an exact reference (decoded at full size, then resized by
-Pillow with antialiasing). Scaled decoding lets the JPEG library make an image of a half, a fourth or an eighth.
+one image after the other on one core (seconds of CPU), then whole epochs as training reads them (seconds of a clock:
+they mean something on an idle machine alone). Shown are images a second, medians of the rounds, and the mean difference
+of pixels from an exact reference (decoded at full size, then resized by Pillow with antialiasing). Scaled decoding lets
+the JPEG library make an image of a half, a fourth or an eighth.
 
-    python benchmarks/decoding.py                    # about two minutes
+    python benchmarks/decoding.py                    # about three minutes
     python benchmarks/decoding.py --images 64 --rounds 1
 
-simplejpeg is measured where it is installed (pip install simplejpeg); dynafront does not use it, see the last lines.
+simplejpeg is measured where it is installed (pip install simplejpeg). dynafront uses Pillow all the same. On two busy
+cores (n = 120 photos, 5 rounds) Pillow made 176 images a second of CPU, simplejpeg 1.15 times as many, torchvision
+1.34, both together 1.42. But torchvision has no scaled decoding, and photos of a camera are larger than these; and its
+pixels, 0.8 of 255 away, could not be made for an exported ONNX model without PyTorch. Held images come at 12 times the
+speed.
 """
 
 from __future__ import annotations
@@ -74,6 +79,16 @@ def by_simplejpeg(side: int, encoded: bytes) -> np.ndarray:
     return _cut(Image.fromarray(pixels), side)
 
 
+def by_both(side: int, encoded: bytes) -> np.ndarray:
+    import simplejpeg
+
+    pixels = torch.from_numpy(
+        simplejpeg.decode_jpeg(encoded, min_height=2 * side, min_width=2 * side)
+    )
+    square = v2.functional.center_crop(pixels.permute(2, 0, 1), [min(pixels.shape[:2])])
+    return v2.functional.resize(square, [side, side], antialias=True).permute(1, 2, 0).numpy()
+
+
 def _cut(image: Image.Image, side: int) -> np.ndarray:
     least = min(image.size)
     left, top = (image.width - least) / 2, (image.height - least) / 2
@@ -91,7 +106,11 @@ def decoders() -> dict[str, Callable[[int, bytes], np.ndarray]]:
         import simplejpeg  # noqa: F401
     except ImportError:
         return found
-    return {**found, "simplejpeg, scaled decoding": by_simplejpeg}
+    return {
+        **found,
+        "simplejpeg, scaled decoding": by_simplejpeg,
+        "simplejpeg, torchvision's resizing": by_both,
+    }
 
 
 def one_by_one(files: list[bytes], side: int, rounds: int) -> None:
@@ -101,9 +120,9 @@ def one_by_one(files: list[bytes], side: int, rounds: int) -> None:
     off: dict[str, float] = {}
     for _ in range(rounds):
         for name, decode in decoders().items():
-            started = time.perf_counter()
+            started = time.process_time()
             pixels = [decode(side, one) for one in files]
-            seconds[name].append(time.perf_counter() - started)
+            seconds[name].append(time.process_time() - started)
             pairs = zip(pixels, exact, strict=True)
             off[name] = float(np.mean([abs(one - other).mean() for one, other in pairs]))
     first = statistics.median(seconds["Pillow, scaled decoding (dynafront)"])
