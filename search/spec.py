@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from search.objectives import COSTS, MACS
 from search.spec_errors import mistake, shown, yaml_mistake
 from search.study_keys import StudySpec
+from spaces.contract.resolution import IMAGE_SIZE, image_size_dimension
 from spaces.contract.space import Dimension, narrowed
 from storage.yaml_text import NotYamlError, file_text, parsed
 from trainers.metrics import METRICS
@@ -104,11 +105,24 @@ def _narrowed(
     found = {}
     for name in spec.families:
         try:
-            found[name] = narrowed(space_of(name), spec.space.get(name, {}), f"space.{name}")
+            space = (*space_of(name), *_searched_sides(spec, name))
+            found[name] = narrowed(space, spec.space.get(name, {}), f"space.{name}")
         except ValueError as error:
             key = "" if str(error).startswith("space.") else "families: "
             raise ValueError(f"{where}: {key}{error}") from None
     return found
+
+
+def _searched_sides(spec: StudySpec, family_name: str) -> tuple[Dimension, ...]:
+    """The dimension of a study that searches the size of the images."""
+    if len(spec.image_sizes) > 1:
+        return (image_size_dimension(spec.image_sizes),)
+    if IMAGE_SIZE in spec.space.get(family_name, {}):
+        raise ValueError(
+            f"space.{family_name}.image_size: only narrows a list for one family; write `image_size: [64, 96, 128]` "
+            "at the top of the file"
+        )
+    return ()
 
 
 def _check_data(spec: StudySpec, where: str) -> None:

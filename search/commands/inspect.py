@@ -14,6 +14,7 @@ from search.inspection.page import inspection_html
 from search.inspection.pngs import inspection_pngs
 from search.report.gate_rates import gate_rates_png
 from search.report.text import knobs_text, network_text
+from search.run.data import data_spec
 from search.run.jobs import job_of
 from search.run.worker import trained_net
 from search.spec import stored_spec
@@ -82,7 +83,7 @@ def inspect_point(
     spec, knobs = stored_spec(record.spec), Knobs(**point.knobs)
     say("loading the trained network")
     job = job_of(spec, trial, str(settings.checkpoints))
-    check_same_data(store, record.name, job.data)
+    check_same_data(store, record.name, data_spec(spec))
     net, candidate, data = trained_net(job)
     execution = Execution(device=best_device())
     net = execution.placed(net)

@@ -53,6 +53,13 @@ def _trained(job: Job, started: float) -> Iterator[Event]:
 
         torch.set_num_threads(job.threads)
     data = load_data(job.data)
+    try:
+        yield from _trained_on(data, job, started)
+    finally:
+        data.release()
+
+
+def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
     candidate = Candidate.of(family(job.family), job.params, job.epochs)
     net = initial_net(job, candidate, task_of(data))
     slot = Slot.of(job, candidate)
@@ -140,11 +147,7 @@ def initial_net(job: Job, candidate: Candidate, task: Task) -> DynamicNet:
     """The network before its first step: random weights, or those that the job starts from. Raises ValueError."""
     net = candidate.build(task, job.seed)
     if job.init_from:
-        import torch
-
-        with torch.device("meta"):
-            baseline = candidate.family.build(candidate.baseline().config, task)
-        start_from(net, job.init_from, baseline.state_dict())
+        start_from(net, job.init_from, candidate.baseline().outline(task).state_dict())
     return net
 
 
