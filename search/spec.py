@@ -14,7 +14,9 @@ from pydantic import ValidationError
 from search.objectives import COSTS, MACS
 from search.spec_errors import mistake, shown, yaml_mistake
 from search.study_keys import StudySpec
-from spaces.contract.space import Dimension, narrowed
+from spaces.contract.narrowing import for_trained_weights, narrowed
+from spaces.contract.recipe import PRETRAINED
+from spaces.contract.space import Dimension
 from storage.yaml_text import NotYamlError, file_text, parsed
 from trainers.metrics import METRICS
 
@@ -23,6 +25,7 @@ BEFORE = {
     "early_stopping": False,
     "starting_points": False,
     "test": None,
+    "recipe": "scratch",
 }  # these were keys of study files
 
 
@@ -104,11 +107,22 @@ def _narrowed(
     found = {}
     for name in spec.families:
         try:
-            found[name] = narrowed(space_of(name), spec.space.get(name, {}), f"space.{name}")
+            space = _as_trained(spec, name, space_of(name))
+            found[name] = narrowed(space, spec.space.get(name, {}), f"space.{name}")
         except ValueError as error:
             key = "" if str(error).startswith("space.") else "families: "
             raise ValueError(f"{where}: {key}{error}") from None
     return found
+
+
+def _as_trained(spec: StudySpec, name: str, space: Sequence[Dimension]) -> tuple[Dimension, ...]:
+    """The family's space with the recipe for the weights that its trainings start with."""
+    named = spec.space.get(name, {}).get(PRETRAINED, False)
+    loads = [one is True for one in (named if isinstance(named, list | tuple) else [named])]
+    given = spec.initial(name) is not None or spec.recipe == "fine_tuning"
+    if spec.recipe == "scratch" or not (given or any(loads)):
+        return tuple(space)
+    return for_trained_weights(space, every=given or all(loads))
 
 
 def _check_data(spec: StudySpec, where: str) -> None:

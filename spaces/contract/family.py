@@ -135,7 +135,13 @@ class Candidate:
     @cached_property
     def key(self) -> str:
         """Equal for candidates that differ only in dimensions that do not matter."""
-        return json.dumps([self.family.name, self.recipe.epochs, self.params], sort_keys=True)
+        unset = {d.name: d.default for d in self.family.space if d.later}
+        params = {
+            name: value
+            for name, value in self.params.items()
+            if name not in unset or value != unset[name]
+        }
+        return json.dumps([self.family.name, self.recipe.epochs, params], sort_keys=True)
 
     def baseline(self) -> Candidate:
         """The ungated network of the same size under the same recipe."""
