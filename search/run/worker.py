@@ -19,8 +19,9 @@ from spaces.contract.registry import family
 from spaces.contract.task import Task
 from storage.records import OperatingPoint, training_text
 from trainers.data.splits import ImageData
+from trainers.epoch_sums import DivergedError
 from trainers.execution import Execution, best_device, whole_vectors
-from trainers.fit import DivergedError, EpochResult, fit, net_tensors
+from trainers.fit import EpochResult, fit, net_tensors
 from trainers.initial_weights import start_from
 from trainers.metrics import METRICS, Metric
 
@@ -160,6 +161,18 @@ def _execution(job: Job, net: DynamicNet, slot: Slot) -> Execution:
         chosen = Execution(**job.execution)
     layout = chosen.channels_last and (device != "cpu" or whole_vectors(net))
     return replace(chosen, device=device, channels_last=layout, compile=job.compile)
+
+
+def kept_epoch(job: Job) -> int:
+    """The epoch that an ended training's weights are of: the last one, or the best where the recipe keeps that."""
+    candidate, last = (
+        Candidate.of(family(job.family), job.params, job.epochs),
+        job.trained or job.epochs,
+    )
+    if candidate.recipe.kept_epoch == "last":
+        return last
+    saved = Slot.of(job, candidate).load()
+    return int(saved[1]["kept"]["epoch"]) if saved else last
 
 
 def trained_net(job: Job) -> tuple[DynamicNet, Candidate, ImageData]:

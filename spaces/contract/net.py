@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spaces.contract.depths import depths_by_number
 from spaces.contract.knobs import Knobs, Rates, collapsed_gates
 from spaces.contract.noise import permutation
 from spaces.contract.policies import (
@@ -26,6 +27,9 @@ from spaces.contract.policies import (
     Threshold,
 )
 from spaces.contract.task import Task
+
+# gates, exits, and what layers of transformers add
+ADDED = ("exit_", "gate_", "mixings.", "oracles.", "places.", "place_heads.")
 
 
 @dataclass(frozen=True)
@@ -177,6 +181,8 @@ class DynamicNet(nn.Module):
     # with every gate open and no exit, the answers are the baseline's to the bit
     opens_to_plain: bool = True
     standing_macs: int = 0  # that every image pays beyond the baseline's, whatever is decided
+    # how the names of parameters begin that the baseline does not have
+    added: tuple[str, ...] = ADDED
 
     def forward(
         self, images: Tensor, policy: Policy | None = None, *, compact: bool = False
@@ -204,6 +210,23 @@ class DynamicNet(nn.Module):
     def classifiers(self) -> tuple[str, ...]:
         """Names of the layers that answer for a number of classes; empty where it is the last layer of the baseline."""
         return ()
+
+    def depths(self) -> dict[str, int]:
+        """How deep each parameter of the baseline lies, from 0; the deepest answer."""
+        return depths_by_number(
+            n for n, _ in self.named_parameters() if not n.startswith(self.added)
+        )
+
+    def head_names(self) -> set[str]:
+        """Parameters that no trained weights of the baseline bring along: classifiers, and all that is added."""
+        names = [name for name, _ in self.named_parameters()]
+        plain = [name for name in names if not name.startswith(self.added)]
+        answering = self.classifiers or (plain[-1].rpartition(".")[0],)
+        return {
+            name
+            for name in names
+            if name.startswith(self.added) or name.rpartition(".")[0] in answering
+        }
 
     def paper_cost(self, shares: Sequence[float], fallback: str) -> float | None:
         """Compute over the baseline's as a paper counts it, from the share of images at each exit, if one does.

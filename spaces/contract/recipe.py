@@ -9,10 +9,41 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spaces.contract.space import BELOW_ONE, SHARE, WEIGHT, choice, flag, real, whole_from
+from spaces.contract.space import (
+    BELOW_ONE,
+    PART,
+    SHARE,
+    WEIGHT,
+    choice,
+    flag,
+    one_of,
+    real,
+    whole,
+    whole_from,
+)
 
 PRETRAINED = "pretrained"  # the dimension of a family that loads published weights
 RATES = (1e-8, 100.0)  # that a study file may name
+MILESTONES = (
+    "0.5+0.75+0.9375"  # the 200, 300, 375 of 400 epochs that gated ResNets are published with
+)
+
+
+def milestones(text: str) -> tuple[float, ...]:
+    """The fractions of a training that a text such as "0.5+0.75" names. Raises ValueError."""
+    try:
+        found = tuple(float(part) for part in text.split("+"))
+    except ValueError:
+        found = ()
+    if not found or list(found) != sorted(set(found)) or not 0 < found[0] <= found[-1] < 1:
+        raise ValueError(f"{text} is no rising list of fractions of the training; write 0.5+0.75")
+    return found
+
+
+def milestones_text(text: str) -> str:
+    """The text, if `milestones` can read it. Raises ValueError."""
+    milestones(text)
+    return text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +56,12 @@ class Recipe:
 
     epochs: int = 30
     optimizer: str = choice(
-        "sgd", "adamw", default="sgd", searched=False, doc="SGD with Nesterov momentum, or AdamW"
+        "sgd",
+        "adamw",
+        default="sgd",
+        accepts=one_of("sgd", "adamw", "adam"),
+        searched=False,
+        doc="SGD with momentum, AdamW, or adam: with the weight decay in the gradient",
     )
     lr: float = real(
         0.01,
@@ -44,8 +80,8 @@ class Recipe:
         log=True,
         within=RATES,
         tuned={"low": 1e-5, "high": 1e-3, "default": 1e-4},
-        when={"optimizer": ("adamw",)},
-        doc="peak learning rate of AdamW",
+        when={"optimizer": ("adamw", "adam")},
+        doc="peak learning rate of AdamW and Adam",
     )
     momentum: float = real(
         0.5,
@@ -54,7 +90,14 @@ class Recipe:
         within=BELOW_ONE,
         when={"optimizer": ("sgd",)},
         searched=False,
-        doc="Nesterov momentum",
+        doc="of SGD; 0 has none",
+    )
+    nesterov: bool = flag(
+        default=True,
+        when={"optimizer": ("sgd",)},
+        searched=False,
+        later=True,
+        doc="Nesterov's form of momentum",
     )
     weight_decay: float = real(
         1e-5,
@@ -81,7 +124,15 @@ class Recipe:
         "multistep",
         default="cosine",
         searched=False,
-        doc="multistep: x0.1 at 1/2, 3/4 and 15/16",
+        doc="multistep: x0.1 at each milestone",
+    )
+    lr_milestones: str = choice(
+        MILESTONES,
+        accepts=milestones_text,
+        when={"lr_schedule": ("multistep",)},
+        searched=False,
+        later=True,
+        doc="fractions of the training, such as 0.3+0.6+0.8",
     )
     warmup: float = real(
         0.0,
@@ -116,6 +167,66 @@ class Recipe:
         default=True, searched=False, doc="pad-crop, and flip where the data set allows it"
     )
 
+    head_lr_mult: float = real(
+        0.1,
+        100.0,
+        default=1.0,
+        log=True,
+        within=WEIGHT,
+        searched=False,
+        later=True,
+        doc="learning rate of classifiers and exits over that of weights",
+    )
+    layer_decay: float = real(
+        0.5,
+        1.0,
+        default=1.0,
+        within=PART,
+        searched=False,
+        later=True,
+        doc="learning rate of a layer over that of the next deeper one",
+    )
+    head_epochs: int = whole(
+        0,
+        5,
+        default=0,
+        within=(0, 100_000),
+        searched=False,
+        later=True,
+        doc="first epochs in which classifiers, exits and gates alone learn",
+    )
+    freeze_norm: bool = flag(
+        default=False,
+        searched=False,
+        later=True,
+        doc="batch norms of the baseline stay as they are",
+    )
+    ema: float = real(
+        0.0,
+        0.9999,
+        default=0.0,
+        within=BELOW_ONE,
+        searched=False,
+        later=True,
+        doc="memory of a moving average of the weights, which is then measured; 0 has none",
+    )
+    kept_epoch: str = choice(
+        "last",
+        "best",
+        searched=False,
+        later=True,
+        doc="whose weights are measured and exported: the last epoch's, or the most accurate one's on validation",
+    )
+    micro_batch: int = whole(
+        0,
+        512,
+        default=0,
+        within=(0, 65536),
+        searched=False,
+        later=True,
+        doc="images in memory at once, gradients of a batch add up; 0: the whole batch",
+    )
+
     @property
     def peak_lr(self) -> float:
         return self.lr if self.optimizer == "sgd" else self.adamw_lr
@@ -126,7 +237,12 @@ class TransformerRecipe(Recipe):
     """A recipe with the defaults that transformers want: AdamW, a longer warm-up, clipped gradients."""
 
     optimizer: str = choice(
-        "sgd", "adamw", default="adamw", searched=False, doc="SGD with Nesterov momentum, or AdamW"
+        "sgd",
+        "adamw",
+        default="adamw",
+        accepts=one_of("sgd", "adamw", "adam"),
+        searched=False,
+        doc="SGD with momentum, AdamW, or adam: with the weight decay in the gradient",
     )
     weight_decay: float = real(
         1e-5,

@@ -17,8 +17,9 @@ from spaces.contract.registry import family
 from spaces.contract.task import Task
 from storage.checkpoints import Checkpoints
 from trainers.data.splits import DataSpec, ImageData, load
+from trainers.epoch_sums import DivergedError
 from trainers.execution import Execution
-from trainers.fit import DivergedError, EpochResult, fit
+from trainers.fit import EpochResult, fit
 
 TINY = {"backbone": "resnet8", "width": 0.25, "batch": 32, "lr": 0.05}
 
@@ -74,8 +75,19 @@ def made(data: ImageData, epochs: int = 4, **values: Any) -> tuple[DynamicNet, C
             "open_warmup": 0.3,
             "loss": "mac_hinge",
         },
+        {"head_epochs": 3, "ema": 0.9, "micro_batch": 12, "layer_decay": 0.7, "nesterov": False},
+        {"kept_epoch": "best", "ema": 0.9, "optimizer": "adam", "freeze_norm": True},
+        {"kept_epoch": "best", "momentum": 0, "lr_schedule": "multistep", "clip": 0.5},
     ],
-    ids=["ema", "joint step", "adamw mean", "independent warm-up"],
+    ids=[
+        "ema",
+        "joint step",
+        "adamw mean",
+        "independent warm-up",
+        "heads first",
+        "best average",
+        "best",
+    ],
 )
 def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
     digits: ImageData, values: dict[str, Any]
