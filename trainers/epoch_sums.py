@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from spaces.contract.net import Output
+from spaces.contract.truth import Labels, truth_of
 
 
 class DivergedError(ArithmeticError):
@@ -35,13 +36,13 @@ class EpochSums:
     opened: Tensor | float = 0.0
 
     def add(
-        self, terms: dict[str, Tensor], output: Output, labels_B: Tensor, share: float = 1.0
+        self, terms: dict[str, Tensor], output: Output, labels: Labels, share: float = 1.0
     ) -> None:
         """Add what a pass over a share of a step's images showed."""
-        self.images += len(labels_B)
+        self.images += len(labels)
         for name, term in terms.items():
             self.terms[name] = self.terms.get(name, 0.0) + share * term.detach()
-        self.correct = self.correct + (output.logits_BC.detach().argmax(1) == labels_B).sum()
+        self.correct = self.correct + truth_of(labels).right(output.logits_BC.detach())
         self.macs = self.macs + share * output.macs_B.detach().mean()
         if output.decisions:
             rates = [decision.z_BU.detach().mean() for decision in output.decisions]

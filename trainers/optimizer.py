@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from spaces.contract.net import DynamicNet
-from spaces.contract.recipe import Recipe, milestones
+from spaces.contract.optimization import milestones
+from spaces.contract.recipe import Recipe
 from trainers.parameter_groups import parameter_groups
 
 

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from spaces.contract.net import DynamicNet, Objective, Output, Plan
 from spaces.contract.policies import Sampled
 from spaces.contract.recipe import Recipe
-from trainers.data.augment import augmented, normalized
+from spaces.contract.truth import Labels
+from trainers.data.augment import normalized
+from trainers.data.recipe_augment import blended, changed
 from trainers.data.splits import Batch, ImageData
 from trainers.epoch_sums import EpochSums
 from trainers.execution import Execution
@@ -69,12 +71,11 @@ class Training:
     def _step(self, step: int, batch: Batch, sums: EpochSums) -> None:
         alone, total = self.trunk.head_epochs * self.steps, self.recipe.epochs * self.steps
         set_lr(self.optimizer, step_lr(self.recipe, step, total, alone))
-        pixels = self._inputs(step, batch.images)
+        pixels, labels = self._inputs(step, batch)
         self.optimizer.zero_grad(set_to_none=True)
         for rows in self._micro_batches(len(pixels)):
-            share = len(batch.labels[rows]) / len(pixels)
             output = self._backward(
-                step, pixels[rows], batch.labels[rows], batch.ids[rows], share, sums
+                step, pixels[rows], labels[rows], batch.ids[rows], len(batch.labels), sums
             )
         if self.recipe.clip:
             nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip)
@@ -83,12 +84,16 @@ class Training:
         self.objective.after_step(output)
         sums.steps += 1
 
-    def _inputs(self, step: int, images: Tensor) -> Tensor:
-        """What the network reads of the step's images."""
-        if self.recipe.augment:
-            pad = max(1, images.shape[-1] // 8)
-            images = augmented(images, seed=self.seed, step=step, flip=self.data.flip, pad=pad)
-        return self.execution.laid_out(normalized(images, self.data.mean, self.data.std))
+    def _inputs(self, step: int, batch: Batch) -> tuple[Tensor, Labels]:
+        """What the network reads of the step's images, and what it should answer."""
+        images, recipe, draws = batch.images, self.recipe, {"seed": self.seed, "step": step}
+        if recipe.augment:
+            images = changed(images, recipe, flip=self.data.flip, **draws)
+        pixels = normalized(images, self.data.mean, self.data.std)
+        labels: Labels = batch.labels
+        if recipe.augment:
+            pixels, labels = blended(pixels, batch.labels, self.net.task.classes, recipe, **draws)
+        return self.execution.laid_out(pixels), labels
 
     def _micro_batches(self, images: int) -> Iterator[slice]:
         """The parts of a batch that are in memory at once; one image more goes with the last (batch norm)."""
@@ -103,22 +108,22 @@ class Training:
         self,
         step: int,
         pixels: Tensor,
-        labels_B: Tensor,
+        labels: Labels,
         ids_B: Tensor,
-        share: float,
+        images: int,
         sums: EpochSums,
     ) -> Output:
-        """Add the gradients of some of a step's images, which are such a share of it."""
+        """Add the gradients of some of a step's so many images."""
         policy = self.objective.policy(step, ids_B)
         if self.execution.compile and isinstance(policy, Sampled):
             # drawn here, the step's number stays out of the graph and compiles it once only
             _ = policy.noise_BT
         with self.execution.autocast():
             output: Output = self.forward(pixels, policy)
-        terms = self.objective.losses(output, labels_B)
+        terms, share = self.objective.losses(output, labels), len(ids_B) / images
         loss = torch.stack([term.float() for term in terms.values()]).sum()
         (loss if share == 1 else share * loss).backward()
-        sums.add(terms, output, labels_B, share)
+        sums.add(terms, output, labels, share)
         return output
 
     def tensors(self) -> dict[str, Tensor]:

@@ -27,6 +27,7 @@ from spaces.contract.policies import (
     Threshold,
 )
 from spaces.contract.task import Task
+from spaces.contract.truth import Labels, shared_cross_entropy, truth_of
 
 # gates, exits, and what layers of transformers add
 ADDED = ("exit_", "gate_", "mixings.", "oracles.", "places.", "place_heads.")
@@ -91,16 +92,19 @@ class Objective:
         """How gates are decided at this step, counted from 0 over the whole training."""
         return AlwaysOn()
 
-    def losses(self, output: Output, labels_B: Tensor) -> dict[str, Tensor]:
+    def losses(self, output: Output, labels: Labels) -> dict[str, Tensor]:
         """The terms whose sum is minimised, weights included; the first is the cross-entropy."""
-        return {"cross_entropy": self.cross_entropy(output.logits_BC.float(), labels_B)}
+        return {"cross_entropy": self.cross_entropy(output.logits_BC.float(), labels)}
 
-    def cross_entropy(self, logits_BC: Tensor, labels_B: Tensor, reduction: str = "mean") -> Tensor:
-        """The cross-entropy with the plan's label smoothing and class weights."""
+    def cross_entropy(self, logits_BC: Tensor, labels: Labels, reduction: str = "mean") -> Tensor:
+        """The cross-entropy with the plan's label smoothing and class weights; of mixed images, with their shares."""
         smoothing, weights = self.plan.label_smoothing, self.plan.class_weights
         weight = None if weights is None else logits_BC.new_tensor(weights)
+        truth = truth_of(labels)
+        if truth.shares_BC is not None:
+            return shared_cross_entropy(logits_BC, truth.shares_BC, weight, smoothing, reduction)
         return F.cross_entropy(
-            logits_BC, labels_B, weight, reduction=reduction, label_smoothing=smoothing
+            logits_BC, truth.labels_B, weight, reduction=reduction, label_smoothing=smoothing
         )
 
     def after_step(self, output: Output) -> None:
@@ -140,8 +144,8 @@ class WrappingObjective(Objective):
     def policy(self, step: int, ids_B: Tensor) -> Policy:
         return self.inner.policy(step, ids_B)
 
-    def losses(self, output: Output, labels_B: Tensor) -> dict[str, Tensor]:
-        return self.inner.losses(output, labels_B)
+    def losses(self, output: Output, labels: Labels) -> dict[str, Tensor]:
+        return self.inner.losses(output, labels)
 
     def after_step(self, output: Output) -> None:
         self.inner.after_step(output)

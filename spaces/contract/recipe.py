@@ -1,235 +1,84 @@
-"""How a candidate is trained, as dimensions beside those of its architecture.
-
-Trained weights want rates a tenth to a hundredth of those that random ones do: Kornblith, Shlens and Le, "Do Better
-ImageNet Models Transfer Better?", CVPR, 2019, search 1e-4 to 1e-1 for SGD and settle around 1e-2; transformers are
-fine-tuned with AdamW at 1e-5 to 1e-3.
-"""
+"""How a candidate is trained, as dimensions beside those of its architecture."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
-from spaces.contract.space import (
-    BELOW_ONE,
-    PART,
-    SHARE,
-    WEIGHT,
-    choice,
-    flag,
-    one_of,
-    real,
-    whole,
-    whole_from,
-)
+from spaces.contract.optimization import Optimization
+from spaces.contract.space import BELOW_ONE, PART, SHARE, WEIGHT, choice, flag, one_of, real, whole
 
 PRETRAINED = "pretrained"  # the dimension of a family that loads published weights
-RATES = (1e-8, 100.0)  # that a study file may name
-MILESTONES = (
-    "0.5+0.75+0.9375"  # the 200, 300, 375 of 400 epochs that gated ResNets are published with
+MIXES = (0.0, 100.0)  # alphas that a study file may name
+_choice, _flag = (
+    partial(choice, searched=False, later=True),
+    partial(flag, searched=False, later=True),
 )
-
-
-def milestones(text: str) -> tuple[float, ...]:
-    """The fractions of a training that a text such as "0.5+0.75" names. Raises ValueError."""
-    try:
-        found = tuple(float(part) for part in text.split("+"))
-    except ValueError:
-        found = ()
-    if not found or list(found) != sorted(set(found)) or not 0 < found[0] <= found[-1] < 1:
-        raise ValueError(f"{text} is no rising list of fractions of the training; write 0.5+0.75")
-    return found
-
-
-def milestones_text(text: str) -> str:
-    """The text, if `milestones` can read it. Raises ValueError."""
-    milestones(text)
-    return text
+_real, _whole = (
+    partial(real, searched=False, later=True),
+    partial(whole, searched=False, later=True),
+)
+_augmented = {"augment": (True,)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """Optimiser, schedule and regularisation of one training.
+class Recipe(Optimization):
+    """All of one training: how it changes images, what of trained weights learns, and what is handed over."""
 
-    Fractions are of the whole training, so that a recipe means the same at any number of epochs. `epochs` comes
-    from the study's budget and is not searched.
-    """
-
-    epochs: int = 30
-    optimizer: str = choice(
-        "sgd",
-        "adamw",
-        default="sgd",
-        accepts=one_of("sgd", "adamw", "adam"),
-        searched=False,
-        doc="SGD with momentum, AdamW, or adam: with the weight decay in the gradient",
-    )
-    lr: float = real(
-        0.01,
-        0.3,
-        default=0.1,
-        log=True,
-        within=RATES,
-        tuned={"low": 1e-4, "high": 3e-2, "default": 1e-2},
-        when={"optimizer": ("sgd",)},
-        doc="peak learning rate of SGD",
-    )
-    adamw_lr: float = real(
-        1e-4,
-        1e-2,
-        default=1e-3,
-        log=True,
-        within=RATES,
-        tuned={"low": 1e-5, "high": 1e-3, "default": 1e-4},
-        when={"optimizer": ("adamw", "adam")},
-        doc="peak learning rate of AdamW and Adam",
-    )
-    momentum: float = real(
-        0.5,
-        0.99,
-        default=0.9,
-        within=BELOW_ONE,
-        when={"optimizer": ("sgd",)},
-        searched=False,
-        doc="of SGD; 0 has none",
-    )
-    nesterov: bool = flag(
-        default=True,
-        when={"optimizer": ("sgd",)},
-        searched=False,
-        later=True,
-        doc="Nesterov's form of momentum",
-    )
-    weight_decay: float = real(
-        1e-5,
-        1e-2,
-        default=5e-4,
-        log=True,
-        within=SHARE,
-        doc="of weights; never of biases and norms",
-    )
-    batch: int = choice(
-        16,
-        32,
-        64,
-        128,
-        256,
-        512,
-        default=128,
-        accepts=whole_from(2, 65536),
-        searched=False,
-        doc="images a step",
-    )
-    lr_schedule: str = choice(
-        "cosine",
-        "multistep",
-        default="cosine",
-        searched=False,
-        doc="multistep: x0.1 at each milestone",
-    )
-    lr_milestones: str = choice(
-        MILESTONES,
-        accepts=milestones_text,
-        when={"lr_schedule": ("multistep",)},
-        searched=False,
-        later=True,
-        doc="fractions of the training, such as 0.3+0.6+0.8",
-    )
-    warmup: float = real(
-        0.0,
-        0.3,
-        default=0.05,
-        within=BELOW_ONE,
-        searched=False,
-        doc="fraction of the training with rising learning rate",
-    )
-    label_smoothing: float = real(
-        0.0, 0.3, default=0.0, within=BELOW_ONE, searched=False, doc="of the cross-entropy"
-    )
-    gate_decay: bool = flag(default=False, searched=False, doc="weight decay on gates too")
-    gate_lr_mult: float = real(
-        0.1,
-        10.0,
-        default=1.0,
-        log=True,
-        within=WEIGHT,
-        searched=False,
-        doc="learning rate of gates over that of weights",
-    )
-    clip: float = real(
-        0.0,
-        100.0,
-        default=0.0,
-        within=WEIGHT,
-        searched=False,
-        doc="largest gradient norm; 0 clips nothing",
-    )
-    augment: bool = flag(
-        default=True, searched=False, doc="pad-crop, and flip where the data set allows it"
-    )
-
-    head_lr_mult: float = real(
-        0.1,
-        100.0,
-        default=1.0,
-        log=True,
-        within=WEIGHT,
-        searched=False,
-        later=True,
+    crop: str = _choice(
+        "shift", "resized", when=_augmented,
+        doc="images shifted by up to an eighth, or a random part of each resized",
+    )  # fmt: skip
+    crop_least: float = _real(
+        0.08, 1.0, default=0.35, within=PART, when={"crop": ("resized",)},
+        doc="least share of the area that such a part has",
+    )  # fmt: skip
+    auto_augment: str = _choice(
+        "none", "rand", "trivial", when=_augmented,
+        doc="RandAugment, or TrivialAugment: shapes and colours changed",
+    )  # fmt: skip
+    rand_operations: int = _whole(
+        1, 3, default=2, within=(1, 14), when={"auto_augment": ("rand",)}, doc="operations on an image"
+    )  # fmt: skip
+    rand_magnitude: int = _whole(
+        1, 30, default=9, within=(0, 30), when={"auto_augment": ("rand",)}, doc="strength of the operations"
+    )  # fmt: skip
+    erasing: float = _real(
+        0.0, 0.5, default=0.0, within=SHARE, when=_augmented,
+        doc="share of images in which a rectangle is erased",
+    )  # fmt: skip
+    mixup: float = _real(
+        0.0, 1.0, default=0.0, within=MIXES, when=_augmented,
+        doc="alpha of mixup: images blended in pairs, with their labels; 0 blends none",
+    )  # fmt: skip
+    cutmix: float = _real(
+        0.0, 1.0, default=0.0, within=MIXES, when=_augmented,
+        doc="alpha of cutmix: a rectangle from another image, labels by area; 0 cuts none",
+    )  # fmt: skip
+    head_lr_mult: float = _real(
+        0.1, 100.0, default=1.0, log=True, within=WEIGHT,
         doc="learning rate of classifiers and exits over that of weights",
-    )
-    layer_decay: float = real(
-        0.5,
-        1.0,
-        default=1.0,
-        within=PART,
-        searched=False,
-        later=True,
-        doc="learning rate of a layer over that of the next deeper one",
-    )
-    head_epochs: int = whole(
-        0,
-        5,
-        default=0,
-        within=(0, 100_000),
-        searched=False,
-        later=True,
+    )  # fmt: skip
+    layer_decay: float = _real(
+        0.5, 1.0, default=1.0, within=PART, doc="learning rate of a layer over that of the next deeper one"
+    )  # fmt: skip
+    head_epochs: int = _whole(
+        0, 5, default=0, within=(0, 100_000),
         doc="first epochs in which classifiers, exits and gates alone learn",
-    )
-    freeze_norm: bool = flag(
-        default=False,
-        searched=False,
-        later=True,
-        doc="batch norms of the baseline stay as they are",
-    )
-    ema: float = real(
-        0.0,
-        0.9999,
-        default=0.0,
-        within=BELOW_ONE,
-        searched=False,
-        later=True,
+    )  # fmt: skip
+    freeze_norm: bool = _flag(default=False, doc="batch norms of the baseline stay as they are")
+    ema: float = _real(
+        0.0, 0.9999, default=0.0, within=BELOW_ONE,
         doc="memory of a moving average of the weights, which is then measured; 0 has none",
-    )
-    kept_epoch: str = choice(
-        "last",
-        "best",
-        searched=False,
-        later=True,
+    )  # fmt: skip
+    kept_epoch: str = _choice(
+        "last", "best",
         doc="whose weights are measured and exported: the last epoch's, or the most accurate one's on validation",
-    )
-    micro_batch: int = whole(
-        0,
-        512,
-        default=0,
-        within=(0, 65536),
-        searched=False,
-        later=True,
+    )  # fmt: skip
+    micro_batch: int = _whole(
+        0, 512, default=0, within=(0, 65536),
         doc="images in memory at once, gradients of a batch add up; 0: the whole batch",
-    )
-
-    @property
-    def peak_lr(self) -> float:
-        return self.lr if self.optimizer == "sgd" else self.adamw_lr
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from spaces.contract.net import DynamicNet, Objective, Output, Plan, WrappingObj
 from spaces.contract.noise import logistic_noise, permutation
 from spaces.contract.policies import Policy
 from spaces.contract.space import BELOW_ONE, PART, WEIGHT, choice, flag, real, whole
+from spaces.contract.truth import Labels
 
 _MOVED = ("shuffle", "window")
 
@@ -156,8 +157,8 @@ class OrderObjective(WrappingObjective):
         order = training_order(self.config, self.layers, self.plan.seed, step)
         return replace(policy, order=order, survival=survival)
 
-    def losses(self, output: Output, labels_B: Tensor) -> dict[str, Tensor]:
-        terms = self.inner.losses(output, labels_B)
+    def losses(self, output: Output, labels: Labels) -> dict[str, Tensor]:
+        terms = self.inner.losses(output, labels)
         told = output.extra.get("places")
         if told:
             each = [

@@ -20,6 +20,7 @@ from spaces.contract.forward_pass import Walk
 from spaces.contract.net import Output
 from spaces.contract.policies import Policy, Sampled
 from spaces.contract.space import SHARE, WEIGHT, choice, one_of, real
+from spaces.contract.truth import Labels
 from spaces.gates.gate_heads import noise_ends, relaxed_schedule, relaxed_temperature
 from spaces.gates.gate_objective import GateObjective
 from spaces.gates.sparsity import DRAWN, LOSSES, TARGETED, SparsityConfig
@@ -169,10 +170,10 @@ class SkippingObjective(GateObjective):
             return replace(policy, estimator="st", noisy=False)
         return policy
 
-    def losses(self, output: Output, labels_B: Tensor) -> dict[str, Tensor]:
+    def losses(self, output: Output, labels: Labels) -> dict[str, Tensor]:
         if self.config.loss not in _SQUARES:
-            return super().losses(output, labels_B)
-        terms = super(GateObjective, self).losses(output, labels_B) | (
+            return super().losses(output, labels)
+        terms = super(GateObjective, self).losses(output, labels) | (
             {} if self.warming_up else self._shaping(output)
         )
         logits = output.extra.get("oracle_logits")

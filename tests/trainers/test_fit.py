@@ -77,6 +77,8 @@ def made(data: ImageData, epochs: int = 4, **values: Any) -> tuple[DynamicNet, C
         },
         {"head_epochs": 3, "ema": 0.9, "micro_batch": 12, "layer_decay": 0.7, "nesterov": False},
         {"kept_epoch": "best", "ema": 0.9, "optimizer": "adam", "freeze_norm": True},
+        {"crop": "resized", "auto_augment": "rand", "mixup": 0.4, "cutmix": 1.0, "erasing": 0.3},
+        {"auto_augment": "trivial", "cutmix": 1.0, "exits": "light", "micro_batch": 20},
         {"kept_epoch": "best", "momentum": 0, "lr_schedule": "multistep", "clip": 0.5},
     ],
     ids=[
@@ -86,6 +88,8 @@ def made(data: ImageData, epochs: int = 4, **values: Any) -> tuple[DynamicNet, C
         "independent warm-up",
         "heads first",
         "best average",
+        "mixed",
+        "mixed exits",
         "best",
     ],
 )

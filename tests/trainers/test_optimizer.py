@@ -10,7 +10,8 @@ from timm.optim import param_groups_layer_decay
 
 from spaces.contract.family import Candidate
 from spaces.contract.net import DynamicNet
-from spaces.contract.recipe import Recipe, milestones
+from spaces.contract.optimization import milestones
+from spaces.contract.recipe import Recipe
 from spaces.contract.registry import family
 from spaces.contract.task import Task
 from trainers.optimizer import lr_factor, optimizer, set_lr, step_lr
