@@ -112,7 +112,22 @@ def _narrowed(
         except ValueError as error:
             key = "" if str(error).startswith("space.") else "families: "
             raise ValueError(f"{where}: {key}{error}") from None
+    for name, space in found.items():
+        _check_teacher(spec, where, name, space)
     return found
+
+
+def _check_teacher(spec: StudySpec, where: str, name: str, space: Sequence[Dimension]) -> None:
+    """Trials learn from baselines of the study's own, which it trains for warm starts."""
+    if spec.warm_start and spec.initial(name) is None:
+        return
+    for dimension in space:
+        if dimension.name == "distill" and dimension.searched and any(dimension.choices or [True]):
+            reason = "warm_start: false" if spec.initial(name) is None else "init_from"
+            raise ValueError(
+                f"{where}: space.{name}.distill: no baseline is trained to learn from, because of {reason}; "
+                "leave one of the two out"
+            )
 
 
 def _as_trained(spec: StudySpec, name: str, space: Sequence[Dimension]) -> tuple[Dimension, ...]:

@@ -54,17 +54,19 @@ def fit(
     execution: Execution | None = None,
     slot: Slot | None = None,
     metric: Metric = ACCURACY,
+    teacher: DynamicNet | None = None,
 ) -> Generator[EpochResult, None, None]:
     """Train `net` in place, yielding one record an epoch; with a slot, continue from its checkpoint and keep it.
 
     While a record is out, the network has the weights that the training would hand over now: those of the last epoch,
     their moving average, or the best ones so far, as the recipe says. When the generator ends it keeps them.
     Records have top-1 accuracy on validation, and what the `metric` says beside it.
+    `teacher` is a trained network that a recipe with `distill` learns from, too.
     A training that continues first yields the record of its last epoch again: it may have been lost with its reader.
     At the end the network is on the execution's device in eval mode. Raises DivergedError.
     """
     execution = execution or Execution()
-    training = Training(execution.placed(net), data, recipe, seed, execution)
+    training = Training(execution.placed(net), data, recipe, seed, execution, teacher)
     first, saved = 0, slot.load() if slot else None
     if saved is not None:
         training.load(*saved)

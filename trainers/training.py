@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from spaces.contract.net import DynamicNet, Objective, Output, Plan
 from spaces.contract.policies import Sampled
 from spaces.contract.recipe import Recipe
-from spaces.contract.truth import Labels
+from spaces.contract.truth import Labels, truth_of
 from trainers.data.augment import normalized
 from trainers.data.recipe_augment import blended, changed
 from trainers.data.splits import Batch, ImageData
@@ -31,10 +31,19 @@ class Training:
     """A network, its optimiser and its objective, trained epoch by epoch."""
 
     def __init__(
-        self, net: DynamicNet, data: ImageData, recipe: Recipe, seed: int, execution: Execution
+        self,
+        net: DynamicNet,
+        data: ImageData,
+        recipe: Recipe,
+        seed: int,
+        execution: Execution,
+        teacher: DynamicNet | None = None,
     ) -> None:
+        if recipe.distill and teacher is None:
+            raise ValueError("distill: there is no teacher to learn from; give one, or distill: 0")
         self.net, self.data, self.recipe = net, data, recipe
         self.seed, self.execution = seed, execution
+        self.teacher = execution.placed(teacher).eval() if teacher and recipe.distill else None
         self.batch = min(recipe.batch, len(data.train))
         # an epoch; the incomplete batch is dropped (batch norm)
         self.steps = len(data.train) // self.batch
@@ -44,6 +53,8 @@ class Training:
             seed=seed,
             label_smoothing=recipe.label_smoothing,
             class_weights=data.class_weights,
+            distill=recipe.distill,
+            distill_temperature=recipe.distill_temperature,
         )
         self.objective: Objective = net.objective(plan)
         self.trunk = Trunk(net, recipe)
@@ -120,11 +131,19 @@ class Training:
             _ = policy.noise_BT
         with self.execution.autocast():
             output: Output = self.forward(pixels, policy)
+        if self.teacher is not None:
+            labels = truth_of(labels).taught(self._taught(self.teacher, pixels))
         terms, share = self.objective.losses(output, labels), len(ids_B) / images
         loss = torch.stack([term.float() for term in terms.values()]).sum()
         (loss if share == 1 else share * loss).backward()
         sums.add(terms, output, labels, share)
         return output
+
+    def _taught(self, teacher: DynamicNet, pixels: Tensor) -> Tensor:
+        """(B, C) the teacher's logits."""
+        with torch.no_grad(), self.execution.autocast():
+            logits: Tensor = teacher(pixels).logits_BC
+        return logits
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors of a checkpoint."""

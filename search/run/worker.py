@@ -22,7 +22,7 @@ from trainers.data.splits import ImageData
 from trainers.epoch_sums import DivergedError
 from trainers.execution import Execution, best_device, whole_vectors
 from trainers.fit import EpochResult, fit, net_tensors
-from trainers.initial_weights import start_from
+from trainers.initial_weights import initial_state, start_from
 from trainers.metrics import METRICS, Metric
 
 logger = logging.getLogger(f"dynafront.{__name__}")
@@ -60,7 +60,14 @@ def _trained(job: Job, started: float) -> Iterator[Event]:
     execution, metric = _execution(job, net, slot), METRICS[job.metric]
     logger.info("%s trains %d epochs: %s", training_text(*job.name), job.epochs, execution)
     training = fit(
-        net, data, candidate.recipe, seed=job.seed, execution=execution, slot=slot, metric=metric
+        net,
+        data,
+        candidate.recipe,
+        seed=job.seed,
+        execution=execution,
+        slot=slot,
+        metric=metric,
+        teacher=teacher_net(job, candidate, task_of(data)),
     )
     for result in training:
         yield result
@@ -146,6 +153,21 @@ def initial_net(job: Job, candidate: Candidate, task: Task) -> DynamicNet:
         with torch.device("meta"):
             baseline = candidate.family.build(candidate.baseline().config, task)
         start_from(net, job.init_from, baseline.state_dict())
+    return net
+
+
+def teacher_net(job: Job, candidate: Candidate, task: Task) -> DynamicNet | None:
+    """The trained baseline that the job learns from, if it does. Raises ValueError where its weights do not fit."""
+    if not job.teacher:
+        return None
+    baseline = candidate.baseline()
+    config = replace(baseline.config, **candidate.family.rebuilt_with)
+    net = replace(baseline, config=config).build(task, job.seed)
+    try:
+        net.load_state_dict(net.plain_state(initial_state(job.teacher)))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"distill: {job.teacher} is no baseline of this size: {reason}") from None
     return net
 
 

@@ -144,8 +144,9 @@ class Candidate:
         return json.dumps([self.family.name, self.recipe.epochs, params], sort_keys=True)
 
     def baseline(self) -> Candidate:
-        """The ungated network of the same size under the same recipe."""
-        return replace(self, config=self.family.plain(self.config))
+        """The ungated network of the same size under the same recipe; it has no teacher."""
+        recipe = replace(self.recipe, distill=0.0)
+        return replace(self, config=self.family.plain(self.config), recipe=recipe)
 
     def build(self, task: Task, seed: int) -> DynamicNet:
         """The network, its weights drawn from `seed` without touching the global generator."""

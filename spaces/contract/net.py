@@ -27,7 +27,7 @@ from spaces.contract.policies import (
     Threshold,
 )
 from spaces.contract.task import Task
-from spaces.contract.truth import Labels, shared_cross_entropy, truth_of
+from spaces.contract.truth import Labels, Truth, distillation, shared_cross_entropy, truth_of
 
 # gates, exits, and what layers of transformers add
 ADDED = ("exit_", "gate_", "mixings.", "oracles.", "places.", "place_heads.")
@@ -74,6 +74,8 @@ class Plan:
     seed: int = 0
     label_smoothing: float = 0.0
     class_weights: tuple[float, ...] | None = None
+    distill: float = 0.0  # weight of a teacher's answers, beside 1 - distill of the labels
+    distill_temperature: float = 4.0
 
 
 class Objective:
@@ -97,10 +99,22 @@ class Objective:
         return {"cross_entropy": self.cross_entropy(output.logits_BC.float(), labels)}
 
     def cross_entropy(self, logits_BC: Tensor, labels: Labels, reduction: str = "mean") -> Tensor:
-        """The cross-entropy with the plan's label smoothing and class weights; of mixed images, with their shares."""
+        """What an answer costs: all answers of a network, early ones too, are judged by this.
+
+        The cross-entropy with the plan's label smoothing and class weights; of mixed images, with their shares. Where
+        the labels have a teacher's logits, a part of it is distillation from them.
+        """
+        truth, weight = truth_of(labels), self.plan.distill
+        hard = self._cross_entropy(logits_BC, truth, reduction)
+        if truth.teacher_BC is None or not weight:
+            return hard
+        temperature = self.plan.distill_temperature
+        soft = distillation(logits_BC, truth.teacher_BC.float(), temperature, reduction)
+        return (1 - weight) * hard + weight * soft
+
+    def _cross_entropy(self, logits_BC: Tensor, truth: Truth, reduction: str) -> Tensor:
         smoothing, weights = self.plan.label_smoothing, self.plan.class_weights
         weight = None if weights is None else logits_BC.new_tensor(weights)
-        truth = truth_of(labels)
         if truth.shares_BC is not None:
             return shared_cross_entropy(logits_BC, truth.shares_BC, weight, smoothing, reduction)
         return F.cross_entropy(

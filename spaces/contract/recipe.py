@@ -6,7 +6,18 @@ from dataclasses import dataclass
 from functools import partial
 
 from spaces.contract.optimization import Optimization
-from spaces.contract.space import BELOW_ONE, PART, SHARE, WEIGHT, choice, flag, one_of, real, whole
+from spaces.contract.space import (
+    BELOW_ONE,
+    PART,
+    SHARE,
+    WARMTH,
+    WEIGHT,
+    choice,
+    flag,
+    one_of,
+    real,
+    whole,
+)
 
 PRETRAINED = "pretrained"  # the dimension of a family that loads published weights
 MIXES = (0.0, 100.0)  # alphas that a study file may name
@@ -74,6 +85,13 @@ class Recipe(Optimization):
     kept_epoch: str = _choice(
         "last", "best",
         doc="whose weights are measured and exported: the last epoch's, or the most accurate one's on validation",
+    )  # fmt: skip
+    distill: float = _real(
+        0.0, 1.0, default=0.0, within=SHARE,
+        doc="share of the cross-entropy that is distillation from the baseline; 0 has none",
+    )  # fmt: skip
+    distill_temperature: float = _real(
+        1.0, 8.0, default=4.0, within=WARMTH, doc="of distillation from the baseline"
     )  # fmt: skip
     micro_batch: int = _whole(
         0, 512, default=0, within=(0, 65536),

@@ -1,11 +1,14 @@
 """What a network should answer, where that is more than one class an image.
 
+A teacher's answers: Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", NIPS Deep Learning
+Workshop, 2015.
+
 Shapes: B images, C classes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,6 +28,10 @@ class Truth:
     def __getitem__(self, rows: slice) -> Truth:
         parts = (self.labels_B, self.shares_BC, self.teacher_BC)
         return Truth(*(None if one is None else one[rows] for one in parts))  # type: ignore[arg-type]
+
+    def taught(self, teacher_BC: Tensor) -> Truth:
+        """The same with the logits of a teacher."""
+        return replace(self, teacher_BC=teacher_BC)
 
     def right(self, logits_BC: Tensor) -> Tensor:
         """How many images are answered rightly; of a mixed one, the share that is."""
@@ -56,3 +63,11 @@ def shared_cross_entropy(
         return each_B
     total = len(each_B) if weight_C is None else (shares_BC @ weight_C).sum()
     return each_B.sum() / total
+
+
+def distillation(
+    student_BC: Tensor, teacher_BC: Tensor, temperature: float, reduction: str = "mean"
+) -> Tensor:
+    """temperature^2 times the cross-entropy of the student's softened answers with the teacher's."""
+    target = (teacher_BC.detach() / temperature).softmax(1)
+    return temperature**2 * F.cross_entropy(student_BC / temperature, target, reduction=reduction)

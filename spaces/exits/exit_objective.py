@@ -14,13 +14,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from spaces.contract.exit_rules import ExitRule
 from spaces.contract.net import Objective, Output, Plan, WrappingObjective
 from spaces.contract.policies import AlwaysOn, Policy, Sampled
-from spaces.contract.truth import Labels
+from spaces.contract.truth import Labels, distillation
 from spaces.exits.exit_heads import ExitConfig
 from spaces.exits.exits import ExitNet
 
@@ -100,12 +99,6 @@ class ExitObjective(WrappingObjective):
             "exits": self.config.shallow_weight * torch.stack(each[:-1]).mean(1).sum(),
             "exit_rates": self.config.exit_loss_weight * exit_quad(rate_K, self.config.exit_target),
         }
-
-
-def distillation(student_BC: Tensor, teacher_BC: Tensor, temperature: float) -> Tensor:
-    """temperature^2 times the cross-entropy of the student's softened answers with the teacher's, batch mean."""
-    target = (teacher_BC.detach() / temperature).softmax(1)
-    return temperature**2 * F.cross_entropy(student_BC / temperature, target)
 
 
 def feature_distance(feature_BD: Tensor, deepest_BD: Tensor, form: str) -> Tensor:

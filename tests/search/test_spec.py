@@ -385,3 +385,20 @@ def test_a_number_that_makes_no_sense_is_told_in_one_line(
     with pytest.raises(ValueError, match="timm") as caught:
         parse_study(f"{FINE}space: {{timm: {{{name}: {value}}}}}\n", "s.yml")
     assert str(caught.value) == f"s.yml: space.timm.{name}: {message}"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("init_from: weights.pt", "init_from"), ("warm_start: false", "warm_start: false")],
+)
+def test_distillation_without_baselines_to_learn_from_is_refused(text: str, reason: str) -> None:
+    for value in ("0.5", "[0, 0.5]", "{low: 0.2}"):
+        space = f"space: {{timm: {{distill: {value}}}}}\n"
+        parse_study(FINE + space, "s.yml")
+        with pytest.raises(ValueError, match=r"space\.timm\.distill") as caught:
+            parse_study(f"{FINE}{space}{text}\n", "s.yml")
+        assert str(caught.value) == (
+            "s.yml: space.timm.distill: no baseline is trained to learn from, because of "
+            f"{reason}; leave one of the two out"
+        )
+    parse_study(f"{FINE}space: {{timm: {{distill: 0}}}}\n{text}\n", "s.yml")

@@ -230,3 +230,34 @@ def test_a_per_batch_target_is_reached() -> None:
     )
     results = list(fit(net, data, candidate.recipe))
     assert abs(results[-1].metrics["train/open"] - 0.5) < 0.12
+
+
+@pytest.mark.slow
+def test_a_distilled_training_resumes_exactly_and_leaves_its_teacher_as_it_is(
+    digits: ImageData,
+) -> None:
+    values = {"distill": 0.7, "mixup": 0.4, "micro_batch": 20, "exits": "light"}
+    teacher = made(digits)[1].baseline().build(made(digits)[0].task, 1)
+    before = copy.deepcopy(teacher.state_dict())
+    whole, candidate = made(digits, 2, **values)
+    list(fit(whole, digits, candidate.recipe, seed=5, teacher=teacher))
+    slot = Memory()
+    training = fit(
+        made(digits, 2, **values)[0], digits, candidate.recipe, seed=5, slot=slot, teacher=teacher
+    )
+    next(training)
+    training.close()
+    second, _ = made(digits, 2, **values)
+    list(fit(second, digits, candidate.recipe, seed=5, slot=slot, teacher=teacher))
+    for (name, a), b in zip(whole.state_dict().items(), second.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    assert all(torch.equal(before[name], t) for name, t in teacher.state_dict().items())
+    alone, plain = made(digits, 2, **(values | {"distill": 0.0}))
+    list(fit(alone, digits, plain.recipe, seed=5))
+    assert not torch.equal(alone.fc.weight, whole.fc.weight)
+
+
+def test_a_training_without_the_teacher_that_it_needs_is_refused(digits: ImageData) -> None:
+    net, candidate = made(digits, distill=0.5)
+    with pytest.raises(ValueError, match=r"^distill: there is no teacher to learn from"):
+        next(fit(net, digits, candidate.recipe))

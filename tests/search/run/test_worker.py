@@ -10,8 +10,12 @@ import torch
 
 import search.run.worker as module
 from search.run.job import Event, Job, Outcome, Rung
-from search.run.worker import events, kept_epoch, trained_net
+from search.run.worker import events, kept_epoch, teacher_net, trained_net
+from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs
+from spaces.contract.registry import family
+from storage.checkpoints import Checkpoints
+from storage.records import Kind
 from trainers.data.splits import DataSpec
 from trainers.evaluate import evaluate
 from trainers.execution import Execution
@@ -173,3 +177,27 @@ def test_the_weights_that_were_measured_are_those_of_the_epoch_that_is_kept(tmp_
     table = evaluate(net, data.validation, data, Knobs(), execution=Execution())
     assert table.accuracy == best[0]
     assert kept_epoch(replace(of, params={})) == of.epochs
+
+
+@pytest.mark.slow
+def test_a_distilled_trial_learns_from_the_trained_baseline(
+    straight: tuple[Job, list[Event]], tmp_path: Path
+) -> None:
+    plain = replace(job(tmp_path), kind=Kind.BASELINE, key="s/plain")
+    plain = replace(plain, params={**plain.params, "gated": False})
+    list(events(plain))
+    file = str(Checkpoints(tmp_path).path(plain.key))
+    taught = replace(job(tmp_path), teacher=file)
+    taught = replace(taught, params={**taught.params, "distill": 0.9})
+    candidate = Candidate.of(family(taught.family), taught.params, taught.epochs)
+    trained, *_ = trained_net(plain)
+    teacher = teacher_net(taught, candidate, trained.task)
+    assert teacher is not None
+    images = torch.randn(4, 1, 8, 8)
+    assert torch.equal(teacher.eval()(images).logits_BC, trained(images).logits_BC)
+    *_, outcome = events(taught)
+    assert isinstance(outcome, Outcome)
+    assert not same(weights(taught), weights(straight[0]))
+    other = Candidate.of(family(taught.family), {**taught.params, "backbone": "resnet14"}, 3)
+    with pytest.raises(ValueError, match=r"^distill: .*plain.* is no baseline of this size"):
+        teacher_net(taught, other, trained.task)

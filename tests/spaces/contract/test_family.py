@@ -131,3 +131,9 @@ def test_dimensions_that_came_later_change_no_key_of_a_stored_candidate(name: st
     one = Candidate.of(families()[name], {}, 3)
     both = (one.key + one.baseline().key).encode()
     assert hashlib.sha256(both).hexdigest()[:16] == KEYS[name]
+
+
+def test_a_baseline_has_no_teacher() -> None:
+    one = Candidate.of(RESNET, {"distill": 0.5}, epochs=3)
+    assert one.baseline().recipe.distill == 0
+    assert one.baseline().key == Candidate.of(RESNET, {}, epochs=3).baseline().key

@@ -90,3 +90,36 @@ def test_an_image_that_is_mixed_is_answered_rightly_by_its_share() -> None:
     shares = torch.tensor([[0.7, 0.3, 0, 0], [0.4, 0.6, 0, 0], [0.5, 0.5, 0, 0]])
     assert float(Truth(torch.tensor([0, 1, 0]), shares).right(logits)) == pytest.approx(1.3)
     assert int(Truth(torch.tensor([0, 3, 2])).right(logits)) == 2
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_distillation_takes_its_share_of_the_loss(reduction: str) -> None:
+    _, taught = objective(plan={"distill": 0.3, "distill_temperature": 2.0})
+    _, plain = objective()
+    logits, teacher, labels = torch.randn(B, 4), torch.randn(B, 4), pair()[0]
+    target = (teacher / 2).softmax(1)
+    soft_B = -4 * (target * (logits / 2).log_softmax(1)).sum(1)
+    soft = soft_B.mean() if reduction == "mean" else soft_B
+    expected = 0.7 * plain.cross_entropy(logits, labels, reduction) + 0.3 * soft
+    found = taught.cross_entropy(logits, Truth(labels, teacher_BC=teacher), reduction)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(
+        taught.cross_entropy(logits, labels), plain.cross_entropy(logits, labels)
+    )
+
+
+@pytest.mark.parametrize(("name", "values"), NETS, ids=lambda value: str(value))
+def test_every_answer_of_every_objective_learns_from_the_teacher(
+    name: str, values: dict[str, Any]
+) -> None:
+    """With nothing but the teacher to learn from, the loss does not depend on the labels."""
+    net, own = objective(name, {"distill": 1.0}, **values)
+    own.start_epoch(1)
+    output = net(torch.randn(B, 1, 8, 8), own.policy(4, torch.arange(B)))
+    teacher, labels = torch.randn(B, 4), pair()[0]
+    one, other = (
+        own.losses(output, Truth(given, teacher_BC=teacher)) for given in (labels, 3 - labels)
+    )
+    for term, value in one.items():
+        torch.testing.assert_close(other[term], value, msg=term)
+    assert not torch.equal(own.losses(output, labels)["cross_entropy"], one["cross_entropy"])
