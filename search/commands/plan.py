@@ -108,7 +108,7 @@ class Plan:
 
 
 def plan(look: Look, hours: float, speed: Speed, weights: Weights = lambda _: False) -> Plan:
-    """The most accurate networks whose study ends within the hours; of photos, with published weights if there are any."""
+    """The most accurate networks whose study ends within the hours; for photos, with published weights if possible."""
     side, batch, wanted = side_of(look), batch_of(look), epochs_of(look)
     photos = side > SMALL and not look.gray
     choices: tuple[Networks, ...] = FOR_SMALL_IMAGES if side <= SMALL else FOR_LARGE_IMAGES
