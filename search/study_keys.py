@@ -206,6 +206,13 @@ class StudySpec(_Strict):
         default=None,
         description="Weights to start from: a file or `torchvision:NAME`, or one of these by family.",
     )
+    recipe: Literal["auto", "scratch", "fine_tuning"] = Field(
+        default="auto",
+        description=(
+            "Ranges and defaults of how networks are trained: for random weights (`scratch`), or "
+            "for trained ones (`fine_tuning`). `auto`: `fine_tuning` where weights are loaded."
+        ),
+    )
     validation: Fraction = Field(
         default=0.1,
         description="Share of the training images that is held out. Every class keeps its share.",

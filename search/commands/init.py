@@ -17,6 +17,7 @@ from search.run.heartbeat import Steps
 from search.run.speed import measured_speed
 from search.schedule.sizes import shape_of
 from search.spec import StudySpec, parse_study
+from spaces.backbones.timm_weights import pretrained_arguments
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from storage.settings import Settings
@@ -34,7 +35,7 @@ def study_for(
         step("looking at the images")
         found = look(source)
         step("timing a few training steps")
-        chosen = plan(found, hours, _Speed(source, found.broken > 0))
+        chosen = plan(found, hours, _Speed(source, found.broken > 0), _has_weights)
         text = as_yaml(chosen, name or name_of(path))
         step("checking the file")
         spec = parse_study(text, where)
@@ -66,6 +67,15 @@ class _Speed:
             speed = measured_speed(candidate, task, wanted, Execution(device=best_device()))
             self._seconds_a_mac = speed.epoch / macs
         return self._seconds_a_mac * macs
+
+
+def _has_weights(model: str) -> bool:
+    """Whether a timm model's published weights are on this machine, or can be downloaded."""
+    try:
+        pretrained_arguments(model)
+    except ValueError:
+        return False
+    return True
 
 
 def _largest(networks: Networks, batch: int) -> Candidate:

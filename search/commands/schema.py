@@ -123,10 +123,11 @@ def _dimension(d: Dimension) -> dict[str, Any]:
 def _value(d: Dimension) -> dict[str, Any]:
     if d.kind != "choice":
         kind = "integer" if d.kind == "int" else "number"
-        return {"type": kind, "minimum": _end(d, d.low), "maximum": _end(d, d.high)}
+        least, most = d.ends
+        return {"type": kind, "minimum": _end(d, least), "maximum": _end(d, most)}
     listed: dict[str, Any] = {"enum": list(d.choices)}
     # what an open choice takes beside these, only the family's own code can say
-    return {"anyOf": [listed, {"type": ["string", "integer"]}]} if d.accepts else listed
+    return {"anyOf": [listed, {"type": ["string", "number"]}]} if d.accepts else listed
 
 
 def _end(d: Dimension, end: float) -> Value:
@@ -136,4 +137,6 @@ def _end(d: Dimension, end: float) -> Value:
 def _description(d: Dimension) -> str:
     when = f"Matters when {d.condition()}." if d.when else ""
     searched = "" if d.searched else "Not searched unless it is named here."
+    if d.searched and d.within:
+        searched = f"Searched from {d.low:g} to {d.high:g}."
     return " ".join(part for part in (f"{d.doc or d.name}.", when, searched) if part)

@@ -212,12 +212,13 @@ def _prepared(how: dict[str, Any], channels: int) -> str:
     return text
 
 
-def _training(planned: int, trained: int) -> str:
-    return (
-        f"{planned} epochs"
-        if trained == planned
-        else f"stopped after {trained} of {planned} epochs"
-    )
+def _training(planned: int, trained: int, kept: int | None = None) -> str:
+    length = f"{planned} epochs"
+    if trained != planned:
+        length = f"stopped after {trained} of {planned} epochs"
+    if kept in (None, trained):
+        return length
+    return f"{length}; the weights are those of epoch {kept}, the most accurate one on validation"
 
 
 def _skipping(report: dict[str, Any]) -> str:

@@ -46,7 +46,8 @@ def measured_speed(candidate: Candidate, task: Task, data: DataSpec, execution: 
     net = candidate.build(task, 0)
     recipe = replace(candidate.recipe, epochs=2)
     try:
-        *_, last = fit(net, few, recipe, execution=execution)
+        teacher = candidate.baseline().build(task, 0) if recipe.distill else None
+        *_, last = fit(net, few, recipe, execution=execution, teacher=teacher)
         started = time.perf_counter()
         evaluate(net, few.validation, few, Knobs(), execution=execution)
         validating = time.perf_counter() - started

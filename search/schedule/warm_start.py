@@ -41,6 +41,13 @@ def starts_from_baseline(spec: StudySpec, name: str, epochs: int) -> bool:
     return warm(spec, name) and epochs <= spec.budget.short
 
 
+def needs_baseline(spec: StudySpec, candidate: Candidate) -> bool:
+    """Whether the baseline of its size has to be there before a trial: as a start, or as a teacher."""
+    name = candidate.family.name
+    taught = warm(spec, name) and candidate.recipe.distill > 0
+    return taught or starts_from_baseline(spec, name, candidate.recipe.epochs)
+
+
 def warm(spec: StudySpec, name: str) -> bool:
     """Whether baselines of the study's own are where this family's trials start, as long as that pays."""
     return spec.warm_start and spec.initial(name) is None

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.contract.compute import conv_macs, linear_macs
-from spaces.contract.space import choice, flag, real
+from spaces.contract.space import BELOW_ONE, choice, flag, real
 from spaces.contract.task import Task
 
 PLAIN = (
@@ -42,7 +42,7 @@ class ViTConfig:
     )
     patch: int = choice(2, 4, 8, 14, 16, default=4, searched=False, doc="pixels on a patch's side")
     hidden_dropout: float = real(
-        0.0, 0.5, default=0.0, searched=False, doc="of features in training"
+        0.0, 0.5, within=BELOW_ONE, default=0.0, searched=False, doc="of features in training"
     )
     cifar_quirks: bool = flag(
         default=False,

@@ -151,11 +151,18 @@ class Candidate:
     @cached_property
     def key(self) -> str:
         """Equal for candidates that differ only in dimensions that do not matter."""
-        return json.dumps([self.family.name, self.recipe.epochs, self.params], sort_keys=True)
+        unset = {d.name: d.default for d in self.family.space if d.later}
+        params = {
+            name: value
+            for name, value in self.params.items()
+            if name not in unset or value != unset[name]
+        }
+        return json.dumps([self.family.name, self.recipe.epochs, params], sort_keys=True)
 
     def baseline(self) -> Candidate:
-        """The ungated network of the same size under the same recipe."""
-        return replace(self, config=self.family.plain(self.config))
+        """The ungated network of the same size under the same recipe; it has no teacher."""
+        recipe = replace(self.recipe, distill=0.0)
+        return replace(self, config=self.family.plain(self.config), recipe=recipe)
 
     def outline(self, task: Task) -> DynamicNet:
         """The network without memory for its weights: its shapes. Raises ValueError where it cannot be built."""
