@@ -69,7 +69,7 @@ def parse_study(text: str, where: str) -> StudySpec:
     _check_data(spec, where)
     _check_objectives(spec, where)
     _check_warm_epochs(spec, where)
-    _check_spaces(spec, where)
+    _check_trunk(spec, where, _check_spaces(spec, where))
     return spec
 
 
@@ -80,11 +80,26 @@ def narrowed_spaces(spec: StudySpec) -> dict[str, tuple[Dimension, ...]]:
     return _narrowed(spec, "study file", lambda name: family(name).space)
 
 
-def _check_spaces(spec: StudySpec, where: str) -> None:
+def _check_trunk(spec: StudySpec, where: str, spaces: Mapping[str, tuple[Dimension, ...]]) -> None:
+    """A trunk that keeps its weights needs some that were trained."""
+    for name, space in spaces.items():
+        by_name = {d.name: d for d in space}
+        trunk, pretrained = by_name.get("trunk"), by_name.get("pretrained")
+        if trunk is None or spec.initial(name) is not None:
+            continue
+        frozen = "frozen" in (trunk.choices if trunk.searched else (trunk.default,))
+        loads = pretrained is not None and pretrained.searched and pretrained.choices == (True,)
+        if frozen and not loads:
+            fix = "name a file in `init_from`"
+            fix = f"write `pretrained: true` beside it, or {fix}" if pretrained else fix
+            raise ValueError(f"{where}: space.{name}.trunk: frozen needs trained weights: {fix}")
+
+
+def _check_spaces(spec: StudySpec, where: str) -> dict[str, tuple[Dimension, ...]]:
     """Raise what `narrowed_spaces` would, from what the families declare: without torch, which is slow to import."""
     from spaces.contract.declarations import declaration
 
-    _narrowed(spec, where, lambda name: declaration(name).space)
+    return _narrowed(spec, where, lambda name: declaration(name).space)
 
 
 def _narrowed(

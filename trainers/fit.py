@@ -22,9 +22,9 @@ from spaces.contract.knobs import Knobs
 from spaces.contract.net import DynamicNet, Objective, Output, Plan
 from spaces.contract.policies import Sampled
 from spaces.contract.recipe import Recipe
-from trainers.data.augment import augmented, normalized
+from trainers.data.augment import augmented
 from trainers.data.splits import ImageData
-from trainers.evaluate import evaluate, mean_rates
+from trainers.evaluate import evaluate, mean_rates, network_inputs
 from trainers.execution import Execution
 from trainers.metrics import ACCURACY, Metric
 from trainers.optimizer import load_optimizer, lr_factor, optimizer, optimizer_tensors, set_lr
@@ -158,11 +158,11 @@ class _Training:
                 * lr_factor(self.recipe, step / (self.recipe.epochs * self.steps)),
             )
             images = batch.images
-            if self.recipe.augment:
+            if self.recipe.augment and not images.is_floating_point():
                 pad = max(1, images.shape[-1] // 8)
                 images = augmented(images, seed=self.seed, step=step, flip=self.data.flip, pad=pad)
-            pixels = self.execution.laid_out(normalized(images, self.data.mean, self.data.std))
-            self._step(step, pixels, batch.labels, batch.ids, sums)
+            inputs = network_inputs(images, self.data, self.execution)
+            self._step(step, inputs, batch.labels, batch.ids, sums)
             step += 1
             if sums.steps % CHECK_EVERY == 0:
                 _check_finite(sums, epoch)
@@ -170,14 +170,14 @@ class _Training:
         return sums
 
     def _step(
-        self, step: int, pixels: Tensor, labels_B: Tensor, ids_B: Tensor, sums: _Sums
+        self, step: int, inputs: Tensor, labels_B: Tensor, ids_B: Tensor, sums: _Sums
     ) -> None:
         policy = self.objective.policy(step, ids_B)
         if self.execution.compile and isinstance(policy, Sampled):
             # drawn here, the step's number stays out of the graph and compiles it once only
             _ = policy.noise_BT
         with self.execution.autocast():
-            output: Output = self.forward(pixels, policy)
+            output: Output = self.forward(inputs, policy)
         terms = self.objective.losses(output, labels_B)
         loss = torch.stack([term.float() for term in terms.values()]).sum()
         self.optimizer.zero_grad(set_to_none=True)

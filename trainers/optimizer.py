@@ -28,7 +28,7 @@ def optimizer(net: DynamicNet, recipe: Recipe) -> Optimizer:
     weights: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for parameter in net.parameters():
-        if id(parameter) not in gates:
+        if id(parameter) not in gates and parameter.requires_grad:
             (weights if parameter.ndim > 1 else rest).append(parameter)
     gate_decay = recipe.weight_decay if recipe.gate_decay else 0.0
     groups: list[dict[str, Any]] = [

@@ -52,7 +52,8 @@ def network_text(family_name: str, params: Mapping[str, Any]) -> str:
         words.format(params[name]) for name, words in own.size_words.items() if name in params
     )
     if params.get("gated") is False:
-        return f"baseline {size}"
+        cut = params.get("truncated")
+        return f"baseline {size}" + ("" if cut is None else f" up to exit place {cut}")
     traits = (params.get(name) for name in own.traits)
     words = [
         f"{v:.2f}" if isinstance(v, float) else str(v)

@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Generator, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from search.run.checkpoint import Slot
@@ -58,6 +59,7 @@ def _trained(job: Job, started: float) -> Iterator[Event]:
     slot = Slot.of(job, candidate)
     execution, metric = _execution(job, net, slot), METRICS[job.metric]
     logger.info("%s trains %d epochs: %s", training_text(*job.name), job.epochs, execution)
+    images, data = data, learnt_from(job, net, data, candidate, execution)
     training = fit(
         net, data, candidate.recipe, seed=job.seed, execution=execution, slot=slot, metric=metric
     )
@@ -84,7 +86,7 @@ def _trained(job: Job, started: float) -> Iterator[Event]:
         augment=candidate.recipe.augment,
         metric=metric,
     )
-    inspection = _inspection(net, data, points[0], execution, job.seed)
+    inspection = _inspection(net, images, points[0], execution, job.seed)
     yield Outcome(
         points,
         sum(p.numel() for p in net.parameters()),
@@ -93,6 +95,22 @@ def _trained(job: Job, started: float) -> Iterator[Event]:
         time.perf_counter() - started,
         inspection,
     )
+
+
+def learnt_from(
+    job: Job, net: DynamicNet, data: ImageData, candidate: Candidate, execution: Execution
+) -> ImageData:
+    """What the network trains on: the images, or what its heads read of them where its trunk keeps its weights."""
+    from spaces.exits.frozen_trunk import FrozenTrunkNet
+    from trainers.feature_files import FeatureFiles
+    from trainers.frozen import frozen_data
+
+    if not isinstance(net, FrozenTrunkNet) or not net.reads:
+        return data
+    files = FeatureFiles(Path(job.features), job.feature_bytes) if job.features else None
+    views = candidate.config.feature_views if candidate.recipe.augment else 1
+    found = frozen_data(net, data, views=views, files=files, execution=execution)
+    return data if found is None else found
 
 
 def rung_points(
@@ -156,10 +174,15 @@ def _execution(job: Job, net: DynamicNet, slot: Slot) -> Execution:
         chosen = Execution(**saved[1]["execution"])
     elif job.precision != "auto":
         chosen = Execution(dtype=job.precision)
-    elif job.execution is not None:
+    elif job.execution is not None and not is_frozen(net):
         chosen = Execution(**job.execution)
     layout = chosen.channels_last and (device != "cpu" or whole_vectors(net))
     return replace(chosen, device=device, channels_last=layout, compile=job.compile)
+
+
+def is_frozen(net: DynamicNet) -> bool:
+    """Whether only heads are trained: number formats that are faster for whole networks gain nothing then."""
+    return bool(getattr(net, "frozen", False))
 
 
 def trained_net(job: Job) -> tuple[DynamicNet, Candidate, ImageData]:

@@ -69,6 +69,8 @@ class Family:
             name: getattr(config, name)
             for name in (*self.size_dimensions, *self.baseline_dimensions)
         }
+        if getattr(config, "truncated", None) is not None:  # a baseline itself
+            kept["truncated"] = config.truncated
         return self.config(gated=False, **kept)
 
     @cached_property  # read for every candidate that a search weighs
@@ -123,6 +125,8 @@ class Candidate:
                 d.name: values[d.name] for d in dimensions(self.family.recipe) if d.name in shown
             }
             params["gated"] = False
+            if values.get("truncated") is not None:
+                params["truncated"] = values["truncated"]
         return params
 
     @property
@@ -135,7 +139,13 @@ class Candidate:
     @cached_property
     def key(self) -> str:
         """Equal for candidates that differ only in dimensions that do not matter."""
-        return json.dumps([self.family.name, self.recipe.epochs, self.params], sort_keys=True)
+        unset = {d.name: d.default for d in self.family.space if d.later}
+        params = {
+            name: value
+            for name, value in self.params.items()
+            if name not in unset or value != unset[name]
+        }
+        return json.dumps([self.family.name, self.recipe.epochs, params], sort_keys=True)
 
     def baseline(self) -> Candidate:
         """The ungated network of the same size under the same recipe."""

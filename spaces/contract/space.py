@@ -27,6 +27,9 @@ class Dimension:
 
     `when` names the values that other dimensions must have for this one to matter; all entries must hold.
     `searched` says whether a study varies it unless its file says otherwise; if not, the default is used.
+
+    `later` dimensions came after studies had been stored. With its default, such a one is as if it were not there:
+    candidates are told apart without it, and samplers do not see it unless it is searched.
     """
 
     kind: str  # "choice", "float" or "int"
@@ -35,6 +38,7 @@ class Dimension:
     low: float = 0.0
     high: float = 0.0
     log: bool = False
+    later: bool = False
     when: Mapping[str, tuple[Value, ...]] = dataclasses.field(default_factory=dict)
     searched: bool = True
     doc: str = ""
@@ -101,6 +105,7 @@ class Shared(TypedDict, total=False):
 
     when: Mapping[str, tuple[Value, ...]]
     searched: bool
+    later: bool
     doc: str
 
 
