@@ -19,7 +19,7 @@ from spaces.contract.net import DynamicNet
 from spaces.contract.registry import family
 from spaces.contract.task import Task
 from storage.records import OperatingPoint, training_text
-from trainers.data.splits import ImageData
+from trainers.data.splits import ImageData, Split
 from trainers.execution import Execution, best_device, whole_vectors
 from trainers.fit import DivergedError, EpochResult, fit, net_tensors
 from trainers.initial_weights import start_from
@@ -86,7 +86,8 @@ def _trained(job: Job, started: float) -> Iterator[Event]:
         augment=candidate.recipe.augment,
         metric=metric,
     )
-    inspection = _inspection(net, images, points[0], execution, job.seed)
+    features = None if data is images else data.validation
+    inspection = _inspection(net, images, points[0], execution, job.seed, features)
     yield Outcome(
         points,
         sum(p.numel() for p in net.parameters()),
@@ -138,7 +139,12 @@ def rung_points(
 
 
 def _inspection(
-    net: DynamicNet, data: ImageData, point: OperatingPoint, execution: Execution, seed: int
+    net: DynamicNet,
+    data: ImageData,
+    point: OperatingPoint,
+    execution: Execution,
+    seed: int,
+    features: Split | None = None,
 ) -> dict[str, Any]:
     """What there is to show of the network at one of its points; `error` where that fails, for its points count."""
     from search.inspection.forward_pass import QUICK
@@ -147,7 +153,14 @@ def _inspection(
     try:
         knobs, rates = Knobs(**point.knobs), point.extra["rates"]
         return inspect_network(
-            net, data, knobs, rates=rates, execution=execution, seed=seed, effort=QUICK
+            net,
+            data,
+            knobs,
+            rates=rates,
+            execution=execution,
+            seed=seed,
+            effort=QUICK,
+            features=features,
         ).as_dict()
     except Exception as error:
         logger.warning("what the network does with images was not measured", exc_info=error)
