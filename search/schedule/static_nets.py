@@ -34,9 +34,15 @@ def static_nets(
         }
         for one in product(*searched.values()):
             values = recommended(space) | dict(zip(searched, one, strict=True)) | {TRUNK: FROZEN}
-            whole = Candidate.of(own, values, spec.budget.epochs).baseline()
-            yield whole
-            yield from _truncated(whole, task)
+            yield from static_nets_of(Candidate.of(own, values, spec.budget.epochs), task)
+
+
+def static_nets_of(candidate: Candidate, task: Task) -> Iterator[Candidate]:
+    """The static networks of a candidate's size, where its trunk is frozen."""
+    if getattr(candidate.config, TRUNK, None) == FROZEN:
+        whole = candidate.baseline()
+        yield whole
+        yield from _truncated(whole, task)
 
 
 def values_of(space: tuple[Dimension, ...], name: str) -> tuple[Value, ...]:

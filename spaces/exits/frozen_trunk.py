@@ -135,13 +135,15 @@ class FrozenTrunkNet(ExitNet):
         return self.classifier()(self.head_norm(vector))
 
     def train(self, mode: bool = True) -> FrozenTrunkNet:
-        """As always; a frozen trunk stays in eval mode."""
-        super().train(mode)
-        if self.frozen and mode:
-            for module in self.trunk():
-                module.eval()
-            for _, norm in self._norms() if self._standardised else ():
-                norm.eval()
+        """As always; a frozen trunk stays in eval mode, and norms do whose statistics are known."""
+        if not self.frozen:
+            super().train(mode)
+            return self
+        self.training, trunk = mode, self.trunk()
+        for child in self.children():
+            child.train(mode and child not in trunk)
+        for _, norm in self._norms() if self._standardised else ():
+            norm.eval()
         return self
 
     @property

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from rich.console import Console
 from safetensors.torch import save_file
 
 from search.cli import main
+from search.commands.estimate import _sizes
+from search.commands.study_check import checked_study
 from search.run.data import data_spec, load_data, task_of
+from search.run.heartbeat import Steps
+from search.run.speed import measured_speed
 from search.schedule.static_nets import static_nets
 from search.spec import narrowed_spaces, parse_study
 from storage.records import Kind
 from storage.settings import Settings
 from storage.store import Store
+from trainers.execution import Execution
 
 STUDY = """
 study: frozen
@@ -119,3 +126,19 @@ def test_a_family_without_such_a_trunk_does_not_have_the_dimension() -> None:
     text = "study: s\ndata: digits\nfamilies: [gated_features]\nspace: {gated_features: {trunk: frozen}}\n"
     with pytest.raises(ValueError, match="trunk: no such dimension"):
         parse_study(text, "s.yml")
+
+
+@pytest.mark.slow
+def test_check_counts_features_once_and_static_networks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = parse_study(STUDY.format(weights=weights), "frozen.yml")
+    checked = checked_study(spec, Settings(), Steps(Console(quiet=True)))
+    (size,) = _sizes(checked)
+    assert size.statics == 3
+    frozen = measured_speed(size.dynamic, checked.task, data_spec(spec), Execution())
+    assert frozen.once > 0
+    config = replace(size.dynamic.config, trunk="finetuned")
+    finetuned = replace(size.dynamic, config=config)
+    assert measured_speed(finetuned, checked.task, data_spec(spec), Execution()).once == 0
