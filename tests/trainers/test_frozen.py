@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,14 @@ VALUES = {"backbone": "test_resnet", "trunk": "frozen", "dynamics": "exits", "ex
 @pytest.fixture(scope="module")
 def images() -> ImageData:
     return load(DataSpec(source="digits", train_limit=256, validation_limit=128, image_size=16))
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The warnings that are logged."""
+    found: list[str] = []
+    monkeypatch.setattr(frozen.logger, "warning", lambda text, *_: found.append(text))
+    return found
 
 
 def candidate(**values: Any) -> Candidate:
@@ -131,11 +138,10 @@ def test_each_epoch_draws_a_view_of_each_image(images: ImageData, tmp_path: Path
 
 
 def test_without_room_on_the_disk_features_are_held_in_memory(
-    images: ImageData, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    images: ImageData, tmp_path: Path, said: list[str]
 ) -> None:
-    with caplog.at_level(logging.WARNING):
-        small = features(built(images), images, tmp_path, limit=1000)
-    assert "held in memory" in caplog.text
+    small = features(built(images), images, tmp_path, limit=1000)
+    assert "held in memory" in said[0]
     kept = features(built(images), images, tmp_path)
     assert small is not None
     assert kept is not None
@@ -144,13 +150,12 @@ def test_without_room_on_the_disk_features_are_held_in_memory(
 
 
 def test_without_any_room_the_network_trains_on_images_its_trunk_frozen(
-    images: ImageData, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    images: ImageData, monkeypatch: pytest.MonkeyPatch, said: list[str]
 ) -> None:
     monkeypatch.setattr(frozen, "MEMORY", 1000)
     net = built(images)
-    with caplog.at_level(logging.WARNING):
-        assert features(net, images, None) is None
-    assert "each trial computes them anew" in caplog.text
+    assert features(net, images, None) is None
+    assert "each trial computes them anew" in said[0]
     before = net.model.conv1[0].weight.clone()
     results = list(fit(net, images, replace(candidate().recipe, epochs=1), seed=1))
     assert len(results) == 1
