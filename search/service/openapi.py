@@ -5,6 +5,13 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from search.service.actions import ACTIONS
+from search.service.bodies import Body
+
+ERROR = {
+    "description": "what is wrong, in one line",
+    "content": {"application/json": {"schema": {"type": "object", "required": ["error"]}}},
+}
 STUDY = {"study": "the study's name"}
 # path below /api/3.0/dynafront: what it gives, and what stands in the query; optional names end with "?"
 PATHS: dict[str, tuple[str, dict[str, str]]] = {
@@ -20,25 +27,49 @@ PATHS: dict[str, tuple[str, dict[str, str]]] = {
         STUDY | {"max": "the budget, such as 20M", "axis?": "a cost; the study's own by default"},
     ),
     "/trials": ("a row for each training; has an ETag", STUDY),
+    "/jobs": ("the newest jobs, of all studies or of one", {"study?": "the study's name"}),
+    "/job": ("one job, with the end of its log", {"id": "its number"}),
+    "/exports": ("the exported models of a study", STUDY),
+    "/export": (
+        "one exported model: what was measured, its card, how to use it",
+        STUDY | {"id": "its number"},
+    ),
+    "/download": ("the files of an exported model, as a zip", STUDY | {"id": "its number"}),
     "/openapi.json": ("this document", {}),
 }
 
 
 def document() -> dict[str, Any]:
-    """OpenAPI 3.1: all reads, with what they need."""
+    """OpenAPI 3.1: all reads and actions, with what they need."""
+    paths = {path: {"get": _operation(path, *what)} for path, what in PATHS.items()}
+    for path, (summary, body, _) in ACTIONS.items():
+        paths.setdefault(path, {})["post"] = _action(path, summary, body)
     return {
         "openapi": "3.1.0",
         "info": {"title": "dynafront", "version": _version()},
         "servers": [{"url": "/api/3.0/dynafront"}],
-        "paths": {path: {"get": _operation(path, *what)} for path, what in PATHS.items()},
+        "paths": paths,
+    }
+
+
+def _action(path: str, summary: str, body: type[Body]) -> dict[str, Any]:
+    answer = {"content": {"application/json": {"schema": {"type": "object"}}}}
+    return {
+        "operationId": f"act-{path.strip('/')}",
+        "summary": summary,
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": body.model_json_schema()}},
+        },
+        "responses": {
+            "200": {"description": "what came out", **answer},
+            "202": {"description": "a job that was started, or waits", **answer},
+            **dict.fromkeys(("400", "404", "413", "415", "503"), ERROR),
+        },
     }
 
 
 def _operation(path: str, summary: str, query: dict[str, str]) -> dict[str, Any]:
-    error = {
-        "description": "what is wrong, in one line",
-        "content": {"application/json": {"schema": {"type": "object", "required": ["error"]}}},
-    }
     answers = {
         "200": {
             "description": summary,
@@ -58,7 +89,7 @@ def _operation(path: str, summary: str, query: dict[str, str]) -> dict[str, Any]
             }
             for name, text in query.items()
         ],
-        "responses": answers | ({"400": error, "404": error} if query else {}),
+        "responses": answers | ({"400": ERROR, "404": ERROR} if query else {}),
     }
 
 
