@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from search.service.actions import ACTIONS, Actions
 from search.service.exported import Exported
 from search.service.jobs import JobQueue, described
+from search.service.study_check import choices
 from storage.errors import StorageError
 from storage.settings import Settings
 from storage.store import Store
@@ -21,7 +22,7 @@ LARGEST = 1_048_576  # bytes of a body
 JOBS = 50  # shown at once
 # pages and their files, below the folder of pages
 FILES = {"new": "new.html", "export": "export.html"} | {
-    name: name for name in ("actions.js", "new.js", "export.js", "jobs.js")
+    name: name for name in ("actions.js", "actions.css", "new.js", "export.js")
 }
 
 
@@ -51,6 +52,7 @@ def job_reads(
         return described(found, queue) | {"log": queue.log(found)}
 
     return {
+        "choices": lambda: choices(settings),
         "jobs": jobs,
         "job": job,
         "exports": lambda: {"exports": exported.exports(asked("study"))},

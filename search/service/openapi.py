@@ -27,6 +27,7 @@ PATHS: dict[str, tuple[str, dict[str, str]]] = {
         STUDY | {"max": "the budget, such as 20M", "axis?": "a cost; the study's own by default"},
     ),
     "/trials": ("a row for each training; has an ETag", STUDY),
+    "/choices": ("what a new study can be made of, and a text to begin with", {}),
     "/jobs": ("the newest jobs, of all studies or of one", {"study?": "the study's name"}),
     "/job": ("one job, with the end of its log", {"id": "its number"}),
     "/exports": ("the exported models of a study", STUDY),

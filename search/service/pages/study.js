@@ -134,6 +134,7 @@ async function choose(id) {
       element("p", {}, "Export it:"),
       element("p", {}, element("code", {}, p.export), " ", copy),
     );
+    addActions(panel, NAME, p.id);
   } catch (error) {
     panel.replaceChildren(element("p", { class: "failed" }, error.message));
   }

@@ -80,7 +80,10 @@ def test_a_point_becomes_a_model_on_disk(finished: Path, tmp_path: Path) -> None
     assert found["rows"][0][0].startswith("accuracy")
     assert any(row[0].startswith("latency, batch 1") for row in found["rows"])
     assert found["card"].startswith("# tiny")
-    assert found["folder"] in found["uses"]["Python"]
+    assert found["folder"] in dict(found["uses"])["In Python"]
+    program: dict[str, Any] = {}
+    exec(dict(found["uses"])["With ONNX Runtime alone"], program)
+    assert program["logits"].shape == (1, 10)
     with client.get(f"{API}/download?study=tiny&id={found['id']}") as zipped:
         names = zipfile.ZipFile(io.BytesIO(zipped.data)).namelist()
     assert f"tiny-point-{point}/model.onnx" in names
