@@ -190,6 +190,18 @@ def test_a_job_that_never_began_or_fell_silent_elsewhere_is_failed(
     assert queue.job(far).state is JobState.FAILED
 
 
+def test_the_files_of_old_jobs_go_with_them(
+    queue: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue._start = lambda job: None  # type: ignore[method-assign]
+    monkeypatch.setattr("search.service.jobs.KEPT", 1)
+    first = queue.submit("delete", "s", lambda _: ["delete", "s"])
+    queue.store.jobs.finish(first.id, JobState.DONE)
+    second = queue.submit("delete", "s", lambda _: ["delete", "s"])
+    assert not queue.folder(first).exists()
+    assert queue.folder(second).exists()
+
+
 def test_what_may_not_run_yet_runs_once_it_may(queue: JobQueue) -> None:
     started: list[int] = []
     queue._start = lambda job: started.append(job.id)  # type: ignore[method-assign]
