@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -29,10 +29,15 @@ SETTINGS_VARIABLE = "DYNAFRONT_SERVER_SETTINGS"  # how the server's process gets
 EVERY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # listening on all addresses: one to ask at
 
 
-def command(settings: Settings) -> tuple[list[str], dict[str, str]]:
-    """Arguments and environment of the server's process. Raises ValueError where everyone could use it."""
+def command(
+    settings: Settings, users: Mapping[str, str] | None = None
+) -> tuple[list[str], dict[str, str]]:
+    """Arguments and environment of the server's process; `users` is `users_environment` for one that has users.
+
+    Raises ValueError where everyone could use it.
+    """
     server = settings.server
-    _check_exposure(settings)
+    _check_exposure(settings, users is not None)
     arguments = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
     arguments += ["--app-name", "dynafront"]
     arguments += ["--host", server.host, "--port", str(server.port)]
@@ -57,6 +62,7 @@ def command(settings: Settings) -> tuple[list[str], dict[str, str]]:
             "PYTHONUNBUFFERED": "1",
             SETTINGS_VARIABLE: settings.model_dump_json(),
         }
+        | dict(users or {})
     )
     return arguments, environment
 
@@ -65,8 +71,11 @@ def serve(
     settings: Settings,
     ready: Callable[[str], None],
     starting: Callable[[str], None] = lambda address: None,
+    users: Mapping[str, str] | None = None,
 ) -> None:
     """Run the UI until it ends or Ctrl-C; `ready` gets its address once it answers. Leaves no process behind.
+
+    With `users` (`users_environment`) it asks everyone for a name and a password; without, only this machine can ask.
 
     `starting` gets the address before that, when nothing stands in the way of the start, which takes a while. With an
     MLflow server in tracking_uri there is nothing to run. Raises ValueError when the settings cannot work, StorageError
@@ -75,7 +84,7 @@ def serve(
     if settings.remote:
         ready(without_user(settings.tracking_uri))
         return
-    arguments, environment = command(settings)
+    arguments, environment = command(settings, users)
     _check_port(settings)
     starting(address(settings))
     settings.folder.mkdir(parents=True, exist_ok=True)
@@ -105,21 +114,28 @@ def address(settings: Settings) -> str:
     return f"http://{f'[{name}]' if ':' in name else name}:{server.port}"
 
 
-def _check_exposure(settings: Settings) -> None:
+def _check_exposure(settings: Settings, has_users: bool) -> None:
     server = settings.server
     if "*" in server.allowed_hosts:
         raise ValueError(
             "server.allowed_hosts: '*' would let any web page talk to MLflow through a visitor's browser; "
             "list the names that the UI is reached by"
         )
-    if not _loopback(server.host) and all(_loopback(name) for name in server.allowed_hosts):
+    if on_this_machine(server.host):
+        return
+    if not has_users:
         raise ValueError(
-            f"server.host: {server.host} opens the UI to the network, and MLflow asks for no password; "
-            "list in server.allowed_hosts the names that it is reached by, or keep 127.0.0.1"
+            f"server.host: {server.host} would open the UI to the network without a password; "
+            "start `dynafront serve`, which asks for one, or keep 127.0.0.1"
+        )
+    if all(on_this_machine(name) for name in server.allowed_hosts):
+        raise ValueError(
+            f"server.host: {server.host} opens the server to the network, and it answers to none of its names; "
+            "list them in server.allowed_hosts, or with --allowed-host NAME"
         )
 
 
-def _loopback(host: str) -> bool:
+def on_this_machine(host: str) -> bool:
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

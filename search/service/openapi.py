@@ -20,6 +20,7 @@ PATHS: dict[str, tuple[str, dict[str, str]]] = {
         STUDY | {"max": "the budget, such as 20M", "axis?": "a cost; the study's own by default"},
     ),
     "/trials": ("a row for each training; has an ETag", STUDY),
+    "/user": ("who asks, and whether that account may change something", {}),
     "/openapi.json": ("this document", {}),
 }
 

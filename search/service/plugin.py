@@ -9,8 +9,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from search.service.access import API, LARGEST, keep_on_this_machine, with_users
+from search.service.limits import LimitedBodies
 from search.service.routes import blueprint
 from storage.mlflow_server import SETTINGS_VARIABLE
+from storage.server_users import USERS_VARIABLE
 from storage.settings import Settings, settings
 from storage.store import Store
 
@@ -23,14 +26,23 @@ def create_app() -> Any:
 
     given = os.environ.get(SETTINGS_VARIABLE)
     own = Settings.model_validate_json(given) if given else settings()
-    app.register_blueprint(
-        blueprint(Store.open(own.database_url), own), url_prefix=_prefix(_add_static_prefix(""))
-    )
-    if _MLFLOW_SGI_NAME.get() == "uvicorn":
+    routes = blueprint(Store.open(own.database_url), own)
+    users = bool(os.environ.get(USERS_VARIABLE))
+    if not users:
+        keep_on_this_machine(routes)
+    app.register_blueprint(routes, url_prefix=_prefix(_add_static_prefix("")))
+    under_uvicorn = _MLFLOW_SGI_NAME.get() == "uvicorn"
+    if users:
+        whole = with_users(app)
+    elif under_uvicorn:
         from mlflow.server.fastapi_app import create_fastapi_app
 
-        return create_fastapi_app(app)
-    return app
+        whole = create_fastapi_app(app)
+    else:
+        whole = app
+    if under_uvicorn:
+        whole.add_middleware(LimitedBodies, prefix=_add_static_prefix(API), largest=LARGEST)
+    return whole
 
 
 def _prefix(path: str) -> str | None:

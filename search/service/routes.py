@@ -10,6 +10,7 @@ from functools import partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from search.service.access import API, guard, signed_in
 from search.service.openapi import document
 from search.service.views import Views
 from storage.errors import StorageError
@@ -19,7 +20,6 @@ from storage.store import Store
 if TYPE_CHECKING:
     from flask import Blueprint, Response
 
-API = "/api/3.0/dynafront"
 PAGES = "/dynafront"
 YEAR = 31_536_000  # seconds
 TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
@@ -32,6 +32,7 @@ def blueprint(store: Store, settings: Settings) -> Blueprint:
     from flask import Blueprint
 
     routes = Blueprint("dynafront", __name__)
+    guard(routes)
     _add_pages(routes)
     _add_reads(routes, Views(store, settings.folder))
     return routes
@@ -75,6 +76,7 @@ def _add_reads(routes: Blueprint, views: Views) -> None:
         "point": lambda: views.point(_asked("study"), _number(_asked("id"))),
         "answer": lambda: views.answer(_asked("study"), _asked("max"), _asked("axis", "") or None),
         "trials": lambda: {"trials": views.trials(_asked("study"))},
+        "user": signed_in,
         "openapi.json": document,
     }
     for path, make in reads.items():

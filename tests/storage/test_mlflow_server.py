@@ -20,6 +20,7 @@ from storage.mlflow_server import address, command, serve
 from storage.settings import Settings
 
 ROOT = Path(__file__).parents[2]
+USERS = {"DYNAFRONT_SERVER_USERS": "1"}
 SERVE = """
 import sys
 from storage.mlflow_server import serve
@@ -49,7 +50,8 @@ def test_the_server_is_small_and_listens_to_this_machine_only():
 
 def test_a_host_name_is_allowed_with_and_without_the_port():
     arguments, _ = command(
-        Settings(server={"host": "0.0.0.0", "port": 80, "allowed_hosts": ["nets.lan", "::1"]})
+        Settings(server={"host": "0.0.0.0", "port": 80, "allowed_hosts": ["nets.lan", "::1"]}),
+        USERS,
     )
     assert option(arguments, "--allowed-hosts") == "nets.lan,[::1],nets.lan:80,[::1]:80"
     assert "https://nets.lan:80" in option(arguments, "--cors-allowed-origins").split(",")
@@ -75,11 +77,13 @@ def test_artifacts_go_to_a_folder_or_a_bucket(tmp_path, monkeypatch):
     )
 
 
-def test_a_host_open_to_the_network_needs_names():
-    with pytest.raises(
-        ValueError, match=r"^server.host: 0.0.0.0 opens the UI .* server.allowed_hosts"
-    ):
-        command(Settings(server={"host": "0.0.0.0"}))
+def test_a_host_open_to_the_network_needs_users_and_names():
+    named = {"host": "0.0.0.0", "allowed_hosts": ["nets.lan"]}
+    with pytest.raises(ValueError, match=r"without a password; start `dynafront serve`"):
+        command(Settings(server=named))
+    with pytest.raises(ValueError, match=r"^server.host: 0.0.0.0 opens .* server.allowed_hosts"):
+        command(Settings(server={"host": "0.0.0.0"}), USERS)
+    assert command(Settings(server=named), USERS)[1]["DYNAFRONT_SERVER_USERS"] == "1"
     with pytest.raises(ValueError, match=r"server.allowed_hosts: '\*' would let any web page"):
         command(Settings(server={"allowed_hosts": ["*"]}))
 
@@ -150,7 +154,7 @@ def test_a_host_that_is_none_of_ours_is_told():
     with pytest.raises(
         ValueError, match=r"^server.host: '256.1.1.1' is no address of this machine"
     ):
-        serve(settings, print)
+        serve(settings, print, users=USERS)
 
 
 @pytest.mark.slow
