@@ -1,11 +1,27 @@
-"""The REST interface as an OpenAPI document."""
+"""The REST interface as an OpenAPI document, made from the models of what it answers."""
 
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from search.service.access import API
+from search.service.models import ANSWERS, Error
+
+SCHEMAS = "#/components/schemas/"
+UNCHANGED = ("/points", "/trials")  # have an ETag
+WRONG = {
+    "400": "what was asked for cannot be",
+    "401": "the server has users: a name and a password are needed",
+    "403": "the server has users: this is for admins; or it has none, and answers its own machine alone",
+    "404": "there is no study of this name",
+    "503": "a database cannot be read",
+}
 STUDY = {"study": "the study's name"}
+FAMILY = {"family?": "this family alone"}
 # path below /api/3.0/dynafront: what it gives, and what stands in the query; optional names end with "?"
 PATHS: dict[str, tuple[str, dict[str, str]]] = {
     "/studies": ("every study: state, progress, a small front", {}),
@@ -20,47 +36,77 @@ PATHS: dict[str, tuple[str, dict[str, str]]] = {
         STUDY | {"max": "the budget, such as 20M", "axis?": "a cost; the study's own by default"},
     ),
     "/trials": ("a row for each training; has an ETag", STUDY),
+    "/front": ("the front as a table", STUDY | FAMILY),
+    "/picture": ("what a picture of the front is drawn from", STUDY | FAMILY),
+    "/best": (
+        "the point that `dynafront export` would pick",
+        STUDY
+        | FAMILY
+        | {
+            "pick?": "efficient, best, fastest or knee",
+            "max_macs?": "a limit, such as 20M",
+            "min_accuracy?": "a limit between 0 and 1",
+        },
+    ),
     "/user": ("who asks, and whether that account may change something", {}),
     "/openapi.json": ("this document", {}),
 }
 
 
 def document() -> dict[str, Any]:
-    """OpenAPI 3.1: all reads, with what they need."""
+    """OpenAPI 3.1: all reads, with what they need and what they answer."""
     return {
         "openapi": "3.1.0",
         "info": {"title": "dynafront", "version": _version()},
-        "servers": [{"url": "/api/3.0/dynafront"}],
-        "paths": {path: {"get": _operation(path, *what)} for path, what in PATHS.items()},
+        "servers": [{"url": API}],
+        "security": [{}, {"account": []}],
+        "paths": {path: {"get": _read(path, *what)} for path, what in PATHS.items()},
+        "components": {
+            "schemas": _schemas(),
+            "securitySchemes": {"account": {"type": "http", "scheme": "basic"}},
+        },
     }
 
 
-def _operation(path: str, summary: str, query: dict[str, str]) -> dict[str, Any]:
-    error = {
-        "description": "what is wrong, in one line",
-        "content": {"application/json": {"schema": {"type": "object", "required": ["error"]}}},
-    }
-    answers = {
-        "200": {
-            "description": summary,
-            "content": {"application/json": {"schema": {"type": "object"}}},
-        }
-    }
+def _read(path: str, summary: str, query: dict[str, str]) -> dict[str, Any]:
+    codes = ("400", "401", "403", "404", "503") if query else ("401", "403", "503")
+    answers = {"200": content(summary, ANSWERS.get(path))} | errors(*codes)
+    if path in UNCHANGED:
+        answers["304"] = {"description": "as If-None-Match has it"}
     return {
         "operationId": path.strip("/").partition(".")[0],
         "summary": summary,
-        "parameters": [
-            {
-                "name": name.rstrip("?"),
-                "in": "query",
-                "required": not name.endswith("?"),
-                "description": text,
-                "schema": {"type": "string"},
-            }
-            for name, text in query.items()
-        ],
-        "responses": answers | ({"400": error, "404": error} if query else {}),
+        "parameters": [_parameter(name, text) for name, text in query.items()],
+        "responses": answers,
     }
+
+
+def _parameter(name: str, text: str) -> dict[str, Any]:
+    return {
+        "name": name.rstrip("?"),
+        "in": "query",
+        "required": not name.endswith("?"),
+        "description": text,
+        "schema": {"type": "string"},
+    }
+
+
+def content(text: str, model: type[BaseModel] | None) -> dict[str, Any]:
+    """An answer in JSON: of a model, or any object."""
+    schema = {"$ref": f"{SCHEMAS}{model.__name__}"} if model else {"type": "object"}
+    return {"description": text, "content": {"application/json": {"schema": schema}}}
+
+
+def errors(*codes: str) -> dict[str, Any]:
+    """Answers that say in one line what is wrong."""
+    return {code: content(WRONG[code], Error) for code in codes}
+
+
+def _schemas() -> dict[str, Any]:
+    models = [(model, "serialization") for model in (Error, *ANSWERS.values())]
+    _, found = models_json_schema(models, ref_template=f"{SCHEMAS}{{model}}")  # type: ignore[arg-type]
+    schemas: dict[str, Any] = found["$defs"]
+    return schemas
 
 
 def _version() -> str:

@@ -11,7 +11,8 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from search.service.access import API, guard, signed_in
-from search.service.openapi import document
+from search.service.client_reads import client_reads
+from search.service.openapi import UNCHANGED, document
 from search.service.views import Views
 from storage.errors import StorageError
 from storage.settings import Settings
@@ -78,9 +79,9 @@ def _add_reads(routes: Blueprint, views: Views) -> None:
         "trials": lambda: {"trials": views.trials(_asked("study"))},
         "user": signed_in,
         "openapi.json": document,
-    }
+    } | client_reads(views.store, _asked)
     for path, make in reads.items():
-        answer = _if_changed(make, views) if path in ("points", "trials") else partial(_read, make)
+        answer = _if_changed(make, views) if f"/{path}" in UNCHANGED else partial(_read, make)
         routes.add_url_rule(f"{API}/{path}", f"read {path.replace('.', ' ')}", answer)
 
 
