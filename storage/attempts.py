@@ -16,12 +16,13 @@ class Attempts:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def begin(self, study: str, kind: Kind, number: int) -> None:
-        """The training is about to start; this stays if its process dies."""
+    def begin(self, study: str, kind: Kind, number: int) -> int:
+        """The training is about to start; this stays if its process dies. Returns its last epoch that is stored."""
         with self._database.writing() as connection:
             trial = trial_id(connection, study, kind, number)
             epoch = _last_epoch(connection, trial)
             connection.execute(insert(Attempt).values(trial_id=trial, epoch=epoch))
+        return epoch
 
     def lost(self, study: str, kind: Kind, number: int) -> int:
         """Starts whose process died, or is still there, since the last epoch that was stored."""

@@ -11,7 +11,7 @@ from storage.database import Database
 from storage.errors import StorageError
 from storage.records import FailureRecord, Kind, OperatingPoint, State, TrialRecord, training_text
 from storage.rows import point_row, record, utc_now
-from storage.tables import Answers, Failure, Point, Trial
+from storage.tables import Answers, Attempt, Failure, Point, Trial
 
 WITH_POINTS = (State.COMPLETE, State.STOPPED)
 
@@ -90,7 +90,10 @@ class Trials:
         of_trial: int | None = None,
         state: State = State.COMPLETE,
     ) -> None:
-        """End a trial, complete or stopped, with all its operating points, or not at all; again replaces the points."""
+        """End a trial, complete or stopped, with all its operating points, or not at all; again replaces the points.
+
+        No start of it is under way any more.
+        """
         rows = [point_row(point) for point in points]
         done: dict[str, Any] = {"state": state, "result": dict(result), "of_trial": of_trial}
         done |= {"seconds": seconds, "finished_at": utc_now(), "error": None, "published": False}
@@ -102,6 +105,7 @@ class Trials:
                 ids = connection.scalars(named, [row | {"trial_id": trial} for row in rows]).all()
                 _keep_answers(connection, ids, points)
             connection.execute(update(Trial).where(Trial.id == trial).values(done))
+            connection.execute(delete(Attempt).where(Attempt.trial_id == trial))
 
     def resume_trial(self, study: str, kind: Kind, number: int) -> None:
         """Let a stopped trial go on: it runs again, its points go; its seconds and rungs stay."""
@@ -131,7 +135,7 @@ class Trials:
     def fail_trial(
         self, study: str, kind: Kind, number: int, *, error: str, epoch: int | None, trace: str
     ) -> None:
-        """Mark a trial as failed and keep the reason of this attempt."""
+        """Mark a trial as failed and keep the reason of this attempt; no start of it is under way any more."""
         # PostgreSQL takes no NUL in text
         error, trace = error.replace("\0", ""), trace.replace("\0", "")
         failed = {
@@ -143,6 +147,7 @@ class Trials:
         with self._database.writing() as connection:
             trial = trial_id(connection, study, kind, number)
             connection.execute(update(Trial).where(Trial.id == trial).values(failed))
+            connection.execute(delete(Attempt).where(Attempt.trial_id == trial))
             attempt = {"epoch": epoch, "error": error, "trace": trace, "at": utc_now()}
             connection.execute(insert(Failure).values(trial_id=trial, **attempt))
 

@@ -53,9 +53,9 @@ class Books:
             self.mirror.add(one.family, one.values)
         self.fail(Kind.SEARCH, one.number, Failure(one.reason, None, ""))
 
-    def start(self, trial: Trial) -> None:
-        """The training is about to start."""
-        self.store.attempts.begin(self.study, trial.kind, trial.number)
+    def start(self, trial: Trial) -> int:
+        """The training is about to start; returns the last epoch of it that is stored, 0 when there is none."""
+        return self.store.attempts.begin(self.study, trial.kind, trial.number)
 
     def deaths(self, trial: Trial) -> int:
         """How often the training's process died since the last epoch that it finished."""
@@ -66,13 +66,8 @@ class Books:
         self.store.attempts.withdraw(self.study, trial.kind, trial.number)
 
     def over(self, trial: Trial) -> None:
-        """The training ended; nothing of it is under way."""
+        """The training ended and its record stays as it was; nothing of it is under way."""
         self.store.attempts.clear(self.study, trial.kind, trial.number)
-
-    def last_epoch(self, trial: Trial) -> int:
-        """The last epoch of it that is stored; 0 when there is none."""
-        known = self.store.epochs(self.study, trial.kind, trial.number)
-        return known[-1].epoch if known else 0
 
     def epoch(self, trial: Trial, result: EpochResult) -> None:
         record = EpochRecord(
@@ -107,7 +102,6 @@ class Books:
             seconds=self.trial(trial).seconds + seen.seconds,
             state=State.COMPLETE if isinstance(seen, Outcome) else State.STOPPED,
         )
-        self.over(trial)
         self.mirror_end(self.trial(trial), seen.points)
         return self.store.points(self.study, kind=trial.kind, number=trial.number)
 

@@ -146,10 +146,9 @@ class Driver:
 
     def _submit(self, trial: Trial, job: Job) -> None:
         job = self.formatted(job)
-        self.books.start(trial)
+        self._expected[trial.name] = self.books.start(trial)
         self._running[trial.name] = trial
         logger.info("%s starts: %s %s", training_text(*trial.name), job.family, dict(job.params))
-        self._expected[trial.name] = self.books.last_epoch(trial)
         self.progress.trial_started(job)
         self.engine.submit(job)
 
@@ -279,7 +278,6 @@ class Driver:
         if self.baselines.is_trained_again(trial):
             self._give_up(trial, job, failure)
             return
-        self.books.over(trial)
         self.books.fail(trial.kind, trial.number, failure)
         self.progress.trial_failed(job, failure)
         self._count(trial, State.FAILED)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from types import MappingProxyType
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -47,10 +50,12 @@ class OptunaMirror:
         """
         self.spaces, self.metrics = spaces, tuple(metrics)
         self.study = _created(name, storage, self.metrics)
+        self._storage = self.study._storage  # as the study sees it: with a cache before the tables
         _check_choices(name, self.study, spaces)
         for record in stored[len(self.study.get_trials(deepcopy=False)) :]:
             self.study.add_trial(self._frozen(params_of(record.family, record.params, spaces)))
         trials = self.study.get_trials(deepcopy=False)
+        self._ids = {trial.number: trial._trial_id for trial in trials}  # in Optuna's tables
         self.unknown = {t.number: t.params for t in trials[len(stored) :]}  # to our tables
         self._over = {trial.number for trial in trials if trial.state.is_finished()}
         self._stopped: dict[int, tuple[int, tuple[float, ...]]] = {}
@@ -61,7 +66,7 @@ class OptunaMirror:
     def add(self, family: str, values: Mapping[str, object]) -> None:
         """A trial was suggested, and is in our tables."""
         trial = self._frozen(params_of(family, values, self.spaces))  # type: ignore[arg-type]
-        self._write(lambda: self.study.add_trial(trial))
+        self._write(lambda: self._create(trial))
 
     def tell(
         self, number: int, values: Sequence[float], points: Sequence[Mapping[str, float]] = ()
@@ -82,9 +87,7 @@ class OptunaMirror:
         """The trial ended without a result."""
         self._stopped.pop(number, None)
         if number not in self._over:
-            self._write(
-                lambda: self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
-            )
+            self._write(lambda: self._end(number, TrialState.FAIL))
 
     def close(self) -> None:
         """Wait until the database holds everything. Raises what a write raised."""
@@ -102,24 +105,37 @@ class OptunaMirror:
             state=TrialState.RUNNING, params=fixed.params, distributions=fixed.distributions
         )
 
+    def _create(self, trial: FrozenTrial) -> None:
+        # what Study.add_trial does; it keeps the new trial's id to itself, and to look it up takes a query
+        new = self._storage.create_new_trial(self.study._study_id, template_trial=trial)
+        self._ids[len(self._ids)] = new
+
     def _finish(
         self, number: int, values: Sequence[float], points: Sequence[Mapping[str, float]]
     ) -> None:
-        trial = self.study.get_trials(deepcopy=False)[number]
-        if trial.state.is_finished():
-            return
-        if points:
-            shown = [dict(point) for point in points]
-            self.study._storage.set_trial_user_attr(trial._trial_id, POINTS, shown)
-        self.study.tell(number, list(values), skip_if_finished=True)
+        shown = {POINTS: [dict(point) for point in points]} if points else {}
+        self._end(number, TrialState.COMPLETE, values, shown)
 
     def _prune(self, number: int, epoch: int, values: Sequence[float]) -> None:
-        trial = self.study.get_trials(deepcopy=False)[number]
-        if trial.state.is_finished():
-            return
         found = dict(zip(self.metrics, values, strict=True)) | {"epoch": epoch}
-        self.study._storage.set_trial_user_attr(trial._trial_id, "stopped", found)
-        self.study.tell(number, state=TrialState.PRUNED)
+        self._end(number, TrialState.PRUNED, shown={"stopped": found})
+
+    def _end(
+        self,
+        number: int,
+        state: TrialState,
+        values: Sequence[float] | None = None,
+        shown: Mapping[str, object] = MappingProxyType({}),
+    ) -> None:
+        """Write how a trial ended, and what is shown of it; one that ended before stays as it is.
+
+        By the storage's own calls: Study.tell reads all trials again, twice, before it writes.
+        """
+        trial = self._ids[number]
+        with suppress(UpdateFinishedTrialError):
+            for name, value in shown.items():
+                self._storage.set_trial_user_attr(trial, name, value)
+            self._storage.set_trial_state_values(trial, state, values)
 
     def _write(self, action: Callable[[], object]) -> None:
         self._check()

@@ -54,3 +54,21 @@ def test_a_training_that_is_over_has_none(attempts):
 def test_a_training_that_is_not_there_is_named(attempts):
     with pytest.raises(StorageError, match="has no trial 7"):
         attempts.begin("digits", "search", 7)
+
+
+@pytest.mark.parametrize("how", ["finished", "failed"])
+def test_what_ends_a_training_ends_its_starts(digits, attempts, how):
+    attempts.begin("digits", "search", 0)
+    attempts.begin("digits", "search", 1)
+    if how == "finished":
+        digits.finish_trial("digits", "search", 0, points=[], result={}, seconds=1.0)
+    else:
+        digits.fail_trial("digits", "search", 0, error="diverged", epoch=1, trace="")
+    assert attempts.lost("digits", "search", 0) == 0
+    assert attempts.lost("digits", "search", 1) == 1
+
+
+def test_a_start_says_which_epoch_was_stored_last(digits, attempts):
+    assert attempts.begin("digits", "search", 0) == 0
+    digits.add_epoch("digits", "search", 0, EpochRecord(1, {"loss": 1.0}, {}))
+    assert attempts.begin("digits", "search", 0) == 1
