@@ -17,14 +17,14 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from storage.creation_lock import creating
 from storage.errors import StorageError
 from storage.settings import Settings
 from storage.urls import without_password, without_user
 
-# about 15 on two cores; more where others compute or a new database is on a slow disk
+# 2 on two cores, 10 with users; more where others compute or a new database is on a slow disk
 START_SECONDS = 120.0
 STOP_SECONDS = 5.0
+PROGRAM = "search.service.server"  # what runs in the child
 SETTINGS_VARIABLE = "DYNAFRONT_SERVER_SETTINGS"  # how the server's process gets ours
 EVERY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # listening on all addresses: one to ask at
 
@@ -38,33 +38,34 @@ def command(
     """
     server = settings.server
     _check_exposure(settings, users is not None)
-    arguments = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
-    arguments += ["--app-name", "dynafront"]
+    # -P: a file of the current folder never takes the place of a package
+    arguments = [sys.executable, "-P", "-m", PROGRAM]
     arguments += ["--host", server.host, "--port", str(server.port)]
-    arguments += ["--allowed-hosts", ",".join(_host_headers(settings))]
+    hosts = _host_headers(settings)
     # without these the UI's own requests are refused as foreign; https for whoever puts a proxy in front
-    origins = (
-        f"{scheme}://{name}" for name in _host_headers(settings) for scheme in ("http", "https")
-    )
-    arguments += ["--cors-allowed-origins", ",".join(origins)]
-    if settings.artifact_root is not None:
-        root = settings.artifact_root
-        root = root if "://" in root else str(Path(root).resolve())
-        arguments += ["--artifacts-destination", root]
+    origins = [f"{scheme}://{name}" for name in hosts for scheme in ("http", "https")]
     environment = (
         dict(os.environ)
         | {
             # in the environment, because anyone on the machine can read arguments, and these may hold a password
-            "MLFLOW_BACKEND_STORE_URI": settings.tracking_uri,
-            "MLFLOW_REGISTRY_STORE_URI": settings.registry_uri,
+            SETTINGS_VARIABLE: _at(settings).model_dump_json(),
+            "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(hosts),
+            "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(origins),
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # 9 more processes and 2 GB that nothing here uses
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "PYTHONUNBUFFERED": "1",
-            SETTINGS_VARIABLE: settings.model_dump_json(),
         }
         | dict(users or {})
     )
     return arguments, environment
+
+
+def _at(settings: Settings) -> Settings:
+    """The settings with the folder of artifacts in full."""
+    root = settings.artifact_root
+    if root is None or "://" in root:
+        return settings
+    return settings.model_copy(update={"artifact_root": str(Path(root).resolve())})
 
 
 def serve(
@@ -94,9 +95,7 @@ def serve(
         _ended_by_signals(),
         _process(arguments, environment, output) as process,
     ):
-        # a search that starts now must not create the same tables
-        with creating(settings.tracking_uri):
-            _await_health(process, settings, log)
+        _await_health(process, settings, log)
         ready(address(settings))
         process.wait()
     raise StorageError(f"the MLflow server ended by itself: {_last_line(log)} (all of it: {log})")

@@ -27,9 +27,7 @@ from storage.settings import Settings
 settings = Settings(storage={"folder": sys.argv[1]})
 given = {"MLFLOW_AUTH_ADMIN_PASSWORD": sys.argv[2]}
 os.environ |= users_environment(settings, given=given)
-os.environ["DYNAFRONT_SERVER_SETTINGS"] = settings.model_dump_json()
 os.environ["MLFLOW_BASIC_AUTH_FAIL_CLOSED"] = "false"  # what we allow is not left to a default of MLflow's
-os.environ["_MLFLOW_SERVER_FILE_STORE"] = f"sqlite:///{sys.argv[1]}/mlflow.db"
 
 import search.service.plugin as plugin
 made = plugin.blueprint
@@ -40,7 +38,8 @@ def with_an_action(*arguments):
     return routes
 
 plugin.blueprint = with_an_action
-app = plugin.create_app()
+plugin.app_with_users(settings)
+from mlflow.server import app
 client = app.test_client()
 
 def login(name, password):
