@@ -233,7 +233,7 @@ def test_the_mlflow_server_has_the_pages(tmp_path: Path) -> None:
         assert process.stdout.readline().strip() == f"http://127.0.0.1:{port}"
 
         def got(path: str, **headers: str) -> tuple[int, bytes]:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
             connection.request("GET", path, headers=headers)
             answer = connection.getresponse()
             status, content = answer.status, answer.read()
