@@ -69,7 +69,7 @@ def parse_study(text: str, where: str) -> StudySpec:
     _check_data(spec, where)
     _check_objectives(spec, where)
     _check_warm_epochs(spec, where)
-    _check_spaces(spec, where)
+    declared_spaces(spec, where)
     return spec
 
 
@@ -80,11 +80,11 @@ def narrowed_spaces(spec: StudySpec) -> dict[str, tuple[Dimension, ...]]:
     return _narrowed(spec, "study file", lambda name: family(name).space)
 
 
-def _check_spaces(spec: StudySpec, where: str) -> None:
-    """Raise what `narrowed_spaces` would, from what the families declare: without torch, which is slow to import."""
+def declared_spaces(spec: StudySpec, where: str) -> dict[str, tuple[Dimension, ...]]:
+    """As `narrowed_spaces`, from what the families declare: without torch, which is slow to import."""
     from spaces.contract.declarations import declaration
 
-    _narrowed(spec, where, lambda name: declaration(name).space)
+    return _narrowed(spec, where, lambda name: declaration(name).space)
 
 
 def _narrowed(

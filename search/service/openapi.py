@@ -9,15 +9,21 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from search.service.access import API
+from search.service.actions import ACTIONS
+from search.service.bodies import Body
+from search.service.job_models import ACTED, JOB_ANSWERS, Started
 from search.service.models import ANSWERS, Error
 
+ZIP = "application/zip"
 SCHEMAS = "#/components/schemas/"
 UNCHANGED = ("/points", "/trials")  # have an ETag
 WRONG = {
     "400": "what was asked for cannot be",
     "401": "the server has users: a name and a password are needed",
     "403": "the server has users: this is for admins; or it has none, and answers its own machine alone",
-    "404": "there is no study of this name",
+    "404": "there is no such study, job or export",
+    "413": "the body is too large",
+    "415": "the body is no JSON",
     "503": "a database cannot be read",
 }
 STUDY = {"study": "the study's name"}
@@ -36,6 +42,14 @@ PATHS: dict[str, tuple[str, dict[str, str]]] = {
         STUDY | {"max": "the budget, such as 20M", "axis?": "a cost; the study's own by default"},
     ),
     "/trials": ("a row for each training; has an ETag", STUDY),
+    "/jobs": ("the newest jobs, of all studies or of one", {"study?": "the study's name"}),
+    "/job": ("one job, with the end of its log", {"id": "its number"}),
+    "/exports": ("the exported models of a study", STUDY),
+    "/export": (
+        "one exported model: what was measured, its card, how to use it",
+        STUDY | {"id": "its number"},
+    ),
+    "/download": ("the files of an exported model, as a zip", STUDY | {"id": "its number"}),
     "/front": ("the front as a table", STUDY | FAMILY),
     "/picture": ("what a picture of the front is drawn from", STUDY | FAMILY),
     "/best": (
@@ -54,13 +68,16 @@ PATHS: dict[str, tuple[str, dict[str, str]]] = {
 
 
 def document() -> dict[str, Any]:
-    """OpenAPI 3.1: all reads, with what they need and what they answer."""
+    """OpenAPI 3.1: all reads and actions, with what they need and what they answer."""
+    paths = {path: {"get": _read(path, *what)} for path, what in PATHS.items()}
+    for path, (summary, body, _) in ACTIONS.items():
+        paths.setdefault(path, {})["post"] = _action(path, summary, body)
     return {
         "openapi": "3.1.0",
         "info": {"title": "dynafront", "version": _version()},
         "servers": [{"url": API}],
         "security": [{}, {"account": []}],
-        "paths": {path: {"get": _read(path, *what)} for path, what in PATHS.items()},
+        "paths": paths,
         "components": {
             "schemas": _schemas(),
             "securitySchemes": {"account": {"type": "http", "scheme": "basic"}},
@@ -70,7 +87,9 @@ def document() -> dict[str, Any]:
 
 def _read(path: str, summary: str, query: dict[str, str]) -> dict[str, Any]:
     codes = ("400", "401", "403", "404", "503") if query else ("401", "403", "503")
-    answers = {"200": content(summary, ANSWERS.get(path))} | errors(*codes)
+    answers = {"200": content(summary, _model_of(path))} | errors(*codes)
+    if path == "/download":
+        answers["200"]["content"] = {ZIP: {"schema": {"type": "string", "format": "binary"}}}
     if path in UNCHANGED:
         answers["304"] = {"description": "as If-None-Match has it"}
     return {
@@ -78,6 +97,19 @@ def _read(path: str, summary: str, query: dict[str, str]) -> dict[str, Any]:
         "summary": summary,
         "parameters": [_parameter(name, text) for name, text in query.items()],
         "responses": answers,
+    }
+
+
+def _action(path: str, summary: str, body: type[Body]) -> dict[str, Any]:
+    answer = ACTED.get(path, Started)
+    status = "202" if answer is Started else "200"
+    schema = {"$ref": f"{SCHEMAS}{body.__name__}"}
+    return {
+        "operationId": f"act-{path.strip('/')}",
+        "summary": summary,
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "responses": {status: content(summary, answer)}
+        | errors("400", "401", "403", "404", "413", "415", "503"),
     }
 
 
@@ -89,6 +121,10 @@ def _parameter(name: str, text: str) -> dict[str, Any]:
         "description": text,
         "schema": {"type": "string"},
     }
+
+
+def _model_of(path: str) -> type[BaseModel] | None:
+    return ANSWERS.get(path) or JOB_ANSWERS.get(path)
 
 
 def content(text: str, model: type[BaseModel] | None) -> dict[str, Any]:
@@ -103,8 +139,18 @@ def errors(*codes: str) -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Any]:
-    models = [(model, "serialization") for model in (Error, *ANSWERS.values())]
-    _, found = models_json_schema(models, ref_template=f"{SCHEMAS}{{model}}")  # type: ignore[arg-type]
+    answers: set[type[BaseModel]] = {
+        Error,
+        Started,
+        *ANSWERS.values(),
+        *JOB_ANSWERS.values(),
+        *ACTED.values(),
+    }
+    models: list[Any] = [
+        (model, "serialization") for model in sorted(answers, key=lambda one: one.__name__)
+    ]
+    models += [(body, "validation") for _, body, _ in ACTIONS.values()]
+    _, found = models_json_schema(models, ref_template=f"{SCHEMAS}{{model}}")
     schemas: dict[str, Any] = found["$defs"]
     return schemas
 

@@ -1,16 +1,17 @@
-"""Addresses of the pages and of the REST interface. Every one only reads.
+"""Addresses of the pages and of the REST interface: what they read. What they do is in `action_routes`.
 
 Paths are fixed and names stand in the query: an MLflow server with users lists exactly these paths as allowed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from search.service.access import API, guard, signed_in
+from search.service.action_routes import FILES, add_actions, add_download, job_reads
 from search.service.client_reads import client_reads
 from search.service.openapi import UNCHANGED, document
 from search.service.views import Views
@@ -35,13 +36,16 @@ def blueprint(store: Store, settings: Settings) -> Blueprint:
     routes = Blueprint("dynafront", __name__)
     guard(routes)
     _add_pages(routes)
-    _add_reads(routes, Views(store, settings.folder))
+    _add_reads(routes, Views(store, settings.folder), job_reads(store, settings, _asked, _number))
+    add_download(routes, API, store, settings, _asked, _number)
+    add_actions(routes, API, store, settings)
     return routes
 
 
 def _add_pages(routes: Blueprint) -> None:
     names = {"": "studies.html", "study": "study.html"}
     names |= {name: name for name in ("common.js", "studies.js", "study.js", "style.css")}
+    names |= FILES
     for path, name in names.items():
         routes.add_url_rule(
             f"{PAGES}/{path}", f"page {name.replace('.', ' ')}", partial(_page, name)
@@ -68,7 +72,7 @@ def _plotly() -> Response:
     return answer
 
 
-def _add_reads(routes: Blueprint, views: Views) -> None:
+def _add_reads(routes: Blueprint, views: Views, jobs: Mapping[str, Callable[[], Any]]) -> None:
     """The REST interface; `PATHS` of the OpenAPI document names the same."""
     reads: dict[str, Callable[[], Any]] = {
         "studies": lambda: {"studies": views.studies()},
@@ -79,7 +83,9 @@ def _add_reads(routes: Blueprint, views: Views) -> None:
         "trials": lambda: {"trials": views.trials(_asked("study"))},
         "user": signed_in,
         "openapi.json": document,
-    } | client_reads(views.store, _asked)
+        **client_reads(views.store, _asked),
+        **jobs,
+    }
     for path, make in reads.items():
         answer = _if_changed(make, views) if f"/{path}" in UNCHANGED else partial(_read, make)
         routes.add_url_rule(f"{API}/{path}", f"read {path.replace('.', ' ')}", answer)

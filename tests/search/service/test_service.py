@@ -20,6 +20,7 @@ from flask.testing import FlaskClient
 from werkzeug.serving import make_server
 
 from search.front.stored import study_front
+from search.service.actions import ACTIONS
 from search.service.openapi import PATHS
 from search.service.routes import API, blueprint
 from search.spec import parse_study
@@ -168,7 +169,7 @@ def test_only_reads_are_answered(client: FlaskClient) -> None:
 
 def test_the_document_names_every_address(app: Flask, client: FlaskClient) -> None:
     known = {str(rule).removeprefix(API) for rule in app.url_map.iter_rules() if API in str(rule)}
-    assert known == set(PATHS)
+    assert known == set(PATHS) | set(ACTIONS)
     document = asked(client, "openapi.json")
     assert set(document["paths"]) == known
     assert document["paths"]["/answer"]["get"]["parameters"][2]["required"] is False
