@@ -41,7 +41,13 @@ SILENT_SECONDS = 120.0  # of a process on another machine, after which it is giv
 TAIL = 16_384  # bytes of a log that are read
 LINES, LONGEST = 60, 500  # of a log that are shown
 # the server's own: a job speaks to the stores itself
-SERVERS_OWN = ("MLFLOW_BACKEND_STORE_URI", "MLFLOW_REGISTRY_STORE_URI", "_MLFLOW_")
+SERVERS_OWN = (
+    "MLFLOW_SERVER_",
+    "MLFLOW_AUTH_",
+    "MLFLOW_FLASK_",
+    "DYNAFRONT_SERVER_USERS",
+    "_MLFLOW_",
+)
 
 
 class JobQueue:

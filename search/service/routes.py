@@ -10,8 +10,10 @@ from functools import partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from search.service.access import API, guard, signed_in
 from search.service.action_routes import FILES, add_actions, add_download, job_reads
-from search.service.openapi import document
+from search.service.client_reads import client_reads
+from search.service.openapi import UNCHANGED, document
 from search.service.views import Views
 from storage.errors import StorageError
 from storage.settings import Settings
@@ -20,7 +22,6 @@ from storage.store import Store
 if TYPE_CHECKING:
     from flask import Blueprint, Response
 
-API = "/api/3.0/dynafront"
 PAGES = "/dynafront"
 YEAR = 31_536_000  # seconds
 TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
@@ -33,6 +34,7 @@ def blueprint(store: Store, settings: Settings) -> Blueprint:
     from flask import Blueprint
 
     routes = Blueprint("dynafront", __name__)
+    guard(routes)
     _add_pages(routes)
     _add_reads(routes, Views(store, settings.folder), job_reads(store, settings, _asked, _number))
     add_download(routes, API, store, settings, _asked, _number)
@@ -79,11 +81,13 @@ def _add_reads(routes: Blueprint, views: Views, jobs: Mapping[str, Callable[[], 
         "point": lambda: views.point(_asked("study"), _number(_asked("id"))),
         "answer": lambda: views.answer(_asked("study"), _asked("max"), _asked("axis", "") or None),
         "trials": lambda: {"trials": views.trials(_asked("study"))},
+        "user": signed_in,
         "openapi.json": document,
+        **client_reads(views.store, _asked),
         **jobs,
     }
     for path, make in reads.items():
-        answer = _if_changed(make, views) if path in ("points", "trials") else partial(_read, make)
+        answer = _if_changed(make, views) if f"/{path}" in UNCHANGED else partial(_read, make)
         routes.add_url_rule(f"{API}/{path}", f"read {path.replace('.', ' ')}", answer)
 
 

@@ -234,7 +234,7 @@ def test_the_mlflow_server_has_the_pages(tmp_path: Path) -> None:
         assert process.stdout.readline().strip() == f"http://127.0.0.1:{port}"
 
         def got(path: str, **headers: str) -> tuple[int, bytes]:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
             connection.request("GET", path, headers=headers)
             answer = connection.getresponse()
             status, content = answer.status, answer.read()
@@ -243,7 +243,9 @@ def test_the_mlflow_server_has_the_pages(tmp_path: Path) -> None:
 
         assert got("/dynafront/")[0] == 200
         assert json.loads(got(f"{API}/studies")[1]) == {"studies": []}
-        assert got(f"{API}/studies", Host="evil.example")[0] == 403, "MLflow's own check of hosts"
+        assert got(f"{API}/studies", Host="evil.example")[0] == 403
+        assert got("/", Host="evil.example")[0] == 403
+        assert b"mlflow" in got("/")[1].lower(), "MLflow's own page, once it is loaded"
         assert got("/health")[0] == 200
     finally:
         process.terminate()
