@@ -3,14 +3,7 @@
 
 const OPEN = new Set(["queued", "running"]);
 
-async function act(path, body) {
-  const answer = await fetch(new URL(path, API), {
-    method: "POST", cache: "no-store", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
-  });
-  const content = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(content.error || `the server answers ${answer.status}`);
-  return content;
-}
+const act = (path, body) => send(path, {}, body);
 
 // resolves once the job has ended; `shown` gets it whenever it was read
 async function follow(id, shown = () => {}) {
