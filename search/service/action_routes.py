@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from flask import Blueprint, Response
 
 JOBS = 50  # shown at once
-# pages and their files, below the folder of pages
-FILES = {"new": "new.html", "export": "export.html"} | {
-    name: name for name in ("actions.js", "actions.css", "new.js", "export.js")
-}
 
 
 def add_actions(routes: Blueprint, api: str, store: Store, settings: Settings) -> None:
