@@ -80,7 +80,7 @@ def narrowed_spaces(spec: StudySpec) -> dict[str, tuple[Dimension, ...]]:
     return _narrowed(spec, "study file", lambda name: family(name).space)
 
 
-def declared_spaces(spec: StudySpec, where: str) -> dict[str, tuple[Dimension, ...]]:
+def declared_spaces(spec: StudySpec, where: str = "study file") -> dict[str, tuple[Dimension, ...]]:
     """As `narrowed_spaces`, from what the families declare: without torch, which is slow to import."""
     from spaces.contract.declarations import declaration
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, insert, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, select, update
 
 from storage.database import Database
 from storage.records import JobRecord, JobState
@@ -104,6 +104,15 @@ class Jobs:
         """End a job that has not begun; False where it has."""
         values = {"state": JobState.CANCELLED, "finished_at": utc_now()}
         return self._change(job, values, Job.state == JobState.QUEUED)
+
+    def forget(self, kept: int) -> list[JobRecord]:
+        """Take away the oldest jobs that have ended, all but `kept` jobs; returns them."""
+        query = select(Job.__table__).order_by(Job.id.desc()).offset(kept)
+        with self._database.writing() as connection:
+            old = [record(JobRecord, row, ENUMS) for row in connection.execute(query)]
+            old = [job for job in old if job.state not in OPEN]
+            connection.execute(delete(Job).where(Job.id.in_([job.id for job in old])))
+        return old
 
     def _change(self, job: int, values: Mapping[str, Any], condition: ColumnElement[bool]) -> bool:
         with self._database.writing() as connection:

@@ -1,4 +1,4 @@
-"""Addresses of what changes something, of jobs and of exports. Actions are POST alone, and take JSON alone."""
+"""Addresses of actions, which are POST alone, of jobs and of exports. `access` lets JSON alone through."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from search.service.actions import ACTIONS, Actions
 from search.service.exported import Exported
 from search.service.jobs import JobQueue, described
+from search.service.study_check import choices
 from storage.errors import StorageError
 from storage.settings import Settings
 from storage.store import Store
@@ -16,13 +17,7 @@ from storage.store import Store
 if TYPE_CHECKING:
     from flask import Blueprint, Response
 
-JSON = "application/json"
-LARGEST = 1_048_576  # bytes of a body
 JOBS = 50  # shown at once
-# pages and their files, below the folder of pages
-FILES = {"new": "new.html", "export": "export.html"} | {
-    name: name for name in ("actions.js", "new.js", "export.js", "jobs.js")
-}
 
 
 def add_actions(routes: Blueprint, api: str, store: Store, settings: Settings) -> None:
@@ -51,6 +46,7 @@ def job_reads(
         return described(found, queue) | {"log": queue.log(found)}
 
     return {
+        "choices": lambda: choices(settings),
         "jobs": jobs,
         "job": job,
         "exports": lambda: {"exports": exported.exports(asked("study"))},
@@ -84,10 +80,6 @@ def add_download(
 def _answer(actions: Actions, path: str) -> tuple[Response, int]:
     from flask import jsonify, request
 
-    if request.mimetype != JSON:
-        return jsonify({"error": f"what changes something takes JSON: Content-Type: {JSON}"}), 415
-    if (request.content_length or 0) > LARGEST:
-        return jsonify({"error": f"a request has at most {LARGEST:,} bytes"}), 413
     try:
         answer = actions.run(path, request.get_json(silent=True))
     except ValueError as error:

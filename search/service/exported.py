@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import shlex
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import Any, cast
@@ -17,6 +19,13 @@ from storage.store import Store
 
 CARD = "README.md"
 FILES = (MODEL, WEIGHTS, ONNX, CARD)
+ONNX_PROGRAM = """\
+import numpy, onnxruntime
+
+session = onnxruntime.InferenceSession({!r})
+image = numpy.zeros({}, numpy.uint8)  # yours: height, width, channels
+pixels = image.transpose(2, 0, 1)[None].astype("float32") / 255
+logits = session.run(None, {{"pixels": pixels}})[0]"""
 IN_MEMORY = 16 * 2**20  # bytes of an archive; a larger one is made on disk
 
 
@@ -39,7 +48,7 @@ class Exported:
             "static": report["static"],
             "card": self._card(one),
             "files": {name: (folder / name).stat().st_size for name in self._files(one)},
-            "uses": dict(_uses(folder, one.model_uri)),
+            "uses": _uses(folder, one.model_uri),
         }
 
     def archive(self, study: str, identifier: int) -> tuple[str, io.BytesIO]:
@@ -93,19 +102,24 @@ def _is_own(file: Path) -> bool:
     return file.is_file() and not file.is_symlink()
 
 
+def _shape(folder: Path) -> tuple[int, int, int]:
+    """(height, width, channels) of the images that the model takes; zeros where its description is gone."""
+    try:
+        task = json.loads((folder / MODEL).read_text(encoding="utf-8"))["task"]
+        return int(task["height"]), int(task["width"]), int(task["channels"])
+    except (OSError, ValueError, KeyError):
+        return 0, 0, 0
+
+
 def _uses(folder: Path, uri: str | None) -> list[tuple[str, str]]:
     """How to use the model: (where, what to type)."""
+    where, height_width_channels = str(folder), _shape(folder)
     uses = [
-        ("terminal", f"dynafront predict {folder} photo.jpg"),
-        (
-            "Python",
-            f"import dynafront\n\nmodel = dynafront.load({str(folder)!r})\nmodel('photo.jpg')",
-        ),
-        (
-            "ONNX, without dynafront",
-            f"import onnxruntime\n\nsession = onnxruntime.InferenceSession({str(folder / ONNX)!r})",
-        ),
+        ("In a terminal", f"dynafront predict {shlex.quote(where)} photo.jpg"),
+        ("In Python", f"import dynafront\n\nmodel = dynafront.load({where!r})\nmodel('photo.jpg')"),
+        ("With ONNX Runtime alone", ONNX_PROGRAM.format(str(folder / ONNX), height_width_channels)),
     ]
     if uri:
-        uses.append(("MLflow", f"import mlflow\n\nmodel = mlflow.pyfunc.load_model({uri!r})"))
+        program = f"import mlflow\n\nmodel = mlflow.pyfunc.load_model({uri!r})"
+        uses.append(("From the MLflow registry", program))
     return uses

@@ -103,10 +103,29 @@ class ExportWithCard(Export):
     static: dict[str, Any] | None
     card: str = Field(description="Markdown")
     files: dict[str, int] = Field(description="bytes by name")
-    uses: dict[str, str] | list[tuple[str, str]] = Field(description="programs that use it")
+    uses: list[tuple[str, str]] = Field(description="where it is used, and what to type there")
+
+
+class Family(Answer):
+    """A family of networks that a study can search."""
+
+    name: str
+    doc: str
+
+
+class Choices(Answer):
+    """What a new study can be made of."""
+
+    families: list[Family]
+    data: list[str] = Field(description="known data sets")
+    metrics: dict[str, str] = Field(description="what can be maximised: label by name")
+    costs: dict[str, str] = Field(description="what can be minimised: label by name")
+    folders: list[str] | None = Field(description="below which images may be named; null: anywhere")
+    text: str = Field(description="a study file to begin with")
 
 
 JOB_ANSWERS: dict[str, type[Answer]] = {
+    "/choices": Choices,
     "/jobs": Jobs,
     "/job": JobWithLog,
     "/exports": Exports,

@@ -34,6 +34,7 @@ SEARCHES = ("search",)
 OTHERS = ("export", "register", "check", "init", "delete")
 OTHERS_AT_ONCE = 2
 MOST = 50  # that wait or run
+KEPT = 500  # with their logs; the oldest go
 LOG, LOCK, STOPPED = "log.txt", "lock", "stopped"  # files of a job
 START_SECONDS = 60.0  # until a process shows that it lives
 SILENT_SECONDS = 120.0  # of a process on another machine, after which it is given up
@@ -85,6 +86,8 @@ class JobQueue:
             raise ValueError(
                 f"{MOST} jobs wait or run already; cancel some, or wait until they end"
             )
+        for old in self.store.jobs.forget(KEPT):
+            rmtree(self.folder(old), ignore_errors=True)
         self.start_waiting()
         return self.job(job.id)
 

@@ -96,6 +96,7 @@ class Study(Status):
     title: str
     cost: str = Field(description="the cost that pictures show first")
     axes: dict[str, str] = Field(description="costs and their labels")
+    columns: dict[str, str] = Field(description="costs and the field of a point that has them")
     majority: float | None = Field(description="accuracy of always answering the largest class")
     experiment_id: str | None
     run_id: str | None
@@ -116,8 +117,21 @@ class Drawn(Answer):
     macs_p95: float | None
     macs_max: float | None
     parameters: int
+    latency_ms: float | None = Field(description="of one image, where the point was exported")
     network: str
     knobs: str
+
+
+class Others(Answer):
+    """Many points with little said of each, a list for each value."""
+
+    id: list[int]
+    name: list[str]
+    accuracy: list[float]
+    macs_mean: list[float]
+    macs_p95: list[float]
+    parameters: list[int]
+    latency_ms: list[float | None]
 
 
 class OnFront(Drawn):
@@ -131,7 +145,7 @@ class Points(Answer):
 
     front: list[OnFront]
     baselines: list[Drawn]
-    others: list[Drawn]
+    others: Others
     left_out: int = Field(description="points that are not among the others")
     efficient: int | None = Field(description="the id of the efficient point")
 
@@ -140,9 +154,12 @@ class Point(Drawn):
     """One point, its training's whole curve, and the baseline of equal cost."""
 
     training: str
+    words: list[str] = Field(description="what the point is, in plain words")
     params: dict[str, str]
     curve: list[Drawn]
-    exits: list[float] | None = Field(description="shares of the images that leave at each exit")
+    experiment_id: str | None
+    run_id: str | None = Field(description="of its training, in MLflow")
+    exits: list[float] = Field(description="shares of the images that leave at each exit")
     beside: Drawn | None
     standing: str
     export: str = Field(description="the command that exports it")
@@ -163,6 +180,8 @@ class Training(Answer):
     number: int
     state: str
     network: str
+    point: int | None = Field(description="the id of its most accurate point")
+    knobs: str
     accuracy: float | None = Field(description="of its most accurate point")
     macs_mean: float | None
     epochs: int

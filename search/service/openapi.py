@@ -13,8 +13,9 @@ from search.service.actions import ACTIONS
 from search.service.bodies import Body
 from search.service.job_models import ACTED, JOB_ANSWERS, Started
 from search.service.models import ANSWERS, Error
+from search.service.read_models import READ_ANSWERS
 
-ZIP = "application/zip"
+BINARY = {"/download": "application/zip", "/inspected.html": "text/html", "/image": "image/png"}
 SCHEMAS = "#/components/schemas/"
 UNCHANGED = ("/points", "/trials")  # have an ETag
 WRONG = {
@@ -27,6 +28,7 @@ WRONG = {
     "503": "a database cannot be read",
 }
 STUDY = {"study": "the study's name"}
+POINT = STUDY | {"id": "the point's number"}
 FAMILY = {"family?": "this family alone"}
 # path below /api/3.0/dynafront: what it gives, and what stands in the query; optional names end with "?"
 PATHS: dict[str, tuple[str, dict[str, str]]] = {
@@ -42,6 +44,22 @@ PATHS: dict[str, tuple[str, dict[str, str]]] = {
         STUDY | {"max": "the budget, such as 20M", "axis?": "a cost; the study's own by default"},
     ),
     "/trials": ("a row for each training; has an ETag", STUDY),
+    "/trial": (
+        "one training: its curves by epoch, its points, every attempt that failed",
+        STUDY | {"number": "its number", "kind?": "search, static or finalist; search by default"},
+    ),
+    "/why": ("importance of each dimension, and all trainings with their settings", STUDY),
+    "/compare": (
+        "two to four studies beside each other, in the words of dynafront compare",
+        {"study": "a study's name; once for each"},
+    ),
+    "/inspected": ("what a point's network does with images, as far as it was measured", POINT),
+    "/inspected.html": ("all of that as a page", POINT),
+    "/image": (
+        "one of those images, as PNG",
+        POINT | {"row": "cheapest, dearest or wrong", "number": "which of them, from 0"},
+    ),
+    "/choices": ("what a new study can be made of, and a text to begin with", {}),
     "/jobs": ("the newest jobs, of all studies or of one", {"study?": "the study's name"}),
     "/job": ("one job, with the end of its log", {"id": "its number"}),
     "/exports": ("the exported models of a study", STUDY),
@@ -65,11 +83,18 @@ PATHS: dict[str, tuple[str, dict[str, str]]] = {
     "/user": ("who asks, and whether that account may change something", {}),
     "/openapi.json": ("this document", {}),
 }
+# what a POST to the address of a read does; its body is any JSON
+MEASURED = {"/inspected": "measure the point's network on images, unless it was"}
 
 
 def document() -> dict[str, Any]:
     """OpenAPI 3.1: all reads and actions, with what they need and what they answer."""
     paths = {path: {"get": _read(path, *what)} for path, what in PATHS.items()}
+    for path, summary in MEASURED.items():
+        asked = {"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}}
+        name = {"operationId": f"measure-{path.strip('/')}"}
+        paths[path]["post"] = _read(path, summary, PATHS[path][1]) | asked | name
+        paths[path]["post"]["responses"] |= errors("413", "415")
     for path, (summary, body, _) in ACTIONS.items():
         paths.setdefault(path, {})["post"] = _action(path, summary, body)
     return {
@@ -88,8 +113,10 @@ def document() -> dict[str, Any]:
 def _read(path: str, summary: str, query: dict[str, str]) -> dict[str, Any]:
     codes = ("400", "401", "403", "404", "503") if query else ("401", "403", "503")
     answers = {"200": content(summary, _model_of(path))} | errors(*codes)
-    if path == "/download":
-        answers["200"]["content"] = {ZIP: {"schema": {"type": "string", "format": "binary"}}}
+    if path in BINARY:
+        answers["200"]["content"] = {
+            BINARY[path]: {"schema": {"type": "string", "format": "binary"}}
+        }
     if path in UNCHANGED:
         answers["304"] = {"description": "as If-None-Match has it"}
     return {
@@ -124,7 +151,7 @@ def _parameter(name: str, text: str) -> dict[str, Any]:
 
 
 def _model_of(path: str) -> type[BaseModel] | None:
-    return ANSWERS.get(path) or JOB_ANSWERS.get(path)
+    return (ANSWERS | READ_ANSWERS | JOB_ANSWERS).get(path)
 
 
 def content(text: str, model: type[BaseModel] | None) -> dict[str, Any]:
@@ -144,6 +171,7 @@ def _schemas() -> dict[str, Any]:
         Started,
         *ANSWERS.values(),
         *JOB_ANSWERS.values(),
+        *READ_ANSWERS.values(),
         *ACTED.values(),
     }
     models: list[Any] = [

@@ -15,7 +15,8 @@ from typing import Any, cast
 
 from search.service.access import keep_on_this_machine
 from search.service.gate import Gate
-from search.service.routes import PAGES, blueprint
+from search.service.page_files import PAGES
+from search.service.routes import blueprint
 from storage.mlflow_server import SETTINGS_VARIABLE
 from storage.server_users import USERS_VARIABLE
 from storage.settings import Settings

@@ -8,14 +8,31 @@ from typing import Any
 
 from search.commands.search_text import opening_line
 from search.inputs import check_inputs
-from search.service.allowed import check_places
+from search.objectives import COSTS
+from search.service.allowed import allowed_folders, check_places
 from search.service.study_text import line_of
 from search.spec import StudySpec, declared_spaces, parse_study
+from spaces.contract.declarations import declarations
 from spaces.contract.space_size import space_size
 from storage.settings import Settings
 from storage.store import Store
 from storage.yaml_text import NotYamlError, parsed
+from trainers.data.sources import SOURCES
+from trainers.metrics import METRICS
 
+TEMPLATE = """\
+study: my-study
+data: digits
+families: [gated_resnet]
+budget:
+  trials: 12
+  epochs: 12
+  warm_epochs: 4
+  hours: 1
+objectives: [accuracy, macs]
+validation: 0.15
+seed: 0
+"""
 WHERE = "study.yml"  # what messages call the text
 PLACE = re.compile(rf"{re.escape(WHERE)}: (?:([A-Za-z_][\w.-]*): )?(.*)", re.DOTALL)
 LINE = re.compile(r" \(line (\d+)\)")
@@ -44,6 +61,19 @@ def check(text: str, settings: Settings, store: Store) -> dict[str, Any]:
         "known": store.find_study(spec.study) is not None,
         "space": sizes,
         "words": opening_line(spec),
+    }
+
+
+def choices(settings: Settings) -> dict[str, Any]:
+    """What the form of a new study offers, and the text that it begins with. Without torch."""
+    folders = allowed_folders(settings)
+    return {
+        "families": [{"name": one.name, "doc": one.doc} for one in declarations().values()],
+        "data": list(SOURCES[:-2]),
+        "metrics": {one.name: one.label for one in METRICS.values()},
+        "costs": {one.name: one.label for one in COSTS.values()},
+        "folders": None if folders is None else [str(one) for one in folders],
+        "text": TEMPLATE,
     }
 
 

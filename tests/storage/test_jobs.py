@@ -94,6 +94,15 @@ def test_the_newest_come_first_and_those_of_a_study_alone(jobs: Jobs, add: Add) 
     assert jobs.job(10**6) is None
 
 
+def test_the_oldest_that_have_ended_are_forgotten(jobs: Jobs, add: Add) -> None:
+    first, second, third, fourth = (add() for _ in range(4))
+    for job in (first, third):
+        jobs.finish(job.id, JobState.DONE)
+    assert jobs.forget(4) == []
+    assert [job.id for job in jobs.forget(1)] == [third.id, first.id]
+    assert [job.id for job in jobs.jobs()] == [fourth.id, second.id], "open ones stay"
+
+
 def test_jobs_of_a_study_outlive_it(store: Store, jobs: Jobs, add: Add) -> None:
     store.add_study("s", {"budget": {"trials": 4}}, "study: s\n", {"accuracy": 0.1, "macs": 1e6})
     job = add("delete")

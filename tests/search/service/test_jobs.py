@@ -80,7 +80,10 @@ def test_a_point_becomes_a_model_on_disk(finished: Path, tmp_path: Path) -> None
     assert found["rows"][0][0].startswith("accuracy")
     assert any(row[0].startswith("latency, batch 1") for row in found["rows"])
     assert found["card"].startswith("# tiny")
-    assert found["folder"] in found["uses"]["Python"]
+    assert found["folder"] in dict(found["uses"])["In Python"]
+    program: dict[str, Any] = {}
+    exec(dict(found["uses"])["With ONNX Runtime alone"], program)
+    assert program["logits"].shape == (1, 10)
     with client.get(f"{API}/download?study=tiny&id={found['id']}") as zipped:
         names = zipfile.ZipFile(io.BytesIO(zipped.data)).namelist()
     assert f"tiny-point-{point}/model.onnx" in names
@@ -185,6 +188,18 @@ def test_a_job_that_never_began_or_fell_silent_elsewhere_is_failed(
     monkeypatch.setattr(time, "time", lambda: now + SILENT_SECONDS + 1)
     queue.refresh()
     assert queue.job(far).state is JobState.FAILED
+
+
+def test_the_files_of_old_jobs_go_with_them(
+    queue: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue._start = lambda job: None  # type: ignore[method-assign]
+    monkeypatch.setattr("search.service.jobs.KEPT", 1)
+    first = queue.submit("delete", "s", lambda _: ["delete", "s"])
+    queue.store.jobs.finish(first.id, JobState.DONE)
+    second = queue.submit("delete", "s", lambda _: ["delete", "s"])
+    assert not queue.folder(first).exists()
+    assert queue.folder(second).exists()
 
 
 def test_what_may_not_run_yet_runs_once_it_may(queue: JobQueue) -> None:
