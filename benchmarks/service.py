@@ -237,7 +237,9 @@ def _text(found: dict[str, Any]) -> str:
         lines += [
             f"a search with {one['clients']} who watch, to one with nobody: {_spread(one['ratios'], 3)} times "
             f"as long (goal {1 + GOALS['slower']:.2f})",
-            f"answers to them: median {one['answer_ms']['median']:.0f} ms, 95 % within {one['answer_ms']['p95']:.0f} ms",
+            "answers to them: median {median:.0f} ms, 95 % within {p95:.0f} ms".format(
+                **one["answer_ms"]
+            ),
         ]
     return "\n".join(lines)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from search.export.latency import BATCHES
+from search.export.folder import BATCHES
 from search.export.selection_bias import bias_text
 from search.objectives import macs_text
 from search.report.text import markdown_text
