@@ -32,8 +32,8 @@ REFUSED = {
 
 
 def guard(routes: Blueprint) -> None:
-    """Refuse what a form of another site could send, and what is too large; add headers to every answer."""
-    routes.before_request(_refuse_forms)
+    """Refuse what another site's page could send, and what is too large; add headers to every answer."""
+    routes.before_request(_refuse_other_sites)
     routes.after_request(_safer)
 
 
@@ -104,17 +104,20 @@ def _loopback(address: str) -> bool:
         return False
 
 
-def _refuse_forms() -> tuple[Response, int] | None:
+def _refuse_other_sites() -> tuple[Response, int] | None:
     from flask import request
 
     request.max_content_length = LARGEST
     if (request.content_length or 0) > LARGEST:
         return _error(f"a request has at most {LARGEST:,} bytes", 413)
+    sent = request.headers.get
+    if sent("Sec-Fetch-Site") == "cross-site" and sent("Sec-Fetch-Mode") != "navigate":
+        return _error("a page of another site gets no answer; a link to this one does", 403)
     if request.method in READS:
         return None
     if request.mimetype != "application/json":
         return _error("what changes something takes JSON: Content-Type: application/json", 415)
-    origin = urlsplit(request.headers.get("Origin", "")).netloc
+    origin = urlsplit(sent("Origin", "")).netloc
     if origin and origin != request.host:
         return _error(f"a page of {origin} may change nothing here, at {request.host}", 403)
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
 from math import isfinite
 from typing import Any
@@ -40,21 +41,28 @@ def packed(points: Iterable[PointRecord]) -> dict[str, Any]:
                 "run_id": p.run_id,
             }
         extra = {key: p.extra[key] for key in EXTRA if key in p.extra}
-        rows.append([places[p.training], *(plain(getattr(p, key)) for key in FIELDS), plain(extra)])
-    columns = ["training", *FIELDS, "extra"]
+        own = [plain(getattr(p, key)) for key in FIELDS]
+        rows.append([places[p.training], *own, plain(extra), _text(p.right)])
+    columns = ["training", *FIELDS, "extra", "right"]
     return {"trainings": list(trainings.values()), "columns": columns, "rows": rows}
 
 
 def unpacked(content: Mapping[str, Any]) -> list[PointRecord]:
-    """The points of `packed`, without what is answered to each image."""
+    """The points of `packed`: with what is answered to each image where that was there, for tests in pairs."""
     found = []
     for row in content["rows"]:
         fields = dict(zip(content["columns"], row, strict=True))
         training = dict(content["trainings"][fields.pop("training")])
         kind = Kind(training.pop("kind"))
+        right, identifier = fields.pop("right"), fields.pop("id")
         numbers = {key: float("nan") if value is None else value for key, value in fields.items()}
-        found.append(PointRecord(**{**numbers, "id": fields["id"], "kind": kind, **training}))
+        whole = {**numbers, **training, "right": None if right is None else b64decode(right)}
+        found.append(PointRecord(**whole, id=identifier, kind=kind))
     return found
+
+
+def _text(right: bytes | None) -> str | None:
+    return None if right is None else b64encode(right).decode()
 
 
 def plain(value: Any) -> Any:
