@@ -73,7 +73,7 @@ def parse_study(text: str, where: str) -> StudySpec:
     _check_data(spec, where)
     _check_objectives(spec, where)
     _check_warm_epochs(spec, where)
-    _check_trunk(spec, where, _check_spaces(spec, where))
+    _check_trunk(spec, where, declared_spaces(spec, where))
     return spec
 
 
@@ -99,8 +99,8 @@ def _check_trunk(spec: StudySpec, where: str, spaces: Mapping[str, tuple[Dimensi
             raise ValueError(f"{where}: space.{name}.trunk: frozen needs trained weights: {fix}")
 
 
-def _check_spaces(spec: StudySpec, where: str) -> dict[str, tuple[Dimension, ...]]:
-    """Raise what `narrowed_spaces` would, from what the families declare: without torch, which is slow to import."""
+def declared_spaces(spec: StudySpec, where: str = "study file") -> dict[str, tuple[Dimension, ...]]:
+    """As `narrowed_spaces`, from what the families declare: without torch, which is slow to import."""
     from spaces.contract.declarations import declaration
 
     return _narrowed(spec, where, lambda name: declaration(name).space)

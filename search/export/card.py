@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from search.export.latency import BATCHES
+from search.export.folder import BATCHES
 from search.export.selection_bias import bias_text
 from search.objectives import macs_text
 from search.report.text import markdown_text
@@ -56,7 +56,7 @@ def _measures(report: dict[str, Any]) -> str:
     name = markdown_text(static["name"])
     lines = [f"| on {report['test']['images']} test images | this model | {name} |"]
     lines += ["| --- | --- | --- |"]
-    lines += [f"| {' | '.join(row)} |" for row in _beside_rows(report, metric)]
+    lines += [f"| {' | '.join(row)} |" for row in beside_rows(report, metric)]
     lines += [
         "",
         f"Beside it: {markdown_text(static['why'])}. {_standing(static, metric)}".rstrip(),
@@ -94,7 +94,7 @@ def _standing(static: dict[str, Any], metric: Metric) -> str:
     return f"On these images this model is {static['standing']} ({metric.test}, 95 %)."
 
 
-def _beside_rows(report: dict[str, Any], metric: Metric) -> Iterator[tuple[str, str, str]]:
+def beside_rows(report: dict[str, Any], metric: Metric) -> Iterator[tuple[str, str, str]]:
     """The same measures of this model and of the static network."""
     test, static = report["test"], report["static"]
     yield f"{metric.label} (95 % interval)", _accuracy(test), _accuracy(static)

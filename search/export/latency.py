@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from search.export.folder import BATCHES
 from spaces.deploy.ship import DeployedNet
 from trainers.data.splits import Split
 from trainers.latency import Latency, latencies_ms
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from onnx import ModelProto
     from onnxruntime import InferenceSession
 
-BATCHES = (1, 64)
 REPEATS = {1: 200, 64: 30}
 SECONDS = 20.0  # of each comparison
 INPUTS = 64  # batches that are taken in turn
