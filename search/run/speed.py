@@ -42,11 +42,12 @@ def measured_speed(candidate: Candidate, task: Task, data: DataSpec, execution: 
     whole = load_data(data)
     images = min(len(whole.train), max(STEPS * candidate.recipe.batch, task.classes))
     measured = min(len(whole.validation), max(MEASURED, task.classes))
-    few = load_data(replace(data, train_limit=images, validation_limit=measured))
+    few = replace(whole, train=whole.train.some(images), validation=whole.validation.some(measured))
     net = candidate.build(task, 0)
     recipe = replace(candidate.recipe, epochs=2)
     try:
-        *_, last = fit(net, few, recipe, execution=execution)
+        teacher = candidate.baseline().build(task, 0) if recipe.distill else None
+        *_, last = fit(net, few, recipe, execution=execution, teacher=teacher)
         started = time.perf_counter()
         evaluate(net, few.validation, few, Knobs(), execution=execution)
         validating = time.perf_counter() - started
@@ -60,6 +61,8 @@ def measured_speed(candidate: Candidate, task: Task, data: DataSpec, execution: 
             f"the memory of {execution.device} is too small for the largest network at batch {recipe.batch}: lower "
             f"space.{candidate.family.name}.batch, the sizes, or image_size"
         ) from None
+    finally:
+        few.release()
     more = len(whole.validation) / measured
     training = len(whole.train) / last.metrics["train/images_per_second"]
     return Speed(training + more * validating, more * measuring)

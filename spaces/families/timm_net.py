@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from spaces.backbones.timm_depths import timm_depths
 from spaces.backbones.timm_graph import INPUT, filled
 from spaces.backbones.timm_models import SMALL, created, known, unfit
 from spaces.backbones.timm_state import classifiers, fitted
@@ -138,6 +139,9 @@ class TimmNet(GatedChain):
     @property
     def classifiers(self) -> tuple[str, ...]:
         return tuple(f"model.{name}" for name in classifiers(self.model))
+
+    def depths(self) -> dict[str, int]:
+        return {f"model.{name}": depth for name, depth in timm_depths(self.model).items()}
 
     def forward(
         self, images: Tensor, policy: Policy | None = None, *, compact: bool = False
