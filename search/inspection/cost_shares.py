@@ -37,7 +37,7 @@ class CostShare:
 
 @dataclass(frozen=True)
 class CostShares:
-    """The cheapest images first; `half` of the images take no more MACs than this, one in ten more than `tenth`."""
+    """The cheapest images first; half of the images take at most `half` MACs, one in ten `tenth` or more."""
 
     shares: list[CostShare]
     half: float
@@ -72,8 +72,12 @@ def _ranges(values: torch.Tensor) -> Iterator[tuple[float, float, bool]]:
 
 
 def headline(found: CostShares, images: int) -> Headline:
+    low, high = found.shares[0].low, found.shares[-1].high
+    title = f"Half of the images take at most {macs(found.half)}, one in ten {macs(found.tenth)} or more"
+    if found.half == found.tenth:
+        title = f"Most images take {macs(found.half)}, single ones from {macs(low)} to {macs(high)}"
     return Headline(
-        f"Half of the images take at most {macs(found.half)}, one in ten more than {macs(found.tenth)}",
+        title,
         f"share of {images:,} validation images by the MACs that they take; diamonds: right, of those",
     )
 

@@ -70,6 +70,7 @@ class View:
             cost_measure(spec.cost),
             validation(spec.metric.label),
             f"val/{spec.metric.name}",
+            spec.study,
         )
         if (record.experiment_id, record.run_id) != (self._experiment, self._parent):
             if record.run_id:  # another MLflow than before: nothing of what was logged is there
@@ -175,6 +176,7 @@ class View:
                 run=self._parent,
                 charts=log.view_path(self._experiment),
                 runs=points,
+                page=log.page_path(study),
                 majority=majority,
             ),
             members={run: training in on_front for training, run in runs.items()},

@@ -16,6 +16,7 @@ from storage.places import place
 from storage.records import ExportRecord
 from storage.settings import Settings
 from storage.store import Store
+from storage.urls import without_password
 
 CARD = "README.md"
 FILES = (MODEL, WEIGHTS, ONNX, CARD)
@@ -26,6 +27,11 @@ session = onnxruntime.InferenceSession({!r})
 image = numpy.zeros({}, numpy.uint8)  # yours: height, width, channels
 pixels = image.transpose(2, 0, 1)[None].astype("float32") / 255
 logits = session.run(None, {{"pixels": pixels}})[0]"""
+MLFLOW_PROGRAM = """\
+import mlflow
+
+mlflow.set_tracking_uri({!r})
+model = mlflow.pyfunc.load_model({!r})"""
 IN_MEMORY = 16 * 2**20  # bytes of an archive; a larger one is made on disk
 
 
@@ -34,10 +40,14 @@ class Exported:
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self.store, self.folder = store, settings.folder
+        self.tracking = without_password(settings.tracking_uri)
 
     def exports(self, study: str) -> list[dict[str, Any]]:
-        """A study's exports, the newest first."""
-        return [self._entry(one) for one in reversed(self.store.exports(study))]
+        """A study's exports, the newest first; without those that a newer one has overwritten."""
+        newest: dict[str, ExportRecord] = {}
+        for one in reversed(self.store.exports(study)):
+            newest.setdefault(one.folder, one)
+        return [self._entry(one) for one in newest.values()]
 
     def export(self, study: str, identifier: int) -> dict[str, Any]:
         """What was measured beside the static network, the card, and how to use the model. Raises ValueError."""
@@ -48,7 +58,7 @@ class Exported:
             "static": report["static"],
             "card": self._card(one),
             "files": {name: (folder / name).stat().st_size for name in self._files(one)},
-            "uses": _uses(folder, one.model_uri),
+            "uses": _uses(folder, one.model_uri, self.tracking),
         }
 
     def archive(self, study: str, identifier: int) -> tuple[str, io.BytesIO]:
@@ -111,8 +121,8 @@ def _shape(folder: Path) -> tuple[int, int, int]:
         return 0, 0, 0
 
 
-def _uses(folder: Path, uri: str | None) -> list[tuple[str, str]]:
-    """How to use the model: (where, what to type)."""
+def _uses(folder: Path, uri: str | None, tracking: str) -> list[tuple[str, str]]:
+    """How to use the model: (where, what to type). `tracking` is MLflow's address."""
     where, height_width_channels = str(folder), _shape(folder)
     uses = [
         ("In a terminal", f"dynafront predict {shlex.quote(where)} photo.jpg"),
@@ -120,6 +130,6 @@ def _uses(folder: Path, uri: str | None) -> list[tuple[str, str]]:
         ("With ONNX Runtime alone", ONNX_PROGRAM.format(str(folder / ONNX), height_width_channels)),
     ]
     if uri:
-        program = f"import mlflow\n\nmodel = mlflow.pyfunc.load_model({uri!r})"
+        program = MLFLOW_PROGRAM.format(tracking, uri)
         uses.append(("From the MLflow registry", program))
     return uses

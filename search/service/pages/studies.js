@@ -72,7 +72,7 @@ function card(study, job) {
   const found = points ? `${points} ${points === 1 ? "point" : "points"} on the front, up to ${percent(study.best_accuracy)}` : "no point on the front yet";
   const picture = element("a", { class: "picture", href, tabindex: -1, "aria-hidden": "true" }, smallFront(study.small));
   return element("section", { class: "card", "aria-label": study.study },
-    element("h2", {}, element("a", { href, "data-key": "open" }, study.study), " ", stateOf(study)),
+    element("h2", {}, element("a", { href, "data-key": "open" }, study.study), " ", stateOf({ state: study.state.split(";")[0] })),
     element("div", { class: "soft" }, progressText(study)), bar, element("div", {}, found), picture,
     job ? element("div", { class: "soft", role: "status" }, `${WORDS[job.kind]}: ${job.state === "queued" ? "waits for its turn" : job.last || "starting"}`) : null,
     buttons(study, job));
@@ -80,7 +80,8 @@ function card(study, job) {
 
 function jobRow(job) {
   const made = element("div", { class: `job${location.hash === `#job-${job.id}` ? " target" : ""}`, id: `job-${job.id}` });
-  const state = element("span", { class: `state ${job.state === "running" ? "searching" : ""}` }, job.state);
+  const words = job.kind === "search" && job.state === "cancelled" ? "stopped" : job.state;
+  const state = element("span", { class: `state ${job.state === "running" ? "searching" : ""}` }, words);
   const what = element("div", {}, `${WORDS[job.kind]} ${job.study}`, element("div", { class: job.error ? "failed" : "soft" }, job.error || job.last || job.command));
   const side = element("div", {});
   if (OPEN.has(job.state) && acting) side.append(button("Cancel", (it) => pressed(it, what.lastChild, () => act("cancel", { job: job.id }).then(show)), { "data-key": "cancel", "aria-label": `Cancel ${WORDS[job.kind]} ${job.study}` }));
