@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from search.commands.first_look import look, source_of
-from search.commands.plan import Networks, Plan, plan, reasons
+from search.commands.plan import Networks, Plan, plan, reasons, sides_text
 from search.commands.study_check import checked_study
 from search.run.data import data_spec, load_data, task_of
 from search.run.heartbeat import Steps
@@ -97,7 +97,7 @@ def as_yaml(found: Plan, name: str) -> str:
         *_row("study", _text(name), "the name that all commands take"),
         *_row("data", _text(images.source), "train images; test images are measured by export alone"),
         *_row("families", f"[{spaces.family}]", ""),
-        *_row("image_size", found.side, "every image becomes a square of so many pixels"),
+        *_row("image_size", sides_text(found), _side_comment(found)),
         *_row("resize", found.resize, "crop: the centre; pad: all, with borders; squash: all, squashed"),
         "",
         "space:",
@@ -124,6 +124,12 @@ def as_yaml(found: Plan, name: str) -> str:
             "skip_broken", "true", "images that cannot be decoded are left out and listed"
         )
     return "\n".join([*lines, "seed: 0", ""])
+
+
+def _side_comment(found: Plan) -> str:
+    if len(found.sides) > 1:
+        return "every image becomes a square; its side in pixels is searched"
+    return "every image becomes a square of so many pixels"
 
 
 def _row(key: str, value: Any, comment: str) -> list[str]:

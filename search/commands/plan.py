@@ -11,6 +11,10 @@ from search.report.amounts import time_text
 
 SMALL = 64  # pixels of a side, up to which networks for CIFAR suit
 SIDES = (16, 24, 32, 48, 64, 96, 128, 160, 192, 224)
+MOST, TRIED = (
+    160,
+    3,
+)  # pixels of photos' largest side, and how many sides are tried; larger ones take long
 BATCHES = (16, 32, 64, 128, 256)
 STEPS = 20  # of an epoch, at least: the batch is chosen for it
 EPOCHS = ((2_000, 60), (20_000, 40))  # with fewer images than these, so many; else the last
@@ -91,7 +95,7 @@ class Plan:
 
     look: Look
     networks: Networks
-    side: int
+    sides: tuple[int, ...]  # of the images, ascending: several are searched
     batch: int
     trials: int
     epochs: int
@@ -102,6 +106,11 @@ class Plan:
     no_weights: bool = False  # photos, but no published weights can be had
 
     @property
+    def side(self) -> int:
+        """The largest."""
+        return self.sides[-1]
+
+    @property
     def resize(self) -> str:
         """All of an image, where the largest square would leave out much of it."""
         return "pad" if self.look.aspect >= CUT else "crop"
@@ -109,15 +118,16 @@ class Plan:
 
 def plan(look: Look, hours: float, speed: Speed, weights: Weights = lambda _: False) -> Plan:
     """The most accurate networks whose study ends within the hours; for photos, with published weights if possible."""
-    side, batch, wanted = side_of(look), batch_of(look), epochs_of(look)
-    photos = side > SMALL and not look.gray
-    choices: tuple[Networks, ...] = FOR_SMALL_IMAGES if side <= SMALL else FOR_LARGE_IMAGES
+    sides, batch, wanted = sides_of(look), batch_of(look), epochs_of(look)
+    small = sides[-1] <= SMALL
+    photos = not small and not look.gray
+    choices: tuple[Networks, ...] = FOR_SMALL_IMAGES if small else FOR_LARGE_IMAGES
     known = tuple(one for one in FOR_PHOTOS if weights(one.published)) if photos else ()
     if known:
         choices, wanted = known, FINE_TUNED
     chosen, possible = choices[0], 0.0
     for networks in choices:
-        affordable = _affordable(hours, networks, speed(networks, side, batch))
+        affordable = _affordable(hours, networks, speed(networks, sides[-1], batch), sides)
         if affordable < wanted and possible:
             break
         chosen, possible = networks, affordable
@@ -127,7 +137,7 @@ def plan(look: Look, hours: float, speed: Speed, weights: Weights = lambda _: Fa
     return Plan(
         look=look,
         networks=chosen,
-        side=side,
+        sides=sides,
         batch=batch,
         trials=min(MOST_TRIALS, max(TRIALS, int(TRIALS * possible / wanted))),
         epochs=epochs,
@@ -147,7 +157,7 @@ def reasons(found: Plan) -> list[str]:
         f"{images.images:,} images in {len(images.counts)} classes, {'gray' if images.gray else 'RGB'}, {sizes}, "
         f"shorter side {images.side} pixels",
         *images.notes,
-        f"image_size: {found.side}: {_side_reason(found)}",
+        f"image_size: {sides_text(found)}: {_side_reason(found)}",
         f"families: {networks.family}: "
         + _family_reason(found),
         f"batch: {found.batch}: at least {STEPS} steps an epoch, where there are enough images",
@@ -182,14 +192,28 @@ def _family_reason(found: Plan) -> str:
     if found.networks.published:
         return f"{found.networks.published} with its published weights, which know photos already"
     if found.side <= SMALL:
-        return "ResNets for small images; the only family whose ONNX file skips too"
+        return "ResNets for small images"
     return "MobileNets cost least on large images"
 
 
 def _side_reason(found: Plan) -> str:
+    if len(found.sides) > 1:
+        return "the smallest that is accurate enough is found by the search: half the side costs a fourth"
     if found.look.one_size == (found.side, found.side):
         return "as the images are"
     return "the nearest usual size that is not above the images' own"
+
+
+def sides_text(found: Plan) -> str:
+    """The sides as a study file has them."""
+    return str(found.side if len(found.sides) == 1 else list(found.sides))
+
+
+def sides_of(look: Look) -> tuple[int, ...]:
+    """Of small images their own side, of photos the largest usual ones that are not above their own."""
+    if (own := side_of(look)) <= SMALL:
+        return (own,)
+    return tuple(side for side in SIDES if SMALL <= side <= min(own, MOST))[-TRIED:]
 
 
 def side_of(look: Look) -> int:
@@ -210,9 +234,15 @@ def epochs_of(look: Look) -> int:
     return next((epochs for most, epochs in EPOCHS if look.images < most), MANY_IMAGES)
 
 
-def _affordable(hours: float, networks: Networks, epoch_seconds: float) -> float:
-    """Epochs of a full training with which baselines of all sizes and short trials fit into the hours."""
-    trainings = networks.sizes + TRIALS / SHORT
+def _affordable(
+    hours: float, networks: Networks, epoch_seconds: float, sides: tuple[int, ...]
+) -> float:
+    """Epochs of a full training with which baselines of all sizes and short trials fit into the hours.
+
+    `epoch_seconds` are those at the largest side; time goes with the number of pixels.
+    """
+    pixels = [(side / sides[-1]) ** 2 for side in sides]
+    trainings = networks.sizes * sum(pixels) + TRIALS / SHORT * sum(pixels) / len(pixels)
     return 3600 * hours / (OVERHEAD * epoch_seconds * trainings)
 
 

@@ -8,14 +8,16 @@ from itertools import count
 from typing import Any
 
 from search.objectives import COSTS
-from search.study_keys import StudySpec
+from search.study_keys import SIDES, StudySpec
 from spaces.contract.declarations import declarations
 from spaces.contract.family import Declaration
+from spaces.contract.resolution import IMAGE_SIZE
 from spaces.contract.space import Dimension, Value
 from trainers.data.sources import SOURCES
 from trainers.metrics import METRICS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
+NARROWED = "Of the study's `image_size`, where that is a list: those of this family."
 PATH = ":PATH"  # ends the sources that name a folder
 
 
@@ -44,7 +46,7 @@ def study_schema() -> dict[str, Any]:
         "properties": {one.name: _family(one, shared) for one in known.values()},
         "additionalProperties": False,
     }
-    schema["$defs"] |= shared.definitions
+    schema["$defs"] |= shared.definitions | {IMAGE_SIZE: {"description": NARROWED, **SIDES}}
     return {"$schema": DIALECT, "title": "dynafront study file", **schema}
 
 
@@ -95,7 +97,8 @@ def _family(one: Declaration, shared: _Shared) -> dict[str, Any]:
     return {
         "type": "object",
         "description": one.doc,
-        "properties": {d.name: shared.reference(d) for d in one.space},
+        "properties": {d.name: shared.reference(d) for d in one.space}
+        | {IMAGE_SIZE: {"$ref": f"#/$defs/{IMAGE_SIZE}"}},
         "additionalProperties": False,
     }
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -17,6 +20,7 @@ from search.run.books import Books
 from search.run.driver import Driver
 from search.run.engine import Engine, engine_for
 from search.run.heartbeat import Steps
+from search.run.job import Job
 from search.run.lease import Lease, lease
 from search.run.lost_baselines import LostBaselines, lost_in
 from search.run.number_formats import NumberFormats
@@ -29,14 +33,18 @@ from search.run.time_spent import TimeSpent
 from search.schedule.limits import limit_of
 from search.schedule.scheduler import Scheduler
 from search.schedule.scheduler_for import scheduler_for
+from search.schedule.static_nets import static_nets
 from search.schedule.warm_start import all_baselines
 from search.spec import BEFORE
 from search.study_keys import StudySpec
 from spaces.contract.family import Candidate
 from spaces.contract.task import Task
 from storage.creation_lock import creating
+from storage.errors import StorageError
 from storage.settings import Settings
 from storage.store import Store
+
+logger = logging.getLogger(f"dynafront.{__name__}")
 
 
 class NoFrontError(RuntimeError):
@@ -74,9 +82,11 @@ def run_study(
             if retry_failed:
                 count = retry(store, spec, limit_of(spec, checked.task))
                 progress.say(f"{count} failed trials are trained again")
-            more = all_baselines(checked.spaces, spec.budget.epochs) if baselines else ()
+            more = [*static_nets(spec, checked.spaces, checked.task)]
+            more += all_baselines(checked.spaces, spec.budget.epochs) if baselines else []
             parts = _Parts(spec, settings, store, checked.task, engine_for(workers), held)
             complete = _driven(parts, scheduler, more, progress)
+            _draw_front(parts, progress)
     if not study_front(store, store.study(spec.study)).members:
         raise NoFrontError(_why_none(store, spec, complete))
     return Finished(complete, scheduler.front.plateau, scheduler.asked, len(scheduler.front.points))
@@ -116,7 +126,7 @@ def _driven(
         checkpoints=checkpoints,
         follower=publisher,
         ours=lambda: not parts.held.lost,
-        formatted=formats.of,
+        formatted=partial(_prepared, parts.settings, formats),
         baselines=LostBaselines(lost_in(store, spec, checkpoints)),
     )
     publisher.start()
@@ -128,6 +138,27 @@ def _driven(
         formats.close()
         progress.doing("bringing MLflow up to date")
         publisher.close()
+
+
+def _prepared(settings: Settings, formats: NumberFormats, job: Job) -> Job:
+    """The job with the number format of its size, and where it finds and keeps features of a frozen trunk."""
+    job = formats.of(job)
+    if not settings.feature_bytes:
+        return job
+    # workers may run in another folder
+    folder = str(settings.features.absolute())
+    return replace(job, features=folder, feature_bytes=settings.feature_bytes)
+
+
+def _draw_front(parts: _Parts, progress: Progress) -> None:
+    """Let MLflow's pictures of trainings on the front show their points there; `dynafront sync` makes up for it."""
+    from search.commands.front_pictures import show_front_pictures
+
+    spec, store = parts.spec, parts.store
+    try:
+        show_front_pictures(store, parts.settings, store.study(spec.study), progress.doing)
+    except StorageError as error:
+        logger.info("no pictures of the front in MLflow: %s", error)
 
 
 def _why_none(store: Store, spec: StudySpec, complete: bool) -> str:

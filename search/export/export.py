@@ -77,9 +77,9 @@ def export(
     static = static_net(net, beside, test)
     report["static"] = static.as_dict() | {"standing": standing(right, static.right, metric)}
     say(f"measuring latency beside {static.name}")
-    model, theirs = (onnx_of(one, test) for one in (compact, static.net))
+    model, theirs = onnx_of(compact, test), onnx_of(static.net, static.images)
     sessions = session_of(model), session_of(theirs)
-    report["latency_ms"] = latency((compact, static.net), sessions, test)
+    report["latency_ms"] = latency((compact, static.net), sessions, (test, static.images))
     report["validation"] = dict(validation)
     report["selection_bias"] = selection_bias(
         validation, len(data.validation), report["test"], metric

@@ -10,6 +10,7 @@ from search.schedule.finalist_plan import LONGER
 from search.schedule.warm_start import baseline_key, baseline_of, starts_from_baseline, warm
 from search.spec import StudySpec, narrowed_spaces
 from spaces.contract.registry import candidate_of
+from spaces.contract.resolution import IMAGE_SIZE
 from storage.checkpoint_files import training_key
 from storage.checkpoints import Checkpoints
 from storage.records import Kind, TrialRecord
@@ -47,7 +48,7 @@ def job_of(
         params=record.params,
         epochs=record.epochs,
         seed=record.seed,
-        data=data_spec(spec),
+        data=data_spec(spec, record.params.get(IMAGE_SIZE)),
         checkpoints=checkpoints,
         key=key,
         device=spec.run.device,

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from itertools import product
 
-from search.schedule.sizes import sizes
+from search.schedule.sizes import baseline_names, sizes
 from search.spec import StudySpec
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
@@ -56,8 +56,8 @@ def warm(spec: StudySpec, name: str) -> bool:
 def baseline_of(spec: StudySpec, space: Sequence[Dimension], candidate: Candidate) -> Candidate:
     """The baseline that a candidate starts from: its size, under the family's recommended recipe."""
     own, values = candidate.family, candidate.values
-    sizes = {name: values[name] for name in (*own.size_dimensions, *own.baseline_dimensions)}
-    return Candidate.of(own, recommended(space) | sizes, spec.budget.epochs).baseline()
+    size = {name: values[name] for name in baseline_names(own) if name in values}
+    return Candidate.of(own, recommended(space) | size, spec.budget.epochs).baseline()
 
 
 def baseline_key(spec: StudySpec, baseline: Candidate) -> str:
@@ -71,12 +71,13 @@ def all_baselines(spaces: Mapping[str, tuple[Dimension, ...]], epochs: int) -> l
     for name, space in spaces.items():
         own = family(name)
         searched = sizes(own, space)
+        names = list(searched[0])
         choices = [
             sorted({*(one[size] for one in searched), *own.smaller_sizes.get(size, ())}, key=str)
-            for size in own.size_dimensions
+            for size in names
         ]
         for one in product(*choices):
-            values = recommended(space) | dict(zip(own.size_dimensions, one, strict=True))
+            values = recommended(space) | dict(zip(names, one, strict=True))
             candidate = Candidate.of(own, values, epochs).baseline()
             found[candidate.key] = candidate
     return list(found.values())

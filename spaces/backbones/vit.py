@@ -9,8 +9,9 @@ Shapes: B images, N tokens (the class token first), D width, H heads, M hidden u
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, isqrt
 
 import torch
 import torch.nn.functional as F
@@ -117,6 +118,19 @@ class ViT(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)  # a fixed 0.02 starves narrow networks
                 nn.init.zeros_(module.bias)
+
+    def plain_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The state of a ViT for images of another size, its positions resampled; the class token keeps its own."""
+        from timm.layers import resample_abs_pos_embed
+
+        given = state.get("positions")
+        if given is None or given.shape[1] == self.tokens:
+            return dict(state)
+        places = given.shape[1] - 1
+        if isqrt(places) ** 2 != places:  # whose order nobody knows
+            return dict(state)
+        own = resample_abs_pos_embed(given, list(self.grid), num_prefix_tokens=1)
+        return {**state, "positions": own}
 
     def stem(self, images: Tensor) -> Tensor:
         """(B, N, D) tokens of (B, C, H, W) images."""

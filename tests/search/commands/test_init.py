@@ -150,8 +150,36 @@ def test_more_time_buys_larger_networks_and_longer_trainings() -> None:
 
 def test_large_images_get_networks_for_large_images() -> None:
     found = plan(looked(one_size=None, side=300), 2, lambda *_: 1.0)
-    assert found.side == 224
     assert found.networks in FOR_LARGE_IMAGES
+
+
+@pytest.mark.parametrize(
+    ("own", "sides"),
+    [
+        (300, (96, 128, 160)),
+        (224, (96, 128, 160)),
+        (130, (64, 96, 128)),
+        (100, (64, 96)),
+        (70, (64,)),
+        (28, (24,)),
+    ],
+)
+def test_of_photos_several_sizes_are_searched_and_of_small_images_their_own(
+    own: int, sides: tuple[int, ...]
+) -> None:
+    found = plan(looked(one_size=None, side=own), 2, lambda *_: 1.0)
+    assert found.sides == sides
+    assert parse_study(as_yaml(found, "s"), "s.yml").image_sizes == sides
+    told = f"image_size: {list(sides) if len(sides) > 1 else sides[0]}: "
+    assert any(line.startswith(told) for line in reasons(found))
+
+
+def test_several_sizes_of_images_leave_less_time_for_each_training() -> None:
+    large = plan(looked(one_size=None, side=300), 0.2, lambda *_: 1.0)
+    once = plan(looked(), 0.2, lambda *_: 1.0)
+    trainings = large.networks.sizes * (0.36 + 0.64 + 1) + 8 * 2 / 3
+    assert large.epochs == int(720 / (1.5 * trainings))
+    assert once.epochs == int(720 / (1.5 * (once.networks.sizes + 8)))
 
 
 @pytest.mark.parametrize("networks", [*FOR_SMALL_IMAGES, *FOR_LARGE_IMAGES])
