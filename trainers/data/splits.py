@@ -16,7 +16,9 @@ from torch import Tensor
 from trainers.data.broken import without_broken
 from trainers.data.decode import RESIZES, Geometry, Resize
 from trainers.data.images import Images
-from trainers.data.pixels import HeldPixels, Shapes, StreamedPixels, channel_statistics, shapes_of
+from trainers.data.kept import kept_pixels
+from trainers.data.memory import free_memory
+from trainers.data.pixels import HeldPixels, Shapes, channel_statistics, shapes_of
 from trainers.data.sources import (
     SOURCES,
     Part,
@@ -26,6 +28,7 @@ from trainers.data.sources import (
     without_flip,
 )
 from trainers.data.stratified import divided
+from trainers.data.streamed import StreamedPixels
 
 __all__ = ["SOURCES", "Batch", "DataSpec", "ImageData", "Split", "load", "test_split"]
 
@@ -40,7 +43,8 @@ class DataSpec:
     `root` is where torchvision sets lie (else the environment's DYNAFRONT_DATA, else ~/.cache/dynafront).
     `validation` is the share of the training images held out; the limits apply after it and keep the balance
     of classes. `image_size` is the side of a square; None keeps the stored size when all share one, else
-    takes the median shorter side, at most 224. A set of more than `memory_limit` bytes of pixels is streamed.
+    takes the median shorter side, at most 224. Images of up to `memory_limit` bytes of pixels are held, others
+    decoded as they are needed; None is half of the memory that is free.
     `test` is the share of the images held out as test where a source has no test images; None holds out none.
     `resize` is what is done to images of another aspect ratio. `skip_broken` leaves out what cannot be decoded.
     `class_weights` "balanced" lets every class count alike in the training's loss, however many images it has.
@@ -57,7 +61,7 @@ class DataSpec:
     validation_limit: int | None = None
     image_size: int | None = None
     seed: int = 0
-    memory_limit: int = 2 * 2**30
+    memory_limit: int | None = None
 
     def __post_init__(self) -> None:
         checked_source(self.source)
@@ -105,6 +109,16 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def some(self, count: int) -> Split:
+        """So many of the images, spread evenly; all where there are no more."""
+        places_N = torch.linspace(0, len(self) - 1, min(count, len(self))).long()
+        return Split(self.labels[places_N], self.ids[places_N], self.pixels.some(places_N))
+
+    def release(self) -> None:
+        """Give back what only batches need: memory of a GPU, processes."""
+        self._on_device.clear()
+        self.pixels.release()
 
     def batches(
         self,
@@ -164,6 +178,11 @@ class ImageData:
     counts: tuple[int, ...] = ()
     class_weights: tuple[float, ...] | None = None
 
+    def release(self) -> None:
+        """Give back what only batches need. A process that goes on to images of another size would keep both."""
+        self.train.release()
+        self.validation.release()
+
 
 def load(spec: DataSpec) -> ImageData:
     """The training and validation images. Test files are not opened."""
@@ -177,8 +196,11 @@ def load(spec: DataSpec) -> ImageData:
         seed=spec.seed,
         source=spec.source,
     )
-    held = sum(map(len, rows)) * geometry.image_bytes <= spec.memory_limit
-    train, validation = (_split(spec, images, part, geometry, held) for part in rows)
+    train_held, validation_held = held_parts(
+        _limit(spec), *(len(part) * geometry.image_bytes for part in rows)
+    )
+    train = _split(spec, images, rows[0], geometry, train_held)
+    validation = _split(spec, images, rows[1], geometry, validation_held)
     mean, std = channel_statistics(train.pixels, len(train), geometry)
     return ImageData(
         train=train,
@@ -203,7 +225,7 @@ def test_split(spec: DataSpec) -> Split:
     """The test images, with the size, channels and order of classes that `load` gives."""
     _, shapes = _train_images(spec)
     images, geometry = opened(spec, "test"), shapes.geometry
-    held = len(images.labels) * geometry.image_bytes <= spec.memory_limit
+    held = len(images.labels) * geometry.image_bytes <= _limit(spec)
     return _split(spec, images, np.arange(len(images.labels)), geometry, held)
 
 
@@ -231,7 +253,18 @@ test_images.__test__ = False  # type: ignore[attr-defined]
 
 def _train_images(spec: DataSpec) -> tuple[Images, Shapes]:
     images = opened(spec, "train")
-    return images, shapes_of(images, spec.image_size, spec.resize)
+    cache = data_root(spec.root)
+    return images, shapes_of(images, spec.image_size, spec.resize, cache=cache)
+
+
+def held_parts(limit: int, train: int, validation: int) -> tuple[bool, bool]:
+    """Which of two parts of so many bytes are held; validation first, for it is read after each epoch as it is."""
+    validation_held = validation <= limit
+    return train + validation_held * validation <= limit, validation_held
+
+
+def _limit(spec: DataSpec) -> int:
+    return free_memory() // 2 if spec.memory_limit is None else spec.memory_limit
 
 
 def _flat_note(std: tuple[float, ...]) -> str:
@@ -259,7 +292,7 @@ def _split(
 ) -> Split:
     pixels: HeldPixels | StreamedPixels
     if held:
-        pixels = HeldPixels(images, rows, geometry)
+        pixels = HeldPixels(kept_pixels(images, rows, geometry, data_root(spec.root)))
     else:
         pixels = StreamedPixels(images.seekable(data_root(spec.root)), rows, geometry)
     return Split(torch.from_numpy(images.labels[rows]), torch.from_numpy(rows), pixels)
