@@ -7,6 +7,7 @@ from collections.abc import Callable
 from search.commands.same_data import check_same_data
 from search.inspection.forward_pass import Effort
 from search.inspection.measures import Inspection, inspect_network
+from search.run.data import data_spec
 from search.run.jobs import job_of
 from search.run.worker import trained_net
 from search.spec import stored_spec
@@ -35,7 +36,7 @@ def measured(
     spec, knobs = stored_spec(record.spec), Knobs(**point.knobs)
     say("loading the trained network")
     job = job_of(spec, trial, str(settings.checkpoints))
-    check_same_data(store, record.name, job.data)
+    check_same_data(store, record.name, data_spec(spec))
     net, candidate, data = trained_net(job)
     execution = Execution(device=best_device())
     net = execution.placed(net)

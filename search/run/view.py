@@ -66,7 +66,7 @@ class View:
         )
         log.write_saved_views(
             self._experiment,
-            describing_params(spec.families),
+            describing_params(spec.families, sides=len(spec.image_sizes) > 1),
             cost_measure(spec.cost),
             validation(spec.metric.label),
             f"val/{spec.metric.name}",

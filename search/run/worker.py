@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Generator, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from search.run.checkpoint import Slot
@@ -18,10 +19,11 @@ from spaces.contract.net import DynamicNet
 from spaces.contract.registry import family
 from spaces.contract.task import Task
 from storage.records import OperatingPoint, training_text
-from trainers.data.splits import ImageData
+from trainers.data.splits import ImageData, Split
+from trainers.epoch_sums import DivergedError
 from trainers.execution import Execution, best_device, whole_vectors
-from trainers.fit import DivergedError, EpochResult, fit, net_tensors
-from trainers.initial_weights import start_from
+from trainers.fit import EpochResult, fit, net_tensors
+from trainers.initial_weights import initial_state, start_from
 from trainers.metrics import METRICS, Metric
 
 logger = logging.getLogger(f"dynafront.{__name__}")
@@ -53,13 +55,28 @@ def _trained(job: Job, started: float) -> Iterator[Event]:
 
         torch.set_num_threads(job.threads)
     data = load_data(job.data)
+    try:
+        yield from _trained_on(data, job, started)
+    finally:
+        data.release()
+
+
+def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
     candidate = Candidate.of(family(job.family), job.params, job.epochs)
     net = initial_net(job, candidate, task_of(data))
     slot = Slot.of(job, candidate)
     execution, metric = _execution(job, net, slot), METRICS[job.metric]
     logger.info("%s trains %d epochs: %s", training_text(*job.name), job.epochs, execution)
+    images, data = data, learnt_from(job, net, data, candidate, execution)
     training = fit(
-        net, data, candidate.recipe, seed=job.seed, execution=execution, slot=slot, metric=metric
+        net,
+        data,
+        candidate.recipe,
+        seed=job.seed,
+        execution=execution,
+        slot=slot,
+        metric=metric,
+        teacher=teacher_net(job, candidate, task_of(data)),
     )
     for result in training:
         yield result
@@ -84,7 +101,8 @@ def _trained(job: Job, started: float) -> Iterator[Event]:
         augment=candidate.recipe.augment,
         metric=metric,
     )
-    inspection = _inspection(net, data, points[0], execution, job.seed)
+    features = None if data is images else data.validation
+    inspection = _inspection(net, images, points[0], execution, job.seed, features)
     yield Outcome(
         points,
         sum(p.numel() for p in net.parameters()),
@@ -93,6 +111,24 @@ def _trained(job: Job, started: float) -> Iterator[Event]:
         time.perf_counter() - started,
         inspection,
     )
+
+
+def learnt_from(
+    job: Job, net: DynamicNet, data: ImageData, candidate: Candidate, execution: Execution
+) -> ImageData:
+    """What the network trains on: the images, or what its heads read of them where its trunk keeps its weights."""
+    from spaces.exits.frozen_trunk import FrozenTrunkNet
+    from trainers.feature_files import FeatureFiles
+    from trainers.frozen import frozen_data
+
+    if not isinstance(net, FrozenTrunkNet) or not net.reads:
+        return data
+    if candidate.recipe.distill:  # a teacher reads images
+        return data
+    files = FeatureFiles(Path(job.features), job.feature_bytes) if job.features else None
+    views = candidate.config.feature_views if candidate.recipe.augment else 1
+    found = frozen_data(net, data, views=views, files=files, execution=execution)
+    return data if found is None else found
 
 
 def rung_points(
@@ -120,7 +156,12 @@ def rung_points(
 
 
 def _inspection(
-    net: DynamicNet, data: ImageData, point: OperatingPoint, execution: Execution, seed: int
+    net: DynamicNet,
+    data: ImageData,
+    point: OperatingPoint,
+    execution: Execution,
+    seed: int,
+    features: Split | None = None,
 ) -> dict[str, Any]:
     """What there is to show of the network at one of its points; `error` where that fails, for its points count."""
     from search.inspection.forward_pass import QUICK
@@ -129,7 +170,14 @@ def _inspection(
     try:
         knobs, rates = Knobs(**point.knobs), point.extra["rates"]
         return inspect_network(
-            net, data, knobs, rates=rates, execution=execution, seed=seed, effort=QUICK
+            net,
+            data,
+            knobs,
+            rates=rates,
+            execution=execution,
+            seed=seed,
+            effort=QUICK,
+            features=features,
         ).as_dict()
     except Exception as error:
         logger.warning("what the network does with images was not measured", exc_info=error)
@@ -140,11 +188,22 @@ def initial_net(job: Job, candidate: Candidate, task: Task) -> DynamicNet:
     """The network before its first step: random weights, or those that the job starts from. Raises ValueError."""
     net = candidate.build(task, job.seed)
     if job.init_from:
-        import torch
+        start_from(net, job.init_from, candidate.baseline().outline(task).state_dict())
+    return net
 
-        with torch.device("meta"):
-            baseline = candidate.family.build(candidate.baseline().config, task)
-        start_from(net, job.init_from, baseline.state_dict())
+
+def teacher_net(job: Job, candidate: Candidate, task: Task) -> DynamicNet | None:
+    """The trained baseline that the job learns from, if it does. Raises ValueError where its weights do not fit."""
+    if not job.teacher:
+        return None
+    baseline = candidate.baseline()
+    config = replace(baseline.config, **candidate.family.rebuilt_with)
+    net = replace(baseline, config=config).build(task, job.seed)
+    try:
+        net.load_state_dict(net.plain_state(initial_state(job.teacher)))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"distill: {job.teacher} is no baseline of this size: {reason}") from None
     return net
 
 
@@ -156,10 +215,27 @@ def _execution(job: Job, net: DynamicNet, slot: Slot) -> Execution:
         chosen = Execution(**saved[1]["execution"])
     elif job.precision != "auto":
         chosen = Execution(dtype=job.precision)
-    elif job.execution is not None:
+    elif job.execution is not None and not is_frozen(net):
         chosen = Execution(**job.execution)
     layout = chosen.channels_last and (device != "cpu" or whole_vectors(net))
     return replace(chosen, device=device, channels_last=layout, compile=job.compile)
+
+
+def kept_epoch(job: Job) -> int:
+    """The epoch that an ended training's weights are of: the last one, or the best where the recipe keeps that."""
+    candidate, last = (
+        Candidate.of(family(job.family), job.params, job.epochs),
+        job.trained or job.epochs,
+    )
+    if candidate.recipe.kept_epoch == "last":
+        return last
+    saved = Slot.of(job, candidate).load()
+    return int(saved[1]["kept"]["epoch"]) if saved else last
+
+
+def is_frozen(net: DynamicNet) -> bool:
+    """Whether only heads are trained: number formats that are faster for whole networks gain nothing then."""
+    return bool(getattr(net, "frozen", False))
 
 
 def trained_net(job: Job) -> tuple[DynamicNet, Candidate, ImageData]:

@@ -19,6 +19,8 @@ ADDRESSES = {
     "study": "study.html",
     "why": "why.html",
     "compare": "compare.html",
+    "new": "new.html",
+    "export": "export.html",
 }
 FILES = (
     "common.js",
@@ -32,6 +34,10 @@ FILES = (
     "why.js",
     "parallel.js",
     "compare.js",
+    "actions.js",
+    "new.js",
+    "export.js",
+    "actions.css",
     "style.css",
 )
 

@@ -1,19 +1,23 @@
-"""Addresses of the REST interface. Every one only reads, but for what measures a point where it was not yet.
+"""Addresses of what the REST interface reads. What it does is in `action_routes`.
 
 Paths are fixed and names stand in the query: an MLflow server with users lists exactly these paths as allowed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from search.service.access import API, guard, signed_in
+from search.service.action_routes import add_actions, add_download, job_reads
 from search.service.background import Background
+from search.service.client_reads import client_reads
 from search.service.compared import check_names, compared
 from search.service.inspected import Asked, Inspected
-from search.service.openapi import document
+from search.service.openapi import UNCHANGED, document
 from search.service.page_files import add_pages
+from search.service.point_files import add_files
 from search.service.trial_views import trial, trials
 from search.service.views import Views
 from search.service.why_views import Why
@@ -25,34 +29,36 @@ from storage.store import Store
 if TYPE_CHECKING:
     from flask import Blueprint, Response
 
-API = "/api/3.0/dynafront"
-# of a page of an inspection: its own script and pictures, from nowhere else
-SANDBOX = "sandbox allow-scripts; default-src 'none'; img-src data:"
-SANDBOX += "; script-src 'unsafe-inline'; style-src 'unsafe-inline'"
-
 
 def blueprint(store: Store, settings: Settings) -> Blueprint:
     """All routes, reading from a store."""
     from flask import Blueprint
 
     routes = Blueprint("dynafront", __name__)
+    guard(routes)
     add_pages(routes)
     views = Views(store, settings.folder)
     background = Background(settings)
     inspected = Inspected(settings.folder, background)
-    _add_reads(routes, views, inspected, Why(store, settings.folder, background))
-    _add_files(routes, views, inspected)
+    jobs = job_reads(store, settings, _asked, _number)
+    _add_reads(routes, views, inspected, Why(store, settings.folder, background), jobs)
+    add_files(routes, lambda: _asked_point(views), inspected, _asked, _number)
+    add_download(routes, API, store, settings, _asked, _number)
+    add_actions(routes, API, store, settings)
     return routes
 
 
-def _add_reads(routes: Blueprint, views: Views, inspected: Inspected, why: Why) -> None:
+def _add_reads(
+    routes: Blueprint,
+    views: Views,
+    inspected: Inspected,
+    why: Why,
+    jobs: Mapping[str, Callable[[], Any]],
+) -> None:
     """The REST interface; `PATHS` of the OpenAPI document names the same."""
 
     def of_study(make: Callable[..., Any], *more: Any) -> Any:
         return make(views.store, *views.known(_asked("study")), *more)
-
-    def asked_point() -> Asked:
-        return Asked(*views.training(_asked("study"), _number(_asked("id"))))
 
     def compared_studies() -> Any:
         names = _all("study")
@@ -69,47 +75,21 @@ def _add_reads(routes: Blueprint, views: Views, inspected: Inspected, why: Why) 
         "trial": lambda: of_study(trial, _asked("kind", Kind.SEARCH), _number(_asked("number"))),
         "why": lambda: why.shown(*views.known(_asked("study")), views.stamp(_asked("study"))),
         "compare": compared_studies,
-        "inspected": lambda: inspected.shown(asked_point()),
+        "inspected": lambda: inspected.shown(_asked_point(views)),
+        "user": signed_in,
         "openapi.json": document,
+        **client_reads(views.store, _asked),
+        **jobs,
     }
     for path, make in reads.items():
-        answer = _if_changed(make, views) if path in ("points", "trials") else partial(_read, make)
+        answer = _if_changed(make, views) if f"/{path}" in UNCHANGED else partial(_read, make)
         routes.add_url_rule(f"{API}/{path}", f"read {path.replace('.', ' ')}", answer)
-    measure = partial(_read, lambda: inspected.ask(asked_point()))
+    measure = partial(_read, lambda: inspected.ask(_asked_point(views)))
     routes.add_url_rule(f"{API}/inspected", "measure a point", measure, methods=["POST"])
 
 
-def _add_files(routes: Blueprint, views: Views, inspected: Inspected) -> None:
-    """Pictures and the page of a point: what was measured of it, and no other file."""
-
-    def asked_point() -> Asked:
-        return Asked(*views.training(_asked("study"), _number(_asked("id"))))
-
-    def image() -> Any:
-        row, number = _asked("row"), _number(_asked("number"))
-        return inspected.image(asked_point(), row, number)
-
-    routes.add_url_rule(f"{API}/image", "image", partial(_file, image, "image/png"))
-    page = partial(_file, lambda: inspected.page(asked_point()), "text/html; charset=utf-8")
-    routes.add_url_rule(f"{API}/inspected.html", "inspected page", page)
-
-
-def _file(make: Callable[[], bytes], kind: str) -> Any:
-    """What it makes as it is; a page of it runs in a sandbox of its own, where it can ask for nothing."""
-    from flask import Response
-
-    try:
-        answer = Response(make(), content_type=kind)
-    except (ValueError, StorageError) as error:
-        return _read(partial(_raise, error))
-    answer.headers["Content-Security-Policy"] = SANDBOX
-    answer.headers["X-Content-Type-Options"] = "nosniff"
-    answer.headers["Cache-Control"] = "no-cache"
-    return answer
-
-
-def _raise(error: Exception) -> None:
-    raise error
+def _asked_point(views: Views) -> Asked:
+    return Asked(*views.training(_asked("study"), _number(_asked("id"))))
 
 
 def _all(name: str) -> list[str]:

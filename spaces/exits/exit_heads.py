@@ -19,17 +19,19 @@ from torch import Tensor, nn
 
 from spaces.contract.compute import conv_macs, conv_output, linear_macs
 from spaces.contract.exit_places import Place, numbered
-from spaces.contract.space import choice, flag, real
+from spaces.contract.space import SHARE, WARMTH, WEIGHT, choice, flag, real
 
-CONV_EXITS = ("scan", "msdnet", "light")
-_ANY = (*CONV_EXITS, "cls")
+CONV_EXITS = ("scan", "msdnet", "light")  # that a study may draw unasked
+POOLED_EXITS = ("light", "linear")  # whose heads read pooled features
+_MAPS = (*CONV_EXITS, "linear")
+_ANY = (*_MAPS, "cls")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExitConfig:
     """Which exits a network has, what decides them, and how they are taught."""
 
-    exits: str = choice("none", *CONV_EXITS, searched=False, doc="side branches that answer early")
+    exits: str = choice("none", *_MAPS, searched=False, doc="side branches that answer early")
     exit_places: str = choice(
         "all", "early", "late", accepts=numbered, when={"exits": _ANY}, searched=False,
         doc="which ends of stages have one; or their numbers from 0 on, such as 0+2",
@@ -43,12 +45,13 @@ class ExitConfig:
         doc="leave by the answer's confidence (thresholds are searched after training), or by a learned gate",
     )  # fmt: skip
     exit_gate: str = choice(
-        "light", "conv", when={"exits": CONV_EXITS, "exit_decision": ("gate",)}, searched=False,
+        "light", "conv", when={"exits": _MAPS, "exit_decision": ("gate",)}, searched=False,
         doc="pooled features and a hidden layer, or two convolutions as published, more expensive than the network",
     )  # fmt: skip
     exit_target: float = real(
         0.0,
         0.6,
+        within=SHARE,
         default=0.3,
         when={"exit_decision": ("gate",)},
         doc="share of images that should leave at each exit",
@@ -56,6 +59,7 @@ class ExitConfig:
     exit_loss_weight: float = real(
         0.3,
         30.0,
+        within=WEIGHT,
         default=1.0,
         log=True,
         when={"exit_decision": ("gate",)},
@@ -63,15 +67,15 @@ class ExitConfig:
         doc="of that target",
     )
     shallow_weight: float = real(
-        0.1, 0.3, default=0.2, when={"exit_decision": ("gate",)}, searched=False,
+        0.1, 0.3, within=WEIGHT, default=0.2, when={"exit_decision": ("gate",)}, searched=False,
         doc="of each exit's own cross-entropy over all images",
     )  # fmt: skip
     alpha_kd: float = real(
-        0.0, 0.9, default=0.5, when={"exits": _ANY, "exit_decision": ("confidence",)},
+        0.0, 0.9, within=SHARE, default=0.5, when={"exits": _ANY, "exit_decision": ("confidence",)},
         doc="share of an exit's loss that is distillation from the teacher",
     )  # fmt: skip
     kd_temperature: float = real(
-        1.0, 8.0, default=3.0, when={"exits": _ANY, "exit_decision": ("confidence",)}, searched=False,
+        1.0, 8.0, within=WARMTH, default=3.0, when={"exits": _ANY, "exit_decision": ("confidence",)}, searched=False,
         doc="of distillation",
     )  # fmt: skip
     teacher: str = choice(
@@ -79,7 +83,8 @@ class ExitConfig:
         searched=False, doc="whose answers exits learn",
     )  # fmt: skip
     feature_weight: float = real(
-        1e-7, 1e-2, default=6.4e-5, log=True, when={"exits": ("scan",), "exit_decision": ("confidence",)},
+        1e-7, 1e-2, within=WEIGHT, default=6.4e-5, log=True,
+        when={"exits": ("scan",), "exit_decision": ("confidence",)},
         searched=False, doc="of the distance between an exit's features and the deepest ones (published sum: 5e-7)",
     )  # fmt: skip
     feature_form: str = choice(
@@ -215,6 +220,24 @@ class LightHead(nn.Module):
         return self.fc(feature), feature
 
 
+class LinearHead(nn.Module):
+    """A linear probe: pooled features at mean 0 and deviation 1, linear.
+
+    Alain and Bengio, "Understanding intermediate layers using linear classifier probes", ICLR workshop, 2017. Differs:
+    features are pooled, not taken as they are, and brought to mean 0 and deviation 1.
+    """
+
+    def __init__(self, config: ExitConfig, place: Place, features: int, classes: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(place.channels, affine=False)
+        self.fc = nn.Linear(place.channels, classes)
+        self.own_macs = linear_macs(self.fc)
+
+    def forward(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        feature = self.norm(u.mean((2, 3)))
+        return self.fc(feature), feature
+
+
 class ClsHead(nn.Module):
     """For tokens (B, N, D): the class token, layer norm, linear."""
 
@@ -229,7 +252,13 @@ class ClsHead(nn.Module):
         return self.fc(feature), feature
 
 
-HEADS = {"scan": ScanHead, "msdnet": MsdHead, "light": LightHead, "cls": ClsHead}
+HEADS = {
+    "scan": ScanHead,
+    "msdnet": MsdHead,
+    "light": LightHead,
+    "linear": LinearHead,
+    "cls": ClsHead,
+}
 
 
 class ExitGate(nn.Module):

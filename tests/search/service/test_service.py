@@ -20,6 +20,7 @@ from flask.testing import FlaskClient
 from werkzeug.serving import make_server
 
 from search.front.stored import study_front
+from search.service.actions import ACTIONS
 from search.service.openapi import PATHS
 from search.service.page_files import FILES
 from search.service.routes import API, blueprint
@@ -174,7 +175,7 @@ def test_only_reads_are_answered(client: FlaskClient) -> None:
 
 def test_the_document_names_every_address(app: Flask, client: FlaskClient) -> None:
     known = {str(rule).removeprefix(API) for rule in app.url_map.iter_rules() if API in str(rule)}
-    assert known == set(PATHS)
+    assert known == set(PATHS) | set(ACTIONS)
     document = asked(client, "openapi.json")
     assert set(document["paths"]) == known
     assert document["paths"]["/answer"]["get"]["parameters"][2]["required"] is False
@@ -239,7 +240,7 @@ def test_the_mlflow_server_has_the_pages(tmp_path: Path) -> None:
         assert process.stdout.readline().strip() == f"http://127.0.0.1:{port}"
 
         def got(path: str, **headers: str) -> tuple[int, bytes]:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
             connection.request("GET", path, headers=headers)
             answer = connection.getresponse()
             status, content = answer.status, answer.read()
@@ -248,7 +249,9 @@ def test_the_mlflow_server_has_the_pages(tmp_path: Path) -> None:
 
         assert got("/dynafront/")[0] == 200
         assert json.loads(got(f"{API}/studies")[1]) == {"studies": []}
-        assert got(f"{API}/studies", Host="evil.example")[0] == 403, "MLflow's own check of hosts"
+        assert got(f"{API}/studies", Host="evil.example")[0] == 403
+        assert got("/", Host="evil.example")[0] == 403
+        assert b"mlflow" in got("/")[1].lower(), "MLflow's own page, once it is loaded"
         assert got("/health")[0] == 200
     finally:
         process.terminate()

@@ -274,7 +274,7 @@ def test_every_parameter_learns_from_the_objective(
         assert next(iter(terms)) == "cross_entropy"
         torch.stack([term.float() for term in terms.values()]).sum().backward()
         objective.after_step(output)
-    unused = [name for name, p in net.named_parameters() if p.grad is None]
+    unused = [name for name, p in net.named_parameters() if p.requires_grad and p.grad is None]
     assert unused == []
     assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
 
@@ -296,6 +296,19 @@ def test_an_objective_continues_from_its_state(
     assert {k: float(v.detach()) for k, v in ours.items()} == {
         k: float(v.detach()) for k, v in theirs.items()
     }
+
+
+def test_parameters_beyond_the_baselines_are_told_by_their_names(
+    case: Case, net: DynamicNet
+) -> None:
+    plain = case.candidate.baseline().build(case.task, 0)
+    baseline = {name for name, _ in plain.named_parameters()}
+    names = [name for name, _ in net.named_parameters()]
+    assert {name for name in names if not name.startswith(net.added)} == baseline
+    assert set(net.depths()) == baseline
+    heads = net.head_names()
+    assert {name for name in names if name.startswith(net.added)} < heads
+    assert len(heads & baseline) in (1, 2, 4), "weights and biases of one classifier, or of two"
 
 
 def test_weights_come_from_the_seed_and_leave_the_global_generator_alone(case: Case) -> None:
