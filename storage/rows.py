@@ -19,18 +19,28 @@ POINT = tuple(field.name for field in fields(OperatingPoint) if field.name not i
 ENUMS: Mapping[str, type[StrEnum]] = {"kind": Kind, "state": State}
 
 
-def record(kind: type[Record], row: Row[Any], enums: Mapping[str, type[StrEnum]] = ENUMS) -> Record:
-    """The row as a record of this kind; columns without a field are left out. `enums` by column."""
+def record(
+    kind: type[Record],
+    row: Row[Any],
+    enums: Mapping[str, type[StrEnum]] = ENUMS,
+    **given: Any,
+) -> Record:
+    """The row as a record of this kind: columns without a field are left out, fields that are `given` need no column.
+
+    `enums` by column.
+    """
     columns = row._mapping
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    return kind(**{name: _read(name, columns[name], enums) for name in names})
+    read = {name: _read(name, columns[name], enums) for name in names if name not in given}
+    return kind(**read, **given)
 
 
 def point_record(row: Row[Any], trial: Row[Any]) -> PointRecord:
     """A point together with what it takes over from its trial's row."""
-    own = {name: row._mapping[name] for name in POINT}
+    columns = row._mapping
+    own = {name: columns[name] for name in POINT}
     return PointRecord(
-        id=row.id,
+        id=columns["id"],
         trial=trial.number,
         kind=Kind(trial.kind),
         family=trial.family,

@@ -153,7 +153,7 @@ def _trained(
     for p in front.points:
         if p.kind == Kind.SEARCH:
             points.setdefault(p.trial, []).append(p)
-    trials = store.trials(record.name, kind=Kind.SEARCH)
+    trials = store.trials(record.name, kind=Kind.SEARCH, results=False)
     return [(t, points[t.number]) for t in trials if t.state in ENDED and t.number in points]
 
 

@@ -43,7 +43,7 @@ def trials(store: Store, record: StudyRecord, front: StudyFront) -> list[dict[st
     driven = is_driven(record)
     return [
         _row(t, best.get((t.kind, t.number)), driven) | {"on_front": (t.kind, t.number) in on_front}
-        for t in store.trials(record.name)
+        for t in store.trials(record.name, results=False)
     ]
 
 

@@ -34,6 +34,7 @@ class Views:
         self.store, self.folder = store, folder
         self._front = lru_cache(maxsize=16)(self._made)
         self._along = lru_cache(maxsize=64)(self._made_along)
+        self._trials = lru_cache(maxsize=16)(self._read_trials)
 
     def stamp(self, name: str) -> str:
         """Another text whenever what is shown of a study has changed. Raises ValueError where there is none."""
@@ -47,12 +48,12 @@ class Views:
     def study(self, name: str) -> dict[str, Any]:
         """State, title and axes of one study."""
         record, front = self.known(name)
-        cost = study_cost(record)
-        return status(self.store, record, front, self.folder) | {
+        cost, known = study_cost(record), self._axes(name)
+        return self._status(record, front) | {
             "title": summary(name, front.members, front.baselines, cost=cost),
             "cost": cost.name,
-            "axes": {one.name: one.label for one in self._axes(name).values()},
-            "columns": {one.name: one.column for one in self._axes(name).values()},
+            "axes": {one.name: one.label for one in known.values()},
+            "columns": {one.name: one.column for one in known.values()},
             "majority": study_majority(self.store, record),
             "experiment_id": record.experiment_id,
             "run_id": record.run_id,
@@ -133,14 +134,21 @@ class Views:
         return record
 
     def _card(self, record: StudyRecord) -> dict[str, Any]:
-        front, cost = self._front(record.name, self.store.stamp(record.name)), study_cost(record)
+        (record, front), cost = self.known(record.name), study_cost(record)
         small = thinned(front.members, SMALL)
         best = max((p.accuracy for p in front.members), default=None)
-        return status(self.store, record, front, self.folder) | {
+        return self._status(record, front) | {
             "best_accuracy": best,
             "small": [[cost.of(p), p.accuracy] for p in small],
             "created_at": record.created_at.isoformat(),
         }
+
+    def _status(self, record: StudyRecord, front: StudyFront) -> dict[str, Any]:
+        trials = self._trials(record.name, self.store.stamp(record.name))
+        return status(self.store, record, front, self.folder, trials)
+
+    def _read_trials(self, name: str, _: str) -> list[TrialRecord]:
+        return self.store.trials(name, results=False)
 
     def _axes(self, name: str) -> dict[str, Cost]:
         return axes(latencies(self.store.exports(name)))

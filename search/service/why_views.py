@@ -23,13 +23,14 @@ class Why:
 
     def __init__(self, store: Store, folder: Path, background: Background) -> None:
         self._store, self._folder, self._background = store, folder, background
+        self._seen: dict[str, tuple[str, dict[str, Any]]] = {}  # by study: a state, what it shows
 
     def shown(self, record: StudyRecord, front: StudyFront, stamp: str) -> dict[str, Any]:
         """All of the page; `importance` is None until it is computed, which the first who asks starts.
 
         `computing`: whether newer ones are on their way; `error`: why they are not.
         """
-        found = why(self._store, record, front)
+        found = self._trainings(record, front, stamp)
         if found["words"]:
             return found | {"importance": None, "computing": False, "error": ""}
         place = page_files(record, self._folder)
@@ -45,6 +46,13 @@ class Why:
             "computing": self._background.running(newest),
             "error": error,
         }
+
+    def _trainings(self, record: StudyRecord, front: StudyFront, stamp: str) -> dict[str, Any]:
+        state = f"{record.created_at.isoformat()} {stamp}"
+        known = self._seen.get(record.name)
+        if known is None or known[0] != state:
+            known = self._seen[record.name] = state, why(self._store, record, front)
+        return known[1]
 
 
 def _recent(kept: list[Path]) -> bool:

@@ -81,22 +81,36 @@ function showStudy(study) {
   if (study.experiment_id) by("mlflow").href = `../#/experiments/${encodeURIComponent(study.experiment_id)}/runs?viewStateShareKey=pareto&compareRunsMode=CHART&workflowType=machine_learning`;
 }
 
+async function showPoints() {
+  const points = await ask("points", { study: NAME });
+  if (!points) return;
+  view.points = points;
+  cloud.points = points.others;
+  draw();
+  begin();
+  if (points.left_out) by("below").textContent = `${by("below").textContent.split(" Not drawn")[0]} Not drawn: ${points.left_out} points off the front.`;
+}
+
+async function showTable() {
+  const found = await ask("trials", { study: NAME });
+  if (!found) return;
+  table.trials = found.trials;
+  showTrials();
+}
+
+let showing = false;
 async function show() {
+  if (showing) return;
+  showing = true;
   try {
     showStudy(await ask("study", { study: NAME }));
-    const [points, found] = await Promise.all([ask("points", { study: NAME }), ask("trials", { study: NAME })]);
-    if (found) { table.trials = found.trials; showTrials(); }
-    if (points) {
-      view.points = points;
-      cloud.points = points.others;
-      draw();
-      begin();
-      if (points.left_out) by("below").textContent = `${by("below").textContent.split(" Not drawn")[0]} Not drawn: ${points.left_out} points off the front.`;
-    }
+    await showPoints();
+    await showTable();
     await showRunning();
   } catch (error) {
     by("title").textContent = error.message;
   }
+  showing = false;
 }
 
 heads();

@@ -116,4 +116,4 @@ async function show() {
 by("objective").onchange = drawAll;
 by("dimension").onchange = drawSlice;
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (seen.found) drawSlice(); });
-every(5, show);
+every(8, show);
