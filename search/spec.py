@@ -73,7 +73,7 @@ def parse_study(text: str, where: str) -> StudySpec:
     _check_data(spec, where)
     _check_objectives(spec, where)
     _check_warm_epochs(spec, where)
-    declared_spaces(spec, where)
+    _check_trunk(spec, where, declared_spaces(spec, where))
     return spec
 
 
@@ -82,6 +82,21 @@ def narrowed_spaces(spec: StudySpec) -> dict[str, tuple[Dimension, ...]]:
     from spaces.contract.registry import family
 
     return _narrowed(spec, "study file", lambda name: family(name).space)
+
+
+def _check_trunk(spec: StudySpec, where: str, spaces: Mapping[str, tuple[Dimension, ...]]) -> None:
+    """A trunk that keeps its weights needs some that were trained."""
+    for name, space in spaces.items():
+        by_name = {d.name: d for d in space}
+        trunk, pretrained = by_name.get("trunk"), by_name.get("pretrained")
+        if trunk is None or spec.initial(name) is not None:
+            continue
+        frozen = "frozen" in (trunk.choices if trunk.searched else (trunk.default,))
+        loads = pretrained is not None and pretrained.searched and pretrained.choices == (True,)
+        if frozen and not loads:
+            fix = "name a file in `init_from`"
+            fix = f"write `pretrained: true` beside it, or {fix}" if pretrained else fix
+            raise ValueError(f"{where}: space.{name}.trunk: frozen needs trained weights: {fix}")
 
 
 def declared_spaces(spec: StudySpec, where: str = "study file") -> dict[str, tuple[Dimension, ...]]:
@@ -148,9 +163,12 @@ def _as_trained(spec: StudySpec, name: str, space: Sequence[Dimension]) -> tuple
     named = spec.space.get(name, {}).get(PRETRAINED, False)
     loads = [one is True for one in (named if isinstance(named, list | tuple) else [named])]
     given = spec.initial(name) is not None or spec.recipe == "fine_tuning"
-    if spec.recipe == "scratch" or not (given or any(loads)):
+    trunk = spec.space.get(name, {}).get("trunk", "finetuned")
+    trunks = trunk if isinstance(trunk, list | tuple) else [trunk]
+    # behind a frozen trunk only new heads are trained
+    if spec.recipe == "scratch" or "finetuned" not in trunks or not (given or any(loads)):
         return tuple(space)
-    return for_trained_weights(space, every=given or all(loads))
+    return for_trained_weights(space, every=(given or all(loads)) and "frozen" not in trunks)
 
 
 def _check_data(spec: StudySpec, where: str) -> None:

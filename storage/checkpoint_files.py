@@ -25,6 +25,11 @@ def training_files(folder: Path, key: str) -> list[Path]:
     return _files(place.parent.glob(f"{place.name}.*"))
 
 
+def feature_files(folder: Path) -> list[Path]:
+    """The files of kept features of frozen trunks, unfinished ones too."""
+    return _files(folder.glob("*.npy*"))
+
+
 def bytes_of(files: Iterable[Path]) -> int:
     """The size of these files; one that went away in the meantime has none."""
     return sum(file.stat().st_size for file in files if file.exists())

@@ -20,12 +20,9 @@ ENUMS: Mapping[str, type[StrEnum]] = {"kind": Kind, "state": State}
 
 
 def record(
-    kind: type[Record],
-    row: Row[Any],
-    enums: Mapping[str, type[StrEnum]] = ENUMS,
-    **given: Any,
+    kind: type[Record], row: Row[Any], enums: Mapping[str, type[StrEnum]] = ENUMS, **given: Any
 ) -> Record:
-    """The row as a record of this kind: columns without a field are left out, fields that are `given` need no column.
+    """The row as a record of this kind; columns without a field are left out, fields that are `given` need none.
 
     `enums` by column.
     """

@@ -99,6 +99,8 @@ class Storage(_Section):
         "dynafront-data"
     )
     database: Annotated[str, AfterValidator(_database)] | None = None
+    # gigabytes (10^9 bytes) that kept features of frozen trunks may take
+    features_gb: float = Field(default=4.0, ge=0, le=1e6)
 
 
 class Settings(_Section):
@@ -141,6 +143,16 @@ class Settings(_Section):
     @property
     def checkpoints(self) -> Path:
         return self.folder / "checkpoints"
+
+    @property
+    def features(self) -> Path:
+        """Where features of frozen trunks are kept."""
+        return self.folder / "features"
+
+    @property
+    def feature_bytes(self) -> int:
+        """What they may take there."""
+        return int(self.storage.features_gb * 1e9)
 
     def experiment_name(self, study: str) -> str:
         return self.experiment.replace("{study}", study)

@@ -173,12 +173,19 @@ def exit_logits(
 def _outputs(
     run: Callable[..., Output], split: Split, data: ImageData, execution: Execution
 ) -> Iterator[tuple[Batch, Output]]:
-    """Each batch of the split, and what `run` makes of its pixels and ids."""
+    """Each batch of the split, and what `run` makes of its images (or rows of features) and ids."""
     for batch in split.batches(BATCH, device=execution.device):
-        pixels = execution.laid_out(normalized(batch.images, data.mean, data.std))
+        inputs = network_inputs(batch.images, data, execution)
         with execution.autocast():
-            output = run(pixels, ids=batch.ids)
+            output = run(inputs, ids=batch.ids)
         yield batch, output
+
+
+def network_inputs(images: Tensor, data: ImageData, execution: Execution) -> Tensor:
+    """Images (uint8) as networks take them; rows of features (float) stand for images as they are."""
+    if images.is_floating_point():
+        return images
+    return execution.laid_out(normalized(images, data.mean, data.std))
 
 
 @torch.no_grad()

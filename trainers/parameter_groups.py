@@ -26,7 +26,7 @@ def parameter_groups(net: DynamicNet, recipe: Recipe) -> list[dict[str, Any]]:
     weights: dict[float, list[nn.Parameter]] = {}
     rest: dict[float, list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
-        if id(parameter) not in gates:
+        if id(parameter) not in gates and parameter.requires_grad:
             into = weights if parameter.ndim > 1 else rest
             into.setdefault(scale_of(name), []).append(parameter)
     decayed = [_group(some, recipe.weight_decay, scale) for scale, some in weights.items()]

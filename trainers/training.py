@@ -19,6 +19,7 @@ from trainers.data.augment import normalized
 from trainers.data.recipe_augment import blended, changed
 from trainers.data.splits import Batch, ImageData
 from trainers.epoch_sums import EpochSums
+from trainers.evaluate import network_inputs
 from trainers.execution import Execution
 from trainers.kept_weights import KeptWeights, part
 from trainers.optimizer import load_optimizer, optimizer, optimizer_tensors, set_lr, step_lr
@@ -98,6 +99,10 @@ class Training:
     def _inputs(self, step: int, batch: Batch) -> tuple[Tensor, Labels]:
         """What the network reads of the step's images, and what it should answer."""
         images, recipe, draws = batch.images, self.recipe, {"seed": self.seed, "step": step}
+        if (
+            images.is_floating_point()
+        ):  # features of images that were changed before they were computed
+            return network_inputs(images, self.data, self.execution), batch.labels
         if recipe.augment:
             images = changed(images, recipe, flip=self.data.flip, **draws)
         pixels = normalized(images, self.data.mean, self.data.std)

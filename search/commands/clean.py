@@ -11,7 +11,13 @@ from search.commands.status import is_driven
 from search.front.stored import study_front
 from search.report.amounts import file_size
 from search.run.lease import lease
-from storage.checkpoint_files import bytes_of, study_files, training_files, training_key
+from storage.checkpoint_files import (
+    bytes_of,
+    feature_files,
+    study_files,
+    training_files,
+    training_key,
+)
 from storage.records import Kind, State, StudyRecord, TrialRecord
 from storage.store import Store
 
@@ -70,6 +76,27 @@ def lines(found: list[Cleaning], *, dry: bool) -> Iterator[str]:
             yield f"  {file_size(one.freed)} {verb}, of {count}: {one.why}"
         else:
             yield f"  nothing can go: {one.why}"
+
+
+def feature_line(store: Store, folder: Path, *, dry: bool) -> str:
+    """What goes, or would go, of the features of frozen trunks; empty where there are none."""
+    size = bytes_of(feature_files(folder))
+    if not size:
+        return ""
+    if _in_use(store):
+        return f"features of frozen trunks: {file_size(size)} stay, a study is being searched"
+    return f"features of frozen trunks: {file_size(size)} {'can go' if dry else 'gone'}"
+
+
+def clean_features(store: Store, folder: Path) -> None:
+    """Delete the features of frozen trunks, unless a study is being searched."""
+    if not _in_use(store):
+        for file in feature_files(folder):
+            file.unlink(missing_ok=True)
+
+
+def _in_use(store: Store) -> bool:
+    return any(is_driven(record) for record in store.studies())
 
 
 def _cleaning(

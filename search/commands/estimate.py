@@ -13,6 +13,7 @@ from search.run.data import data_spec
 from search.run.speed import Speed, measured_speed, threads_of
 from search.schedule.limits import limit_of
 from search.schedule.sizes import shape_of, sizes
+from search.schedule.static_nets import static_nets_of
 from search.schedule.warm_start import epochs_of, recommended, warm
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
@@ -26,13 +27,14 @@ COPIES = {"sgd": 2, "adamw": 3}  # of the weights in one: themselves, and what t
 @dataclass(frozen=True)
 class Size:
     """Networks of one size: `dynamic` as trials train them with so many `parameters`, their baseline's shape, whether
-    they start from it.
+    they start from it, and how many static networks of it are trained beside a frozen trunk.
     """
 
     dynamic: Candidate
     parameters: int
     shape: Shape
     warm: bool
+    statics: int
 
     @property
     def checkpoint_bytes(self) -> int:
@@ -66,12 +68,13 @@ def estimate(checked: CheckedStudy, trials: int, workers: int) -> Estimate:
     lengths = [epochs_of(spec, smallest.dynamic.family.name), spec.budget.epochs]
     seconds, disk = [], []
     for size, count, epochs in zip((smallest, largest), baselines, lengths, strict=True):
-        spent = trials * _speed(checked, size.dynamic, device).training(epochs)
+        speed = _speed(checked, size.dynamic, device)
+        spent = speed.once + (trials + size.statics) * speed.training(epochs)
         if count:
             baseline = _speed(checked, size.dynamic.baseline(), device)
             spent += count * baseline.training(spec.budget.epochs)
         seconds.append(spent / max(1, workers))
-        disk.append((trials + count) * size.checkpoint_bytes)
+        disk.append((trials + size.statics + count) * size.checkpoint_bytes)
     most = 3600 * spec.budget.hours if spec.budget.hours else max(seconds)
     return Estimate(
         seconds=(min(*seconds, most), min(max(seconds), most)),
@@ -110,4 +113,5 @@ def _sizes(checked: CheckedStudy) -> Iterator[Size]:
                 shape = shape_of(one.baseline(), checked.task)
             except ValueError:
                 continue
-            yield Size(one, parameters, shape, warm(checked.spec, name))
+            statics = [*static_nets_of(one, checked.task)]
+            yield Size(one, parameters, shape, warm(checked.spec, name), len(statics))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -18,6 +20,7 @@ from search.run.books import Books
 from search.run.driver import Driver
 from search.run.engine import Engine, engine_for
 from search.run.heartbeat import Steps
+from search.run.job import Job
 from search.run.lease import Lease, lease
 from search.run.lost_baselines import LostBaselines, lost_in
 from search.run.number_formats import NumberFormats
@@ -30,6 +33,7 @@ from search.run.time_spent import TimeSpent
 from search.schedule.limits import limit_of
 from search.schedule.scheduler import Scheduler
 from search.schedule.scheduler_for import scheduler_for
+from search.schedule.static_nets import static_nets
 from search.schedule.warm_start import all_baselines
 from search.spec import BEFORE
 from search.study_keys import StudySpec
@@ -78,7 +82,8 @@ def run_study(
             if retry_failed:
                 count = retry(store, spec, limit_of(spec, checked.task))
                 progress.say(f"{count} failed trials are trained again")
-            more = all_baselines(checked.spaces, spec.budget.epochs) if baselines else ()
+            more = [*static_nets(spec, checked.spaces, checked.task)]
+            more += all_baselines(checked.spaces, spec.budget.epochs) if baselines else []
             parts = _Parts(spec, settings, store, checked.task, engine_for(workers), held)
             complete = _driven(parts, scheduler, more, progress)
             _draw_front(parts, progress)
@@ -121,7 +126,7 @@ def _driven(
         checkpoints=checkpoints,
         follower=publisher,
         ours=lambda: not parts.held.lost,
-        formatted=formats.of,
+        formatted=partial(_prepared, parts.settings, formats),
         baselines=LostBaselines(lost_in(store, spec, checkpoints)),
     )
     publisher.start()
@@ -133,6 +138,16 @@ def _driven(
         formats.close()
         progress.doing("bringing MLflow up to date")
         publisher.close()
+
+
+def _prepared(settings: Settings, formats: NumberFormats, job: Job) -> Job:
+    """The job with the number format of its size, and where it finds and keeps features of a frozen trunk."""
+    job = formats.of(job)
+    if not settings.feature_bytes:
+        return job
+    # workers may run in another folder
+    folder = str(settings.features.absolute())
+    return replace(job, features=folder, feature_bytes=settings.feature_bytes)
 
 
 def _draw_front(parts: _Parts, progress: Progress) -> None:

@@ -5,6 +5,7 @@ Shapes: N images, B images of a batch, C channels, H x W pixels, J sources of a 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,8 +15,8 @@ from torch import Tensor
 from spaces.contract.knobs import Knobs, Rates
 from spaces.contract.net import DynamicNet, Output
 from spaces.contract.policies import Gate
-from trainers.data.augment import normalized
-from trainers.data.splits import ImageData
+from trainers.data.splits import Batch, ImageData, Split
+from trainers.evaluate import network_inputs
 from trainers.execution import Execution
 
 BATCH = 256
@@ -67,20 +68,22 @@ def forward_pass(
     execution: Execution,
     seed: int,
     effort: Effort,
+    features: Split | None = None,
 ) -> ForwardPass:
-    """Images of validation in random order, as many as `effort` says; small ones have at most its pixels a side."""
+    """Images of validation in random order, as many as `effort` says; small ones have at most its pixels a side.
+
+    The network reads `features` in place of the images where rows of them are given for each.
+    """
     parts: list[tuple[Tensor, Tensor, Output]] = []
     small: list[Tensor] = []
     count, first = 0, torch.empty(0)
     # in random order: stored ones may be sorted by class
-    for step, batch in enumerate(
-        data.validation.batches(BATCH, device=execution.device, shuffle=seed)
-    ):
+    for step, (batch, read) in enumerate(_batches(data.validation, features, execution, seed)):
         images = batch.images[: effort.images - count]
         labels, ids = batch.labels[: len(images)], batch.ids[: len(images)]
         with execution.autocast():
-            pixels = execution.laid_out(normalized(images, data.mean, data.std))
-            output = net.run(pixels, knobs, ids=ids, rates=rates, seed=seed, step=step)
+            inputs = network_inputs(read.images[: len(images)], data, execution)
+            output = net.run(inputs, knobs, ids=ids, rates=rates, seed=seed, step=step)
         parts.append((labels.cpu(), output.logits_BC.argmax(1).cpu(), output))
         small.append(_small(images, effort.side).cpu())
         if step == 0:
@@ -89,6 +92,18 @@ def forward_pass(
         if count >= effort.images:
             break
     return _joined(parts, torch.cat(small), first)
+
+
+def _batches(
+    images: Split, features: Split | None, execution: Execution, seed: int
+) -> Iterator[tuple[Batch, Batch]]:
+    """Each batch of images, and what the network reads of it."""
+    shown = images.batches(BATCH, device=execution.device, shuffle=seed)
+    if features is None:
+        yield from ((batch, batch) for batch in shown)
+        return
+    read = features.batches(BATCH, device=execution.device, shuffle=seed)
+    yield from zip(shown, read, strict=True)
 
 
 def _joined(

@@ -20,7 +20,7 @@ from search.inspection.subject import Subject
 from search.report.amounts import macs, percent
 from spaces.contract.knobs import Knobs, Rates
 from spaces.contract.net import DynamicNet
-from trainers.data.splits import ImageData
+from trainers.data.splits import ImageData, Split
 from trainers.execution import Execution
 
 logger = logging.getLogger(f"dynafront.{__name__}")
@@ -86,12 +86,23 @@ def inspect_network(
     execution: Execution | None = None,
     seed: int = 0,
     effort: Effort | None = None,
+    features: Split | None = None,
 ) -> Inspection:
-    """Measure a trained network (put in eval mode) under the knobs on images of validation, in random order."""
+    """Measure a trained network (put in eval mode) under the knobs on images of validation, in random order.
+
+    `features` are rows of features that stand for these images, where they were kept.
+    """
     execution, effort = execution or Execution(), effort or Effort()
     net.eval()
     seen = forward_pass(
-        net, data, knobs, rates=rates, execution=execution, seed=seed, effort=effort
+        net,
+        data,
+        knobs,
+        rates=rates,
+        execution=execution,
+        seed=seed,
+        effort=effort,
+        features=features,
     )
     subject = Subject(net=net, data=data, seen=seen, execution=execution, effort=effort, seed=seed)
     parts = {picture.name: picture.measure(subject) for picture in pictures.PICTURES}

@@ -55,7 +55,8 @@ def network_text(family_name: str, params: Mapping[str, Any]) -> str:
     if IMAGE_SIZE in params:
         size += f" at {params[IMAGE_SIZE]} px"
     if params.get("gated") is False:
-        return f"baseline {size}"
+        cut = params.get("truncated")
+        return f"baseline {size}" + ("" if cut is None else f" up to exit place {cut}")
     traits = (params.get(name) for name in own.traits)
     words = [
         f"{v:.2f}" if isinstance(v, float) else str(v)

@@ -18,6 +18,8 @@ class Job:
     `execution` is the number format that was measured for its size, where `precision` is "auto".
     `epochs` are the planned ones, `rungs` those after which the network is measured to decide whether it goes on (the
     last is never one), `trained` those that the weights of an ended training have, where it was stopped.
+    `features` is the folder for features of frozen trunks, `feature_bytes` what they may take there; none are kept
+    without it.
     """
 
     kind: Kind
@@ -39,6 +41,8 @@ class Job:
     metric: str = "accuracy"  # that operating points are measured by
     rungs: tuple[int, ...] = ()
     trained: int | None = None
+    features: str | None = None
+    feature_bytes: int = 0
 
     @property
     def name(self) -> tuple[Kind, int]:

@@ -133,8 +133,8 @@ class NumberFormats:
     doing: Callable[[str], None] = lambda what: None
 
     def of(self, job: Job) -> Job:
-        """The job, with the format of its size if it is to be measured."""
-        if job.precision != "auto":
+        """The job, with the format of its size if it is to be measured; heads on a frozen trunk train in float32."""
+        if job.precision != "auto" or job.params.get("trunk") == "frozen":
             return job
         device = best_device() if job.device == "auto" else job.device
         name, size = self.probe.device_name(device), size_of(job, self.task())

@@ -13,10 +13,12 @@ from search.run.data import load_data
 from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs
 from spaces.contract.task import Task
+from spaces.exits.frozen_trunk import FrozenTrunkNet
 from trainers.data.splits import DataSpec
 from trainers.evaluate import evaluate
 from trainers.execution import Execution
 from trainers.fit import fit
+from trainers.frozen import frozen_data
 
 STEPS = 3  # training steps that are timed, after as many to warm up
 MEASURED = 256  # validation images that are timed
@@ -24,10 +26,13 @@ MEASURED = 256  # validation images that are timed
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds of an epoch, and of measuring the operating points at the end of a training."""
+    """Seconds of an epoch, of measuring the operating points at the end of a training, and of what all trainings share:
+    the features of a frozen trunk.
+    """
 
     epoch: float
     points: float
+    once: float = 0.0
 
     def training(self, epochs: int) -> float:
         """Seconds of a whole training."""
@@ -44,9 +49,15 @@ def measured_speed(candidate: Candidate, task: Task, data: DataSpec, execution: 
     measured = min(len(whole.validation), max(MEASURED, task.classes))
     few = replace(whole, train=whole.train.some(images), validation=whole.validation.some(measured))
     net = candidate.build(task, 0)
-    recipe = replace(candidate.recipe, epochs=2)
+    recipe, once = replace(candidate.recipe, epochs=2), 0.0
     try:
         teacher = candidate.baseline().build(task, 0) if recipe.distill else None
+        if isinstance(net, FrozenTrunkNet) and net.reads and not recipe.distill:
+            views = candidate.config.feature_views if recipe.augment else 1
+            started = time.perf_counter()
+            few = frozen_data(net, few, views=1, files=None, execution=execution) or few
+            each = (time.perf_counter() - started) / (images + measured)
+            once = each * (views * len(whole.train) + len(whole.validation))
         *_, last = fit(net, few, recipe, execution=execution, teacher=teacher)
         started = time.perf_counter()
         evaluate(net, few.validation, few, Knobs(), execution=execution)
@@ -65,7 +76,7 @@ def measured_speed(candidate: Candidate, task: Task, data: DataSpec, execution: 
         few.release()
     more = len(whole.validation) / measured
     training = len(whole.train) / last.metrics["train/images_per_second"]
-    return Speed(training + more * validating, more * measuring)
+    return Speed(training + more * validating, more * measuring, once)
 
 
 def threads_of(threads: int | None, workers: int) -> int:

@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Generator, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from search.run.checkpoint import Slot
@@ -18,7 +19,7 @@ from spaces.contract.net import DynamicNet
 from spaces.contract.registry import family
 from spaces.contract.task import Task
 from storage.records import OperatingPoint, training_text
-from trainers.data.splits import ImageData
+from trainers.data.splits import ImageData, Split
 from trainers.epoch_sums import DivergedError
 from trainers.execution import Execution, best_device, whole_vectors
 from trainers.fit import EpochResult, fit, net_tensors
@@ -66,6 +67,7 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
     slot = Slot.of(job, candidate)
     execution, metric = _execution(job, net, slot), METRICS[job.metric]
     logger.info("%s trains %d epochs: %s", training_text(*job.name), job.epochs, execution)
+    images, data = data, learnt_from(job, net, data, candidate, execution)
     training = fit(
         net,
         data,
@@ -99,7 +101,8 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
         augment=candidate.recipe.augment,
         metric=metric,
     )
-    inspection = _inspection(net, data, points[0], execution, job.seed)
+    features = None if data is images else data.validation
+    inspection = _inspection(net, images, points[0], execution, job.seed, features)
     yield Outcome(
         points,
         sum(p.numel() for p in net.parameters()),
@@ -108,6 +111,24 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
         time.perf_counter() - started,
         inspection,
     )
+
+
+def learnt_from(
+    job: Job, net: DynamicNet, data: ImageData, candidate: Candidate, execution: Execution
+) -> ImageData:
+    """What the network trains on: the images, or what its heads read of them where its trunk keeps its weights."""
+    from spaces.exits.frozen_trunk import FrozenTrunkNet
+    from trainers.feature_files import FeatureFiles
+    from trainers.frozen import frozen_data
+
+    if not isinstance(net, FrozenTrunkNet) or not net.reads:
+        return data
+    if candidate.recipe.distill:  # a teacher reads images
+        return data
+    files = FeatureFiles(Path(job.features), job.feature_bytes) if job.features else None
+    views = candidate.config.feature_views if candidate.recipe.augment else 1
+    found = frozen_data(net, data, views=views, files=files, execution=execution)
+    return data if found is None else found
 
 
 def rung_points(
@@ -135,7 +156,12 @@ def rung_points(
 
 
 def _inspection(
-    net: DynamicNet, data: ImageData, point: OperatingPoint, execution: Execution, seed: int
+    net: DynamicNet,
+    data: ImageData,
+    point: OperatingPoint,
+    execution: Execution,
+    seed: int,
+    features: Split | None = None,
 ) -> dict[str, Any]:
     """What there is to show of the network at one of its points; `error` where that fails, for its points count."""
     from search.inspection.forward_pass import QUICK
@@ -144,7 +170,14 @@ def _inspection(
     try:
         knobs, rates = Knobs(**point.knobs), point.extra["rates"]
         return inspect_network(
-            net, data, knobs, rates=rates, execution=execution, seed=seed, effort=QUICK
+            net,
+            data,
+            knobs,
+            rates=rates,
+            execution=execution,
+            seed=seed,
+            effort=QUICK,
+            features=features,
         ).as_dict()
     except Exception as error:
         logger.warning("what the network does with images was not measured", exc_info=error)
@@ -182,7 +215,7 @@ def _execution(job: Job, net: DynamicNet, slot: Slot) -> Execution:
         chosen = Execution(**saved[1]["execution"])
     elif job.precision != "auto":
         chosen = Execution(dtype=job.precision)
-    elif job.execution is not None:
+    elif job.execution is not None and not is_frozen(net):
         chosen = Execution(**job.execution)
     layout = chosen.channels_last and (device != "cpu" or whole_vectors(net))
     return replace(chosen, device=device, channels_last=layout, compile=job.compile)
@@ -198,6 +231,11 @@ def kept_epoch(job: Job) -> int:
         return last
     saved = Slot.of(job, candidate).load()
     return int(saved[1]["kept"]["epoch"]) if saved else last
+
+
+def is_frozen(net: DynamicNet) -> bool:
+    """Whether only heads are trained: number formats that are faster for whole networks gain nothing then."""
+    return bool(getattr(net, "frozen", False))
 
 
 def trained_net(job: Job) -> tuple[DynamicNet, Candidate, ImageData]:

@@ -70,6 +70,17 @@ def created(name: str, task: Task, *, pretrained: bool = False, stem: str = "kee
     return model
 
 
+def own_classifier(model: nn.Module, name: str) -> nn.Linear:
+    """The linear layer that answers. Raises ValueError where that is not one, alone."""
+    layer = model.get_classifier()  # type: ignore[operator]
+    if not isinstance(layer, nn.Linear):
+        raise ValueError(
+            f"trunk: {name} does not answer by one linear layer, so its trunk cannot be frozen; "
+            "choose trunk: finetuned, or another model"
+        )
+    return layer
+
+
 def line(error: Exception) -> str:
     """The first line of an error's message, without a full stop."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -73,6 +73,8 @@ class Family:
             name: getattr(config, name)
             for name in (*self.size_dimensions, *self.baseline_dimensions)
         }
+        if getattr(config, "truncated", None) is not None:  # a baseline itself
+            kept["truncated"] = config.truncated
         return self.config(gated=False, **kept)
 
     @cached_property  # read for every candidate that a search weighs
@@ -131,6 +133,8 @@ class Candidate:
                 d.name: values[d.name] for d in dimensions(self.family.recipe) if d.name in shown
             }
             params["gated"] = False
+            if values.get("truncated") is not None:
+                params["truncated"] = values["truncated"]
         return params | self._side
 
     @property

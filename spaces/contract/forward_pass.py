@@ -50,6 +50,7 @@ class Walk:
             tuple[Tensor, Tensor]
         ] = []  # batch positions and logits of those who left
         self.exit_count: int | None = None  # of the network
+        self.given_maps = False  # whether exits are given maps, whatever the network's own layout
         self._visited = 0  # exits
         self._masks: list[Tensor] = []  # masked: (B,) bool, who is answered by each early exit
 

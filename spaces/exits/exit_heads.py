@@ -21,15 +21,17 @@ from spaces.contract.compute import conv_macs, conv_output, linear_macs
 from spaces.contract.exit_places import Place, numbered
 from spaces.contract.space import SHARE, WARMTH, WEIGHT, choice, flag, real
 
-CONV_EXITS = ("scan", "msdnet", "light")
-_ANY = (*CONV_EXITS, "cls")
+CONV_EXITS = ("scan", "msdnet", "light")  # that a study may draw unasked
+POOLED_EXITS = ("light", "linear")  # whose heads read pooled features
+_MAPS = (*CONV_EXITS, "linear")
+_ANY = (*_MAPS, "cls")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExitConfig:
     """Which exits a network has, what decides them, and how they are taught."""
 
-    exits: str = choice("none", *CONV_EXITS, searched=False, doc="side branches that answer early")
+    exits: str = choice("none", *_MAPS, searched=False, doc="side branches that answer early")
     exit_places: str = choice(
         "all", "early", "late", accepts=numbered, when={"exits": _ANY}, searched=False,
         doc="which ends of stages have one; or their numbers from 0 on, such as 0+2",
@@ -43,7 +45,7 @@ class ExitConfig:
         doc="leave by the answer's confidence (thresholds are searched after training), or by a learned gate",
     )  # fmt: skip
     exit_gate: str = choice(
-        "light", "conv", when={"exits": CONV_EXITS, "exit_decision": ("gate",)}, searched=False,
+        "light", "conv", when={"exits": _MAPS, "exit_decision": ("gate",)}, searched=False,
         doc="pooled features and a hidden layer, or two convolutions as published, more expensive than the network",
     )  # fmt: skip
     exit_target: float = real(
@@ -218,6 +220,24 @@ class LightHead(nn.Module):
         return self.fc(feature), feature
 
 
+class LinearHead(nn.Module):
+    """A linear probe: pooled features at mean 0 and deviation 1, linear.
+
+    Alain and Bengio, "Understanding intermediate layers using linear classifier probes", ICLR workshop, 2017. Differs:
+    features are pooled, not taken as they are, and brought to mean 0 and deviation 1.
+    """
+
+    def __init__(self, config: ExitConfig, place: Place, features: int, classes: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(place.channels, affine=False)
+        self.fc = nn.Linear(place.channels, classes)
+        self.own_macs = linear_macs(self.fc)
+
+    def forward(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        feature = self.norm(u.mean((2, 3)))
+        return self.fc(feature), feature
+
+
 class ClsHead(nn.Module):
     """For tokens (B, N, D): the class token, layer norm, linear."""
 
@@ -232,7 +252,13 @@ class ClsHead(nn.Module):
         return self.fc(feature), feature
 
 
-HEADS = {"scan": ScanHead, "msdnet": MsdHead, "light": LightHead, "cls": ClsHead}
+HEADS = {
+    "scan": ScanHead,
+    "msdnet": MsdHead,
+    "light": LightHead,
+    "linear": LinearHead,
+    "cls": ClsHead,
+}
 
 
 class ExitGate(nn.Module):

@@ -7,7 +7,8 @@ Shapes: B images, A of them still in, C classes, D features, K early exits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -101,7 +102,7 @@ class ExitNet(DynamicNet):
 
     def _by_confidence(self, number: int, source: Tensor, walk: Walk) -> Tensor | None:
         """Who goes on (None: all) when the exit's own answer decides."""
-        head, rule = self.exit_heads[number], walk.policy.exits
+        head, rule = _reader(self.exit_heads[number], walk), walk.policy.exits
         assert rule is not None
         walk.pay(head.own_macs)  # type: ignore[arg-type]
         logits, feature = head(source)
@@ -120,7 +121,7 @@ class ExitNet(DynamicNet):
             walk.skip_exit()
             return None
         if settled is None:
-            judge = self.exit_gates[number]
+            judge = _reader(self.exit_gates[number], walk)
             walk.pay(judge.own_macs)  # type: ignore[arg-type]
             decision = walk.decide(gate, judge(source))
             # an image leaves or stays, also where a policy opens layers by halves
@@ -133,7 +134,7 @@ class ExitNet(DynamicNet):
             )
         walk.record([decision])
         stay_A = decision.z_BU[:, 0].expand(source.shape[0])
-        leaves_A, head = stay_A.detach() <= 0, self.exit_heads[number]
+        leaves_A, head = stay_A.detach() <= 0, _reader(self.exit_heads[number], walk)
         walk.pay((1 - stay_A.double()) * head.own_macs)  # type: ignore[operator]
         if not walk.compact:
             logits, feature = head(source)
@@ -145,16 +146,22 @@ class ExitNet(DynamicNet):
 
     def finish(self, u: Tensor, walk: Walk) -> Output:
         """The network's own head for those still in, the fallback for the unsure, everybody's answers."""
+        return self.finish_with(partial(self.head, u), partial(self.head_feature, u), walk)
+
+    def finish_with(
+        self, head: Callable[[], Tensor], head_feature: Callable[[], Tensor], walk: Walk
+    ) -> Output:
+        """`finish`, where `head` and `head_feature` give what the methods of these names do."""
         walk.exit_count = self.exit_count
         if walk.empty:
             return walk.output(None)
         walk.pay(self.head_macs)
-        logits = self.head(u)
+        logits = head()
         rule = walk.policy.exits
         if rule is None or not self.exit_count:
             return walk.output(logits)
         if rule.every:
-            walk.exit_features.append(self.head_feature(u))
+            walk.exit_features.append(head_feature())
             return walk.output(logits)
         fallback = None
         if rule.fallback == "ensemble" and not self._exit_gate:
@@ -162,3 +169,8 @@ class ExitNet(DynamicNet):
             sure = rule.leaves(self.exit_count, heads)
             fallback = ~sure
         return walk.output(logits, fallback)
+
+
+def _reader(module: nn.Module, walk: Walk) -> nn.Module:
+    """The head or gate as it reads what is there: of given maps, what it does once its input has been made maps."""
+    return getattr(module, "inner", module) if walk.given_maps else module

@@ -10,23 +10,29 @@ Shapes: B images.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from spaces.backbones.sections import SectionedConfig, SectionedNet
 from spaces.contract.compute import linear_macs
+from spaces.contract.exit_places import Place
 from spaces.contract.family import Family
 from spaces.contract.forward_pass import Walk
 from spaces.contract.net import Objective, Output, Plan
 from spaces.contract.policies import AlwaysOn, Policy
 from spaces.contract.recipe import Recipe
-from spaces.contract.space import choice
+from spaces.contract.space import choice, one_of
 from spaces.contract.task import Task
 from spaces.exits.exit_heads import CONV_EXITS, ExitConfig
 from spaces.exits.exit_objective import ExitObjective
-from spaces.exits.exits import ExitNet
+from spaces.exits.frozen_trunk import (
+    CLASSIFIER,
+    FrozenTrunkNet,
+    Read,
+    TrunkConfig,
+)
 
 PAPER_COSTS = (
     0.32,
@@ -38,10 +44,15 @@ PAPER_COSTS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultiExitConfig(ExitConfig, SectionedConfig):
+class MultiExitConfig(ExitConfig, TrunkConfig, SectionedConfig):
     """A multi-exit network; `gated=False` is the baseline of the same size."""
 
-    exits: str = choice(*CONV_EXITS, default="scan", doc="side branches that answer early")
+    exits: str = choice(
+        *CONV_EXITS,
+        default="scan",
+        accepts=one_of("linear"),
+        doc="side branches that answer early",
+    )
     gated: bool = True
 
     @property
@@ -49,7 +60,7 @@ class MultiExitConfig(ExitConfig, SectionedConfig):
         return self.scaled(super().head_filters)
 
 
-class MultiExitNet(SectionedNet, ExitNet):
+class MultiExitNet(SectionedNet, FrozenTrunkNet):
     """A baseline with an exit behind each section but the last.
 
     Parameters other than `exit_*` carry the names of the baseline.
@@ -57,10 +68,15 @@ class MultiExitNet(SectionedNet, ExitNet):
 
     def __init__(self, config: MultiExitConfig, task: Task) -> None:
         super().__init__(config, task)
-        self.config = config
+        self.config, self.trunk_config = config, config
+        self.exit_places = self.places[:-1]
+        if config.truncated is not None:
+            self._truncate(self.exit_places[config.truncated])
         self.plain_macs = self.total_macs()
         self.head_macs = linear_macs(self.fc)
-        self.add_exits(config, self.places[:-1], self.fc.in_features, on=config.gated)
+        self.add_exits(config, self.exit_places, self.fc.in_features, on=config.gated)
+        if config.frozen:
+            self.freeze(self.fc.in_features)
 
     def paper_cost(self, shares: Sequence[float], fallback: str) -> float | None:
         if self.config.backbone != "resnet18" or len(shares) != len(PAPER_COSTS) - 1:
@@ -82,6 +98,8 @@ class MultiExitNet(SectionedNet, ExitNet):
             raise RuntimeError(
                 "compact execution would change batch-norm statistics; call eval() first"
             )
+        if self.frozen and images.ndim == 2:
+            return self.answers(images, policy)
         walk = Walk(images, policy or AlwaysOn(), compact=compact, gates=self.gates)
         walk.pay(self.stem_macs)
         u = self.stem(images)
@@ -91,6 +109,50 @@ class MultiExitNet(SectionedNet, ExitNet):
             if walk.empty:
                 break
         return self.finish(u, walk)
+
+    def head(self, u: Tensor) -> Tensor:
+        return self.answer(self.vector(u)) if self.frozen else super().head(u)
+
+    @property
+    def classifiers(self) -> tuple[str, ...]:
+        return ("fc", "head_norm") if self.frozen else ()
+
+    def plain_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if self.config.truncated is None:
+            return super().plain_state(state)
+        own = self.state_dict().keys()
+        return {
+            name: value for name, value in state.items() if name in own - {"fc.weight", "fc.bias"}
+        }
+
+    def classifier(self) -> nn.Linear:
+        return self.fc
+
+    def trunk(self) -> list[nn.Module]:
+        return [self.stem, self.sections]
+
+    def trunk_identity(self) -> str:
+        return f"multi_exit {self.config.backbone} {self.config.width}"
+
+    def place_module(self, place: Place) -> nn.Module:
+        return self.sections[place.unit]
+
+    def trunk_names(self, read: Read) -> list[str]:
+        last = len(self.sections) - 1 if read.name == CLASSIFIER else read.place.unit
+        parts = ("stem.", *(f"sections.{index}." for index in range(last + 1)))
+        return [name for name in self.state_dict() if name.startswith(parts)]
+
+    def unit_macs(self) -> list[int]:
+        first, *others = self.section_macs
+        return [self.stem_macs + first, *others, 0]
+
+    def _truncate(self, place: Place) -> None:
+        """End behind the place, with a classifier of its own there."""
+        count = place.unit + 1
+        self.sections = self.sections[:count]
+        self.section_macs = self.section_macs[:count]
+        self.exit_places = self.exit_places[:count]
+        self.fc = nn.Linear(place.channels, self.task.classes)
 
 
 def paper_cost(share_by_exit: Sequence[float]) -> float:
@@ -113,6 +175,7 @@ FAMILY = Family(
     recipe=Recipe,
     build=MultiExitNet,
     size_dimensions=("backbone", "width"),
+    baseline_dimensions=("trunk", "feature_views"),
     smaller_sizes={"width": (0.125, 0.25)},
     size_words={"backbone": "{}", "width": "x{}"},
     traits=("exits", "attention"),

@@ -16,19 +16,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from spaces.backbones.timm_config import TimmModelConfig
 from spaces.backbones.timm_depths import timm_depths
 from spaces.backbones.timm_graph import INPUT, filled
-from spaces.backbones.timm_models import SMALL, created, known, unfit
+from spaces.backbones.timm_models import created, known, unfit
 from spaces.backbones.timm_state import classifiers, fitted
-from spaces.backbones.timm_units import Layout, Unit, Units, units_of
-from spaces.contract.exit_places import Place
+from spaces.backbones.timm_units import Unit, Units, units_of
 from spaces.contract.family import Family
 from spaces.contract.net import Output
 from spaces.contract.policies import Policy
 from spaces.contract.recipe import Recipe
-from spaces.contract.space import choice, flag, only_under
+from spaces.contract.space import choice, only_under
 from spaces.contract.task import Task
 from spaces.exits.exit_heads import CONV_EXITS, ExitConfig
+from spaces.exits.frozen_trunk import TrunkConfig
+from spaces.exits.timm_trunk import MapsOf, TimmTrunk
 from spaces.gates.gate_heads import GateConfig
 from spaces.gates.gated_blocks import BlockGates, GatedConfig, mixed
 from spaces.gates.gated_chain import Closable, GatedChain
@@ -38,41 +40,10 @@ _GATES, _EXITS = ("gates", "both"), ("exits", "both")
 _UNITS: dict[tuple[str, str, Task], Units] = {}  # taken apart once a process
 
 
-@dataclass(frozen=True, kw_only=True)
-class TimmModelConfig:
-    """Which model, and what is made dynamic about it."""
-
-    backbone: str = choice(
-        *SMALL,
-        default="resnet18",
-        accepts=known,
-        searched=False,
-        doc="these, or any other timm model by its name",
-    )
-    pretrained: bool = flag(
-        default=False, searched=False, doc="start from published weights, which are downloaded"
-    )
-    stem: str = choice(
-        "keep",
-        "small",
-        default="keep",
-        searched=False,
-        doc="small: no strides, no pooling, for images up to 64 px",
-    )
-    dynamics: str = choice(
-        "gates",
-        "exits",
-        "both",
-        default="gates",
-        searched=False,
-        doc="skip residual blocks, leave early, or both",
-    )
-
-
 @only_under({"dynamics": _GATES}, GateConfig, SparsityConfig)
 @only_under({"dynamics": _EXITS}, ExitConfig)
 @dataclass(frozen=True, kw_only=True)
-class TimmConfig(GatedConfig, TimmModelConfig):
+class TimmConfig(GatedConfig, TrunkConfig, TimmModelConfig):
     """A dynamic timm model; `gated=False` is the model itself."""
 
     granularity: str = choice(
@@ -87,7 +58,11 @@ class TimmConfig(GatedConfig, TimmModelConfig):
         doc="residual blocks without a gate",
     )
     exits: str = choice(
-        *CONV_EXITS, default="light", searched=False, doc="side branches that answer early"
+        *CONV_EXITS,
+        "linear",
+        default="light",
+        searched=False,
+        doc="side branches that answer early",
     )
 
     def __post_init__(self) -> None:
@@ -97,8 +72,14 @@ class TimmConfig(GatedConfig, TimmModelConfig):
     def has_exits(self) -> bool:
         return self.dynamics != "gates"
 
+    @property
+    def published_pixels(self) -> bool:
+        """Whether the model gets pixels as its published weights did."""
+        frozen = self.normalization == "auto" and self.frozen
+        return frozen or self.normalization == "published"
 
-class TimmNet(GatedChain):
+
+class TimmNet(GatedChain, TimmTrunk):
     """A timm model as `model`, with gates and exits beside it.
 
     The model's own weights keep their names behind `model.`; `load_plain` takes a state dict of the model itself.
@@ -111,7 +92,12 @@ class TimmNet(GatedChain):
         super().__init__()
         self.config, self.task = config, task
         self.model = created(config.backbone, task, pretrained=config.pretrained, stem=config.stem)
+        self.trunk_config = config
+        self.pixels = self.published_pixels() if config.published_pixels else None
         self.parts = self._taken_apart()
+        self.exit_places = self.places_of_model()
+        if config.truncated is not None:
+            self.truncate(config.truncated)
         units = self.parts.units
         self.ungated = tuple((unit.name, unit.ungated) for unit in units if unit.ungated)
         self.head_macs = self.parts.head_macs
@@ -124,6 +110,8 @@ class TimmNet(GatedChain):
             config, self._unit_gates() if config.gated and config.dynamics in _GATES else ()
         )
         self._add_exits()
+        if config.frozen:
+            self.freeze(self.classifier().in_features)
 
     def load_plain(self, state: dict[str, Tensor]) -> None:
         """Load the state dict of the plain timm model of the same name and sizes."""
@@ -133,12 +121,15 @@ class TimmNet(GatedChain):
         ours = {name: value for name, value in state.items() if name.startswith("model.")}
         model = {name.removeprefix("model."): value for name, value in (ours or state).items()}
         named = {f"model.{name}": value for name, value in fitted(model, self.model).items()}
+        gone = tuple(f"{name}." for name in self.cut)
+        named = {name: value for name, value in named.items() if not name.startswith(gone)}
         rest = {name: value for name, value in state.items() if name not in ours} if ours else {}
         return {**rest, **named}
 
     @property
     def classifiers(self) -> tuple[str, ...]:
-        return tuple(f"model.{name}" for name in classifiers(self.model))
+        own = tuple(f"model.{name}" for name in classifiers(self.model))
+        return (*own, "head_norm", "stage_head") if self.config.frozen else own
 
     def depths(self) -> dict[str, int]:
         return {f"model.{name}": depth for name, depth in timm_depths(self.model).items()}
@@ -147,7 +138,10 @@ class TimmNet(GatedChain):
         self, images: Tensor, policy: Policy | None = None, *, compact: bool = False
     ) -> Output:
         walk = self.begin(images, policy, compact=compact)
-        results, u = {INPUT: images}, images
+        if self.frozen and images.ndim == 2:
+            return self.answers(images, policy)
+        pixels = images if self.pixels is None else self.pixels(images)
+        results, u = {INPUT: pixels}, pixels
         for index, unit in enumerate(self.parts.units):
             for step in unit.before:
                 step.run(self, results)
@@ -169,10 +163,12 @@ class TimmNet(GatedChain):
         return self.finish(u, walk)
 
     def head(self, u: Tensor) -> Tensor:
+        if self.frozen:
+            return self.answer(self.vector(u))
         return self.model.forward_head(u)  # type: ignore[operator]
 
     def head_feature(self, u: Tensor) -> Tensor:
-        return self.parts.features.maps(u).mean((2, 3))
+        return self.vector(u) if self.frozen else self.parts.features.maps(u).mean((2, 3))
 
     def _taken_apart(self) -> Units:
         config, task = self.config, self.task
@@ -212,20 +208,21 @@ class TimmNet(GatedChain):
 
     def _add_exits(self) -> None:
         config, units = self.config, self.parts.units
-        outputs = {index: units[index].outputs for index in self.parts.stage_ends()}
-        places = [Place(index, o.channels, o.height, o.width) for index, o in outputs.items()]
+        places = self.exit_places
         on = config.gated and config.has_exits
         if on and not places:
             raise ValueError(
                 f"backbone: {config.backbone} has no end of a stage where one tensor alone goes on, so no exit can "
                 "stand there; choose dynamics: gates, or another model"
             )
-        self.add_exits(config, places, self.parts.features.channels, on=on)
+        width = self.classifier().in_features if config.frozen else self.parts.features.channels
+        self.add_exits(config, places, width, on=on)
         for unit, number in self._exit_at.items():
-            if outputs[unit].kind != "maps":
-                self.exit_heads[number] = _MapsOf(outputs[unit], self.exit_heads[number])
+            outputs = units[unit].outputs
+            if outputs.kind != "maps":
+                self.exit_heads[number] = MapsOf(outputs, self.exit_heads[number])
                 if self.exit_gates:
-                    self.exit_gates[number] = _MapsOf(outputs[unit], self.exit_gates[number])
+                    self.exit_gates[number] = MapsOf(outputs, self.exit_gates[number])
 
 
 class _GatedUnit(Closable):
@@ -268,17 +265,6 @@ class _GatedUnit(Closable):
         return self.unit.block_macs
 
 
-class _MapsOf(nn.Module):
-    """An exit's head or gate that is given what it reads as maps (B, C, H, W)."""
-
-    def __init__(self, layout: Layout, inner: nn.Module) -> None:
-        super().__init__()
-        self.layout, self.inner, self.own_macs = layout, inner, inner.own_macs
-
-    def forward(self, u: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        return self.inner(self.layout.maps(u))
-
-
 def _mixed(skipped: Tensor, made: Tensor, z_AU: Tensor) -> Tensor:
     return mixed(skipped, made, z_AU[:, 0].reshape(-1, *(1,) * (made.ndim - 1)))
 
@@ -296,7 +282,7 @@ FAMILY = Family(
     recipe=Recipe,
     build=_built,
     size_dimensions=("backbone",),
-    baseline_dimensions=("pretrained", "stem"),
+    baseline_dimensions=("pretrained", "stem", "trunk", "normalization", "feature_views"),
     size_words={"backbone": "{}"},
     traits=("granularity", "exits", "attention", "gate", "loss", "target"),
     rebuilt_with={"pretrained": False},  # nothing is downloaded

@@ -27,8 +27,8 @@ def scrambled(net: DynamicNet, seed: int = 0) -> DynamicNet:
                     (module.weight, 0.5, 1.5),
                     (module.bias, -0.5, 0.5),
                 ):
-                    assert tensor is not None
-                    tensor.uniform_(low, high, generator=generator)
+                    if tensor is not None:  # a linear probe's norm has no weights
+                        tensor.uniform_(low, high, generator=generator)
         for parameter in net.gate_parameters():
             # or two convolutions in a row saturate a gate
             fan_in = parameter[0].numel() if parameter.ndim == 4 else 1

@@ -136,6 +136,7 @@ MULTI_EXIT: Variants = (
     (DIGITS, {"backbone": "vgg19_bn", "attention": "none"}),
     (DIGITS, {"backbone": "resnet50", "exit_decision": "gate"}),
     (DIGITS, {"backbone": "wrn20_8", "exits": "light"}),
+    (COLOUR, {"exits": "linear", "trunk": "frozen"}),
 )
 
 GATED_MOBILENET: Variants = (
@@ -187,6 +188,8 @@ TIMM: Variants = (
     (COLOUR, {"stem": "small", "dynamics": "both", "exit_places": "late"}),
     (COLOUR, {"gate": "policy_net", "gate_hidden": 8, "dynamics": "both"}),
     (DIGITS, {"backbone": "test_vit", "gate": "lstm"}),
+    (COLOUR, {"dynamics": "exits", "exits": "linear", "trunk": "frozen"}),
+    (COLOUR, {"dynamics": "both", "trunk": "frozen"}),
 )
 
 VARIANTS: dict[str, tuple[dict[str, Any], Variants]] = {

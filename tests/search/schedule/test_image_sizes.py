@@ -58,8 +58,8 @@ def test_each_size_has_its_own_baseline_from_which_its_trials_start() -> None:
     assert baseline_key(SPEC, small) != baseline_key(SPEC, large)
     assert size_key(at(8)) != size_key(at(16))
     pool = BaselinePool(SPEC, SPACES)
-    assert pool.start_of(at(8, target=0.3)) == small
-    assert pool.start_of(at(16)) == large
+    assert pool.needed_by(at(8, target=0.3)) == small
+    assert pool.needed_by(at(16)) == large
 
 
 def test_baselines_of_every_size_are_compared() -> None:

@@ -1,0 +1,282 @@
+"""From a pretrained network to a front that beats its static networks: exits on a frozen trunk.
+
+The baselines are what people would use instead: the same network with its own head, trained by the same recipe, and the
+network ended behind each stage. Points are chosen on validation alone. The test images are read once, at the end, for
+the chosen points and the baselines. Accuracies have 95 % intervals (Wilson).
+
+    python benchmarks/pretrained.py --weights FILE.safetensors --backbone tf_efficientnet_lite0 --data folder:PATH
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from search.run.data import data_spec, load_data
+from search.run.jobs import job_of
+from search.run.worker import trained_net
+from search.spec import parse_study
+from search.study_keys import StudySpec
+from spaces.contract.knobs import Knobs
+from spaces.exits.frozen_trunk import FrozenTrunkNet
+from storage.records import PointRecord
+from storage.settings import Settings, Storage
+from storage.store import Store
+from trainers.data.splits import ImageData, Split, test_split
+from trainers.evaluate import evaluate
+from trainers.execution import Execution
+from trainers.feature_files import FeatureFiles
+from trainers.frozen import frozen_data
+from trainers.significance import wilson
+
+SHARES = (
+    0.4,
+    0.5,
+    0.6,
+    0.7,
+    0.8,
+)  # of the best static network's MACs, within which the best point is shown
+GOAL = 0.6  # MACs at the best static network's accuracy, over its MACs
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A point, why it was chosen, and what it does on the test images."""
+
+    why: str
+    point: PointRecord
+    accuracy: float
+    macs: float
+
+
+def study_text(args: argparse.Namespace, seed: int) -> str:
+    """The study file of the search."""
+    space = {
+        "backbone": args.backbone,
+        "trunk": "frozen",
+        "dynamics": "exits",
+        "exits": "linear",
+        "exit_places": args.places,
+        "lr": {"low": 0.01, "high": 0.05},
+        "weight_decay": {"low": 1e-4, "high": 1e-2},
+        "batch": 128,
+    }
+    keys: dict[str, Any] = {
+        "study": "pretrained",
+        "data": args.data,
+        "families": ["timm"],
+        "image_size": args.pixels,
+        "space": {"timm": space},
+        "init_from": args.weights,
+        "train_limit": args.images - args.validation,
+        "validation_limit": args.validation,
+        "validation": args.share,
+        "budget": {"trials": args.trials, "epochs": args.epochs},
+        "region": {"within": 0.3},
+        "seed": seed,
+        "run": {"workers": args.workers, "device": "cpu", "precision": "float32"},
+    }
+    return json.dumps(keys)  # which is YAML
+
+
+def searched(spec: StudySpec, text: str, settings: Settings, workers: int) -> float:
+    """Run the product's search; returns its seconds."""
+    from rich.console import Console
+
+    from search.commands.search import run_study
+
+    started = time.perf_counter()
+    run_study(
+        spec, text, settings, Console(stderr=True, quiet=True), workers=workers, baselines=False
+    )
+    return time.perf_counter() - started
+
+
+def chosen(members: list[PointRecord], baselines: list[PointRecord]) -> dict[str, PointRecord]:
+    """The points to measure, by why: all are chosen by what they do on validation."""
+    best = best_static(baselines)
+    found = {"most accurate": max(members, key=lambda p: p.accuracy)}
+    as_good = [p for p in members if p.accuracy >= best.accuracy]
+    if as_good:
+        found["as accurate as the best static network"] = min(as_good, key=lambda p: p.macs_mean)
+    for share in SHARES:
+        within = [p for p in members if p.macs_mean <= share * best.macs_mean]
+        if within:
+            found[f"within {share:.0%} of its MACs"] = max(within, key=lambda p: p.accuracy)
+    return found
+
+
+def best_static(baselines: list[PointRecord]) -> PointRecord:
+    """The most accurate static network on validation; of equal ones the cheapest."""
+    return max(baselines, key=lambda p: (p.accuracy, -p.macs_mean))
+
+
+class Examiner:
+    """Measures points on the test images, whose features are computed once."""
+
+    def __init__(self, store: Store, spec: StudySpec, settings: Settings, limit: int) -> None:
+        self.store, self.spec, self.settings = store, spec, settings
+        self.files = FeatureFiles(settings.features, settings.feature_bytes)
+        self.data: ImageData = load_data(data_spec(spec))
+        self.split = some(test_split(data_spec(spec)), limit)
+
+    def measure(self, why: str, point: PointRecord) -> Measured:
+        """The trained network under the point's knobs, on every test image."""
+        trial = self.store.trial(self.spec.study, point.kind, point.trial)
+        job = job_of(self.spec, trial, str(self.settings.checkpoints))
+        net, _, _ = trained_net(job)
+        assert isinstance(net, FrozenTrunkNet)
+        state = net.state_dict()
+        state = {name: value.clone() for name, value in state.items()}
+        data = replace(self.data, validation=self.split)
+        rows = frozen_data(net, data, views=1, files=self.files, execution=Execution())
+        net.load_state_dict(state)  # statistics of norms are those of the training's views
+        table = evaluate(net, (rows or data).validation, rows or data, Knobs(**point.knobs))
+        return Measured(why, point, table.accuracy, table.macs_mean)
+
+
+def some(split: Split, limit: int) -> Split:
+    """The first images of a split, which is shuffled with a fixed seed."""
+    import numpy as np
+    import torch
+
+    order = np.random.default_rng(0).permutation(len(split))[:limit]
+    kept = torch.from_numpy(np.sort(order))
+    return _Part(split.labels[kept], split.ids[kept], split.pixels, kept)
+
+
+class _Part(Split):
+    def __init__(self, labels: Any, ids: Any, pixels: Any, kept: Any) -> None:
+        super().__init__(labels, ids, pixels)
+        self.kept = kept
+
+    def batches(self, size: int, **how: Any) -> Iterator[Any]:
+        from trainers.data.splits import Batch
+
+        device = how.get("device", "cpu")
+        orders = [self.kept[order] for order in self._orders(size, how.get("shuffle"), False)]
+        place = 0
+        for order_B, images in self.pixels.batches(orders, device):
+            end = place + len(order_B)
+            yield Batch(images, self.labels[place:end], self.ids[place:end])
+            place = end
+
+
+def main() -> None:
+    args = arguments()
+    for seed in range(args.seeds):
+        with tempfile.TemporaryDirectory() as folder:
+            report(args, seed, Path(args.folder or folder))
+
+
+def report(args: argparse.Namespace, seed: int, folder: Path) -> None:
+    """One search from one seed, and what its points do on test."""
+    from search.front.stored import study_front
+
+    settings = Settings(storage=Storage(folder=folder))
+    text = study_text(args, seed)
+    spec = parse_study(text, "study")
+    seconds = searched(spec, text, settings, args.workers)
+    store = Store.open(settings.database_url)
+    record = store.study(spec.study)
+    found = study_front(store, record)
+    dynamic = [p for p in found.points if p.kind == "search"]
+    images = Examiner(store, spec, settings, args.test)
+    training = args.images - args.validation
+    print(f"seed {seed}: {args.backbone} at {args.pixels} px, {training} training images")
+    print(f"{args.validation} images of validation, {len(images.split)} of test")
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {versions()}")
+    print(
+        f"{args.trials} trials in {seconds:.0f} s; first front after {first_front(store, record):.0f} s"
+    )
+    points = {
+        **chosen(dynamic, found.baselines),
+        **{f"static: baseline {p.trial}": p for p in found.baselines},
+    }
+    measured = [images.measure(why, point) for why, point in points.items()]
+    show(measured, args.validation, len(images.split))
+    verdict(measured, best_static(found.baselines), len(images.split))
+    store.close()
+
+
+def first_front(store: Store, record: Any) -> float:
+    """Seconds from the start of the first training to the end of the first dynamic network's."""
+    trials = store.trials(record.name)
+    ended = [t.finished_at for t in trials if t.kind == "search" and t.finished_at and not t.error]
+    return (min(ended) - min(t.started_at for t in trials)).total_seconds()
+
+
+def show(measured: list[Measured], validation: int, test: int) -> None:
+    """A line for each point: what it does on validation, then on test."""
+    print(f"{'':44} {'MACs':>8}  validation            test (MACs)")
+    for one in sorted(measured, key=lambda m: m.point.macs_mean):
+        low, high = wilson(one.accuracy, test)
+        ours = (
+            f"{one.point.accuracy:.1%} ({one.point.accuracy_low:.1%}-{one.point.accuracy_high:.1%})"
+        )
+        print(
+            f"{one.why:44} {one.point.macs_mean / 1e6:6.1f} M  {ours:20}  "
+            f"{one.accuracy:.1%} ({low:.1%}-{high:.1%}), {one.macs / 1e6:.1f} M"
+        )
+
+
+def verdict(measured: list[Measured], static: PointRecord, test: int) -> None:
+    """MACs at the best static network's accuracy over its MACs, and whether accuracy holds on test."""
+    beside = next(m for m in measured if m.point.id == static.id)
+    ours = next((m for m in measured if m.why.startswith("as accurate")), None)
+    if ours is None:
+        print("no dynamic network is as accurate on validation as the best static one")
+        return
+    ratio = ours.macs / beside.macs
+    _, high = wilson(ours.accuracy, test)
+    holds = "not below it by more than the interval" if high >= beside.accuracy else "BELOW IT"
+    print(
+        f"MACs at the best static network's accuracy over its own: {ratio:.2f} (goal {GOAL}); "
+        f"on test {ours.accuracy:.1%} beside {beside.accuracy:.1%}: {holds}"
+    )
+
+
+def versions() -> str:
+    import timm
+    import torch
+
+    return f"Python {platform.python_version()}, torch {torch.__version__}, timm {timm.__version__}"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--weights", required=True, help="file of the pretrained model's weights")
+    parser.add_argument(
+        "--backbone", default="tf_efficientnet_lite0", help="name of the model in timm"
+    )
+    parser.add_argument("--data", required=True, help="as `data` in a study file")
+    parser.add_argument("--pixels", type=int, default=96)
+    parser.add_argument("--images", type=int, default=2000, help="training and validation together")
+    parser.add_argument("--validation", type=int, default=400, help="images of validation")
+    parser.add_argument(
+        "--share", type=float, default=0.1, help="of the data that validation is drawn from"
+    )
+    parser.add_argument("--test", type=int, default=1000, help="test images, at most")
+    parser.add_argument("--places", nargs="+", default=["all", "late", "3+4", "4", "2+3+4"])
+    parser.add_argument("--trials", type=int, default=24)
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--folder", help="keeps the study there; without it nothing stays")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""The static networks that people would use in place of exits on a frozen trunk: whole, and ended behind each stage.
+
+Their heads train by the same recipe on the same features, so they take seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import product
+
+from search.schedule.warm_start import recommended
+from search.spec import StudySpec
+from spaces.contract.family import Candidate
+from spaces.contract.registry import family
+from spaces.contract.space import Dimension, Value
+from spaces.contract.task import Task
+
+logger = logging.getLogger(f"dynafront.{__name__}")
+TRUNK, FROZEN = "trunk", "frozen"
+
+
+def static_nets(
+    spec: StudySpec, spaces: Mapping[str, tuple[Dimension, ...]], task: Task
+) -> Iterator[Candidate]:
+    """The baselines of frozen trunks: of each size the whole network, then those that end behind a stage."""
+    for name, space in spaces.items():
+        if FROZEN not in values_of(space, TRUNK):
+            continue
+        own = family(name)
+        searched = {
+            d.name: values_of(space, d.name) for d in space if d.name in own.size_dimensions
+        }
+        for one in product(*searched.values()):
+            values = recommended(space) | dict(zip(searched, one, strict=True)) | {TRUNK: FROZEN}
+            yield from static_nets_of(Candidate.of(own, values, spec.budget.epochs), task)
+
+
+def static_nets_of(candidate: Candidate, task: Task) -> Iterator[Candidate]:
+    """The static networks of a candidate's size, where its trunk is frozen."""
+    if getattr(candidate.config, TRUNK, None) == FROZEN:
+        whole = candidate.baseline()
+        yield whole
+        yield from _truncated(whole, task)
+
+
+def values_of(space: tuple[Dimension, ...], name: str) -> tuple[Value, ...]:
+    """The values that a dimension may take in a narrowed space; of a range its ends, none where there is no such."""
+    for d in space:
+        if d.name == name:
+            if not d.searched:
+                return (d.default,)
+            return d.choices if d.kind == "choice" else (d.low, d.high)
+    return ()
+
+
+def _truncated(whole: Candidate, task: Task) -> Iterator[Candidate]:
+    import torch
+
+    from spaces.exits.frozen_trunk import FrozenTrunkNet
+
+    try:
+        with torch.device("meta"):
+            net = whole.family.build(whole.config, task)
+    except ValueError as error:
+        logger.debug("no static networks of %s: %s", whole.params, error)
+        return
+    assert isinstance(net, FrozenTrunkNet)
+    for number in range(len(net.exit_places)):
+        yield replace(whole, config=replace(whole.config, truncated=number))

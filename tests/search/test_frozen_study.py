@@ -1,0 +1,144 @@
+"""A study on a frozen trunk: what a person gets of it, from the file to the exported model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from rich.console import Console
+from safetensors.torch import save_file
+
+from search.cli import main
+from search.commands.estimate import _sizes
+from search.commands.study_check import checked_study
+from search.run.data import data_spec, load_data, task_of
+from search.run.heartbeat import Steps
+from search.run.speed import measured_speed
+from search.schedule.static_nets import static_nets
+from search.spec import narrowed_spaces, parse_study
+from storage.records import Kind
+from storage.settings import Settings
+from storage.store import Store
+from trainers.execution import Execution
+
+STUDY = """
+study: frozen
+data: digits
+families: [timm]
+image_size: 16
+init_from: {weights}
+space:
+  timm: {{backbone: test_resnet, trunk: frozen, dynamics: exits, exits: linear, batch: 64}}
+budget: {{trials: 2, epochs: 2}}
+train_limit: 300
+validation_limit: 200
+region: {{within: 1}}
+run: {{workers: 0, threads: 1, device: cpu}}
+"""
+
+
+def dynafront(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments, catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of weights as a training elsewhere leaves them."""
+    import timm
+
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("weights") / "resnet.safetensors"
+    save_file(timm.create_model("test_resnet", num_classes=7).state_dict(), file)
+    return file
+
+
+@pytest.mark.slow
+def test_a_frozen_study_from_its_file_to_a_model_of_the_reported_accuracy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("frozen.yml").write_text(STUDY.format(weights=weights))
+    found = dynafront("search", "frozen.yml")
+    assert found.exit_code == 0, found.output
+    store = Store.open(Settings().database_url)
+    baselines = store.trials("frozen", kind=Kind.BASELINE)
+    assert [one.params.get("truncated") for one in baselines] == [None, 0, 1]
+    assert all(one.params["trunk"] == "frozen" for one in baselines)
+    points = {p.trial: p for p in store.points("frozen", kind=Kind.BASELINE)}
+    assert points[1].macs_mean < points[2].macs_mean < points[0].macs_mean
+    assert points[1].parameters < points[2].parameters < points[0].parameters
+    files = list(Path("dynafront-data/features").glob("*.npy"))
+    # two views and validation, of both places and the classifier, for all five trainings
+    assert len(files) == 3 * 3
+    assert all(
+        "error" not in one.result["inspection"] for one in store.trials("frozen", kind=Kind.SEARCH)
+    )
+    front = json.loads(dynafront("front", "frozen", "--format", "json").output)
+    assert front
+    exported = dynafront("export", "frozen", "--pick", "best", "--out", "model")
+    assert exported.exit_code == 0, exported.output
+    report = json.loads(Path("model/model.json").read_text())["report"]
+    assert report["onnx"]
+    cleaned = dynafront("clean")
+    assert "features of frozen trunks" in cleaned.output
+    assert not list(Path("dynafront-data/features").glob("*.npy"))
+
+
+def test_static_networks_of_every_size_are_trained_whole_and_ended_behind_each_stage(
+    weights: Path,
+) -> None:
+    text = STUDY.format(weights=weights).replace("test_resnet", "[test_resnet, test_efficientnet]")
+    spec = parse_study(text, "frozen.yml")
+    task = task_of(load_data(data_spec(spec)))
+    nets = [one.config for one in static_nets(spec, narrowed_spaces(spec), task)]
+    cuts = {
+        name: [n.truncated for n in nets if n.backbone == name]
+        for name in ("test_resnet", "test_efficientnet")
+    }
+    assert cuts == {"test_resnet": [None, 0, 1], "test_efficientnet": [None, 0, 1, 2, 3, 4]}
+    assert not any(one.gated for one in nets)
+    finetuned = parse_study(text.replace("frozen,", "finetuned,"), "frozen.yml")
+    assert list(static_nets(finetuned, narrowed_spaces(finetuned), task)) == []
+
+
+@pytest.mark.parametrize(
+    ("family", "space", "fix"),
+    [
+        ("timm", "trunk: frozen", "write `pretrained: true` beside it, or name a file in `init_from`"),
+        ("timm", "trunk: [finetuned, frozen], pretrained: [false, true]", "write `pretrained: true`"),
+        ("multi_exit", "trunk: frozen", "needs trained weights: name a file in `init_from`"),
+    ],
+)  # fmt: skip
+def test_a_frozen_trunk_without_trained_weights_is_refused_with_the_fix(
+    family: str, space: str, fix: str
+) -> None:
+    text = f"study: s\ndata: digits\nfamilies: [{family}]\nspace: {{{family}: {{{space}}}}}\n"
+    with pytest.raises(ValueError, match=f"s.yml: space.{family}.trunk: frozen .*{fix}"):
+        parse_study(text, "s.yml")
+    parse_study(f"{text}init_from: weights.safetensors\n", "s.yml")
+
+
+def test_a_family_without_such_a_trunk_does_not_have_the_dimension() -> None:
+    text = "study: s\ndata: digits\nfamilies: [gated_features]\nspace: {gated_features: {trunk: frozen}}\n"
+    with pytest.raises(ValueError, match="trunk: no such dimension"):
+        parse_study(text, "s.yml")
+
+
+@pytest.mark.slow
+def test_check_counts_features_once_and_static_networks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = parse_study(STUDY.format(weights=weights), "frozen.yml")
+    checked = checked_study(spec, Settings(), Steps(Console(quiet=True)))
+    (size,) = _sizes(checked)
+    assert size.statics == 3
+    frozen = measured_speed(size.dynamic, checked.task, data_spec(spec), Execution())
+    assert frozen.once > 0
+    config = replace(size.dynamic.config, trunk="finetuned")
+    finetuned = replace(size.dynamic, config=config)
+    assert measured_speed(finetuned, checked.task, data_spec(spec), Execution()).once == 0
