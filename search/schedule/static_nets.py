@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import product
 
-from search.schedule.warm_start import recommended
+from search.schedule.warm_start import for_heads, recommended
 from search.spec import StudySpec
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
@@ -34,6 +34,7 @@ def static_nets(
         }
         for one in product(*searched.values()):
             values = recommended(space) | dict(zip(searched, one, strict=True)) | {TRUNK: FROZEN}
+            values = for_heads(space, values)
             yield from static_nets_of(Candidate.of(own, values, spec.budget.epochs), task)
 
 
