@@ -113,7 +113,7 @@ def dynafront_loop(
     candidate: Candidate, execution: Execution, pixels: Tensor, labels: Tensor, batch: int
 ) -> Callable[[], None]:
     """One training epoch of the shared trainer."""
-    from trainers.fit import _Training
+    from trainers.training import Training
 
     class Held:
         """The part of trainers.data.splits.Split that training uses, over tensors that lie on the device."""
@@ -140,7 +140,7 @@ def dynafront_loop(
         class_weights = None
 
     net = execution.placed(candidate.build(TASK, 0))
-    training = _Training(net, Data(), candidate.recipe, 0, execution)  # type: ignore[arg-type]
+    training = Training(net, Data(), candidate.recipe, 0, execution)  # type: ignore[arg-type]
 
     def epoch() -> None:
         training.epoch(0)

@@ -5,6 +5,8 @@
     model = study.best(max_macs=20e6).export("exported")
     model("photo.jpg")
 
+`dynafront.connect("http://HOST:5000")` has the same calls for the studies of a server.
+
 The names are those of the command line. Importing this loads nothing that trains: a call that needs torch or MLflow
 imports them then. What a person can put right is a ValueError of one line; a database or an MLflow that cannot do what
 was asked is a StorageError.
@@ -21,6 +23,7 @@ check_own_names()
 from dynafront.launch import search  # noqa: E402
 from dynafront.model import Model, Prediction, load  # noqa: E402
 from dynafront.point import Point  # noqa: E402
+from dynafront.remote import Server, connect  # noqa: E402
 from dynafront.stored import Study, studies, study  # noqa: E402
 
 if TYPE_CHECKING:
@@ -30,8 +33,10 @@ __all__ = [
     "Model",
     "Point",
     "Prediction",
+    "Server",
     "StorageError",
     "Study",
+    "connect",
     "load",
     "search",
     "studies",

@@ -24,6 +24,7 @@ from search.command_line.paths import GivenPath
 from search.command_line.predict import predict
 from search.command_line.schema import show_schema
 from search.command_line.search import launch
+from search.command_line.serve import serve
 from search.command_line.spaces import show_spaces
 from search.command_line.status import show_status
 from search.command_line.sync import sync
@@ -44,6 +45,7 @@ COMMANDS = (  # in the order of use, not of the alphabet
     show_spaces,
     show_schema,
     ui,
+    serve,
     export_point,
     predict,
     inspect_training,

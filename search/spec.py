@@ -14,7 +14,10 @@ from pydantic import ValidationError
 from search.objectives import COSTS, MACS
 from search.spec_errors import mistake, shown, yaml_mistake
 from search.study_keys import StudySpec
-from spaces.contract.space import Dimension, narrowed
+from spaces.contract.narrowing import for_trained_weights, narrowed
+from spaces.contract.recipe import PRETRAINED
+from spaces.contract.resolution import IMAGE_SIZE, image_size_dimension
+from spaces.contract.space import Dimension
 from storage.yaml_text import NotYamlError, file_text, parsed
 from trainers.metrics import METRICS
 
@@ -23,6 +26,7 @@ BEFORE = {
     "early_stopping": False,
     "starting_points": False,
     "test": None,
+    "recipe": "scratch",
 }  # these were keys of study files
 
 
@@ -69,7 +73,7 @@ def parse_study(text: str, where: str) -> StudySpec:
     _check_data(spec, where)
     _check_objectives(spec, where)
     _check_warm_epochs(spec, where)
-    _check_trunk(spec, where, _check_spaces(spec, where))
+    _check_trunk(spec, where, declared_spaces(spec, where))
     return spec
 
 
@@ -95,8 +99,8 @@ def _check_trunk(spec: StudySpec, where: str, spaces: Mapping[str, tuple[Dimensi
             raise ValueError(f"{where}: space.{name}.trunk: frozen needs trained weights: {fix}")
 
 
-def _check_spaces(spec: StudySpec, where: str) -> dict[str, tuple[Dimension, ...]]:
-    """Raise what `narrowed_spaces` would, from what the families declare: without torch, which is slow to import."""
+def declared_spaces(spec: StudySpec, where: str = "study file") -> dict[str, tuple[Dimension, ...]]:
+    """As `narrowed_spaces`, from what the families declare: without torch, which is slow to import."""
     from spaces.contract.declarations import declaration
 
     return _narrowed(spec, where, lambda name: declaration(name).space)
@@ -119,11 +123,52 @@ def _narrowed(
     found = {}
     for name in spec.families:
         try:
-            found[name] = narrowed(space_of(name), spec.space.get(name, {}), f"space.{name}")
+            space = (*_as_trained(spec, name, space_of(name)), *_searched_sides(spec, name))
+            found[name] = narrowed(space, spec.space.get(name, {}), f"space.{name}")
         except ValueError as error:
             key = "" if str(error).startswith("space.") else "families: "
             raise ValueError(f"{where}: {key}{error}") from None
+    for name, space in found.items():
+        _check_teacher(spec, where, name, space)
     return found
+
+
+def _searched_sides(spec: StudySpec, family_name: str) -> tuple[Dimension, ...]:
+    """The dimension of a study that searches the size of the images."""
+    if len(spec.image_sizes) > 1:
+        return (image_size_dimension(spec.image_sizes),)
+    if IMAGE_SIZE in spec.space.get(family_name, {}):
+        raise ValueError(
+            f"space.{family_name}.image_size: only narrows a list for one family; write `image_size: [64, 96, 128]` "
+            "at the top of the file"
+        )
+    return ()
+
+
+def _check_teacher(spec: StudySpec, where: str, name: str, space: Sequence[Dimension]) -> None:
+    """Trials learn from baselines of the study's own, which it trains for warm starts."""
+    if spec.warm_start and spec.initial(name) is None:
+        return
+    for dimension in space:
+        if dimension.name == "distill" and dimension.searched and any(dimension.choices or [True]):
+            reason = "warm_start: false" if spec.initial(name) is None else "init_from"
+            raise ValueError(
+                f"{where}: space.{name}.distill: no baseline is trained to learn from, because of {reason}; "
+                "leave one of the two out"
+            )
+
+
+def _as_trained(spec: StudySpec, name: str, space: Sequence[Dimension]) -> tuple[Dimension, ...]:
+    """The family's space with the recipe for the weights that its trainings start with."""
+    named = spec.space.get(name, {}).get(PRETRAINED, False)
+    loads = [one is True for one in (named if isinstance(named, list | tuple) else [named])]
+    given = spec.initial(name) is not None or spec.recipe == "fine_tuning"
+    trunk = spec.space.get(name, {}).get("trunk", "finetuned")
+    trunks = trunk if isinstance(trunk, list | tuple) else [trunk]
+    # behind a frozen trunk only new heads are trained
+    if spec.recipe == "scratch" or "finetuned" not in trunks or not (given or any(loads)):
+        return tuple(space)
+    return for_trained_weights(space, every=(given or all(loads)) and "frozen" not in trunks)
 
 
 def _check_data(spec: StudySpec, where: str) -> None:

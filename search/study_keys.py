@@ -20,6 +20,11 @@ AMOUNT = {
 }
 Macs = Annotated[float, BeforeValidator(lambda value: _macs(value)), WithJsonSchema(AMOUNT)]
 Weights = Annotated[str | dict[str, str], BeforeValidator(lambda value: _weights(value))]
+SIDE = {"type": "integer", "minimum": 4, "maximum": 4096}
+SIDES = {"anyOf": [SIDE, {"type": "array", "items": SIDE, "minItems": 1, "uniqueItems": True}]}
+Sides = Annotated[
+    int | tuple[int, ...], BeforeValidator(lambda value: _sides(value)), WithJsonSchema(SIDES)
+]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Trials = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -125,6 +130,13 @@ class Run(_Strict):
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="`auto`: CUDA where there is a GPU."
     )
+    image_gigabytes: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description=(
+            "Gigabytes (10^9 bytes) of decoded images that are kept; images beyond it are decoded "
+            "while trials train. Default: half of the memory that is free."
+        ),
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="`auto` measures and takes the faster one."
     )
@@ -183,16 +195,23 @@ class StudySpec(_Strict):
             "`DYNAFRONT_DATA`, else `~/.cache/dynafront`."
         ),
     )
-    image_size: Annotated[int, Field(ge=4, le=4096)] | None = Field(
+    image_size: Sides | None = Field(
         default=None,
         description=(
-            "Side of the square that every image becomes. Default: the stored size if all images "
-            "share one; else the median of the shorter sides, at most 224."
+            "Side of the square that every image becomes. A list is searched. Default: the stored "
+            "size if all images share one; else the median of the shorter sides, at most 224."
         ),
     )
     init_from: Weights | None = Field(
         default=None,
         description="Weights to start from: a file or `torchvision:NAME`, or one of these by family.",
+    )
+    recipe: Literal["auto", "scratch", "fine_tuning"] = Field(
+        default="auto",
+        description=(
+            "Ranges and defaults of how networks are trained: for random weights (`scratch`), or "
+            "for trained ones (`fine_tuning`). `auto`: `fine_tuning` where weights are loaded."
+        ),
     )
     validation: Fraction = Field(
         default=0.1,
@@ -241,6 +260,13 @@ class StudySpec(_Strict):
         return self.init_from.get(family) if isinstance(self.init_from, dict) else self.init_from
 
     @property
+    def image_sizes(self) -> tuple[int, ...]:
+        """The sides of the images that the file names, ascending; of several, each network has its own."""
+        if self.image_size is None:
+            return ()
+        return (self.image_size,) if isinstance(self.image_size, int) else self.image_size
+
+    @property
     def metric(self) -> Metric:
         """What is maximised."""
         return METRICS[self.objectives[0]]
@@ -260,6 +286,21 @@ def _macs(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(f"{clipped(repr(value))} is not a number; write it like 500k, 20M or 1.5G")
     return float(macs_number(value))
+
+
+def _sides(value: object) -> object:
+    """A side, or several in ascending order; of a list with one entry, the entry."""
+    sides: list[Any] = list(value) if isinstance(value, list | tuple) else [value]
+    for side in sides:
+        if isinstance(side, bool) or not isinstance(side, int):
+            raise ValueError(f"{shown(side)}: input should be a valid integer, or a list of them")
+        if not 4 <= side <= 4096:
+            raise ValueError(f"{side} is not between 4 and 4096")
+    if not sides:
+        raise ValueError("an empty list; give a side in pixels, or several")
+    if len(set(sides)) < len(sides):
+        raise ValueError(f"{next(s for s in sides if sides.count(s) > 1)} stands there twice")
+    return sides[0] if len(sides) == 1 else tuple(sorted(sides))
 
 
 def _weights(value: object) -> object:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 from storage.measure_names import ACCURACY
 from storage.mlflow_client import asking, client, fitting, having
@@ -19,6 +20,7 @@ from storage.settings import Settings
 TRIAL = "automl.trial"
 LAYOUT, LAYOUT_NOW = "automl.layout", "2"  # what runs hold, and under which names
 NOTE = "mlflow.note.content"
+INSPECTED = "automl.inspected"  # the point that a training's pictures show
 # of a run, by state of its trial
 STATUS = {"running": "RUNNING", "complete": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
 
@@ -155,6 +157,26 @@ class MlflowLog:
         with asking(self.settings):
             self._runs.log(run_id, {}, [Metric(name, v, at, 0) for name, v in metrics.items()])
 
+    def inspected_points(self, experiment_id: str, study: str) -> dict[str, int]:
+        """By run, the point that its pictures show, of those that were drawn again after the training."""
+        with asking(self.settings):
+            found = list(self._runs.all_runs(experiment_id, {STUDY: study}))
+        tags = {run.info.run_id: run.data.tags.get(INSPECTED, "") for run in found}
+        return {run: int(point) for run, point in tags.items() if point.isdecimal()}
+
+    def replace_pictures(
+        self, run_id: str, folder: str, artifacts: Mapping[str, bytes], point: int | None
+    ) -> None:
+        """Put these artifacts, contents by path, in the place of all in a folder; they show this point."""
+        with asking(self.settings):
+            self._runs.drop(run_id, folder)
+            self._runs.keep(run_id, artifacts)
+            self._client.set_tag(run_id, INSPECTED, str(point))
+
+    def page_path(self, study: str) -> str:
+        """Path of the study's page, from the root of MLflow's UI; empty where the server is not ours, and has none."""
+        return "" if self.settings.remote else f"dynafront/study?name={quote(study, safe='')}"
+
     def write_saved_views(
         self,
         experiment_id: str,
@@ -162,19 +184,24 @@ class MlflowLog:
         cost: str,
         metric: str = ACCURACY,
         curve: str = CURVES[0],
+        study: str = "",
     ) -> None:
-        """Give the experiment the views `pareto` and `all`, and a note that links to them if it has none.
+        """Give the experiment the views `pareto` and `all`, and a note that links to them unless it has its own.
 
-        They show `params` of the runs, beside the measures `metric` and `cost`, and the metric's `curve` by epoch.
+        Where the server is ours the note of a `study` links to its page first. The views show `params` of the runs,
+        beside the measures `metric` and `cost`, and the metric's `curve` by epoch.
         """
         curves = list(dict.fromkeys((curve, *CURVES)))
         with asking(self.settings):
             tags = self._client.get_experiment(experiment_id).tags
             wanted = differing(saved_views(params, cost, curves, metric), tags)
-            if NOTE not in tags:
-                front = view_path(experiment_id, "pareto").lstrip("/")
-                every = view_path(experiment_id, "all").lstrip("/")
-                wanted[NOTE] = f"Charts: [Pareto front]({front}), [all trials]({every})"
+            front = view_path(experiment_id, "pareto").lstrip("/")
+            every = view_path(experiment_id, "all").lstrip("/")
+            charts = f"Charts: [Pareto front]({front}), [all trials]({every})"
+            page = self.page_path(study) if study else ""
+            # one that a person wrote stays
+            if tags.get(NOTE, charts) == charts:
+                wanted[NOTE] = f"[The study's page]({page}). {charts}" if page else charts
             for tag, value in wanted.items():
                 self._client.set_experiment_tag(experiment_id, tag, value)
 

@@ -8,6 +8,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -123,6 +124,16 @@ class MlflowRuns:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(content)
             self._client.log_artifacts(run_id, folder)
+
+    def drop(self, run_id: str, folder: str) -> None:
+        """Delete a folder of a run's artifacts, where the store of artifacts can delete."""
+        from mlflow.exceptions import MlflowException
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        where = self._client.get_run(run_id).info.artifact_uri
+        repository = get_artifact_repository(where, tracking_uri=self._client.tracking_uri)
+        with suppress(MlflowException, NotImplementedError, OSError):
+            repository.delete_artifacts(folder)
 
 
 def now() -> int:

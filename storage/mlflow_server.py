@@ -11,62 +11,72 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from storage.creation_lock import creating
 from storage.errors import StorageError
 from storage.settings import Settings
 from storage.urls import without_password, without_user
 
-# about 15 on two cores; more where others compute or a new database is on a slow disk
+# 2 on two cores, 10 with users; more where others compute or a new database is on a slow disk
 START_SECONDS = 120.0
 STOP_SECONDS = 5.0
+PROGRAM = "search.service.server"  # what runs in the child
 SETTINGS_VARIABLE = "DYNAFRONT_SERVER_SETTINGS"  # how the server's process gets ours
 EVERY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # listening on all addresses: one to ask at
 
 
-def command(settings: Settings) -> tuple[list[str], dict[str, str]]:
-    """Arguments and environment of the server's process. Raises ValueError where everyone could use it."""
+def command(
+    settings: Settings, users: Mapping[str, str] | None = None
+) -> tuple[list[str], dict[str, str]]:
+    """Arguments and environment of the server's process; `users` is `users_environment` for one that has users.
+
+    Raises ValueError where everyone could use it.
+    """
     server = settings.server
-    _check_exposure(settings)
-    arguments = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
-    arguments += ["--app-name", "dynafront"]
+    _check_exposure(settings, users is not None)
+    # -P: a file of the current folder never takes the place of a package
+    arguments = [sys.executable, "-P", "-m", PROGRAM]
     arguments += ["--host", server.host, "--port", str(server.port)]
-    arguments += ["--allowed-hosts", ",".join(_host_headers(settings))]
+    hosts = _host_headers(settings)
     # without these the UI's own requests are refused as foreign; https for whoever puts a proxy in front
-    origins = (
-        f"{scheme}://{name}" for name in _host_headers(settings) for scheme in ("http", "https")
-    )
-    arguments += ["--cors-allowed-origins", ",".join(origins)]
-    if settings.artifact_root is not None:
-        root = settings.artifact_root
-        root = root if "://" in root else str(Path(root).resolve())
-        arguments += ["--artifacts-destination", root]
+    origins = [f"{scheme}://{name}" for name in hosts for scheme in ("http", "https")]
     environment = (
         dict(os.environ)
         | {
             # in the environment, because anyone on the machine can read arguments, and these may hold a password
-            "MLFLOW_BACKEND_STORE_URI": settings.tracking_uri,
-            "MLFLOW_REGISTRY_STORE_URI": settings.registry_uri,
+            SETTINGS_VARIABLE: _at(settings).model_dump_json(),
+            "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(hosts),
+            "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(origins),
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # 9 more processes and 2 GB that nothing here uses
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "PYTHONUNBUFFERED": "1",
-            SETTINGS_VARIABLE: settings.model_dump_json(),
         }
+        | dict(users or {})
     )
     return arguments, environment
+
+
+def _at(settings: Settings) -> Settings:
+    """The settings with the folder of artifacts in full."""
+    root = settings.artifact_root
+    if root is None or "://" in root:
+        return settings
+    return settings.model_copy(update={"artifact_root": str(Path(root).resolve())})
 
 
 def serve(
     settings: Settings,
     ready: Callable[[str], None],
     starting: Callable[[str], None] = lambda address: None,
+    users: Mapping[str, str] | None = None,
 ) -> None:
     """Run the UI until it ends or Ctrl-C; `ready` gets its address once it answers. Leaves no process behind.
+
+    With `users` (`users_environment`) it asks everyone for a name and a password; without, only this machine can ask.
 
     `starting` gets the address before that, when nothing stands in the way of the start, which takes a while. With an
     MLflow server in tracking_uri there is nothing to run. Raises ValueError when the settings cannot work, StorageError
@@ -75,7 +85,7 @@ def serve(
     if settings.remote:
         ready(without_user(settings.tracking_uri))
         return
-    arguments, environment = command(settings)
+    arguments, environment = command(settings, users)
     _check_port(settings)
     starting(address(settings))
     settings.folder.mkdir(parents=True, exist_ok=True)
@@ -85,9 +95,7 @@ def serve(
         _ended_by_signals(),
         _process(arguments, environment, output) as process,
     ):
-        # a search that starts now must not create the same tables
-        with creating(settings.tracking_uri):
-            _await_health(process, settings, log)
+        _await_health(process, settings, log)
         ready(address(settings))
         process.wait()
     raise StorageError(f"the MLflow server ended by itself: {_last_line(log)} (all of it: {log})")
@@ -105,21 +113,28 @@ def address(settings: Settings) -> str:
     return f"http://{f'[{name}]' if ':' in name else name}:{server.port}"
 
 
-def _check_exposure(settings: Settings) -> None:
+def _check_exposure(settings: Settings, has_users: bool) -> None:
     server = settings.server
     if "*" in server.allowed_hosts:
         raise ValueError(
             "server.allowed_hosts: '*' would let any web page talk to MLflow through a visitor's browser; "
             "list the names that the UI is reached by"
         )
-    if not _loopback(server.host) and all(_loopback(name) for name in server.allowed_hosts):
+    if on_this_machine(server.host):
+        return
+    if not has_users:
         raise ValueError(
-            f"server.host: {server.host} opens the UI to the network, and MLflow asks for no password; "
-            "list in server.allowed_hosts the names that it is reached by, or keep 127.0.0.1"
+            f"server.host: {server.host} would open the UI to the network without a password; "
+            "start `dynafront serve`, which asks for one, or keep 127.0.0.1"
+        )
+    if all(on_this_machine(name) for name in server.allowed_hosts):
+        raise ValueError(
+            f"server.host: {server.host} opens the server to the network, and it answers to none of its names; "
+            "list them in server.allowed_hosts, or with --allowed-host NAME"
         )
 
 
-def _loopback(host: str) -> bool:
+def on_this_machine(host: str) -> bool:
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
+
+from storage.records import StudyRecord
 
 INSIDE = "{storage.folder}/"
 
@@ -25,3 +28,12 @@ def place(stored: str, folder: Path) -> Path:
         moved = folder.joinpath(*path.parts[after:])
         return moved if moved.exists() else path
     return path
+
+
+def page_files(record: StudyRecord, folder: Path) -> Path:
+    """Where what our pages made of a study lies: measures and pictures that can be made again at any time.
+
+    Another study of the same name, after this one was deleted, has another place.
+    """
+    own = sha256(f"{record.name} {record.created_at.isoformat()}".encode()).hexdigest()[:16]
+    return folder / "pages" / own

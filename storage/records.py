@@ -25,6 +25,16 @@ class State(StrEnum):
     FAILED = "failed"
 
 
+class JobState(StrEnum):
+    """How far a job is."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
 TRAININGS = {Kind.SEARCH: "trial", Kind.BASELINE: "baseline", Kind.FINALIST: "finalist"}
 
 
@@ -172,3 +182,27 @@ class ExportRecord:
     model_uri: str | None
     report: dict[str, Any]
     created_at: datetime
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """A command that was asked for from a page: the arguments of `dynafront`, where it runs, and how it ended.
+
+    `folder` holds its log and files, as `stored_place` says it. `seen_at` is when its process last showed that it
+    lives, in seconds since 1970; `error` is one line.
+    """
+
+    id: int
+    kind: str
+    study: str
+    arguments: list[str]
+    state: JobState
+    host: str
+    pid: int | None
+    folder: str
+    result: dict[str, Any]
+    error: str | None
+    created_at: datetime
+    started_at: datetime | None
+    seen_at: float | None
+    finished_at: datetime | None

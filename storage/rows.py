@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any, TypeVar
 
 from sqlalchemy import Row
@@ -14,21 +16,28 @@ Record = TypeVar("Record")
 
 APART = ("right",)  # kept in a table of its own: only a few points are asked for it
 POINT = tuple(field.name for field in fields(OperatingPoint) if field.name not in APART)
-ENUMS = {"kind": Kind, "state": State}
+ENUMS: Mapping[str, type[StrEnum]] = {"kind": Kind, "state": State}
 
 
-def record(kind: type[Record], row: Row[Any]) -> Record:
-    """The row as a record of this kind; columns without a field are left out."""
+def record(
+    kind: type[Record], row: Row[Any], enums: Mapping[str, type[StrEnum]] = ENUMS, **given: Any
+) -> Record:
+    """The row as a record of this kind; columns without a field are left out, fields that are `given` need none.
+
+    `enums` by column.
+    """
     columns = row._mapping
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    return kind(**{name: _read(name, columns[name]) for name in names})
+    read = {name: _read(name, columns[name], enums) for name in names if name not in given}
+    return kind(**read, **given)
 
 
 def point_record(row: Row[Any], trial: Row[Any]) -> PointRecord:
     """A point together with what it takes over from its trial's row."""
-    own = {name: row._mapping[name] for name in POINT}
+    columns = row._mapping
+    own = {name: columns[name] for name in POINT}
     return PointRecord(
-        id=row.id,
+        id=columns["id"],
         trial=trial.number,
         kind=Kind(trial.kind),
         family=trial.family,
@@ -48,9 +57,9 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def _read(name: str, value: Any) -> Any:
-    if name in ENUMS:
-        return ENUMS[name](value)
+def _read(name: str, value: Any, enums: Mapping[str, type[StrEnum]]) -> Any:
+    if name in enums:
+        return enums[name](value)
     return _in_utc(value) if isinstance(value, datetime) else value
 
 

@@ -70,16 +70,26 @@ def _named(hosts: tuple[str, ...]) -> tuple[str, ...]:
     return hosts
 
 
+def _all_expanded(folders: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    return folders if folders is None else tuple(map(_expanded, folders))
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Server(_Section):
-    """Where `dynafront ui` listens, and under which host names it answers."""
+    """Where `dynafront ui` listens, under which host names it answers, and what its pages may start.
+
+    `data_folders`: below which the pages may name images and weights by path; None: anywhere while the server answers
+    this machine alone, else nowhere.
+    """
 
     host: str = "127.0.0.1"
     port: int = Field(default=5000, ge=1, le=65535, strict=True)
     allowed_hosts: Annotated[tuple[str, ...], AfterValidator(_named)] = ("localhost", "127.0.0.1")
+    searches: int = Field(default=1, ge=1, le=64, strict=True)
+    data_folders: Annotated[tuple[str, ...] | None, AfterValidator(_all_expanded)] = None
 
 
 class Storage(_Section):

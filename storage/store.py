@@ -11,6 +11,7 @@ from storage.attempts import Attempts
 from storage.database import Database
 from storage.exports import Exports
 from storage.formats import Formats
+from storage.jobs import Jobs
 from storage.measurements import Measurements
 from storage.studies import Studies
 from storage.trials import Trials
@@ -23,6 +24,7 @@ class Store(Studies, Trials, Measurements, Exports):
         self._database = database
         self.attempts = Attempts(database)
         self.formats = Formats(database)
+        self.jobs = Jobs(database)
 
     @classmethod
     def open(cls, url: str, say: Callable[[str], None] | None = None) -> Store:

@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 VERSION_TABLE = "dynafront_alembic_version"
-REVISION = "0005"  # of the newest migration
+REVISION = "0006"  # of the newest migration
 NAME = 200  # characters of the name of a study or a device
 SIZE = 1000  # characters of a description of networks of one size
 
@@ -219,3 +219,25 @@ class FormatCrash(Table):
     size: Mapped[str] = mapped_column(String(SIZE))
     execution: Mapped[dict[str, Any]]
     at: Mapped[datetime]
+
+
+class Job(Table):
+    """What was asked for from a page: a command that runs in a process of its own. It outlives its study."""
+
+    __tablename__ = "dynafront_job"
+    __table_args__ = (Index(None, "state"), Index(None, "study"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(String(20))
+    study: Mapped[str] = mapped_column(String(NAME))
+    arguments: Mapped[list[str]] = mapped_column(JSON)
+    state: Mapped[str] = mapped_column(String(20))
+    host: Mapped[str] = mapped_column(String(NAME))
+    pid: Mapped[int | None]
+    folder: Mapped[str]
+    result: Mapped[dict[str, Any]]
+    error: Mapped[str | None]
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    seen_at: Mapped[float | None]  # seconds since 1970
+    finished_at: Mapped[datetime | None]

@@ -56,16 +56,23 @@ class Trials:
                 connection.execute(update(Trial).where(Trial.id == known.id).values(fresh))
 
     def trials(
-        self, study: str, kind: Kind | None = None, state: State | None = None
+        self,
+        study: str,
+        kind: Kind | None = None,
+        state: State | None = None,
+        *,
+        results: bool = True,
     ) -> list[TrialRecord]:
-        """The study's trials by kind and number."""
-        query = select(Trial.__table__).where(Trial.study == study)
+        """The study's trials by kind and number; without `results` these are empty: pictures make them large."""
+        columns = [c for c in Trial.__table__.columns if results or c.name != "result"]
+        query = select(*columns).where(Trial.study == study)
         if kind:
             query = query.where(Trial.kind == kind)
         if state:
             query = query.where(Trial.state == state)
         rows = self._database.rows(query.order_by(Trial.kind, Trial.number))
-        return [record(TrialRecord, row) for row in rows]
+        empty: dict[str, Any] = {} if results else {"result": {}}
+        return [record(TrialRecord, row, **empty) for row in rows]
 
     def trial(self, study: str, kind: Kind, number: int) -> TrialRecord:
         """Raises StorageError when there is none."""

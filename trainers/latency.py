@@ -24,7 +24,7 @@ class Latency(NamedTuple):
 
 def latencies_ms(
     callables: Sequence[Callable[[Tensor], object]],
-    inputs: Sequence[Tensor],
+    inputs: Sequence[Tensor | tuple[Tensor, ...]],
     *,
     warm_up: int = 20,
     repeats: int = 100,
@@ -32,8 +32,8 @@ def latencies_ms(
 ) -> list[Latency]:
     """Milliseconds of each callable over the inputs, interleaved so that they share the machine's moods.
 
-    Input k of a round is the same for every callable: what a dynamic network computes depends on the image. After
-    `seconds` a few runs are enough.
+    Input k of a round is the same for every callable, for what a dynamic network computes depends on the image; or a
+    tuple with one for each, the image as each takes it. After `seconds` a few runs are enough.
     """
     taken: list[list[float]] = [[] for _ in callables]
     begun = time.perf_counter()
@@ -44,7 +44,8 @@ def latencies_ms(
                 break
             batch = inputs[repeat % len(inputs)]
             for index, function in enumerate(callables):
-                spent = _milliseconds(function, batch)
+                own = batch[index] if isinstance(batch, tuple) else batch
+                spent = _milliseconds(function, own)
                 if late or repeat >= warm_up:
                     taken[index].append(spent)
     return [_summary(times) for times in taken]

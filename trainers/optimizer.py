@@ -6,43 +6,37 @@ from math import cos, pi
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from spaces.contract.net import DynamicNet
+from spaces.contract.optimization import milestones
 from spaces.contract.recipe import Recipe
-
-MILESTONES = (
-    1 / 2,
-    3 / 4,
-    15 / 16,
-)  # the 200/300/375 of 400 epochs that gated ResNets were published with
+from trainers.parameter_groups import parameter_groups
 
 
 def optimizer(net: DynamicNet, recipe: Recipe) -> Optimizer:
-    """SGD-Nesterov or AdamW over three groups: weights (decayed), biases and norms (not), gates (own rate, own decay).
-
-    Each group keeps its learning rate's factor under "scale"; `set_lr` multiplies it in.
-    """
-    gates = {id(p) for p in net.gate_parameters()}
-    weights: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
-    for parameter in net.parameters():
-        if id(parameter) not in gates and parameter.requires_grad:
-            (weights if parameter.ndim > 1 else rest).append(parameter)
-    gate_decay = recipe.weight_decay if recipe.gate_decay else 0.0
-    groups: list[dict[str, Any]] = [
-        {"params": weights, "weight_decay": recipe.weight_decay, "scale": 1.0},
-        {"params": rest, "weight_decay": 0.0, "scale": 1.0},
-        {"params": net.gate_parameters(), "weight_decay": gate_decay, "scale": recipe.gate_lr_mult},
-    ]
-    groups = [group for group in groups if group["params"]]
+    """SGD, AdamW or Adam over the groups of `parameter_groups`; `set_lr` multiplies a group's "scale" in."""
+    groups = parameter_groups(net, recipe)
     # fused: one kernel for all parameters, on CPU too; small networks otherwise spend their time on launches
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(
-            groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=True, fused=True
-        )
+        return _sgd(groups, recipe)
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(groups, lr=recipe.adamw_lr, fused=True)
     return torch.optim.AdamW(groups, lr=recipe.adamw_lr, fused=True)
+
+
+def _sgd(groups: list[dict[str, Any]], recipe: Recipe) -> Optimizer:
+    nesterov = recipe.nesterov and recipe.momentum > 0
+    made = torch.optim.SGD(
+        groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov, fused=True
+    )
+    if recipe.momentum:
+        # the fused step fails where some parameters have momentum and others, that learn from now on, do not yet
+        for group in made.param_groups:
+            for parameter in group["params"]:
+                made.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return made
 
 
 def lr_factor(recipe: Recipe, progress: float) -> float:
@@ -50,8 +44,18 @@ def lr_factor(recipe: Recipe, progress: float) -> float:
     if progress < recipe.warmup:
         return max(progress / recipe.warmup, 0.01)
     if recipe.lr_schedule == "multistep":
-        return float(0.1 ** sum(progress >= milestone for milestone in MILESTONES))
+        return float(0.1 ** sum(progress >= one for one in milestones(recipe.lr_milestones)))
     return (1 + cos(pi * (progress - recipe.warmup) / (1 - recipe.warmup))) / 2
+
+
+def step_lr(recipe: Recipe, step: int, steps: int, alone: int = 0) -> float:
+    """The learning rate of a step, counted from 0, of so many of the training.
+
+    In the first `alone` steps heads learn alone, at the peak; the schedule is of those that follow.
+    """
+    if step < alone:
+        return recipe.peak_lr
+    return recipe.peak_lr * lr_factor(recipe, (step - alone) / (steps - alone))
 
 
 def set_lr(target: Optimizer, lr: float) -> None:

@@ -23,8 +23,9 @@ from search.run.data import task_of
 from spaces.contract.net import DynamicNet
 from storage.checkpoints import Checkpoints
 from trainers.data.splits import DataSpec, ImageData, load
+from trainers.epoch_sums import DivergedError
 from trainers.execution import Execution, best_device
-from trainers.fit import DivergedError, fit
+from trainers.fit import fit
 
 SEED_OF_COPIES = 1000  # seeds of trainings are seed * this + number of the copy
 

@@ -118,8 +118,9 @@ def train(run: Run, spec: Any, work: Path) -> dict[str, Any]:
     from spaces.contract.family import Candidate
     from spaces.contract.registry import family
     from storage.rows import point_row
+    from trainers.epoch_sums import DivergedError
     from trainers.execution import Execution, best_device
-    from trainers.fit import DivergedError, fit
+    from trainers.fit import fit
     from trainers.initial_weights import start_from
 
     torch.set_num_threads(1)

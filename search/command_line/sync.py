@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from search.command_line.opening import open_store, open_study, read_settings
+from search.command_line.terminal import steps, terminal
 
 
 @click.command()
@@ -24,6 +25,7 @@ def sync(config: Path | None, name: str | None, everything: bool) -> None:
     store = open_store(settings)
     records = [open_study(settings, name)[1]] if name else store.studies()
     click.echo("  loading MLflow")  # a mistyped name is answered without
+    from search.commands.front_pictures import show_front_pictures
     from search.run.view import sync_study
 
     for record in records:
@@ -31,3 +33,4 @@ def sync(config: Path | None, name: str | None, everything: bool) -> None:
         click.echo(
             f"{record.name}: {count} trial{'s' * (count != 1)} brought to MLflow, front drawn"
         )
+        show_front_pictures(store, settings, store.study(record.name), steps(terminal()))

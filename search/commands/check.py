@@ -27,13 +27,17 @@ ENDED = (State.COMPLETE, State.STOPPED, State.FAILED)
 
 @dataclass(frozen=True)
 class Images:
-    """How many images each part has, their shape, and how many classes there are."""
+    """How many images each part has, their shape, and how many classes there are.
+
+    `sides` are those that the study searches; the shape is then that of the largest.
+    """
 
     train: int
     validation: int
     test: int
     shape: tuple[int, int, int]
     classes: int
+    sides: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,9 +92,10 @@ def lines(check: Check) -> Iterator[str]:
     """What was found, a line each, for a terminal."""
     images, found = check.images, check.estimate
     channels, height, width = images.shape
+    sizes = ", ".join(f"{side} x {side}" for side in images.sides) or f"{height} x {width}"
     yield (
         f"images    {images.train:,} to train on, {images.validation:,} for validation, {images.test:,} for test; "
-        f"{height} x {width}, {'gray' if channels == 1 else 'RGB'}; {images.classes} classes"
+        f"{sizes}, {'gray' if channels == 1 else 'RGB'}; {images.classes} classes"
     )
     for name, size in check.space.items():
         yield f"space     {name}: {_space_text(size)}"
@@ -115,6 +120,7 @@ def _images(checked: CheckedStudy) -> Images:
         test=len(test.labels) if test else 0,
         shape=(task.channels, task.height, task.width),
         classes=task.classes,
+        sides=checked.spec.image_sizes,
     )
 
 

@@ -16,9 +16,9 @@ from trainers.data.broken import check_decodes
 from trainers.data.decode import BrokenImageError
 from trainers.data.fingerprint import digest, fingerprint
 from trainers.data.images import Images
-from trainers.data.pixels import StreamedPixels
 from trainers.data.sources import has_test
 from trainers.data.splits import DataSpec, ImageData, opened, test_images
+from trainers.data.streamed import StreamedPixels
 from trainers.metrics import ACCURACY, Metric
 from trainers.significance import Share, mean_of_shares, wilson
 
@@ -55,7 +55,8 @@ def checked_data(
         now = fingerprint(wanted, data)
         if before:
             changed_data(spec.study, before, now)
-        if isinstance(data.train.pixels, StreamedPixels) and not before:
+        streamed = (isinstance(one.pixels, StreamedPixels) for one in (data.train, data.validation))
+        if any(streamed) and not before:
             check_decodes(opened(wanted, "train"))
         test = test_images_of(wanted)
         now["test"] = digest(test) if test else None
@@ -82,6 +83,9 @@ test_images_of.__test__ = False  # type: ignore[attr-defined]  # pytest would co
 
 
 def _tell(spec: StudySpec, data: ImageData, test: Images | None, say: Say, lists: Path) -> None:
+    if len(spec.image_sizes) > 1:
+        *some, last = spec.image_sizes
+        say(f"images of {', '.join(map(str, some))} and {last} pixels a side are tried")
     for line in data.notes:
         say(line)
     if test is None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 
 from search.report.amounts import file_size
 from search.run.lease import lease
 from storage.checkpoint_files import bytes_of, remove_study, study_files
+from storage.places import page_files
 from storage.records import StudyRecord
 from storage.settings import Settings
 from storage.store import Store
@@ -45,6 +47,7 @@ def delete_study(
 
         delete_mirror(settings.optuna_url, name)
         freed = remove_study(settings.checkpoints, name)
+        shutil.rmtree(page_files(record, settings.folder), ignore_errors=True)
         (settings.folder / f"{name}-left-out.txt").unlink(missing_ok=True)
         lines.append(f"{file_size(freed)} of checkpoints")
     store.delete_study(name)

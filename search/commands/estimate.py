@@ -88,9 +88,8 @@ def estimate(checked: CheckedStudy, trials: int, workers: int) -> Estimate:
 
 
 def _speed(checked: CheckedStudy, candidate: Candidate, device: str) -> Speed:
-    return measured_speed(
-        candidate, checked.task, data_spec(checked.spec), Execution(device=device)
-    )
+    data = data_spec(checked.spec, candidate.image_size)
+    return measured_speed(candidate, checked.task, data, Execution(device=device))
 
 
 def _within(checked: CheckedStudy, every: Sequence[Size]) -> list[Size]:

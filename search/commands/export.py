@@ -15,6 +15,7 @@ from search.front.metric import named
 from search.front.stored import study_cost, study_front
 from search.objectives import macs_text
 from search.report.amounts import macs
+from search.run.data import data_spec
 from search.run.jobs import job_of
 from search.spec import stored_spec
 from storage.errors import StorageError
@@ -134,7 +135,7 @@ def _export(
     if "selection_bias" in point.extra:
         validation["selection_bias"] = point.extra["selection_bias"]
     job = job_of(spec, trial, str(settings.checkpoints))
-    check_same_data(store, record.name, job.data)
+    check_same_data(store, record.name, data_spec(spec))
     beside = None
     if found := baseline_beside(point, baselines, study_cost(record)):
         static, why = found

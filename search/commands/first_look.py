@@ -10,9 +10,9 @@ from search.commands.data_check import UNEVEN
 from trainers.data.broken import broken
 from trainers.data.class_folders import layout_of
 from trainers.data.decode import header
+from trainers.data.mapped import mapped
 from trainers.data.parquet import parquet_files
 from trainers.data.paths import expanded
-from trainers.data.pixels import mapped
 from trainers.data.sources import SOURCES, data_root, has_test, is_source, open_images
 
 CUT = 1.5  # longer over shorter side, from which on a centred square loses too much of an image

@@ -10,13 +10,14 @@ from typing import Any
 from rich.console import Console
 
 from search.commands.first_look import look, source_of
-from search.commands.plan import Networks, Plan, plan, reasons
+from search.commands.plan import Networks, Plan, plan, reasons, sides_text
 from search.commands.study_check import checked_study
 from search.run.data import data_spec, load_data, task_of
 from search.run.heartbeat import Steps
 from search.run.speed import measured_speed
 from search.schedule.sizes import shape_of
 from search.spec import StudySpec, parse_study
+from spaces.backbones.timm_weights import pretrained_arguments
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from storage.settings import Settings
@@ -34,7 +35,7 @@ def study_for(
         step("looking at the images")
         found = look(source)
         step("timing a few training steps")
-        chosen = plan(found, hours, _Speed(source, found.broken > 0))
+        chosen = plan(found, hours, _Speed(source, found.broken > 0), _has_weights)
         text = as_yaml(chosen, name or name_of(path))
         step("checking the file")
         spec = parse_study(text, where)
@@ -68,6 +69,15 @@ class _Speed:
         return self._seconds_a_mac * macs
 
 
+def _has_weights(model: str) -> bool:
+    """Whether a timm model's published weights are on this machine, or can be downloaded."""
+    try:
+        pretrained_arguments(model)
+    except ValueError:
+        return False
+    return True
+
+
 def _largest(networks: Networks, batch: int) -> Candidate:
     return Candidate.of(family(networks.family), {**networks.largest, "batch": batch}, 1)
 
@@ -87,7 +97,7 @@ def as_yaml(found: Plan, name: str) -> str:
         *_row("study", _text(name), "the name that all commands take"),
         *_row("data", _text(images.source), "train images; test images are measured by export alone"),
         *_row("families", f"[{spaces.family}]", ""),
-        *_row("image_size", found.side, "every image becomes a square of so many pixels"),
+        *_row("image_size", sides_text(found), _side_comment(found)),
         *_row("resize", found.resize, "crop: the centre; pad: all, with borders; squash: all, squashed"),
         "",
         "space:",
@@ -114,6 +124,12 @@ def as_yaml(found: Plan, name: str) -> str:
             "skip_broken", "true", "images that cannot be decoded are left out and listed"
         )
     return "\n".join([*lines, "seed: 0", ""])
+
+
+def _side_comment(found: Plan) -> str:
+    if len(found.sides) > 1:
+        return "every image becomes a square; its side in pixels is searched"
+    return "every image becomes a square of so many pixels"
 
 
 def _row(key: str, value: Any, comment: str) -> list[str]:

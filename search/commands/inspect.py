@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from search.commands.choice import Choice, chosen
-from search.commands.same_data import check_same_data
-from search.inspection.forward_pass import Effort
-from search.inspection.measures import inspect_network, subtitle
+from search.commands.measured import measured
+from search.inspection.measures import subtitle
 from search.inspection.page import inspection_html
 from search.inspection.pngs import inspection_pngs
 from search.report.gate_rates import gate_rates_png
 from search.report.text import knobs_text, network_text
-from search.run.jobs import job_of
-from search.run.worker import trained_net
-from search.spec import stored_spec
-from spaces.contract.knobs import Knobs
 from storage.records import EpochRecord, Kind, PointRecord, State, StudyRecord, training_text
 from storage.settings import Settings
 from storage.store import Store
-from trainers.evaluate import recalibrated
-from trainers.execution import Execution, best_device
 
 PAGE = "inspect.html"
+MEASURES = "inspect.json"  # what the pictures are drawn from
 
 
 def chosen_point(
@@ -75,33 +70,14 @@ def inspect_point(
     folder: Path,
     say: Callable[[str], None],
 ) -> list[str]:
-    """Measure the point's network on validation, write a page and a PNG each; returns lines that say what came out."""
+    """Measure the point's network on validation, write a page, the measures as JSON, and a PNG each.
+
+    Returns lines that say what came out.
+    """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: is a file; give --out a folder")
+    found = measured(store, record, settings, point, say)
     trial = store.trial(record.name, point.kind, point.trial)
-    spec, knobs = stored_spec(record.spec), Knobs(**point.knobs)
-    say("loading the trained network")
-    job = job_of(spec, trial, str(settings.checkpoints))
-    check_same_data(store, record.name, job.data)
-    net, candidate, data = trained_net(job)
-    execution = Execution(device=best_device())
-    net = execution.placed(net)
-    if knobs.recalibrate != "none":
-        say("refreshing batch-norm statistics on training images")
-        recipe = candidate.recipe
-        net = recalibrated(
-            net,
-            data,
-            knobs,
-            batch=recipe.batch,
-            execution=execution,
-            seed=trial.seed,
-            augment=recipe.augment,
-        )
-    images = len(data.validation)
-    say(f"measuring on {min(Effort().images, images):,} of {images:,} validation images")
-    rates = {name: tuple(units) for name, units in point.extra["rates"].items()}
-    found = inspect_network(net, data, knobs, rates=rates, execution=execution, seed=trial.seed)
     network = network_text(trial.family, trial.params)
     training = training_text(trial.kind, trial.number)
     name = f"{record.name}, point {point.id}, {training}: {network}, {knobs_text(point.knobs)}"
@@ -112,6 +88,7 @@ def inspect_point(
         (folder / f"{picture}.png").write_bytes(png)
     page = inspection_html(found, name, [(e.epoch, e.gate_rates) for e in epochs])
     (folder / PAGE).write_text(page, encoding="utf-8")
+    (folder / MEASURES).write_text(json.dumps(found.as_dict()), encoding="utf-8")
     return [
         name,
         f"  {subtitle(found)}",

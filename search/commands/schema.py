@@ -8,14 +8,16 @@ from itertools import count
 from typing import Any
 
 from search.objectives import COSTS
-from search.study_keys import StudySpec
+from search.study_keys import SIDES, StudySpec
 from spaces.contract.declarations import declarations
 from spaces.contract.family import Declaration
+from spaces.contract.resolution import IMAGE_SIZE
 from spaces.contract.space import Dimension, Value
 from trainers.data.sources import SOURCES
 from trainers.metrics import METRICS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
+NARROWED = "Of the study's `image_size`, where that is a list: those of this family."
 PATH = ":PATH"  # ends the sources that name a folder
 
 
@@ -44,7 +46,7 @@ def study_schema() -> dict[str, Any]:
         "properties": {one.name: _family(one, shared) for one in known.values()},
         "additionalProperties": False,
     }
-    schema["$defs"] |= shared.definitions
+    schema["$defs"] |= shared.definitions | {IMAGE_SIZE: {"description": NARROWED, **SIDES}}
     return {"$schema": DIALECT, "title": "dynafront study file", **schema}
 
 
@@ -95,7 +97,8 @@ def _family(one: Declaration, shared: _Shared) -> dict[str, Any]:
     return {
         "type": "object",
         "description": one.doc,
-        "properties": {d.name: shared.reference(d) for d in one.space},
+        "properties": {d.name: shared.reference(d) for d in one.space}
+        | {IMAGE_SIZE: {"$ref": f"#/$defs/{IMAGE_SIZE}"}},
         "additionalProperties": False,
     }
 
@@ -120,10 +123,11 @@ def _dimension(d: Dimension) -> dict[str, Any]:
 def _value(d: Dimension) -> dict[str, Any]:
     if d.kind != "choice":
         kind = "integer" if d.kind == "int" else "number"
-        return {"type": kind, "minimum": _end(d, d.low), "maximum": _end(d, d.high)}
+        least, most = d.ends
+        return {"type": kind, "minimum": _end(d, least), "maximum": _end(d, most)}
     listed: dict[str, Any] = {"enum": list(d.choices)}
     # what an open choice takes beside these, only the family's own code can say
-    return {"anyOf": [listed, {"type": ["string", "integer"]}]} if d.accepts else listed
+    return {"anyOf": [listed, {"type": ["string", "number"]}]} if d.accepts else listed
 
 
 def _end(d: Dimension, end: float) -> Value:
@@ -133,4 +137,6 @@ def _end(d: Dimension, end: float) -> Value:
 def _description(d: Dimension) -> str:
     when = f"Matters when {d.condition()}." if d.when else ""
     searched = "" if d.searched else "Not searched unless it is named here."
+    if d.searched and d.within:
+        searched = f"Searched from {d.low:g} to {d.high:g}."
     return " ".join(part for part in (f"{d.doc or d.name}.", when, searched) if part)

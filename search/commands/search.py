@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
@@ -39,8 +40,11 @@ from search.study_keys import StudySpec
 from spaces.contract.family import Candidate
 from spaces.contract.task import Task
 from storage.creation_lock import creating
+from storage.errors import StorageError
 from storage.settings import Settings
 from storage.store import Store
+
+logger = logging.getLogger(f"dynafront.{__name__}")
 
 
 class NoFrontError(RuntimeError):
@@ -82,6 +86,7 @@ def run_study(
             more += all_baselines(checked.spaces, spec.budget.epochs) if baselines else []
             parts = _Parts(spec, settings, store, checked.task, engine_for(workers), held)
             complete = _driven(parts, scheduler, more, progress)
+            _draw_front(parts, progress)
     if not study_front(store, store.study(spec.study)).members:
         raise NoFrontError(_why_none(store, spec, complete))
     return Finished(complete, scheduler.front.plateau, scheduler.asked, len(scheduler.front.points))
@@ -143,6 +148,17 @@ def _prepared(settings: Settings, formats: NumberFormats, job: Job) -> Job:
     # workers may run in another folder
     folder = str(settings.features.absolute())
     return replace(job, features=folder, feature_bytes=settings.feature_bytes)
+
+
+def _draw_front(parts: _Parts, progress: Progress) -> None:
+    """Let MLflow's pictures of trainings on the front show their points there; `dynafront sync` makes up for it."""
+    from search.commands.front_pictures import show_front_pictures
+
+    spec, store = parts.spec, parts.store
+    try:
+        show_front_pictures(store, parts.settings, store.study(spec.study), progress.doing)
+    except StorageError as error:
+        logger.info("no pictures of the front in MLflow: %s", error)
 
 
 def _why_none(store: Store, spec: StudySpec, complete: bool) -> str:

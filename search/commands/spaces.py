@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -16,7 +17,11 @@ WIDE = 110  # characters of a terminal from which on a dimension is one row of f
 
 
 def as_dict(name: str | None = None) -> dict[str, Any]:
-    """{"families": [{"family", "doc", "dimensions": [...]}]}."""
+    """{"families": [{"family", "doc", "dimensions": [...]}]}.
+
+    Of a dimension: `range` is what a study searches, `within` what a study file may name, `fine_tuning` what is another
+    where trained weights are loaded.
+    """
     chosen = [declaration(name)] if name else list(declarations().values())
     return {
         "families": [
@@ -40,7 +45,7 @@ def _wide(space: Sequence[Dimension]) -> Table:
     for column in ("dimension", "range", "default", "when", "what it does"):
         table.add_column(column, overflow="fold", no_wrap=column == "dimension")
     for d in space:
-        cells = (d.name, d.allowed(), _text(d.default), d.condition(), d.doc)
+        cells = (d.name, _span(d), _default(d), d.condition(), d.doc)
         table.add_row(*map(Text, cells), style=None if d.searched else "dim")
     return table
 
@@ -51,7 +56,7 @@ def _narrow(space: Sequence[Dimension]) -> Table:
     table.add_column("dimension", no_wrap=True)
     table.add_column("range, default, when, what it does", overflow="fold")
     for d in space:
-        lines = [f"{d.allowed()}; default {_text(d.default)}"]
+        lines = [f"{_span(d)}; default {_default(d)}"]
         lines += [f"when {d.condition()}"] if d.when else []
         lines += [d.doc] if d.doc else []
         style = None if d.searched else "dim"
@@ -68,11 +73,27 @@ def _dimension(d: Dimension) -> dict[str, Any]:
         "name": d.name,
         "kind": kind,
         "range": span,
+        "within": list(d.ends) if d.kind != "choice" else None,
         "default": d.default,
+        "fine_tuning": dict(d.tuned),
         "when": d.condition(),
         "searched": d.searched,
         "doc": d.doc,
     }
+
+
+def _span(d: Dimension) -> str:
+    """The range that is searched; that of fine-tuning beside it where it is another."""
+    if not {"low", "high"} & set(d.tuned):
+        return d.allowed()
+    tuned = replace(d, tuned={}, **d.tuned)  # type: ignore[arg-type]
+    return f"{d.allowed()}; fine-tuning: {tuned.allowed()}"
+
+
+def _default(d: Dimension) -> str:
+    if "default" not in d.tuned:
+        return _text(d.default)
+    return f"{_text(d.default)}; fine-tuning: {_text(d.tuned['default'])}"
 
 
 def _text(value: object) -> str:

@@ -74,10 +74,14 @@ def _failures(study: str, failures: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def status(
-    store: Store, record: StudyRecord, front: StudyFront, folder: Path = Path()
+    store: Store,
+    record: StudyRecord,
+    front: StudyFront,
+    folder: Path = Path(),
+    trials: Sequence[TrialRecord] | None = None,
 ) -> dict[str, Any]:
-    """How far a study is whose front is known; `folder` is the data folder."""
-    trials = store.trials(record.name)
+    """How far a study is whose front is known, and its `trials`, if they are; `folder` is the data folder."""
+    trials = store.trials(record.name, results=False) if trials is None else trials
     searched = [t for t in trials if t.kind == Kind.SEARCH]
     states = Counter(t.state for t in searched)
     budget = record.spec["budget"]["trials"]

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from search.commands.begun import as_begun
 from search.commands.data_check import check_device, checked_data, class_sizes
+from search.commands.side_check import check_sides, side_notes
 from search.objectives import COSTS, Reference
 from search.run.data import data_spec, load_data, task_of
 from search.run.heartbeat import Steps
@@ -58,6 +57,8 @@ def checked_study(
         )
     step("building the networks once, to know that they fit the images")
     check_candidates(spec, spaces, task)
+    for line in side_notes(spaces, task):
+        step.say(line)
     guessing = spec.metric.guessing(class_sizes(images))
     return CheckedStudy(spec, data, task, spaces, reference_of(spaces, task, guessing))
 
@@ -77,20 +78,18 @@ def stored_study(settings: Settings, name: str) -> tuple[StudyRecord | None, dic
 def check_candidates(spec: StudySpec, spaces: Any, task: Task) -> None:
     """Build one network of each family: a mistake that would fail all trials is found before anything is stored."""
     for name, space in spaces.items():
-        own = family(name)
-        values = recommended(space)
+        own, values = family(name), recommended(space)
         try:
-            candidate = Candidate.of(own, values, spec.budget.epochs)
             if not (source := spec.initial(name)):
-                shape_of(candidate, task)
+                shape_of(Candidate.of(own, values, spec.budget.epochs), task)
+                check_sides(own, space, task)
                 continue
             for size in sizes(own, space):
                 one = Candidate.of(own, values | size, spec.budget.epochs)
-                with torch.device("meta"):
-                    baseline = own.build(one.baseline().config, task)
+                baseline = one.baseline().outline(task)
                 start_from(one.build(task, spec.seed), source, baseline.state_dict())
         except ValueError as error:
-            key = "" if str(error).startswith("init_from") else f"space.{name}."
+            key = "" if str(error).startswith(("init_from", "image_size")) else f"space.{name}."
             raise ValueError(f"{key}{error}") from None
 
 

@@ -43,7 +43,10 @@ def open_ui(
         if settings.remote:
             print_addresses(console, address, studies, pages=pages)
         else:
-            console.print("  ready; Ctrl-C stops it")
+            console.print(
+                "  ready; Ctrl-C stops it (MLflow's own pages take some seconds more)",
+                soft_wrap=True,
+            )
         if browser and not webbrowser.open(front_address(address, studies, pages=pages)):
             console.print("  no browser could be opened; open the address above")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from search.export.latency import BATCHES
+from search.export.folder import BATCHES
 from search.export.selection_bias import bias_text
 from search.objectives import macs_text
 from search.report.text import markdown_text
@@ -56,7 +56,7 @@ def _measures(report: dict[str, Any]) -> str:
     name = markdown_text(static["name"])
     lines = [f"| on {report['test']['images']} test images | this model | {name} |"]
     lines += ["| --- | --- | --- |"]
-    lines += [f"| {' | '.join(row)} |" for row in _beside_rows(report, metric)]
+    lines += [f"| {' | '.join(row)} |" for row in beside_rows(report, metric)]
     lines += [
         "",
         f"Beside it: {markdown_text(static['why'])}. {_standing(static, metric)}".rstrip(),
@@ -94,7 +94,7 @@ def _standing(static: dict[str, Any], metric: Metric) -> str:
     return f"On these images this model is {static['standing']} ({metric.test}, 95 %)."
 
 
-def _beside_rows(report: dict[str, Any], metric: Metric) -> Iterator[tuple[str, str, str]]:
+def beside_rows(report: dict[str, Any], metric: Metric) -> Iterator[tuple[str, str, str]]:
     """The same measures of this model and of the static network."""
     test, static = report["test"], report["static"]
     yield f"{metric.label} (95 % interval)", _accuracy(test), _accuracy(static)
@@ -192,7 +192,7 @@ or with ONNX Runtime, on float32 pixels in [0, 1] of shape (batch, {shape}):
 {_prepared(description["preprocessing"], task["channels"])}
 
 `model.json` holds all that is needed to rebuild the network (architecture, thresholds, preprocessing, classes),
-`model.safetensors` its weights. {_skipping(description["network"]["deployed"], description["report"])}"""
+`model.safetensors` its weights. {_skipping(description["report"])}"""
 
 
 def _params(params: dict[str, Any]) -> str:
@@ -212,26 +212,20 @@ def _prepared(how: dict[str, Any], channels: int) -> str:
     return text
 
 
-def _training(planned: int, trained: int) -> str:
-    return (
-        f"{planned} epochs"
-        if trained == planned
-        else f"stopped after {trained} of {planned} epochs"
-    )
+def _training(planned: int, trained: int, kept: int | None = None) -> str:
+    length = f"{planned} epochs"
+    if trained != planned:
+        length = f"stopped after {trained} of {planned} epochs"
+    if kept in (None, trained):
+        return length
+    return f"{length}; the weights are those of epoch {kept}, the most accurate one on validation"
 
 
-def _skipping(form: str, report: dict[str, Any]) -> str:
+def _skipping(report: dict[str, Any]) -> str:
     """What each of the two files computes."""
     if not report["dynamic"]:
-        if form == "resnet" or not report["gates"]["removed_closed"]:
-            return "Both compute\nthe same for every image."
-        return "What is closed for\ngood is not computed by dynafront. The ONNX file computes it and leaves it out."
-    if form == "resnet":
-        return (
-            "Blocks are skipped for real at batch 1; in a batch, a block runs\nwhen any image needs it (ONNX) or for "
-            "just the images that need it (dynafront)."
-        )
+        return "Both compute\nthe same for every image."
     return (
-        "dynafront computes only what an image needs. The ONNX file gives\nthe same answers but computes everything "
-        "and chooses afterwards: it is for portability, not for speed."
+        "What an image does not need is not\ncomputed at batch 1; in a batch, what any image needs is computed for all "
+        "(ONNX), or for\njust the images that need it (dynafront). Single channels are skipped by dynafront alone."
     )

@@ -22,7 +22,7 @@ from search.export.onnx_check import compare_onnx, onnx_of
 from search.export.selection_bias import selection_bias
 from search.export.static_net import Beside, standing, static_net
 from search.run.job import Job
-from search.run.worker import trained_net
+from search.run.worker import kept_epoch, trained_net
 from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs
 from spaces.contract.net import DynamicNet
@@ -77,9 +77,9 @@ def export(
     static = static_net(net, beside, test)
     report["static"] = static.as_dict() | {"standing": standing(right, static.right, metric)}
     say(f"measuring latency beside {static.name}")
-    model, theirs = (onnx_of(one, test) for one in (compact, static.net))
+    model, theirs = onnx_of(compact, test), onnx_of(static.net, static.images)
     sessions = session_of(model), session_of(theirs)
-    report["latency_ms"] = latency((compact, static.net), sessions, test)
+    report["latency_ms"] = latency((compact, static.net), sessions, (test, static.images))
     report["validation"] = dict(validation)
     report["selection_bias"] = selection_bias(
         validation, len(data.validation), report["test"], metric
@@ -124,7 +124,11 @@ def _origin(job: Job, study: str, knobs: dict[str, Any]) -> dict[str, Any]:
         "trial": job.number,
         "knobs": knobs,
         "params": dict(job.params),
-        "epochs": {"planned": job.epochs, "trained": job.trained or job.epochs},
+        "epochs": {
+            "planned": job.epochs,
+            "trained": job.trained or job.epochs,
+            "kept": kept_epoch(job),
+        },
     }
 
 

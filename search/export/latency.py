@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from search.export.folder import BATCHES
 from spaces.deploy.ship import DeployedNet
 from trainers.data.splits import Split
 from trainers.latency import Latency, latencies_ms
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from onnx import ModelProto
     from onnxruntime import InferenceSession
 
-BATCHES = (1, 64)
 REPEATS = {1: 200, 64: 30}
 SECONDS = 20.0  # of each comparison
 INPUTS = 64  # batches that are taken in turn
@@ -37,9 +37,12 @@ def session_of(model: ModelProto) -> InferenceSession:
 def latency(
     nets: tuple[DeployedNet, DeployedNet],
     sessions: tuple[InferenceSession, InferenceSession],
-    test: Split,
+    tests: tuple[Split, Split],
 ) -> dict[str, Any]:
-    """Milliseconds at each batch size and in each runtime, of the exported model and of the static network."""
+    """Milliseconds at each batch size and in each runtime, of the exported model and of the static network.
+
+    `tests` are the same test images, for each network at the size that it takes.
+    """
     import onnxruntime
 
     runtimes: dict[str, tuple[Run, Run]] = {
@@ -52,14 +55,16 @@ def latency(
         "versions": {"onnxruntime": onnxruntime.__version__, "torch": torch.__version__},
     }
     for size in BATCHES:
-        inputs = _first(test, size)
+        inputs = list(zip(*(_first(test, size) for test in tests), strict=True))
         found[f"batch_{size}"] = {
             name: _side_by_side(both, inputs, REPEATS[size]) for name, both in runtimes.items()
         }
     return found
 
 
-def _side_by_side(both: tuple[Run, Run], inputs: list[Tensor], repeats: int) -> dict[str, Any]:
+def _side_by_side(
+    both: tuple[Run, Run], inputs: list[tuple[Tensor, ...]], repeats: int
+) -> dict[str, Any]:
     ours, static = latencies_ms(both, inputs, repeats=repeats, seconds=SECONDS)
     ratio = ours.median / static.median
     return {"exported": _row(ours), "static": _row(static), "ratio": ratio}

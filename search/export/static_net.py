@@ -17,7 +17,7 @@ from search.run.worker import trained_net
 from spaces.contract.net import DynamicNet
 from spaces.deploy.ship import DeployedNet, ship_baseline
 from storage.records import PointRecord, training_text
-from trainers.data.splits import Split
+from trainers.data.splits import Split, test_split
 from trainers.metrics import ACCURACY, METRICS, Metric
 
 BATCH = 256
@@ -33,12 +33,16 @@ class Beside:
 
 @dataclass(frozen=True)
 class StaticNet:
-    """A static network ready to ship; `test` is what it does on the test images, None where it was never trained."""
+    """A static network ready to ship; `test` is what it does on the test images, None where it was never trained.
+
+    `images` are the test images as it takes them: it may be of another size than the exported model.
+    """
 
     name: str
     why: str
     net: DeployedNet
     macs: float
+    images: Split
     test: dict[str, Any] | None = None
     right: bytes | None = None  # what it answers to each test image, as the metric packs it
 
@@ -88,21 +92,22 @@ def static_net(net: DynamicNet, beside: Beside | None, test: Split) -> StaticNet
     reason = "the study has trained no other static network"
     if beside is not None:
         try:
-            return _trained(beside, test)
+            return _trained(beside)
         except ValueError as error:
             reason = f"{training_text(beside.job.kind, beside.job.number)} cannot be read: {error}"
     why = f"of the same backbone, not trained: {reason}"
-    return StaticNet("static network", why, ship_baseline(net), net.plain_macs)
+    return StaticNet("static network", why, ship_baseline(net), net.plain_macs, test)
 
 
-def _trained(beside: Beside, test: Split) -> StaticNet:
+def _trained(beside: Beside) -> StaticNet:
     job, metric = beside.job, METRICS[beside.job.metric]
     net, _, _ = trained_net(job)
-    shipped, counts = ship_baseline(net), Counts()
+    shipped, counts, test = ship_baseline(net), Counts(), test_split(job.data)
     with torch.inference_mode():
         for batch in test.batches(BATCH):
             logits_BC, macs_B = shipped.run(batch.images.float() / 255)
             counts.add(logits_BC, batch.labels, macs_B)
     found = counts.accuracy_and_cost(metric)
     name = f"{training_text(job.kind, job.number)} ({network_text(job.family, job.params)})"
-    return StaticNet(name, beside.why, shipped, found["macs_mean"], found, counts.packed(metric))
+    packed = counts.packed(metric)
+    return StaticNet(name, beside.why, shipped, found["macs_mean"], test, found, packed)

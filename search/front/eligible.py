@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from search.front.curves import Curve, ReferencePoint
 from search.objectives import Cost, Reference
-from spaces.contract.knobs import Knobs
+from spaces.contract.knobs import are_random
 from storage.records import Kind, OperatingPoint
 
 ON_OFFER = (Kind.SEARCH, Kind.BASELINE)  # whose points may join a front
@@ -16,7 +16,7 @@ Measured = TypeVar("Measured", bound=OperatingPoint)
 
 def repeatable(points: Iterable[Measured]) -> list[Measured]:
     """The points whose answers depend on no random draw: only these can be shipped as they were measured."""
-    return [p for p in points if not Knobs(**p.knobs).random]
+    return [p for p in points if not are_random(p.knobs)]
 
 
 def eligible(points: Iterable[Measured], reference: Reference) -> list[Measured]:

@@ -7,17 +7,21 @@ from typing import Any
 from search.inspection import (
     attention,
     class_rates,
+    cost_shares,
     embedding,
     exits,
     images,
     layer_mixing,
     layer_moves,
+    mistakes,
     skip_patterns,
 )
 from search.inspection.picture import Picture
 
 PICTURES: tuple[Picture[Any], ...] = (
+    cost_shares.PICTURE,
     images.PICTURE,
+    mistakes.PICTURE,
     exits.PICTURE,
     attention.PICTURE,
     class_rates.PICTURE,

@@ -119,4 +119,5 @@ def _point_json(point: PointRecord | None) -> dict[str, Any] | None:
     if point is None:
         return None
     keys = ("accuracy", "accuracy_low", "accuracy_high", "macs_mean", "parameters", "trial")
-    return {"point": point.id, **{key: getattr(point, key) for key in keys}}
+    own = {key: getattr(point, key) for key in keys}
+    return {"point": point.id, "training": training_text(*point.training), **own}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from search.front.formats import leaves
 from search.front.metric import metric_of
@@ -15,6 +16,7 @@ from search.report.front_text import about, offer, summary
 from search.report.text import markdown_text, readable_knobs
 from storage.records import PointRecord
 
+STRIP = "pareto/strip.png"  # MLflow shows about 100 pixels of a note until somebody asks for more
 NOTE_BYTES = 7_900  # MLflow cuts a run's tag at 8,000
 
 
@@ -50,16 +52,16 @@ def note(
     cost: Cost = MACS,
     majority: float | None = None,
 ) -> str:
-    """Markdown for the study's MLflow run: a summary, the picture of the front, and the front as a table.
+    """Markdown for the study's MLflow run: a strip of the front, a summary, the front as a table and as a picture.
 
-    `links` has the address of a point's run by the point's id, `views` names further addresses for the first line.
+    `links` has the address of a point's run by the point's id, `views` names further addresses beside the summary.
     When it gets longer than MLflow keeps, rows are left out evenly, but never the cheapest and the best.
     """
     first = f"**{markdown_text(summary(study, front, baselines, cost=cost))}**"
     for name, address in (views or {}).items():
         first += f" · [{markdown_text(name)}]({address})"
-    picture = f"![front](/get-artifact?path=pareto%2Ffront.png&run_uuid={run_id})"
-    head = f"{first}\n\n{picture}\n\n"
+    strip, picture = (_picture(path, run_id) for path in (STRIP, "pareto/front.png"))
+    head = f"{strip}\n\n{first}\n\n" if front else f"{first}\n\n"
     if hypervolume is not None:
         head += f"{about(points, hypervolume, majority)}\n\n"
     if front:
@@ -82,14 +84,17 @@ def note(
     for kept in range(fitting, -1, -1):
         left_out = len(rows) - kept
         body = "".join(rows[i] for i in evenly(len(rows), kept))
-        tail = (
-            f"\n{left_out} of {len(rows)} rows are left out here; pareto/front.csv has all.\n"
-            if left_out
-            else ""
-        )
+        tail = f"\n{picture}\n"
+        if left_out:
+            which = f"{left_out} of {len(rows)} rows are left out here; pareto/front.csv has all."
+            tail = f"\n{which}\n{tail}"
         if len((head + body + tail).encode()) <= NOTE_BYTES:
             return head + body + tail
     return head[: NOTE_BYTES // 4]
+
+
+def _picture(path: str, run_id: str) -> str:
+    return f"![front](/get-artifact?path={quote(path, safe='')}&run_uuid={run_id})"
 
 
 def _note_row(p: PointRecord, address: str | None) -> str:

@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from spaces.contract.declarations import declaration
+from spaces.contract.resolution import IMAGE_SIZE
 
 HIDDEN = ("exit_temperatures", "exit_judges")  # many numbers that say nothing to a reader
 
@@ -51,6 +52,8 @@ def network_text(family_name: str, params: Mapping[str, Any]) -> str:
     size = " ".join(
         words.format(params[name]) for name, words in own.size_words.items() if name in params
     )
+    if IMAGE_SIZE in params:
+        size += f" at {params[IMAGE_SIZE]} px"
     if params.get("gated") is False:
         cut = params.get("truncated")
         return f"baseline {size}" + ("" if cut is None else f" up to exit place {cut}")
@@ -63,12 +66,15 @@ def network_text(family_name: str, params: Mapping[str, Any]) -> str:
     return " ".join([family_name, size, *words])
 
 
-def describing_params(families: Iterable[str]) -> list[str]:
-    """Names of the parameters that `network_text` puts into words, sizes first, for networks of these families."""
+def describing_params(families: Iterable[str], *, sides: bool = False) -> list[str]:
+    """Names of the parameters that `network_text` puts into words, sizes first, for networks of these families.
+
+    `sides`: the size of the images is one of them.
+    """
     known = [declaration(name) for name in families]
     sizes = [name for each in known for name in each.size_dimensions]
     traits = [name for each in known for name in each.traits]
-    return list(dict.fromkeys([*sizes, *traits]))
+    return list(dict.fromkeys([*sizes, *([IMAGE_SIZE] if sides else []), *traits]))
 
 
 def readable_knobs(knobs: Mapping[str, Any]) -> dict[str, Any]:

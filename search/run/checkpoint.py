@@ -17,6 +17,7 @@ from trainers.initial_weights import TRAINING, digest
 MAY_CHANGE = (
     "root",
     "skip_broken",
+    "memory_limit",
 )  # of the data; what the study's fingerprint tells is not repeated here
 DATA_DEFAULTS = {one.name: one.default for one in fields(DataSpec)}
 UNKNOWN = "unknown"  # weights that a training started from, once their file is gone

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
-from typing import Any
 
+from search.study_keys import StudySpec
 from spaces.contract.task import Task
 from trainers.data.splits import DataSpec, ImageData, load
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)  # sizes of the images: all but small sets lie in files that processes share
 def load_data(spec: DataSpec) -> ImageData:
     """The data set, read once a process."""
     return load(spec)
@@ -28,8 +28,9 @@ def task_of(data: ImageData) -> Task:
     )
 
 
-def data_spec(values: Any) -> DataSpec:
-    """The data that a StudySpec asks for."""
+def data_spec(values: StudySpec, image_size: int | None = None) -> DataSpec:
+    """The data that a study asks for, at one of its image sizes; unless told otherwise at the largest."""
+    kept = values.run.image_gigabytes
     return DataSpec(
         source=values.data,
         root=values.data_root or os.environ.get("DYNAFRONT_DATA"),
@@ -40,6 +41,7 @@ def data_spec(values: Any) -> DataSpec:
         class_weights=values.class_weights,
         train_limit=values.train_limit,
         validation_limit=values.validation_limit,
-        image_size=values.image_size,
+        image_size=image_size or max(values.image_sizes, default=None),
         seed=values.seed,
+        memory_limit=None if kept is None else int(1e9 * kept),
     )

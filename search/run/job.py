@@ -37,6 +37,7 @@ class Job:
     compile: bool = False
     threads: int | None = None
     init_from: str | None = None
+    teacher: str | None = None  # file of the baseline that a recipe with `distill` learns from
     metric: str = "accuracy"  # that operating points are measured by
     rungs: tuple[int, ...] = ()
     trained: int | None = None

@@ -10,6 +10,7 @@ from search.schedule.finalist_plan import LONGER
 from search.schedule.warm_start import baseline_key, baseline_of, starts_from_baseline, warm
 from search.spec import StudySpec, narrowed_spaces
 from spaces.contract.registry import candidate_of
+from spaces.contract.resolution import IMAGE_SIZE
 from storage.checkpoint_files import training_key
 from storage.checkpoints import Checkpoints
 from storage.records import Kind, TrialRecord
@@ -20,17 +21,26 @@ def _searched_epochs(record: TrialRecord) -> int:
     return record.epochs // LONGER if record.kind == Kind.FINALIST else record.epochs
 
 
+def _baseline_file(spec: StudySpec, record: TrialRecord, checkpoints: str) -> str:
+    """The checkpoint of the baseline of a trial's size."""
+    baseline = baseline_of(spec, narrowed_spaces(spec)[record.family], candidate_of(record))
+    return str(Checkpoints(Path(checkpoints)).path(baseline_key(spec, baseline)))
+
+
 def job_of(
     spec: StudySpec, record: TrialRecord, checkpoints: str, threads: int | None = None
 ) -> Job:
     """The job that trains (or trained) a stored trial; `threads` where the study file does not say."""
     key, start = training_key(spec.study, record.kind, record.number), spec.initial(record.family)
+    teacher = None
     if record.kind == Kind.BASELINE:
         if warm(spec, record.family):
             key = baseline_key(spec, candidate_of(record))
-    elif starts_from_baseline(spec, record.family, _searched_epochs(record)):
-        baseline = baseline_of(spec, narrowed_spaces(spec)[record.family], candidate_of(record))
-        start = str(Checkpoints(Path(checkpoints)).path(baseline_key(spec, baseline)))
+    else:
+        if starts_from_baseline(spec, record.family, _searched_epochs(record)):
+            start = _baseline_file(spec, record, checkpoints)
+        if warm(spec, record.family) and candidate_of(record).recipe.distill:
+            teacher = _baseline_file(spec, record, checkpoints)
     return Job(
         kind=record.kind,
         number=record.number,
@@ -38,7 +48,7 @@ def job_of(
         params=record.params,
         epochs=record.epochs,
         seed=record.seed,
-        data=data_spec(spec),
+        data=data_spec(spec, record.params.get(IMAGE_SIZE)),
         checkpoints=checkpoints,
         key=key,
         device=spec.run.device,
@@ -46,6 +56,7 @@ def job_of(
         compile=spec.run.compile,
         threads=spec.run.threads or threads,
         init_from=start,
+        teacher=teacher,
         metric=spec.metric.name,
         trained=record.result.get("stopped_at"),
     )

@@ -48,14 +48,15 @@ class LostBaselines:
 
 
 def lost_in(store: Store, spec: StudySpec, checkpoints: str) -> Lost:
-    """Names the study's baseline that a job starts from, if it is stored as trained and its weights cannot be read."""
+    """Names the baseline that a job starts or learns from, if it is stored as trained and its weights are lost."""
 
     def lost(job: Job) -> TrialRecord | None:
-        if job.init_from is None or job.kind == Kind.BASELINE:
+        needed = {job.init_from, job.teacher} - {None}
+        if not needed or job.kind == Kind.BASELINE:
             return None
         for record in store.trials(spec.study, kind=Kind.BASELINE, state=State.COMPLETE):
             known, saved = job_of(spec, record, checkpoints), Checkpoints(Path(checkpoints))
-            if str(saved.path(known.key)) == job.init_from:
+            if str(saved.path(known.key)) in needed:
                 found = saved.load(known.key, latest=True)
                 intact = found is not None and found[1].get("epochs_done") == record.epochs
                 return None if intact else record

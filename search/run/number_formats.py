@@ -166,8 +166,7 @@ class NumberFormats:
 def size_of(job: Job, task: Task) -> str:
     """What decides which format is fastest, and which can be used: size, batch, image size, threads."""
     candidate = Candidate.of(family(job.family), job.params, job.epochs)
-    with torch.device("meta"):
-        net = candidate.family.build(candidate.config, task)
+    net, task = candidate.outline(task), candidate.task(task)
     parts = [f"{name} {candidate.values[name]}" for name in candidate.family.size_dimensions]
     parts.append(f"batch {candidate.recipe.batch} of {task.channels}x{task.height}x{task.width}")
     parts.append(f"{job.threads or torch.get_num_threads()} threads")

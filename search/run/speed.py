@@ -47,17 +47,18 @@ def measured_speed(candidate: Candidate, task: Task, data: DataSpec, execution: 
     whole = load_data(data)
     images = min(len(whole.train), max(STEPS * candidate.recipe.batch, task.classes))
     measured = min(len(whole.validation), max(MEASURED, task.classes))
-    few = load_data(replace(data, train_limit=images, validation_limit=measured))
+    few = replace(whole, train=whole.train.some(images), validation=whole.validation.some(measured))
     net = candidate.build(task, 0)
     recipe, once = replace(candidate.recipe, epochs=2), 0.0
     try:
-        if isinstance(net, FrozenTrunkNet) and net.reads:
+        teacher = candidate.baseline().build(task, 0) if recipe.distill else None
+        if isinstance(net, FrozenTrunkNet) and net.reads and not recipe.distill:
             views = candidate.config.feature_views if recipe.augment else 1
             started = time.perf_counter()
             few = frozen_data(net, few, views=1, files=None, execution=execution) or few
             each = (time.perf_counter() - started) / (images + measured)
             once = each * (views * len(whole.train) + len(whole.validation))
-        *_, last = fit(net, few, recipe, execution=execution)
+        *_, last = fit(net, few, recipe, execution=execution, teacher=teacher)
         started = time.perf_counter()
         evaluate(net, few.validation, few, Knobs(), execution=execution)
         validating = time.perf_counter() - started
@@ -71,6 +72,8 @@ def measured_speed(candidate: Candidate, task: Task, data: DataSpec, execution: 
             f"the memory of {execution.device} is too small for the largest network at batch {recipe.batch}: lower "
             f"space.{candidate.family.name}.batch, the sizes, or image_size"
         ) from None
+    finally:
+        few.release()
     more = len(whole.validation) / measured
     training = len(whole.train) / last.metrics["train/images_per_second"]
     return Speed(training + more * validating, more * measuring, once)

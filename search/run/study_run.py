@@ -12,7 +12,7 @@ from search.front.metric import metric_of
 from search.front.pareto import hypervolume_history
 from search.front.stored import StudyFront
 from search.objectives import Cost, Reference
-from search.report.front_note import front_table, note
+from search.report.front_note import STRIP, front_table, note
 from storage.records import PointRecord
 
 
@@ -23,6 +23,7 @@ def front_artifacts(
     # draws with matplotlib, which a search that shows nothing yet does not need
     from search.report.front_page import front_html
     from search.report.front_plot import front_png
+    from search.report.front_strip import front_strip_png
 
     shown: dict[str, Any] = {
         "front": front.members,
@@ -35,6 +36,9 @@ def front_artifacts(
         "pareto/front.csv": as_csv(front.members).encode(),
         "pareto/front_table.json": json.dumps(front_table(front.members, cost)).encode(),
         "pareto/front.png": front_png(study, front.points, **shown),
+        STRIP: front_strip_png(
+            front.points, front=front.members, baselines=front.baselines, cost=cost
+        ),
         "pareto/front.html": front_html(study, front.points, **shown).encode(),
     }
     if front.baselines:
@@ -51,9 +55,13 @@ def front_note(
     run: str,
     charts: str,
     runs: Mapping[str, str],
+    page: str = "",
     majority: float | None = None,
 ) -> str:
-    """The note of the study's run; `runs` are those of points by id, `charts` the path of the saved view."""
+    """The note of the study's run; `runs` are those of points by id, `charts` the path of the saved view.
+
+    `page` is the address of the study's page in the same server; empty where that has none.
+    """
     links = {
         int(point): f"#/experiments/{experiment}/runs/{own}?workflowType=machine_learning"
         for point, own in runs.items()
@@ -66,7 +74,8 @@ def front_note(
         links=links,
         baselines=front.baselines,
         hypervolume=front.volume,
-        views={"charts of the front": charts.lstrip("/")},
+        views=({"the study's page": page} if page else {})
+        | {"charts of the front": charts.lstrip("/")},
         cost=cost,
         majority=majority,
     )

@@ -7,14 +7,17 @@ import logging
 import traceback
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search.report.text import knobs_text, network_text
 from search.run.point_run import point_measures
 from storage import measure_names as names
-from storage.records import Kind, PointRecord, State, TrialRecord
+from storage.records import Kind, PointRecord, State, TrialRecord, training_text
 from storage.rows import APART
 from trainers.metrics import METRICS
+
+if TYPE_CHECKING:
+    from search.inspection.measures import Inspection
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
@@ -80,7 +83,7 @@ def trial_artifacts(
         title = f"trial {trial.number}: gates of {network_text(trial.family, trial.params)}"
         found["gate_rates.png"] = gate_rates_png(title, [epoch for epoch, _ in rates], by_gate)
     try:
-        return found | _inspection_artifacts(trial, points, rates)
+        return found | _kept_inspection_artifacts(trial, points, rates)
     # a picture that cannot be drawn must not keep this trial, or later ones, out of MLflow
     except Exception as error:
         logger.warning("no pictures of trial %d in MLflow: %s", trial.number, error)
@@ -93,24 +96,34 @@ def _shown(points: list[PointRecord]) -> list[dict[str, Any]]:
     return [{name: getattr(p, name) for name in kept} for p in points]
 
 
-def _inspection_artifacts(
+def _kept_inspection_artifacts(
     trial: TrialRecord, points: list[PointRecord], rates: list[tuple[int, dict[str, float]]]
 ) -> dict[str, bytes]:
-    """Pictures and page of what the network does at the point that represents it, if its worker measured that."""
+    """Pictures and page of what the network does at the point that it was trained for, if its worker measured that."""
     from search.inspection.measures import inspection_of
+
+    found = inspection_of(trial.result.get("inspection"))
+    chosen = next((p for p in points if p.chosen), None)
+    if found is None or chosen is None:
+        return {}
+    return inspection_artifacts(trial, chosen, found, rates)
+
+
+def inspection_artifacts(
+    trial: TrialRecord,
+    point: PointRecord,
+    found: Inspection,
+    rates: list[tuple[int, dict[str, float]]],
+) -> dict[str, bytes]:
+    """Pictures and page of what the training's network does at a point; `rates` are open rates of gates by epoch."""
     from search.inspection.page import inspection_html
     from search.inspection.pngs import inspection_pngs
 
-    found, chosen = (
-        inspection_of(trial.result.get("inspection")),
-        next((p for p in points if p.chosen), None),
+    network = (
+        f"{training_text(trial.kind, trial.number)}: {network_text(trial.family, trial.params)}, "
     )
-    if found is None or chosen is None:
-        return {}
-    network = f"trial {trial.number}: {network_text(trial.family, trial.params)}, {knobs_text(chosen.knobs)}"
+    network += knobs_text(point.knobs)
     drawn = {f"inspect/{name}.png": png for name, png in inspection_pngs(found, network).items()}
-    return (
-        drawn | {"inspect/inspect.html": inspection_html(found, network, rates).encode()}
-        if drawn
-        else {}
-    )
+    if not drawn:
+        return {}
+    return drawn | {"inspect/inspect.html": inspection_html(found, network, rates).encode()}

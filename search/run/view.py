@@ -66,10 +66,11 @@ class View:
         )
         log.write_saved_views(
             self._experiment,
-            describing_params(spec.families),
+            describing_params(spec.families, sides=len(spec.image_sizes) > 1),
             cost_measure(spec.cost),
             validation(spec.metric.label),
             f"val/{spec.metric.name}",
+            spec.study,
         )
         if (record.experiment_id, record.run_id) != (self._experiment, self._parent):
             if record.run_id:  # another MLflow than before: nothing of what was logged is there
@@ -175,6 +176,7 @@ class View:
                 run=self._parent,
                 charts=log.view_path(self._experiment),
                 runs=points,
+                page=log.page_path(study),
                 majority=majority,
             ),
             members={run: training in on_front for training, run in runs.items()},

@@ -20,9 +20,10 @@ from spaces.contract.registry import family
 from spaces.contract.task import Task
 from storage.records import OperatingPoint, training_text
 from trainers.data.splits import ImageData, Split
+from trainers.epoch_sums import DivergedError
 from trainers.execution import Execution, best_device, whole_vectors
-from trainers.fit import DivergedError, EpochResult, fit, net_tensors
-from trainers.initial_weights import start_from
+from trainers.fit import EpochResult, fit, net_tensors
+from trainers.initial_weights import initial_state, start_from
 from trainers.metrics import METRICS, Metric
 
 logger = logging.getLogger(f"dynafront.{__name__}")
@@ -54,6 +55,13 @@ def _trained(job: Job, started: float) -> Iterator[Event]:
 
         torch.set_num_threads(job.threads)
     data = load_data(job.data)
+    try:
+        yield from _trained_on(data, job, started)
+    finally:
+        data.release()
+
+
+def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
     candidate = Candidate.of(family(job.family), job.params, job.epochs)
     net = initial_net(job, candidate, task_of(data))
     slot = Slot.of(job, candidate)
@@ -61,7 +69,14 @@ def _trained(job: Job, started: float) -> Iterator[Event]:
     logger.info("%s trains %d epochs: %s", training_text(*job.name), job.epochs, execution)
     images, data = data, learnt_from(job, net, data, candidate, execution)
     training = fit(
-        net, data, candidate.recipe, seed=job.seed, execution=execution, slot=slot, metric=metric
+        net,
+        data,
+        candidate.recipe,
+        seed=job.seed,
+        execution=execution,
+        slot=slot,
+        metric=metric,
+        teacher=teacher_net(job, candidate, task_of(data)),
     )
     for result in training:
         yield result
@@ -107,6 +122,8 @@ def learnt_from(
     from trainers.frozen import frozen_data
 
     if not isinstance(net, FrozenTrunkNet) or not net.reads:
+        return data
+    if candidate.recipe.distill:  # a teacher reads images
         return data
     files = FeatureFiles(Path(job.features), job.feature_bytes) if job.features else None
     views = candidate.config.feature_views if candidate.recipe.augment else 1
@@ -171,11 +188,22 @@ def initial_net(job: Job, candidate: Candidate, task: Task) -> DynamicNet:
     """The network before its first step: random weights, or those that the job starts from. Raises ValueError."""
     net = candidate.build(task, job.seed)
     if job.init_from:
-        import torch
+        start_from(net, job.init_from, candidate.baseline().outline(task).state_dict())
+    return net
 
-        with torch.device("meta"):
-            baseline = candidate.family.build(candidate.baseline().config, task)
-        start_from(net, job.init_from, baseline.state_dict())
+
+def teacher_net(job: Job, candidate: Candidate, task: Task) -> DynamicNet | None:
+    """The trained baseline that the job learns from, if it does. Raises ValueError where its weights do not fit."""
+    if not job.teacher:
+        return None
+    baseline = candidate.baseline()
+    config = replace(baseline.config, **candidate.family.rebuilt_with)
+    net = replace(baseline, config=config).build(task, job.seed)
+    try:
+        net.load_state_dict(net.plain_state(initial_state(job.teacher)))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"distill: {job.teacher} is no baseline of this size: {reason}") from None
     return net
 
 
@@ -191,6 +219,18 @@ def _execution(job: Job, net: DynamicNet, slot: Slot) -> Execution:
         chosen = Execution(**job.execution)
     layout = chosen.channels_last and (device != "cpu" or whole_vectors(net))
     return replace(chosen, device=device, channels_last=layout, compile=job.compile)
+
+
+def kept_epoch(job: Job) -> int:
+    """The epoch that an ended training's weights are of: the last one, or the best where the recipe keeps that."""
+    candidate, last = (
+        Candidate.of(family(job.family), job.params, job.epochs),
+        job.trained or job.epochs,
+    )
+    if candidate.recipe.kept_epoch == "last":
+        return last
+    saved = Slot.of(job, candidate).load()
+    return int(saved[1]["kept"]["epoch"]) if saved else last
 
 
 def is_frozen(net: DynamicNet) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from search.schedule.decisions import Trial
 from search.schedule.sizes import size_key
-from search.schedule.warm_start import USES, baseline_of, starts_from_baseline
+from search.schedule.warm_start import USES, baseline_of, needs_baseline
 from search.spec import StudySpec
 from spaces.contract.family import Candidate
 from spaces.contract.space import Dimension
@@ -26,10 +26,10 @@ class BaselinePool:
     _waiting: dict[str, list[Trial]] = field(default_factory=dict)
     _starts: dict[Any, Candidate] = field(default_factory=dict)  # baselines by family and size
 
-    def start_of(self, candidate: Candidate) -> Candidate | None:
-        """The baseline that a candidate starts from; None if it starts from scratch, or as the study file says."""
+    def needed_by(self, candidate: Candidate) -> Candidate | None:
+        """The baseline that a candidate starts from, or learns from; None if it does without."""
         name = candidate.family.name
-        if not starts_from_baseline(self.spec, name, candidate.recipe.epochs):
+        if not needs_baseline(self.spec, candidate):
             return None
         size = size_key(candidate)
         if size not in self._starts:
@@ -37,12 +37,12 @@ class BaselinePool:
         return self._starts[size]
 
     def baseline_for(self, trial: Trial) -> Candidate | None:
-        """The baseline that this trial, about to be trained, starts from, if it does."""
-        return self.start_of(trial.candidate)
+        """The baseline that this trial, about to be trained, starts or learns from, if it does."""
+        return self.needed_by(trial.candidate)
 
     def epoch_cost(self, candidate: Candidate) -> float:
         """Epochs that training a candidate takes, with its part of a baseline that is not trained yet."""
-        baseline = self.start_of(candidate)
+        baseline = self.needed_by(candidate)
         missing = baseline is not None and baseline.key not in self._trained
         return candidate.recipe.epochs + (self.spec.budget.epochs / USES if missing else 0.0)
 

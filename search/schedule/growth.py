@@ -129,6 +129,8 @@ class Encoder:
         found, width = {}, len(self.families)
         for name, space in self._spaces.items():
             for dimension in space:
+                if dimension.later and not dimension.searched:
+                    continue  # the forests of stored studies have no column for it
                 found[f"{name}.{dimension.name}"] = width, dimension
                 width += 1 if is_ordered(dimension) else len(dimension.choices)
         return found

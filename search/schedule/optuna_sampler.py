@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 import optuna
 from optuna.trial import TrialState
@@ -16,9 +17,10 @@ from search.schedule.sampler import (
     Setting,
     draw_candidate,
     quiet_experimental_warnings,
-    replay_params,
     trial_seed,
 )
+from spaces.contract.resolution import IMAGE_SIZE
+from spaces.contract.space import Value
 from storage.records import State
 
 MakeSampler = Callable[[int, int], optuna.samplers.BaseSampler]  # from (seed, trials of the study)
@@ -62,7 +64,9 @@ class OptunaSampler:
             self._prepare(number)
             ask_params(self._study, self.setting, params, choose=True)
             return
-        fixed = replay_params(params, self.setting.spaces)
+        fixed = optuna.trial.FixedTrial({"family": "", **_placed(params, self.setting)})
+        with suppress(InfeasibleError):
+            draw_candidate(_Ordered(fixed), self.setting.spaces, self.setting.short)
         self._study.add_trial(
             optuna.trial.create_trial(
                 state=TrialState.RUNNING, params=fixed.params, distributions=fixed.distributions
@@ -92,13 +96,49 @@ def ask_params(
     Where all are given the sampler is asked for none, unless it is to `choose` all the same.
     """
     if given:
-        study.enqueue_trial(dict(given))
+        study.enqueue_trial(_placed(given, setting))
     trial = study.ask()
     if choose:
         _ = trial.relative_params
     with suppress(InfeasibleError):  # the caller finds out from the same parameters
-        draw_candidate(trial, setting.spaces, setting.short)
-    return trial.params
+        draw_candidate(_Ordered(trial), setting.spaces, setting.short)
+    return {
+        name: sides[int(value)] if (sides := _sides(setting, name)) else value
+        for name, value in trial.params.items()
+    }
+
+
+class _Ordered:
+    """A trial in whose study the size of the images is a place among the sizes, so that larger means something."""
+
+    def __init__(self, trial: Any) -> None:
+        self.trial = trial
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        if not _is_side(name):
+            return self.trial.suggest_categorical(name, choices)
+        return choices[self.trial.suggest_int(name, 0, len(choices) - 1)]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.trial, name)
+
+
+def _is_side(name: str) -> bool:
+    return name.rpartition(".")[2] == IMAGE_SIZE
+
+
+def _sides(setting: Setting, name: str) -> tuple[Value, ...]:
+    """The sizes of the images that a parameter of this name takes; of any other parameter none."""
+    space = setting.spaces[name.rpartition(".")[0]] if _is_side(name) else ()
+    return next((d.choices for d in space if d.name == IMAGE_SIZE), ())
+
+
+def _placed(params: Params, setting: Setting) -> dict[str, Any]:
+    """The parameters with each size of the images as its place."""
+    return {
+        name: sides.index(value) if (sides := _sides(setting, name)) else value
+        for name, value in params.items()
+    }
 
 
 def complete_params(number: int, params: Params, setting: Setting) -> Params:

@@ -20,6 +20,7 @@ from search.schedule.history import History, Params, Training
 from search.schedule.warm_start import recommended
 from spaces.contract.family import Candidate, Family
 from spaces.contract.registry import family
+from spaces.contract.resolution import IMAGE_SIZE
 from spaces.contract.space import Dimension, Value, suggested
 
 Spaces = Mapping[str, tuple[Dimension, ...]]
@@ -115,8 +116,8 @@ def _smallest(own: Family, space: Sequence[Dimension]) -> dict[str, Value]:
     """The least of each searched size; of names, such as backbones, the first in the family's order: the smallest."""
     order, found = {d.name: d.choices for d in own.space}, {}
     for d in space:
-        if d.name in own.size_dimensions and d.kind == "choice" and d.searched:
-            known = [value for value in order[d.name] if value in d.choices]
+        if d.name in (*own.size_dimensions, IMAGE_SIZE) and d.kind == "choice" and d.searched:
+            known = [value for value in order.get(d.name, ()) if value in d.choices]
             found[d.name] = min(d.choices) if is_ordered(d) else [*known, *d.choices][0]
     return found
 

@@ -10,6 +10,7 @@ from typing import Any
 from search.front.curves import ReferencePoint
 from search.objectives import Cost, Shape
 from spaces.contract.family import Candidate, Family
+from spaces.contract.resolution import IMAGE_SIZE
 from spaces.contract.space import Dimension, Value
 from spaces.contract.task import Task
 
@@ -18,31 +19,37 @@ logger = logging.getLogger(f"dynafront.{__name__}")
 
 def shape_of(candidate: Candidate, task: Task) -> Shape:
     """What a candidate's network costs with everything open. Raises ValueError where it cannot be built."""
-    # only here: what else this module says is asked before anything may take long
-    import torch
-
-    with torch.device("meta"):
-        net = candidate.family.build(candidate.config, task)
+    net = candidate.outline(task)
     return Shape(net.plain_macs, sum(p.numel() for p in net.parameters()))
+
+
+def baseline_names(own: Family) -> tuple[str, ...]:
+    """The dimensions that a baseline has, also that of a study that searches the size of the images."""
+    return *own.size_dimensions, *own.baseline_dimensions, IMAGE_SIZE
 
 
 def size_key(candidate: Candidate) -> tuple[Any, ...]:
     """The same for all candidates that have one baseline."""
     own = candidate.family
-    return own.name, *(
-        getattr(candidate.config, name) for name in (*own.size_dimensions, *own.baseline_dimensions)
+    return (
+        own.name,
+        candidate.image_size,
+        *(
+            getattr(candidate.config, name)
+            for name in (*own.size_dimensions, *own.baseline_dimensions)
+        ),
     )
 
 
 def sizes(own: Family, space: Sequence[Dimension]) -> list[dict[str, Value]]:
     """Every size that a narrowed space has, as values of the size dimensions."""
-    return _combinations(own.size_dimensions, space)
+    return _combinations((*own.size_dimensions, IMAGE_SIZE), space)
 
 
 def baseline_shapes(own: Family, space: Sequence[Dimension], task: Task) -> list[Shape]:
     """Of the baselines of every size that a narrowed space has; infeasible sizes are left out."""
     found = []
-    for values in _combinations((*own.size_dimensions, *own.baseline_dimensions), space):
+    for values in _combinations(baseline_names(own), space):
         try:
             found.append(shape_of(Candidate.of(own, values, 1).baseline(), task))
         except ValueError as error:
@@ -51,8 +58,9 @@ def baseline_shapes(own: Family, space: Sequence[Dimension], task: Task) -> list
 
 
 def _combinations(names: Sequence[str], space: Sequence[Dimension]) -> list[dict[str, Value]]:
-    """Every combination of these dimensions' values; of a range its two ends."""
+    """Every combination of these dimensions' values, as far as the space has them; of a range its two ends."""
     by_name = {d.name: d for d in space}
+    names = [name for name in names if name in by_name]
     return [
         dict(zip(names, one, strict=True))
         for one in product(*(_ends(by_name[name]) for name in names))

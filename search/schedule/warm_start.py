@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from itertools import product
 
-from search.schedule.sizes import sizes
+from search.schedule.sizes import baseline_names, sizes
 from search.spec import StudySpec
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
@@ -42,6 +42,13 @@ def starts_from_baseline(spec: StudySpec, name: str, epochs: int) -> bool:
     return warm(spec, name) and epochs <= spec.budget.short
 
 
+def needs_baseline(spec: StudySpec, candidate: Candidate) -> bool:
+    """Whether the baseline of its size has to be there before a trial: as a start, or as a teacher."""
+    name = candidate.family.name
+    taught = warm(spec, name) and candidate.recipe.distill > 0
+    return taught or starts_from_baseline(spec, name, candidate.recipe.epochs)
+
+
 def warm(spec: StudySpec, name: str) -> bool:
     """Whether baselines of the study's own are where this family's trials start, as long as that pays."""
     return spec.warm_start and spec.initial(name) is None
@@ -50,8 +57,8 @@ def warm(spec: StudySpec, name: str) -> bool:
 def baseline_of(spec: StudySpec, space: Sequence[Dimension], candidate: Candidate) -> Candidate:
     """The baseline that a candidate starts from: its size, under the family's recommended recipe."""
     own, values = candidate.family, candidate.values
-    sizes = {name: values[name] for name in (*own.size_dimensions, *own.baseline_dimensions)}
-    values = for_heads(space, recommended(space) | sizes)
+    size = {name: values[name] for name in baseline_names(own) if name in values}
+    values = for_heads(space, recommended(space) | size)
     return Candidate.of(own, values, spec.budget.epochs).baseline()
 
 
@@ -66,13 +73,13 @@ def all_baselines(spaces: Mapping[str, tuple[Dimension, ...]], epochs: int) -> l
     for name, space in spaces.items():
         own = family(name)
         searched = sizes(own, space)
+        names = list(searched[0])
         choices = [
             sorted({*(one[size] for one in searched), *own.smaller_sizes.get(size, ())}, key=str)
-            for size in own.size_dimensions
+            for size in names
         ]
         for one in product(*choices):
-            values = recommended(space) | dict(zip(own.size_dimensions, one, strict=True))
-            values = for_heads(space, values)
+            values = for_heads(space, recommended(space) | dict(zip(names, one, strict=True)))
             candidate = Candidate.of(own, values, epochs).baseline()
             found[candidate.key] = candidate
     return list(found.values())

@@ -1,30 +1,33 @@
-"""Addresses of the pages and of the REST interface. Every one only reads.
+"""Addresses of what the REST interface reads. What it does is in `action_routes`.
 
 Paths are fixed and names stand in the query: an MLflow server with users lists exactly these paths as allowed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from search.service.openapi import document
+from search.service.access import API, guard, signed_in
+from search.service.action_routes import add_actions, add_download, job_reads
+from search.service.background import Background
+from search.service.client_reads import client_reads
+from search.service.compared import check_names, compared
+from search.service.inspected import Asked, Inspected
+from search.service.openapi import UNCHANGED, document
+from search.service.page_files import add_pages
+from search.service.point_files import add_files
+from search.service.trial_views import trial, trials
 from search.service.views import Views
+from search.service.why_views import Why
 from storage.errors import StorageError
+from storage.records import Kind
 from storage.settings import Settings
 from storage.store import Store
 
 if TYPE_CHECKING:
     from flask import Blueprint, Response
-
-API = "/api/3.0/dynafront"
-PAGES = "/dynafront"
-YEAR = 31_536_000  # seconds
-TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
-# nothing but our own files; styles in elements are plotly's
-POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; frame-ancestors 'self'"
 
 
 def blueprint(store: Store, settings: Settings) -> Blueprint:
@@ -32,54 +35,68 @@ def blueprint(store: Store, settings: Settings) -> Blueprint:
     from flask import Blueprint
 
     routes = Blueprint("dynafront", __name__)
-    _add_pages(routes)
-    _add_reads(routes, Views(store, settings.folder))
+    guard(routes)
+    add_pages(routes)
+    views = Views(store, settings.folder)
+    background = Background(settings)
+    inspected = Inspected(settings.folder, background)
+    jobs = job_reads(store, settings, _asked, _number)
+    _add_reads(routes, views, inspected, Why(store, settings.folder, background), jobs)
+    add_files(routes, lambda: _asked_point(views), inspected, _asked, _number)
+    add_download(routes, API, store, settings, _asked, _number)
+    add_actions(routes, API, store, settings)
     return routes
 
 
-def _add_pages(routes: Blueprint) -> None:
-    names = {"": "studies.html", "study": "study.html"}
-    names |= {name: name for name in ("common.js", "studies.js", "study.js", "style.css")}
-    for path, name in names.items():
-        routes.add_url_rule(
-            f"{PAGES}/{path}", f"page {name.replace('.', ' ')}", partial(_page, name)
-        )
-    routes.add_url_rule(f"{PAGES}/plotly.js", "plotly", _plotly)
-
-
-def _page(name: str) -> Response:
-    from flask import Response
-
-    content = files("search.service").joinpath("pages", name).read_bytes()
-    answer = Response(content, content_type=f"{TYPES[name.rpartition('.')[2]]}; charset=utf-8")
-    answer.headers["Content-Security-Policy"] = POLICY
-    answer.headers["Cache-Control"] = "no-cache"
-    return answer
-
-
-def _plotly() -> Response:
-    from flask import Response
-
-    content = files("plotly").joinpath("package_data", "plotly.min.js").read_bytes()
-    answer = Response(content, content_type="text/javascript; charset=utf-8")
-    answer.headers["Cache-Control"] = f"public, max-age={YEAR}"
-    return answer
-
-
-def _add_reads(routes: Blueprint, views: Views) -> None:
+def _add_reads(
+    routes: Blueprint,
+    views: Views,
+    inspected: Inspected,
+    why: Why,
+    jobs: Mapping[str, Callable[[], Any]],
+) -> None:
     """The REST interface; `PATHS` of the OpenAPI document names the same."""
+
+    def of_study(make: Callable[..., Any], *more: Any) -> Any:
+        return make(views.store, *views.known(_asked("study")), *more)
+
+    def compared_studies() -> Any:
+        names = _all("study")
+        check_names(names)
+        return compared(views.store, [views.known(name) for name in names])
+
     reads: dict[str, Callable[[], Any]] = {
         "studies": lambda: {"studies": views.studies()},
         "study": lambda: views.study(_asked("study")),
         "points": lambda: views.points(_asked("study")),
         "point": lambda: views.point(_asked("study"), _number(_asked("id"))),
         "answer": lambda: views.answer(_asked("study"), _asked("max"), _asked("axis", "") or None),
-        "trials": lambda: {"trials": views.trials(_asked("study"))},
+        "trials": lambda: {"trials": of_study(trials)},
+        "trial": lambda: of_study(trial, _asked("kind", Kind.SEARCH), _number(_asked("number"))),
+        "why": lambda: why.shown(*views.known(_asked("study")), views.stamp(_asked("study"))),
+        "compare": compared_studies,
+        "inspected": lambda: inspected.shown(_asked_point(views)),
+        "user": signed_in,
         "openapi.json": document,
+        **client_reads(views.store, _asked),
+        **jobs,
     }
     for path, make in reads.items():
-        answer = _if_changed(make, views) if path in ("points", "trials") else partial(_read, make)
+        answer = _if_changed(make, views) if f"/{path}" in UNCHANGED else partial(_read, make)
         routes.add_url_rule(f"{API}/{path}", f"read {path.replace('.', ' ')}", answer)
+    measure = partial(_read, lambda: inspected.ask(_asked_point(views)))
+    routes.add_url_rule(f"{API}/inspected", "measure a point", measure, methods=["POST"])
+
+
+def _asked_point(views: Views) -> Asked:
+    return Asked(*views.training(_asked("study"), _number(_asked("id"))))
+
+
+def _all(name: str) -> list[str]:
+    """All that stand in the query under this name."""
+    from flask import request
+
+    return [value for value in request.args.getlist(name) if value]
 
 
 def _asked(name: str, default: str | None = None) -> str:
@@ -128,5 +145,5 @@ def _if_changed(make: Callable[[], Any], views: Views) -> Callable[[], Any]:
 
 def _number(text: str) -> int:
     if not text.isdecimal() or len(text) > 18:
-        raise ValueError("?id= is not the number of a point")
+        raise ValueError(f"{text[:40]!r} is not the number of a point, a training or an image")
     return int(text)

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from functools import lru_cache
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from search.commands.status import status
-from search.front.comparison import better
+from search.commands.status import is_driven, status
 from search.front.pareto import front as front_of
 from search.front.pick import DEFAULT, pick
 from search.front.stored import StudyFront, study_cost, study_front, study_majority
-from search.objectives import COSTS, Cost, macs_number, macs_text
-from search.report.amounts import percent
+from search.objectives import Cost
 from search.report.front_points import points_to_draw, thinned
 from search.report.front_text import standing, summary
-from search.report.text import knobs_text, network_text
-from storage.records import Kind, PointRecord, StudyRecord, TrialRecord, training_text
+from search.service.answers import answer
+from search.service.axes import axes, has, latencies
+from search.service.drawn import columns, drawn
+from search.service.point_words import point_words
+from spaces.contract.declarations import declaration
+from storage.records import PointRecord, StudyRecord, TrialRecord, training_text
 from storage.store import Store
 
-MOST_OTHERS = 3_000  # points off the front that are drawn
+MOST_OTHERS = 10_000  # points off the front that are drawn
 SMALL = 60  # points of a small front on a card
-NUMBERS = ("accuracy", "accuracy_low", "accuracy_high", "macs_mean", "macs_p95", "macs_max")
 
 
 class Views:
@@ -32,11 +33,13 @@ class Views:
     def __init__(self, store: Store, folder: Path) -> None:
         self.store, self.folder = store, folder
         self._front = lru_cache(maxsize=16)(self._made)
+        self._along = lru_cache(maxsize=64)(self._made_along)
+        self._trials = lru_cache(maxsize=16)(self._read_trials)
 
     def stamp(self, name: str) -> str:
         """Another text whenever what is shown of a study has changed. Raises ValueError where there is none."""
-        self._record(name)
-        return self.store.stamp(name)
+        driven = is_driven(self.record(name))
+        return f"{self.store.stamp(name)}-{len(self.store.exports(name))}{'-driven' * driven}"
 
     def studies(self) -> list[dict[str, Any]]:
         """A card each, the newest first."""
@@ -44,12 +47,13 @@ class Views:
 
     def study(self, name: str) -> dict[str, Any]:
         """State, title and axes of one study."""
-        record, front = self._known(name)
-        cost = study_cost(record)
-        return status(self.store, record, front, self.folder) | {
+        record, front = self.known(name)
+        cost, known = study_cost(record), self._axes(name)
+        return self._status(record, front) | {
             "title": summary(name, front.members, front.baselines, cost=cost),
             "cost": cost.name,
-            "axes": {one.name: one.label for one in COSTS.values()},
+            "axes": {one.name: one.label for one in known.values()},
+            "columns": {one.name: one.column for one in known.values()},
             "majority": study_majority(self.store, record),
             "experiment_id": record.experiment_id,
             "run_id": record.run_id,
@@ -58,138 +62,123 @@ class Views:
 
     def points(self, name: str) -> dict[str, Any]:
         """The front, the baselines, and the other points, evenly thinned to what can be drawn."""
-        record, front = self._known(name)
-        cost = study_cost(record)
+        record, front = self.known(name)
+        cost, known = study_cost(record), latencies(self.store.exports(name))
         cloud, members, baselines = points_to_draw(
             front.points, front.members, front.baselines, cost
         )
         kept = thinned(cloud, MOST_OTHERS)
         efficient = pick(members, DEFAULT, cost=cost).id if members else None
         return {
-            "front": [_drawn(p) | {"standing": standing(p, baselines, cost).name} for p in members],
-            "baselines": [_drawn(p) for p in baselines],
-            "others": [_drawn(p) for p in kept],
+            "front": [
+                drawn(p, known) | {"standing": standing(p, baselines, cost).name} for p in members
+            ],
+            "baselines": [drawn(p, known) for p in baselines],
+            "others": columns(kept) | {"latency_ms": [known.get(p.id or 0) for p in kept]},
             "left_out": len(cloud) - len(kept),
             "efficient": efficient,
         }
 
     def point(self, name: str, identifier: int) -> dict[str, Any]:
         """One point: what it is, its trial's other settings, and the baseline of equal cost beside it."""
-        record, front = self._known(name)
-        known = {p.id: p for p in (*front.members, *front.points, *front.baselines)}
-        if (p := known.get(identifier)) is None:
-            raise ValueError(
-                f"study {name} shows no point {identifier}; it may have left the front"
-            )
-        cost = study_cost(record)
+        record, front = self.known(name)
+        p = self.found(name, identifier)
+        trial = self.store.trial(name, *p.training)
+        cost, known = study_cost(record), latencies(self.store.exports(name))
         beside = _rival(p, front.baselines, cost)
-        own = sorted((q for q in front.points if q.training == p.training), key=cost.of)
-        return _drawn(p) | {
+        own = sorted(
+            (q for q in (*front.points, *front.baselines) if q.training == p.training), key=cost.of
+        )
+        return drawn(p, known) | {
             "training": training_text(*p.training),
+            "words": point_words(p, _static_of(p, front.baselines)),
             "params": {key: str(value) for key, value in p.params.items()},
-            "curve": [_drawn(q) for q in own],
-            "exits": p.extra.get("exit_shares"),
-            "beside": _drawn(beside) if beside else None,
+            "curve": [drawn(q, known) for q in {q.id: q for q in own}.values()],
+            "exits": [one["share"] for one in p.extra.get("exits") or []],
+            "beside": drawn(beside, known) if beside else None,
             "standing": standing(p, [beside] if beside else [], cost).name,
-            "export": f"dynafront export {name} --point {identifier}",
+            "export": f"dynafront export {shlex.quote(name)} --point {identifier}",
+            "experiment_id": record.experiment_id,
+            "run_id": trial.run_id,
         }
 
     def answer(self, name: str, budget: str, axis: str | None = None) -> dict[str, Any]:
-        """The most accurate point within a budget, in words, beside the best baseline within it.
+        """The most accurate point within a budget, in words; `axis` is the study's own cost where it is left out."""
+        record, front = self.known(name)
+        cost = self._axis(name, axis) if axis else study_cost(record)
+        along = self._along(name, self.stamp(name), cost.name)
+        return answer(self.store, along, front.baselines, cost, budget)
 
-        `budget` as people write it, "20M"; `axis` is a cost by name, the study's own where it is left out. Raises
-        ValueError for no number and for no cost, and where nothing is so cheap.
-        """
-        record, front = self._known(name)
-        cost = _cost(axis) if axis else study_cost(record)
-        limit = float(macs_number(budget))
-        rivals = [p for p in front.baselines if cost.of(p) <= limit]
-        within = [p for p in front_of(front.points, (cost,)) if cost.of(p) <= limit]
-        if not within:
-            raise ValueError(f"nothing costs {macs_text(limit)} {cost.unit} or less")
-        best = within[-1]
-        words = (
-            f"within {macs_text(limit)} {cost.unit}: {training_text(*best.training)}, {percent(best.accuracy)} "
-            f"({percent(best.accuracy_low)} to {percent(best.accuracy_high)})"
-        )
-        if not rivals:
-            return {"point": best.id, "words": f"{words}; no static network is that cheap"}
-        rival = max(rivals, key=lambda p: p.accuracy)
-        if rival.training == best.training:
-            return {"point": best.id, "words": f"{words}: a static network"}
-        one, other = self.store.with_answers([best, rival])
-        said = "no significant difference"
-        if better(one, other):
-            said = "significantly better"
-        elif better(other, one):
-            said = "significantly worse"
-        words += f"; the best static network within it has {percent(rival.accuracy)}: {said}"
-        return {"point": best.id, "words": words}
+    def found(self, name: str, identifier: int) -> PointRecord:
+        """The point of a study by its id. Raises ValueError where the study shows none."""
+        _, front = self.known(name)
+        for p in (*front.members, *front.baselines, *front.points):
+            if p.id == identifier:
+                return p
+        raise ValueError(f"study {name} shows no point {identifier}; it may have left the front")
 
-    def trials(self, name: str) -> list[dict[str, Any]]:
-        """A row for each training, in the order of their numbers."""
-        _, front = self._known(name)
-        best: dict[tuple[Kind, int], PointRecord] = {}
-        for p in (*front.points, *front.baselines):
-            if p.training not in best or p.accuracy > best[p.training].accuracy:
-                best[p.training] = p
-        on_front = {p.training for p in front.members}
-        return [
-            _trial(t, best.get((t.kind, t.number)), (t.kind, t.number) in on_front)
-            for t in self.store.trials(name)
-        ]
+    def training(self, name: str, identifier: int) -> tuple[StudyRecord, TrialRecord, PointRecord]:
+        """A point by its id, with its training and its study. Raises ValueError."""
+        record, p = self.record(name), self.found(name, identifier)
+        return record, self.store.trial(name, *p.training), p
+
+    def known(self, name: str) -> tuple[StudyRecord, StudyFront]:
+        """A study and its front. Raises ValueError where there is none of this name."""
+        record = self.record(name)
+        return record, self._front(name, self.store.stamp(name))
+
+    def record(self, name: str) -> StudyRecord:
+        """A study. Raises ValueError where there is none of this name."""
+        if (record := self.store.find_study(name)) is None:
+            raise ValueError(f"there is no study {name}")
+        return record
 
     def _card(self, record: StudyRecord) -> dict[str, Any]:
-        front, cost = self._front(record.name, self.store.stamp(record.name)), study_cost(record)
+        (record, front), cost = self.known(record.name), study_cost(record)
         small = thinned(front.members, SMALL)
         best = max((p.accuracy for p in front.members), default=None)
-        return status(self.store, record, front, self.folder) | {
+        return self._status(record, front) | {
             "best_accuracy": best,
             "small": [[cost.of(p), p.accuracy] for p in small],
             "created_at": record.created_at.isoformat(),
         }
 
-    def _known(self, name: str) -> tuple[StudyRecord, StudyFront]:
-        record = self._record(name)
-        return record, self._front(name, self.store.stamp(name))
+    def _status(self, record: StudyRecord, front: StudyFront) -> dict[str, Any]:
+        trials = self._trials(record.name, self.store.stamp(record.name))
+        return status(self.store, record, front, self.folder, trials)
 
-    def _record(self, name: str) -> StudyRecord:
-        if (record := self.store.find_study(name)) is None:
-            raise ValueError(f"there is no study {name}")
-        return record
+    def _read_trials(self, name: str, _: str) -> list[TrialRecord]:
+        return self.store.trials(name, results=False)
+
+    def _axes(self, name: str) -> dict[str, Cost]:
+        return axes(latencies(self.store.exports(name)))
+
+    def _axis(self, name: str, axis: str) -> Cost:
+        known = self._axes(name)
+        if axis not in known:
+            raise ValueError(f"{axis!r} is no cost; choose one of {', '.join(known)}")
+        return known[axis]
 
     def _made(self, name: str, _: str) -> StudyFront:
         return study_front(self.store, self.store.study(name))
 
-
-def _drawn(p: PointRecord) -> dict[str, Any]:
-    shown = {key: value if isfinite(value := getattr(p, key)) else None for key in NUMBERS}
-    return shown | {
-        "id": p.id,
-        "name": training_text(*p.training),
-        "kind": p.kind,
-        "trial": p.trial,
-        "parameters": p.parameters,
-        "network": network_text(p.family, p.params),
-        "knobs": knobs_text(p.knobs),
-    }
+    def _made_along(self, name: str, _: str, axis: str) -> list[PointRecord]:
+        """The front of accuracy and one cost alone, the cheapest first."""
+        cost = self._axis(name, axis)
+        return front_of([p for p in self.known(name)[1].points if has(cost, p)], (cost,))
 
 
-def _trial(t: TrialRecord, best: PointRecord | None, on_front: bool) -> dict[str, Any]:
-    return {
-        "name": training_text(t.kind, t.number),
-        "kind": t.kind,
-        "number": t.number,
-        "state": t.state,
-        "network": network_text(t.family, t.params),
-        "accuracy": best.accuracy if best else None,
-        "macs_mean": best.macs_mean if best else None,
-        "epochs": t.epochs,
-        "seconds": t.seconds,
-        "on_front": on_front,
-        "error": t.error,
-        "run_id": t.run_id,
-    }
+def _static_of(p: PointRecord, baselines: Sequence[PointRecord]) -> PointRecord | None:
+    """The static network of the point's own size, where the study trained it."""
+    sizes = declaration(p.family).size_dimensions
+    return next(
+        (
+            b
+            for b in baselines
+            if b.family == p.family and all(b.params.get(key) == p.params.get(key) for key in sizes)
+        ),
+        None,
+    )
 
 
 def _rival(p: PointRecord, baselines: Sequence[PointRecord], cost: Cost) -> PointRecord | None:
@@ -199,9 +188,3 @@ def _rival(p: PointRecord, baselines: Sequence[PointRecord], cost: Cost) -> Poin
     if within:
         return max(within, key=lambda b: b.accuracy)
     return min(others, key=cost.of, default=None)
-
-
-def _cost(name: str) -> Cost:
-    if name not in COSTS:
-        raise ValueError(f"{name!r} is no cost; choose one of {', '.join(COSTS)}")
-    return COSTS[name]

@@ -9,15 +9,16 @@ Shapes: B images, N tokens (the class token first), D width, H heads, M hidden u
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, isqrt
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.contract.compute import conv_macs, linear_macs
-from spaces.contract.space import choice, flag, real
+from spaces.contract.space import BELOW_ONE, choice, flag, real
 from spaces.contract.task import Task
 
 PLAIN = (
@@ -41,7 +42,7 @@ class ViTConfig:
     )
     patch: int = choice(2, 4, 8, 14, 16, default=4, searched=False, doc="pixels on a patch's side")
     hidden_dropout: float = real(
-        0.0, 0.5, default=0.0, searched=False, doc="of features in training"
+        0.0, 0.5, within=BELOW_ONE, default=0.0, searched=False, doc="of features in training"
     )
     cifar_quirks: bool = flag(
         default=False,
@@ -117,6 +118,19 @@ class ViT(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)  # a fixed 0.02 starves narrow networks
                 nn.init.zeros_(module.bias)
+
+    def plain_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The state of a ViT for images of another size, its positions resampled; the class token keeps its own."""
+        from timm.layers import resample_abs_pos_embed
+
+        given = state.get("positions")
+        if given is None or given.shape[1] == self.tokens:
+            return dict(state)
+        places = given.shape[1] - 1
+        if isqrt(places) ** 2 != places:  # whose order nobody knows
+            return dict(state)
+        own = resample_abs_pos_embed(given, list(self.grid), num_prefix_tokens=1)
+        return {**state, "positions": own}
 
     def stem(self, images: Tensor) -> Tensor:
         """(B, N, D) tokens of (B, C, H, W) images."""

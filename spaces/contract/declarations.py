@@ -19,7 +19,7 @@ from typing import Any
 
 from spaces.contract.family import Declaration
 from spaces.contract.registry import entries, families, family, origin, unknown
-from spaces.contract.space import Dimension
+from spaces.contract.space import Dimension, Value
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
@@ -115,15 +115,17 @@ def _from_json(values: Mapping[str, Any]) -> Declaration:
 
 
 def _dimension(family_name: str, values: Mapping[str, Any]) -> Dimension:
-    accepts: Callable[[str], str] | None = None
+    accepts: Callable[[str], Value] | None = None
     if values["accepts"]:
         accepts = partial(_accepted, family_name, values["name"])
     when = {name: tuple(allowed) for name, allowed in values["when"].items()}
     choices = tuple(values["choices"])
-    return Dimension(**{**values, "choices": choices, "when": when, "accepts": accepts})
+    within = None if values["within"] is None else tuple(values["within"])
+    read = {"choices": choices, "when": when, "accepts": accepts, "within": within}
+    return Dimension(**{**values, **read})
 
 
-def _accepted(family_name: str, dimension: str, text: str) -> str:
+def _accepted(family_name: str, dimension: str, text: str) -> Value:
     """What an open choice makes of a text that is not listed: only the family's own code can say."""
     (own,) = (d for d in family(family_name).space if d.name == dimension)
     assert own.accepts is not None

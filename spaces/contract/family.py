@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from spaces.contract.recipe import Recipe
+from spaces.contract.resolution import IMAGE_SIZE
 from spaces.contract.space import Dimension, Value, active_names, dimensions, suggested
 from spaces.contract.task import Task
 
@@ -41,7 +42,8 @@ class Family:
 
     A network is described by its size, as `size_words` puts the value of each size dimension, and by the values of
     `traits`, the dimensions that tell what makes it dynamic. `rebuilt_with` are values of the config that a network
-    takes when its weights are in a file already. Raises ValueError when `size_words` are not of the size dimensions.
+    takes when its weights are in a file already. Raises ValueError when `size_words` are not of the size dimensions, or
+    when the family declares the size of the images, which is a dimension of every family.
     """
 
     name: str
@@ -62,6 +64,8 @@ class Family:
                 f"{self.name}: size_words has {', '.join(self.size_words) or 'nothing'}; "
                 f"give words for each of {', '.join(self.size_dimensions)}"
             )
+        if IMAGE_SIZE in {f.name for of in (self.config, self.recipe) for f in fields(of)}:
+            raise ValueError(f"{self.name}: {IMAGE_SIZE} is the study's; name the field otherwise")
 
     def plain(self, config: Any) -> Any:
         """The config of the baseline of the same size."""
@@ -84,11 +88,15 @@ class Family:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One thing to train: a family, a network's config and a training recipe."""
+    """One thing to train: a family, a network's config and a training recipe.
+
+    `image_size` is the side of its images in a study that searches several; None where all networks have the same.
+    """
 
     family: Family
     config: Any
     recipe: Recipe
+    image_size: int | None = None
 
     @classmethod
     def suggested(
@@ -110,7 +118,7 @@ class Candidate:
         recipe = family.recipe(
             epochs=epochs, **{k: v for k, v in values.items() if k in recipe_names}
         )
-        return cls(family, config, recipe)
+        return cls(family, config, recipe, values.get(IMAGE_SIZE))
 
     @property
     def params(self) -> dict[str, Value]:
@@ -127,14 +135,22 @@ class Candidate:
             params["gated"] = False
             if values.get("truncated") is not None:
                 params["truncated"] = values["truncated"]
-        return params
+        return params | self._side
 
     @property
     def values(self) -> dict[str, Value]:
-        own = {f.name: getattr(self.config, f.name) for f in fields(self.config)}
+        own = {f.name: getattr(self.config, f.name) for f in fields(self.config)} | self._side
         return own | {
             f.name: getattr(self.recipe, f.name) for f in fields(self.recipe) if f.name != "epochs"
         }
+
+    @property
+    def _side(self) -> dict[str, Value]:
+        return {} if self.image_size is None else {IMAGE_SIZE: self.image_size}
+
+    def task(self, task: Task) -> Task:
+        """A study's task with images of the candidate's own size."""
+        return task.at(self.image_size)
 
     @cached_property
     def key(self) -> str:
@@ -148,13 +164,21 @@ class Candidate:
         return json.dumps([self.family.name, self.recipe.epochs, params], sort_keys=True)
 
     def baseline(self) -> Candidate:
-        """The ungated network of the same size under the same recipe."""
-        return replace(self, config=self.family.plain(self.config))
+        """The ungated network of the same size under the same recipe; it has no teacher."""
+        recipe = replace(self.recipe, distill=0.0)
+        return replace(self, config=self.family.plain(self.config), recipe=recipe)
+
+    def outline(self, task: Task) -> DynamicNet:
+        """The network without memory for its weights: its shapes. Raises ValueError where it cannot be built."""
+        import torch
+
+        with torch.device("meta"):
+            return self.family.build(self.config, self.task(task))
 
     def build(self, task: Task, seed: int) -> DynamicNet:
-        """The network, its weights drawn from `seed` without touching the global generator."""
+        """The network for images of its size, weights drawn from `seed` without touching the global generator."""
         import torch
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return self.family.build(self.config, task)
+            return self.family.build(self.config, self.task(task))

@@ -120,8 +120,9 @@ class Walk:
             here = leaves_A if before is None else leaves_A & (before.detach() > 0)
             self._masks.append(here)
             self.index_B = torch.where(here, number, index_B)
-            stay = (~leaves_A).to(torch.float32) if stay_A is None else stay_A
-            self.stay_B = stay if before is None else before * stay
+            if not self.policy.branches:  # which read what has been paid off who leaves where
+                stay = (~leaves_A).to(torch.float32) if stay_A is None else stay_A
+                self.stay_B = stay if before is None else before * stay
             return None
         rows = torch.arange(self.batch, device=self.device) if self.rows is None else self.rows
         gone, on = leaves_A.nonzero()[:, 0], (~leaves_A).nonzero()[:, 0]
@@ -203,13 +204,19 @@ class Walk:
             return Output(whole, decisions, self.macs_B, Exits((), (), (), index_B), self.extra)
         assert last is not None
         assert logits_AC is not None
-        for mask, logits in zip(self._masks, self.exit_logits, strict=True):
+        macs_B = self.macs_B
+        # the first exit's choice is the outermost: what lies behind it is not needed where it answers everybody
+        for mask, logits, paid in reversed(
+            list(zip(self._masks, self.exit_logits, self.exit_macs, strict=True))
+        ):
             last = torch.where(mask[:, None], logits, last)
+            if self.policy.branches:
+                macs_B = torch.where(mask, paid, macs_B)
         logits_all = (*self.exit_logits, logits_AC)
         return Output(
             last,
             decisions,
-            self.macs_B,
-            Exits(logits_all, tuple(self.exit_features), (*self.exit_macs, self.macs_B), index_B),
+            macs_B,
+            Exits(logits_all, tuple(self.exit_features), (*self.exit_macs, macs_B), index_B),
             self.extra,
         )

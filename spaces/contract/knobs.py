@@ -112,7 +112,12 @@ class Knobs:
     @property
     def random(self) -> bool:
         """Whether answers depend on a draw, so that the setting cannot be shipped as it was measured."""
-        return self.policy in ("stochastic", "ensemble") or self.order == "arbitrary"
+        return are_random({"policy": self.policy, "order": self.order})
+
+
+def are_random(knobs: Mapping[str, Any]) -> bool:
+    """`Knobs.random` of knobs as they are stored, of which there may be many thousands."""
+    return knobs.get("policy") in ("stochastic", "ensemble") or knobs.get("order") == "arbitrary"
 
 
 def collapsed_gates(rates: Rates, eps: float) -> Fixed:

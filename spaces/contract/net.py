@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spaces.contract.depths import depths_by_number
 from spaces.contract.knobs import Knobs, Rates, collapsed_gates
 from spaces.contract.noise import permutation
 from spaces.contract.policies import (
@@ -26,6 +27,10 @@ from spaces.contract.policies import (
     Threshold,
 )
 from spaces.contract.task import Task
+from spaces.contract.truth import Labels, Truth, distillation, shared_cross_entropy, truth_of
+
+# gates, exits, and what layers of transformers add
+ADDED = ("exit_", "gate_", "mixings.", "oracles.", "places.", "place_heads.")
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,8 @@ class Plan:
     seed: int = 0
     label_smoothing: float = 0.0
     class_weights: tuple[float, ...] | None = None
+    distill: float = 0.0  # weight of a teacher's answers, beside 1 - distill of the labels
+    distill_temperature: float = 4.0
 
 
 class Objective:
@@ -87,16 +94,31 @@ class Objective:
         """How gates are decided at this step, counted from 0 over the whole training."""
         return AlwaysOn()
 
-    def losses(self, output: Output, labels_B: Tensor) -> dict[str, Tensor]:
+    def losses(self, output: Output, labels: Labels) -> dict[str, Tensor]:
         """The terms whose sum is minimised, weights included; the first is the cross-entropy."""
-        return {"cross_entropy": self.cross_entropy(output.logits_BC.float(), labels_B)}
+        return {"cross_entropy": self.cross_entropy(output.logits_BC.float(), labels)}
 
-    def cross_entropy(self, logits_BC: Tensor, labels_B: Tensor, reduction: str = "mean") -> Tensor:
-        """The cross-entropy with the plan's label smoothing and class weights."""
+    def cross_entropy(self, logits_BC: Tensor, labels: Labels, reduction: str = "mean") -> Tensor:
+        """What an answer costs: all answers of a network, early ones too, are judged by this.
+
+        The cross-entropy with the plan's label smoothing and class weights; of mixed images, with their shares. Where
+        the labels have a teacher's logits, a part of it is distillation from them.
+        """
+        truth, weight = truth_of(labels), self.plan.distill
+        hard = self._cross_entropy(logits_BC, truth, reduction)
+        if truth.teacher_BC is None or not weight:
+            return hard
+        temperature = self.plan.distill_temperature
+        soft = distillation(logits_BC, truth.teacher_BC.float(), temperature, reduction)
+        return (1 - weight) * hard + weight * soft
+
+    def _cross_entropy(self, logits_BC: Tensor, truth: Truth, reduction: str) -> Tensor:
         smoothing, weights = self.plan.label_smoothing, self.plan.class_weights
         weight = None if weights is None else logits_BC.new_tensor(weights)
+        if truth.shares_BC is not None:
+            return shared_cross_entropy(logits_BC, truth.shares_BC, weight, smoothing, reduction)
         return F.cross_entropy(
-            logits_BC, labels_B, weight, reduction=reduction, label_smoothing=smoothing
+            logits_BC, truth.labels_B, weight, reduction=reduction, label_smoothing=smoothing
         )
 
     def after_step(self, output: Output) -> None:
@@ -136,8 +158,8 @@ class WrappingObjective(Objective):
     def policy(self, step: int, ids_B: Tensor) -> Policy:
         return self.inner.policy(step, ids_B)
 
-    def losses(self, output: Output, labels_B: Tensor) -> dict[str, Tensor]:
-        return self.inner.losses(output, labels_B)
+    def losses(self, output: Output, labels: Labels) -> dict[str, Tensor]:
+        return self.inner.losses(output, labels)
 
     def after_step(self, output: Output) -> None:
         self.inner.after_step(output)
@@ -177,6 +199,8 @@ class DynamicNet(nn.Module):
     # with every gate open and no exit, the answers are the baseline's to the bit
     opens_to_plain: bool = True
     standing_macs: int = 0  # that every image pays beyond the baseline's, whatever is decided
+    # how the names of parameters begin that the baseline does not have
+    added: tuple[str, ...] = ADDED
 
     def forward(
         self, images: Tensor, policy: Policy | None = None, *, compact: bool = False
@@ -204,6 +228,23 @@ class DynamicNet(nn.Module):
     def classifiers(self) -> tuple[str, ...]:
         """Names of the layers that answer for a number of classes; empty where it is the last layer of the baseline."""
         return ()
+
+    def depths(self) -> dict[str, int]:
+        """How deep each parameter of the baseline lies, from 0; the deepest answer."""
+        return depths_by_number(
+            n for n, _ in self.named_parameters() if not n.startswith(self.added)
+        )
+
+    def head_names(self) -> set[str]:
+        """Parameters that no trained weights of the baseline bring along: classifiers, and all that is added."""
+        names = [name for name, _ in self.named_parameters()]
+        plain = [name for name in names if not name.startswith(self.added)]
+        answering = self.classifiers or (plain[-1].rpartition(".")[0],)
+        return {
+            name
+            for name in names
+            if name.startswith(self.added) or name.rpartition(".")[0] in answering
+        }
 
     def paper_cost(self, shares: Sequence[float], fallback: str) -> float | None:
         """Compute over the baseline's as a paper counts it, from the share of images at each exit, if one does.

@@ -60,13 +60,16 @@ class Policy:
     `fixed` maps a gate's name to one value a unit: 1 open, 0 closed, None decided per sample. `exits` is the rule by
     which images leave early (None: exits without a gate of their own are not evaluated). `order` are the layers to run,
     in this order, for networks whose layers can change places (None: all, as built). `survival` (B, L) of 0 and 1
-    switches layers off for samples at random (stochastic depth in training).
+    switches layers off for samples at random (stochastic depth in training). `branches`: in masked execution, what
+    decides about a whole block or an exit is written as a choice between two values, which an exporter can turn into
+    branches; the answers are the same.
     """
 
     fixed: Fixed = field(default_factory=dict)
     exits: ExitRule | None = None
     order: tuple[int, ...] | None = None
     survival: Tensor | None = None
+    branches: bool = False
 
     def settled(self, gate: Gate) -> tuple[float, ...] | None:
         """The gate's values when none of its units is decided per sample (the gate need not be evaluated)."""

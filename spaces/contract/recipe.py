@@ -3,84 +3,100 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
-from spaces.contract.space import choice, flag, real
+from spaces.contract.optimization import Optimization
+from spaces.contract.space import (
+    BELOW_ONE,
+    PART,
+    SHARE,
+    WARMTH,
+    WEIGHT,
+    choice,
+    flag,
+    one_of,
+    real,
+    whole,
+)
+
+PRETRAINED = "pretrained"  # the dimension of a family that loads published weights
+MIXES = (0.0, 100.0)  # alphas that a study file may name
+_choice, _flag = (
+    partial(choice, searched=False, later=True),
+    partial(flag, searched=False, later=True),
+)
+_real, _whole = (
+    partial(real, searched=False, later=True),
+    partial(whole, searched=False, later=True),
+)
+_augmented = {"augment": (True,)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """Optimiser, schedule and regularisation of one training.
+class Recipe(Optimization):
+    """All of one training: how it changes images, what of trained weights learns, and what is handed over."""
 
-    Fractions are of the whole training, so that a recipe means the same at any number of epochs. `epochs` comes
-    from the study's budget and is not searched.
-    """
-
-    epochs: int = 30
-    optimizer: str = choice(
-        "sgd", "adamw", default="sgd", searched=False, doc="SGD with Nesterov momentum, or AdamW"
-    )
-    lr: float = real(
-        0.01,
-        0.3,
-        default=0.1,
-        log=True,
-        when={"optimizer": ("sgd",)},
-        doc="peak learning rate of SGD",
-    )
-    adamw_lr: float = real(
-        1e-4,
-        1e-2,
-        default=1e-3,
-        log=True,
-        when={"optimizer": ("adamw",)},
-        doc="peak learning rate of AdamW",
-    )
-    momentum: float = real(
-        0.5,
-        0.99,
-        default=0.9,
-        when={"optimizer": ("sgd",)},
-        searched=False,
-        doc="Nesterov momentum",
-    )
-    weight_decay: float = real(
-        1e-5, 1e-2, default=5e-4, log=True, doc="of weights; never of biases and norms"
-    )
-    batch: int = choice(16, 32, 64, 128, 256, 512, default=128, searched=False, doc="images a step")
-    lr_schedule: str = choice(
-        "cosine",
-        "multistep",
-        default="cosine",
-        searched=False,
-        doc="multistep: x0.1 at 1/2, 3/4 and 15/16",
-    )
-    warmup: float = real(
-        0.0,
-        0.3,
-        default=0.05,
-        searched=False,
-        doc="fraction of the training with rising learning rate",
-    )
-    label_smoothing: float = real(0.0, 0.3, default=0.0, searched=False, doc="of the cross-entropy")
-    gate_decay: bool = flag(default=False, searched=False, doc="weight decay on gates too")
-    gate_lr_mult: float = real(
-        0.1,
-        10.0,
-        default=1.0,
-        log=True,
-        searched=False,
-        doc="learning rate of gates over that of weights",
-    )
-    clip: float = real(
-        0.0, 100.0, default=0.0, searched=False, doc="largest gradient norm; 0 clips nothing"
-    )
-    augment: bool = flag(
-        default=True, searched=False, doc="pad-crop, and flip where the data set allows it"
-    )
-
-    @property
-    def peak_lr(self) -> float:
-        return self.lr if self.optimizer == "sgd" else self.adamw_lr
+    crop: str = _choice(
+        "shift", "resized", when=_augmented,
+        doc="images shifted by up to an eighth, or a random part of each resized",
+    )  # fmt: skip
+    crop_least: float = _real(
+        0.08, 1.0, default=0.35, within=PART, when={"crop": ("resized",)},
+        doc="least share of the area that such a part has",
+    )  # fmt: skip
+    auto_augment: str = _choice(
+        "none", "rand", "trivial", when=_augmented,
+        doc="RandAugment, or TrivialAugment: shapes and colours changed",
+    )  # fmt: skip
+    rand_operations: int = _whole(
+        1, 3, default=2, within=(1, 14), when={"auto_augment": ("rand",)}, doc="operations on an image"
+    )  # fmt: skip
+    rand_magnitude: int = _whole(
+        1, 30, default=9, within=(0, 30), when={"auto_augment": ("rand",)}, doc="strength of the operations"
+    )  # fmt: skip
+    erasing: float = _real(
+        0.0, 0.5, default=0.0, within=SHARE, when=_augmented,
+        doc="share of images in which a rectangle is erased",
+    )  # fmt: skip
+    mixup: float = _real(
+        0.0, 1.0, default=0.0, within=MIXES, when=_augmented,
+        doc="alpha of mixup: images blended in pairs, with their labels; 0 blends none",
+    )  # fmt: skip
+    cutmix: float = _real(
+        0.0, 1.0, default=0.0, within=MIXES, when=_augmented,
+        doc="alpha of cutmix: a rectangle from another image, labels by area; 0 cuts none",
+    )  # fmt: skip
+    head_lr_mult: float = _real(
+        0.1, 100.0, default=1.0, log=True, within=WEIGHT,
+        doc="learning rate of classifiers and exits over that of weights",
+    )  # fmt: skip
+    layer_decay: float = _real(
+        0.5, 1.0, default=1.0, within=PART, doc="learning rate of a layer over that of the next deeper one"
+    )  # fmt: skip
+    head_epochs: int = _whole(
+        0, 5, default=0, within=(0, 100_000),
+        doc="first epochs in which classifiers, exits and gates alone learn",
+    )  # fmt: skip
+    freeze_norm: bool = _flag(default=False, doc="batch norms of the baseline stay as they are")
+    ema: float = _real(
+        0.0, 0.9999, default=0.0, within=BELOW_ONE,
+        doc="memory of a moving average of the weights, which is then measured; 0 has none",
+    )  # fmt: skip
+    kept_epoch: str = _choice(
+        "last", "best",
+        doc="whose weights are measured and exported: the last epoch's, or the most accurate one's on validation",
+    )  # fmt: skip
+    distill: float = _real(
+        0.0, 1.0, default=0.0, within=SHARE,
+        doc="share of the cross-entropy that is distillation from the baseline; 0 has none",
+    )  # fmt: skip
+    distill_temperature: float = _real(
+        1.0, 8.0, default=4.0, within=WARMTH, doc="of distillation from the baseline"
+    )  # fmt: skip
+    micro_batch: int = _whole(
+        0, 512, default=0, within=(0, 65536),
+        doc="images in memory at once, gradients of a batch add up; 0: the whole batch",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,18 +104,34 @@ class TransformerRecipe(Recipe):
     """A recipe with the defaults that transformers want: AdamW, a longer warm-up, clipped gradients."""
 
     optimizer: str = choice(
-        "sgd", "adamw", default="adamw", searched=False, doc="SGD with Nesterov momentum, or AdamW"
+        "sgd",
+        "adamw",
+        default="adamw",
+        accepts=one_of("sgd", "adamw", "adam"),
+        searched=False,
+        doc="SGD with momentum, AdamW, or adam: with the weight decay in the gradient",
     )
     weight_decay: float = real(
-        1e-5, 1e-1, default=1e-2, log=True, doc="of weights; never of biases and norms"
+        1e-5,
+        1e-1,
+        default=1e-2,
+        log=True,
+        within=SHARE,
+        doc="of weights; never of biases and norms",
     )
     warmup: float = real(
         0.0,
         0.3,
         default=0.1,
+        within=BELOW_ONE,
         searched=False,
         doc="fraction of the training with rising learning rate",
     )
     clip: float = real(
-        0.0, 100.0, default=1.0, searched=False, doc="largest gradient norm; 0 clips nothing"
+        0.0,
+        100.0,
+        default=1.0,
+        within=WEIGHT,
+        searched=False,
+        doc="largest gradient norm; 0 clips nothing",
     )

@@ -2,13 +2,14 @@
 
 A config class states each dimension where it states the field: range, default, the condition under which the
 dimension matters, and whether a study searches it unless told otherwise. Sampling, the printed space, the study
-file's narrowing and the typed config all read that one declaration.
+file's narrowing (spaces/contract/narrowing.py) and the typed config all read that one declaration.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, field, fields
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 Value = bool | int | float | str
 LONGEST_WORD = 100  # characters of a value in a message
+# what a study file may name of a share or probability, of one that is divided by, of a weight or factor, a temperature
+SHARE, PART, BELOW_ONE = (0.0, 1.0), (0.001, 1.0), (0.0, 0.9999)
+WEIGHT, WARMTH = (0.0, 1e6), (0.01, 1000.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +30,9 @@ class Dimension:
     """One thing that can be searched: a choice, or a range of floats or integers.
 
     `when` names the values that other dimensions must have for this one to matter; all entries must hold.
-    `searched` says whether a study varies it unless its file says otherwise; if not, the default is used.
+    `searched` says whether a study varies it unless its file says otherwise; if not, the default is used. A range is
+    searched from `low` to `high`; a study file may name any number of `within`. `tuned` are the fields of this
+    dimension that are others where trained weights are loaded: `low`, `high`, `default`, `searched`.
 
     `later` dimensions came after studies had been stored. With its default, such a one is as if it were not there:
     candidates are told apart without it, and samplers do not see it unless it is searched.
@@ -38,13 +44,20 @@ class Dimension:
     low: float = 0.0
     high: float = 0.0
     log: bool = False
+    within: tuple[float, float] | None = None  # None: low and high
+    tuned: Mapping[str, Value] = dataclasses.field(default_factory=dict)
     later: bool = False
     when: Mapping[str, tuple[Value, ...]] = dataclasses.field(default_factory=dict)
     searched: bool = True
     doc: str = ""
     name: str = ""
     # of an open choice: the value of a text that is not listed; ValueError
-    accepts: Callable[[str], str] | None = None
+    accepts: Callable[[str], Value] | None = None
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The least and the most number that a study file may name."""
+        return self.within or (self.low, self.high)
 
     @property
     def fixed(self) -> bool:
@@ -59,7 +72,8 @@ class Dimension:
             return True
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
-        return self.low <= value <= self.high and (self.kind == "float" or value == int(value))
+        least, most = self.ends
+        return least <= value <= most and (self.kind == "float" or value == int(value))
 
     def canonical(self, value: object) -> Value:
         """The choice that is meant. Raises ValueError, saying what is allowed, where it is none."""
@@ -68,11 +82,11 @@ class Dimension:
                 return one
         if (
             self.accepts is not None
-            and isinstance(value, str | int)
+            and isinstance(value, str | int | float)
             and not isinstance(value, bool)
         ):
             return self.accepts(str(value))  # YAML reads a text of digits as a number
-        raise ValueError(f"{_word(value)} is not one of {self.allowed()}")
+        raise ValueError(f"{word(value)} is not one of {self.allowed()}")
 
     def suggest(self, trial: optuna.trial.BaseTrial, name: str) -> Value:
         """The value that an Optuna trial takes for this dimension under the parameter name `name`."""
@@ -88,15 +102,14 @@ class Dimension:
         """The range in words, for messages and tables."""
         if self.kind == "choice":
             return ", ".join(
-                [*(_word(choice) for choice in self.choices), *(["..."] if self.accepts else [])]
+                [*(word(choice) for choice in self.choices), *(["..."] if self.accepts else [])]
             )
         return f"{self.low:g} to {self.high:g}{' (log)' if self.log else ''}"
 
     def condition(self) -> str:
         """The condition in words; empty when the dimension always matters."""
         return " and ".join(
-            f"{name} = {' or '.join(_word(v) for v in values)}"
-            for name, values in self.when.items()
+            f"{name} = {' or '.join(word(v) for v in values)}" for name, values in self.when.items()
         )
 
 
@@ -105,6 +118,7 @@ class Shared(TypedDict, total=False):
 
     when: Mapping[str, tuple[Value, ...]]
     searched: bool
+    tuned: Mapping[str, Value]
     later: bool
     doc: str
 
@@ -113,12 +127,13 @@ class Ranged(Shared, total=False):
     """What the declaration of a range can say beside its ends."""
 
     log: bool
+    within: tuple[float, float]
 
 
 def choice(
     *choices: Value,
     default: Value | None = None,
-    accepts: Callable[[str], str] | None = None,
+    accepts: Callable[[str], Value] | None = None,
     **shared: Unpack[Shared],
 ) -> Any:
     """A dataclass field that is one of `choices`, or a text that `accepts` returns without ValueError.
@@ -138,6 +153,21 @@ def one_of(*names: str) -> Callable[[str], str]:
         if text not in names:
             raise ValueError(f"{text} is not one of {', '.join(names)}")
         return text
+
+    return accepted
+
+
+def whole_from(least: int, most: int) -> Callable[[str], int]:
+    """What an open choice `accepts` when it can be any whole number from least to most."""
+
+    def accepted(text: str) -> int:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not least <= number <= most or number != int(number):
+            raise ValueError(f"{text} is not a whole number between {least} and {most}")
+        return int(number)
 
     return accepted
 
@@ -240,98 +270,11 @@ def matters(dimension: Dimension, values: Mapping[str, Value], active: set[str])
     )
 
 
-def narrowed(
-    space: Iterable[Dimension], changes: Mapping[str, object], where: str
-) -> tuple[Dimension, ...]:
-    """The space with each named dimension fixed (a value) or narrowed (a list, or {low, high}).
-
-    Raises ValueError with one line that starts with `where` and names the dimension, what was given, what is
-    allowed.
-    """
-    space = tuple(space)
-    known = {dimension.name: dimension for dimension in space}
-    for name in changes:
-        if name not in known:
-            raise ValueError(f"{where}.{name}: no such dimension{nearest(name, known)}")
-    return tuple(
-        _narrow(d, changes[d.name], f"{where}.{d.name}") if d.name in changes else d for d in space
-    )
-
-
 def nearest(name: str, known: Iterable[str]) -> str:
     """'; did you mean X?' or, when nothing is near, the list of what is known."""
     known = sorted(known)
     matches = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {matches[0]}?" if matches else f"; known: {', '.join(known)}"
-
-
-def _narrow(dimension: Dimension, change: object, where: str) -> Dimension:
-    if isinstance(change, Mapping):
-        return _narrow_range(dimension, change, where)
-    values = list(change) if isinstance(change, list | tuple) else [change]
-    if not values:
-        raise ValueError(f"{where}: an empty list; allowed: {dimension.allowed()}")
-    for value in values:
-        _check(dimension, value, where)
-    cast = {"float": float, "int": int}.get(dimension.kind, dimension.canonical)
-    chosen = tuple(cast(value) for value in values)
-    if len(set(chosen)) < len(chosen):
-        twice = next(value for value in chosen if chosen.count(value) > 1)
-        raise ValueError(f"{where}: {_word(twice)} stands there twice")
-    default = dimension.default if dimension.default in chosen else chosen[0]
-    return dataclasses.replace(
-        dimension, kind="choice", choices=chosen, default=default, searched=True, accepts=None
-    )
-
-
-def _narrow_range(dimension: Dimension, change: Mapping[str, object], where: str) -> Dimension:
-    if dimension.kind == "choice":
-        raise ValueError(
-            f"{where}: takes a value or a list out of {dimension.allowed()}, not low and high"
-        )
-    unknown = set(change) - {"low", "high"}
-    if unknown or not change:
-        raise ValueError(
-            f"{where}: takes {{low, high}}, not {', '.join(sorted(map(str, unknown))) or 'nothing'}"
-        )
-    low, high = change.get("low", dimension.low), change.get("high", dimension.high)
-    for value in (low, high):
-        _check(dimension, value, where)
-    assert isinstance(low, int | float)
-    assert isinstance(high, int | float)
-    if low > high:
-        raise ValueError(f"{where}: low {low:g} is above high {high:g}")
-    default = min(max(float(dimension.default), low), high)
-    cast = int if dimension.kind == "int" else float
-    return dataclasses.replace(
-        dimension, low=cast(low), high=cast(high), default=cast(default), searched=True
-    )
-
-
-def _check(dimension: Dimension, value: object, where: str) -> None:
-    """Raise ValueError, saying what is allowed, when the value is not one of the dimension's."""
-    if dimension.contains(value):
-        return
-    if value is None:
-        raise ValueError(f"{where}: no value; allowed: {dimension.allowed()}")
-    if dimension.kind == "choice":
-        try:
-            dimension.canonical(value)
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
-    between = f"between {dimension.low:g} and {dimension.high:g}"
-    if isinstance(value, str):
-        # YAML reads 1e-3, without a dot, as text
-        raise ValueError(f"{where}: {value} is text, not a number {between}{_as_number(value)}")
-    number = "a whole number " if dimension.kind == "int" else ""
-    raise ValueError(f"{where}: {_word(value)} is not {number}{between}")
-
-
-def _as_number(text: str) -> str:
-    try:
-        return f"; write {float(text)}"
-    except ValueError:
-        return ""
 
 
 def _same(value: object, choice: object) -> bool:
@@ -340,7 +283,8 @@ def _same(value: object, choice: object) -> bool:
     return value == choice
 
 
-def _word(value: object) -> str:
+def word(value: object) -> str:
+    """A value as messages and tables show it."""
     return str(value).lower() if isinstance(value, bool) else str(value)[:LONGEST_WORD]
 
 

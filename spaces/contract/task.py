@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 
@@ -16,6 +16,10 @@ class Task:
     classes: int
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+
+    def at(self, side: int | None) -> Task:
+        """The same task with square images of this side; with None as it is."""
+        return self if side is None else replace(self, height=side, width=side)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -49,7 +49,8 @@ class Deployed(nn.Module):
 
     def masked(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """What `run` gives, with everything computed and chosen afterwards: the form that exporters can trace."""
-        output = self.net((pixels - self.mean) / self.std, self.policy)
+        policy = replace(self.policy, branches=True)
+        output = self.net((pixels - self.mean) / self.std, policy)
         return output.logits_BC, output.macs_B.expand(len(pixels))
 
     def description(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from spaces.contract.registry import family
 from spaces.contract.task import Task
 from spaces.deploy import generic, resnet
 from spaces.deploy.generic import Deployed
+from spaces.deploy.onnx_branches import sink
 from spaces.deploy.resnet import DeployedResNet
 from spaces.families.gated_resnet import GatedResNet, GatedResNetConfig
 
@@ -54,8 +55,7 @@ def rebuild(
 def onnx_model(net: DeployedNet, pixels: Tensor) -> ModelProto:
     """The network as ONNX, with the MACs of each image as second output.
 
-    Compact ResNets skip blocks in it; other families compute everything and choose, and the MACs are those that are
-    spent where what is not chosen is not computed.
+    What no image of a batch needs is skipped: blocks that are closed, what lies behind an exit that answers them all.
     """
     if isinstance(net, DeployedResNet):
         from spaces.deploy.resnet_onnx import resnet_onnx
@@ -73,6 +73,7 @@ def onnx_model(net: DeployedNet, pixels: Tensor) -> ModelProto:
             verbose=False,
         )
     assert program is not None
+    sink(program.model)
     return program.model_proto
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from spaces.contract.compute import conv_macs, conv_output, linear_macs
 from spaces.contract.exit_places import Place, numbered
-from spaces.contract.space import choice, flag, real
+from spaces.contract.space import SHARE, WARMTH, WEIGHT, choice, flag, real
 
 CONV_EXITS = ("scan", "msdnet", "light")  # that a study may draw unasked
 POOLED_EXITS = ("light", "linear")  # whose heads read pooled features
@@ -51,6 +51,7 @@ class ExitConfig:
     exit_target: float = real(
         0.0,
         0.6,
+        within=SHARE,
         default=0.3,
         when={"exit_decision": ("gate",)},
         doc="share of images that should leave at each exit",
@@ -58,6 +59,7 @@ class ExitConfig:
     exit_loss_weight: float = real(
         0.3,
         30.0,
+        within=WEIGHT,
         default=1.0,
         log=True,
         when={"exit_decision": ("gate",)},
@@ -65,15 +67,15 @@ class ExitConfig:
         doc="of that target",
     )
     shallow_weight: float = real(
-        0.1, 0.3, default=0.2, when={"exit_decision": ("gate",)}, searched=False,
+        0.1, 0.3, within=WEIGHT, default=0.2, when={"exit_decision": ("gate",)}, searched=False,
         doc="of each exit's own cross-entropy over all images",
     )  # fmt: skip
     alpha_kd: float = real(
-        0.0, 0.9, default=0.5, when={"exits": _ANY, "exit_decision": ("confidence",)},
+        0.0, 0.9, within=SHARE, default=0.5, when={"exits": _ANY, "exit_decision": ("confidence",)},
         doc="share of an exit's loss that is distillation from the teacher",
     )  # fmt: skip
     kd_temperature: float = real(
-        1.0, 8.0, default=3.0, when={"exits": _ANY, "exit_decision": ("confidence",)}, searched=False,
+        1.0, 8.0, within=WARMTH, default=3.0, when={"exits": _ANY, "exit_decision": ("confidence",)}, searched=False,
         doc="of distillation",
     )  # fmt: skip
     teacher: str = choice(
@@ -81,7 +83,8 @@ class ExitConfig:
         searched=False, doc="whose answers exits learn",
     )  # fmt: skip
     feature_weight: float = real(
-        1e-7, 1e-2, default=6.4e-5, log=True, when={"exits": ("scan",), "exit_decision": ("confidence",)},
+        1e-7, 1e-2, within=WEIGHT, default=6.4e-5, log=True,
+        when={"exits": ("scan",), "exit_decision": ("confidence",)},
         searched=False, doc="of the distance between an exit's features and the deepest ones (published sum: 5e-7)",
     )  # fmt: skip
     feature_form: str = choice(

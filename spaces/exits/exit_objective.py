@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from spaces.contract.exit_rules import ExitRule
 from spaces.contract.net import Objective, Output, Plan, WrappingObjective
 from spaces.contract.policies import AlwaysOn, Policy, Sampled
+from spaces.contract.truth import Labels, distillation
 from spaces.exits.exit_heads import ExitConfig
 from spaces.exits.exits import ExitNet
 
@@ -46,20 +46,20 @@ class ExitObjective(WrappingObjective):
             )
         return replace(policy, exits=ExitRule(every=True))
 
-    def losses(self, output: Output, labels_B: Tensor) -> dict[str, Tensor]:
+    def losses(self, output: Output, labels: Labels) -> dict[str, Tensor]:
         # too few layers were run to get to an exit
         if output.exits is None or len(output.exits.logits) < 2:
-            return self.inner.losses(output, labels_B)
-        terms = self.inner.losses(self._without_heads(output), labels_B)
+            return self.inner.losses(output, labels)
+        terms = self.inner.losses(self._without_heads(output), labels)
         logits = [one.float() for one in output.exits.logits]
         if self.config.exit_decision == "gate":
-            return terms | self._gated(output, logits, labels_B)
+            return terms | self._gated(output, logits, labels)
         last = logits[-1].detach()
         teacher = (
             torch.stack(logits).mean(0).detach() if self.config.teacher == "ensemble" else last
         )
         alpha, t = self.config.alpha_kd, self.config.kd_temperature
-        hard = sum(self.cross_entropy(one, labels_B) for one in logits[:-1])
+        hard = sum(self.cross_entropy(one, labels) for one in logits[:-1])
         terms["exits"] = (1 - alpha) * torch.as_tensor(hard)
         if alpha:
             terms["distillation"] = (
@@ -82,12 +82,10 @@ class ExitObjective(WrappingObjective):
         distances = [feature_distance(one.float(), deepest, form) for one in features[:-1]]
         return self.config.feature_weight * torch.stack(distances).sum()
 
-    def _gated(
-        self, output: Output, logits: Sequence[Tensor], labels_B: Tensor
-    ) -> dict[str, Tensor]:
+    def _gated(self, output: Output, logits: Sequence[Tensor], labels: Labels) -> dict[str, Tensor]:
         """Cross-entropy of the answer used, through the gates; each exit's own; and the target of exit rates."""
         stay = [d for d in output.decisions if d.gate.kind == "exit" and d.asked]
-        each = [self.cross_entropy(one, labels_B, reduction="none") for one in logits]
+        each = [self.cross_entropy(one, labels, reduction="none") for one in logits]
         alive_B, used_B, rates = torch.ones_like(each[0]), torch.zeros_like(each[0]), []
         for one_B, decision in zip(each, stay, strict=False):
             on_B = decision.z_BU[:, 0].to(alive_B.dtype)  # already 0 for who left before
@@ -101,12 +99,6 @@ class ExitObjective(WrappingObjective):
             "exits": self.config.shallow_weight * torch.stack(each[:-1]).mean(1).sum(),
             "exit_rates": self.config.exit_loss_weight * exit_quad(rate_K, self.config.exit_target),
         }
-
-
-def distillation(student_BC: Tensor, teacher_BC: Tensor, temperature: float) -> Tensor:
-    """temperature^2 times the cross-entropy of the student's softened answers with the teacher's, batch mean."""
-    target = (teacher_BC.detach() / temperature).softmax(1)
-    return temperature**2 * F.cross_entropy(student_BC / temperature, target)
 
 
 def feature_distance(feature_BD: Tensor, deepest_BD: Tensor, form: str) -> Tensor:

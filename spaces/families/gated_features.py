@@ -23,7 +23,7 @@ from spaces.contract.forward_pass import Walk
 from spaces.contract.net import DynamicNet, Objective, Output, Plan
 from spaces.contract.policies import AlwaysOn, Decision, Gate, Policy
 from spaces.contract.recipe import TransformerRecipe
-from spaces.contract.space import choice, real
+from spaces.contract.space import PART, WEIGHT, choice, real
 from spaces.contract.task import Task
 from spaces.gates.gate_heads import GateConfig, GateHeads
 from spaces.gates.gate_objective import GateObjective
@@ -48,11 +48,12 @@ class GatedFeaturesConfig(SparsityConfig, GateConfig, CellConfig):
     gate: str = "independent"
     forced_open: str = "none"
     target: float = real(
-        0.02, 1.0, default=0.25, when={"loss": TARGETED}, doc="share of cells to read"
+        0.02, 1.0, within=PART, default=0.25, when={"loss": TARGETED}, doc="share of cells to read"
     )
     gamma_channel: float = real(
         0.003,
         0.5,
+        within=WEIGHT,
         default=0.1,
         log=True,
         when={"loss": ("target_free",)},

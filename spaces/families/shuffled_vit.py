@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spaces.contract.space import choice, real
+from spaces.contract.space import BELOW_ONE, choice, real
 from spaces.transformers.routed_vit import RoutedViTConfig, routed_family
 
 
@@ -20,7 +20,9 @@ class ShuffledViTConfig(RoutedViTConfig):
         "shuffle", "window", "identity", default="shuffle",
         doc="a new order each batch; one in which no layer moves far; as built (to compare, or for LayerDrop alone)",
     )  # fmt: skip
-    layerdrop: float = real(0.0, 0.5, default=0.0, doc="share of layers left out, drawn each batch")
+    layerdrop: float = real(
+        0.0, 0.5, within=BELOW_ONE, default=0.0, doc="share of layers left out, drawn each batch"
+    )
     aggregator: str = "none"
     dt_history: str = "none"
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from spaces.backbones.timm_config import TimmModelConfig
+from spaces.backbones.timm_depths import timm_depths
 from spaces.backbones.timm_graph import INPUT, filled
 from spaces.backbones.timm_models import created, known, unfit
 from spaces.backbones.timm_state import classifiers, fitted
@@ -129,6 +130,9 @@ class TimmNet(GatedChain, TimmTrunk):
     def classifiers(self) -> tuple[str, ...]:
         own = tuple(f"model.{name}" for name in classifiers(self.model))
         return (*own, "head_norm", "stage_head") if self.config.frozen else own
+
+    def depths(self) -> dict[str, int]:
+        return {f"model.{name}": depth for name, depth in timm_depths(self.model).items()}
 
     def forward(
         self, images: Tensor, policy: Policy | None = None, *, compact: bool = False

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.contract.space import choice, flag, one_of, real
+from spaces.contract.space import SHARE, WARMTH, choice, flag, one_of, real
 from spaces.gates.shared_gates import PolicyNet, RecurrentGate
 
 _CHANNEL = ("channel", "joint")
@@ -31,6 +31,7 @@ relaxed_temperature = partial(
     real,
     0.3,
     5.0,
+    within=WARMTH,
     default=1.0,
     log=True,
     when={"estimator": _RELAXED},
@@ -42,7 +43,7 @@ relaxed_schedule = partial(
     doc="exponential: falls from the temperature to 0.1 over the training",
 )  # fmt: skip
 noise_ends = partial(
-    real, 0.0, 0.4, default=0.0, when={"estimator": ("gumbel_st",)}, searched=False,
+    real, 0.0, 0.4, within=SHARE, default=0.0, when={"estimator": ("gumbel_st",)}, searched=False,
     doc="last fraction of the training without gate noise",
 )  # fmt: skip
 _filters_together = partial(choice, 1, 2, 4, 8, 16, default=4)
@@ -115,6 +116,7 @@ class GateConfig:
     open_warmup: float = real(
         0.0,
         0.3,
+        within=SHARE,
         default=0.0,
         searched=False,
         doc="first fraction of the training with every gate open",

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from spaces.contract.net import DynamicNet, Objective, Output, Plan
 from spaces.contract.policies import AlwaysOn, Policy, Sampled
+from spaces.contract.truth import Labels
 from spaces.gates.batch_shaping import batch_shaping
 from spaces.gates.open_rates import (
     Means,
@@ -103,8 +104,8 @@ class GateObjective(Objective):
             noisy=step < (1 - config.noise_off) * total,
         )
 
-    def losses(self, output: Output, labels_B: Tensor) -> dict[str, Tensor]:
-        terms = super().losses(output, labels_B)
+    def losses(self, output: Output, labels: Labels) -> dict[str, Tensor]:
+        terms = super().losses(output, labels)
         if self.warming_up:
             return terms
         terms |= self._shaping(output)

@@ -186,7 +186,13 @@ class GatedChain(GatedBlocks):
             if decision is not None:
                 found[kind] = decision
         residual = partial(block.residual, u, *_masks(block, found))
-        return block.masked(u, residual, _openness(found.get("layer"), walk.policy)), found
+        layer = found.get("layer")
+        if walk.policy.branches and layer is not None:
+            if walk.policy.settled(layer.gate) == (0.0,):
+                return block.closed(u), found
+            if layer.p_BU is not None:
+                return _either(layer, block.masked(u, residual, None), block.closed(u)), found
+        return block.masked(u, residual, _openness(layer, walk.policy)), found
 
     def _compact(self, index: int, block: Closable, u: Tensor, walk: Walk) -> tuple[Tensor, Found]:
         """The block computed only for images and channels that are open.
@@ -237,6 +243,11 @@ class GatedChain(GatedBlocks):
             for kind, gate in gates.items()
             if gate is not None
         }
+
+
+def _either(decision: Decision, run: Tensor, closed: Tensor) -> Tensor:
+    """`run` where the decision is to open, `closed` elsewhere."""
+    return torch.where(decision.open_BU.reshape(-1, *(1,) * (run.ndim - 1)), run, closed)
 
 
 def weighed(residual: Tensor, z: Tensor | None) -> Tensor:

@@ -21,7 +21,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from spaces.contract.space import choice, one_of, real
+from spaces.contract.space import BELOW_ONE, PART, SHARE, WEIGHT, choice, one_of, real
 
 # of the 16 blocks of Veit and Belongie's ResNet-50; None: the target, 1: no gate
 AIG50 = (1.0, 1.0, 0.8, 1.0, *(None,) * 3, 1.0, *(None,) * 5, 1.0, 0.7, 1.0)
@@ -149,7 +149,7 @@ EACH = tuple(name for name in TARGETED if LOSSES[name].takes == "gates")  # a ta
 _MEAN = tuple(name for name in TARGETED if LOSSES[name].takes == "mean")
 # a target for each kind of gate
 _RATES = tuple(name for name in TARGETED if LOSSES[name].takes in ("gates", "mean"))
-_open_rate = partial(real, 0.1, 1.0, default=0.6)
+_open_rate = partial(real, 0.1, 1.0, within=PART, default=0.6)
 
 
 def _with(dimension: str) -> tuple[str, ...]:
@@ -193,18 +193,20 @@ class SparsityConfig:
     loss_weight: float = real(
         0.3,
         30.0,
+        within=WEIGHT,
         default=2.0,
         log=True,
         when={"loss": TARGETED},
         doc="of the loss beside the cross-entropy",
     )
     kappa: float = real(
-        0.01, 10.0, default=0.5, log=True, when={"loss": _with("kappa")},
+        0.01, 10.0, within=WEIGHT, default=0.5, log=True, when={"loss": _with("kappa")},
         doc="price of the baseline's MACs in cross-entropy",
     )  # fmt: skip
     batch_shaping: float = real(
         0.0,
         2.0,
+        within=WEIGHT,
         default=0.0,
         searched=False,
         doc="weight of a loss that keeps gates conditional; 0 has none",
@@ -213,26 +215,34 @@ class SparsityConfig:
         0.2, 0.9, default=0.6, searched=False, doc="mean of the Beta that it shapes gates to"
     )
     shaping_end: float = real(
-        0.1, 1.0, default=0.5, searched=False, doc="fraction of the training in which it falls to 0"
+        0.1,
+        1.0,
+        within=PART,
+        default=0.5,
+        searched=False,
+        doc="fraction of the training in which it falls to 0",
     )
     l0_weight: float = real(
-        0.01, 10.0, default=0.5, log=True, when={"loss": _with("l0_weight")},
+        0.01, 10.0, within=WEIGHT, default=0.5, log=True, when={"loss": _with("l0_weight")},
         doc="price of all gates open in cross-entropy",
     )  # fmt: skip
     l0_start: float = real(
         0.0,
         0.9,
+        within=SHARE,
         default=0.5,
         when={"loss": _with("l0_start")},
         searched=False,
         doc="fraction of the training before it",
     )
     lambda_layer: float = real(
-        0.003, 0.3, default=0.05, log=True, when={"loss": _with("lambda_layer"), "granularity": ("layer", "joint")},
+        0.003, 0.3, within=WEIGHT, default=0.05, log=True,
+        when={"loss": _with("lambda_layer"), "granularity": ("layer", "joint")},
         doc="pressure on layer gates",
     )  # fmt: skip
     gamma_channel: float = real(
-        0.003, 0.5, default=0.1, log=True, when={"loss": _with("gamma_channel"), "granularity": ("channel", "joint")},
+        0.003, 0.5, within=WEIGHT, default=0.1, log=True,
+        when={"loss": _with("gamma_channel"), "granularity": ("channel", "joint")},
         doc="pressure on channel gates",
     )  # fmt: skip
     reduction: str = choice(
@@ -255,6 +265,7 @@ class SparsityConfig:
     anneal_from: float = real(
         0.5,
         1.0,
+        within=PART,
         default=1.0,
         when={"target_schedule": ("step",)},
         searched=False,
@@ -263,6 +274,7 @@ class SparsityConfig:
     anneal_step: float = real(
         0.02,
         0.2,
+        within=SHARE,
         default=0.1,
         when={"target_schedule": ("step",)},
         doc="how far the target falls at a step",
@@ -277,6 +289,7 @@ class SparsityConfig:
     target_start: float = real(
         0.4,
         0.95,
+        within=PART,
         default=0.8,
         when={"target_schedule": ("mean", "ema")},
         doc="target at every epoch's start",
@@ -284,6 +297,7 @@ class SparsityConfig:
     ema_rho: float = real(
         0.5,
         0.999,
+        within=BELOW_ONE,
         default=0.9,
         when={"target_schedule": ("ema",)},
         doc="memory of the moving average",

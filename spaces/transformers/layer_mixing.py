@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.contract.space import choice, flag, real
+from spaces.contract.space import BELOW_ONE, choice, flag, real
 
 _MIXED = ("wdc", "wsdc")
 
@@ -37,6 +37,7 @@ class MixingConfig:
     w_dropout_max: float = real(
         0.0,
         0.5,
+        within=BELOW_ONE,
         default=0.25,
         when={"aggregator": ("wsdc",)},
         doc="dropout of dense weights at the last layer",

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from spaces.contract.net import DynamicNet, Objective, Output, Plan, WrappingObjective
 from spaces.contract.noise import logistic_noise, permutation
 from spaces.contract.policies import Policy
-from spaces.contract.space import choice, flag, real, whole
+from spaces.contract.space import BELOW_ONE, PART, WEIGHT, choice, flag, real, whole
+from spaces.contract.truth import Labels
 
 _MOVED = ("shuffle", "window")
 
@@ -61,15 +62,21 @@ class OrderConfig:
         doc="one table of places for the network (as in the code), or one a layer (as in the paper)",
     )  # fmt: skip
     pred_weight: float = real(
-        0.05, 12.0, default=1.0, log=True, when={"ls_variant": ("predict",)}, searched=False,
+        0.05, 12.0, within=WEIGHT, default=1.0, log=True, when={"ls_variant": ("predict",)}, searched=False,
         doc="of the loss on told places, a mean over layers (the paper's sum: the number of layers)",
     )  # fmt: skip
     layerdrop: float = real(
-        0.0, 0.5, default=0.0, searched=False, doc="share of layers left out, drawn each batch"
+        0.0,
+        0.5,
+        within=BELOW_ONE,
+        default=0.0,
+        searched=False,
+        doc="share of layers left out, drawn each batch",
     )
     stochastic_depth: float = real(
         0.3,
         1.0,
+        within=PART,
         default=1.0,
         searched=False,
         doc="share of images that run the last layer in training; falls with depth",
@@ -150,8 +157,8 @@ class OrderObjective(WrappingObjective):
         order = training_order(self.config, self.layers, self.plan.seed, step)
         return replace(policy, order=order, survival=survival)
 
-    def losses(self, output: Output, labels_B: Tensor) -> dict[str, Tensor]:
-        terms = self.inner.losses(output, labels_B)
+    def losses(self, output: Output, labels: Labels) -> dict[str, Tensor]:
+        terms = self.inner.losses(output, labels)
         told = output.extra.get("places")
         if told:
             each = [

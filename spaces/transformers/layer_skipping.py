@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from spaces.contract.forward_pass import Walk
 from spaces.contract.net import Output
 from spaces.contract.policies import Policy, Sampled
-from spaces.contract.space import choice, one_of, real
+from spaces.contract.space import SHARE, WEIGHT, choice, one_of, real
+from spaces.contract.truth import Labels
 from spaces.gates.gate_heads import noise_ends, relaxed_schedule, relaxed_temperature
 from spaces.gates.gate_objective import GateObjective
 from spaces.gates.sparsity import DRAWN, LOSSES, TARGETED, SparsityConfig
@@ -52,6 +53,7 @@ class SkippingConfig(SparsityConfig, OracleConfig):
     skip_weight: float = real(
         0.01,
         10.0,
+        within=WEIGHT,
         default=1.0,
         log=True,
         when={"loss": _SQUARES},
@@ -60,6 +62,7 @@ class SkippingConfig(SparsityConfig, OracleConfig):
     lambda_layer: float = real(
         0.003,
         0.3,
+        within=WEIGHT,
         default=0.05,
         log=True,
         when={"loss": ("target_free",)},
@@ -102,7 +105,7 @@ class SkippingConfig(SparsityConfig, OracleConfig):
     temperature_schedule: str = relaxed_schedule()
     noise_off: float = noise_ends()
     open_warmup: float = real(
-        0.0, 0.3, default=0.0, when={"oracle": _ANY}, searched=False,
+        0.0, 0.3, within=SHARE, default=0.0, when={"oracle": _ANY}, searched=False,
         doc="first fraction of the training with every gate open",
     )  # fmt: skip
 
@@ -167,10 +170,10 @@ class SkippingObjective(GateObjective):
             return replace(policy, estimator="st", noisy=False)
         return policy
 
-    def losses(self, output: Output, labels_B: Tensor) -> dict[str, Tensor]:
+    def losses(self, output: Output, labels: Labels) -> dict[str, Tensor]:
         if self.config.loss not in _SQUARES:
-            return super().losses(output, labels_B)
-        terms = super(GateObjective, self).losses(output, labels_B) | (
+            return super().losses(output, labels)
+        terms = super(GateObjective, self).losses(output, labels) | (
             {} if self.warming_up else self._shaping(output)
         )
         logits = output.extra.get("oracle_logits")

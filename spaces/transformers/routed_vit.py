@@ -238,7 +238,11 @@ class RoutedViT(ViT, ExitNet):
         walk.pay(macs * counted(decision))
         z = z.to(u.dtype)
         if not walk.compact:
-            return mixed(u, layer(u), z[:, :, None])
+            if not walk.policy.branches:
+                return mixed(u, layer(u), z[:, :, None])
+            if decision is not None and walk.policy.settled(decision.gate) == (0.0,):
+                return u
+            return torch.where(z[:, :, None] > 0, mixed(u, layer(u), z[:, :, None]), u)
         rows = (z[:, 0] > 0).expand(u.shape[0]).nonzero()[:, 0]
         if not len(rows):
             return u

@@ -92,7 +92,7 @@ def test_a_mistake_in_a_study_file_is_one_line_and_writes_nothing(
     )
     result = dynafront("search", "bad.yml")
     assert result.exit_code == 2
-    assert "bad.yml: space.gated_resnet.target: 7 is not between 0.1 and 1" in result.output
+    assert "bad.yml: space.gated_resnet.target: 7 is not between 0.001 and 1" in result.output
     assert [p.name for p in tmp_path.iterdir()] == ["bad.yml"]
 
 

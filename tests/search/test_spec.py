@@ -131,7 +131,7 @@ def test_three_keys_are_enough() -> None:
         ),
         (
             GOOD + "space: {gated_resnet: {target: 1.4}}\n",
-            "gated_resnet.target: 1.4 is not between 0.1 and 1",
+            "gated_resnet.target: 1.4 is not between 0.001 and 1",
         ),
         (
             GOOD + "space: {gated_resnet: {gate: [mlp]}}\n",
@@ -308,3 +308,97 @@ def test_the_shipped_studies_are_valid(path: Path) -> None:
     spec, text = read_study(path)
     assert spec.study
     assert text.startswith("#"), "a shipped study begins with a comment that says what it is for"
+
+
+FINE = "study: s\ndata: digits\nfamilies: [timm]\n"
+RATES = {"scratch": (0.01, 0.3, 0.1), "fine": (1e-4, 3e-2, 1e-2), "both": (1e-4, 0.3, 0.1)}
+
+
+@pytest.mark.parametrize(
+    ("text", "rates"),
+    [
+        ("", "scratch"),
+        ("space: {timm: {pretrained: false}}", "scratch"),
+        ("space: {timm: {pretrained: true}}", "fine"),
+        ("space: {timm: {pretrained: [true]}}", "fine"),
+        ("space: {timm: {pretrained: [false, true]}}", "both"),
+        ("init_from: weights.pt", "fine"),
+        ("init_from: {timm: weights.pt}", "fine"),
+        ("recipe: fine_tuning", "fine"),
+        ("recipe: scratch\nspace: {timm: {pretrained: true}}", "scratch"),
+    ],
+)
+def test_trained_weights_are_searched_with_lower_learning_rates(text: str, rates: str) -> None:
+    (space,) = narrowed_spaces(parse_study(f"{FINE}{text}\n", "s.yml")).values()
+    lr = next(d for d in space if d.name == "lr")
+    assert (lr.low, lr.high, lr.default) == RATES[rates]
+
+
+def test_a_stored_study_of_trained_weights_keeps_the_ranges_that_it_was_begun_with() -> None:
+    spec = parse_study(FINE + "space: {timm: {pretrained: true}}\n", "s.yml")
+    values = {k: v for k, v in spec.model_dump(mode="json").items() if k != "recipe"}
+    (space,) = narrowed_spaces(stored_spec(values)).values()
+    assert next(d.low for d in space if d.name == "lr") == 0.01
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("lr", 0.003),
+        ("lr", 1e-6),
+        ("lr", [0.003, 1.0]),
+        ("lr", {"low": 1e-5, "high": 1e-3}),
+        ("adamw_lr", 0.05),
+        ("momentum", 0),
+        ("weight_decay", 0),
+        ("batch", 20),
+        ("batch", [8, 48, 1024]),
+        ("label_smoothing", 0.4),
+        ("gate_lr_mult", 50),
+        ("target", 0.05),
+        ("loss_weight", 100),
+    ],
+)
+def test_a_study_file_may_name_any_number_that_makes_sense(name: str, value: object) -> None:
+    parse_study(f"{FINE}space: {{timm: {{{name}: {value}}}}}\n", "s.yml")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("lr", "-0.1", "-0.1 is not between 1e-08 and 100"),
+        ("lr", "0", "0 is not between 1e-08 and 100"),
+        ("momentum", "1", "1 is not between 0 and 0.9999"),
+        ("batch", "1", "1 is not a whole number between 2 and 65536"),
+        ("batch", "2.5", "2.5 is not a whole number between 2 and 65536"),
+        ("lr", "{high: 0.001}", "low 0.01 is above high 0.001; give low too"),
+        (
+            "weight_decay",
+            "{low: 0}",
+            "low 0: the range is searched on a logarithmic scale; write a low above 0, or a list",
+        ),
+    ],
+)
+def test_a_number_that_makes_no_sense_is_told_in_one_line(
+    name: str, value: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match="timm") as caught:
+        parse_study(f"{FINE}space: {{timm: {{{name}: {value}}}}}\n", "s.yml")
+    assert str(caught.value) == f"s.yml: space.timm.{name}: {message}"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("init_from: weights.pt", "init_from"), ("warm_start: false", "warm_start: false")],
+)
+def test_distillation_without_baselines_to_learn_from_is_refused(text: str, reason: str) -> None:
+    for value in ("0.5", "[0, 0.5]", "{low: 0.2}"):
+        space = f"space: {{timm: {{distill: {value}}}}}\n"
+        parse_study(FINE + space, "s.yml")
+        with pytest.raises(ValueError, match=r"space\.timm\.distill") as caught:
+            parse_study(f"{FINE}{space}{text}\n", "s.yml")
+        assert str(caught.value) == (
+            "s.yml: space.timm.distill: no baseline is trained to learn from, because of "
+            f"{reason}; leave one of the two out"
+        )
+    parse_study(f"{FINE}space: {{timm: {{distill: 0}}}}\n{text}\n", "s.yml")

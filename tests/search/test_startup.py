@@ -155,3 +155,11 @@ def test_a_mistake_in_a_study_file_is_found_without_what_trains(
     assert code == 2
     assert "Error: wrong.yml: " in output
     assert heavy == set()
+
+
+@pytest.mark.slow
+def test_our_pages_are_served_without_what_trains_or_logs() -> None:
+    program = "import sys, search.service.server; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert set(HEAVY) & set(done.stdout.split()) == set()

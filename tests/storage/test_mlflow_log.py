@@ -229,3 +229,13 @@ def test_saved_views_and_a_note_of_ones_own_stay(log, mlflow, study):
     mlflow.set_experiment_tag(study[0], "mlflow.note.content", "mine")
     log.write_saved_views(study[0], ["width"], "mean M MACs per image")
     assert mlflow.get_experiment(study[0]).tags == first | {"mlflow.note.content": "mine"}
+
+
+def test_the_experiments_note_links_to_the_page_only_where_the_server_has_it(log, mlflow, study):
+    log.write_saved_views(study[0], ["width"], "mean M MACs per image")
+    charts = mlflow.get_experiment(study[0]).tags["mlflow.note.content"]
+    log.write_saved_views(study[0], ["width"], "mean M MACs per image", study="a b")
+    ours = mlflow.get_experiment(study[0]).tags["mlflow.note.content"]
+    assert ours == f"[The study's page](dynafront/study?name=a%20b). {charts}"
+    log.settings = Settings(tracking_uri="http://elsewhere:5000")
+    assert log.page_path("a b") == ""

@@ -2,6 +2,7 @@
 
 import http.client
 import http.server
+import json
 import os
 import re
 import signal
@@ -20,6 +21,7 @@ from storage.mlflow_server import address, command, serve
 from storage.settings import Settings
 
 ROOT = Path(__file__).parents[2]
+USERS = {"DYNAFRONT_SERVER_USERS": "1"}
 SERVE = """
 import sys
 from storage.mlflow_server import serve
@@ -43,16 +45,18 @@ def test_the_server_is_small_and_listens_to_this_machine_only():
     arguments, environment = command(Settings())
     assert arguments[0] == sys.executable
     assert option(arguments, "--host") == "127.0.0.1"
-    assert option(arguments, "--workers") == "1"
+    assert "-P" in arguments, "a file of the current folder is no package"
     assert environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
 
 
 def test_a_host_name_is_allowed_with_and_without_the_port():
-    arguments, _ = command(
-        Settings(server={"host": "0.0.0.0", "port": 80, "allowed_hosts": ["nets.lan", "::1"]})
+    _, environment = command(
+        Settings(server={"host": "0.0.0.0", "port": 80, "allowed_hosts": ["nets.lan", "::1"]}),
+        USERS,
     )
-    assert option(arguments, "--allowed-hosts") == "nets.lan,[::1],nets.lan:80,[::1]:80"
-    assert "https://nets.lan:80" in option(arguments, "--cors-allowed-origins").split(",")
+    assert environment["MLFLOW_SERVER_ALLOWED_HOSTS"] == "nets.lan,[::1],nets.lan:80,[::1]:80"
+    origins = environment["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"].split(",")
+    assert "https://nets.lan:80" in origins
 
 
 def test_a_password_is_in_no_argument_that_others_could_read():
@@ -60,26 +64,24 @@ def test_a_password_is_in_no_argument_that_others_could_read():
         Settings(tracking_uri="postgresql+psycopg://me:secret@db/mlflow")
     )
     assert "secret" not in " ".join(arguments)
-    assert environment["MLFLOW_BACKEND_STORE_URI"] == "postgresql+psycopg://me:secret@db/mlflow"
+    given = json.loads(environment["DYNAFRONT_SERVER_SETTINGS"])
+    assert given["tracking_uri"] == "postgresql+psycopg://me:secret@db/mlflow"
 
 
 def test_artifacts_go_to_a_folder_or_a_bucket(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert (
-        option(command(Settings(artifact_root="files"))[0], "--artifacts-destination")
-        == f"{tmp_path}/files"
-    )
-    assert (
-        option(command(Settings(artifact_root="s3://nets"))[0], "--artifacts-destination")
-        == "s3://nets"
-    )
+    for root, full in (("files", f"{tmp_path}/files"), ("s3://nets", "s3://nets")):
+        _, environment = command(Settings(artifact_root=root))
+        assert json.loads(environment["DYNAFRONT_SERVER_SETTINGS"])["artifact_root"] == full
 
 
-def test_a_host_open_to_the_network_needs_names():
-    with pytest.raises(
-        ValueError, match=r"^server.host: 0.0.0.0 opens the UI .* server.allowed_hosts"
-    ):
-        command(Settings(server={"host": "0.0.0.0"}))
+def test_a_host_open_to_the_network_needs_users_and_names():
+    named = {"host": "0.0.0.0", "allowed_hosts": ["nets.lan"]}
+    with pytest.raises(ValueError, match=r"without a password; start `dynafront serve`"):
+        command(Settings(server=named))
+    with pytest.raises(ValueError, match=r"^server.host: 0.0.0.0 opens .* server.allowed_hosts"):
+        command(Settings(server={"host": "0.0.0.0"}), USERS)
+    assert command(Settings(server=named), USERS)[1]["DYNAFRONT_SERVER_USERS"] == "1"
     with pytest.raises(ValueError, match=r"server.allowed_hosts: '\*' would let any web page"):
         command(Settings(server={"allowed_hosts": ["*"]}))
 
@@ -150,7 +152,7 @@ def test_a_host_that_is_none_of_ours_is_told():
     with pytest.raises(
         ValueError, match=r"^server.host: '256.1.1.1' is no address of this machine"
     ):
-        serve(settings, print)
+        serve(settings, print, users=USERS)
 
 
 @pytest.mark.slow
@@ -159,7 +161,9 @@ def test_a_server_that_cannot_start_says_why_and_where_to_read_on(tmp_path):
         "this is not a database at all, only a text that is long enough" * 50
     )
     settings = Settings(storage={"folder": tmp_path}, server={"port": free_port()})
-    with pytest.raises(StorageError, match=r"the MLflow server did not start: .*mlflow-server.log"):
+    with pytest.raises(
+        StorageError, match=r"MLflow cannot start: .*not a database.*mlflow-server.log"
+    ):
         serve(settings, print)
 
 

@@ -112,7 +112,8 @@ def test_settings_cannot_be_changed_afterwards(tmp_path):
         ("server: {port: null}", "server.port: null is not a whole number"),
         (
             "server: {prot: 1}",
-            "server.prot: no such key; did you mean port? Known keys: host, port, allowed_hosts",
+            "server.prot: no such key; did you mean port? Known keys: host, port, allowed_hosts, "
+            "searches, data_folders",
         ),
         ("zzz: 1", "zzz: no such key; Known keys: tracking_uri, artifact_root"),
         ("server: here", "server: 'here' is not a section with keys of its own"),

@@ -48,6 +48,8 @@ def test_a_finished_trial_has_its_result_and_all_its_points(digits):
     )
     trial = digits.trial("digits", "search", 0)
     assert (trial.state, trial.seconds, trial.result) == ("complete", 3.5, {"parameters": 7})
+    assert digits.trials("digits") == [trial]
+    assert digits.trials("digits", results=False) == [replace(trial, result={})]
     assert trial.finished_at >= trial.started_at
     digits.set_run("digits", "search", 0, "run0")
     first, second = digits.points("digits")

@@ -17,8 +17,9 @@ from spaces.contract.registry import family
 from spaces.contract.task import Task
 from storage.checkpoints import Checkpoints
 from trainers.data.splits import DataSpec, ImageData, load
+from trainers.epoch_sums import DivergedError
 from trainers.execution import Execution
-from trainers.fit import DivergedError, EpochResult, fit
+from trainers.fit import EpochResult, fit
 
 TINY = {"backbone": "resnet8", "width": 0.25, "batch": 32, "lr": 0.05}
 
@@ -74,8 +75,23 @@ def made(data: ImageData, epochs: int = 4, **values: Any) -> tuple[DynamicNet, C
             "open_warmup": 0.3,
             "loss": "mac_hinge",
         },
+        {"head_epochs": 3, "ema": 0.9, "micro_batch": 12, "layer_decay": 0.7, "nesterov": False},
+        {"kept_epoch": "best", "ema": 0.9, "optimizer": "adam", "freeze_norm": True},
+        {"crop": "resized", "auto_augment": "rand", "mixup": 0.4, "cutmix": 1.0, "erasing": 0.3},
+        {"auto_augment": "trivial", "cutmix": 1.0, "exits": "light", "micro_batch": 20},
+        {"kept_epoch": "best", "momentum": 0, "lr_schedule": "multistep", "clip": 0.5},
     ],
-    ids=["ema", "joint step", "adamw mean", "independent warm-up"],
+    ids=[
+        "ema",
+        "joint step",
+        "adamw mean",
+        "independent warm-up",
+        "heads first",
+        "best average",
+        "mixed",
+        "mixed exits",
+        "best",
+    ],
 )
 def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
     digits: ImageData, values: dict[str, Any]
@@ -214,3 +230,34 @@ def test_a_per_batch_target_is_reached() -> None:
     )
     results = list(fit(net, data, candidate.recipe))
     assert abs(results[-1].metrics["train/open"] - 0.5) < 0.12
+
+
+@pytest.mark.slow
+def test_a_distilled_training_resumes_exactly_and_leaves_its_teacher_as_it_is(
+    digits: ImageData,
+) -> None:
+    values = {"distill": 0.7, "mixup": 0.4, "micro_batch": 20, "exits": "light"}
+    teacher = made(digits)[1].baseline().build(made(digits)[0].task, 1)
+    before = copy.deepcopy(teacher.state_dict())
+    whole, candidate = made(digits, 2, **values)
+    list(fit(whole, digits, candidate.recipe, seed=5, teacher=teacher))
+    slot = Memory()
+    training = fit(
+        made(digits, 2, **values)[0], digits, candidate.recipe, seed=5, slot=slot, teacher=teacher
+    )
+    next(training)
+    training.close()
+    second, _ = made(digits, 2, **values)
+    list(fit(second, digits, candidate.recipe, seed=5, slot=slot, teacher=teacher))
+    for (name, a), b in zip(whole.state_dict().items(), second.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    assert all(torch.equal(before[name], t) for name, t in teacher.state_dict().items())
+    alone, plain = made(digits, 2, **(values | {"distill": 0.0}))
+    list(fit(alone, digits, plain.recipe, seed=5))
+    assert not torch.equal(alone.fc.weight, whole.fc.weight)
+
+
+def test_a_training_without_the_teacher_that_it_needs_is_refused(digits: ImageData) -> None:
+    net, candidate = made(digits, distill=0.5)
+    with pytest.raises(ValueError, match=r"^distill: there is no teacher to learn from"):
+        next(fit(net, digits, candidate.recipe))

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
+from timm.optim import param_groups_layer_decay
 
 from spaces.contract.family import Candidate
 from spaces.contract.net import DynamicNet
+from spaces.contract.optimization import milestones
 from spaces.contract.recipe import Recipe
 from spaces.contract.registry import family
 from spaces.contract.task import Task
-from trainers.optimizer import lr_factor, optimizer, set_lr
+from trainers.optimizer import lr_factor, optimizer, set_lr, step_lr
 
 
 def built(**values: Any) -> tuple[DynamicNet, Recipe]:
@@ -54,6 +57,74 @@ def test_gates_have_their_own_rate_and_no_decay_unless_asked(name: str) -> None:
     made = optimizer(net, recipe)
     set_lr(made, 0.1)
     assert [g["lr"] for g in made.param_groups] == pytest.approx([0.1, 0.1, 0.2])
+
+
+def test_milestones_of_a_multistep_schedule_are_free() -> None:
+    recipe = Recipe(warmup=0.0, lr_schedule="multistep", lr_milestones="0.2+0.6")
+    factors = [lr_factor(recipe, progress) for progress in (0.1, 0.3, 0.7, 0.99)]
+    assert factors == pytest.approx([1.0, 0.1, 0.01, 0.01])
+
+
+@pytest.mark.parametrize("text", ["", "0.5+", "half", "0.7+0.5", "0.5+0.5", "0+0.5", "0.5+1"])
+def test_milestones_that_are_no_rising_fractions_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is no rising list of fractions of the training; write 0"):
+        milestones(text)
+
+
+def test_heads_learn_alone_at_the_peak_before_the_schedule_begins() -> None:
+    recipe = Recipe(lr=0.2, warmup=0.1)
+    found = [step_lr(recipe, step, 30, alone=10) for step in (0, 9, 11, 12, 21)]
+    assert found == pytest.approx([0.2, 0.2, 0.1, 0.2, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "momentum", "nesterov"),
+    [
+        ({}, torch.optim.SGD, 0.9, True),
+        ({"nesterov": False}, torch.optim.SGD, 0.9, False),
+        ({"momentum": 0}, torch.optim.SGD, 0, False),
+        ({"optimizer": "adam"}, torch.optim.Adam, None, None),
+        ({"optimizer": "adamw"}, torch.optim.AdamW, None, None),
+    ],
+)
+def test_the_optimizer_is_the_one_that_is_named(
+    values: dict[str, Any], kind: type, momentum: float | None, nesterov: bool | None
+) -> None:
+    made = optimizer(*built(**values))
+    assert type(made) is kind
+    group = made.param_groups[0]
+    assert (group.get("momentum"), group.get("nesterov")) == (momentum, nesterov)
+
+
+def rates(net: DynamicNet, recipe: Recipe) -> dict[str, float]:
+    """The factor of each parameter's learning rate."""
+    names = {id(p): name for name, p in net.named_parameters()}
+    groups = optimizer(net, recipe).param_groups
+    found = {names[id(p)]: group["scale"] for group in groups for p in group["params"]}
+    assert set(found) == set(names.values()), "each parameter is in one group"
+    return found
+
+
+def test_rates_fall_by_layer_decay_with_each_layer_before_the_answer() -> None:
+    net, recipe = built(layer_decay=0.5, head_lr_mult=3.0, gate_lr_mult=7.0)
+    found = rates(net, recipe)  # stem, three blocks, classifier
+    assert found["fc.weight"] == found["fc.bias"] == 3.0
+    assert found["blocks.2.conv1.weight"] == found["blocks.2.bn2.bias"] == 0.5
+    assert found["blocks.1.conv2.weight"] == 0.25
+    assert found["conv1.weight"] == found["bn1.weight"] == 0.0625
+    assert {value for name, value in found.items() if name.startswith("gate_")} == {7.0}
+
+
+@pytest.mark.slow
+def test_layers_of_a_timm_model_are_those_of_timm() -> None:
+    values = {"backbone": "mobilenetv2_100", "layer_decay": 0.7}
+    candidate = Candidate.of(family("timm"), values, 4)
+    net = candidate.build(Task(channels=3, height=32, width=32, classes=5), 0)
+    found, own = rates(net, candidate.recipe), net.model
+    names = {id(p): name for name, p in own.named_parameters()}
+    for group in param_groups_layer_decay(own, layer_decay=0.7):
+        for parameter in group["params"]:
+            assert found[f"model.{names[id(parameter)]}"] == pytest.approx(group["lr_scale"])
 
 
 def test_gate_decay_decays_gates_too() -> None:

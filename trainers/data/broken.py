@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 
 from trainers.data.decode import BrokenImageError, Geometry, decoded
 from trainers.data.images import ArrayImages, ChosenImages, Images, Stored
-from trainers.data.pixels import mapped
+from trainers.data.mapped import mapped
 
 SHOWN = 5  # names of broken images in a line
 TRIED = Geometry(3, 8, 8)  # a small one: JPEG files decode faster
@@ -27,7 +26,7 @@ def without_broken(images: Images, cache: Path) -> Images:
     """The images that can be decoded. What was found is kept below `cache` for other processes and the next time."""
     if isinstance(images, ArrayImages):
         return images
-    known = cache / "broken" / f"{_key(images)}.json"
+    known = cache / "broken" / f"{images.identity()[:16]}.json"
     if known.is_file():
         found = {int(row): name for row, name in json.loads(known.read_text()).items()}
     else:
@@ -63,13 +62,6 @@ def _broken_name(name: str, stored: Stored) -> str:
     except BrokenImageError:
         return name
     return ""
-
-
-def _key(images: Images) -> str:
-    found = hashlib.sha256()
-    for mark in images.stamps():
-        found.update(f"{mark}\n".encode(errors="surrogateescape"))
-    return found.hexdigest()[:16]
 
 
 def _keep(path: Path, found: dict[int, str]) -> None:

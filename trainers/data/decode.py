@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from trainers.data.formats import readable
 from trainers.data.images import Stored
 
+DECODER = 1  # raised where `decoded` makes other pixels than before: those that are kept are then decoded anew
 GRAY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "I;16L", "I;16B", "I;16N"})
 ORIENTATION = 0x0112  # the EXIF tag; 5 and above swap height and width, as photos held upright do
 Resize = Literal["crop", "pad", "squash"]
@@ -90,8 +91,8 @@ def decoded(geometry: Geometry, name: str, stored: Stored) -> np.ndarray:
         with _opened(stored) as image:
             # Lets JPEG decode at a fraction of its size; twice what is wanted keeps the resizing as good.
             image.draft(None, (2 * max(height, width), 2 * max(height, width)))
-            upright = ImageOps.exif_transpose(image)
-            flat = _eight_bit(upright, "L" if channels == 1 else "RGB", geometry.bits)
+            ImageOps.exif_transpose(image, in_place=True)  # else it copies images that are upright
+            flat = _eight_bit(image, "L" if channels == 1 else "RGB", geometry.bits)
     except Exception as error:
         raise _broken(name, error) from error
     pixels = np.asarray(_fitted(flat, geometry))

@@ -1,38 +1,32 @@
-"""Stored images as uint8 tensors of one size: all of them in memory, or decoded by workers when needed.
+"""Stored images as uint8 tensors of one size: the size, images that are held, and the statistics of their pixels.
 
 Shapes: N images, B images of a batch, C channels, H height, W width, P = 256 pixel values.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import islice
-from typing import Any, TypeVar
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from trainers.data.decode import Geometry, Header, Resize, brightest, decoded, header
-from trainers.data.images import Images, Seekable, Stored
-from trainers.data.processes import forked_from_server
+from trainers.data.decode import Geometry, Header, Resize, brightest
+from trainers.data.images import Images
+from trainers.data.kept import kept_headers
+from trainers.data.mapped import mapped
+from trainers.data.streamed import StreamedPixels, sent
 
 LARGEST_SIDE = 224  # of images whose stored sizes differ, unless the study file says otherwise
 # mean and deviation are of so many at most: all of CIFAR, not of ImageNet
 STATISTICS_PIXELS = 2**28
-FEWEST_FOR_WORKERS = 256  # images; a smaller set is decoded sooner than worker processes start
-BLOCK = 1024  # encoded images in memory at a time
-TASK = 16  # images a thread takes at once: handing over a small one costs as much as decoding it
+STATISTICS_BATCH = 256
+DEVICE_SHARE = 0.5  # of a GPU's free memory, that images may take
 
 DARK = 16  # of 256: colour images with 16 bits a channel whose upper 8 are all below hold their picture in the lower
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -63,9 +57,14 @@ class Shapes:
         )
 
 
-def shapes_of(images: Images, image_size: int | None, resize: Resize = "crop") -> Shapes:
-    """The one size and number of channels of a set; 1 channel when every image is gray."""
-    headers = list(mapped(header, images.each(range(len(images.labels)))))
+def shapes_of(
+    images: Images, image_size: int | None, resize: Resize = "crop", *, cache: Path
+) -> Shapes:
+    """The one size and number of channels of a set; 1 channel when every image is gray.
+
+    Headers of many images are kept below `cache`.
+    """
+    headers = kept_headers(images, cache)
     geometry = _geometry(headers, image_size)._replace(resize=resize)
     if deep := [row for row, one in enumerate(headers) if one.deep]:
         highest = max(mapped(brightest, images.each(deep)))
@@ -100,78 +99,42 @@ def _geometry(headers: Sequence[Header], image_size: int | None) -> Geometry:
 
 
 class HeldPixels:
-    """Images decoded once, moved once to each device that asks, and indexed there."""
+    """Decoded images (N, C, H, W) uint8, moved once to each device that has room for them, and indexed there."""
 
-    def __init__(self, images: Images, rows: np.ndarray, geometry: Geometry) -> None:
-        pixels_NCHW = np.empty((len(rows), *geometry.shape), np.uint8)
-        for place, image in enumerate(mapped(partial(decoded, geometry), images.each(rows))):
-            pixels_NCHW[place] = image
+    def __init__(self, pixels_NCHW: np.ndarray) -> None:
         self._on_device = {torch.device("cpu"): torch.from_numpy(pixels_NCHW)}
+
+    def some(self, places_N: Tensor) -> HeldPixels:
+        """The images at these places."""
+        return HeldPixels(self._on_device[torch.device("cpu")][places_N].numpy())
+
+    def release(self) -> None:
+        """Give back the memory of other devices; the next batches move the images there again."""
+        self._on_device = {torch.device("cpu"): self._on_device[torch.device("cpu")]}
 
     def batches(
         self, orders: list[Tensor], device: torch.device
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """For each order: the order and its images, on the device."""
+        pixels_NCHW = self._on_device[torch.device("cpu")]
+        if device not in self._on_device and pixels_NCHW.nbytes <= room_on(device):
+            self._on_device[device] = pixels_NCHW.to(device)
         if device not in self._on_device:
-            self._on_device[device] = self._on_device[torch.device("cpu")].to(device)
+            for order_B in orders:
+                images_BCHW = sent(pixels_NCHW[order_B], device)
+                yield order_B.to(device, non_blocking=True), images_BCHW
+            return
         pixels_NCHW = self._on_device[device]
         for order_B in orders:
             order_B = order_B.to(device, non_blocking=True)
             yield order_B, pixels_NCHW[order_B]
 
 
-@dataclass
-class StreamedPixels:
-    """Images decoded by worker processes while earlier batches are used."""
-
-    images: Seekable
-    rows: np.ndarray
-    geometry: Geometry
-
-    def batches(
-        self, orders: list[Tensor], device: torch.device
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """For each order: the order and its images, on the device."""
-        loader = DataLoader(
-            _Decoding(self.images, self.rows, self.geometry),
-            batch_size=None,
-            sampler=[order_B.numpy() for order_B in orders],
-            collate_fn=_as_is,
-            generator=torch.Generator(),  # the loader would draw from the global one
-            **_workers(len(self.rows)),
-        )
-        for order_B, found in zip(orders, loader, strict=True):
-            if isinstance(found, str):
-                raise ValueError(found)
-            images_BCHW = torch.from_numpy(found)
-            if device.type == "cuda":
-                images_BCHW = images_BCHW.pin_memory()
-            yield order_B.to(device, non_blocking=True), images_BCHW.to(device, non_blocking=True)
-
-
-def _as_is(batch: Any) -> Any:
-    """Keeps the loader from making tensors in the workers, which would travel by shared memory."""
-    return batch
-
-
-@dataclass
-class _Decoding(Dataset):
-    """Runs in the workers. Batches stay numpy arrays, which travel by pipe: a container's /dev/shm is small.
-
-    A broken image comes back as its message: the loader would wrap an exception in a traceback.
-    """
-
-    images: Seekable
-    rows: np.ndarray
-    geometry: Geometry
-
-    def __getitem__(self, order_B: np.ndarray) -> np.ndarray | str:
-        try:
-            return np.stack(
-                [decoded(self.geometry, *self.images.at(int(row))) for row in self.rows[order_B]]
-            )
-        except ValueError as error:
-            return str(error)
+def room_on(device: torch.device) -> float:
+    """Bytes of the device's memory that images may take: a part of what is free, for networks need most of it."""
+    if device.type != "cuda":
+        return math.inf
+    return DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
 
 
 def channel_statistics(
@@ -181,7 +144,9 @@ def channel_statistics(
     sampled = max(1, min(count, STATISTICS_PIXELS // (geometry.height * geometry.width)))
     spread_N = torch.linspace(0, count - 1, sampled, dtype=torch.float64).long()
     histogram_CP = torch.zeros(geometry.channels, 256, dtype=torch.int64)
-    for _, images_BCHW in pixels.batches(list(spread_N.split(BLOCK // 4)), torch.device("cpu")):
+    for _, images_BCHW in pixels.batches(
+        list(spread_N.split(STATISTICS_BATCH)), torch.device("cpu")
+    ):
         for channel, plane in enumerate(images_BCHW.unbind(1)):
             histogram_CP[channel] += torch.bincount(plane.flatten(), minlength=256)
     weight_CP = histogram_CP.double() / histogram_CP.sum(1, keepdim=True)
@@ -189,31 +154,3 @@ def channel_statistics(
     mean_C = weight_CP @ value_P
     std_C = (weight_CP * (value_P - mean_C[:, None]) ** 2).sum(1).sqrt()
     return tuple(mean_C.tolist()), tuple(std_C.clamp_min(1 / 255).tolist())
-
-
-def mapped(
-    function: Callable[[str, Stored], T], items: Iterable[tuple[str, Stored]]
-) -> Iterator[T]:
-    """function(name, image) of each item, in order, by threads: Pillow lets them run side by side."""
-    items = iter(items)
-    with ThreadPoolExecutor(_cores()) as threads:
-        while block := list(islice(items, BLOCK)):
-            parts = [block[start : start + TASK] for start in range(0, len(block), TASK)]
-            for done in threads.map(lambda part: [function(*item) for item in part], parts):
-                yield from done
-
-
-def _cores() -> int:
-    usable = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    return min(8, usable)
-
-
-def _workers(images: int) -> dict[str, Any]:
-    """The loader's worker settings. A daemonic process may not start any."""
-    if images < FEWEST_FOR_WORKERS or multiprocessing.current_process().daemon:
-        return {"num_workers": 0}
-    # a plain fork of a process with threads may deadlock
-    context = forked_from_server(["trainers.data.pixels"])
-    return {"num_workers": _cores(), "multiprocessing_context": context}

@@ -5,9 +5,8 @@ Shapes: B images of a batch, N images of a split, C channels, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,7 +15,9 @@ from torch import Tensor
 from trainers.data.broken import without_broken
 from trainers.data.decode import RESIZES, Geometry, Resize
 from trainers.data.images import Images
-from trainers.data.pixels import HeldPixels, Shapes, StreamedPixels, channel_statistics, shapes_of
+from trainers.data.kept import kept_pixels
+from trainers.data.memory import free_memory
+from trainers.data.pixels import HeldPixels, Shapes, channel_statistics, shapes_of
 from trainers.data.sources import (
     SOURCES,
     Part,
@@ -25,7 +26,9 @@ from trainers.data.sources import (
     open_part,
     without_flip,
 )
+from trainers.data.split import Batch, Split
 from trainers.data.stratified import divided
+from trainers.data.streamed import StreamedPixels
 
 __all__ = ["SOURCES", "Batch", "DataSpec", "ImageData", "Split", "load", "test_split"]
 
@@ -40,7 +43,8 @@ class DataSpec:
     `root` is where torchvision sets lie (else the environment's DYNAFRONT_DATA, else ~/.cache/dynafront).
     `validation` is the share of the training images held out; the limits apply after it and keep the balance
     of classes. `image_size` is the side of a square; None keeps the stored size when all share one, else
-    takes the median shorter side, at most 224. A set of more than `memory_limit` bytes of pixels is streamed.
+    takes the median shorter side, at most 224. Images of up to `memory_limit` bytes of pixels are held, others
+    decoded as they are needed; None is half of the memory that is free.
     `test` is the share of the images held out as test where a source has no test images; None holds out none.
     `resize` is what is done to images of another aspect ratio. `skip_broken` leaves out what cannot be decoded.
     `class_weights` "balanced" lets every class count alike in the training's loss, however many images it has.
@@ -57,7 +61,7 @@ class DataSpec:
     validation_limit: int | None = None
     image_size: int | None = None
     seed: int = 0
-    memory_limit: int = 2 * 2**30
+    memory_limit: int | None = None
 
     def __post_init__(self) -> None:
         checked_source(self.source)
@@ -82,61 +86,6 @@ class DataSpec:
                 raise ValueError(
                     f"{key}: {given} is too small: give {least} or more, or leave it out"
                 )
-
-
-class Batch(NamedTuple):
-    """Images (B, C, H, W) uint8, labels (B,) int64, ids (B,) int64, all on one device.
-
-    An id is the index of the image in the original train (or test) set: the same for every seed and limit.
-    """
-
-    images: Tensor
-    labels: Tensor
-    ids: Tensor
-
-
-class Split:
-    """The images of one split. `labels` and `ids` (N,) int64 stay on the CPU."""
-
-    def __init__(self, labels: Tensor, ids: Tensor, pixels: HeldPixels | StreamedPixels) -> None:
-        self.labels, self.ids = labels, ids
-        self.pixels = pixels
-        self._on_device: dict[torch.device, tuple[Tensor, Tensor]] = {}
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def batches(
-        self,
-        size: int,
-        *,
-        device: str | torch.device = "cpu",
-        shuffle: int | None = None,
-        drop_last: bool = False,
-    ) -> Iterator[Batch]:
-        """Batches of `size` images, in the order that the seed `shuffle` gives, or as stored when it is None.
-
-        `drop_last` leaves out a last batch of fewer than `size` images.
-        """
-        if size < 1:
-            raise ValueError(f"batch size: {size} is too small: give 1 or more")
-        device = torch.empty(0, device=device).device
-        labels_N, ids_N = self._moved(device)
-        for order_B, images in self.pixels.batches(self._orders(size, shuffle, drop_last), device):
-            yield Batch(images, labels_N[order_B], ids_N[order_B])
-
-    def _orders(self, size: int, shuffle: int | None, drop_last: bool) -> list[Tensor]:
-        if shuffle is None:
-            order_N = torch.arange(len(self))
-        else:
-            order_N = torch.randperm(len(self), generator=torch.Generator().manual_seed(shuffle))
-        orders = list(order_N.split(size))
-        return orders[:-1] if drop_last and orders and len(orders[-1]) < size else orders
-
-    def _moved(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        if device not in self._on_device:
-            self._on_device[device] = self.labels.to(device), self.ids.to(device)
-        return self._on_device[device]
 
 
 @dataclass(frozen=True)
@@ -164,6 +113,11 @@ class ImageData:
     counts: tuple[int, ...] = ()
     class_weights: tuple[float, ...] | None = None
 
+    def release(self) -> None:
+        """Give back what only batches need. A process that goes on to images of another size would keep both."""
+        self.train.release()
+        self.validation.release()
+
 
 def load(spec: DataSpec) -> ImageData:
     """The training and validation images. Test files are not opened."""
@@ -177,8 +131,11 @@ def load(spec: DataSpec) -> ImageData:
         seed=spec.seed,
         source=spec.source,
     )
-    held = sum(map(len, rows)) * geometry.image_bytes <= spec.memory_limit
-    train, validation = (_split(spec, images, part, geometry, held) for part in rows)
+    train_held, validation_held = held_parts(
+        _limit(spec), *(len(part) * geometry.image_bytes for part in rows)
+    )
+    train = _split(spec, images, rows[0], geometry, train_held)
+    validation = _split(spec, images, rows[1], geometry, validation_held)
     mean, std = channel_statistics(train.pixels, len(train), geometry)
     return ImageData(
         train=train,
@@ -203,7 +160,7 @@ def test_split(spec: DataSpec) -> Split:
     """The test images, with the size, channels and order of classes that `load` gives."""
     _, shapes = _train_images(spec)
     images, geometry = opened(spec, "test"), shapes.geometry
-    held = len(images.labels) * geometry.image_bytes <= spec.memory_limit
+    held = len(images.labels) * geometry.image_bytes <= _limit(spec)
     return _split(spec, images, np.arange(len(images.labels)), geometry, held)
 
 
@@ -231,7 +188,18 @@ test_images.__test__ = False  # type: ignore[attr-defined]
 
 def _train_images(spec: DataSpec) -> tuple[Images, Shapes]:
     images = opened(spec, "train")
-    return images, shapes_of(images, spec.image_size, spec.resize)
+    cache = data_root(spec.root)
+    return images, shapes_of(images, spec.image_size, spec.resize, cache=cache)
+
+
+def held_parts(limit: int, train: int, validation: int) -> tuple[bool, bool]:
+    """Which of two parts of so many bytes are held; validation first, for it is read after each epoch as it is."""
+    validation_held = validation <= limit
+    return train + validation_held * validation <= limit, validation_held
+
+
+def _limit(spec: DataSpec) -> int:
+    return free_memory() // 2 if spec.memory_limit is None else spec.memory_limit
 
 
 def _flat_note(std: tuple[float, ...]) -> str:
@@ -259,7 +227,7 @@ def _split(
 ) -> Split:
     pixels: HeldPixels | StreamedPixels
     if held:
-        pixels = HeldPixels(images, rows, geometry)
+        pixels = HeldPixels(kept_pixels(images, rows, geometry, data_root(spec.root)))
     else:
         pixels = StreamedPixels(images.seekable(data_root(spec.root)), rows, geometry)
     return Split(torch.from_numpy(images.labels[rows]), torch.from_numpy(rows), pixels)

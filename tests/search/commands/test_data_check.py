@@ -163,10 +163,10 @@ def test_a_broken_image_of_a_set_that_is_streamed_is_found_before_training(
     header = splits.shapes_of
 
     def shapes(
-        images: Any, size: Any, resize: Any
+        images: Any, size: Any, resize: Any, cache: Path
     ) -> Any:  # its header is fine, its pixels are not
         Path("images/train/bee/5.png").write_bytes(whole)
-        found = header(images, size, resize)
+        found = header(images, size, resize, cache=cache)
         Path("images/train/bee/5.png").write_bytes(whole[:70])
         return found
 

@@ -10,14 +10,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from PIL import Image
 
 from search.commands.first_look import Look
 from search.commands.init import as_yaml, name_of
-from search.commands.plan import FOR_LARGE_IMAGES, FOR_SMALL_IMAGES, plan
+from search.commands.plan import (
+    FOR_LARGE_IMAGES,
+    FOR_PHOTOS,
+    FOR_SMALL_IMAGES,
+    plan,
+    reasons,
+)
 from search.run.data import load_data
 from search.spec import parse_study, read_study
 from tests.search.conftest import dynafront
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -141,8 +150,36 @@ def test_more_time_buys_larger_networks_and_longer_trainings() -> None:
 
 def test_large_images_get_networks_for_large_images() -> None:
     found = plan(looked(one_size=None, side=300), 2, lambda *_: 1.0)
-    assert found.side == 224
     assert found.networks in FOR_LARGE_IMAGES
+
+
+@pytest.mark.parametrize(
+    ("own", "sides"),
+    [
+        (300, (96, 128, 160)),
+        (224, (96, 128, 160)),
+        (130, (64, 96, 128)),
+        (100, (64, 96)),
+        (70, (64,)),
+        (28, (24,)),
+    ],
+)
+def test_of_photos_several_sizes_are_searched_and_of_small_images_their_own(
+    own: int, sides: tuple[int, ...]
+) -> None:
+    found = plan(looked(one_size=None, side=own), 2, lambda *_: 1.0)
+    assert found.sides == sides
+    assert parse_study(as_yaml(found, "s"), "s.yml").image_sizes == sides
+    told = f"image_size: {list(sides) if len(sides) > 1 else sides[0]}: "
+    assert any(line.startswith(told) for line in reasons(found))
+
+
+def test_several_sizes_of_images_leave_less_time_for_each_training() -> None:
+    large = plan(looked(one_size=None, side=300), 0.2, lambda *_: 1.0)
+    once = plan(looked(), 0.2, lambda *_: 1.0)
+    trainings = large.networks.sizes * (0.36 + 0.64 + 1) + 8 * 2 / 3
+    assert large.epochs == int(720 / (1.5 * trainings))
+    assert once.epochs == int(720 / (1.5 * (once.networks.sizes + 8)))
 
 
 @pytest.mark.parametrize("networks", [*FOR_SMALL_IMAGES, *FOR_LARGE_IMAGES])
@@ -169,3 +206,32 @@ def test_a_name_that_looks_like_a_number_stays_a_name(name: str) -> None:
 def test_a_name_is_made_of_the_folder(here: Path) -> None:
     assert name_of("data/My Pets (2)") == "My-Pets-2"
     assert name_of("folder:~/été") == "t"
+
+
+PHOTOS: dict[str, Any] = {"one_size": None, "side": 300}
+
+
+@pytest.mark.parametrize("number", range(len(FOR_PHOTOS)))
+def test_photos_get_networks_with_published_weights_and_the_recipe_for_them(number: int) -> None:
+    wanted = FOR_PHOTOS[number].published
+    found = plan(looked(**PHOTOS), 200, lambda *_: 1.0, lambda name: name == wanted)
+    spec = parse_study(as_yaml(found, "photos"), "s.yml")
+    own = spec.space["timm"]
+    assert (own["backbone"], own["pretrained"], own["dynamics"]) == (wanted, True, "both")
+    assert (spec.budget.epochs, spec.budget.warm_epochs) == (15, 5)
+    recommended = yaml.safe_load((ROOT / "studies/pretrained.yml").read_text())["space"]["timm"]
+    chosen = ("backbone", "batch", "augment")
+    assert {k: v for k, v in own.items() if k not in chosen} == {
+        k: v for k, v in recommended.items() if k not in chosen
+    }
+    assert f"families: timm: {wanted} with its published weights" in "\n".join(reasons(found))
+
+
+def test_photos_without_weights_to_be_had_start_from_random_ones_and_are_told_so() -> None:
+    found = plan(looked(**PHOTOS), 2, lambda *_: 1.0)
+    assert found.networks in FOR_LARGE_IMAGES
+    assert any("studies/pretrained.yml" in line for line in reasons(found))
+    for small in (looked(), looked(**PHOTOS, gray=True)):
+        with_weights = plan(small, 2, lambda *_: 1.0, lambda _: True)
+        assert not with_weights.networks.published
+        assert not any("published" in line for line in reasons(plan(looked(), 2, lambda *_: 1.0)))

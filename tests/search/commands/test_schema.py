@@ -36,7 +36,7 @@ WRONG = [
     "space: {gated_resnet: {target: 7}}",
     "space: {gated_resnet: {target: []}}",
     "space: {gated_resnet: {target: {lowest: 0.3}}}",
-    "space: {gated_resnet: {batch: [64, 65]}}",
+    "space: {gated_resnet: {width: [0.5, 0.55]}}",
     "space: {gated_resnet: {granularity: layers}}",
 ]
 RIGHT = [
@@ -44,7 +44,7 @@ RIGHT = [
     "region: {max_macs: 1.5G}",
     "region: {max_macs: 20000000}",
     "limits: {parameters: 2m}",
-    "space: {gated_resnet: {target: {low: 0.3}, batch: [32, 64]}}",
+    "space: {gated_resnet: {target: {low: 0.3}, batch: [32, 65], lr: 0.001}}",
     "init_from: {gated_resnet: weights.pt}",
     "objectives: [accuracy, macs_p95, parameters]",
     "objectives: [accuracy]",

@@ -73,7 +73,7 @@ def test_the_address_and_what_is_waited_for_are_there_before_the_server(
         f"  digits: {front}",
         "  waiting for the MLflow server to start (its log: dynafront-data/mlflow-server.log)",
         "(the server starts)",
-        "  ready; Ctrl-C stops it",
+        "  ready; Ctrl-C stops it (MLflow's own pages take some seconds more)",
     ]
     assert front == f"{HERE}/dynafront/study?name=digits"
     assert opened == [front]

@@ -125,3 +125,13 @@ def test_the_card_names_the_metric_and_has_top_1_beside_it() -> None:
     assert "| top-1 accuracy | 97.00% | 96.00% |" in rows
     assert any(row.startswith("| validation balanced accuracy |") for row in rows)
     assert any("(a test by random swaps of answers, 95 %)" in row for row in rows)
+
+
+def test_a_card_says_which_epoch_the_weights_are_of_where_it_is_not_the_last() -> None:
+    description = described()
+    assert "Training: 1 epochs\n" in card(description)
+    description["epochs"] = {"planned": 9, "trained": 9, "kept": 7}
+    said = "9 epochs; the weights are those of epoch 7, the most accurate one on validation"
+    assert said in card(description)
+    description["epochs"] = {"planned": 9, "trained": 9, "kept": 9}
+    assert "Training: 9 epochs\n" in card(description)

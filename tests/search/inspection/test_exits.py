@@ -34,5 +34,5 @@ def test_an_exit_that_answers_nobody_has_no_accuracy(data: ImageData) -> None:
     assert use is not None
     assert [one.accuracy is None for one in use.exits] == [True, True, True, False]
     assert found.part(images.PICTURE) is None, "every image costs the same"
-    assert {picture.name for picture, *_ in found.pictures()} == {"exits", "attention"}
-    assert set(inspection_pngs(found, "n")) == {"exits", "attention"}
+    assert {picture.name for picture, *_ in found.pictures()} == {"mistakes", "exits", "attention"}
+    assert set(inspection_pngs(found, "n")) == {"mistakes", "exits", "attention"}

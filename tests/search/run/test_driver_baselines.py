@@ -46,6 +46,22 @@ def test_a_baseline_is_trained_once_a_size_and_trials_of_that_size_start_from_it
     assert bench.store.trials("s", kind="static", state="running") == []
 
 
+def test_trials_that_are_distilled_learn_from_the_baseline_of_their_size(tmp_path: Path) -> None:
+    for length in (3, 9):  # from the baseline, and of full length from scratch, which needs it too
+        text = WARM.replace("[resnet8, resnet14]", "[resnet8, resnet14], distill: 0.5")
+        text = text.replace("warm_epochs: 3", f"warm_epochs: {length}")
+        bench = Bench(tmp_path / str(length), text)
+        bench.drive(lambda job, attempt: [outcome(0.5 / (job.number + 1), 1e6)])
+        ready = []
+        for job in bench.jobs:
+            if job.kind == "static":
+                assert (job.teacher, job.params["distill"]) == (None, 0.0)
+                ready.append(str(Checkpoints(tmp_path / str(length)).path(job.key)))
+            else:
+                assert job.teacher in ready
+                assert job.params["distill"] == 0.5
+
+
 def test_trials_wait_for_their_baseline_while_others_train(tmp_path: Path) -> None:
     bench = Bench(tmp_path, WARM.replace("[resnet8, resnet14]", "resnet8, width: 1.0"))
     bench.drive(lambda job, attempt: [outcome(0.5, 1e6 * (job.number + 1))], slots=3)

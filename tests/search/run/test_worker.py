@@ -10,8 +10,15 @@ import torch
 
 import search.run.worker as module
 from search.run.job import Event, Job, Outcome, Rung
-from search.run.worker import events, trained_net
+from search.run.worker import events, kept_epoch, teacher_net, trained_net
+from spaces.contract.family import Candidate
+from spaces.contract.knobs import Knobs
+from spaces.contract.registry import family
+from storage.checkpoints import Checkpoints
+from storage.records import Kind
 from trainers.data.splits import DataSpec
+from trainers.evaluate import evaluate
+from trainers.execution import Execution
 from trainers.fit import EpochResult
 
 PARAMS = {"backbone": "resnet8", "width": 0.25, "batch": 32, "granularity": "joint"}
@@ -152,3 +159,45 @@ def test_the_weights_of_an_ended_training_are_those_that_it_was_measured_with(
         trained_net(replace(straight[0], trained=2))
     with pytest.raises(ValueError, match="the checkpoint of trial 3 is missing in"):
         trained_net(job(tmp_path / "elsewhere"))
+
+
+@pytest.mark.slow
+def test_the_weights_that_were_measured_are_those_of_the_epoch_that_is_kept(tmp_path: Path) -> None:
+    of = job(tmp_path)
+    of = replace(of, params={**of.params, "kept_epoch": "best", "ema": 0.5, "lr": 0.3})
+    found = list(events(of))
+    values = [e.metrics["val/accuracy"] for e in found if isinstance(e, EpochResult)]
+    outcome = found[-1]
+    assert isinstance(outcome, Outcome)
+    settled = [e.metrics["objective/settled"] for e in found if isinstance(e, EpochResult)]
+    best = max((v, -i) for i, v in enumerate(values) if settled[i])
+    assert kept_epoch(of) == 1 - best[1]
+    assert outcome.points[0].accuracy == best[0]
+    net, _, data = trained_net(of)
+    table = evaluate(net, data.validation, data, Knobs(), execution=Execution())
+    assert table.accuracy == best[0]
+    assert kept_epoch(replace(of, params={})) == of.epochs
+
+
+@pytest.mark.slow
+def test_a_distilled_trial_learns_from_the_trained_baseline(
+    straight: tuple[Job, list[Event]], tmp_path: Path
+) -> None:
+    plain = replace(job(tmp_path), kind=Kind.BASELINE, key="s/plain")
+    plain = replace(plain, params={**plain.params, "gated": False})
+    list(events(plain))
+    file = str(Checkpoints(tmp_path).path(plain.key))
+    taught = replace(job(tmp_path), teacher=file)
+    taught = replace(taught, params={**taught.params, "distill": 0.9})
+    candidate = Candidate.of(family(taught.family), taught.params, taught.epochs)
+    trained, *_ = trained_net(plain)
+    teacher = teacher_net(taught, candidate, trained.task)
+    assert teacher is not None
+    images = torch.randn(4, 1, 8, 8)
+    assert torch.equal(teacher.eval()(images).logits_BC, trained(images).logits_BC)
+    *_, outcome = events(taught)
+    assert isinstance(outcome, Outcome)
+    assert not same(weights(taught), weights(straight[0]))
+    other = Candidate.of(family(taught.family), {**taught.params, "backbone": "resnet14"}, 3)
+    with pytest.raises(ValueError, match=r"^distill: .*plain.* is no baseline of this size"):
+        teacher_net(taught, other, trained.task)

@@ -35,6 +35,17 @@ SPACES = narrowed_spaces(
 BOTH = narrowed_spaces(
     parse_study(f"study: s\ndata: digits\nfamilies: [multi_exit, gated_resnet]\n{SIZES}", "s")
 )
+SIDES = narrowed_spaces(
+    parse_study(
+        f"study: s\ndata: digits\nfamilies: [gated_resnet]\nimage_size: [8, 12, 24]\n{SIZES}", "s"
+    )
+)
+BOTH_AT_SIDES = narrowed_spaces(
+    parse_study(
+        f"study: s\ndata: digits\nfamilies: [multi_exit, gated_resnet]\nimage_size: [8, 12, 24]\n{SIZES}",
+        "s",
+    )
+)
 # of the MACs of about the largest network in SPACES
 SHARE = baseline_size(TASK, ReferencePoint(0.1, (2.6e6,)), (MACS,))
 Size = Callable[[Candidate], Sequence[float]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -165,3 +166,15 @@ def test_a_draw_keeps_about_the_share_of_values_that_it_is_told() -> None:
     assert 0.08 < np.median([value for value in found if value != 0.3]) < 0.13, (
         "drawn evenly in the logarithm"
     )
+
+
+def test_a_dimension_that_came_later_has_a_column_only_where_it_is_searched() -> None:
+    later = Dimension(
+        name="ema", kind="float", default=0.0, low=0.0, high=1.0, searched=False, later=True
+    )
+    searched = dataclasses.replace(later, searched=True)
+    widths = [
+        Encoder({"net": (*SPACE, *more)}).rows([{"net.depth": 8}], NONE).shape[1]
+        for more in ((), (later,), (searched,))
+    ]
+    assert widths[1:] == [widths[0], widths[0] + 1]

@@ -10,10 +10,10 @@ import pytest
 from search.schedule.sampler import STARTUP, InfeasibleError, Spaces
 from search.schedule.samplers import SAMPLERS
 from spaces.contract.family import Candidate
-from tests.search.schedule.studies import BOTH, SPACES, Study, candidates, measured, run
+from tests.search.schedule.studies import BOTH_AT_SIDES, SPACES, Study, candidates, measured, run
 
 TRIALS = STARTUP + 4  # so that model-based samplers model
-SPACES_OF = {"one family": SPACES, "two families": BOTH}
+SPACES_OF = {"one family": SPACES, "two families, sizes of images": BOTH_AT_SIDES}
 
 Happened = Sequence[str]  # what became of each trial
 

@@ -14,6 +14,7 @@ from search.schedule.warm_start import (
     baseline_key,
     baseline_of,
     epochs_of,
+    needs_baseline,
     recommended,
     starts_from_baseline,
     two_lengths,
@@ -131,6 +132,17 @@ def test_a_trial_has_the_epochs_of_the_file_unless_the_file_gives_warm_starts_fe
     assert two_lengths(spec) is (lengths == 2)
     assert starts_from_baseline(spec, "gated_resnet", epochs) is is_warm
     assert not starts_from_baseline(spec, "gated_resnet", epochs + 1)
+
+
+def test_a_distilled_trial_of_full_length_needs_the_baseline_that_it_does_not_start_from() -> None:
+    spec = study("gated_resnet", "", ", warm_epochs: 10")
+    plain, taught = (
+        Candidate.of(families()["gated_resnet"], {"distill": weight}, 30) for weight in (0.0, 0.5)
+    )
+    assert not starts_from_baseline(spec, "gated_resnet", 30)
+    assert (needs_baseline(spec, plain), needs_baseline(spec, taught)) == (False, True)
+    alone = study("gated_resnet", "warm_start: false\n")
+    assert not needs_baseline(alone, taught)
 
 
 @pytest.mark.parametrize(

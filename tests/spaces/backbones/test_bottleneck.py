@@ -20,9 +20,9 @@ from spaces.backbones.bottleneck import BOTTLENECKS, EXPANSION, Bottleneck, from
 from spaces.backbones.resnet import DEPTHS, ResNetConfig, fold_batch_norm
 from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs
+from spaces.contract.narrowing import narrowed
 from spaces.contract.net import DynamicNet, Plan
 from spaces.contract.policies import Threshold
-from spaces.contract.space import narrowed
 from spaces.contract.task import Task
 from spaces.deploy import ship as deployment
 from spaces.deploy.generic import Deployed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 import optuna
@@ -9,9 +10,9 @@ import pytest
 from optuna.trial import FixedTrial
 
 from spaces.contract.family import Candidate
+from spaces.contract.narrowing import narrowed
 from spaces.contract.recipe import Recipe
 from spaces.contract.registry import families, family
-from spaces.contract.space import narrowed
 from spaces.contract.task import Task
 
 TASK = Task(channels=1, height=8, width=8, classes=3)
@@ -109,3 +110,30 @@ def test_a_task_survives_its_dict() -> None:
     task = Task(channels=2, height=4, width=6, classes=3, mean=(0.1, 0.2), std=(0.3, 0.4))
     values = task.as_dict() | {"mean": [0.1, 0.2], "std": [0.3, 0.4]}
     assert Task.from_dict(values) == task
+
+
+# of the default candidate and its baseline, as stored studies name their checkpoints
+KEYS = {
+    "dense_vit": "5e0f6379dce969c2",
+    "gated_densenet": "62bcee02259af272",
+    "gated_features": "f9cb5e9bda31eb86",
+    "gated_mobilenet": "f6dd9b2ba4c7cd1c",
+    "gated_resnet": "44895f99c3183f15",
+    "multi_exit": "0ac9923c80047551",
+    "shuffled_vit": "a1013f7a8344e791",
+    "skip_vit": "aee84e685deadbd5",
+    "timm": "a1ef68619077d1f2",
+}
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_dimensions_that_came_later_change_no_key_of_a_stored_candidate(name: str) -> None:
+    one = Candidate.of(families()[name], {}, 3)
+    both = (one.key + one.baseline().key).encode()
+    assert hashlib.sha256(both).hexdigest()[:16] == KEYS[name]
+
+
+def test_a_baseline_has_no_teacher() -> None:
+    one = Candidate.of(RESNET, {"distill": 0.5}, epochs=3)
+    assert one.baseline().recipe.distill == 0
+    assert one.baseline().key == Candidate.of(RESNET, {}, epochs=3).baseline().key

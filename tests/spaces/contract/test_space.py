@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import FixedTrial
 
+from spaces.contract.narrowing import for_trained_weights, narrowed
 from spaces.contract.registry import families
 from spaces.contract.space import (
     Dimension,
@@ -20,11 +21,11 @@ from spaces.contract.space import (
     choice,
     dimensions,
     flag,
-    narrowed,
     nearest,
     real,
     suggested,
     whole,
+    whole_from,
 )
 
 SPACES = {name: family.space for name, family in families().items()}
@@ -256,6 +257,40 @@ def test_a_wrong_narrowing_is_told_in_one_line_with_what_is_allowed(
 def test_the_nearest_known_name_is_offered_or_else_all_of_them() -> None:
     assert nearest("garnularity", ["granularity", "gate"]) == "; did you mean granularity?"
     assert nearest("zzz", ["b", "a"]) == "; known: a, b"
+
+
+def test_a_range_is_searched_while_a_study_file_may_name_more() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Rates:
+        lr: float = real(0.1, 1.0, default=0.5, within=(0.0, 9.0), doc="of learning")
+
+    (lr,) = dimensions(Rates)
+    assert (lr.allowed(), lr.contains(5), lr.contains(10)) == ("0.1 to 1", True, False)
+    (named,) = narrowed([lr], {"lr": {"high": 7}}, "here")
+    assert (named.low, named.high) == (0.1, 7.0)
+
+
+def test_ranges_of_trained_weights_take_the_place_of_others_or_span_both() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Rates:
+        lr: float = real(
+            0.1, 1.0, default=0.5, tuned={"low": 0.01, "high": 0.2, "default": 0.02}, doc="rate"
+        )
+        decay: float = real(0.0, 1.0, default=0.0, tuned={"searched": False}, doc="decay")
+
+    space = dimensions(Rates)
+    lr, decay = for_trained_weights(space, every=True)
+    assert (lr.low, lr.high, lr.default, decay.searched) == (0.01, 0.2, 0.02, False)
+    lr, decay = for_trained_weights(space, every=False)
+    assert (lr.low, lr.high, lr.default, decay.searched) == (0.01, 1.0, 0.5, True)
+
+
+def test_any_whole_number_stands_beside_the_choices_that_are_drawn() -> None:
+    accepts = whole_from(2, 100)
+    assert accepts("48") == 48
+    for text in ("1", "101", "2.5", "many", "inf"):
+        with pytest.raises(ValueError, match=f"{text} is not a whole number between 2 and 100"):
+            accepts(text)
 
 
 def _searched(dimension: Dimension, space: tuple[Dimension, ...] = ()) -> Dimension:

@@ -4,8 +4,9 @@ from itertools import product
 
 import pytest
 
+from spaces.contract.narrowing import narrowed
 from spaces.contract.registry import families
-from spaces.contract.space import Dimension, active_names, narrowed
+from spaces.contract.space import Dimension, active_names
 from spaces.contract.space_size import space_size
 
 GATE = Dimension(kind="choice", name="gate", default="none", choices=("none", "soft", "hard"))

@@ -16,7 +16,8 @@ from torch import Tensor
 from spaces.contract.exit_rules import ExitRule
 from spaces.contract.net import Plan
 from spaces.contract.policies import AlwaysOn, Sampled
-from spaces.exits.exit_objective import distillation, feature_distance
+from spaces.contract.truth import distillation
+from spaces.exits.exit_objective import feature_distance
 from spaces.families.multi_exit import MultiExitNet
 from tests.spaces.exits.nets import K
 

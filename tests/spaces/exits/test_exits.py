@@ -13,9 +13,10 @@ from torch import Tensor
 
 from spaces.contract.exit_places import Place
 from spaces.contract.exit_rules import ExitRule
+from spaces.contract.narrowing import narrowed
 from spaces.contract.net import Exits, Output
 from spaces.contract.policies import AlwaysOn, Threshold
-from spaces.contract.space import dimensions, narrowed
+from spaces.contract.space import dimensions
 from spaces.exits.exit_heads import Attention, ScanHead
 from spaces.families.multi_exit import MultiExitConfig, MultiExitNet
 from tests.spaces.exits.nets import K

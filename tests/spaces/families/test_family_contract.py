@@ -298,6 +298,19 @@ def test_an_objective_continues_from_its_state(
     }
 
 
+def test_parameters_beyond_the_baselines_are_told_by_their_names(
+    case: Case, net: DynamicNet
+) -> None:
+    plain = case.candidate.baseline().build(case.task, 0)
+    baseline = {name for name, _ in plain.named_parameters()}
+    names = [name for name, _ in net.named_parameters()]
+    assert {name for name in names if not name.startswith(net.added)} == baseline
+    assert set(net.depths()) == baseline
+    heads = net.head_names()
+    assert {name for name in names if name.startswith(net.added)} < heads
+    assert len(heads & baseline) in (1, 2, 4), "weights and biases of one classifier, or of two"
+
+
 def test_weights_come_from_the_seed_and_leave_the_global_generator_alone(case: Case) -> None:
     before = torch.random.get_rng_state()
     one, same, other = (case.candidate.build(case.task, seed) for seed in (1, 1, 2))

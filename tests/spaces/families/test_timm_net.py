@@ -21,9 +21,10 @@ from spaces.backbones.timm_graph import shortcut
 from spaces.backbones.timm_models import created, known
 from spaces.backbones.timm_units import Layout
 from spaces.contract.family import Candidate
+from spaces.contract.narrowing import narrowed
 from spaces.contract.policies import AlwaysOn, Sampled, Threshold
 from spaces.contract.registry import family
-from spaces.contract.space import active_names, narrowed
+from spaces.contract.space import active_names
 from spaces.contract.task import Task
 from spaces.families.timm_net import TimmNet, _mixed
 from tests.spaces.families.cases import counting

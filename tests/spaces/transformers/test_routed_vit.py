@@ -192,3 +192,22 @@ def test_a_network_whose_oracles_read_scores_is_shipped_with_its_oracles(
     torch.testing.assert_close(shipped.double()(pixels), net.run(pixels, Knobs()).logits_BC)
     history_free = scramble(vit("skip_vit", dt_history="none"))
     assert deploy(history_free, Knobs(), rates).gate_counts()["dynamic"] == 0
+
+
+def test_positions_of_images_of_another_size_are_resampled_and_the_class_token_keeps_its_own() -> (
+    None
+):
+    values = {"layers": 2, "dim": 32, "patch": 4, "gated": False}
+    one = Candidate.of(family("skip_vit"), values, 1)
+    small, large = (
+        one.build(Task(channels=3, height=side, width=side, classes=3), 0) for side in (16, 24)
+    )
+    ramp = torch.arange(6.0).repeat_interleave(6)[None, :, None].expand(1, 36, 32)
+    state = large.state_dict() | {"positions": torch.cat([torch.full((1, 1, 32), 9.0), ramp], 1)}
+    found = small.plain_state(state)["positions"]
+    assert found.shape == (1, 17, 32)
+    assert torch.equal(found[:, 0], torch.full((1, 32), 9.0))
+    rows = found[0, 1:, 0].reshape(4, 4)
+    assert torch.allclose(rows, rows[:, :1].expand(4, 4), atol=1e-4)
+    assert bool((rows[1:, 0] > rows[:-1, 0]).all())
+    assert large.plain_state(state)["positions"] is state["positions"]

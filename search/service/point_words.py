@@ -1,0 +1,65 @@
+"""What an operating point is, in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from search.objectives import macs_text
+from search.report.amounts import macs, percent
+from storage.records import Kind, PointRecord
+
+SAME = 1.005  # costs within this factor are called equal
+ALWAYS = 0.995  # open rates from which on a gate is called always open
+
+
+def point_words(p: PointRecord, whole: PointRecord | None) -> list[str]:
+    """A few sentences; `whole` is the static network of the same size, where the study trained it."""
+    return list(_sentences(p, whole))
+
+
+def _sentences(p: PointRecord, whole: PointRecord | None) -> Iterator[str]:
+    if p.kind == Kind.BASELINE:
+        yield f"A static network: every image takes {macs(p.macs_mean)}."
+        return
+    if p.macs_max <= SAME * p.macs_mean:
+        yield f"Every image takes {macs(p.macs_mean)}."
+    else:
+        yield (
+            f"An image takes {macs(p.macs_mean)} on average; one in twenty takes {macs_text(p.macs_p95)} or more, "
+            f"none more than {macs_text(p.macs_max)}."
+        )
+    if whole is not None:
+        yield f"That is {percent(p.macs_mean / whole.macs_mean, 0)} of its static network's {macs(whole.macs_mean)}."
+    yield from _gates(p)
+    yield from _exits(p)
+    yield from _rest(p)
+
+
+def _gates(p: PointRecord) -> Iterator[str]:
+    """Gates of whole layers: how many are open on average, and which are settled."""
+    if p.knobs.get("policy") in ("always_on", "scaled_on"):
+        return
+    rates = {name: units[0] for name, units in p.extra.get("rates", {}).items() if len(units) == 1}
+    if not rates:
+        return
+    opened = sum(rate >= ALWAYS for rate in rates.values())
+    closed = sum(rate <= 1 - ALWAYS for rate in rates.values())
+    yield (
+        f"Of {len(rates)} layers with a gate {sum(rates.values()):.1f} are computed on average: {opened} always, "
+        f"{closed} never, {len(rates) - opened - closed} as the image asks for."
+    )
+
+
+def _exits(p: PointRecord) -> Iterator[str]:
+    exits = p.extra.get("exits") or []
+    if exits and "exit_rule" in p.knobs:
+        early = [percent(one["share"], 0) for one in exits[:-1]]
+        end = percent(exits[-1]["share"], 0)
+        yield f"It answers {', '.join(early)} of the images at its early exits, {end} at the end."
+
+
+def _rest(p: PointRecord) -> Iterator[str]:
+    if keep := p.knobs.get("keep"):
+        yield f"It runs {len(keep)} of its layers, the others are left out for good."
+    if "recalibrate" in p.knobs:
+        yield "Its batch-norm statistics are measured again for this setting."

@@ -1,0 +1,123 @@
+"""Jobs: commands that were asked for from a page, in the order of asking."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, delete, func, insert, select, update
+
+from storage.database import Database
+from storage.records import JobRecord, JobState
+from storage.rows import record, utc_now
+from storage.tables import Job
+
+ENUMS = {"state": JobState}
+OPEN = (JobState.QUEUED, JobState.RUNNING)
+
+
+class Jobs:
+    """The table of jobs. A change holds only in the state that it starts from: the second one changes nothing."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(
+        self, kind: str, study: str, arguments: Sequence[str], *, host: str, folder: str, most: int
+    ) -> JobRecord | None:
+        """A new job, which waits; None where `most` are open on this host."""
+        values = {
+            "kind": kind,
+            "study": study,
+            "arguments": list(arguments),
+            "state": JobState.QUEUED,
+            "host": host,
+            "folder": folder,
+            "result": {},
+            "created_at": utc_now(),
+        }
+        with self._database.writing() as connection:
+            open_ones = select(func.count()).where(Job.state.in_(OPEN), Job.host == host)
+            if (connection.scalar(open_ones) or 0) >= most:
+                return None
+            key = connection.scalar(insert(Job).values(values).returning(Job.id))
+            row = connection.execute(select(Job.__table__).where(Job.id == key)).one()
+        return record(JobRecord, row, ENUMS)
+
+    def job(self, job: int) -> JobRecord | None:
+        rows = self._database.rows(select(Job.__table__).where(Job.id == job))
+        return record(JobRecord, rows[0], ENUMS) if rows else None
+
+    def jobs(self, study: str | None = None, *, most: int = 50) -> list[JobRecord]:
+        """The newest, of one study or of all, the newest first."""
+        query = select(Job.__table__).order_by(Job.id.desc()).limit(most)
+        if study is not None:
+            query = query.where(Job.study == study)
+        return [record(JobRecord, row, ENUMS) for row in self._database.rows(query)]
+
+    def open_jobs(self, study: str | None = None) -> list[JobRecord]:
+        """All that wait or run, in order."""
+        query = select(Job.__table__).where(Job.state.in_(OPEN)).order_by(Job.id)
+        if study is not None:
+            query = query.where(Job.study == study)
+        return [record(JobRecord, row, ENUMS) for row in self._database.rows(query)]
+
+    def take(self, job: JobRecord, kinds: Collection[str], most: int) -> bool:
+        """Make a waiting job a running one; False where it waits no more, or `most` of these kinds run on its host."""
+        running = select(func.count()).where(
+            Job.state == JobState.RUNNING, Job.host == job.host, Job.kind.in_(kinds)
+        )
+        values = {"state": JobState.RUNNING, "started_at": utc_now(), "seen_at": time.time()}
+        with self._database.writing() as connection:
+            if (connection.scalar(running) or 0) >= most:
+                return False
+            change = update(Job).where(Job.id == job.id, Job.state == JobState.QUEUED)
+            return connection.execute(change.values(values)).rowcount > 0
+
+    def begin(self, job: int, pid: int) -> bool:
+        """The process of a running job has begun; False where the job has ended meanwhile."""
+        return self._change(job, {"pid": pid, "seen_at": time.time()}, _RUNNING)
+
+    def beat(self, job: int) -> None:
+        """The job's process lives."""
+        self._change(job, {"seen_at": time.time()}, _RUNNING)
+
+    def finish(
+        self,
+        job: int,
+        state: JobState,
+        *,
+        error: str | None = None,
+        result: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """End an open job; False where it has ended before."""
+        values = {
+            "state": state,
+            "error": error,
+            "result": dict(result or {}),
+            "finished_at": utc_now(),
+        }
+        return self._change(job, values, Job.state.in_(OPEN))
+
+    def cancel_waiting(self, job: int) -> bool:
+        """End a job that has not begun; False where it has."""
+        values = {"state": JobState.CANCELLED, "finished_at": utc_now()}
+        return self._change(job, values, Job.state == JobState.QUEUED)
+
+    def forget(self, kept: int) -> list[JobRecord]:
+        """Take away the oldest jobs that have ended, all but `kept` jobs; returns them."""
+        query = select(Job.__table__).order_by(Job.id.desc()).offset(kept)
+        with self._database.writing() as connection:
+            old = [record(JobRecord, row, ENUMS) for row in connection.execute(query)]
+            old = [job for job in old if job.state not in OPEN]
+            connection.execute(delete(Job).where(Job.id.in_([job.id for job in old])))
+        return old
+
+    def _change(self, job: int, values: Mapping[str, Any], condition: ColumnElement[bool]) -> bool:
+        with self._database.writing() as connection:
+            change = update(Job).where(Job.id == job, condition).values(**values)
+            return connection.execute(change).rowcount > 0
+
+
+_RUNNING = Job.state == JobState.RUNNING
