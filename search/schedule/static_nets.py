@@ -8,9 +8,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import product
 
-from search.schedule.warm_start import recommended
+from search.schedule.sizes import sizes
+from search.schedule.warm_start import for_heads, recommended
 from search.spec import StudySpec
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
@@ -29,11 +29,8 @@ def static_nets(
         if FROZEN not in values_of(space, TRUNK):
             continue
         own = family(name)
-        searched = {
-            d.name: values_of(space, d.name) for d in space if d.name in own.size_dimensions
-        }
-        for one in product(*searched.values()):
-            values = recommended(space) | dict(zip(searched, one, strict=True)) | {TRUNK: FROZEN}
+        for size in sizes(own, space):
+            values = for_heads(space, recommended(space) | size | {TRUNK: FROZEN})
             yield from static_nets_of(Candidate.of(own, values, spec.budget.epochs), task)
 
 
@@ -56,13 +53,11 @@ def values_of(space: tuple[Dimension, ...], name: str) -> tuple[Value, ...]:
 
 
 def _truncated(whole: Candidate, task: Task) -> Iterator[Candidate]:
-    import torch
-
+    # only here: torch is slow to import
     from spaces.exits.frozen_trunk import FrozenTrunkNet
 
     try:
-        with torch.device("meta"):
-            net = whole.family.build(whole.config, task)
+        net = whole.outline(task)
     except ValueError as error:
         logger.debug("no static networks of %s: %s", whole.params, error)
         return

@@ -18,6 +18,7 @@ from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from spaces.contract.space import Dimension, Value
 
+HEADS_LR = 0.02  # of SGD, on features at mean 0 and deviation 1
 # trainings that a baseline is paid for by, when a candidate that needs a new one is weighed
 USES = 3
 
@@ -57,7 +58,8 @@ def baseline_of(spec: StudySpec, space: Sequence[Dimension], candidate: Candidat
     """The baseline that a candidate starts from: its size, under the family's recommended recipe."""
     own, values = candidate.family, candidate.values
     size = {name: values[name] for name in baseline_names(own) if name in values}
-    return Candidate.of(own, recommended(space) | size, spec.budget.epochs).baseline()
+    values = for_heads(space, recommended(space) | size)
+    return Candidate.of(own, values, spec.budget.epochs).baseline()
 
 
 def baseline_key(spec: StudySpec, baseline: Candidate) -> str:
@@ -77,7 +79,7 @@ def all_baselines(spaces: Mapping[str, tuple[Dimension, ...]], epochs: int) -> l
             for size in names
         ]
         for one in product(*choices):
-            values = recommended(space) | dict(zip(names, one, strict=True))
+            values = for_heads(space, recommended(space) | dict(zip(names, one, strict=True)))
             candidate = Candidate.of(own, values, epochs).baseline()
             found[candidate.key] = candidate
     return list(found.values())
@@ -88,4 +90,16 @@ def recommended(space: Sequence[Dimension]) -> dict[str, Value]:
     found = {}
     for d in space:
         found[d.name] = d.default if d.kind == "choice" else min(d.high, max(d.low, d.default))
+    return found
+
+
+def for_heads(space: Sequence[Dimension], values: Mapping[str, Value]) -> dict[str, Value]:
+    """The values, where the trunk is frozen with the learning rate that heads alone want, as near as the study allows.
+
+    With a rate for whole networks the baselines would be worse than need be, and flatter what is compared with them.
+    """
+    found = dict(values)
+    for d in space:
+        if found.get("trunk") == "frozen" and d.name == "lr" and d.kind == "float":
+            found[d.name] = min(d.high, max(d.low, HEADS_LR))
     return found

@@ -101,6 +101,9 @@ def test_static_networks_of_every_size_are_trained_whole_and_ended_behind_each_s
     }
     assert cuts == {"test_resnet": [None, 0, 1], "test_efficientnet": [None, 0, 1, 2, 3, 4]}
     assert not any(one.gated for one in nets)
+    assert {one.recipe.lr for one in static_nets(spec, narrowed_spaces(spec), task)} == {0.02}
+    high = parse_study(text.replace("batch: 64", "lr: {low: 0.05}"), "frozen.yml")
+    assert {one.recipe.lr for one in static_nets(high, narrowed_spaces(high), task)} == {0.05}
     finetuned = parse_study(text.replace("frozen,", "finetuned,"), "frozen.yml")
     assert list(static_nets(finetuned, narrowed_spaces(finetuned), task)) == []
 
