@@ -402,3 +402,10 @@ def test_distillation_without_baselines_to_learn_from_is_refused(text: str, reas
             f"{reason}; leave one of the two out"
         )
     parse_study(f"{FINE}space: {{timm: {{distill: 0}}}}\n{text}\n", "s.yml")
+
+
+def test_distillation_of_a_frozen_trunk_is_refused() -> None:
+    space = "dynamics: exits, pretrained: true, trunk: frozen"
+    parse_study(f"{FINE}space: {{timm: {{{space}}}}}\n", "s.yml")
+    with pytest.raises(ValueError, match="leave distill or trunk: frozen out"):
+        parse_study(f"{FINE}space: {{timm: {{{space}, distill: 0.5}}}}\n", "s.yml")
