@@ -61,10 +61,11 @@ function exportAddress(study, query) {
   return `export?${new URLSearchParams({ study, ...query })}`;
 }
 
-// buttons that make a model of a point, at the end of the panel that shows it
+// buttons that make a model of a point, below the first words of the panel that shows it
 async function addActions(panel, study, point) {
-  const place = element("div", { class: "actions" });
-  panel.append(place);
+  const place = element("div", { class: "actions" }), head = panel.querySelector("h2 + p");
+  if (head) head.after(place);
+  else panel.append(place);
   const message = element("p", { class: "failed", role: "alert" });
   const start = (path) => (made) => pressed(made, message, async () => {
     const { job } = await act(path, { study, point });
