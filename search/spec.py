@@ -146,16 +146,23 @@ def _searched_sides(spec: StudySpec, family_name: str) -> tuple[Dimension, ...]:
 
 
 def _check_teacher(spec: StudySpec, where: str, name: str, space: Sequence[Dimension]) -> None:
-    """Trials learn from baselines of the study's own, which it trains for warm starts."""
+    """Trials learn from baselines of the study's own, which it trains for warm starts and which read whole images."""
+    searched = {dimension.name: dimension for dimension in space if dimension.searched}
+    distill, trunk = searched.get("distill"), searched.get("trunk")
+    if distill is None or not any(distill.choices or [True]):
+        return
+    if trunk is not None and "frozen" in trunk.choices:
+        raise ValueError(
+            f"{where}: space.{name}.distill: heads of a frozen trunk train on features, which no baseline can answer "
+            "for; leave distill or trunk: frozen out"
+        )
     if spec.warm_start and spec.initial(name) is None:
         return
-    for dimension in space:
-        if dimension.name == "distill" and dimension.searched and any(dimension.choices or [True]):
-            reason = "warm_start: false" if spec.initial(name) is None else "init_from"
-            raise ValueError(
-                f"{where}: space.{name}.distill: no baseline is trained to learn from, because of {reason}; "
-                "leave one of the two out"
-            )
+    reason = "warm_start: false" if spec.initial(name) is None else "init_from"
+    raise ValueError(
+        f"{where}: space.{name}.distill: no baseline is trained to learn from, because of {reason}; "
+        "leave one of the two out"
+    )
 
 
 def _as_trained(spec: StudySpec, name: str, space: Sequence[Dimension]) -> tuple[Dimension, ...]:

@@ -311,7 +311,7 @@ def test_the_shipped_studies_are_valid(path: Path) -> None:
 
 
 FINE = "study: s\ndata: digits\nfamilies: [timm]\n"
-RATES = {"scratch": (0.01, 0.3, 0.1), "fine": (1e-4, 3e-2, 1e-2), "both": (1e-4, 0.3, 0.1)}
+RATES = {"scratch": (0.01, 0.3, 0.1), "fine": (1e-4, 3e-2, 3e-3), "both": (1e-4, 0.3, 0.1)}
 
 
 @pytest.mark.parametrize(
@@ -402,3 +402,10 @@ def test_distillation_without_baselines_to_learn_from_is_refused(text: str, reas
             f"{reason}; leave one of the two out"
         )
     parse_study(f"{FINE}space: {{timm: {{distill: 0}}}}\n{text}\n", "s.yml")
+
+
+def test_distillation_of_a_frozen_trunk_is_refused() -> None:
+    space = "dynamics: exits, pretrained: true, trunk: frozen"
+    parse_study(f"{FINE}space: {{timm: {{{space}}}}}\n", "s.yml")
+    with pytest.raises(ValueError, match="leave distill or trunk: frozen out"):
+        parse_study(f"{FINE}space: {{timm: {{{space}, distill: 0.5}}}}\n", "s.yml")
