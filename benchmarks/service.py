@@ -85,13 +85,15 @@ def starts(count: int) -> dict[str, Any]:
 
 def watched(pairs: int, clients: int, trials: int) -> dict[str, Any]:
     """Seconds of a search with nobody watching and with clients, in an order that alternates."""
-    ratios, alone, polled, answers = [], [], [], []
+    ratios, alone, polled, answers, shares = [], [], [], [], []
     for pair in range(pairs):
         seconds = {}
         for watching in (False, True) if pair % 2 == 0 else (True, False):
             count = clients if watching else 0
-            seconds[watching], found = _searched(pair, count, trials)
+            seconds[watching], cpu, found = _searched(pair, count, trials)
             answers += found
+            if watching:
+                shares.append(cpu / seconds[watching])
         alone.append(seconds[False])
         polled.append(seconds[True])
         ratios.append(seconds[True] / seconds[False])
@@ -101,6 +103,7 @@ def watched(pairs: int, clients: int, trials: int) -> dict[str, Any]:
         "alone_seconds": alone,
         "watched_seconds": polled,
         "ratios": ratios,
+        "server_cores": shares,
         "answers": len(answers),
         "answer_ms": {
             "median": 1e3 * statistics.median(answers),
@@ -109,26 +112,27 @@ def watched(pairs: int, clients: int, trials: int) -> dict[str, Any]:
     }
 
 
-def _searched(seed: int, clients: int, trials: int) -> tuple[float, list[float]]:
-    """(seconds of a search, seconds of each answer that the clients got while it ran)."""
+def _searched(seed: int, clients: int, trials: int) -> tuple[float, float, list[float]]:
+    """(seconds of a search; CPU seconds of the server, and of each answer to the clients, while it ran)."""
     with tempfile.TemporaryDirectory() as scratch:
         folder, over, answers = Path(scratch), threading.Event(), list[float]()
         (folder / "study.yml").write_text(STUDY.format(trials=trials, seed=seed))
-        with _server(folder) as (_, port):
+        with _server(folder) as (process, port):
             _until(port, "/")
+            (server,) = _descendants(process.pid)
             threads = [
                 threading.Thread(target=_poll, args=(port, over, answers)) for _ in range(clients)
             ]
             for thread in threads:
                 thread.start()
-            begin = time.perf_counter()
+            begin, before = time.perf_counter(), _cpu(server)
             command = [sys.executable, "-m", "search.cli", "search", "study.yml", "--workers", "1"]
             subprocess.run(command, cwd=folder, env=_environment(), check=True, capture_output=True)
-            seconds = time.perf_counter() - begin
+            seconds, cpu = time.perf_counter() - begin, _cpu(server) - before
             over.set()
             for thread in threads:
                 thread.join()
-        return seconds, answers
+        return seconds, cpu, answers
 
 
 def _poll(port: int, over: threading.Event, answers: list[float]) -> None:
@@ -215,6 +219,12 @@ def _descendants(process: int) -> list[int]:
     return found
 
 
+def _cpu(process: int) -> float:
+    """CPU seconds of a process so far."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def _pss(process: int) -> int:
     """Bytes, with a share of what several processes have in common; 0 for one that has ended."""
     with suppress(OSError):
@@ -237,6 +247,7 @@ def _text(found: dict[str, Any]) -> str:
         lines += [
             f"a search with {one['clients']} who watch, to one with nobody: {_spread(one['ratios'], 3)} times "
             f"as long (goal {1 + GOALS['slower']:.2f})",
+            f"the server's own work for them: {_spread(one['server_cores'], 3)} of a core",
             "answers to them: median {median:.0f} ms, 95 % within {p95:.0f} ms".format(
                 **one["answer_ms"]
             ),

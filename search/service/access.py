@@ -25,6 +25,8 @@ HEADERS = {
 }
 # an answer of the interface is no page: were a browser to show it as one, nothing in it would run
 NO_PAGE = "default-src 'none'; frame-ancestors 'none'"
+# changes nothing that is seen: a point is measured once, one at a time, for whoever looks at it
+FOR_READERS = f"{API}/inspected"
 REFUSED = {
     401: "a name and a password are needed: those of an account of this server",
     403: "this is for admins; ask one, or sign in as one",
@@ -54,7 +56,8 @@ def with_users(app: Flask) -> Any:
     for rule in app.url_map.iter_rules():
         if rule.endpoint.startswith("dynafront."):
             for method in rule.methods or ():
-                allowed = _everyone if method in READS else _nobody
+                reads = method in READS or rule.rule.endswith(FOR_READERS)
+                allowed = _everyone if reads else _nobody
                 auth.BEFORE_REQUEST_VALIDATORS[(rule.rule, method)] = allowed
     _keep_password(auth)
     return protected

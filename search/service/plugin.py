@@ -13,6 +13,7 @@ from uuid import uuid4
 from search.service.access import API, LARGEST, keep_on_this_machine, with_users
 from search.service.limits import LimitedBodies
 from search.service.routes import blueprint
+from search.service.shared import share
 from storage.creation_lock import creating
 from storage.mlflow_server import SETTINGS_VARIABLE
 from storage.server_users import USERS_VARIABLE
@@ -46,7 +47,9 @@ def mlflow_app(own: Settings) -> Any:
 def app_with_users(own: Settings) -> Any:
     """MLflow's application with our routes, which asks everyone for an account."""
     _prepare(own)
-    return _whole(blueprint(Store.open(own.database_url), own), "")
+    routes = blueprint(Store.open(own.database_url), own)
+    share(routes)
+    return _whole(routes, "")
 
 
 def _whole(routes: Any, prefix: str) -> Any:

@@ -17,6 +17,7 @@ from search.service.access import keep_on_this_machine
 from search.service.gate import Gate
 from search.service.page_files import PAGES
 from search.service.routes import blueprint
+from search.service.shared import share
 from storage.mlflow_server import SETTINGS_VARIABLE
 from storage.server_users import USERS_VARIABLE
 from storage.settings import Settings
@@ -57,6 +58,7 @@ def alone(settings: Settings, give_up: Callable[[BaseException], None]) -> Gate:
 
     routes = blueprint(Store.open(settings.database_url), settings)
     keep_on_this_machine(routes)
+    share(routes)
     own = Flask("dynafront", static_folder=None)
     own.register_blueprint(routes)
 

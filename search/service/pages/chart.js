@@ -39,7 +39,7 @@ function ranges() {
   // all of it, or what a choice is made from: without points far below the front's better half
   const front = byCost(view.points.front), statics = byCost(view.points.baselines);
   const all = [...front, ...statics];
-  if (!all.length) return {};
+  if (!all.length) return { x: by("log").checked ? [4, 9] : [0, 1e9], y: [0, 1] };
   const top = Math.min(1.005, Math.max(...all.map((p) => p.accuracy_high)) + 0.01);
   const useful = by("zoom").checked && front.length > 0;
   const shown = useful ? [...front, ...undominated(statics)] : all;
@@ -58,12 +58,13 @@ function ranges() {
 function layout() {
   const { x, y } = ranges(), majority = view.study.majority;
   const floor = { type: "line", xref: "paper", x0: 0, x1: 1, y0: majority, y1: majority, line: { color: colour("bad"), width: 1, dash: "dot" } };
-  const latency = column() === "latency_ms";
+  const latency = column() === "latency_ms", empty = !view.points.front.length && !view.points.baselines.length;
+  const wait = { text: "The front appears when the first training has ended.", showarrow: false, xref: "paper", yref: "paper", x: 0.5, y: 0.5, font: { color: colour("soft") } };
   return layoutOf({
     uirevision: ["axis", "log", "zoom"].map((id) => by(id).value + by(id).checked).join(" "),
     xaxis: { title: { text: safe(view.study.axes[by("axis").value]) }, type: by("log").checked ? "log" : "linear", exponentformat: latency ? "none" : "SI", range: x },
     yaxis: { title: { text: "accuracy (validation)" }, tickformat: y && y[1] - y[0] < 0.05 ? ".1%" : ".0%", range: y },
-    legend: { orientation: "h", y: 1.09 }, shapes: majority ? [floor] : [], dragmode: "zoom", margin: { l: 60, r: 12, t: 8, b: 48 },
+    legend: { orientation: "h", y: 1.09 }, shapes: majority ? [floor] : [], annotations: empty ? [wait] : [], dragmode: "zoom", margin: { l: 60, r: 12, t: 8, b: 48 },
   });
 }
 

@@ -6,6 +6,7 @@ const SHADES = ["front", "baseline", "good", "bad"];
 function drawCurves(box, charts) {
   // `charts` as the server gives them: name, epochs, values by line
   if (!charts.length) { fill(box, element("p", { class: "soft" }, "no epoch yet")); return; }
+  if (!box.data) fill(box);
   box.style.height = `${150 * charts.length}px`;
   whenDrawable(() => {
     const traces = [], axes = {}, named = new Set();

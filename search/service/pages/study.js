@@ -55,7 +55,8 @@ function begin() {
 
 function setAxes(study) {
   const known = new Set([...by("axis").options].map((option) => option.value));
-  for (const [name, label] of Object.entries(study.axes)) {
+  const place = ([name]) => (name === study.cost ? 0 : name === "latency" ? 2 : 1);
+  for (const [name, label] of Object.entries(study.axes).sort((a, b) => place(a) - place(b))) {
     if (!known.has(name)) by("axis").append(new Option(label, name, false, name === study.cost && !known.size));
   }
 }

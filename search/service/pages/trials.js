@@ -5,7 +5,7 @@ const HEADS = [
   ["name", "trial"], ["state", "state"], ["accuracy", "accuracy"], ["macs_mean", "MACs"], ["network", "network"], ["epochs", "epochs"], ["seconds", "time"], ["error", "error"],
 ];
 const NUMERIC = new Set(["accuracy", "macs_mean", "epochs", "seconds"]);
-const AT_FIRST = 50; // rows
+const AT_FIRST = 50, MOST_LIVE = 8; // rows; trainings that run now
 const table = { trials: [], sort: ["name", 1], all: false, open: null };
 const UNDER_WAY = new Set(["running", "interrupted"]);
 
@@ -101,18 +101,26 @@ function settingsOf(t) {
   return element("details", {}, element("summary", {}, "all of its settings"), list);
 }
 
+const live = new Map(); // by training that runs now: where its curve is drawn
+
 async function showRunning() {
-  // every training that runs now, with its curve so far
-  const box = by("running"), found = [...view.study.running, ...view.study.interrupted];
+  // every training that runs now, with its curve so far; a chart that is there is drawn on
+  const box = by("running"), found = [...view.study.running, ...view.study.interrupted].slice(0, MOST_LIVE);
   box.hidden = !found.length;
-  if (!found.length) return;
-  const trials = await Promise.all(found.slice(0, 8).map((one) => ask("trial", { study: NAME, kind: one.kind, number: one.trial })));
-  fill(box, element("h2", {}, view.study.running.length ? "Running now" : "Interrupted"), element("div", { class: "live" }, ...trials.map((t) => {
-    const curves = element("div", { class: "curves" });
-    const made = element("div", {}, element("strong", {}, t.name), element("span", { class: "soft" }, ` epoch ${t.epochs_done} of ${t.epochs}`), element("br"), t.network, curves);
+  const trials = await Promise.all(found.map((one) => ask("trial", { study: NAME, kind: one.kind, number: one.trial })));
+  const names = trials.map((t) => t.name);
+  for (const name of live.keys()) if (!names.includes(name)) live.delete(name);
+  for (const name of names) if (!live.has(name)) live.set(name, { words: element("p"), curves: element("div", { class: "curves" }) });
+  const shown = [...box.querySelectorAll(".live > div")].map((one) => one.dataset.name);
+  if (shown.join() !== names.join()) {
+    fill(box, element("h2", {}, view.study.running.length ? "Running now" : "Interrupted"),
+      element("div", { class: "live" }, ...names.map((name) => element("div", { "data-name": name }, live.get(name).words, live.get(name).curves))));
+  }
+  for (const t of trials) {
+    const { words, curves } = live.get(t.name);
+    fill(words, element("strong", {}, t.name), element("span", { class: "soft" }, ` epoch ${t.epochs_done} of ${t.epochs}`), element("br"), t.network);
     drawCurves(curves, t.charts.filter((chart) => chart.name === "accuracy" || chart.name === "loss"));
-    return made;
-  })));
+  }
 }
 
 by("more").onclick = () => { table.all = true; showTrials(); };

@@ -135,6 +135,29 @@ def test_importance_is_computed_beside_the_server_and_kept(
     assert (again["importance"], again["computing"]) == (found["importance"], False)
 
 
+def test_latency_is_an_axis_once_an_export_measured_it(client: FlaskClient, store: Store) -> None:
+    trained(store, "s", 0, 0.8)
+    trained(store, "s", 1, 0.9, width=1.0)
+    assert "latency" not in asked(client, "study", study="s")["axes"]
+    assert "is no cost" in asked(client, "answer", 400, study="s", max=1, axis="latency")["error"]
+    tag = client.get(f"{API}/points?study=s").headers["ETag"]
+    cheap = store.points("s", Kind.SEARCH, 0)[0]
+    measured = {"batch_1": {"onnxruntime": {"exported": {"median": 1.5}, "static": {"median": 2}}}}
+    report = {"latency_ms": measured}
+    store.add_export("s", pick="best", folder="x", report=report, point=cheap.id)
+    study = asked(client, "study", study="s")
+    assert study["columns"]["latency"] == "latency_ms"
+    changed = client.get(f"{API}/points?study=s", headers={"If-None-Match": tag}).get_json()
+    assert [p["latency_ms"] for p in changed["front"]] == [1.5, None]
+    found = asked(client, "answer", study="s", max="2ms", axis="latency")
+    assert found["words"].startswith("within 2 ms: trial 0, 80.0 %")
+    less = asked(client, "answer", 400, study="s", max="0.5", axis="latency")["error"]
+    assert less == "nothing costs 0.5 ms or less; the cheapest point takes 1.5 ms"
+    for wrong in ("many", "-1", "nan", "inf"):
+        said = asked(client, "answer", 400, study="s", max=wrong, axis="latency")["error"]
+        assert "not a number of milliseconds" in said
+
+
 def test_studies_are_compared_in_the_words_of_the_command(
     client: FlaskClient, store: Store
 ) -> None:

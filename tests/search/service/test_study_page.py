@@ -34,7 +34,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("data")
     store = Store.open(f"sqlite:///{folder / 'dynafront.db'}")
     spec = parse_study(TEXT, "s").model_dump(mode="json")
-    for name in ("s", "t", EVIL):
+    for name in ("s", "t", "begun", EVIL):
         store.add_study(name, spec, TEXT, {"accuracy": 0.1, "macs": 1e8})
     ended(store, "s", "static", 0, (0.85, 20e6))
     ended(store, "s", "search", 0, (0.8, 2e6), (0.7, 1e6), (0.6, 3e6))
@@ -43,6 +43,11 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     store.add_trial("s", "search", 2, "gated_resnet", {"backbone": "resnet14"}, 0, 2)
     store.add_epoch("s", Kind.SEARCH, 2, EpochRecord(1, {"train/loss": 2.0}, {}))
     store.fail_trial("s", "search", 2, error=f"memory {EVIL}", epoch=1, trace="Traceback: here")
+    params = {"backbone": EVIL, "width": 0.5}
+    store.add_trial("begun", "search", 0, "gated_resnet", params, 0, 9)
+    for epoch in (1, 2):
+        metrics = {"train/loss": 1 / epoch, "val/accuracy": epoch / 4}
+        store.add_epoch("begun", Kind.SEARCH, 0, EpochRecord(epoch, metrics, {}))
     app = Flask("test")
     settings = Settings.model_validate({"storage": {"folder": folder}})
     app.register_blueprint(blueprint(store, settings))
@@ -185,3 +190,41 @@ def test_a_name_that_looks_like_markup_stays_text(page: Any, address: str) -> No
     until(page, "document.getElementById('title').textContent.includes('no operating point')")
     assert page.text_content("#name") == EVIL
     assert page.locator("img").count() == 0
+
+
+def test_what_is_under_way_has_its_curve_and_an_empty_front_says_so(
+    page: Any, address: str
+) -> None:
+    page.goto(f"{address}/study?name=begun")
+    page.wait_for_selector("#running .js-plotly-plot")
+    assert "trial 0 epoch 2 of 9" in page.text_content("#running")
+    assert EVIL in page.text_content("#running"), "a setting stays text"
+    assert "appears when the first training has ended" in page.text_content("#chart")
+    boxes = [page.locator(one).bounding_box() for one in ("#running", "#running .curves")]
+    assert boxes[1]["y"] + boxes[1]["height"] <= boxes[0]["y"] + boxes[0]["height"]
+    page.wait_for_timeout(3_500)
+    assert page.locator("#running .js-plotly-plot").count() == 1, "a poll draws the same chart on"
+
+
+def test_the_why_page_draws_trainings_and_says_that_they_are_few(page: Any, address: str) -> None:
+    page.goto(f"{address}/why?name=s")
+    page.wait_for_selector("#parallel .training", state="attached")
+    assert page.locator("#parallel .training").count() == 2
+    assert "2 of the 24 trainings" in page.text_content("#state")
+    page.goto(f"{address}/why?name={quote(EVIL)}")
+    until(page, "document.getElementById('title').textContent.startsWith('0 trainings')")
+    assert page.text_content("#name") == EVIL
+    assert page.locator("img").count() == 0
+
+
+def test_the_compare_page_compares_what_is_chosen(page: Any, address: str) -> None:
+    page.goto(f"{address}/compare?study=s&study=t")
+    page.wait_for_selector("#pairs table")
+    page.wait_for_selector("#chart .point", state="attached")
+    assert "dynafront compare t s" in page.text_content("#pairs")
+    page.get_by_label("begun").check()
+    until(page, "document.getElementById('title').textContent.includes('begun has no front yet')")
+    page.get_by_label("begun").uncheck()
+    page.get_by_label("s 3 points").uncheck()
+    until(page, "document.getElementById('title').textContent.startsWith('Choose two to four')")
+    assert EVIL in page.text_content("#choice")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,17 @@ def test_images_are_decoded_once_for_each_size_and_changed_ones_again(
     os.utime(images.files[2], ns=(1, 1))
     assert kept_pixels(images, rows, GEOMETRY, tmp_path / "cache")[1, 0].min() > 250
     assert len(keeps_all) == 9
+
+
+def test_of_several_who_want_the_same_one_decodes_and_the_others_wait(
+    tmp_path: Path, keeps_all: list[str]
+) -> None:
+    images, rows = photos(tmp_path, 6), np.arange(6)
+    with ThreadPoolExecutor(3) as threads:
+        wanted = [threads.submit(kept_pixels, images, rows, GEOMETRY, tmp_path) for _ in range(3)]
+    first, *others = (one.result() for one in wanted)
+    assert all(np.array_equal(first, one) for one in others)
+    assert len(keeps_all) == 6
 
 
 def test_what_is_changed_in_kept_pixels_changes_nothing_in_the_file(
