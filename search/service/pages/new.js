@@ -5,7 +5,8 @@ const REGIONS = { "": "near the best accuracy", max_macs: "at most so many MACs"
 const FIELDS = [
   ["main-fields", "study", "Name", "text"],
   ["main-fields", "data", "Data", "text"],
-  ["main-fields", "image_size", "Image size", "whole"],
+  ["main-fields", "image_size", "Image size, or sizes", "whole"],
+  ["main-fields", "init_from", "Weights to start from", "text"],
   ["budget-fields", "budget.trials", "Trials", "whole"],
   ["budget-fields", "budget.epochs", "Epochs", "whole"],
   ["budget-fields", "budget.warm_epochs", "Epochs from a baseline", "whole"],
@@ -40,7 +41,13 @@ function familyBox({ name, doc }) {
 function typed(key) {
   const text = form.get(key).value.trim();
   if (text === "") return null;
-  return text !== "" && Number.isFinite(Number(text)) && !["study", "data"].includes(key) ? Number(text) : text;
+  if (["study", "data", "init_from"].includes(key)) return text;
+  if (key === "image_size" && text.includes(",")) return text.split(",").map((one) => numberOf(one.trim()));
+  return numberOf(text);
+}
+
+function numberOf(text) {
+  return text !== "" && Number.isFinite(Number(text)) ? Number(text) : text;
 }
 
 function change(key) {
@@ -70,9 +77,12 @@ function value(key) {
   return key.split(".").reduce((found, name) => (found && typeof found === "object" ? found[name] : undefined), shown.values);
 }
 
-function put(key, text) {
-  const made = form.get(key);
-  if (made !== document.activeElement) made.value = text === undefined || text === null ? "" : String(text);
+function put(key, found) {
+  const made = form.get(key), many = found !== null && typeof found === "object" && !Array.isArray(found);
+  made.disabled = many; // by family: the file alone says it
+  if (made === document.activeElement) return;
+  if (many || found === undefined || found === null) made.value = "";
+  else made.value = Array.isArray(found) ? found.join(", ") : String(found);
 }
 
 function fill() {
