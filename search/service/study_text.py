@@ -137,8 +137,8 @@ def _end(node: Node) -> int:
 
 
 def _flow(value: Any) -> str:
-    """The value as it stands behind a key, on one line."""
+    """The value as it stands behind a key, on one line; in quotes where a flow mapping needs them."""
     text = yaml.safe_dump(
-        value, default_flow_style=True, width=float("inf"), allow_unicode=True, sort_keys=False
+        [value], default_flow_style=True, width=float("inf"), allow_unicode=True, sort_keys=False
     )
-    return str(text).removesuffix("\n").removesuffix("\n...")
+    return str(text).strip().removeprefix("[").removesuffix("]")

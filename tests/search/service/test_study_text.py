@@ -64,6 +64,11 @@ def test_a_key_goes_with_its_line() -> None:
     assert changed(TEXT, {"limits.macs": None, "nosuch": None}) == TEXT
 
 
+def test_a_text_that_a_flow_mapping_would_end_is_quoted() -> None:
+    after = changed(TEXT, {"budget.trials": "a], b}"})
+    assert "{trials: 'a], b}', epochs: 1}" in after
+
+
 def test_what_an_anchor_shares_is_not_changed_by_halves() -> None:
     text = "space:\n  a: &x {batch: 64}\n  b: *x\n"
     with pytest.raises(ValueError, match=r"^space\.b\.batch: cannot be changed here"):
