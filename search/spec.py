@@ -15,7 +15,7 @@ from search.objectives import COSTS, MACS
 from search.spec_errors import mistake, shown, yaml_mistake
 from search.study_keys import StudySpec
 from spaces.contract.narrowing import for_trained_weights, narrowed
-from spaces.contract.recipe import PRETRAINED
+from spaces.contract.recipe import CHANGES_OF_IMAGES, PRETRAINED
 from spaces.contract.resolution import IMAGE_SIZE, image_size_dimension
 from spaces.contract.space import Dimension
 from storage.yaml_text import NotYamlError, file_text, parsed
@@ -130,6 +130,7 @@ def _narrowed(
             raise ValueError(f"{where}: {key}{error}") from None
     for name, space in found.items():
         _check_teacher(spec, where, name, space)
+        _check_images_read(where, name, space)
     return found
 
 
@@ -163,6 +164,19 @@ def _check_teacher(spec: StudySpec, where: str, name: str, space: Sequence[Dimen
         f"{where}: space.{name}.distill: no baseline is trained to learn from, because of {reason}; "
         "leave one of the two out"
     )
+
+
+def _check_images_read(where: str, name: str, space: Sequence[Dimension]) -> None:
+    """Behind a frozen trunk, heads read features of images that were changed once: nothing changes them in training."""
+    searched = {dimension.name: dimension for dimension in space if dimension.searched}
+    trunk = searched.get("trunk")
+    if trunk is None or trunk.choices != ("frozen",):
+        return
+    for unread in sorted(CHANGES_OF_IMAGES & searched.keys()):
+        raise ValueError(
+            f"{where}: space.{name}.{unread}: has no effect on a frozen trunk, whose features are computed once; "
+            "leave it out; `feature_views` says how many views of an image are kept"
+        )
 
 
 def _as_trained(spec: StudySpec, name: str, space: Sequence[Dimension]) -> tuple[Dimension, ...]:

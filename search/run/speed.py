@@ -52,7 +52,7 @@ def measured_speed(candidate: Candidate, task: Task, data: DataSpec, execution: 
     recipe, once = replace(candidate.recipe, epochs=2), 0.0
     try:
         teacher = candidate.baseline().build(task, 0) if recipe.distill else None
-        if isinstance(net, FrozenTrunkNet) and net.reads and not recipe.distill:
+        if isinstance(net, FrozenTrunkNet) and net.reads:
             views = candidate.config.feature_views if recipe.augment else 1
             started = time.perf_counter()
             few = frozen_data(net, few, views=1, files=None, execution=execution) or few

@@ -123,8 +123,6 @@ def learnt_from(
 
     if not isinstance(net, FrozenTrunkNet) or not net.reads:
         return data
-    if candidate.recipe.distill:  # a teacher reads images
-        return data
     files = FeatureFiles(Path(job.features), job.feature_bytes) if job.features else None
     views = candidate.config.feature_views if candidate.recipe.augment else 1
     found = frozen_data(net, data, views=views, files=files, execution=execution)

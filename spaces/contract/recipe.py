@@ -30,6 +30,8 @@ _real, _whole = (
     partial(whole, searched=False, later=True),
 )
 _augmented = {"augment": (True,)}
+# dimensions that say how a training image is changed each time that it is read
+CHANGES_OF_IMAGES = frozenset({"crop", "auto_augment", "erasing", "mixup", "cutmix"})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -409,3 +409,7 @@ def test_distillation_of_a_frozen_trunk_is_refused() -> None:
     parse_study(f"{FINE}space: {{timm: {{{space}}}}}\n", "s.yml")
     with pytest.raises(ValueError, match="leave distill or trunk: frozen out"):
         parse_study(f"{FINE}space: {{timm: {{{space}, distill: 0.5}}}}\n", "s.yml")
+    with pytest.raises(ValueError, match=r"timm.mixup: has no effect on a frozen trunk"):
+        parse_study(f"{FINE}space: {{timm: {{{space}, mixup: 0.5}}}}\n", "s.yml")
+    both = space.replace("trunk: frozen", "trunk: [frozen, finetuned]")
+    parse_study(f"{FINE}space: {{timm: {{{both}, mixup: 0.5}}}}\n", "s.yml")
