@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from search.study_keys import StudySpec
 from spaces.contract.task import Task
 from trainers.data.splits import DataSpec, ImageData, load
+
+if TYPE_CHECKING:
+    from search.study_keys import StudySpec
 
 
 @lru_cache(maxsize=8)  # sizes of the images: all but small sets lie in files that processes share

@@ -35,6 +35,7 @@ COMMANDS = (
     "spaces",
     "schema",
     "ui",
+    "serve",
     "export",
     "predict",
     "inspect",

@@ -102,7 +102,11 @@ def test_a_stopped_trials_point_is_exported_with_the_weights_that_it_was_measure
     made = export(replace(one, trained=1), folder=tmp_path / "model", **setting)
     card = (tmp_path / "model" / "README.md").read_text()
     assert "stopped after 1 of 3 epochs" in card
-    assert load_exported(tmp_path / "model").description["epochs"] == {"planned": 3, "trained": 1}
+    assert load_exported(tmp_path / "model").description["epochs"] == {
+        "planned": 3,
+        "trained": 1,
+        "kept": 1,
+    }
     net = trained_net(replace(one, trained=1))[0]
     assert torch.equal(made.net.fc.bias, net.fc.bias)
 

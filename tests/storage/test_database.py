@@ -11,14 +11,25 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect, select
+from sqlalchemy import insert, inspect, select, update
 from sqlalchemy.exc import OperationalError
 
 from storage import database as module
 from storage.database import Database, ours
 from storage.errors import StorageError
+from storage.rows import point_row, utc_now
 from storage.store import Store
-from storage.tables import REVISION, VERSION_TABLE, Attempt, Format, FormatCrash, Rung, Table
+from storage.tables import (
+    REVISION,
+    VERSION_TABLE,
+    Attempt,
+    Format,
+    FormatCrash,
+    Point,
+    Rung,
+    Table,
+    Trial,
+)
 from tests.points import operating_point
 
 REPOSITORY = Path(__file__).parents[2]
@@ -66,9 +77,10 @@ def test_a_database_from_before_rungs_keeps_its_trials_and_gets_them(url):
         assert not inspect(connection).has_table("dynafront_rung")
     older.add_study("digits", {}, "", {})
     older.add_trial("digits", "search", 0, "gated_resnet", {"depth": 20}, 1, 3)
-    older.finish_trial(
-        "digits", "search", 0, points=[operating_point()], result={"execution": {}}, seconds=1.0
-    )
+    with older._database.writing() as connection:  # as the program of that time ended a trial
+        ended = {"state": "complete", "seconds": 1.0, "result": {"execution": {}}}
+        connection.execute(update(Trial).values(ended | {"finished_at": utc_now()}))
+        connection.execute(insert(Point).values(trial_id=1, **point_row(operating_point())))
     before = older.trials("digits"), older.points("digits")
     older.close()
     newer = Store.open(url)

@@ -195,7 +195,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def measured(client: FlaskClient, query: dict[str, Any]) -> Any:
     """Ask for a point to be measured, and wait for that."""
-    assert client.post(f"{API}/inspected", query_string=query).status_code == 200
+    assert client.post(f"{API}/inspected", query_string=query, json={}).status_code == 200
     end = time.monotonic() + 60
     while (found := asked(client, "inspected", **query))["state"] == "measuring":
         assert time.monotonic() < end
