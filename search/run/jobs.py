@@ -9,6 +9,7 @@ from search.run.job import Job
 from search.schedule.finalist_plan import LONGER
 from search.schedule.warm_start import baseline_key, baseline_of, starts_from_baseline, warm
 from search.spec import StudySpec, narrowed_spaces
+from spaces.contract.family import Candidate
 from spaces.contract.registry import candidate_of
 from spaces.contract.resolution import IMAGE_SIZE
 from storage.checkpoint_files import training_key
@@ -21,9 +22,9 @@ def _searched_epochs(record: TrialRecord) -> int:
     return record.epochs // LONGER if record.kind == Kind.FINALIST else record.epochs
 
 
-def _baseline_file(spec: StudySpec, record: TrialRecord, checkpoints: str) -> str:
+def _baseline_file(spec: StudySpec, trial: Candidate, checkpoints: str) -> str:
     """The checkpoint of the baseline of a trial's size."""
-    baseline = baseline_of(spec, narrowed_spaces(spec)[record.family], candidate_of(record))
+    baseline = baseline_of(spec, narrowed_spaces(spec)[trial.family.name], trial)
     return str(Checkpoints(Path(checkpoints)).path(baseline_key(spec, baseline)))
 
 
@@ -33,14 +34,16 @@ def job_of(
     """The job that trains (or trained) a stored trial; `threads` where the study file does not say."""
     key, start = training_key(spec.study, record.kind, record.number), spec.initial(record.family)
     teacher = None
-    if record.kind == Kind.BASELINE:
-        if warm(spec, record.family):
-            key = baseline_key(spec, candidate_of(record))
-    else:
-        if starts_from_baseline(spec, record.family, _searched_epochs(record)):
-            start = _baseline_file(spec, record, checkpoints)
-        if warm(spec, record.family) and candidate_of(record).recipe.distill:
-            teacher = _baseline_file(spec, record, checkpoints)
+    if warm(spec, record.family):
+        trial = candidate_of(record)
+        if record.kind == Kind.BASELINE:
+            key = baseline_key(spec, trial)
+        else:
+            starts = starts_from_baseline(spec, record.family, _searched_epochs(record))
+            taught = trial.recipe.distill > 0
+            if starts or taught:
+                file = _baseline_file(spec, trial, checkpoints)
+                start, teacher = file if starts else start, file if taught else None
     return Job(
         kind=record.kind,
         number=record.number,

@@ -213,7 +213,7 @@ def _execution(job: Job, net: DynamicNet, slot: Slot) -> Execution:
         chosen = Execution(**saved[1]["execution"])
     elif job.precision != "auto":
         chosen = Execution(dtype=job.precision)
-    elif job.execution is not None and not is_frozen(net):
+    elif job.execution is not None:
         chosen = Execution(**job.execution)
     layout = chosen.channels_last and (device != "cpu" or whole_vectors(net))
     return replace(chosen, device=device, channels_last=layout, compile=job.compile)
@@ -229,11 +229,6 @@ def kept_epoch(job: Job) -> int:
         return last
     saved = Slot.of(job, candidate).load()
     return int(saved[1]["kept"]["epoch"]) if saved else last
-
-
-def is_frozen(net: DynamicNet) -> bool:
-    """Whether only heads are trained: number formats that are faster for whole networks gain nothing then."""
-    return bool(getattr(net, "frozen", False))
 
 
 def trained_net(job: Job) -> tuple[DynamicNet, Candidate, ImageData]:

@@ -10,7 +10,7 @@ It knows nothing of networks: any graph with a `Where` whose side holds work is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING
@@ -125,6 +125,7 @@ class _Sinking:
         import onnx_ir as ir
 
         nodes, values = run
+        inside = set(nodes)
         self.made += 1
         condition = _condition(choice.condition, side)
         # names of our own: those that graphs give are unique within one graph only
@@ -135,8 +136,8 @@ class _Sinking:
         for i, (new, old, other) in enumerate(zip(outputs, values, rest, strict=True)):
             new.shape, new.type = old.shape, old.type
             other.outputs[0].type, other.outputs[0].name = old.type, f"{name}.else{i}"
-            self._hand_over(graph, old, new, nodes)
-        moved = _own_weights(graph, nodes, self)
+            self._hand_over(graph, old, new, inside)
+        moved = self._own_weights(graph, inside)
         graph.remove(nodes)
         then = ir.Graph([], values, nodes=nodes, initializers=moved, name=f"{name}.then")
         instead = [one.outputs[0] for one in rest]
@@ -149,7 +150,7 @@ class _Sinking:
         return then
 
     def _hand_over(
-        self, graph: ir.Graph, old: ir.Value, new: ir.Value, inside: Sequence[ir.Node]
+        self, graph: ir.Graph, old: ir.Value, new: ir.Value, inside: Set[ir.Node]
     ) -> None:
         """Let what uses a value, but for the nodes inside, use the new one."""
         for node, index in tuple(old.uses()):
@@ -159,6 +160,17 @@ class _Sinking:
             if output is old:
                 graph.outputs[index] = new
                 new.name, old.name = old.name, f"{old.name}.chosen"
+
+    def _own_weights(self, graph: ir.Graph, inside: Set[ir.Node]) -> list[ir.Value]:
+        """The graph's weights that nodes inside alone use; they are taken out of it."""
+        own = {
+            name: value
+            for name, value in graph.initializers.items()
+            if value.uses() and all(self._in(graph, node) in inside for node, _ in value.uses())
+        }
+        for name in own:
+            del graph.initializers[name]
+        return list(own.values())
 
 
 def macs(nodes: Iterable[ir.Node]) -> int:
@@ -227,18 +239,6 @@ def _needs(nodes: Iterable[ir.Node], one: ir.Node) -> bool:
 
 def _made_by(nodes: Sequence[ir.Node], values: Iterable[ir.Value | None]) -> list[ir.Value]:
     return [v for v in dict.fromkeys(values) if v is not None and v.producer() in nodes]
-
-
-def _own_weights(graph: ir.Graph, nodes: Sequence[ir.Node], sinking: _Sinking) -> list[ir.Value]:
-    """The graph's weights that these nodes alone use; they are taken out of it."""
-    own = {
-        name: value
-        for name, value in graph.initializers.items()
-        if value.uses() and all(sinking._in(graph, node) in nodes for node, _ in value.uses())
-    }
-    for name in own:
-        del graph.initializers[name]
-    return list(own.values())
 
 
 def _condition(chosen: ir.Value, side: int) -> list[ir.Node]:
