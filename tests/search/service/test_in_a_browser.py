@@ -23,24 +23,16 @@ import dynafront
 from search.service.routes import blueprint
 from storage.settings import Settings
 from storage.store import Store
+from tests.search.service.chromium import CHROMIUM
 from tests.storage.test_mlflow_server import free_port
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium; on Debian: apt install chromium"),
 ]
 PATIENCE = 120_000  # ms: other tests share the cores
 EVIL = "<img src=x onerror=alert(1)>"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        made = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield made
-        made.close()
 
 
 @pytest.fixture

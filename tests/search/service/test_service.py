@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import shutil
 import subprocess
 import sys
 import threading
@@ -29,11 +28,11 @@ from search.spec import parse_study
 from storage.settings import Settings
 from storage.store import Store
 from tests.points import operating_point
+from tests.search.service.chromium import CHROMIUM
 from tests.storage.test_mlflow_server import SERVE, free_port
 
 TEXT = "study: s\ndata: digits\nfamilies: [gated_resnet]\nbudget: {trials: 4, epochs: 1}\n"
 EVIL = "</script><img src=x onerror=alert(1)>"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 def ended(store: Store, study: str, kind: str, number: int, *points: tuple[float, float]) -> None:
