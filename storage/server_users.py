@@ -93,7 +93,9 @@ def password_of(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise ValueError(f"--password-file {path}: cannot be read ({reason})") from None
-    if mode & OTHERS:
+    # systemd lets a service read its credentials by an access list, which looks like a right of the group
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    if mode & OTHERS and not (credentials and path.resolve().is_relative_to(credentials)):
         raise ValueError(
             f"--password-file {path}: others on this machine can read it; run chmod 600 {path}"
         )
