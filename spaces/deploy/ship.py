@@ -99,7 +99,7 @@ class _Masked(nn.Module):
         self.net = copy.deepcopy(net).eval()
         for module in self.net.modules():
             if hasattr(module, "inplace"):
-                module.inplace = False
+                module.inplace = False  # type: ignore[assignment]
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         return self.net.masked(pixels)
