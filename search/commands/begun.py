@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from search.spec import BEFORE, StudySpec, budget_begun
-from search.study_keys import Region
+from search.study_parts import Region
 from storage.records import StudyRecord
 
 FREE_TO_CHANGE = (

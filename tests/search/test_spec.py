@@ -10,7 +10,7 @@ from search.commands.search import _recorded
 from search.commands.search_text import opening_line
 from search.objectives import MACS, Reference
 from search.spec import BEFORE, narrowed_spaces, parse_study, read_study, stored_spec
-from search.study_keys import Region
+from search.study_parts import Region
 from storage.store import Store
 
 GOOD = "study: s\ndata: digits\nfamilies: [gated_resnet]\n"
