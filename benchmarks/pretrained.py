@@ -176,9 +176,11 @@ class _Part(Split):
         self.kept = kept
 
     def batches(self, size: int, **how: Any) -> Iterator[Any]:
+        import torch
+
         from trainers.data.splits import Batch
 
-        device = how.get("device", "cpu")
+        device = torch.device(how.get("device", "cpu"))
         orders = [self.kept[order] for order in self._orders(size, how.get("shuffle"), False)]
         place = 0
         for order_B, images in self.pixels.batches(orders, device):
