@@ -33,6 +33,13 @@ def thresholds_of(gates: Iterable[Gate], knobs: Knobs, fixed: Fixed) -> dict[str
     return found
 
 
+def thresholds_at(named: Named, knobs: Knobs) -> list[float]:
+    """The knobs' values (T,) of the thresholds with these names."""
+    exits = [f"exit{number}" for number in range(len(knobs.exit_thresholds))]
+    own = dict(zip(exits, knobs.exit_thresholds, strict=True))
+    return [own[name] if name in own else tau_of(knobs, name) for name in named]
+
+
 def tau_of(knobs: Knobs, gate: str) -> float:
     """The threshold of the gate with this name."""
     return float(knobs.tau[gate] if isinstance(knobs.tau, Mapping) else knobs.tau)
