@@ -111,10 +111,12 @@ class Policy:
 class Threshold(Policy):
     """Open where the probability is above tau (strictly, but for inclusive gates); one tau, or one a gate by name."""
 
-    tau: float | Mapping[str, float] = 0.5
+    tau: float | Mapping[str, float | Tensor] = 0.5
 
     def _z(self, gate: Gate, logit_BU: Tensor, p_BU: Tensor, rows: Tensor | None) -> Tensor:
         tau = self.tau if isinstance(self.tau, int | float) else self.tau[gate.name]
+        if isinstance(tau, Tensor):
+            tau = tau.to(p_BU.dtype)
         return (p_BU >= tau if gate.inclusive else p_BU > tau).to(logit_BU.dtype)
 
 
