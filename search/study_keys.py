@@ -127,6 +127,15 @@ class StudySpec(Keys):
     )
     run: Run = Field(default=Run(), description="Where and how trials run.")
 
+    def warm(self, family: str) -> bool:
+        """Whether trials of this family start from baselines that the study trains, as long as that pays.
+
+        With weights of its own (`init_from`) they do where `budget.warm_epochs` is given: the file's network is then
+        trained first.
+        """
+        given = self.initial(family) is not None
+        return self.warm_start and (not given or self.budget.warm_epochs is not None)
+
     def initial(self, family: str) -> str | None:
         """Where the weights come from that this family's trainings start with; None for random ones."""
         return self.init_from.get(family) if isinstance(self.init_from, dict) else self.init_from
