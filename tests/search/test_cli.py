@@ -38,6 +38,7 @@ COMMANDS = (
     "serve",
     "export",
     "predict",
+    "retune",
     "inspect",
     "sync",
     "clean",
