@@ -36,6 +36,7 @@ COMMANDS = (
     "schema",
     "ui",
     "serve",
+    "account",
     "export",
     "predict",
     "retune",

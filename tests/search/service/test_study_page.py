@@ -143,6 +143,15 @@ def test_the_front_is_drawn_and_answers_before_plotly_is_there(page: Any, addres
     assert page.evaluate(PLACES) == pytest.approx(sketched, abs=3), "nothing jumps"
 
 
+def test_the_page_says_whether_the_front_still_grows(page: Any, address: str) -> None:
+    open_study(page, address)
+    page.wait_for_selector("#growth-chart .scatterlayer .trace", state="attached")
+    assert page.text_content("#grown").startswith("the last training added ")
+    page.goto(f"{address}/study?name=t")
+    until(page, "growth.shown !== null")
+    assert page.locator("#growth").is_hidden(), "one training grows from nothing"
+
+
 def test_a_click_opens_a_point_and_shift_puts_points_side_by_side(page: Any, address: str) -> None:
     open_study(page, address)
     click_point(page, 0.8)
