@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from spaces.contract.cascades import CASCADE, CascadeRule
 from spaces.contract.knobs import Knobs, Rates
 from spaces.contract.net import DynamicNet
 from spaces.contract.registry import family
 from spaces.contract.task import Task
 from spaces.deploy import generic, resnet
+from spaces.deploy.cascade import DeployedCascade
 from spaces.deploy.generic import Deployed
 from spaces.deploy.onnx_branches import sink
 from spaces.deploy.resnet import DeployedResNet
@@ -22,7 +24,7 @@ from spaces.families.gated_resnet import GatedResNet, GatedResNetConfig
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-DeployedNet = Deployed | DeployedResNet
+DeployedNet = Deployed | DeployedResNet | DeployedCascade
 
 
 def ship(net: DynamicNet, knobs: Knobs, rates: Rates) -> DeployedNet:
@@ -45,11 +47,25 @@ def rebuild(
     family_name: str, config: Mapping[str, Any], task: Task, values: Mapping[str, Any]
 ) -> DeployedNet:
     """The network that `values` (its description) and its config describe, its weights still to be loaded."""
+    if values["deployed"] == CASCADE:
+        return _rebuilt_cascade(values)
     if values["deployed"] == "resnet":
         return resnet.rebuild(GatedResNetConfig(**config), task, values)
     own = family(family_name)
     network = own.build(own.config(**{**config, **own.rebuilt_with}), task)
     return generic.rebuild(network, values)
+
+
+def _rebuilt_cascade(values: Mapping[str, Any]) -> DeployedCascade:
+    members = []
+    for one in values["members"]:
+        task = Task.from_dict(one["task"])
+        member = rebuild(one["family"], one["config"], task, one["network"])
+        assert isinstance(member, Deployed)
+        members.append(member)
+    thresholds = tuple(values["thresholds"])
+    rule = CascadeRule(rule=values["rule"], thresholds=thresholds, committee=values["committee"])
+    return DeployedCascade(members, rule)
 
 
 def onnx_model(net: DeployedNet, pixels: Tensor) -> ModelProto:
@@ -78,7 +94,7 @@ def onnx_model(net: DeployedNet, pixels: Tensor) -> ModelProto:
 
 
 class _Masked(nn.Module):
-    def __init__(self, net: Deployed) -> None:
+    def __init__(self, net: Deployed | DeployedCascade) -> None:
         super().__init__()
         self.net = net.eval()
 
