@@ -51,7 +51,7 @@ class Deployed(nn.Module):
         """What `run` gives, with everything computed and chosen afterwards: the form that exporters can trace."""
         policy = replace(self.policy, branches=True)
         output = self.net((pixels - self.mean) / self.std, policy)
-        return output.logits_BC, output.macs_B.expand(len(pixels))
+        return output.logits_BC, output.macs_B.expand(pixels.shape[0])
 
     def description(self) -> dict[str, Any]:
         """What must be known beside config and weights to build it again."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -23,7 +25,9 @@ from spaces.families.gated_resnet import GatedResNet, GatedResNetConfig
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+    from torch.export import ExportedProgram
 
+logger = logging.getLogger(f"dynafront.{__name__}")
 DeployedNet = Deployed | DeployedResNet | DeployedCascade
 
 
@@ -77,14 +81,12 @@ def onnx_model(net: DeployedNet, pixels: Tensor) -> ModelProto:
         from spaces.deploy.resnet_onnx import resnet_onnx
 
         return resnet_onnx(net)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         program = torch.onnx.export(
-            _Masked(net),
-            (pixels,),
+            traced(net, pixels),
             input_names=["pixels"],
             output_names=["logits", "macs"],
-            dynamic_shapes={"pixels": {0: torch.export.Dim.DYNAMIC}},
             dynamo=True,
             verbose=False,
         )
@@ -93,10 +95,27 @@ def onnx_model(net: DeployedNet, pixels: Tensor) -> ModelProto:
     return program.model_proto
 
 
+def traced(net: Deployed | DeployedCascade, pixels: Tensor) -> ExportedProgram:
+    """What the masked form computes for batches of any size, as torch.export writes it."""
+    from torch._dynamo.exc import UserError  # takes seconds
+
+    masked, sizes = _Masked(net), {"pixels": {0: torch.export.Dim.DYNAMIC}}
+    try:
+        return torch.export.export(masked, (pixels,), dynamic_shapes=sizes, strict=False)
+    except UserError as error:  # a model took the batch for a constant, as `len` does
+        logger.debug("reading the network's Python code, which takes four times as long: %s", error)
+        return torch.export.export(masked, (pixels,), dynamic_shapes=sizes, strict=True)
+
+
 class _Masked(nn.Module):
+    """The masked form of a copy, whose activations are not in place: those take exporters twice the time."""
+
     def __init__(self, net: Deployed | DeployedCascade) -> None:
         super().__init__()
-        self.net = net.eval()
+        self.net = copy.deepcopy(net).eval()
+        for module in self.net.modules():
+            if hasattr(module, "inplace"):
+                module.inplace = False  # type: ignore[assignment]
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         return self.net.masked(pixels)
