@@ -67,7 +67,7 @@ def export(
     """
     check_folder(folder, force)
     setting = Knobs(**knobs)
-    net, candidate, data = _measured_net(job, setting, say)
+    net, candidate, data = measured_net(job, setting, say)
     compact = ship(net, setting, rates)
     test = test_split(job.data)
     say(f"measuring on {len(test)} test images")
@@ -97,11 +97,11 @@ def export(
     }
     say("comparing onnxruntime's logits")
     report["onnx"] = compare_onnx(compact, sessions[0], test)
-    _write(folder, compact, description, model)
+    write_folder(folder, compact, description, model)
     return Exported(folder, report, compact)
 
 
-def _measured_net(
+def measured_net(
     job: Job, knobs: Knobs, say: Callable[[str], None]
 ) -> tuple[DynamicNet, Candidate, ImageData]:
     """The trained network as its operating point was measured: its statistics refreshed where the knobs say so."""
@@ -132,7 +132,7 @@ def _origin(job: Job, study: str, knobs: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _write(
+def write_folder(
     folder: Path, compact: DeployedNet, description: dict[str, Any], model: ModelProto
 ) -> None:
     """Write everything aside, then into the folder, so that what fails leaves nothing behind."""

@@ -81,6 +81,10 @@ class DeployedCascade(nn.Module):
             "committee": self.rule.committee,
         }
 
+    def descriptions(self) -> list[dict[str, Any]]:
+        """Of the members, in their order."""
+        return [self._member(k).description() for k in range(len(self.members))]
+
     @property
     def dynamic(self) -> bool:
         """Whether what is computed depends on the image; it does."""

@@ -11,6 +11,8 @@ from click.testing import CliRunner, Result
 
 from search.cli import main
 from search.commands.clean import _needed
+from search.export.classifier import load_classifier
+from search.export.model import load_exported
 from search.front.finalists import rank_trials
 from search.front.stored import study_front
 from search.report.text import knobs_text
@@ -116,6 +118,40 @@ def test_a_cascade_is_inspected_by_its_members(store: Store) -> None:
     found = dynafront("inspect", "pair", "--point", str(point.id))
     assert found.exit_code == 2
     assert "is a cascade of several networks; inspect one of them: --trial" in found.output
+
+
+@pytest.mark.slow
+def test_an_exported_cascade_says_and_does_what_its_members_did(store: Store, folder: Path) -> None:
+    # two sizes, so that one file makes the smaller images from the larger
+    point = next(p for p in cascades(store) if _sides(p) == {8, 16})
+    found = dynafront("export", "pair", "--point", str(point.id), "--out", "model")
+    assert found.exit_code == 0, found.output
+    assert f"  cascade   {knobs_text(point.knobs)}" in found.output
+    assert "360 of 360 answers as the trained network's" in found.output
+    description = json.loads(Path("model/model.json").read_text())
+    assert description["task"]["height"] == 16
+    assert [one["task"]["height"] for one in description["network"]["members"]] == [
+        one["image_size"] for one in point.knobs["members"]
+    ]
+    report = description["report"]
+    assert report["test"]["macs_mean"] == pytest.approx(point.macs_mean, rel=0.15)
+    assert report["selection_bias"]["exit_thresholds"] == point.extra["selection_bias"]
+    card = Path("model/README.md").read_text()
+    assert "the image goes on to" in card
+    assert "Smaller images are made inside of the model" in card
+
+    # torch and ONNX Runtime from the files alone, on the same image
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16), dtype=np.uint8)
+    ours, theirs = load_exported(Path("model")), load_classifier(Path("model"))
+    for one in (pixels, 255 - pixels):
+        answer, probability, macs = ours.predict(one)
+        again = theirs.predict(one)
+        assert (answer, macs) == (again[0], again[2])
+        assert probability == pytest.approx(again[1], abs=1e-4)
+
+
+def _sides(point: PointRecord) -> set[int]:
+    return {one["image_size"] for one in point.knobs["members"]}
 
 
 @pytest.mark.slow
