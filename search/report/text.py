@@ -69,7 +69,7 @@ def member_text(member: Mapping[str, Any]) -> str:
 def network_text(family_name: str, params: Mapping[str, Any]) -> str:
     """A network in a few words: its family, size, and what makes it dynamic. Raises ValueError for no known family."""
     if family_name == CASCADE:
-        return "cascade"
+        return "several networks"
     own = declaration(family_name)
     size = " ".join(
         words.format(params[name]) for name, words in own.size_words.items() if name in params
