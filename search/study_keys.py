@@ -47,6 +47,13 @@ class StudySpec(Keys):
     early_stopping: bool = Field(
         default=True, description="Stop trials that will not extend the front."
     )
+    cascades: bool = Field(
+        default=True,
+        description=(
+            "At the end of a search, join trained networks: one that is unsure of an image hands "
+            "it on to a larger one. Needs no training."
+        ),
+    )
     starting_points: bool = Field(
         default=True, description="Begin with the settings that each family recommends."
     )

@@ -20,6 +20,7 @@ from search.export.folder import MODEL, ONNX, THRESHOLDS, WEIGHTS
 from search.export.model import load_exported
 from search.export.retune import candidates, held_out, metric_of, read_labelled, within
 from search.objectives import macs_text
+from spaces.contract.cascades import CASCADE
 from spaces.deploy.thresholds import is_exit
 
 
@@ -40,7 +41,13 @@ def retune(
     check_folder(out, force)
     model = load_exported(folder)
     if not model.net.thresholds:
-        raise ValueError(f"{folder}: is static; no threshold decides anything")
+        cascade = model.description["family"] == CASCADE
+        why = (
+            "is a cascade, whose thresholds stay"
+            if cascade
+            else "is static; no threshold decides anything"
+        )
+        raise ValueError(f"{folder}: {why}")
     say(f"reading {images}")
     own, other = read_labelled(model, images).halves()
     say(f"choosing on {len(own)} images")

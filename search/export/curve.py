@@ -55,12 +55,17 @@ class Carried:
 
 def setting_of(point: PointRecord) -> Setting:
     """A stored operating point as a setting to export."""
+    rates = {name: tuple(units) for name, units in point.extra["rates"].items()}
+    return Setting(Knobs(**point.knobs), rates, validation_of(point), point.id)
+
+
+def validation_of(point: PointRecord) -> dict[str, Any]:
+    """What validation said of a point, as model.json has it."""
     names = ("accuracy", "accuracy_low", "accuracy_high", "top1", "macs_mean", "macs_p95")
     validation = {name: getattr(point, name) for name in names}
     if "selection_bias" in point.extra:
         validation["selection_bias"] = point.extra["selection_bias"]
-    rates = {name: tuple(units) for name, units in point.extra["rates"].items()}
-    return Setting(Knobs(**point.knobs), rates, validation, point.id)
+    return validation
 
 
 def siblings(point: PointRecord, points: Iterable[PointRecord], costs: Costs) -> list[PointRecord]:
