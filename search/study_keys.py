@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from search.objectives import COSTS, MACS, MOST_MACS, Cost, macs_number
+from search.objectives import COSTS, MACS, MOST_MACS, Cost, macs_number, milliseconds
 from search.spec_errors import shown
 from storage.yaml_text import clipped
 from trainers.metrics import METRICS, Metric
@@ -19,6 +19,16 @@ AMOUNT = {
     ]
 }
 Macs = Annotated[float, BeforeValidator(lambda value: _macs(value)), WithJsonSchema(AMOUNT)]
+LATENCY_TEXT = r"^\s*(\d+\.?\d*|\.\d+)\s*([mM][sS])?\s*$"
+MILLISECONDS = {
+    "anyOf": [
+        {"type": "number", "exclusiveMinimum": 0},
+        {"type": "string", "pattern": LATENCY_TEXT},
+    ]
+}
+Milliseconds = Annotated[
+    float, BeforeValidator(lambda value: _ms(value)), WithJsonSchema(MILLISECONDS)
+]
 Weights = Annotated[str | dict[str, str], BeforeValidator(lambda value: _weights(value))]
 SIDE = {"type": "integer", "minimum": 4, "maximum": 4096}
 SIDES = {"anyOf": [SIDE, {"type": "array", "items": SIDE, "minItems": 1, "uniqueItems": True}]}
@@ -90,6 +100,10 @@ class Region(_Strict):
     """
 
     max_macs: Macs | None = Field(default=None, description="Points that cost more do not count.")
+    max_latency_ms: Milliseconds | None = Field(
+        default=None,
+        description="Points that take more milliseconds do not count. It needs latency among the objectives.",
+    )
     min_accuracy: Fraction | None = Field(
         default=None, description="Points that are less accurate do not count."
     )
@@ -106,6 +120,10 @@ class Limits(_Strict):
     parameters: Macs | None = Field(default=None, description="Parameters of the network.")
     megabytes: Positive | None = Field(
         default=None, description="Megabytes (10^6 bytes) of float32 weights."
+    )
+    latency_ms: Milliseconds | None = Field(
+        default=None,
+        description="Milliseconds of an image in the network with everything open; needs `latency`.",
     )
 
 
@@ -163,6 +181,13 @@ class StudySpec(_Strict):
     objectives: Annotated[tuple[str, ...], Field(strict=False)] = Field(
         default=("accuracy", "macs"),
         description=("What is optimised: the metric to maximise, then the costs to minimise."),
+    )
+    latency: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None,
+        description=(
+            "A table of how long units of networks take on a machine, which `dynafront profile` writes. With it, each "
+            "point has the latency of an image."
+        ),
     )
     sampler: SamplerName = Field(default="growth", description="What chooses the next candidate.")
     warm_start: bool = Field(
@@ -286,6 +311,12 @@ def _macs(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(f"{clipped(repr(value))} is not a number; write it like 500k, 20M or 1.5G")
     return float(macs_number(value))
+
+
+def _ms(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"{clipped(repr(value))} is not a number of milliseconds; write it like 5")
+    return milliseconds(value)
 
 
 def _sides(value: object) -> object:

@@ -61,5 +61,6 @@ def job_of(
         init_from=start,
         teacher=teacher,
         metric=spec.metric.name,
+        latency=spec.latency,
         trained=record.result.get("stopped_at"),
     )

@@ -27,12 +27,18 @@ DeployedNet = Deployed | DeployedResNet
 
 def ship(net: DynamicNet, knobs: Knobs, rates: Rates) -> DeployedNet:
     """The network to ship. Raises ValueError for knobs that draw at random."""
-    if isinstance(net, GatedResNet) and not (
-        net.exit_count or net.config.has_bottlenecks or net.gate_net
-    ):
+    if ships_as_resnet(net):
+        assert isinstance(net, GatedResNet)
         settled = resnet.settled_by_block(net, knobs, rates)
         return resnet.deploy(net, settled, resnet.gate_taus(net, knobs))
     return generic.deploy(net, knobs, rates)
+
+
+def ships_as_resnet(net: DynamicNet) -> bool:
+    """Whether the network is shipped as a compact ResNet, not in the form that any family has."""
+    return isinstance(net, GatedResNet) and not (
+        net.exit_count or net.config.has_bottlenecks or net.gate_net
+    )
 
 
 def ship_baseline(net: DynamicNet) -> DeployedNet:
