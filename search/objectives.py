@@ -56,11 +56,16 @@ class Cost:
     read: Callable[[str | float], float] = lambda text: float(macs_number(text))
     write: Callable[[float], str] = lambda amount: macs_text(amount)
     needed: str | None = None
+    least: float = 1.0  # that a logarithmic axis shows
 
     def of(self, point: OperatingPoint) -> float:
         """What an operating point costs; one of which that was not measured costs without end."""
         own = getattr(point, self.column, None)
         return float(point.extra.get(self.column, inf) if own is None else own)
+
+    def shown(self, point: OperatingPoint) -> float:
+        """What it costs, on an axis that has no place for zero."""
+        return max(self.least, self.of(point))
 
     def text(self, amount: float) -> str:
         """The amount with its unit: "20.0 M MACs", "1.5 ms"."""
@@ -103,6 +108,7 @@ LATENCY = Cost(
     read=lambda text: milliseconds(text),
     write=lambda amount: f"{amount:.3g}",
     needed="latency",
+    least=1e-6,
 )
 LATENCY_P95 = replace(
     LATENCY,

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from search.objectives import macs_text
+from search.objectives import COSTS
 from search.report.front_table import NARROW, WIDE
 from trainers.metrics import ACCURACY, METRICS
 
@@ -43,7 +43,7 @@ def _table(found: Mapping[str, Any], width: int) -> Table:
         interval = "-" if row["low"] is None else f"{row['low']:.1%} - {row['high']:.1%}"
         table.add_row(
             str(row["trial"]),
-            *(macs_text(row["costs"][name]) for name in names),
+            *(COSTS[name].write(row["costs"][name]) for name in names),
             f"{row['searched']:.2%}",
             "-" if row["mean"] is None else f"{row['mean']:.2%}",
             *(() if narrow else (interval,)),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import torch
-from torch import Tensor
 
 from search.latency.lock import timing
 from search.latency.table import LatencyTable, Runtime, Timed
@@ -28,20 +26,24 @@ def profiled(
     threads: int = 1,
     batch: int = 1,
     seconds: float = SECONDS,
+    say: Callable[[str], None] = lambda line: None,
 ) -> LatencyTable:
     """The table of these units, which are of this batch size. Raises ValueError where the device cannot be had."""
     check_device(runtime, device)
-    distinct = {unit.key: unit for unit in units}
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        runs = _runs(distinct, runtime, device, threads)
+        make = _torch_run(device) if runtime == "torch" else _session(threads, PROVIDERS[device])
+        runs, words = _idle_runs(runtime, device, threads), dict(WORDS)
+        for unit in units:
+            if unit.key not in words:
+                runs[unit.key], words[unit.key] = make(unit), unit.words
         with timing(), torch.inference_mode():
+            say(f"timing {len(runs)} units for up to {seconds:.0f} s")
             times = interleaved(list(runs.values()), seconds)
     finally:
         torch.set_num_threads(before)
-    words = {key: unit.words for key, unit in distinct.items()} | WORDS
-    timed = {name: Timed(unit=words[name], **one) for name, one in zip(runs, times, strict=True)}
+    timed = {key: Timed(unit=words[key], **one) for key, one in zip(runs, times, strict=True)}
     return LatencyTable(**setting(runtime, device, threads, batch, _versions(runtime)), units=timed)
 
 
@@ -61,40 +63,32 @@ def check_device(runtime: Runtime, device: str) -> None:
             )
 
 
-def programs(units: Mapping[str, Unit]) -> dict[str, bytes]:
-    """ONNX programs by key, those of a call and of a branch first."""
-    found = {
-        CALL: empty_program().SerializeToString(),
-        BRANCH: branch_program().SerializeToString(),
-    }
-    for key, unit in units.items():
-        found[key] = unit_program(unit).SerializeToString()
-    return found
-
-
-def _runs(units: Mapping[str, Unit], runtime: Runtime, device: str, threads: int) -> dict[str, Run]:
-    if runtime == "torch":
-        return _torch_runs(units, device)
-    provider = PROVIDERS[device]
-    return {key: session_run(one, threads, provider) for key, one in programs(units).items()}
-
-
-def _torch_runs(units: Mapping[str, Unit], device: str) -> dict[str, Run]:
-    """Calls of the units; a decision is waited for, as execution that skips has to."""
+def _idle_runs(runtime: Runtime, device: str, threads: int) -> dict[str, Run]:
+    """What does nothing, and what does nothing but choose."""
+    if runtime == "onnxruntime":
+        programs = {CALL: empty_program(), BRANCH: branch_program()}
+        return {
+            name: session_run(one.SerializeToString(), threads, PROVIDERS[device])
+            for name, one in programs.items()
+        }
     flag = torch.zeros(1, 1, device=device)
-    runs: dict[str, Run] = {
+    return {
         CALL: _waited(lambda: None, device),
+        # execution that skips waits for the decision
         BRANCH: _waited(lambda: (flag[:, 0] > 0).nonzero().shape[0], device),
     }
-    for key, unit in units.items():
-        run, inputs = _moved(unit, device)
-        runs[key] = _waited(lambda run=run, inputs=inputs: run(*inputs), device)  # type: ignore[misc]
-    return runs
 
 
-def _moved(unit: Unit, device: str) -> tuple[Callable[..., Any], list[Tensor]]:
-    inputs = [torch.rand(one.shape, device=device).to(one.dtype) for one in unit.inputs]
-    return unit.run, inputs
+def _session(threads: int, provider: str) -> Callable[[Unit], Run]:
+    return lambda unit: session_run(unit_program(unit).SerializeToString(), threads, provider)
+
+
+def _torch_run(device: str) -> Callable[[Unit], Run]:
+    def run_of(unit: Unit) -> Run:
+        inputs = [torch.rand(one.shape, device=device).to(one.dtype) for one in unit.inputs]
+        return _waited(lambda: unit.run(*inputs), device)
+
+    return run_of
 
 
 def _waited(run: Run, device: str) -> Run:

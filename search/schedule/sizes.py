@@ -46,7 +46,7 @@ def size_key(candidate: Candidate) -> tuple[Any, ...]:
 
 def sizes(own: Family, space: Sequence[Dimension]) -> list[dict[str, Value]]:
     """Every size that a narrowed space has, as values of the size dimensions."""
-    return _combinations((*own.size_dimensions, IMAGE_SIZE), space)
+    return combinations((*own.size_dimensions, IMAGE_SIZE), space)
 
 
 def baseline_shapes(
@@ -54,7 +54,7 @@ def baseline_shapes(
 ) -> list[Shape]:
     """Of the baselines of every size that a narrowed space has; infeasible sizes are left out."""
     found = []
-    for values in _combinations(baseline_names(own), space):
+    for values in combinations(baseline_names(own), space):
         try:
             found.append(shape(Candidate.of(own, values, 1).baseline(), task))
         except ValueError as error:
@@ -62,7 +62,7 @@ def baseline_shapes(
     return found
 
 
-def _combinations(names: Sequence[str], space: Sequence[Dimension]) -> list[dict[str, Value]]:
+def combinations(names: Sequence[str], space: Sequence[Dimension]) -> list[dict[str, Value]]:
     """Every combination of these dimensions' values, as far as the space has them; of a range its two ends."""
     by_name = {d.name: d for d in space}
     names = [name for name in names if name in by_name]

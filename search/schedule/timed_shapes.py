@@ -53,6 +53,6 @@ def timed_shape(table: LatencyTable | None) -> ShapeOf:
 
 
 def untrained(candidate: Candidate, task: Task) -> DynamicNet:
-    """The candidate's network with random weights; nothing is downloaded."""
+    """The candidate's network with random weights, for inference; nothing is downloaded."""
     config = replace(candidate.config, **candidate.family.rebuilt_with)
-    return replace(candidate, config=config).build(task, 0).eval()
+    return replace(candidate, config=config).build(task, 0).eval().requires_grad_(False)
