@@ -42,7 +42,7 @@ from spaces.contract.units import Ran, units_of
 from spaces.deploy.ship import onnx_model, ship
 from spaces.deploy.unit_program import branch_program, empty_program, unit_program
 
-SMALL = {  # networks that are exported in less than a minute
+SMALL: dict[str, dict[str, object]] = {  # networks that are exported in less than a minute
     "gated_resnet": {"backbone": ["resnet8", "resnet14", "resnet20", "resnet26"]},
     "multi_exit": {"backbone": ["resnet18", "vgg16_bn"], "width": [0.125, 0.25]},
     "gated_mobilenet": {"width": [0.25, 0.5, 1.0]},

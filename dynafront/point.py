@@ -25,6 +25,12 @@ class Point:
     study: Study = field(repr=False)
 
     @property
+    def id(self) -> int:
+        """What `dynafront export --point` calls it; the column `point` of `front()`."""
+        assert self.record.id is not None, "it was stored"
+        return self.record.id
+
+    @property
     def trial(self) -> str:
         """The training that it came from, as tables name it."""
         return self.record.name

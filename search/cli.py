@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from search.command_line.account import accounts
 from search.command_line.check import check_file
 from search.command_line.clean import clean_studies
 from search.command_line.compare import compare_studies
@@ -48,6 +49,7 @@ COMMANDS = (  # in the order of use, not of the alphabet
     show_schema,
     ui,
     serve,
+    accounts,
     export_point,
     predict,
     inspect_training,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from search.export.card_curve import curve_text
 from search.export.folder import BATCHES
 from search.export.selection_bias import bias_text
 from search.objectives import macs_text
@@ -24,7 +25,7 @@ exported by dynafront. {_computes(description["report"]["dynamic"])}
 
 {_measures(description["report"])}
 
-{_how_to_run(description)}
+{curve_text(description)}{_how_to_run(description)}
 
 ## How it was made
 

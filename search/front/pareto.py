@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from math import isfinite
 from typing import TypeVar
 
 import moocore
@@ -22,10 +21,10 @@ def front(points: Iterable[Measured], costs: Costs = (MACS,)) -> list[Measured]:
 
     Of several with equal accuracy and costs the first stays. Points that are not finite are left out.
     """
-    finite = _finite(points, costs)
+    finite, values = _finite(points, costs)
     if not finite:
         return []
-    kept = moocore.is_nondominated(_values(finite, costs), maximise=[True, *[False] * len(costs)])
+    kept = moocore.is_nondominated(values, maximise=[True, *[False] * len(costs)])
     first = costs[0] if costs else MACS
     return sorted((p for p, keep in zip(finite, kept, strict=True) if keep), key=first.of)
 
@@ -37,10 +36,10 @@ def hypervolume(
 
     A point beyond the reference (below chance, or more expensive than the largest baseline) adds nothing.
     """
-    finite = _finite(points, costs)
+    finite, values = _finite(points, costs)
     if not finite:
         return 0.0
-    return volume(reference_point_of(reference, costs).curve(_values(finite, costs)))
+    return volume(reference_point_of(reference, costs).curve(values))
 
 
 def reference_point_of(reference: Reference, costs: Costs) -> ReferencePoint:
@@ -69,14 +68,10 @@ def hypervolume_history(
     return history
 
 
-def _finite(points: Iterable[Measured], costs: Costs) -> list[Measured]:
-    return [
-        p for p in points if isfinite(p.accuracy) and all(isfinite(cost.of(p)) for cost in costs)
-    ]
-
-
-def _values(points: Sequence[OperatingPoint], costs: Costs) -> np.ndarray:
-    """(points, 1 + costs): accuracy, then costs."""
-    return np.array(
-        [(p.accuracy, *(cost.of(p) for cost in costs)) for p in points], dtype=np.float64
-    )
+def _finite(points: Iterable[Measured], costs: Costs) -> tuple[list[Measured], np.ndarray]:
+    """The finite points, and (points, 1 + costs): their accuracy, then costs."""
+    given = list(points)
+    columns = [[p.accuracy for p in given], *([cost.of(p) for p in given] for cost in costs)]
+    values = np.array(columns, dtype=np.float64).T
+    finite = np.isfinite(values).all(axis=1)
+    return [given[i] for i in np.flatnonzero(finite)], values[finite]

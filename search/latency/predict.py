@@ -111,7 +111,7 @@ class NetLatency:
     def _choices(self, plan: list[tuple[Unit, Guard | None]]) -> list[int]:
         """For each choice how many exits lie before it: of each gate that decides, and of each exit."""
         gates = {guard.gate: unit.exits for unit, guard in plan if guard is not None}
-        by_confidence = [unit.exits for unit, _ in plan if unit.leaving]
+        by_confidence = [unit.exits for unit, _ in plan if unit.kind == "exit" and unit.leaving]
         return [*gates.values(), *by_confidence]
 
     def _fixed(self, knobs: Knobs, rates: Rates) -> Fixed:

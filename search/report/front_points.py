@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from math import isfinite
+from operator import attrgetter
 from typing import TypeVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from storage.records import Kind, OperatingPoint, PointRecord
 Drawn = TypeVar("Drawn", bound=OperatingPoint)
 
 NUMBERS = ("accuracy", "accuracy_low", "accuracy_high", "macs_mean", "macs_p95", "macs_max")
+numbers = attrgetter(*NUMBERS)
 
 
 def points_to_draw(
@@ -25,7 +27,7 @@ def points_to_draw(
     """Points off the front, the front and the baselines, each finite, each point in one of them."""
 
     def finite(some: Iterable[PointRecord]) -> list[PointRecord]:
-        return [p for p in some if all(isfinite(getattr(p, key)) for key in NUMBERS)]
+        return [p for p in some if all(map(isfinite, numbers(p)))]
 
     def same(p: PointRecord) -> tuple[Kind, int, float, float]:
         return (*p.training, p.accuracy, p.macs_mean)

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from flask import Blueprint, Response
 
 PAGES = "/dynafront"
+# of the npm package plotly.js-basic-dist-min, a quarter of the whole plotly.js: it has lines and points
+PLOTLY = "plotly-basic-4.1.1.min.js"
 YEAR = 31_536_000  # seconds
 TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
 # nothing but our own files; styles in elements are plotly's
@@ -28,8 +30,10 @@ FILES = (
     "study.js",
     "chart.js",
     "cloud.js",
+    "sketch.js",
     "point.js",
     "lines.js",
+    "growth.js",
     "trials.js",
     "why.js",
     "parallel.js",
@@ -44,11 +48,10 @@ FILES = (
 
 def add_pages(routes: Blueprint) -> None:
     """Our pages and plotly, which they draw with."""
-    for path, name in (ADDRESSES | {name: name for name in FILES}).items():
+    for path, name in (ADDRESSES | {name: name for name in (*FILES, PLOTLY)}).items():
         routes.add_url_rule(
             f"{PAGES}/{path}", f"page {name.replace('.', ' ')}", partial(_page, name)
         )
-    routes.add_url_rule(f"{PAGES}/plotly.js", "plotly", _plotly)
 
 
 def _page(name: str) -> Response:
@@ -57,14 +60,7 @@ def _page(name: str) -> Response:
     content = files("search.service").joinpath("pages", name).read_bytes()
     answer = Response(content, content_type=f"{TYPES[name.rpartition('.')[2]]}; charset=utf-8")
     answer.headers["Content-Security-Policy"] = POLICY
-    answer.headers["Cache-Control"] = "no-cache"
-    return answer
-
-
-def _plotly() -> Response:
-    from flask import Response
-
-    content = files("plotly").joinpath("package_data", "plotly.min.js").read_bytes()
-    answer = Response(content, content_type="text/javascript; charset=utf-8")
-    answer.headers["Cache-Control"] = f"public, max-age={YEAR}"
+    # its name has its version
+    kept = f"public, max-age={YEAR}, immutable" if name == PLOTLY else "no-cache"
+    answer.headers["Cache-Control"] = kept
     return answer

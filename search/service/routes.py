@@ -14,7 +14,9 @@ from search.service.action_routes import add_actions, add_download, job_reads
 from search.service.background import Background
 from search.service.client_reads import client_reads
 from search.service.compared import check_names, compared
+from search.service.growth import growth
 from search.service.inspected import Asked, Inspected
+from search.service.kept_answers import kept
 from search.service.openapi import UNCHANGED, document
 from search.service.page_files import add_pages
 from search.service.point_files import add_files
@@ -28,6 +30,8 @@ from storage.store import Store
 
 if TYPE_CHECKING:
     from flask import Blueprint, Response
+
+KEPT = 16  # answers, of up to a megabyte
 
 
 def blueprint(store: Store, settings: Settings) -> Blueprint:
@@ -72,6 +76,7 @@ def _add_reads(
         "point": lambda: views.point(_asked("study"), _number(_asked("id"))),
         "answer": lambda: views.answer(_asked("study"), _asked("max"), _asked("axis", "") or None),
         "trials": lambda: {"trials": of_study(trials)},
+        "growth": lambda: growth(*views.known(_asked("study"))),
         "trial": lambda: of_study(trial, _asked("kind", Kind.SEARCH), _number(_asked("number"))),
         "why": lambda: why.shown(*views.known(_asked("study")), views.stamp(_asked("study"))),
         "compare": compared_studies,
@@ -115,30 +120,36 @@ def _read(make: Callable[[], Any]) -> tuple[Response, int]:
 
     try:
         return jsonify(make()), 200
-    except ValueError as error:
-        missing = str(error).startswith("there is no")
-        return jsonify({"error": str(error)}), 404 if missing else 400
-    except StorageError as error:
+    except (ValueError, StorageError) as error:
+        return _refused(error)
+
+
+def _refused(error: Exception) -> tuple[Response, int]:
+    from flask import jsonify
+
+    if isinstance(error, StorageError):
         return jsonify({"error": str(error)}), 503
+    missing = str(error).startswith("there is no")
+    return jsonify({"error": str(error)}), 404 if missing else 400
 
 
 def _if_changed(make: Callable[[], Any], views: Views) -> Callable[[], Any]:
-    """As `_read`; a browser that has the study's newest state gets 304 and no content."""
+    """As `_read`; a browser that has the study's newest state gets 304 and no content, others what was made of it."""
+    from flask import Response, jsonify, request
+
+    made = kept(KEPT, lambda path, tag: jsonify(make()).get_data())
 
     def answered() -> Any:
-        from flask import Response, request
-
         try:
             tag = f'"{views.stamp(_asked("study"))}"'
-        except (ValueError, StorageError):
-            return _read(make)
-        if request.headers.get("If-None-Match") == tag:
-            return Response(status=304, headers={"ETag": tag})
-        answer, status = _read(make)
-        if status == 200:
-            answer.headers["ETag"] = tag
-            answer.headers["Cache-Control"] = "no-cache"
-        return answer, status
+            headers = {"ETag": tag, "Cache-Control": "no-cache"}
+            if request.headers.get("If-None-Match") == tag:
+                return Response(status=304, headers=headers)
+            return Response(
+                made(request.full_path, tag), mimetype="application/json", headers=headers
+            )
+        except (ValueError, StorageError) as error:
+            return _refused(error)
 
     return answered
 

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from search.commands.status import is_driven, status
+from search.front.comparison import better_than_majority
 from search.front.pareto import front as front_of
 from search.front.pick import DEFAULT, pick
-from search.front.stored import StudyFront, study_cost, study_front, study_majority
+from search.front.stored import (
+    StudyFront,
+    majority_share,
+    study_cost,
+    study_front,
+    study_majority,
+)
 from search.objectives import Cost
 from search.report.front_points import points_to_draw, thinned
 from search.report.front_text import standing, summary
 from search.service.answers import answer
 from search.service.axes import axes, has, latencies
 from search.service.drawn import columns, drawn
+from search.service.kept_answers import kept
 from search.service.point_words import point_words
 from spaces.contract.declarations import declaration
 from storage.records import PointRecord, StudyRecord, TrialRecord, training_text
@@ -32,9 +39,9 @@ class Views:
 
     def __init__(self, store: Store, folder: Path) -> None:
         self.store, self.folder = store, folder
-        self._front = lru_cache(maxsize=16)(self._made)
-        self._along = lru_cache(maxsize=64)(self._made_along)
-        self._trials = lru_cache(maxsize=16)(self._read_trials)
+        self._front = kept(16, self._made)
+        self._along = kept(64, self._made_along)
+        self._trials = kept(16, self._read_trials)
 
     def stamp(self, name: str) -> str:
         """Another text whenever what is shown of a study has changed. Raises ValueError where there is none."""
@@ -67,15 +74,15 @@ class Views:
         cloud, members, baselines = points_to_draw(
             front.points, front.members, front.baselines, cost
         )
-        kept = thinned(cloud, MOST_OTHERS)
+        others = thinned(cloud, MOST_OTHERS)
         efficient = pick(members, DEFAULT, cost=cost).id if members else None
         return {
             "front": [
                 drawn(p, known) | {"standing": standing(p, baselines, cost).name} for p in members
             ],
             "baselines": [drawn(p, known) for p in baselines],
-            "others": columns(kept) | {"latency_ms": [known.get(p.id or 0) for p in kept]},
-            "left_out": len(cloud) - len(kept),
+            "others": columns(others) | {"latency_ms": [known.get(p.id or 0) for p in others]},
+            "left_out": len(cloud) - len(others),
             "efficient": efficient,
         }
 
@@ -163,9 +170,12 @@ class Views:
         return study_front(self.store, self.store.study(name))
 
     def _made_along(self, name: str, _: str, axis: str) -> list[PointRecord]:
-        """The front of accuracy and one cost alone, the cheapest first."""
-        cost = self._axis(name, axis)
-        return front_of([p for p in self.known(name)[1].points if has(cost, p)], (cost,))
+        """The front of accuracy and one cost alone, the cheapest first; like the study's without what guessing has."""
+        record, front = self.known(name)
+        cost, majority = self._axis(name, axis), majority_share(self.store, record)
+        return better_than_majority(
+            front_of((p for p in front.points if has(cost, p)), (cost,)), majority
+        )
 
 
 def _static_of(p: PointRecord, baselines: Sequence[PointRecord]) -> PointRecord | None:

@@ -263,7 +263,7 @@ class _GatedLayer(Closable):
         return {"layer": self.total_macs}
 
     def _zeros(self, u_BCHW: Tensor) -> Tensor:
-        return u_BCHW.new_zeros(len(u_BCHW), self.layer.conv2.out_channels, *u_BCHW.shape[2:])
+        return u_BCHW.new_zeros(u_BCHW.shape[0], self.layer.conv2.out_channels, *u_BCHW.shape[2:])
 
 
 FAMILY = Family(

@@ -203,7 +203,7 @@ class GateHeads(nn.Module):
             assert isinstance(head.weight, Tensor)
             some = F.linear(features, head.weight[outputs], some[0])
         some = self._reduced(some)
-        return some.new_zeros(len(some), units).index_copy(1, rows, some)
+        return some.new_zeros(some.shape[0], units).index_copy(1, rows, some)
 
     def _reduced(self, out: Tensor) -> Tensor:
         """One logit a unit, at least float32, from what a head returned."""

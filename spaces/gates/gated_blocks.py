@@ -147,7 +147,7 @@ class GatedBlocks(ExitNet):
             return None
         settled = walk.policy.settled(gate)
         if settled is not None:
-            return Decision(gate, source_ACHW.new_tensor([settled], dtype=torch.float32), None)
+            return Decision.for_all(gate, settled, source_ACHW.device)
         trunk = heads.trunk_of(kind)
         self._mark_gate(index, gate, source_ACHW, walk, read)
         if trunk not in read:

@@ -23,7 +23,7 @@ from search.run.point_run import cost_measure, point_measures
 from search.schedule.limits import limit_of
 from search.service.axes import axes
 from search.spec import parse_study
-from search.study_keys import Region
+from search.study_parts import Region
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from spaces.contract.task import Task

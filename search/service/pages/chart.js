@@ -1,7 +1,7 @@
 "use strict";
 // The front: baselines, intervals, other points behind; a budget that one drags.
 
-const view = { study: null, points: null, chosen: null, beside: [], budget: null, drawn: false };
+const view = { study: null, points: null, chosen: null, beside: [], budget: null, drawn: false, watched: false };
 const column = () => (view.study ? view.study.columns[by("axis").value] : null) || "macs_mean";
 const has = (p) => p[column()] !== null && p[column()] !== undefined;
 const byCost = (points) => points.filter(has).sort((a, b) => a[column()] - b[column()]);
@@ -69,16 +69,30 @@ function layout() {
 }
 
 function draw() {
-  if (!view.points || !view.study || !window.Plotly) return;
+  if (!view.points || !view.study) return;
   const chart = by("chart");
-  Plotly.react(chart, traces(), layout(), { responsive: true, displaylogo: false });
-  if (!view.drawn) {
-    view.drawn = true;
-    for (const event of ["plotly_afterplot", "plotly_relayouting"]) chart.on(event, overlay);
+  if (window.Plotly) drawWhole(chart);
+  else {
+    const front = byCost(view.points.front), statics = byCost(view.points.baselines);
+    const how = { log: by("log").checked, column: column(), label: view.study.axes[by("axis").value] };
+    drawSketch(chart, ranges(), { front, statics, line: undominated(statics) }, how);
+  }
+  if (!view.watched) {
+    view.watched = true;
+    performance.mark("front drawn");
     watchPointer(chart);
     watchLine(chart, by("budget-line"));
   }
   overlay();
+}
+
+function drawWhole(chart) {
+  wipeSketch();
+  Plotly.react(chart, traces(), layout(), { responsive: true, displaylogo: false });
+  if (view.drawn) return;
+  view.drawn = true;
+  performance.mark("chart drawn");
+  for (const event of ["plotly_afterplot", "plotly_relayouting"]) chart.on(event, overlay);
 }
 
 function overlay() {

@@ -4,8 +4,9 @@
 const cloud = { points: null, xs: [], ys: [] };
 
 function axesOf(chart) {
+  // plotly's, or those of the sketch before it is there
   const full = chart._fullLayout;
-  return full && full.xaxis ? { x: full.xaxis, y: full.yaxis } : null;
+  return full && full.xaxis ? { x: full.xaxis, y: full.yaxis } : sketch.axes;
 }
 
 function place(chart, cost, accuracy) {

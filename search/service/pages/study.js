@@ -82,8 +82,7 @@ function showStudy(study) {
   if (study.experiment_id) by("mlflow").href = `../#/experiments/${encodeURIComponent(study.experiment_id)}/runs?viewStateShareKey=pareto&compareRunsMode=CHART&workflowType=machine_learning`;
 }
 
-async function showPoints() {
-  const points = await ask("points", { study: NAME });
+function showPoints(points) {
   if (!points) return;
   view.points = points;
   cloud.points = points.others;
@@ -104,9 +103,11 @@ async function show() {
   if (showing) return;
   showing = true;
   try {
-    showStudy(await ask("study", { study: NAME }));
-    await showPoints();
+    const [study, points] = await Promise.all([ask("study", { study: NAME }), ask("points", { study: NAME })]);
+    showStudy(study);
+    showPoints(points);
     await showTable();
+    await showGrowth();
     await showRunning();
   } catch (error) {
     by("title").textContent = error.message;
@@ -119,6 +120,6 @@ for (const id of ["log", "others", "zoom"]) by(id).onchange = draw;
 by("axis").onchange = changeAxis;
 by("budget").onchange = typedBudget;
 by("filter").oninput = showTrials;
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { draw(); drawGrowth(); });
 whenDrawable(draw);
 every(3, show);

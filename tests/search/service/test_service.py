@@ -110,6 +110,19 @@ def test_the_answer_to_a_budget_names_the_static_network_beside_it(client: Flask
         "significantly better"
     )
     assert asked(client, "answer", 400, study="s", max="10")["error"].startswith("nothing costs")
+
+
+def test_what_always_one_class_has_is_no_answer_to_a_budget(
+    client: FlaskClient, store: Store
+) -> None:
+    store.set_data("s", {"majority": 0.75})
+    assert asked(client, "answer", study="s", max="3M")["words"].startswith(
+        "within 3.00 M MACs: trial 0, 80.0 %"
+    )
+    assert (
+        "the cheapest point takes 2.00 M"
+        in asked(client, "answer", 400, study="s", max="1M")["error"]
+    )
     assert "is not a number" in asked(client, "answer", 400, study="s", max="many")["error"]
     assert "is no cost" in asked(client, "answer", 400, study="s", max="5M", axis="x")["error"]
 

@@ -77,8 +77,8 @@ def until(page: Any, script: str) -> None:
         page.wait_for_timeout(50)
 
 
-def open_study(page: Any, address: str) -> None:
-    page.goto(f"{address}/study?name=s")
+def open_study(page: Any, address: str, until_it: str = "load") -> None:
+    page.goto(f"{address}/study?name=s", wait_until=until_it)
     page.wait_for_selector("#budget-line:not([hidden])")
     until(page, "document.getElementById('words').textContent !== ''")
 
@@ -99,6 +99,9 @@ def click_point(page: Any, accuracy: float, **how: Any) -> None:
         page.keyboard.down("Shift")
     page.mouse.click(x, y)
     page.keyboard.up("Shift")
+
+
+PLACES = "view.points.front.flatMap(p => place(by('chart'), p.macs_mean, p.accuracy))"
 
 
 def test_dragging_the_budget_changes_what_is_said(page: Any, address: str) -> None:
@@ -122,6 +125,31 @@ def test_dragging_the_budget_changes_what_is_said(page: Any, address: str) -> No
     page.fill("#budget", "many")
     page.keyboard.press("Enter")
     until(page, "document.getElementById('words').textContent.includes('no budget')")
+
+
+def test_the_front_is_drawn_and_answers_before_plotly_is_there(page: Any, address: str) -> None:
+    held: list[Any] = []
+    page.route("**/plotly-basic*", lambda route: held.append(route))
+    open_study(page, address, until_it="commit")
+    assert page.locator("#chart .plot-container").count() == 0
+    assert page.locator("#sketch circle.front").count() == 3
+    assert page.locator("#sketch text").count() > 6, "axes"
+    click_point(page, 0.8)
+    until(page, "document.getElementById('point').textContent.includes('2.00 M MACs.')")
+    sketched = page.evaluate(PLACES)
+    held[0].continue_()
+    page.wait_for_selector("#chart .points .point", state="attached")
+    assert page.locator("#sketch circle").count() == 0
+    assert page.evaluate(PLACES) == pytest.approx(sketched, abs=3), "nothing jumps"
+
+
+def test_the_page_says_whether_the_front_still_grows(page: Any, address: str) -> None:
+    open_study(page, address)
+    page.wait_for_selector("#growth-chart .scatterlayer .trace", state="attached")
+    assert page.text_content("#grown").startswith("the last training added ")
+    page.goto(f"{address}/study?name=t")
+    until(page, "growth.shown !== null")
+    assert page.locator("#growth").is_hidden(), "one training grows from nothing"
 
 
 def test_a_click_opens_a_point_and_shift_puts_points_side_by_side(page: Any, address: str) -> None:
