@@ -34,7 +34,7 @@ from spaces.exits.frozen_trunk import FrozenTrunkNet
 from storage.records import PointRecord
 from storage.settings import Settings, Storage
 from storage.store import Store
-from trainers.data.splits import ImageData, Split, test_split
+from trainers.data.splits import DataSpec, ImageData, Split, test_split
 from trainers.evaluate import evaluate
 from trainers.execution import Execution
 from trainers.feature_files import FeatureFiles
@@ -68,6 +68,7 @@ def study_text(args: argparse.Namespace, seed: int) -> str:
         "trunk": "frozen",
         "dynamics": "exits",
         "exits": "linear",
+        "exit_reads": args.reads,
         "exit_places": args.places,
         "lr": {"low": 0.01, "high": 0.05},
         "weight_decay": {"low": 1e-4, "high": 1e-2},
@@ -77,7 +78,7 @@ def study_text(args: argparse.Namespace, seed: int) -> str:
         "study": "pretrained",
         "data": args.data,
         "families": ["timm"],
-        "image_size": args.pixels,
+        "image_size": args.pixels if len(args.pixels) > 1 else args.pixels[0],
         "space": {"timm": space},
         "init_from": args.weights,
         "train_limit": args.images - args.validation,
@@ -129,8 +130,8 @@ class Examiner:
     def __init__(self, store: Store, spec: StudySpec, settings: Settings, limit: int) -> None:
         self.store, self.spec, self.settings = store, spec, settings
         self.files = FeatureFiles(settings.features, settings.feature_bytes)
-        self.data: ImageData = load_data(data_spec(spec))
-        self.split = some(test_split(data_spec(spec)), limit)
+        self.limit = limit
+        self._data: dict[DataSpec, ImageData] = {}
 
     def measure(self, why: str, point: PointRecord) -> Measured:
         """The trained network under the point's knobs, on every test image."""
@@ -140,11 +141,23 @@ class Examiner:
         assert isinstance(net, FrozenTrunkNet)
         state = net.state_dict()
         state = {name: value.clone() for name, value in state.items()}
-        data = replace(self.data, validation=self.split)
+        data = self._tested(job.data)
         rows = frozen_data(net, data, views=1, files=self.files, execution=Execution())
         net.load_state_dict(state)  # statistics of norms are those of the training's views
         table = evaluate(net, (rows or data).validation, rows or data, Knobs(**point.knobs))
         return Measured(why, point, table.accuracy, table.macs_mean)
+
+    def _tested(self, spec: DataSpec) -> ImageData:
+        """The study's images at a size, with those of test in place of validation's."""
+        if spec not in self._data:
+            split = some(test_split(spec), self.limit)
+            self._data[spec] = replace(load_data(spec), validation=split)
+        return self._data[spec]
+
+    @property
+    def images(self) -> int:
+        """How many test images are measured."""
+        return len(self._tested(data_spec(self.spec)).validation)
 
 
 def some(split: Split, limit: int) -> Split:
@@ -163,9 +176,11 @@ class _Part(Split):
         self.kept = kept
 
     def batches(self, size: int, **how: Any) -> Iterator[Any]:
+        import torch
+
         from trainers.data.splits import Batch
 
-        device = how.get("device", "cpu")
+        device = torch.device(how.get("device", "cpu"))
         orders = [self.kept[order] for order in self._orders(size, how.get("shuffle"), False)]
         place = 0
         for order_B, images in self.pixels.batches(orders, device):
@@ -195,8 +210,9 @@ def report(args: argparse.Namespace, seed: int, folder: Path) -> None:
     dynamic = [p for p in found.points if p.kind == "search"]
     images = Examiner(store, spec, settings, args.test)
     training = args.images - args.validation
-    print(f"seed {seed}: {args.backbone} at {args.pixels} px, {training} training images")
-    print(f"{args.validation} images of validation, {len(images.split)} of test")
+    sizes = " and ".join(map(str, args.pixels))
+    print(f"seed {seed}: {args.backbone} at {sizes} px, {training} training images")
+    print(f"{args.validation} images of validation, {images.images} of test")
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {versions()}")
     print(
         f"{args.trials} trials in {seconds:.0f} s; first front after {first_front(store, record):.0f} s"
@@ -206,8 +222,8 @@ def report(args: argparse.Namespace, seed: int, folder: Path) -> None:
         **{f"static: baseline {p.trial}": p for p in found.baselines},
     }
     measured = [images.measure(why, point) for why, point in points.items()]
-    show(measured, args.validation, len(images.split))
-    verdict(measured, best_static(found.baselines), len(images.split))
+    show(measured, images.images)
+    verdict(measured, best_static(found.baselines), images.images)
     store.close()
 
 
@@ -218,7 +234,7 @@ def first_front(store: Store, record: Any) -> float:
     return (min(ended) - min(t.started_at for t in trials)).total_seconds()
 
 
-def show(measured: list[Measured], validation: int, test: int) -> None:
+def show(measured: list[Measured], test: int) -> None:
     """A line for each point: what it does on validation, then on test."""
     print(f"{'':44} {'MACs':>8}  validation            test (MACs)")
     for one in sorted(measured, key=lambda m: m.point.macs_mean):
@@ -262,7 +278,7 @@ def arguments() -> argparse.Namespace:
         "--backbone", default="tf_efficientnet_lite0", help="name of the model in timm"
     )
     parser.add_argument("--data", required=True, help="as `data` in a study file")
-    parser.add_argument("--pixels", type=int, default=96)
+    parser.add_argument("--pixels", type=int, nargs="+", default=[96], help="sides of the images")
     parser.add_argument("--images", type=int, default=2000, help="training and validation together")
     parser.add_argument("--validation", type=int, default=400, help="images of validation")
     parser.add_argument(
@@ -270,6 +286,9 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--test", type=int, default=1000, help="test images, at most")
     parser.add_argument("--places", nargs="+", default=["all", "late", "3+4", "4", "2+3+4"])
+    parser.add_argument(
+        "--reads", nargs="+", default=["all", "own"], help="what exits read, as `exit_reads`"
+    )
     parser.add_argument("--trials", type=int, default=24)
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=1)

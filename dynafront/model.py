@@ -36,15 +36,32 @@ class Model:
     def classes(self) -> list[str]:
         return list(self.description["classes"])
 
-    def __call__(self, image: Image | np.ndarray | Path | str) -> Prediction:
+    @property
+    def points(self) -> list[dict[str, Any]]:
+        """The operating points that the file carries, the cheapest first, as its model.json lists them."""
+        return list(self.description.get("points", []))
+
+    def __call__(
+        self,
+        image: Image | np.ndarray | Path | str,
+        *,
+        budget: float | str | None = None,
+        point: int | None = None,
+    ) -> Prediction:
         """The class of an image: a PIL image, pixels (H, W) or (H, W, 3) as uint8, or a file.
 
-        Raises ValueError for what is no image.
+        `budget` (8e6 or "8M") is how many MACs an image may take on average: the most accurate point within it
+        answers. `point` is the number of one. Without either it is the point that was chosen.
+        Raises ValueError for what is no image, and where no point keeps the budget.
         """
         from dynafront.encoding import encoded
+        from search.export.points import thresholds_for
+        from search.objectives import macs_number
 
+        limit = None if budget is None else macs_number(budget)
+        thresholds = thresholds_for(self.description, point=point, max_macs=limit)
         stored = Path(image).expanduser() if isinstance(image, Path | str) else encoded(image)
-        return Prediction(*self.classifier.predict(stored))
+        return Prediction(*self.classifier.predict(stored, thresholds))
 
 
 def load(folder: Path | str, *, settings: Settings | Path | str | None = None) -> Model:

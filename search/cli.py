@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from search.command_line.account import accounts
 from search.command_line.check import check_file
 from search.command_line.clean import clean_studies
 from search.command_line.compare import compare_studies
@@ -22,6 +23,7 @@ from search.command_line.inspect import inspect_training
 from search.command_line.list import list_studies
 from search.command_line.paths import GivenPath
 from search.command_line.predict import predict
+from search.command_line.retune import retune_model
 from search.command_line.schema import show_schema
 from search.command_line.search import launch
 from search.command_line.serve import serve
@@ -46,8 +48,10 @@ COMMANDS = (  # in the order of use, not of the alphabet
     show_schema,
     ui,
     serve,
+    accounts,
     export_point,
     predict,
+    retune_model,
     inspect_training,
     sync,
     clean_studies,

@@ -34,7 +34,8 @@ def stored_spec(values: Mapping[str, Any]) -> StudySpec:
     """The spec of a stored study; one from before a key existed goes on without what it turns on."""
     known = {**BEFORE, **values}
     if "budget" in known:
-        known["budget"] = budget_begun(known["budget"], known["warm_start"])
+        warm = known["warm_start"] and not known.get("init_from")
+        known["budget"] = budget_begun(known["budget"], warm)
     return StudySpec.model_validate(known, strict=False)
 
 
@@ -157,12 +158,13 @@ def _check_teacher(spec: StudySpec, where: str, name: str, space: Sequence[Dimen
             f"{where}: space.{name}.distill: heads of a frozen trunk train on features, which no baseline can answer "
             "for; leave distill or trunk: frozen out"
         )
-    if spec.warm_start and spec.initial(name) is None:
+    if spec.warm(name):
         return
-    reason = "warm_start: false" if spec.initial(name) is None else "init_from"
+    reason, fix = "warm_start: false", "leave one of the two out"
+    if spec.warm_start:
+        reason, fix = "init_from", "with `budget.warm_epochs` the file's network is trained first"
     raise ValueError(
-        f"{where}: space.{name}.distill: no baseline is trained to learn from, because of {reason}; "
-        "leave one of the two out"
+        f"{where}: space.{name}.distill: no baseline is trained to learn from, because of {reason}; {fix}"
     )
 
 
@@ -208,10 +210,10 @@ def _check_warm_epochs(spec: StudySpec, where: str) -> None:
         return
     if short > full:
         raise ValueError(f"{where}: budget.warm_epochs: {short} is more than budget.epochs, {full}")
-    if not spec.warm_start or all(spec.initial(name) is not None for name in spec.families):
+    if not spec.warm_start:
         raise ValueError(
-            f"{where}: budget.warm_epochs: no trial starts from a baseline, because of "
-            f"{'init_from' if spec.warm_start else 'warm_start: false'}; leave one of the two out"
+            f"{where}: budget.warm_epochs: no trial starts from a baseline, because of warm_start: false; leave one of "
+            "the two out"
         )
 
 

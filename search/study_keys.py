@@ -4,146 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import Field
 
-from search.objectives import COSTS, MACS, MOST_MACS, Cost, macs_number
-from search.spec_errors import shown
-from storage.yaml_text import clipped
+from search.key_types import Fraction, Sides, Weights
+from search.objectives import COSTS, MACS, Cost
+from search.study_parts import Budget, Keys, Limits, Region, Run
 from trainers.metrics import METRICS, Metric
 
-AMOUNT_TEXT = r"^\s*(\d+\.?\d*([eE]\+?\d{1,3})?|\.\d+)\s*[kKmMgG]?\s*([mM][aA][cC][sS])?\s*$"
-AMOUNT = {
-    "anyOf": [
-        {"type": "number", "minimum": 1, "maximum": MOST_MACS},
-        {"type": "string", "pattern": AMOUNT_TEXT},
-    ]
-}
-Macs = Annotated[float, BeforeValidator(lambda value: _macs(value)), WithJsonSchema(AMOUNT)]
-Weights = Annotated[str | dict[str, str], BeforeValidator(lambda value: _weights(value))]
-SIDE = {"type": "integer", "minimum": 4, "maximum": 4096}
-SIDES = {"anyOf": [SIDE, {"type": "array", "items": SIDE, "minItems": 1, "uniqueItems": True}]}
-Sides = Annotated[
-    int | tuple[int, ...], BeforeValidator(lambda value: _sides(value)), WithJsonSchema(SIDES)
-]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Trials = Annotated[int, Field(ge=1, le=1_000_000)]
-Epochs = Annotated[int, Field(ge=1, le=100_000)]
 # rows of search.schedule.samplers.SAMPLERS
 SamplerName = Literal["growth", "tpe", "nsgaii", "gp", "random"]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Plateau(_Strict):
-    """When to stop early: the hypervolume has not grown by this fraction over so many finished trials."""
-
-    trials: Trials = Field(default=20, description="Look back over this many finished trials.")
-    growth: Fraction = Field(
-        default=0.005, description="End if the hypervolume grew by less than this share."
-    )
-
-
-class Budget(_Strict):
-    """How much a study may spend: trials in total, epochs a trial, hours of wall-clock over all its runs."""
-
-    trials: Trials = Field(
-        default=24,
-        description="Trials in total, over all runs of the search. Baselines are not counted.",
-    )
-    epochs: Epochs = Field(default=12, description="Epochs of a trial, and of a baseline.")
-    warm_epochs: Epochs | None = Field(
-        default=None,
-        description=(
-            "Epochs of a trial that starts from a baseline. Fewer than `budget.epochs`: such "
-            "short trials are tried first, then full ones from random weights. About a third is a "
-            "good value."
-        ),
-    )
-    hours: Positive | None = Field(
-        default=None,
-        description=(
-            "Hours of wall-clock time, over all runs of the search. Trials under way are "
-            "interrupted and continue with the next run."
-        ),
-    )
-    plateau: Plateau | None = Field(
-        default=None,
-        description=(
-            "End the search when the front no longer grows. `plateau: {}` turns it on with the "
-            "defaults."
-        ),
-    )
-
-    @property
-    def short(self) -> int:
-        """Epochs of a trial that starts from a baseline."""
-        return self.epochs if self.warm_epochs is None else self.warm_epochs
-
-
-class Region(_Strict):
-    """The part of the front that counts: a highest cost, a least accuracy, or a distance from the best accuracy.
-
-    Without one, what is so far below the best accuracy that nobody ships it does not count.
-    """
-
-    max_macs: Macs | None = Field(default=None, description="Points that cost more do not count.")
-    min_accuracy: Fraction | None = Field(
-        default=None, description="Points that are less accurate do not count."
-    )
-    within: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        default=None,
-        description="Points that are more than this below the best accuracy do not count. `1`: all count.",
-    )
-
-
-class Limits(_Strict):
-    """What no candidate may exceed, checked before it is built: of the network with everything open."""
-
-    macs: Macs | None = Field(default=None, description="MACs of the network with everything open.")
-    parameters: Macs | None = Field(default=None, description="Parameters of the network.")
-    megabytes: Positive | None = Field(
-        default=None, description="Megabytes (10^6 bytes) of float32 weights."
-    )
-
-
-class Run(_Strict):
-    """Where trials run: processes at once, threads each, device, number format."""
-
-    workers: Annotated[int, Field(ge=0, le=256)] = Field(
-        default=1,
-        description=(
-            "Trials at once, each in a process of its own. `0`: one, in the process of the "
-            "command, which a crash of a trial then ends. Worker k uses GPU k, modulo the number "
-            "of GPUs."
-        ),
-    )
-    threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
-        default=None,
-        description=(
-            "Threads of a trial. Default: all cores divided by the workers. Write `1` on cores "
-            "that others use too: threads that wait for each other are slow."
-        ),
-    )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="`auto`: CUDA where there is a GPU."
-    )
-    image_gigabytes: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
-        default=None,
-        description=(
-            "Gigabytes (10^9 bytes) of decoded images that are kept; images beyond it are decoded "
-            "while trials train. Default: half of the memory that is free."
-        ),
-    )
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto", description="`auto` measures and takes the faster one."
-    )
-    compile: bool = Field(default=False, description="Use `torch.compile`.")
-
-
-class StudySpec(_Strict):
+class StudySpec(Keys):
     """A study as its file says it, defaults filled in."""
 
     study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")] = Field(
@@ -262,6 +134,15 @@ class StudySpec(_Strict):
     )
     run: Run = Field(default=Run(), description="Where and how trials run.")
 
+    def warm(self, family: str) -> bool:
+        """Whether trials of this family start from baselines that the study trains, as long as that pays.
+
+        With weights of its own (`init_from`) they do where `budget.warm_epochs` is given: the file's network is then
+        trained first.
+        """
+        given = self.initial(family) is not None
+        return self.warm_start and (not given or self.budget.warm_epochs is not None)
+
     def initial(self, family: str) -> str | None:
         """Where the weights come from that this family's trainings start with; None for random ones."""
         return self.init_from.get(family) if isinstance(self.init_from, dict) else self.init_from
@@ -287,33 +168,3 @@ class StudySpec(_Strict):
     def cost(self) -> Cost:
         """What pictures show accuracy against."""
         return self.costs[0] if self.costs else MACS
-
-
-def _macs(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(f"{clipped(repr(value))} is not a number; write it like 500k, 20M or 1.5G")
-    return float(macs_number(value))
-
-
-def _sides(value: object) -> object:
-    """A side, or several in ascending order; of a list with one entry, the entry."""
-    sides: list[Any] = list(value) if isinstance(value, list | tuple) else [value]
-    for side in sides:
-        if isinstance(side, bool) or not isinstance(side, int):
-            raise ValueError(f"{shown(side)}: input should be a valid integer, or a list of them")
-        if not 4 <= side <= 4096:
-            raise ValueError(f"{side} is not between 4 and 4096")
-    if not sides:
-        raise ValueError("an empty list; give a side in pixels, or several")
-    if len(set(sides)) < len(sides):
-        raise ValueError(f"{next(s for s in sides if sides.count(s) > 1)} stands there twice")
-    return sides[0] if len(sides) == 1 else tuple(sorted(sides))
-
-
-def _weights(value: object) -> object:
-    sources = value.values() if isinstance(value, dict) else [value]
-    if not all(isinstance(source, str) and source for source in sources):
-        raise ValueError(
-            f"{shown(value)} is neither a file, nor torchvision:NAME, nor one of these by family"
-        )
-    return value

@@ -39,6 +39,30 @@ def saved_views(
     }
 
 
+# what else MLflow's page keeps of a view, as it is before a person chooses anything
+UNCHOSEN: dict[str, Any] = {
+    "startTime": "ALL",
+    "lifecycleFilter": "Active",
+    "datasetsFilter": [],
+    "modelVersionFilter": "All Runs",
+    "columnOrder": [],
+    "columnWidths": {},
+    "runsExpanded": {},
+    "runsPinned": [],
+    "runsHidden": [],
+    "runsVisibilityMap": {},
+    "runsHiddenMode": "SHOW_ALL",
+    "viewMaximized": False,
+    "runListHidden": False,
+    "isAccordionReordered": True,
+    "useGroupedValuesInCharts": True,
+    "hideEmptyCharts": True,
+    "groupBy": None,
+    "groupsExpanded": {},
+    "autoRefreshEnabled": True,
+}
+
+
 def differing(views: Mapping[str, str], tags: Mapping[str, str]) -> dict[str, str]:
     """Those views that the experiment's tags do not hold yet; the time of writing does not count."""
     return {tag: view for tag, view in views.items() if _content(view) != _content(tags.get(tag))}
@@ -73,30 +97,11 @@ def _state(
     ]
     if curves:
         sections.append(_section(LINES, "Training curves", columns=2))
-    return {
+    return UNCHOSEN | {
         "searchFilter": where,
         "orderByKey": f"metrics.`{order_by}`",
         "orderByAsc": ascending,
-        "startTime": "ALL",
-        "lifecycleFilter": "Active",
-        "datasetsFilter": [],
-        "modelVersionFilter": "All Runs",
         "selectedColumns": shown,
-        "columnOrder": [],
-        "columnWidths": {},
-        "runsExpanded": {},
-        "runsPinned": [],
-        "runsHidden": [],
-        "runsVisibilityMap": {},
-        "runsHiddenMode": "SHOW_ALL",
-        "viewMaximized": False,
-        "runListHidden": False,
-        "isAccordionReordered": True,
-        "useGroupedValuesInCharts": True,
-        "hideEmptyCharts": True,
-        "groupBy": None,
-        "groupsExpanded": {},
-        "autoRefreshEnabled": True,
         "compareRunCharts": [
             *_scatters(metric, measures[1:]),
             _parallel(params, axes),

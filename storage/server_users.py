@@ -19,6 +19,7 @@ NAME_VARIABLE = "MLFLOW_AUTH_ADMIN_USERNAME"
 SECRET_VARIABLE = "MLFLOW_FLASK_SERVER_SECRET_KEY"
 CONFIG_VARIABLE = "MLFLOW_AUTH_CONFIG_PATH"
 FIRST_DEFAULT = "password1234"  # what every MLflow before 3.15 began with
+FIRST_ADMIN = "admin"
 SHORTEST = 12  # characters, as MLflow wants it
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 HOW = f"put one of {SHORTEST} characters or more into {PASSWORD_VARIABLE}, or into a file for --password-file"
@@ -26,7 +27,7 @@ HOW = f"put one of {SHORTEST} characters or more into {PASSWORD_VARIABLE}, or in
 CONFIG = """[mlflow]
 default_permission = READ
 database_uri = sqlite:///{database}
-admin_username = admin
+admin_username = {admin}
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
 auth_cache_ttl_seconds = 60
 """
@@ -48,16 +49,18 @@ def users_environment(
     password, where there is no admin and none is given, and where one is given that everyone could know.
     """
     given = os.environ if given is None else given
-    if find_spec("flask_wtf") is None:
-        raise ValueError("a server with users needs Flask-WTF: pip install 'dynafront[serve]'")
-    password = _of_file(password_file) if password_file else given.get(PASSWORD_VARIABLE, "")
+    check_extra()
+    password = password_of(password_file) if password_file else given.get(PASSWORD_VARIABLE, "")
     database = users_file(settings).resolve()
-    _check(password, begun=_has_admin(database))
+    admin = _admin(database)
+    _check(password, begun=admin is not None)
     settings.folder.mkdir(parents=True, exist_ok=True)
-    _private(database, b"")
+    private(database, b"")
     config = settings.folder / "users.ini"
-    _private(config, b"").write_text(CONFIG.format(database=str(database).replace("%", "%%")))
-    secret = _private(settings.folder / "users.secret", secrets.token_hex(32).encode()).read_text()
+    values = {"database": database, "admin": FIRST_ADMIN if password or not admin else admin}
+    escaped = {key: str(value).replace("%", "%%") for key, value in values.items()}
+    private(config, b"").write_text(CONFIG.format(**escaped))
+    secret = private(settings.folder / "users.secret", secrets.token_hex(32).encode()).read_text()
     found = {
         USERS_VARIABLE: "1",
         SECRET_VARIABLE: given.get(SECRET_VARIABLE) or secret,
@@ -66,19 +69,38 @@ def users_environment(
     return found | ({PASSWORD_VARIABLE: password} if password else {})
 
 
-def _of_file(path: Path) -> str:
+def check_extra() -> None:
+    """Raise ValueError where a package is missing that MLflow's accounts need."""
+    if find_spec("flask_wtf") is None:
+        raise ValueError("a server with users needs Flask-WTF: pip install 'dynafront[serve]'")
+
+
+def check_password(name: str, password: str) -> None:
+    """Raise ValueError for the password of an account that anyone could guess."""
+    if password == FIRST_DEFAULT:
+        raise ValueError(f"the password of {name} is MLflow's first default, known to all")
+    if len(password) < SHORTEST:
+        raise ValueError(
+            f"the password of {name} has {len(password)} characters; it needs {SHORTEST} or more"
+        )
+
+
+def password_of(path: Path) -> str:
+    """The password in a file. Raises ValueError where others can read it, or nothing stands there."""
     try:
         mode = path.stat().st_mode
         password = path.read_text(encoding="utf-8").strip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise ValueError(f"--password-file {path}: cannot be read ({reason})") from None
-    if mode & OTHERS:
+    # systemd lets a service read its credentials by an access list, which looks like a right of the group
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    if mode & OTHERS and not (credentials and path.resolve().is_relative_to(credentials)):
         raise ValueError(
             f"--password-file {path}: others on this machine can read it; run chmod 600 {path}"
         )
     if not password:
-        raise ValueError(f"--password-file {path}: is empty; write the admin's password into it")
+        raise ValueError(f"--password-file {path}: is empty; write the password into it")
     return password
 
 
@@ -91,19 +113,20 @@ def _check(password: str, *, begun: bool) -> None:
         raise ValueError(f"there is no admin yet, and no password for one: {HOW}")
 
 
-def _has_admin(database: Path) -> bool:
-    """Whether MLflow's table of users holds one; its own code takes seconds to import."""
+def _admin(database: Path) -> str | None:
+    """An admin of MLflow's table of users; its own code takes seconds to import."""
     if not database.exists():
-        return False
+        return None
     with closing(sqlite3.connect(database)) as connection:
         tables = "SELECT count(*) FROM sqlite_master WHERE name = 'users'"
         if not connection.execute(tables).fetchone()[0]:
-            return False
-        admins = "SELECT count(*) FROM users WHERE is_admin"
-        return bool(connection.execute(admins).fetchone()[0])
+            return None
+        admins = "SELECT username FROM users WHERE is_admin ORDER BY username != ?, username"
+        row = connection.execute(admins, [FIRST_ADMIN]).fetchone()
+        return str(row[0]) if row else None
 
 
-def _private(path: Path, content: bytes) -> Path:
+def private(path: Path, content: bytes) -> Path:
     """The file, made with this content where there is none; nobody else on the machine can read it."""
     try:
         with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:

@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Select, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Select, case, delete, func, insert, or_, select, update
 
 from storage.database import Database
 from storage.errors import StorageError
 from storage.records import StudyRecord
 from storage.rows import record, utc_now
 from storage.tables import Point, Study, StudyData, Trial
+
+ASKED_TO_STOP = ":stop"  # behind the owner of a lease
 
 
 class Studies:
@@ -71,10 +73,23 @@ class Studies:
 
     def renew_lease(self, name: str, owner: str, seconds: float) -> bool:
         """Keep driving; False if the lease ran out and somebody else has taken it."""
-        return self._set_study(name, {"lease_until": time.time() + seconds}, Study.owner == owner)
+        return self._set_study(name, {"lease_until": time.time() + seconds}, _held_by(owner))
 
     def release_lease(self, name: str, owner: str) -> None:
-        self._set_study(name, {"owner": None, "lease_until": None}, Study.owner == owner)
+        self._set_study(name, {"owner": None, "lease_until": None}, _held_by(owner))
+
+    def ask_to_stop(self, name: str) -> bool:
+        """Ask who drives the study, on whichever machine, to stop; False where nobody does."""
+        driven = (Study.owner.is_not(None), Study.lease_until >= time.time())
+        asked = Study.owner.endswith(ASKED_TO_STOP)
+        return self._set_study(
+            name, {"owner": case((asked, Study.owner), else_=Study.owner + ASKED_TO_STOP)}, *driven
+        )
+
+    def is_asked_to_stop(self, name: str, owner: str) -> bool:
+        """Whether somebody asked this driver of the study to stop."""
+        record = self.find_study(name)
+        return record is not None and record.owner == owner + ASKED_TO_STOP
 
     def add_seconds(self, name: str, seconds: float) -> None:
         """Count more time as spent on the study."""
@@ -126,6 +141,10 @@ class Studies:
             if connection.scalar(select(Study.name).where(Study.name == name)) is None:
                 raise StorageError(f"there is no study {name!r}")
             return False
+
+
+def _held_by(owner: str) -> ColumnElement[bool]:
+    return Study.owner.in_((owner, owner + ASKED_TO_STOP))
 
 
 def _named(name: str) -> Select[Any]:

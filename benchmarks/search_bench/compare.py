@@ -175,44 +175,10 @@ def bootstrap(found: dict[str, np.ndarray], draws: int = 2000) -> list[float | N
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--table",
-        default="digits",
-        choices=sorted(p.parent.name for p in HERE.glob("*/runs.parquet")),
-    )
-    parser.add_argument("--seeds", type=int, help="replays of each method [20; 3 when quick]")
-    parser.add_argument(
-        "--trials",
-        type=int,
-        default=TRIALS,
-        help="trainings of full length that the budget pays for [60]",
-    )
-    parser.add_argument(
-        "--only", nargs="*", help="methods by name, beside dynafront and Optuna's default"
-    )
-    parser.add_argument("--quick", action="store_true", help="few methods and seeds")
-    parser.add_argument("--json", action="store_true", help="print JSON alone")
-    parser.add_argument(
-        "--out", type=Path, help="folder for replays (which are kept there), table.md and pictures"
-    )
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
-    given = parser.parse_args()
+    given = asked()
     os.environ["OMP_NUM_THREADS"] = "1"
-    names = (
-        list(QUICK)
-        if given.quick
-        else [n for n in methods() if n != LONG or _table(given.table).of("long")]
-    )
-    if given.only is not None:
-        names = [
-            OPTUNA,
-            OURS,
-            *(name for name in names if name in given.only and name not in (OPTUNA, OURS)),
-        ]
     seeds = given.seeds or (3 if given.quick else 20)
+    names = chosen_methods(given)
     found = _replayed(
         given.table, given.trials, names, seeds, given.workers, given.out, quiet=given.json
     )
@@ -227,6 +193,40 @@ def main() -> None:
         from benchmarks.search_bench.report import write
 
         write(given.out, found, result)
+
+
+def asked() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    tables = sorted(p.parent.name for p in HERE.glob("*/runs.parquet"))
+    add("--table", default="digits", choices=tables)
+    add("--seeds", type=int, help="replays of each method [20; 3 when quick]")
+    add(
+        "--trials",
+        type=int,
+        default=TRIALS,
+        help="trainings of full length that the budget pays for [60]",
+    )
+    add("--only", nargs="*", help="methods by name, beside dynafront and Optuna's default")
+    add("--quick", action="store_true", help="few methods and seeds")
+    add("--json", action="store_true", help="print JSON alone")
+    add("--out", type=Path, help="folder for replays (which are kept there), table.md and pictures")
+    add("--workers", type=int, default=os.cpu_count())
+    return parser.parse_args()
+
+
+def chosen_methods(given: argparse.Namespace) -> list[str]:
+    """Their names, in the order of the table."""
+    names = list(QUICK)
+    if not given.quick:
+        names = [n for n in methods() if n != LONG or _table(given.table).of("long")]
+    if given.only is None:
+        return names
+    always = [OPTUNA, OURS]
+    return [*always, *(name for name in names if name in given.only and name not in always)]
 
 
 def _replayed(

@@ -23,6 +23,11 @@ from search.command_line.terminal import print_lines, steps, terminal
     help="Folder.",
 )
 @click.option("--force", is_flag=True, help="Overwrite an earlier export in the folder.")
+@click.option(
+    "--whole-curve",
+    is_flag=True,
+    help="Carry all points of the training, though gates then decide that could be settled.",
+)
 @click.option("--register", is_flag=True, help="Also register the model in MLflow, alias by pick.")
 @click.pass_obj
 def export_point(
@@ -35,6 +40,7 @@ def export_point(
     point: int | None,
     out: Path,
     force: bool,
+    whole_curve: bool,
     register: bool,
 ) -> None:
     """Turn a point of study NAME's front into a model to ship.
@@ -54,6 +60,14 @@ def export_point(
         pick=pick, max_macs=max_macs, min_accuracy=min_accuracy, family=family, point=point
     )
     lines = export_choice(
-        store, record, settings, choice, out, register=register, force=force, say=steps(console)
+        store,
+        record,
+        settings,
+        choice,
+        out,
+        register=register,
+        force=force,
+        whole_curve=whole_curve,
+        say=steps(console),
     )
     print_lines(console, lines)

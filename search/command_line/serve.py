@@ -38,8 +38,8 @@ def serve(
 ) -> None:
     """Serve studies to a team: everyone signs in, users read, admins change.
 
-    The first start needs a password for the account `admin`: in MLFLOW_AUTH_ADMIN_PASSWORD or in a file. It runs until
-    Ctrl-C. One person on one machine needs no users: dynafront ui.
+    The first start needs a password for the account `admin`: in MLFLOW_AUTH_ADMIN_PASSWORD or in a file. Others get
+    theirs from `dynafront account`. It runs until Ctrl-C. One person on one machine needs no users: dynafront ui.
     """
     from search.commands.serve import serve_team, with_server
 

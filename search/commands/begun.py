@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from search.spec import BEFORE, StudySpec, budget_begun
-from search.study_keys import Region
+from search.study_parts import Region
 from storage.records import StudyRecord
 
 FREE_TO_CHANGE = (
@@ -35,7 +35,7 @@ def as_begun(spec: StudySpec, known: StudyRecord | None) -> StudySpec:
     spec = spec.model_copy(update=old)
     if "region" not in spec.model_fields_set and known.spec.get("region") == NO_REGION:
         spec = spec.model_copy(update={"region": Region()})  # from before there was a default
-    begun = budget_begun(known.spec["budget"], spec.warm_start)
+    begun = budget_begun(known.spec["budget"], spec.warm_start and not spec.init_from)
     if "warm_epochs" not in known.spec["budget"] and spec.budget.warm_epochs is None:
         budget = spec.budget.model_copy(update={"warm_epochs": begun.get("warm_epochs")})
         spec = spec.model_copy(update={"budget": budget})

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search.commands.choice import Choice, chosen
 from search.commands.export_cascade import exported_cascade
@@ -13,7 +13,7 @@ from search.export.card import gates_text, latency_text, metric_of_report, threa
 from search.export.folder import PICTURES
 from search.export.selection_bias import bias_text
 from search.front.metric import named
-from search.front.stored import study_cost, study_front
+from search.front.stored import StudyFront, study_cost, study_costs, study_front
 from search.objectives import macs_text
 from search.report.amounts import macs
 from search.report.text import knobs_text
@@ -28,6 +28,9 @@ from storage.settings import Settings
 from storage.store import Store
 from trainers.metrics import ACCURACY, METRICS, Metric
 
+if TYPE_CHECKING:
+    from search.export.export import Exported
+
 
 def export_choice(
     store: Store,
@@ -38,6 +41,7 @@ def export_choice(
     *,
     register: bool,
     force: bool = False,
+    whole_curve: bool = False,
     say: Callable[[str], None],
 ) -> list[str]:
     """Export the chosen point; returns lines that say what came out. Raises ValueError with the nearest offer.
@@ -46,7 +50,16 @@ def export_choice(
     """
     point = chosen(store, record, choice)
     return export_point(
-        store, record, settings, point, choice, folder, register=register, force=force, say=say
+        store,
+        record,
+        settings,
+        point,
+        choice,
+        folder,
+        register=register,
+        force=force,
+        whole_curve=whole_curve,
+        say=say,
     )
 
 
@@ -60,13 +73,14 @@ def export_point(
     *,
     register: bool,
     force: bool = False,
+    whole_curve: bool = False,
     say: Callable[[str], None],
 ) -> list[str]:
     """Export the point, which was picked by `choice`; returns lines that say what came out."""
     from search.export.export import check_folder
 
     check_folder(folder, force)
-    baselines = study_front(store, record, choice.family).baselines
+    found = study_front(store, record, choice.family)
     training, metric = training_text(*point.training), METRICS[point.metric]
     reached = named(f"{point.accuracy:.2%}", metric)
     which = "" if choice.point is not None else f"{choice.words(metric)}: "
@@ -75,16 +89,19 @@ def export_point(
     )
     if is_cascade(point.knobs):
         say(knobs_text(point.knobs))
-    report = _export(store, record, settings, point, baselines, folder, say, force=force)
+    exported = _export(
+        store, record, settings, point, found, folder, say, force=force, whole_curve=whole_curve
+    )
+    report = exported.report
     where = stored_place(folder, settings.folder)
-    exported = store.add_export(
+    stored = store.add_export(
         record.name, pick=choice.alias, folder=where, report=report, point=point.id
     )
     uri = None
     if register:
         uri = _register(store, record, settings, point, choice.alias, folder, say)
-        store.set_model_uri(exported.id, uri)
-    lines = _lines(folder, report, uri)
+        store.set_model_uri(stored.id, uri)
+    lines = _lines(folder, report, exported.points, uri)
     if is_cascade(point.knobs):
         lines.insert(1, f"  cascade   {knobs_text(point.knobs)}")
     return lines
@@ -122,39 +139,34 @@ def _export(
     record: StudyRecord,
     settings: Settings,
     point: PointRecord,
-    baselines: Sequence[PointRecord],
+    found: StudyFront,
     folder: Path,
     say: Callable[[str], None],
     *,
     force: bool,
-) -> dict[str, Any]:
+    whole_curve: bool,
+) -> Exported:
+    from search.export.curve import setting_of, siblings
     from search.export.export import export
     from search.export.static_net import Beside, baseline_beside
 
     spec = stored_spec(record.spec)
-    validation = {
-        "accuracy": point.accuracy,
-        "accuracy_low": point.accuracy_low,
-        "accuracy_high": point.accuracy_high,
-        "top1": point.top1,
-        "macs_mean": point.macs_mean,
-        "macs_p95": point.macs_p95,
-    }
-    if "selection_bias" in point.extra:
-        validation["selection_bias"] = point.extra["selection_bias"]
     check_same_data(store, record.name, data_spec(spec))
     beside = None
-    if found := baseline_beside(point, baselines, study_cost(record)):
-        static, why = found
+    if baseline := baseline_beside(point, found.baselines, study_cost(record)):
+        static, why = baseline
         training = store.trial(record.name, static.kind, static.trial)
         beside = Beside(job_of(spec, training, str(settings.checkpoints)), why)
     if is_cascade(point.knobs):
+        if whole_curve:
+            raise ValueError(
+                f"--whole-curve: point {point.id} is a cascade, whose file answers at one point; leave it out"
+            )
         return exported_cascade(
             store,
             spec,
             str(settings.checkpoints),
             point,
-            validation=validation,
             beside=beside,
             folder=folder,
             force=force,
@@ -164,17 +176,17 @@ def _export(
     return export(
         job_of(spec, trial, str(settings.checkpoints)),
         study=record.name,
-        knobs=point.knobs,
-        rates={name: tuple(units) for name, units in point.extra["rates"].items()},
-        validation=validation,
+        point=setting_of(point),
+        others=[setting_of(one) for one in siblings(point, found.points, study_costs(record))],
         folder=folder,
         beside=beside,
         force=force,
+        whole_curve=whole_curve,
         say=say,
-    ).report
+    )
 
 
-def _lines(folder: Path, report: dict[str, Any], uri: str | None) -> list[str]:
+def _lines(folder: Path, report: dict[str, Any], points: int, uri: str | None) -> list[str]:
     test, static, parity = report["test"], report["static"], report["parity"]
     metric = metric_of_report(report)
     own = f"mean {macs_text(test['macs_mean'])}, p95 {macs_text(test['macs_p95'])}, max {macs_text(test['macs_max'])}"
@@ -194,6 +206,11 @@ def _lines(folder: Path, report: dict[str, Any], uri: str | None) -> list[str]:
         ),
         f"  gates     {gates_text(report)}",
         f"  parity    {parity['same_answers']} of {parity['images']} answers as the trained network's",
+        *(
+            [f"  points    {points} in the file: {folder}/README.md lists them"]
+            if points > 1
+            else []
+        ),
         f"  try it    dynafront predict {folder} IMAGE",
     ]
     if not report["dynamic"]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from search.run.jobs import job_of
 from search.spec import StudySpec
@@ -12,6 +12,7 @@ from storage.records import PointRecord, trainings_of
 from storage.store import Store
 
 if TYPE_CHECKING:
+    from search.export.export import Exported
     from search.export.static_net import Beside
 
 
@@ -21,14 +22,14 @@ def exported_cascade(
     checkpoints: str,
     point: PointRecord,
     *,
-    validation: Mapping[str, Any],
     beside: Beside | None,
     folder: Path,
     force: bool,
     say: Callable[[str], None],
-) -> dict[str, Any]:
-    """Export it; returns the report. Raises ValueError where the checkpoint of a member is gone."""
+) -> Exported:
+    """Export it; raises ValueError where the checkpoint of a member is gone."""
     from search.export.cascade import MemberJob, export_cascade
+    from search.export.curve import validation_of
 
     members = []
     for training, one in zip(trainings_of(point), point.knobs["members"], strict=True):
@@ -39,9 +40,9 @@ def exported_cascade(
         members,
         study=spec.study,
         knobs=dict(point.knobs),
-        validation=validation,
+        validation=validation_of(point),
         folder=folder,
         beside=beside,
         force=force,
         say=say,
-    ).report
+    )

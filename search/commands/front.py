@@ -14,6 +14,7 @@ from search.report.front_plot import front_png
 from search.report.front_table import terminal_table
 from search.report.front_text import majority_text, offer, summary
 from search.report.no_front import no_front_text
+from search.spec import stored_spec
 from storage.records import PointRecord, StudyRecord
 from storage.store import Store
 
@@ -33,7 +34,8 @@ def print_front(
     console.print(terminal_table(front.members, console.width))
     console.print(offer(front.members, study_cost(record)), soft_wrap=True)
     if front.baselines:
-        warm = record.spec.get("warm_start") and not record.spec.get("init_from")
+        spec = stored_spec(record.spec)
+        warm = any(spec.warm(name) for name in spec.families)
         which = (
             "that trials start from, and of other sizes"
             if warm

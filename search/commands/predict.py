@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,6 +17,7 @@ from trainers.data.formats import image_files, other_text
 
 REGISTERED = "models:/"
 STDIN = "-"
+COLUMNS = ("image", "class", "probability", "macs", "error")
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,17 @@ class Answer:
         return {"image": self.image, **known}
 
 
+def csv_line(answer: Answer | None) -> str:
+    """A line of the table with its end: of an answer, or of the names of the columns."""
+    text = StringIO()
+    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+    if answer is None:
+        writer.writeheader()
+    else:
+        writer.writerow(answer.as_dict())
+    return text.getvalue()
+
+
 @contextmanager
 def classifier(model: Path, settings: Settings) -> Iterator[Classifier]:
     """The model in an exported folder, or the registered one that `models:/NAME@ALIAS` names.
@@ -49,10 +63,12 @@ def classifier(model: Path, settings: Settings) -> Iterator[Classifier]:
         yield load_classifier(fetch_exported(settings, str(model), Path(folder)))
 
 
-def answers(model: Classifier, given: Iterable[Path]) -> Iterator[Answer]:
-    """What the model says of every image that is meant, in order."""
+def answers(
+    model: Classifier, given: Iterable[Path], thresholds: list[float] | None = None
+) -> Iterator[Answer]:
+    """What the model says of every image that is meant, in order; at these thresholds, or at its own."""
     for image in _meant(given):
-        yield image if isinstance(image, Answer) else _answer(model, image)
+        yield image if isinstance(image, Answer) else _answer(model, image, thresholds)
 
 
 def _meant(given: Iterable[Path]) -> Iterator[Path | Answer]:
@@ -70,8 +86,8 @@ def _meant(given: Iterable[Path]) -> Iterator[Path | Answer]:
             yield one
 
 
-def _answer(model: Classifier, image: Path) -> Answer:
+def _answer(model: Classifier, image: Path, thresholds: list[float] | None) -> Answer:
     try:
-        return Answer(str(image), *model.predict(image))
+        return Answer(str(image), *model.predict(image, thresholds))
     except ValueError as error:
         return Answer(str(image), error=str(error).removeprefix(f"{image}: "))

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
+from search.key_types import SIDES
 from search.objectives import COSTS
-from search.study_keys import SIDES, StudySpec
+from search.study_keys import StudySpec
 from spaces.contract.declarations import declarations
 from spaces.contract.family import Declaration
 from spaces.contract.resolution import IMAGE_SIZE

@@ -49,7 +49,9 @@ def serve_team(settings: Settings, password_file: Path | None, console: Console)
     def starting(address: str) -> None:
         console.print(f"dynafront: {address}{PAGES}", soft_wrap=True)
         console.print(f"  MLflow UI: {address}", soft_wrap=True)
-        console.print(f"  new accounts, by an admin: {address}/signup", soft_wrap=True)
+        console.print(
+            f"  new accounts: {address}/signup, or dynafront account add NAME", soft_wrap=True
+        )
         if not on_this_machine(settings.server.host):
             console.print(f"  {UNENCRYPTED}", soft_wrap=True)
         step = until_ready.enter_context(Steps(console))

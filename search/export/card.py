@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from search.export.card_curve import curve_text, retuned_text
 from search.export.cascade_card import cascade_text
 from search.export.folder import BATCHES
 from search.export.selection_bias import bias_text
@@ -23,9 +24,9 @@ def card(description: dict[str, Any]) -> str:
 An image classifier ({len(classes)} classes, {size}) {_what(description)},
 exported by dynafront. {_computes(description["report"]["dynamic"])}
 
-{_measures(description["report"])}
+{retuned_text(description)}{_measures(description["report"])}
 
-{_how_to_run(description)}
+{curve_text(description)}{_how_to_run(description)}
 
 ## How it was made
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from search.export.description import check_file, read_description
-from search.export.folder import MODEL, ONNX, incomplete, prepared
+from search.export.folder import MODEL, ONNX, THRESHOLDS, incomplete, prepared
 from spaces.contract.task import Task
 from trainers.data.images import Stored
 
@@ -25,8 +25,13 @@ class Classifier(Protocol):
         """What model.json says."""
         ...
 
-    def predict(self, image: Stored) -> tuple[str, float, float]:
-        """Class name, its probability, and the MACs that this image took. Raises ValueError on a broken image."""
+    def predict(
+        self, image: Stored, thresholds: list[float] | None = None
+    ) -> tuple[str, float, float]:
+        """Class name, its probability, and the MACs that this image took. Raises ValueError on a broken image.
+
+        `thresholds` are those of an operating point; None: those of the chosen one.
+        """
         ...
 
 
@@ -37,11 +42,16 @@ class OnnxClassifier:
     session: InferenceSession
     description: dict[str, Any]
 
-    def predict(self, image: Stored) -> tuple[str, float, float]:
+    def predict(
+        self, image: Stored, thresholds: list[float] | None = None
+    ) -> tuple[str, float, float]:
         """Class name, its probability, and the MACs that this image took. Raises ValueError on a broken image."""
         task = Task.from_dict(self.description["task"])
         pixels = prepared(image, task, self.description.get("preprocessing", {}))
-        logits, macs_B = self.session.run(["logits", "macs"], {"pixels": pixels})
+        given = {"pixels": pixels}
+        if thresholds:
+            given[THRESHOLDS] = np.array(thresholds, np.float64)
+        logits, macs_B = self.session.run(["logits", "macs"], given)
         odds = np.exp(logits[0] - logits[0].max())
         best = int(odds.argmax())
         return self.description["classes"][best], float(odds[best] / odds.sum()), float(macs_B[0])
@@ -68,8 +78,12 @@ def _session(folder: Path) -> InferenceSession:
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # it warns that thresholds are no constants
     try:
-        return onnxruntime.InferenceSession(str(folder / ONNX), providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            str(folder / ONNX), options, providers=["CPUExecutionProvider"]
+        )
     except (state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf) as error:
         raise incomplete(folder, error) from None
 

@@ -6,13 +6,14 @@ Shapes: B images, C classes.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from search.export.curve import Carried
 from search.export.measures import Counts
 from spaces.contract.knobs import Knobs
 from spaces.contract.net import DynamicNet
@@ -57,10 +58,12 @@ def compare(
     test: Split,
     data: ImageData,
     metric: Metric = ACCURACY,
+    others: Sequence[Carried] = (),
 ) -> tuple[dict[str, Any], bytes | None]:
     """The report, and what is answered to each test image, as the metric packs it.
 
     The report has accuracy and cost on test, and how the compact model's answers compare with the trained network's.
+    `others` are operating points that are measured in the same pass.
 
     Raises ParityError when they differ by more than rounding.
     """
@@ -70,7 +73,10 @@ def compare(
     unpruned, counts = replace(knobs, prune=None), _Answers()
     with torch.inference_mode():
         for batch in test.batches(BATCH):
-            logits_BC, macs_B = compact.run(batch.images.float() / 255)
+            pixels = batch.images.float() / 255
+            logits_BC, macs_B = compact.run(pixels)
+            for one in others:
+                one.see(compact, pixels, batch.labels)
             trained_BC = net(normalized(batch.images, data.mean, data.std), policy).logits_BC
             free = net.run(normalized(batch.images, data.mean, data.std), unpruned, rates=rates)
             answers_B = logits_BC.argmax(1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.export.card import card
 from search.export.comparison import compare
+from search.export.curve import Setting, carried, free_beside, points_listed
 from search.export.description import CHECKSUMS, checksums
 from search.export.folder import FORMAT, MODEL, ONNX, PICTURES, WEIGHTS
 from search.export.latency import latency, session_of
@@ -43,15 +44,16 @@ class Exported:
     folder: Path
     report: dict[str, Any]
     net: DeployedNet
+    points: int  # that the files answer at
 
 
 def export(
     job: Job,
     *,
     study: str,
-    knobs: dict[str, Any],
-    rates: Mapping[str, tuple[float, ...]],
-    validation: Mapping[str, Any],
+    point: Setting,
+    others: Sequence[Setting] = (),
+    whole_curve: bool = False,
     folder: Path,
     beside: Beside | None = None,
     force: bool = False,
@@ -59,20 +61,22 @@ def export(
 ) -> Exported:
     """Make the folder from an ended trial, stopped early or not, and one of its operating points.
 
-    `rates` are the gates' open rates that the point was measured with; `validation` is the point's own record,
-    with the `selection_bias` of its exits' thresholds where that was estimated. `beside` is the static network that the
+    The files answer at the point's thresholds, and at those of the `others` where these are given: of all with
+    `whole_curve`, else of those that cost the point's own network nothing. `beside` is the static network that the
     report compares with. With `force`, an earlier export in the folder is overwritten.
     Raises ValueError (missing checkpoint or test split, random policy, a folder that holds something else),
     ParityError.
     """
     check_folder(folder, force)
-    setting = Knobs(**knobs)
-    net, candidate, data = measured_net(job, setting, say)
-    compact = ship(net, setting, rates)
+    net, candidate, data = measured_net(job, point.knobs, say)
+    if not whole_curve:
+        others = free_beside(net, point, others)
+    compact = ship(net, point.knobs, point.rates, [one.measured for one in others])
+    curve = carried(compact, others)
     test = test_split(job.data)
     say(f"measuring on {len(test)} test images")
     metric = METRICS[job.metric]
-    report, right = compare(net, compact, setting, rates, test, data, metric)
+    report, right = compare(net, compact, point.knobs, point.rates, test, data, metric, curve)
     report["metric"] = metric.name
     static = static_net(net, beside, test)
     report["static"] = static.as_dict() | {"standing": standing(right, static.right, metric)}
@@ -80,9 +84,9 @@ def export(
     model, theirs = onnx_of(compact, test), onnx_of(static.net, static.images)
     sessions = session_of(model), session_of(theirs)
     report["latency_ms"] = latency((compact, static.net), sessions, (test, static.images))
-    report["validation"] = dict(validation)
+    report["validation"] = dict(point.validation)
     report["selection_bias"] = selection_bias(
-        validation, len(data.validation), report["test"], metric
+        point.validation, len(data.validation), report["test"], metric
     )
     description = {
         "format": FORMAT,
@@ -92,13 +96,15 @@ def export(
         "classes": list(data.classes),
         "preprocessing": {"resize": data.resize, "bits": data.bits, "background": "white"},
         "network": compact.description(),
-        **_origin(job, study, knobs),
+        "thresholds": compact.thresholds,
+        "points": points_listed(compact.thresholds, point, report["test"], curve, metric),
+        **_origin(job, study, point.knobs.as_dict()),
         "report": report,
     }
     say("comparing onnxruntime's logits")
     report["onnx"] = compare_onnx(compact, sessions[0], test)
     write_folder(folder, compact, description, model)
-    return Exported(folder, report, compact)
+    return Exported(folder, report, compact, len(description["points"]))
 
 
 def measured_net(

@@ -17,6 +17,7 @@ from trainers.data.images import Stored
 
 FORMAT = 2
 MODEL, WEIGHTS, ONNX = "model.json", "model.safetensors", "model.onnx"
+THRESHOLDS = "thresholds"  # input of the ONNX file that may be left out
 BATCHES = (1, 64)  # at which latency is measured
 PICTURES = "inspect"  # folder beside them, of a registered model
 

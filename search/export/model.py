@@ -36,10 +36,15 @@ class Model:
         """(1, C, H, W) pixels in [0, 1] of an image, prepared as the training images were."""
         return pixels_of(image, self.net.task, self.description.get("preprocessing", {}))
 
-    def predict(self, image: Stored) -> tuple[str, float, float]:
-        """Class name, its probability, and the MACs that this image took. Raises ValueError on a broken image."""
+    def predict(
+        self, image: Stored, thresholds: list[float] | None = None
+    ) -> tuple[str, float, float]:
+        """Class name, its probability, and the MACs that this image took. Raises ValueError on a broken image.
+
+        `thresholds` are those of an operating point; None: those of the chosen one.
+        """
         with torch.inference_mode():
-            logits, macs_B = self.net.run(self.pixels(image))
+            logits, macs_B = self.net.run(self.pixels(image), thresholds)
         probability = F.softmax(logits[0], 0)
         best = int(probability.argmax())
         return self.classes[best], float(probability[best]), float(macs_B[0])

@@ -6,7 +6,7 @@ import numpy as np
 
 from search.front.curves import Curve, ReferencePoint
 from search.objectives import MACS, Cost
-from search.study_keys import Region
+from search.study_parts import Region
 
 
 def corner_of(

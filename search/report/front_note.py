@@ -66,19 +66,18 @@ def note(
         head += f"{about(points, hypervolume, majority)}\n\n"
     if front:
         head += f"{offer(front, cost)}: `dynafront export {study} --pick {DEFAULT}`\n\n"
-    columns = [
-        "point",
-        "trial",
-        "family",
-        metric_of(front).label,
-        "95 % interval",
-        "MACs mean",
-        "MACs p95",
-        "parameters",
-        "knobs",
-    ]
-    head += f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}\n"
     rows = [_note_row(p, links.get(p.id or 0)) for p in front]
+    return _fitting(head + _note_heads(metric_of(front).label), rows, picture)
+
+
+def _note_heads(metric: str) -> str:
+    columns = ["point", "trial", "family", metric, "95 % interval"]
+    columns += ["MACs mean", "MACs p95", "parameters", "knobs"]
+    return f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}\n"
+
+
+def _fitting(head: str, rows: Sequence[str], picture: str) -> str:
+    """The note with as many rows as MLflow keeps of it."""
     # no need to try more rows than would fit if all were as short as the shortest
     fitting = min(len(rows), NOTE_BYTES // min(map(len, rows), default=NOTE_BYTES))
     for kept in range(fitting, -1, -1):

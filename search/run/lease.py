@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import threading
 import uuid
@@ -19,7 +20,10 @@ LEASE_SECONDS = 60.0
 
 
 class Lease:
-    """The right to drive a study, renewed by a thread; `lost` once somebody else has taken it."""
+    """The right to drive a study, renewed by a thread; `lost` once somebody else has taken it.
+
+    Where somebody asks in the tables for the study to stop, the thread interrupts this process as Ctrl-C does.
+    """
 
     def __init__(self, store: Store, name: str, owner: str) -> None:
         self.lost = False
@@ -34,9 +38,14 @@ class Lease:
         self._store.release_lease(self._name, self._owner)
 
     def _renew(self) -> None:
+        asked = False
         while not self._stop.wait(LEASE_SECONDS / 4):
             try:
                 self.lost = not self._store.renew_lease(self._name, self._owner, LEASE_SECONDS)
+                if not asked and self._store.is_asked_to_stop(self._name, self._owner):
+                    asked = True
+                    logger.info("%s is to stop: somebody asked for it from elsewhere", self._name)
+                    os.kill(os.getpid(), signal.SIGINT)
             except StorageError as error:  # there are three more tries before the lease ends
                 logger.warning("the lease on %s was not renewed: %s", self._name, error)
 

@@ -51,7 +51,7 @@ def needs_baseline(spec: StudySpec, candidate: Candidate) -> bool:
 
 def warm(spec: StudySpec, name: str) -> bool:
     """Whether baselines of the study's own are where this family's trials start, as long as that pays."""
-    return spec.warm_start and spec.initial(name) is None
+    return spec.warm(name)
 
 
 def baseline_of(spec: StudySpec, space: Sequence[Dimension], candidate: Candidate) -> Candidate:

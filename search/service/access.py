@@ -63,6 +63,13 @@ def with_users(app: Flask) -> Any:
     return protected
 
 
+def is_open(path: str) -> bool:
+    """Whether MLflow answers a path without asking for an account."""
+    from mlflow.server.auth import is_unprotected_route
+
+    return bool(is_unprotected_route(path))
+
+
 def signed_in() -> dict[str, Any]:
     """Who asks: the name of the account, and whether it may change something. Without users everyone may."""
     from flask import g

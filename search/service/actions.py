@@ -18,7 +18,7 @@ from search.service.jobs import JobQueue, described
 from search.service.study_check import check, spec_of
 from search.service.study_text import changed
 from search.spec import stored_spec
-from storage.records import JobRecord, StudyRecord
+from storage.records import JobRecord, JobState, StudyRecord
 from storage.settings import Settings
 from storage.store import Store
 from storage.yaml_text import NotYamlError, file_text
@@ -108,8 +108,8 @@ class Actions:
         return self._with_file("search", record.name, text, [])
 
     def stop(self, body: bodies.StudyBody) -> dict[str, Any]:
-        """End what searches the study, also where a terminal on this machine started it."""
-        jobs = self._searches(body.study)
+        """End what searches the study, also where a terminal or another machine started it."""
+        jobs = [job for job in self._searches(body.study) if self._is_ours(job)]
         for job in jobs:
             self.queue.cancel(job)
         if jobs:
@@ -119,7 +119,8 @@ class Actions:
             raise ValueError(f"study {record.name} is not being searched")
         host, pid = [*(record.owner or "").split(":"), "", ""][:2]
         if host != socket.gethostname() or not pid.isdecimal():
-            raise ValueError(f"study {record.name} is searched on {host}; press Ctrl-C there")
+            self.store.ask_to_stop(record.name)
+            return {"stopped": True, "command": f"Ctrl-C on {host}, within 15 seconds"}
         os.kill(int(pid), signal.SIGINT)
         return {"stopped": True, "command": f"kill -INT {pid}"}
 
@@ -167,6 +168,10 @@ class Actions:
 
     def _searches(self, name: str) -> list[JobRecord]:
         return [job for job in self.store.jobs.open_jobs(name) if job.kind == "search"]
+
+    def _is_ours(self, job: JobRecord) -> bool:
+        """Whether a job can be ended from here: one that waits anywhere, one that runs on this machine."""
+        return job.state is JobState.QUEUED or job.host == self.queue.host
 
     def _check_free(self, name: str) -> None:
         """Raise ValueError where the study is searched, or waits for it."""

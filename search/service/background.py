@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from storage.mlflow_server import SETTINGS_VARIABLE
+from search.service.environment import reader_environment
 from storage.settings import Settings
 
 SECONDS = 900.0  # that a piece of work may take
@@ -46,8 +45,7 @@ class Background:
 
     def _run(self, arguments: list[str]) -> str:
         command = [sys.executable, "-m", "search.service.working", *arguments]
-        environment = dict(os.environ)
-        environment[SETTINGS_VARIABLE] = self._settings.model_dump_json()
+        environment = reader_environment(self._settings)
         try:
             done = subprocess.run(
                 command, env=environment, capture_output=True, text=True, timeout=SECONDS

@@ -21,7 +21,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from storage.mlflow_server import SETTINGS_VARIABLE
+from search.service.environment import job_environment
 from storage.places import place, stored_place
 from storage.records import JobRecord, JobState
 from storage.settings import Settings
@@ -40,14 +40,6 @@ START_SECONDS = 60.0  # until a process shows that it lives
 SILENT_SECONDS = 120.0  # of a process on another machine, after which it is given up
 TAIL = 16_384  # bytes of a log that are read
 LINES, LONGEST = 60, 500  # of a log that are shown
-# the server's own: a job speaks to the stores itself
-SERVERS_OWN = (
-    "MLFLOW_SERVER_",
-    "MLFLOW_AUTH_",
-    "MLFLOW_FLASK_",
-    "DYNAFRONT_SERVER_USERS",
-    "_MLFLOW_",
-)
 
 
 class JobQueue:
@@ -155,7 +147,7 @@ class JobQueue:
             with (self.folder(job) / LOG).open("ab") as output:
                 process = subprocess.Popen(
                     command,
-                    env=_environment(self.settings),
+                    env=job_environment(self.settings),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
@@ -225,8 +217,3 @@ def described(job: JobRecord, queue: JobQueue) -> dict[str, Any]:
         "finished": job.finished_at.isoformat() if job.finished_at else None,
         "last": next(reversed(queue.log(job)), "") if job.state is JobState.RUNNING else "",
     }
-
-
-def _environment(settings: Settings) -> dict[str, str]:
-    own = {name: value for name, value in os.environ.items() if not name.startswith(SERVERS_OWN)}
-    return own | {SETTINGS_VARIABLE: settings.model_dump_json(), "PYTHONUNBUFFERED": "1"}

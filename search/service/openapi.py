@@ -17,7 +17,7 @@ from search.service.read_models import READ_ANSWERS
 
 BINARY = {"/download": "application/zip", "/inspected.html": "text/html", "/image": "image/png"}
 SCHEMAS = "#/components/schemas/"
-UNCHANGED = ("/points", "/trials")  # have an ETag
+UNCHANGED = ("/points", "/trials", "/growth")  # have an ETag
 WRONG = {
     "400": "what was asked for cannot be",
     "401": "the server has users: a name and a password are needed",
@@ -44,6 +44,7 @@ PATHS: dict[str, tuple[str, dict[str, str]]] = {
         STUDY | {"max": "the budget, such as 20M", "axis?": "a cost; the study's own by default"},
     ),
     "/trials": ("a row for each training; has an ETag", STUDY),
+    "/growth": ("hypervolume after each training that ended; has an ETag", STUDY),
     "/trial": (
         "one training: its curves by epoch, its points, every attempt that failed",
         STUDY | {"number": "its number", "kind?": "search, static or finalist; search by default"},

@@ -33,6 +33,7 @@ FILES = (
     "sketch.js",
     "point.js",
     "lines.js",
+    "growth.js",
     "trials.js",
     "why.js",
     "parallel.js",

@@ -10,8 +10,9 @@ import os
 from typing import Any
 from uuid import uuid4
 
-from search.service.access import API, LARGEST, keep_on_this_machine, with_users
+from search.service.access import API, LARGEST, is_open, keep_on_this_machine, with_users
 from search.service.limits import LimitedBodies
+from search.service.logins import LimitedLogins, Logins
 from search.service.routes import blueprint
 from search.service.shared import share
 from storage.creation_lock import creating
@@ -69,6 +70,8 @@ def _whole(routes: Any, prefix: str) -> Any:
         whole = app
     if under_uvicorn:
         whole.add_middleware(LimitedBodies, prefix=f"{prefix.rstrip('/')}{API}", largest=LARGEST)
+        if os.environ.get(USERS_VARIABLE):
+            whole.add_middleware(LimitedLogins, is_open=is_open, logins=Logins())
     return whole
 
 

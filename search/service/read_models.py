@@ -40,6 +40,7 @@ class TrainingWithCurves(Training):
     params: dict[str, str]
     seed: int
     epochs_done: int
+    started: str
     charts: list[Chart]
     gates: dict[str, list[float | None]] = Field(description="open rates by epoch")
     points: list[PointOfTraining]
@@ -47,6 +48,15 @@ class TrainingWithCurves(Training):
     failures: list[Attempt]
     commands: list[tuple[str, str]] = Field(description="what for, and the command line")
     experiment_id: str | None
+
+
+class Growth(Answer):
+    """The front after each training that ended, in that order."""
+
+    trainings: list[str]
+    hypervolume: list[float] = Field(description="as a share of what the reference point bounds")
+    points: list[int] = Field(description="on the front")
+    words: str = Field(description="what the last ones added; empty where there are few")
 
 
 class Why(Answer):
@@ -109,6 +119,7 @@ class Inspection(Answer):
 
 READ_ANSWERS: dict[str, type[Answer]] = {
     "/trial": TrainingWithCurves,
+    "/growth": Growth,
     "/why": Why,
     "/compare": Comparison,
     "/inspected": Inspection,

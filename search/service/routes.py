@@ -14,6 +14,7 @@ from search.service.action_routes import add_actions, add_download, job_reads
 from search.service.background import Background
 from search.service.client_reads import client_reads
 from search.service.compared import check_names, compared
+from search.service.growth import growth
 from search.service.inspected import Asked, Inspected
 from search.service.kept_answers import kept
 from search.service.openapi import UNCHANGED, document
@@ -75,6 +76,7 @@ def _add_reads(
         "point": lambda: views.point(_asked("study"), _number(_asked("id"))),
         "answer": lambda: views.answer(_asked("study"), _asked("max"), _asked("axis", "") or None),
         "trials": lambda: {"trials": of_study(trials)},
+        "growth": lambda: growth(*views.known(_asked("study"))),
         "trial": lambda: of_study(trial, _asked("kind", Kind.SEARCH), _number(_asked("number"))),
         "why": lambda: why.shown(*views.known(_asked("study")), views.stamp(_asked("study"))),
         "compare": compared_studies,

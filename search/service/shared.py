@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from flask import Blueprint, Response
 
 SECONDS = 1.0  # pages ask every three
-POLLED = frozenset(f"{API}/{name}" for name in ("studies", "study", "points", "trials", "jobs"))
+NAMES = ("studies", "study", "points", "trials", "growth", "jobs")
+POLLED = frozenset(f"{API}/{name}" for name in NAMES)
 
 
 @dataclass(frozen=True)

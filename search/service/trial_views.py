@@ -72,6 +72,7 @@ def trial(
         "params": {key: str(value) for key, value in found.params.items()},
         "seed": found.seed,
         "epochs_done": len(epochs),
+        "started": found.started_at.isoformat(),
         "charts": charts(epochs, metric_name(record)),
         "gates": _gates(epochs),
         "points": [drawn(p, known) | {"on_front": p.id in members} for p in points],

@@ -39,7 +39,7 @@ class ExitRule:
     """
 
     rule: str = "maxprob"
-    thresholds: tuple[float, ...] = ()
+    thresholds: tuple[float | Tensor, ...] = ()
     fallback: str = "deepest"
     temperatures: tuple[float, ...] = ()
     judges: tuple[tuple[float, ...], ...] = ()

@@ -57,10 +57,9 @@ class Walk:
     def pay(self, macs: int | float | Tensor) -> None:
         """Add MACs, a number or one a sample still in, (A,) or (1,), to those who are still in."""
         if self.rows is not None:
-            cost = (
-                macs if isinstance(macs, Tensor) else torch.tensor(float(macs), device=self.device)
-            )
-            self.macs_B = self.macs_B.index_add(0, self.rows, cost.double().expand(len(self.rows)))
+            if not isinstance(macs, Tensor):
+                macs = torch.full((), float(macs), dtype=torch.float64, device=self.device)
+            self.macs_B = self.macs_B.index_add(0, self.rows, macs.double().expand(len(self.rows)))
         elif self.stay_B is not None:
             self.macs_B = self.macs_B + self.stay_B.double() * macs
         else:

@@ -8,7 +8,7 @@ Shapes: B samples, U units of a gate (1 for a layer gate, the number of filter g
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -47,6 +47,16 @@ class Decision:
     z_BU: Tensor
     p_BU: Tensor | None
     asked: bool = True  # False: no image got to this gate
+
+    @classmethod
+    def for_all(cls, gate: Gate, values: Sequence[float], device: torch.device) -> Decision:
+        """The same for every sample: one value a unit. Equal values are written on the device, none is copied there."""
+        first = values[0]
+        if all(value == first for value in values):
+            z_1U = torch.full((1, len(values)), first, dtype=torch.float32, device=device)
+        else:
+            z_1U = torch.tensor([list(values)], dtype=torch.float32, device=device)
+        return cls(gate, z_1U, None)
 
     @property
     def open_BU(self) -> Tensor:
@@ -101,10 +111,12 @@ class Policy:
 class Threshold(Policy):
     """Open where the probability is above tau (strictly, but for inclusive gates); one tau, or one a gate by name."""
 
-    tau: float | Mapping[str, float] = 0.5
+    tau: float | Mapping[str, float | Tensor] = 0.5
 
     def _z(self, gate: Gate, logit_BU: Tensor, p_BU: Tensor, rows: Tensor | None) -> Tensor:
         tau = self.tau if isinstance(self.tau, int | float) else self.tau[gate.name]
+        if isinstance(tau, Tensor):
+            tau = tau.to(p_BU.dtype)
         return (p_BU >= tau if gate.inclusive else p_BU > tau).to(logit_BU.dtype)
 
 

@@ -8,17 +8,21 @@ Shapes: B images, C classes.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from spaces.contract.exit_rules import ExitRule
 from spaces.contract.knobs import Knobs, Rates, collapsed_gates
 from spaces.contract.net import DynamicNet
 from spaces.contract.policies import Fixed, Policy
 from spaces.contract.task import Task
+from spaces.deploy.thresholds import Values, policy_at, settled_by_all, thresholds_of
+
+Settings = Sequence[tuple[Knobs, Rates]]  # knobs, and the open rates that they were measured with
 
 
 class Deployed(nn.Module):
@@ -34,6 +38,7 @@ class Deployed(nn.Module):
         self.register_buffer("mean", torch.tensor(net.task.mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(net.task.std)[:, None, None], persistent=False)
         self.policy = settled_policy(net, knobs, fixed)
+        self.thresholds = thresholds_of(net.gates, knobs, fixed)
         for name in net.unneeded(self.policy):
             net.set_submodule(name, nn.Identity())
         self.eval()
@@ -42,16 +47,28 @@ class Deployed(nn.Module):
         """Logits (B, C) of pixels (B, channels, H, W) in [0, 1]."""
         return self.run(pixels)[0]
 
-    def run(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B, C) and the MACs (B,) that each image took."""
-        output = self.net((pixels - self.mean) / self.std, self.policy, compact=True)
+    def run(self, pixels: Tensor, thresholds: Values | None = None) -> tuple[Tensor, Tensor]:
+        """Logits (B, C) and the MACs (B,) that each image took; `thresholds` (T,) are other ones than its own."""
+        policy = self._policy(thresholds)
+        output = self.net((pixels - self.mean) / self.std, policy, compact=True)
         return output.logits_BC, output.macs_B
 
-    def masked(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def masked(self, pixels: Tensor, thresholds: Values | None = None) -> tuple[Tensor, Tensor]:
         """What `run` gives, with everything computed and chosen afterwards: the form that exporters can trace."""
-        policy = replace(self.policy, branches=True)
+        policy = replace(self._policy(thresholds), branches=True)
         output = self.net((pixels - self.mean) / self.std, policy)
         return output.logits_BC, output.macs_B.expand(pixels.shape[0])
+
+    def every_exit(self, pixels: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Logits (B, C) of each exit and of the network's own head, and the MACs (B,) of an image that leaves there."""
+        policy = replace(self.policy, exits=ExitRule(every=True))
+        found = self.net((pixels - self.mean) / self.std, policy).exits
+        return found.logits, found.macs
+
+    def _policy(self, thresholds: Values | None) -> Policy:
+        if thresholds is None:
+            return self.policy
+        return policy_at(self.policy, self.thresholds, thresholds)
 
     def description(self) -> dict[str, Any]:
         """What must be known beside config and weights to build it again."""
@@ -115,9 +132,17 @@ def settled_policy(net: DynamicNet, knobs: Knobs, fixed: Fixed) -> Policy:
     return replace(policy, fixed=dict(fixed)) if knobs.policy == "threshold" else policy
 
 
-def deploy(net: DynamicNet, knobs: Knobs, rates: Rates) -> Deployed:
-    """A copy of the trained network under the knobs, in eval mode."""
-    return Deployed(copy.deepcopy(net).eval(), knobs, settled_gates(net, knobs, rates))
+def deploy(net: DynamicNet, settings: Settings) -> Deployed:
+    """A copy of the trained network under the first setting's knobs, in eval mode.
+
+    What is settled is so at every setting: the thresholds of the others can be given to `run`.
+    """
+    return Deployed(copy.deepcopy(net).eval(), settings[0][0], settled(net, settings))
+
+
+def settled(net: DynamicNet, settings: Settings) -> dict[str, tuple[float | None, ...]]:
+    """What `settled_gates` finds at every one of these settings alike."""
+    return settled_by_all([settled_gates(net, knobs, rates) for knobs, rates in settings])
 
 
 def rebuild(net: DynamicNet, values: Mapping[str, Any]) -> Deployed:

@@ -166,7 +166,9 @@ class _Sinking:
         own = {
             name: value
             for name, value in graph.initializers.items()
-            if value.uses() and all(self._in(graph, node) in inside for node, _ in value.uses())
+            if value.uses()
+            and not value.is_graph_input()
+            and all(self._in(graph, node) in inside for node, _ in value.uses())
         }
         for name in own:
             del graph.initializers[name]

@@ -16,11 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.backbones.resnet import Block, fold_batch_norm
-from spaces.contract.knobs import Knobs, Rates
+from spaces.contract.knobs import Knobs
 from spaces.contract.policies import Fixed
 from spaces.contract.task import Task
-from spaces.deploy.generic import gate_counts, settled_gates
+from spaces.deploy.generic import gate_counts
 from spaces.deploy.resnet_block import (
+    KINDS,
     BlockGates,
     DeployedBlock,
     Settled,
@@ -28,6 +29,7 @@ from spaces.deploy.resnet_block import (
     blank_layer,
     value_by_filter,
 )
+from spaces.deploy.thresholds import Values, tau_of
 from spaces.families.gated_resnet import GatedResNet, GatedResNetConfig
 from spaces.gates.gate_heads import GateHeads
 
@@ -57,9 +59,8 @@ class DeployedResNet(nn.Module):
         for index, block in enumerate(template.blocks):
             assert isinstance(block, Block)
             own = settled.get(str(index), {})
-            tau = {kind: taus[f"block{index}.{kind}"] for kind in own}
             size, heads = template.sizes[index], template.heads(index)
-            blocks.append(DeployedBlock(block, size, heads, own, tau))
+            blocks.append(DeployedBlock(block, size, heads, own))
         self.blocks = nn.ModuleList(blocks)
         self.fc = blank_layer(nn.Linear, template.fc.in_features, task.classes)
         self.ends_macs = template.ends_macs()
@@ -90,23 +91,34 @@ class DeployedResNet(nn.Module):
         """Gate units that decide per image, and those that were settled open and closed."""
         return gate_counts(v for values in self.fixed.values() for v in values)
 
-    def run(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B, classes) and the MACs (B,) that each image took."""
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """By name of the gate, of those that decide per image."""
+        return {
+            name: self.taus[name]
+            for index, block in enumerate(self.blocks)
+            for name in (f"block{index}.{kind}" for kind in KINDS if block.decides(kind))  # type: ignore[operator]
+        }
+
+    def run(self, pixels: Tensor, thresholds: Values | None = None) -> tuple[Tensor, Tensor]:
+        """Logits (B, classes) and the MACs (B,) that each image took; `thresholds` (T,) are other ones than its own."""
+        own = self.thresholds
+        taus = own if thresholds is None else dict(zip(own, thresholds, strict=True))
         u = stem = F.relu(self.stem((pixels - self.mean) / self.std))
         macs_B = torch.full((len(u),), float(self.ends_macs), dtype=torch.float64, device=u.device)
-        for block in self.blocks:
-            u, cost_B = block(u, stem if self.gate_source == "stem" else u)
+        for index, block in enumerate(self.blocks):
+            by_kind = {kind: taus.get(f"block{index}.{kind}") for kind in KINDS}
+            u, cost_B = block(u, stem if self.gate_source == "stem" else u, by_kind)
             macs_B = macs_B + cost_B
         return self.fc(u.mean((2, 3))), macs_B
 
 
-def settled_by_block(net: GatedResNet, knobs: Knobs, rates: Rates) -> dict[str, dict[str, Units]]:
-    """What `settled_gates` returns, by block and gate kind. Raises ValueError as that does."""
-    fixed = settled_gates(net, knobs, rates)
-    by_block: dict[str, dict[str, Units]] = {}
+def by_block(net: GatedResNet, fixed: Fixed) -> dict[str, dict[str, Units]]:
+    """What gates are settled to, by block and gate kind."""
+    found: dict[str, dict[str, Units]] = {}
     for gate in net.gates:
-        by_block.setdefault(str(gate.block), {})[gate.kind] = fixed[gate.name]
-    return by_block
+        found.setdefault(str(gate.block), {})[gate.kind] = fixed[gate.name]
+    return found
 
 
 @torch.no_grad()
@@ -187,9 +199,7 @@ def _copy(layer: nn.Conv2d | nn.Linear, weight: Tensor, bias: Tensor) -> None:
 
 def gate_taus(net: GatedResNet, knobs: Knobs) -> dict[str, float]:
     """The threshold of every gate by name."""
-    if isinstance(knobs.tau, Mapping):
-        return {gate.name: float(knobs.tau[gate.name]) for gate in net.gates}
-    return {gate.name: float(knobs.tau) for gate in net.gates}
+    return {gate.name: tau_of(knobs, gate.name) for gate in net.gates}
 
 
 def rebuild(config: GatedResNetConfig, task: Task, values: Mapping[str, Any]) -> DeployedResNet:

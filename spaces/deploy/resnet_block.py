@@ -22,6 +22,8 @@ Units = tuple[
     float | None, ...
 ]  # of a gate: a value that holds for every image, None decided per image
 Settled = Mapping[str, Units]  # of a block, by kind of gate
+Taus = Mapping[str, Any]  # of a block, by kind of gate: a number, or a tensor without dimensions
+KINDS = ("layer", "inner", "outer")
 
 
 class BlockGates(nn.Module):
@@ -45,7 +47,7 @@ class BlockGates(nn.Module):
             {kind: blank_layer(nn.Linear, hidden, n) for kind, n in units.items()}
         )
 
-    def open_units(self, kind: str, pooled: Tensor, tau: float) -> Tensor:
+    def open_units(self, kind: str, pooled: Tensor, tau: float | Tensor) -> Tensor:
         """(B, inputs) pooled features → (B, V) bool."""
         features = F.relu(self.trunks[self.trunk_of[kind]](pooled))
         return torch.sigmoid(self.heads[kind](features)) > tau
@@ -63,7 +65,7 @@ class DeployedBlock(nn.Module):
     """One residual block. `settled` gives each gate kind's units: 0 or 1 or a scale for good, None decided per image.
 
     conv1 keeps the filters that may open (`kept_inner`), conv2 their columns and the output filters that may open
-    (`kept_outer`). `gates` are those that still decide, each open above its kind's entry of `taus`.
+    (`kept_outer`). `gates` are those that still decide, each open above a threshold.
     """
 
     def __init__(
@@ -72,11 +74,10 @@ class DeployedBlock(nn.Module):
         size: tuple[int, int],
         heads: GateHeads | None,
         settled: Settled,
-        taus: Mapping[str, float],
     ) -> None:
         super().__init__()
         filters = template.conv1.out_channels
-        self.size, self.filters, self.taus = size, filters, dict(taus)
+        self.size, self.filters = size, filters
         self.stride, self.extra = template.stride, template.extra
         self.identity = template.identity
         inner = value_by_filter(settled.get("inner"), filters)
@@ -111,8 +112,11 @@ class DeployedBlock(nn.Module):
         """Whether the gate of this kind depends on the image."""
         return not self.closed and self.gates is not None and kind in self.gates.heads
 
-    def forward(self, u: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
-        """The block's output and the MACs (B,) that each image took; source (B, C, H, W) is what the gates read."""
+    def forward(self, u: Tensor, source: Tensor, taus: Taus) -> tuple[Tensor, Tensor]:
+        """The block's output and the MACs (B,) that each image took.
+
+        `source` (B, C, H, W) is what the gates read, `taus` are the thresholds of those that decide, by kind.
+        """
         skip_macs = float(self.skip_macs)
         macs_B = torch.full((len(u),), skip_macs, dtype=torch.float64, device=u.device)
         if self.closed:
@@ -121,7 +125,7 @@ class DeployedBlock(nn.Module):
         if self.decides("layer"):
             assert self.gates is not None
             macs_B += self.gates.macs(("layer",))
-            open_B = self.gates.open_units("layer", source.mean((2, 3)), self.taus["layer"])[:, 0]
+            open_B = self.gates.open_units("layer", source.mean((2, 3)), taus["layer"])[:, 0]
             if len(u) == 1:
                 if not open_B.item():
                     return self._without(u), macs_B
@@ -131,7 +135,7 @@ class DeployedBlock(nn.Module):
                     return self._without(u), macs_B
         chosen = u if rows is None else u[rows]
         pooled_source = source if rows is None else source[rows]
-        residual, cost = self._residual(chosen, pooled_source)
+        residual, cost = self._residual(chosen, pooled_source, taus)
         macs_B = macs_B + cost if rows is None else macs_B.index_add(0, rows, cost)
         skip = self.skip(u)
         u = skip + residual if rows is None else skip.index_add(0, rows, residual)
@@ -140,9 +144,9 @@ class DeployedBlock(nn.Module):
     def _without(self, u: Tensor) -> Tensor:
         return u if self.identity else F.relu(self.skip(u))
 
-    def _residual(self, u: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
+    def _residual(self, u: Tensor, source: Tensor, taus: Taus) -> tuple[Tensor, Tensor]:
         """The residual of every image of u, and the MACs (B,) of its open filters and of the gates that opened them."""
-        masks = self._masks(source)
+        masks = self._masks(source, taus)
         gate_macs = 0
         if self.gates is not None:
             gate_macs = self.gates.macs(("inner", "outer"), paid=("layer",))
@@ -188,13 +192,13 @@ class DeployedBlock(nn.Module):
             r = r.new_zeros(1, self.conv2.out_channels, *self.size).index_copy(1, open_out, r)
         return self._placed(r)
 
-    def _masks(self, source: Tensor) -> dict[str, Tensor]:
+    def _masks(self, source: Tensor, taus: Taus) -> dict[str, Tensor]:
         """Which of the kept filters are open, (B, C) bool, by gate kind that decides."""
         masks: dict[str, Tensor] = {}
         for kind, unit_of in (("inner", self.inner_unit), ("outer", self.outer_unit)):
             if self.decides(kind):
                 assert self.gates is not None
-                open_BV = self.gates.open_units(kind, source.mean((2, 3)), self.taus[kind])
+                open_BV = self.gates.open_units(kind, source.mean((2, 3)), taus[kind])
                 always = open_BV.new_ones(len(open_BV), 1)
                 # -1 picks the last column
                 masks[kind] = torch.cat([open_BV, always], 1)[:, unit_of]

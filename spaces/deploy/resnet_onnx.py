@@ -15,6 +15,7 @@ import numpy as np
 from spaces.deploy.onnx_graph import Graph
 from spaces.deploy.resnet import DeployedResNet
 from spaces.deploy.resnet_block import DeployedBlock
+from spaces.deploy.thresholds import THRESHOLDS
 
 if TYPE_CHECKING:
     import onnx
@@ -27,7 +28,8 @@ FLOAT, DOUBLE = 1, 11  # onnx.TensorProto's
 def resnet_onnx(net: DeployedResNet) -> onnx.ModelProto:
     """The network as ONNX: `pixels` (batch, C, H, W) float32 in [0, 1] → `logits` (batch, classes), `macs` (batch,).
 
-    `macs` are the MACs that each image took, float64.
+    Thresholds, where any gate decides, are an input (T,) float64 that may be left out. `macs` are the MACs that each
+    image took, float64.
     """
     import onnx
     from onnx import TensorProto, helper
@@ -38,6 +40,7 @@ def resnet_onnx(net: DeployedResNet) -> onnx.ModelProto:
     )
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", task.classes])
     macs = helper.make_tensor_value_info("macs", TensorProto.DOUBLE, ["batch"])
+    _taus(g, net)
     centred = g.add("Sub", ["pixels", g.constant(net.mean[None], "mean")])
     u = stem = g.add(
         "Relu",
@@ -59,7 +62,7 @@ def resnet_onnx(net: DeployedResNet) -> onnx.ModelProto:
     assert isinstance(spent, str)
     g.add("Identity", [spent], "macs")
     model = helper.make_model(
-        g.graph("dynafront", [pixels], [logits, macs]),
+        g.graph("dynafront", [pixels, *_given(g, net)], [logits, macs]),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="dynafront",
@@ -182,10 +185,30 @@ def _decision(g: Graph, block: DeployedBlock, kind: str, source: str, name: str)
         "Relu", [g.linear(pooled, gates.trunks[gates.trunk_of[kind]], f"{name}.{kind}.trunk")]
     )
     probability = g.add("Sigmoid", [g.linear(features, gates.heads[kind], f"{name}.{kind}.head")])
-    above = g.add(
-        "Greater", [probability, g.constant(np.float32(block.taus[kind]), f"{name}.{kind}.tau")]
-    )
-    return g.add("Cast", [above], to=1)
+    above = g.add("Greater", [probability, _tau(f"{name}.{kind}")])
+    return g.add("Cast", [above], to=FLOAT)
+
+
+def _given(g: Graph, net: DeployedResNet) -> list[onnx.ValueInfoProto]:
+    """The input of thresholds; its default is an initializer of the same name."""
+    from onnx import helper
+
+    values = list(net.thresholds.values())
+    if not values:
+        return []
+    g.constant(np.array(values, np.float64), THRESHOLDS)
+    return [helper.make_tensor_value_info(THRESHOLDS, DOUBLE, [len(values)])]
+
+
+def _taus(g: Graph, net: DeployedResNet) -> None:
+    """Each gate's threshold from the input that holds all of them."""
+    for position, gate in enumerate(net.thresholds):
+        own = g.add("Gather", [THRESHOLDS, g.constant(np.array([position]), f"{gate}.place")])
+        g.add("Cast", [own], _tau(gate), to=FLOAT)
+
+
+def _tau(gate: str) -> str:
+    return f"{gate}.tau"
 
 
 def _skip(g: Graph, block: DeployedBlock, u: str, name: str) -> str:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,12 +19,14 @@ from spaces.contract.registry import family
 from spaces.contract.task import Task
 from spaces.deploy import generic, resnet
 from spaces.deploy.cascade import DeployedCascade
-from spaces.deploy.generic import Deployed
+from spaces.deploy.generic import Deployed, Settings
 from spaces.deploy.onnx_branches import sink
 from spaces.deploy.resnet import DeployedResNet
+from spaces.deploy.thresholds import THRESHOLDS
 from spaces.families.gated_resnet import GatedResNet, GatedResNetConfig
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
     from onnx import ModelProto
     from torch.export import ExportedProgram
 
@@ -31,14 +34,18 @@ logger = logging.getLogger(f"dynafront.{__name__}")
 DeployedNet = Deployed | DeployedResNet | DeployedCascade
 
 
-def ship(net: DynamicNet, knobs: Knobs, rates: Rates) -> DeployedNet:
-    """The network to ship. Raises ValueError for knobs that draw at random."""
+def ship(net: DynamicNet, knobs: Knobs, rates: Rates, others: Settings = ()) -> DeployedNet:
+    """The network to ship. Raises ValueError for knobs that draw at random.
+
+    It can be run at the thresholds of the `others` too, which differ from the knobs in nothing else.
+    """
+    settings = [(knobs, rates), *others]
     if isinstance(net, GatedResNet) and not (
         net.exit_count or net.config.has_bottlenecks or net.gate_net
     ):
-        settled = resnet.settled_by_block(net, knobs, rates)
+        settled = resnet.by_block(net, generic.settled(net, settings))
         return resnet.deploy(net, settled, resnet.gate_taus(net, knobs))
-    return generic.deploy(net, knobs, rates)
+    return generic.deploy(net, settings)
 
 
 def ship_baseline(net: DynamicNet) -> DeployedNet:
@@ -73,7 +80,7 @@ def _rebuilt_cascade(values: Mapping[str, Any]) -> DeployedCascade:
 
 
 def onnx_model(net: DeployedNet, pixels: Tensor) -> ModelProto:
-    """The network as ONNX, with the MACs of each image as second output.
+    """The network as ONNX, with the MACs of each image as second output, thresholds as an input that may be left out.
 
     What no image of a batch needs is skipped: blocks that are closed, what lies behind an exit that answers them all.
     """
@@ -85,13 +92,14 @@ def onnx_model(net: DeployedNet, pixels: Tensor) -> ModelProto:
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         program = torch.onnx.export(
             traced(net, pixels),
-            input_names=["pixels"],
+            input_names=["pixels", *([THRESHOLDS] if net.thresholds else [])],
             output_names=["logits", "macs"],
             dynamo=True,
             verbose=False,
         )
     assert program is not None
     sink(program.model)
+    _set_default(program.model, list(net.thresholds.values()))
     return program.model_proto
 
 
@@ -99,12 +107,27 @@ def traced(net: Deployed | DeployedCascade, pixels: Tensor) -> ExportedProgram:
     """What the masked form computes for batches of any size, as torch.export writes it."""
     from torch._dynamo.exc import UserError  # takes seconds
 
-    masked, sizes = _Masked(net), {"pixels": {0: torch.export.Dim.DYNAMIC}}
+    given: tuple[Tensor, ...] = (pixels,)
+    sizes: list[dict[int, Any]] = [{0: torch.export.Dim.DYNAMIC}]
+    if net.thresholds:
+        given = (pixels, torch.tensor(list(net.thresholds.values()), dtype=torch.float64))
+        sizes.append({})
+    masked = _Masked(net)
     try:
-        return torch.export.export(masked, (pixels,), dynamic_shapes=sizes, strict=False)
+        return torch.export.export(masked, given, dynamic_shapes=tuple(sizes), strict=False)
     except UserError as error:  # a model took the batch for a constant, as `len` does
         logger.debug("reading the network's Python code, which takes four times as long: %s", error)
-        return torch.export.export(masked, (pixels,), dynamic_shapes=sizes, strict=True)
+        return torch.export.export(masked, given, dynamic_shapes=tuple(sizes), strict=True)
+
+
+def _set_default(model: ir.Model, values: list[float]) -> None:
+    """The thresholds that hold where none are given: an initializer with the name of the input."""
+    import onnx_ir as ir
+
+    for given in model.graph.inputs:
+        if given.name == THRESHOLDS:
+            given.const_value = ir.tensor(np.array(values, np.float64), name=THRESHOLDS)
+            model.graph.initializers[THRESHOLDS] = given
 
 
 class _Masked(nn.Module):
@@ -117,5 +140,5 @@ class _Masked(nn.Module):
             if hasattr(module, "inplace"):
                 module.inplace = False  # type: ignore[assignment]
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        return self.net.masked(pixels)
+    def forward(self, pixels: Tensor, thresholds: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self.net.masked(pixels, thresholds)

@@ -4,7 +4,8 @@ Attention and bottleneck classifiers follow Zhang, Tan, Song, Chen, Bao and Ma, 
 Framework Towards Compact and Efficient Models", NeurIPS, 2019. The two-convolution head follows Huang, Chen, Li, Wu,
 van der Maaten and Weinberger, "Multi-Scale Dense Networks for Resource Efficient Image Classification", ICLR, 2018; the
 convolutional exit gate Herrmann, Bowen and Zabih, "Deep networks with probabilistic gates", 2018. Differs: maps of any
-size work.
+size work. Heads that read all places before them follow Evci, Dumoulin, Larochelle and Mozer, "Head2Toe: Utilizing
+Intermediate Representations for Better Transfer Learning", ICML, 2022. Differs: nothing is selected.
 
 Shapes: B images, A of them still in, C classes, D features.
 """
@@ -43,6 +44,10 @@ class ExitConfig:
     exit_decision: str = choice(
         "confidence", "gate", when={"exits": _ANY}, searched=False,
         doc="leave by the answer's confidence (thresholds are searched after training), or by a learned gate",
+    )  # fmt: skip
+    exit_reads: str = choice(
+        "own", "all", when={"exits": POOLED_EXITS, "exit_decision": ("confidence",)}, searched=False, later=True,
+        doc="own: pooled features of its place; all: also those of all places before it, nearly free",
     )  # fmt: skip
     exit_gate: str = choice(
         "light", "conv", when={"exits": _MAPS, "exit_decision": ("gate",)}, searched=False,
@@ -101,6 +106,12 @@ class ExitConfig:
     @property
     def has_exits(self) -> bool:
         return self.exits != "none"
+
+    @property
+    def reads_all(self) -> bool:
+        """Whether an exit reads the features of the places before it too."""
+        pooled = self.exits in POOLED_EXITS and self.exit_decision == "confidence"
+        return self.exit_reads == "all" and pooled
 
     @property
     def head_filters(self) -> int:

@@ -19,6 +19,10 @@ from spaces.contract.net import DynamicNet, Output
 from spaces.contract.policies import Decision, Gate, Policy, straight_through
 from spaces.exits.exit_heads import HEADS, ExitConfig, ExitGate
 
+POOLED = (
+    "pooled"  # in the memory of a forward pass: (A, D) of the places passed, where exits read all
+)
+
 
 class ExitNet(DynamicNet):
     """A network with units in a row and exits behind some of them. Subclasses call `visit` and `finish`."""
@@ -46,15 +50,19 @@ class ExitNet(DynamicNet):
         self.exit_gates = nn.ModuleList()
         self._exit_at: dict[int, int] = {}
         self._exit_gate: tuple[Gate, ...] = ()
+        self._remembered: frozenset[int] = frozenset()  # units whose outputs later exits read
         if not config.has_exits or not on:
             return
         taken = chosen(config.exit_places, places)
         if not taken:
             raise ValueError(f"exits: {config.exits} needs a network of two stages at least")
+        if config.reads_all:
+            self._remembered = frozenset(p.unit for p in places if p.unit <= taken[-1].unit)
         gates, rest = [], self.plain_macs
         offset = sum(gate.units for gate in self.gates)
         for number, place in enumerate(taken):
-            self.exit_heads.append(HEADS[config.exits](config, place, features, self.task.classes))
+            read = _together(places, place) if config.reads_all else place
+            self.exit_heads.append(HEADS[config.exits](config, read, features, self.task.classes))
             self._exit_at[place.unit] = number
             if config.exit_decision == "gate":
                 self.exit_gates.append(ExitGate(config.exit_gate, place, config.exits == "cls"))
@@ -90,15 +98,31 @@ class ExitNet(DynamicNet):
     def visit(self, unit: int, u: Tensor, walk: Walk) -> Tensor:
         """What the units behind `unit` get: u, of those who did not leave at the exit there, if there is one."""
         number, rule = self._exit_at.get(unit), walk.policy.exits
-        if number is None or (rule is None and not self._exit_gate):
+        if rule is None and not self._exit_gate:
             return u
-        source = u.detach() if self.exit_config.detach_trunk else u
+        if unit in self._remembered:
+            self._remember(unit, u, walk)
+        if number is None:
+            return u
+        source = walk.memory[POOLED][..., None, None] if self._remembered else u
+        if self.exit_config.detach_trunk:
+            source = source.detach()
         on = (
             self._by_gate(number, source, walk)
             if self._exit_gate
             else self._by_confidence(number, source, walk)
         )
         return u if on is None else u[on]
+
+    def pooled(self, unit: int, u: Tensor) -> Tensor:
+        """(A, C) the mean over the pixels of what stands behind a unit."""
+        return u.mean((2, 3))
+
+    def _remember(self, unit: int, u: Tensor, walk: Walk) -> None:
+        """Put what stands behind a unit beside what stood behind those before it."""
+        own = u.mean((2, 3)) if walk.given_maps else self.pooled(unit, u)
+        before = walk.memory.get(POOLED)
+        walk.memory[POOLED] = own if before is None else torch.cat([before, own], 1)
 
     def _by_confidence(self, number: int, source: Tensor, walk: Walk) -> Tensor | None:
         """Who goes on (None: all) when the exit's own answer decides."""
@@ -169,6 +193,11 @@ class ExitNet(DynamicNet):
             sure = rule.leaves(self.exit_count, heads)
             fallback = ~sure
         return walk.output(logits, fallback)
+
+
+def _together(places: Sequence[Place], last: Place) -> Place:
+    """What an exit at `last` reads, where it reads the pooled features of all places up to there."""
+    return Place(last.unit, sum(place.channels for place in places if place.unit <= last.unit))
 
 
 def _reader(module: nn.Module, walk: Walk) -> nn.Module:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from spaces.contract.exit_places import Place
@@ -151,6 +152,9 @@ class FrozenTrunkNet(ExitNet):
         """What the heads read, in the order of a row; empty where features cannot be kept, for gates change them."""
         if not self.frozen or any(gate.kind != "exit" for gate in self.gates):
             return ()
+        if self._remembered:
+            passed = [place for place in self.exit_places if place.unit in self._remembered]
+            return *map(pooled_read, passed), self.last_read()
         taken = {place.unit: place for place in self.exit_places}
         at = sorted(self._exit_at.items(), key=lambda one: one[1])
         exits = [Read(f"unit{unit}", self._kind(number), taken[unit]) for unit, number in at]
@@ -219,19 +223,21 @@ class FrozenTrunkNet(ExitNet):
 
     def standardise(self, means: Mapping[str, Tensor], variances: Mapping[str, Tensor]) -> None:
         """Set the statistics of norms to those of all training images, by name of a read; they stay so."""
-        for name, norm in self._norms():
-            norm.running_mean.copy_(means[name])  # type: ignore[union-attr]
-            norm.running_var.copy_(variances[name])  # type: ignore[union-attr]
+        for names, norm in self._norms():
+            norm.running_mean.copy_(torch.cat([means[name] for name in names]))  # type: ignore[union-attr]
+            norm.running_var.copy_(torch.cat([variances[name] for name in names]))  # type: ignore[union-attr]
         self._standardised = True
         self.train(self.training)
 
-    def _norms(self) -> Iterator[tuple[str, nn.BatchNorm1d]]:
-        """The norms of linear probes, by name of what they read."""
-        for read, head in zip(self.reads, self.exit_heads, strict=False):
+    def _norms(self) -> Iterator[tuple[list[str], nn.BatchNorm1d]]:
+        """The norms of linear probes, by the names of what they read, in order."""
+        for unit, number in self._exit_at.items():
+            head = self.exit_heads[number]
             inner = getattr(head, "inner", head)
             if isinstance(inner, LinearHead):
-                yield read.name, inner.norm
-        yield self.last_read().name, self.head_norm
+                before = [one for one in sorted(self._remembered) if one <= unit]
+                yield [f"unit{one}" for one in before or [unit]], inner.norm
+        yield [self.last_read().name], self.head_norm
 
 
 def _keep_vector(seen: dict[str, Tensor]) -> Callable[..., None]:

@@ -53,6 +53,9 @@ class TimmTrunk(FrozenTrunkNet):
     def as_maps(self, place: Place, u: Tensor) -> Tensor:
         return self.parts.units[place.unit].outputs.maps(u)
 
+    def pooled(self, unit: int, u: Tensor) -> Tensor:
+        return self.parts.units[unit].outputs.maps(u).mean((2, 3))
+
     def trunk_names(self, read: Read) -> list[str]:
         names = [name for name in self.state_dict() if name.startswith("model.")]
         if read.name == CLASSIFIER:

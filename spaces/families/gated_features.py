@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -130,7 +129,7 @@ class GatedFeatures(DynamicNet):
         assert isinstance(heads, GateHeads)
         settled = walk.policy.settled(gate)
         if settled is not None:
-            return Decision(gate, images.new_tensor([settled], dtype=torch.float32), None)
+            return Decision.for_all(gate, settled, images.device)
         return walk.decide(gate, heads.logit("inner", None, walk.policy.undecided(gate)))
 
     def _first(self, x_BFP: Tensor, z_BF: Tensor, compact: bool) -> Tensor:

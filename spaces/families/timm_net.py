@@ -219,7 +219,7 @@ class TimmNet(GatedChain, TimmTrunk):
         self.add_exits(config, places, width, on=on)
         for unit, number in self._exit_at.items():
             outputs = units[unit].outputs
-            if outputs.kind != "maps":
+            if outputs.kind != "maps" and not config.reads_all:
                 self.exit_heads[number] = MapsOf(outputs, self.exit_heads[number])
                 if self.exit_gates:
                     self.exit_gates[number] = MapsOf(outputs, self.exit_gates[number])

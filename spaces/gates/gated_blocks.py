@@ -143,7 +143,7 @@ class GatedBlocks(ExitNet):
             return None
         settled = walk.policy.settled(gate)
         if settled is not None:
-            return Decision(gate, source_ACHW.new_tensor([settled], dtype=torch.float32), None)
+            return Decision.for_all(gate, settled, source_ACHW.device)
         trunk = heads.trunk_of(kind)
         if trunk not in read:
             read[trunk] = self._read(heads.features(source_ACHW, kind), walk, rows)

@@ -203,7 +203,7 @@ class RoutedViT(ViT, ExitNet):
             return None
         settled = walk.policy.settled(gate)
         if settled is not None:
-            decision = Decision(gate, cls_AD.new_tensor([settled], dtype=torch.float32), None)
+            decision = Decision.for_all(gate, settled, cls_AD.device)
             score = decision.z_BU
         else:
             oracle = self.oracles[f"{index}"]

@@ -142,6 +142,12 @@ def test_a_server_with_users_asks_who_one_is(tmp_path: Path) -> None:
             server.connection.post("launch")
         foreign = reader.connection._session.get(address, headers={"Host": "evil.example"})
         assert foreign.status_code == 403
+        for guessed in range(5):
+            with pytest.raises(ValueError, match="wrong user or password"):
+                dynafront.connect(address, user="ann", password=f"guessed it, number {guessed}")
+        with pytest.raises(ValueError, match=r"^too many wrong passwords: try again in \d+ s$"):
+            dynafront.connect(address, user="ann", password="and once more")
+        assert reader.studies() == [], "who is signed in goes on"
     finally:
         ended(process)
 

@@ -36,8 +36,10 @@ COMMANDS = (
     "schema",
     "ui",
     "serve",
+    "account",
     "export",
     "predict",
+    "retune",
     "inspect",
     "sync",
     "clean",
@@ -225,6 +227,64 @@ def test_export_keeps_its_promises_and_predict_answers(in_finished: Path, tmp_pa
     session = onnxruntime.InferenceSession(str(tmp_path / "model" / "model.onnx"))
     theirs = session.run(None, {"pixels": pixels.numpy()})[0]
     np.testing.assert_allclose(theirs, model.net(pixels).detach().numpy(), rtol=1e-3, atol=1e-4)
+
+
+def point_with_siblings() -> int:
+    """Of the finished study: a point from whose training others may lie in the same file."""
+    from search.export.curve import siblings
+    from search.objectives import MACS
+    from storage.settings import Settings
+    from storage.store import Store
+
+    store = Store.open(Settings().database_url)
+    points = store.points("tiny")
+    store.close()
+    return next(int(p.id or 0) for p in points if siblings(p, points, (MACS,)))
+
+
+@pytest.mark.slow
+def test_one_file_answers_at_all_points_of_its_training(in_finished: Path, tmp_path: Path) -> None:
+    import numpy as np
+
+    import dynafront as package
+    from search.export.model import load_exported
+
+    folder = tmp_path / "model"
+    points = exported(folder, "--whole-curve", "--point", str(point_with_siblings()))["points"]
+    assert len(points) > 1
+    assert [one["number"] for one in points] == list(range(1, len(points) + 1))
+    assert sum(one["chosen"] for one in points) == 1
+    pixels = np.random.default_rng(0).integers(0, 255, (8, 8), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "x.png")
+    fast, slow = package.load(folder), load_exported(folder)
+    for one in points:
+        label, probability, macs = slow.predict(folder / "x.png", one["thresholds"])
+        expected = (label, pytest.approx(probability, rel=1e-4), macs)
+        assert fast(pixels, point=one["number"]) == expected
+        assert 0 <= one["test"]["accuracy_low"] <= one["test"]["accuracy"] <= 1
+    cheapest = points[0]["validation"]["macs_mean"]
+    assert fast(pixels, budget=cheapest + 1) == fast(pixels, point=1)
+    lines = dynafront("predict", folder, folder / "x.png", "--csv", "--point", 1).output.split("\n")
+    assert lines[0] == "image,class,probability,macs,error"
+    assert lines[1].split(",")[1] == fast(pixels, point=1).label
+    assert "model has points 1 to" in dynafront("predict", folder, "x.png", "--point", 99).output
+    card_answers_at_the_cheapest(folder, fast.classifier, points)
+
+
+def card_answers_at_the_cheapest(folder: Path, classifier: Any, points: list[Any]) -> None:
+    """Runs the card's program as it stands."""
+    import numpy as np
+
+    section = (folder / "README.md").read_text().split("## All its operating points")[1]
+    program = [line[4:] for line in section.split("##")[0].splitlines() if line.startswith("    ")]
+    found: dict[str, Any] = {}
+    text = "\n".join(program).replace('"model.', f'"{folder}/model.')
+    exec(compile(text, "README.md", "exec"), found)
+    pixels = np.zeros((1, 1, 8, 8), np.float32)
+    for busy, point in ((True, points[0]), (False, next(p for p in points if p["chosen"]))):
+        given = {"pixels": pixels, "thresholds": np.array(point["thresholds"])}
+        expected = classifier.session.run(["logits"], given)[0]
+        np.testing.assert_array_equal(found["answer"](pixels, busy), expected)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from search.commands.search import _recorded
 from search.commands.search_text import opening_line
 from search.objectives import MACS, Reference
 from search.spec import BEFORE, narrowed_spaces, parse_study, read_study, stored_spec
-from search.study_keys import Region
+from search.study_parts import Region
 from storage.store import Store
 
 GOOD = "study: s\ndata: digits\nfamilies: [gated_resnet]\n"
@@ -389,7 +389,13 @@ def test_a_number_that_makes_no_sense_is_told_in_one_line(
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("init_from: weights.pt", "init_from"), ("warm_start: false", "warm_start: false")],
+    [
+        (
+            "init_from: weights.pt",
+            "init_from; with `budget.warm_epochs` the file's network is trained first",
+        ),
+        ("warm_start: false", "warm_start: false; leave one of the two out"),
+    ],
 )
 def test_distillation_without_baselines_to_learn_from_is_refused(text: str, reason: str) -> None:
     for value in ("0.5", "[0, 0.5]", "{low: 0.2}"):
@@ -398,8 +404,7 @@ def test_distillation_without_baselines_to_learn_from_is_refused(text: str, reas
         with pytest.raises(ValueError, match=r"space\.timm\.distill") as caught:
             parse_study(f"{FINE}{space}{text}\n", "s.yml")
         assert str(caught.value) == (
-            "s.yml: space.timm.distill: no baseline is trained to learn from, because of "
-            f"{reason}; leave one of the two out"
+            f"s.yml: space.timm.distill: no baseline is trained to learn from, because of {reason}"
         )
     parse_study(f"{FINE}space: {{timm: {{distill: 0}}}}\n{text}\n", "s.yml")
 

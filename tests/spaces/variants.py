@@ -48,6 +48,7 @@ GATED_RESNET: Variants = (
         {"exits": "scan", "attention": "depthwise", "granularity": "joint", "channel_group": 2},
     ),
     (DIGITS, {"exits": "msdnet", "exit_places": "late", "gate_source": "stem"}),
+    (DIGITS, {"exits": "light", "exit_reads": "all"}),
     (COLOUR, {"exits": "light", "exit_decision": "gate"}),
     (
         GRAY,
@@ -137,6 +138,7 @@ MULTI_EXIT: Variants = (
     (DIGITS, {"backbone": "resnet50", "exit_decision": "gate"}),
     (DIGITS, {"backbone": "wrn20_8", "exits": "light"}),
     (COLOUR, {"exits": "linear", "trunk": "frozen"}),
+    (COLOUR, {"exits": "linear", "trunk": "frozen", "exit_reads": "all"}),
 )
 
 GATED_MOBILENET: Variants = (
@@ -189,6 +191,7 @@ TIMM: Variants = (
     (COLOUR, {"gate": "policy_net", "gate_hidden": 8, "dynamics": "both"}),
     (DIGITS, {"backbone": "test_vit", "gate": "lstm"}),
     (COLOUR, {"dynamics": "exits", "exits": "linear", "trunk": "frozen"}),
+    (COLOUR, {"dynamics": "both", "exits": "linear", "exit_reads": "all"}),
     (COLOUR, {"dynamics": "both", "trunk": "frozen"}),
 )
 

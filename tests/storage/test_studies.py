@@ -62,6 +62,20 @@ def test_a_lease_that_ran_out_goes_to_whoever_asks_and_cannot_be_renewed_by_the_
     assert digits.study("digits").lease_until > time.time() + 500
 
 
+def test_who_drives_is_asked_to_stop_and_keeps_the_lease_until_then(digits):
+    assert not digits.ask_to_stop("digits"), "nobody drives it"
+    digits.take_lease("digits", "me", 60)
+    assert not digits.is_asked_to_stop("digits", "me")
+    assert digits.ask_to_stop("digits")
+    assert digits.ask_to_stop("digits")
+    assert digits.is_asked_to_stop("digits", "me")
+    assert digits.renew_lease("digits", "me", 60)
+    assert not digits.take_lease("digits", "you", 60)
+    digits.release_lease("digits", "me")
+    assert digits.take_lease("digits", "you", 60)
+    assert not digits.is_asked_to_stop("digits", "you")
+
+
 def test_of_many_who_ask_at_once_one_gets_the_lease(digits):
     won = []
     asking = [

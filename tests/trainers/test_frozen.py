@@ -57,10 +57,11 @@ def features(
     return frozen_data(net, images, views=views, files=files, execution=Execution())
 
 
+@pytest.mark.parametrize("reads", ["own", "all"])
 def test_points_measured_on_features_are_those_of_the_whole_network(
-    images: ImageData, tmp_path: Path
+    images: ImageData, tmp_path: Path, reads: str
 ) -> None:
-    net = built(images)
+    net = built(images, exit_reads=reads)
     data = features(net, images, tmp_path)
     assert data is not None
     results = list(fit(net, data, candidate().recipe, seed=1))

@@ -107,6 +107,7 @@ async function show() {
     showStudy(study);
     showPoints(points);
     await showTable();
+    await showGrowth();
     await showRunning();
   } catch (error) {
     by("title").textContent = error.message;
@@ -119,6 +120,6 @@ for (const id of ["log", "others", "zoom"]) by(id).onchange = draw;
 by("axis").onchange = changeAxis;
 by("budget").onchange = typedBudget;
 by("filter").oninput = showTrials;
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { draw(); drawGrowth(); });
 whenDrawable(draw);
 every(3, show);

@@ -76,7 +76,7 @@ function trialParts(t, curves) {
   const state = element("span", { class: t.state === "failed" ? "failed" : "" }, t.state);
   const stopped = t.stopped_at ? `, stopped after epoch ${t.stopped_at}` : "";
   const rows = element("table", {},
-    row("state", state), row("epochs", `${t.epochs_done} of ${t.epochs}${stopped}`), row("time", minutes(t.seconds)), row("network", t.network),
+    row("state", state), row("epochs", `${t.epochs_done} of ${t.epochs}${stopped}`), row("begun", new Date(t.started).toLocaleString()), row("time", minutes(t.seconds)), row("network", t.network),
     t.accuracy === null ? null : row("best setting", `${percent(t.accuracy, 2)} at ${amount(t.macs_mean)} MACs: ${t.knobs}`),
   );
   const show = t.point === null ? null : element("button", { type: "button" }, "show its best point");

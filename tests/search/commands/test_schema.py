@@ -10,9 +10,9 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from search.commands.schema import study_schema
+from search.key_types import AMOUNT_TEXT
 from search.objectives import macs_number
 from search.spec import parse_study
-from search.study_keys import AMOUNT_TEXT
 from storage.yaml_text import parsed
 from tests.search.conftest import dynafront
 

@@ -9,7 +9,7 @@ from search.front.region import corner_of
 from search.objectives import MACS, MACS_P95, PARAMETERS
 from search.schedule.limits import FLOAT_BYTES, limit_of
 from search.spec import parse_study
-from search.study_keys import Region
+from search.study_parts import Region
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from spaces.contract.task import Task

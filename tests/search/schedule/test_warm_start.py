@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from search.run.jobs import job_of
 from search.schedule.growth import Draw
 from search.schedule.sampler import InfeasibleError, draw_candidate
 from search.schedule.warm_start import (
@@ -25,6 +27,7 @@ from spaces.contract.family import Candidate
 from spaces.contract.registry import families
 from spaces.contract.space import active_names
 from storage.checkpoints import Checkpoints
+from storage.records import Kind, State, TrialRecord
 from tests.spaces.variants import COLOUR, VARIANTS
 from trainers.initial_weights import start_from
 
@@ -38,6 +41,28 @@ def study(name: str, more: str = "", short: str = "") -> StudySpec:
         f"study: s\ndata: digits\nfamilies: [{name}]\nbudget: {{epochs: 30{short}}}\n"
         f"space: {{{name}: {{{sizes}}}}}\n{more}",
         "s",
+    )
+
+
+def record(kind: Kind, candidate: Candidate) -> TrialRecord:
+    """A training of the candidate."""
+    return TrialRecord(
+        study="s",
+        kind=kind,
+        number=0,
+        state=State.RUNNING,
+        family=candidate.family.name,
+        params=candidate.params,
+        seed=0,
+        epochs=candidate.recipe.epochs,
+        started_at=datetime.now(UTC),
+        finished_at=None,
+        seconds=0.0,
+        result={},
+        error=None,
+        of_trial=None,
+        run_id=None,
+        published=False,
     )
 
 
@@ -121,6 +146,7 @@ def test_another_size_has_another_baseline() -> None:
         ("warm_start: false\n", "", False, 30, 1),
         ("init_from: some.pt\n", "", False, 30, 1),
         ("init_from: {gated_resnet: some.pt}\n", "", False, 30, 1),
+        ("init_from: some.pt\n", ", warm_epochs: 10", True, 10, 2),
     ],
 )
 def test_a_trial_has_the_epochs_of_the_file_unless_the_file_gives_warm_starts_fewer(
@@ -132,6 +158,21 @@ def test_a_trial_has_the_epochs_of_the_file_unless_the_file_gives_warm_starts_fe
     assert two_lengths(spec) is (lengths == 2)
     assert starts_from_baseline(spec, "gated_resnet", epochs) is is_warm
     assert not starts_from_baseline(spec, "gated_resnet", epochs + 1)
+
+
+def test_weights_of_other_images_are_trained_on_these_first(tmp_path: Path) -> None:
+    spec = study("gated_resnet", "init_from: imagenet.pt\n", ", warm_epochs: 10")
+    space = narrowed_spaces(spec)["gated_resnet"]
+    trial = Candidate.of(families()["gated_resnet"], recommended(space) | {"distill": 0.5}, 10)
+    baseline = baseline_of(spec, space, trial)
+    first, then = (
+        job_of(spec, record(kind, one), str(tmp_path))
+        for kind, one in ((Kind.BASELINE, baseline), (Kind.SEARCH, trial))
+    )
+    file = Checkpoints(tmp_path).path(baseline_key(spec, baseline))
+    assert first.init_from == "imagenet.pt"
+    assert Checkpoints(tmp_path).path(first.key) == file
+    assert then.init_from == then.teacher == str(file)
 
 
 def test_a_distilled_trial_of_full_length_needs_the_baseline_that_it_does_not_start_from() -> None:
@@ -152,10 +193,6 @@ def test_a_distilled_trial_of_full_length_needs_the_baseline_that_it_does_not_st
         (
             "budget: {warm_epochs: 4}\nwarm_start: false",
             "no trial starts from a baseline, because of warm_start: false",
-        ),
-        (
-            "budget: {warm_epochs: 4}\ninit_from: some.pt",
-            "no trial starts from a baseline, because of init_from",
         ),
     ],
 )

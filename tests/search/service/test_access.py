@@ -12,7 +12,7 @@ import pytest
 from flask import Blueprint, Flask
 
 from search.service.access import API, LARGEST, guard, keep_on_this_machine
-from storage.server_users import users_environment
+from storage.server_users import password_of, users_environment
 from storage.settings import Settings
 
 PASSWORD = "the admin's password"
@@ -195,3 +195,15 @@ def test_a_password_that_others_know_starts_no_server(
     with pytest.raises(ValueError, match="there is no admin yet"):
         users_environment(settings, given={})
     assert not (tmp_path / "data").exists()
+
+
+def test_a_password_that_systemd_hands_over_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "admin"
+    file.write_text(PASSWORD)
+    file.chmod(0o440)  # the right of an access list shows as one of the group
+    with pytest.raises(ValueError, match="others on this machine"):
+        password_of(file)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert password_of(file) == PASSWORD

@@ -134,7 +134,9 @@ def test_stopping_ends_a_search_as_ctrl_c_does(
     assert sent[-1] == (4711, signal.SIGINT)
     store.release_lease("s", f"{socket.gethostname()}:4711:x")
     store.take_lease("s", "elsewhere:1:x", 60)
-    assert "press Ctrl-C there" in told(client, "stop", 400, study="s")["error"]
+    assert told(client, "stop", 200, study="s")["command"].startswith("Ctrl-C on elsewhere")
+    assert store.is_asked_to_stop("s", "elsewhere:1:x")
+    assert sent[-1] == (4711, signal.SIGINT), "no process of this machine"
 
 
 def test_a_search_that_waits_is_stopped_before_it_begins(

@@ -47,6 +47,7 @@ def test_every_read_has_a_model_of_its_answer() -> None:
         ("/trials", {"study": "s"}),
         ("/trial", {"study": "s", "number": "0"}),
         ("/trial", {"study": "s", "number": "2"}),
+        ("/growth", {"study": "s"}),
         ("/why", {"study": "s"}),
         ("/inspected", {"study": "s", "id": ""}),
         ("/choices", {}),

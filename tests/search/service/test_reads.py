@@ -237,3 +237,23 @@ def test_a_network_is_measured_when_asked_for_and_only_its_pictures_are_served(
     failed = measured(client, query)
     assert failed["state"] == "failed"
     assert "checkpoint" in failed["error"]
+
+
+def test_growth_says_what_each_training_added(client: FlaskClient, store: Store) -> None:
+    assert asked(client, "growth", study="s") == {
+        "trainings": [],
+        "hypervolume": [],
+        "points": [],
+        "words": "",
+    }
+    for number, accuracy in enumerate((0.7, 0.9, 0.5, 0.6)):
+        trained(store, "s", number, accuracy)
+    found = asked(client, "growth", study="s")
+    assert found["trainings"] == ["trial 0", "trial 1", "trial 2", "trial 3"]
+    first, second, third, last = found["hypervolume"]
+    assert 0 < first < second == third == last
+    assert last == pytest.approx(asked(client, "study", study="s")["front"]["hypervolume"])
+    assert found["points"] == [1, 1, 1, 1], "all have the same cost"
+    assert found["words"] == "the last 2 trainings added nothing to the hypervolume"
+    trained(store, "s", 4, 0.95)
+    assert asked(client, "growth", study="s")["words"].endswith("% of the hypervolume")

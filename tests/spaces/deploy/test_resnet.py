@@ -16,7 +16,8 @@ from spaces.contract.knobs import Knobs
 from spaces.contract.net import Output
 from spaces.contract.registry import family
 from spaces.contract.task import Task
-from spaces.deploy.resnet import DeployedResNet, deploy, gate_taus, rebuild, settled_by_block
+from spaces.deploy.generic import settled_gates
+from spaces.deploy.resnet import DeployedResNet, by_block, deploy, gate_taus, rebuild
 from spaces.families.gated_resnet import GatedResNet
 
 TASK = Task(channels=3, height=16, width=16, classes=10, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.3))
@@ -76,7 +77,7 @@ def measured_rates(net: GatedResNet, knobs: Knobs) -> dict[str, tuple[float, ...
 def pair(net: GatedResNet, knobs: Knobs) -> tuple[DeployedResNet, Output, dict[str, Any]]:
     """The compact network, what the trained one says under the same settled gates, and the description."""
     rates = measured_rates(net, knobs)
-    settled = settled_by_block(net, knobs, rates)
+    settled = by_block(net, settled_gates(net, knobs, rates))
     effective = (
         Knobs(tau=knobs.tau, prune=knobs.prune or 0.0) if knobs.policy == "threshold" else knobs
     )
@@ -177,4 +178,4 @@ def test_policies_that_draw_cannot_be_exported(scramble: Callable[..., GatedResN
     )
     assert isinstance(net, GatedResNet)
     with pytest.raises(ValueError, match="policy ensemble draws at random and cannot be exported"):
-        settled_by_block(net, Knobs(policy="ensemble", passes=3), {})
+        settled_gates(net, Knobs(policy="ensemble", passes=3), {})

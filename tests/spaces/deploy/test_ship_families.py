@@ -18,7 +18,7 @@ from spaces.contract.policies import Threshold
 from spaces.contract.registry import families, family
 from spaces.contract.task import Task
 from spaces.deploy.generic import settled_gates
-from spaces.deploy.ship import onnx_model, rebuild, ship, ship_baseline
+from spaces.deploy.ship import DeployedNet, onnx_model, rebuild, ship, ship_baseline
 from tests.spaces.conftest import scrambled
 
 TASK = Task(channels=1, height=16, width=16, classes=5, mean=(0.4,), std=(0.3,))
@@ -52,6 +52,7 @@ NETS: dict[str, tuple[dict[str, Any], Knobs]] = {
     "gated_features": ({"cell": 2}, Knobs()),
 }
 # the others leave layers out for every image, or their gates guard single features
+SURE = {"gated_densenet"}  # whose gates say 0 or 1 of these images
 SKIPPING = {"multi_exit", "skip_vit", "timm", "gated_densenet", "gated_mobilenet"}
 
 
@@ -108,8 +109,23 @@ def test_a_shipped_network_is_rebuilt_without_a_download(monkeypatch: pytest.Mon
     assert rebuild("timm", started_from_published, TASK, ship(net, knobs, rates).description())
 
 
+def answers_at_other_thresholds(shipped: DeployedNet, session: Any, images: Tensor) -> bool:
+    """Asserts that they are those of torch; returns whether what is computed changes with them."""
+    found = []
+    count = len(shipped.thresholds)
+    for others in ([0.3] * count, [0.001] * count, [0.999] * count):
+        with torch.inference_mode():
+            logits, macs_B = shipped.run(images, others)
+        given = {"pixels": images.numpy(), "thresholds": np.array(others)}
+        theirs, spent = session.run(["logits", "macs"], given)
+        assert np.abs(logits.numpy() - theirs).max() < 1e-3 * max(1.0, float(logits.abs().max()))
+        np.testing.assert_allclose(spent, macs_B.numpy(), rtol=1e-6)
+        found.append(spent.sum())
+    return len(set(found)) > 1
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in NETS if name != "gated_resnet"])
+@pytest.mark.parametrize("name", NETS)
 def test_onnxruntime_gives_the_same_logits_and_macs_for_any_batch(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -130,6 +146,9 @@ def test_onnxruntime_gives_the_same_logits_and_macs_for_any_batch(
         theirs, spent = session.run(["logits", "macs"], {"pixels": pixels(count).numpy()})
         assert np.abs(ours - theirs).max() < 1e-3 * max(1.0, np.abs(ours).max())
         np.testing.assert_allclose(spent, macs_B.expand(count).numpy(), rtol=1e-6)
+        if shipped.thresholds:
+            changes = answers_at_other_thresholds(shipped, session, pixels(count))
+            assert changes or count == 1 or name in SURE
     skips = any(node.op_type == "If" for node in model.graph.node)
     assert skips == (name in SKIPPING), "what no image needs is not computed"
 

@@ -39,6 +39,8 @@ NETS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("multi_exit", {"width": 0.125, "exits": "linear"}),
     ("multi_exit", {"width": 0.125, "exits": "scan", "exit_decision": "gate", "exit_gate": "conv"}),
     ("multi_exit", {"width": 0.125, "gated": False, "truncated": 0}),
+    ("timm", {"backbone": "test_vit", "dynamics": "exits", "exits": "linear", "exit_reads": "all"}),
+    ("multi_exit", {"width": 0.125, "exits": "light", "exit_places": "1", "exit_reads": "all"}),
 )
 
 

@@ -186,12 +186,12 @@ def test_a_network_whose_oracles_read_scores_is_shipped_with_its_oracles(
 
     net = scramble(vit("skip_vit"))
     rates = {gate.name: (1.0,) for gate in net.gates}
-    shipped = deploy(net, Knobs(), rates)
+    shipped = deploy(net, [(Knobs(), rates)])
     assert shipped.gate_counts()["dynamic"] == len(net.gates)
     pixels = images(64, TASK)
     torch.testing.assert_close(shipped.double()(pixels), net.run(pixels, Knobs()).logits_BC)
     history_free = scramble(vit("skip_vit", dt_history="none"))
-    assert deploy(history_free, Knobs(), rates).gate_counts()["dynamic"] == 0
+    assert deploy(history_free, [(Knobs(), rates)]).gate_counts()["dynamic"] == 0
 
 
 def test_positions_of_images_of_another_size_are_resampled_and_the_class_token_keeps_its_own() -> (

@@ -1,0 +1,121 @@
+"""The parts of a study file that have keys of their own: budget, region, limits, where it runs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from search.key_types import Epochs, Fraction, Macs, Positive, Trials
+
+
+class Keys(BaseModel):
+    """Keys of a study file: none but these, of these types, never changed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Plateau(Keys):
+    """When to stop early: the hypervolume has not grown by this fraction over so many finished trials."""
+
+    trials: Trials = Field(default=20, description="Look back over this many finished trials.")
+    growth: Fraction = Field(
+        default=0.005, description="End if the hypervolume grew by less than this share."
+    )
+
+
+class Budget(Keys):
+    """How much a study may spend: trials in total, epochs a trial, hours of wall-clock over all its runs."""
+
+    trials: Trials = Field(
+        default=24,
+        description="Trials in total, over all runs of the search. Baselines are not counted.",
+    )
+    epochs: Epochs = Field(default=12, description="Epochs of a trial, and of a baseline.")
+    warm_epochs: Epochs | None = Field(
+        default=None,
+        description=(
+            "Epochs of a trial that starts from a baseline. Fewer than `budget.epochs`: such "
+            "short trials are tried first, then full ones from random weights. About a third is a "
+            "good value."
+        ),
+    )
+    hours: Positive | None = Field(
+        default=None,
+        description=(
+            "Hours of wall-clock time, over all runs of the search. Trials under way are "
+            "interrupted and continue with the next run."
+        ),
+    )
+    plateau: Plateau | None = Field(
+        default=None,
+        description=(
+            "End the search when the front no longer grows. `plateau: {}` turns it on with the "
+            "defaults."
+        ),
+    )
+
+    @property
+    def short(self) -> int:
+        """Epochs of a trial that starts from a baseline."""
+        return self.epochs if self.warm_epochs is None else self.warm_epochs
+
+
+class Region(Keys):
+    """The part of the front that counts: a highest cost, a least accuracy, or a distance from the best accuracy.
+
+    Without one, what is so far below the best accuracy that nobody ships it does not count.
+    """
+
+    max_macs: Macs | None = Field(default=None, description="Points that cost more do not count.")
+    min_accuracy: Fraction | None = Field(
+        default=None, description="Points that are less accurate do not count."
+    )
+    within: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None,
+        description="Points that are more than this below the best accuracy do not count. `1`: all count.",
+    )
+
+
+class Limits(Keys):
+    """What no candidate may exceed, checked before it is built: of the network with everything open."""
+
+    macs: Macs | None = Field(default=None, description="MACs of the network with everything open.")
+    parameters: Macs | None = Field(default=None, description="Parameters of the network.")
+    megabytes: Positive | None = Field(
+        default=None, description="Megabytes (10^6 bytes) of float32 weights."
+    )
+
+
+class Run(Keys):
+    """Where trials run: processes at once, threads each, device, number format."""
+
+    workers: Annotated[int, Field(ge=0, le=256)] = Field(
+        default=1,
+        description=(
+            "Trials at once, each in a process of its own. `0`: one, in the process of the "
+            "command, which a crash of a trial then ends. Worker k uses GPU k, modulo the number "
+            "of GPUs."
+        ),
+    )
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        default=None,
+        description=(
+            "Threads of a trial. Default: all cores divided by the workers. Write `1` on cores "
+            "that others use too: threads that wait for each other are slow."
+        ),
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="`auto`: CUDA where there is a GPU."
+    )
+    image_gigabytes: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description=(
+            "Gigabytes (10^9 bytes) of decoded images that are kept; images beyond it are decoded "
+            "while trials train. Default: half of the memory that is free."
+        ),
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="`auto` measures and takes the faster one."
+    )
+    compile: bool = Field(default=False, description="Use `torch.compile`.")
