@@ -126,4 +126,6 @@ def deploy(
 ) -> DeployedCascade:
     """Copies of the trained networks under their knobs, joined. Raises ValueError for knobs that draw at random."""
     each = zip(nets, knobs, rates, strict=True)
-    return DeployedCascade([generic.deploy(*one) for one in each], rule)
+    return DeployedCascade(
+        [generic.deploy(net, [(own, open_rates)]) for net, own, open_rates in each], rule
+    )

@@ -97,7 +97,7 @@ def test_no_later_member_runs_where_the_first_is_sure_of_all() -> None:
 def test_a_cascade_has_a_threshold_for_each_member_but_the_last() -> None:
     rule = CascadeRule(rule="maxprob", thresholds=(0.5,), committee=False)
     with pytest.raises(ValueError, match="1 members with 1 thresholds; each but the last has one"):
-        DeployedCascade([generic.deploy(net(8), ALL, {})], rule)
+        DeployedCascade([generic.deploy(net(8), [(ALL, {})])], rule)
 
 
 @pytest.mark.slow
