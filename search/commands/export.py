@@ -158,6 +158,10 @@ def _export(
         training = store.trial(record.name, static.kind, static.trial)
         beside = Beside(job_of(spec, training, str(settings.checkpoints)), why)
     if is_cascade(point.knobs):
+        if whole_curve:
+            raise ValueError(
+                f"--whole-curve: point {point.id} is a cascade, whose file answers at one point; leave it out"
+            )
         return exported_cascade(
             store,
             spec,

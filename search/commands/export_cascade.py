@@ -27,7 +27,7 @@ def exported_cascade(
     force: bool,
     say: Callable[[str], None],
 ) -> Exported:
-    """Export it. Raises ValueError where the checkpoint of a member is gone."""
+    """Export it; raises ValueError where the checkpoint of a member is gone."""
     from search.export.cascade import MemberJob, export_cascade
     from search.export.curve import validation_of
 

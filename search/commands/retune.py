@@ -40,14 +40,14 @@ def retune(
     """
     check_folder(out, force)
     model = load_exported(folder)
-    if not model.net.thresholds:
-        cascade = model.description["family"] == CASCADE
-        why = (
-            "is a cascade, whose thresholds stay"
-            if cascade
-            else "is static; no threshold decides anything"
+    if model.description["family"] == CASCADE:
+        raise ValueError(f"{folder}: is a cascade; only the thresholds of one network are retuned")
+    if model.description["family"] == CASCADE:
+        raise ValueError(
+            f"{folder}: is a cascade, whose thresholds were searched together; search again"
         )
-        raise ValueError(f"{folder}: {why}")
+    if not model.net.thresholds:
+        raise ValueError(f"{folder}: is static; no threshold decides anything")
     say(f"reading {images}")
     own, other = read_labelled(model, images).halves()
     say(f"choosing on {len(own)} images")

@@ -152,9 +152,10 @@ def _add_cascades(parts: _Parts, publisher: Publisher, progress: Progress) -> No
         if update_cascades(store, spec, checkpoints, progress.doing):
             publisher.trial_finished(Kind.CASCADE, NUMBER)
             publisher.front_changed()
-    except ValueError as error:
+    # the search went well: what cannot be joined must not end it
+    except Exception as error:
         logger.warning("no cascades", exc_info=error)
-        progress.say(f"no cascades: {error}")
+        progress.say(f"cascades were not searched: {error}")
 
 
 def _prepared(settings: Settings, formats: NumberFormats, job: Job) -> Job:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from search.export.cascade_comparison import TrainedMember, compare_cascade
+from search.export.curve import only_point
 from search.export.export import Exported, check_folder, measured_net, write_folder
 from search.export.folder import FORMAT
 from search.export.latency import latency, session_of
@@ -84,7 +85,10 @@ def export_cascade(
     report["selection_bias"] = selection_bias(validation, images, report["test"], metric)
     say("comparing onnxruntime's logits")
     report["onnx"] = compare_onnx(compact, sessions[0], test)
+    values = list(compact.thresholds.values())
     description = _description(loaded, compact, largest.data) | {
+        "thresholds": compact.thresholds,
+        "points": [only_point(values, validation, report["test"])],
         "study": study,
         "knobs": knobs,
         "report": report,

@@ -80,7 +80,7 @@ def outcomes(
     paid, stage = macs[0].copy(), np.zeros(len(answered), dtype=np.int64)
     on = torch.ones(len(answered), dtype=torch.bool)
     for k in range(1, len(probabilities)):
-        on = on & rule.goes_on(k - 1, answered)
+        on = on & rule.goes_on(rule.thresholds[k - 1], answered)
         answered[on] = rule.answer(k, answered[on], probabilities[k][on])
         went = on.numpy()
         paid[went] += macs[k][went]

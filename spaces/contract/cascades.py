@@ -44,9 +44,9 @@ class CascadeRule:
             return own_BC
         return before_BC + (own_BC - before_BC) / (member + 1)
 
-    def goes_on(self, member: int, answer_BC: Tensor) -> Tensor:
-        """(B,) bool: whose answer after this member, from 0, is unsure."""
-        return self.confidence(answer_BC).double() <= self.thresholds[member]
+    def goes_on(self, threshold: float | Tensor, answer_BC: Tensor) -> Tensor:
+        """(B,) bool: whose answer is unsure, at the threshold of the member that gave it."""
+        return self.confidence(answer_BC).double() <= threshold
 
     def confidence(self, answer_BC: Tensor) -> Tensor:
         """(B,) how sure an answer is, from its probabilities."""

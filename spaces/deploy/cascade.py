@@ -48,18 +48,17 @@ class DeployedCascade(nn.Module):
 
     @property
     def thresholds(self) -> dict[str, float]:
-        """None come with a call: members have different ones, and were searched together."""
-        return {}
+        """Those below which an image goes on, by name: `member0` and so on."""
+        return {f"member{k}": value for k, value in enumerate(self.rule.thresholds)}
 
     def run(self, pixels: Tensor, thresholds: Values | None = None) -> tuple[Tensor, Tensor]:
-        """Logits (B, C) and the MACs (B,) that each image took. Raises ValueError for thresholds."""
-        if thresholds is not None:
-            raise ValueError("a cascade has one operating point, its own; it takes no thresholds")
+        """Logits (B, C) and the MACs (B,) that each image took; `thresholds` (T,) are other ones than its own."""
+        levels = self.rule.thresholds if thresholds is None else thresholds
         logits_BC, macs_B = self._member(0).run(self._images(0, pixels))
         macs_B = macs_B.double().expand(len(pixels)).clone()
         answered_BC, rows = logits_BC.softmax(1), torch.arange(len(pixels), device=pixels.device)
         for k in range(1, len(self.members)):
-            rows = rows[self.rule.goes_on(k - 1, answered_BC[rows])]
+            rows = rows[self.rule.goes_on(levels[k - 1], answered_BC[rows])]
             if not len(rows):
                 break
             logits_AC, macs_A = self._member(k).run(self._images(k, pixels[rows]))
@@ -69,11 +68,12 @@ class DeployedCascade(nn.Module):
 
     def masked(self, pixels: Tensor, thresholds: Values | None = None) -> tuple[Tensor, Tensor]:
         """What `run` gives, with everything computed and chosen afterwards: the form that exporters can trace."""
+        levels = self.rule.thresholds if thresholds is None else thresholds
         logits_BC, macs_B = self._member(0).masked(self._images(0, pixels))
         answered_BC = logits_BC.softmax(1)
         macs_B, on_B = macs_B.double(), torch.ones_like(macs_B, dtype=torch.bool)
         for k in range(1, len(self.members)):
-            on_B = on_B & self.rule.goes_on(k - 1, answered_BC)
+            on_B = on_B & self.rule.goes_on(levels[k - 1], answered_BC)
             logits_BC, more_B = self._member(k).masked(self._images(k, pixels))
             now_BC = self.rule.answer(k, answered_BC, logits_BC.softmax(1))
             answered_BC = torch.where(on_B[:, None], now_BC, answered_BC)

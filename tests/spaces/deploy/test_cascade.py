@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -117,3 +118,10 @@ def test_onnx_has_later_members_behind_an_if_and_answers_at_any_batch() -> None:
             ours, cost = made.run(some)
         torch.testing.assert_close(torch.from_numpy(logits), ours, atol=1e-4, rtol=1e-4)
         assert macs.tolist() == cost.tolist()
+    # thresholds come with the call: here no image goes on
+    none = {"pixels": pixels.numpy(), "thresholds": np.array([-1.0, -1.0])}
+    logits, macs = session.run(["logits", "macs"], none)
+    with torch.inference_mode():
+        ours, cost = made.run(pixels, [-1.0, -1.0])
+    torch.testing.assert_close(torch.from_numpy(logits), ours, atol=1e-4, rtol=1e-4)
+    assert set(macs.tolist()) == set(cost.tolist()) == {float(cost.min())}
