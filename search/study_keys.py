@@ -36,6 +36,13 @@ class StudySpec(Keys):
         default=("accuracy", "macs"),
         description=("What is optimised: the metric to maximise, then the costs to minimise."),
     )
+    latency: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None,
+        description=(
+            "A table of how long units of networks take on a machine, which `dynafront profile` writes. With it, each "
+            "point has the latency of an image."
+        ),
+    )
     sampler: SamplerName = Field(default="growth", description="What chooses the next candidate.")
     warm_start: bool = Field(
         default=True,

@@ -36,6 +36,7 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
 
 
+LATENCIES = ("latency_mean", "latency_p95", "latency_max")
 TRAININGS = {
     Kind.SEARCH: "trial",
     Kind.BASELINE: "baseline",
@@ -132,6 +133,11 @@ class OperatingPoint:
     chosen: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
     right: bytes | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def latencies(self) -> dict[str, float]:
+        """Mean, 95th percentile and maximum in milliseconds an image, where the study has a table of times."""
+        return {name: self.extra[name] for name in LATENCIES if name in self.extra}
 
     @property
     def metric(self) -> str:

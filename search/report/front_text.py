@@ -9,7 +9,7 @@ from enum import Enum
 from search.front.comparison import better
 from search.front.metric import metric_of, named
 from search.front.pick import DEFAULT, pick
-from search.objectives import MACS, Cost, macs_text
+from search.objectives import MACS, Cost
 from search.report.amounts import percent
 from storage.records import Kind, PointRecord, training_text
 from trainers.metrics import ACCURACY, METRICS, Metric
@@ -108,4 +108,4 @@ def _reached(p: PointRecord) -> str:
 
 def amount(p: PointRecord, cost: Cost) -> str:
     """What it costs, in words: "464 k MACs"."""
-    return f"{macs_text(cost.of(p))} {cost.unit}"
+    return cost.text(cost.of(p))

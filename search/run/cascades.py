@@ -18,7 +18,7 @@ import torch
 from search.front.stored import study_front
 from search.measure.cascade_choice import Bounds, Region, kept_cascades
 from search.measure.cascade_tables import Cascade, Floats, Outcomes, outcomes
-from search.objectives import MACS, Reference
+from search.objectives import LATENCY, MACS, Reference
 from search.run.cascade_members import Member, members_of, table_of, trainings_with_answers
 from search.run.cascade_passes import Passes, largest
 from search.schedule.limits import FLOAT_BYTES
@@ -41,11 +41,12 @@ def update_cascades(
 ) -> bool:
     """Search the study's cascades, unless that was done for these trainings; whether there are others than before."""
     known = store.find_trial(spec.study, Kind.CASCADE, NUMBER)
-    trainings = trainings_with_answers(store, spec, checkpoints) if spec.cascades else []
+    wanted = wants_cascades(spec)
+    trainings = trainings_with_answers(store, spec, checkpoints) if wanted else []
     names = [[str(one.kind), one.number] for one in trainings]
     if known is None and len(trainings) < 2:
         return False
-    if known is not None and spec.cascades and _has(known.result, names):
+    if known is not None and wanted and _has(known.result, names):
         return False
     started = time.perf_counter()
     points = _found(store, spec, checkpoints, trainings, say)
@@ -60,6 +61,11 @@ def update_cascades(
         seconds=time.perf_counter() - started,
     )
     return True
+
+
+def wants_cascades(spec: StudySpec) -> bool:
+    """Whether the study has cascades: not where it minimises latency, of which a cascade's is not known."""
+    return spec.cascades and all(cost.measure != LATENCY.measure for cost in spec.costs)
 
 
 def _has(result: Mapping[str, Any], names: Sequence[list[Any]]) -> bool:

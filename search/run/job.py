@@ -39,6 +39,7 @@ class Job:
     init_from: str | None = None
     teacher: str | None = None  # file of the baseline that a recipe with `distill` learns from
     metric: str = "accuracy"  # that operating points are measured by
+    latency: str | None = None  # file of a table, see search.latency.table
     rungs: tuple[int, ...] = ()
     trained: int | None = None
     features: str | None = None

@@ -62,6 +62,7 @@ def job_of(
         init_from=start,
         teacher=teacher,
         metric=spec.metric.name,
+        latency=spec.latency,
         trained=record.result.get("stopped_at"),
         answers=spec.cascades and record.kind in ON_OFFER,
     )

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from search.latency.table import LatencyTable, read_table
 from search.run.checkpoint import Slot
 from search.run.data import load_data, task_of
 from search.run.job import Event, Failure, Job, Outcome, Rung
@@ -67,6 +68,7 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
     net = initial_net(job, candidate, task_of(data))
     slot = Slot.of(job, candidate)
     execution, metric = _execution(job, net, slot), METRICS[job.metric]
+    table = None if job.latency is None else read_table(Path(job.latency))
     logger.info("%s trains %d epochs: %s", training_text(*job.name), job.epochs, execution)
     images, data = data, learnt_from(job, net, data, candidate, execution)
     training = fit(
@@ -84,7 +86,7 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
         if result.epoch in job.rungs:
             yield Rung(
                 result.epoch,
-                rung_points(net, data, candidate, execution, job.seed, metric),
+                rung_points(net, data, candidate, execution, job.seed, metric, table),
                 result.metrics.get("objective/outlook"),
                 sum(p.numel() for p in net.parameters()),
                 net.plain_macs,
@@ -101,6 +103,7 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
         seed=job.seed,
         augment=candidate.recipe.augment,
         metric=metric,
+        latency=table,
     )
     if job.answers:
         _keep_answers(job, net, data, candidate, execution, points)
@@ -163,6 +166,7 @@ def rung_points(
     execution: Execution,
     seed: int,
     metric: Metric,
+    latency: LatencyTable | None = None,
 ) -> list[OperatingPoint]:
     """The few operating points that trials are compared by before their trainings are over."""
     from search.measure.operating_points import operating_points
@@ -177,6 +181,7 @@ def rung_points(
         augment=recipe.augment,
         quick=True,
         metric=metric,
+        latency=latency,
     )
 
 

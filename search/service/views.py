@@ -158,7 +158,7 @@ class Views:
         return self.store.trials(name, results=False)
 
     def _axes(self, name: str) -> dict[str, Cost]:
-        return axes(latencies(self.store.exports(name)))
+        return axes(latencies(self.store.exports(name)), self.record(name).spec)
 
     def _axis(self, name: str, axis: str) -> Cost:
         known = self._axes(name)

@@ -40,12 +40,18 @@ def ship(net: DynamicNet, knobs: Knobs, rates: Rates, others: Settings = ()) -> 
     It can be run at the thresholds of the `others` too, which differ from the knobs in nothing else.
     """
     settings = [(knobs, rates), *others]
-    if isinstance(net, GatedResNet) and not (
-        net.exit_count or net.config.has_bottlenecks or net.gate_net
-    ):
+    if ships_as_resnet(net):
+        assert isinstance(net, GatedResNet)
         settled = resnet.by_block(net, generic.settled(net, settings))
         return resnet.deploy(net, settled, resnet.gate_taus(net, knobs))
     return generic.deploy(net, settings)
+
+
+def ships_as_resnet(net: DynamicNet) -> bool:
+    """Whether the network is shipped as a compact ResNet, not in the form that any family has."""
+    return isinstance(net, GatedResNet) and not (
+        net.exit_count or net.config.has_bottlenecks or net.gate_net
+    )
 
 
 def ship_baseline(net: DynamicNet) -> DeployedNet:
