@@ -18,7 +18,7 @@ import torch
 from search.front.stored import study_front
 from search.measure.cascade_choice import Bounds, Region, kept_cascades
 from search.measure.cascade_tables import Cascade, Floats, Outcomes, outcomes
-from search.objectives import LATENCY, MACS, Reference
+from search.objectives import MACS, Reference
 from search.run.cascade_members import Member, members_of, table_of, trainings_with_answers
 from search.run.cascade_passes import Passes, largest
 from search.schedule.limits import FLOAT_BYTES
@@ -41,7 +41,7 @@ def update_cascades(
 ) -> bool:
     """Search the study's cascades, unless that was done for these trainings; whether there are others than before."""
     known = store.find_trial(spec.study, Kind.CASCADE, NUMBER)
-    wanted = wants_cascades(spec)
+    wanted = spec.has_cascades
     trainings = trainings_with_answers(store, spec, checkpoints) if wanted else []
     names = [[str(one.kind), one.number] for one in trainings]
     if known is None and len(trainings) < 2:
@@ -61,11 +61,6 @@ def update_cascades(
         seconds=time.perf_counter() - started,
     )
     return True
-
-
-def wants_cascades(spec: StudySpec) -> bool:
-    """Whether the study has cascades: not where it minimises latency, of which a cascade's is not known."""
-    return spec.cascades and all(cost.measure != LATENCY.measure for cost in spec.costs)
 
 
 def _has(result: Mapping[str, Any], names: Sequence[list[Any]]) -> bool:

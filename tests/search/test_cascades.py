@@ -16,7 +16,6 @@ from search.export.model import load_exported
 from search.front.finalists import rank_trials
 from search.front.stored import study_front
 from search.report.text import knobs_text
-from search.run.cascades import wants_cascades
 from search.study_keys import StudySpec
 from storage.records import Kind, PointRecord, trainings_of
 from storage.settings import Settings, Storage
@@ -174,7 +173,7 @@ def test_cascades_are_searched_again_when_there_are_other_trainings_alone(
 
 def test_a_study_that_minimises_latency_has_no_cascades() -> None:
     spec = StudySpec(study="s", data="digits", families=("gated_resnet",))
-    assert wants_cascades(spec)
+    assert spec.has_cascades
     timed = spec.model_copy(update={"objectives": ("accuracy", "latency")})
-    assert not wants_cascades(timed)
-    assert not wants_cascades(spec.model_copy(update={"cascades": False}))
+    assert not timed.has_cascades
+    assert not spec.model_copy(update={"cascades": False}).has_cascades
