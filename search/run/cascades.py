@@ -41,11 +41,12 @@ def update_cascades(
 ) -> bool:
     """Search the study's cascades, unless that was done for these trainings; whether there are others than before."""
     known = store.find_trial(spec.study, Kind.CASCADE, NUMBER)
-    trainings = trainings_with_answers(store, spec, checkpoints) if spec.cascades else []
+    wanted = spec.has_cascades
+    trainings = trainings_with_answers(store, spec, checkpoints) if wanted else []
     names = [[str(one.kind), one.number] for one in trainings]
     if known is None and len(trainings) < 2:
         return False
-    if known is not None and spec.cascades and _has(known.result, names):
+    if known is not None and wanted and _has(known.result, names):
         return False
     started = time.perf_counter()
     points = _found(store, spec, checkpoints, trainings, say)

@@ -16,6 +16,7 @@ from search.export.model import load_exported
 from search.front.finalists import rank_trials
 from search.front.stored import study_front
 from search.report.text import knobs_text
+from search.study_keys import StudySpec
 from storage.records import Kind, PointRecord, trainings_of
 from storage.settings import Settings, Storage
 from storage.store import Store
@@ -168,3 +169,11 @@ def test_cascades_are_searched_again_when_there_are_other_trainings_alone(
     assert cascades(store) == []
     assert dynafront("search", "pair.yml").exit_code == 0
     assert len(cascades(store)) == len(before)
+
+
+def test_a_study_that_minimises_latency_has_no_cascades() -> None:
+    spec = StudySpec(study="s", data="digits", families=("gated_resnet",))
+    assert spec.has_cascades
+    timed = spec.model_copy(update={"objectives": ("accuracy", "latency")})
+    assert not timed.has_cascades
+    assert not spec.model_copy(update={"cascades": False}).has_cascades
