@@ -19,6 +19,7 @@ from search.run.data import data_spec
 from search.run.jobs import job_of
 from search.spec import stored_spec
 from storage.errors import StorageError
+from storage.mlflow_models import loading_line
 from storage.places import stored_place
 from storage.records import PointRecord, StudyRecord, training_text
 from storage.settings import Settings
@@ -96,7 +97,8 @@ def export_point(
     if register:
         uri = _register(store, record, settings, point, choice.alias, folder, say)
         store.set_model_uri(stored.id, uri)
-    return _lines(folder, report, exported.points, uri)
+    lines = _lines(folder, report, exported.points)
+    return lines if uri is None else [*lines, f"  MLflow    {loading_line(settings, uri)}"]
 
 
 def _register(
@@ -163,7 +165,7 @@ def _export(
     )
 
 
-def _lines(folder: Path, report: dict[str, Any], points: int, uri: str | None) -> list[str]:
+def _lines(folder: Path, report: dict[str, Any], points: int) -> list[str]:
     test, static, parity = report["test"], report["static"], report["parity"]
     metric = metric_of_report(report)
     own = f"mean {macs_text(test['macs_mean'])}, p95 {macs_text(test['macs_p95'])}, max {macs_text(test['macs_max'])}"
@@ -194,8 +196,6 @@ def _lines(folder: Path, report: dict[str, Any], points: int, uri: str | None) -
         lines.insert(
             2, "  static: no gate or exit decides anything; every image takes the same computation"
         )
-    if uri:
-        lines.append(f"  MLflow    mlflow.pyfunc.load_model({uri!r})")
     return lines
 
 

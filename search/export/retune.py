@@ -30,7 +30,21 @@ from trainers.metrics import METRICS, Metric
 
 BATCH = 64
 FEWEST = 40  # images, of which half choose
-SHIFTS = (-3.0, -2.0, -1.0, -0.5, -0.25, -0.1, 0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0)  # of a gate's logit
+SHIFTS = (
+    -3.0,
+    -2.0,
+    -1.0,
+    -0.5,
+    -0.25,
+    -0.1,
+    0.0,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.0,
+    3.0,
+)  # of a gate's logit
 MOST_LEVELS = 12  # of one exit's thresholds
 
 
