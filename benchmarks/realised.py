@@ -35,6 +35,7 @@ from spaces.deploy.ship import DeployedNet, onnx_model, ship, ship_baseline
 from spaces.deploy.thresholds import is_exit
 from trainers.latency import latencies_ms
 
+Run = Callable[[Tensor], object]
 OPEN, CLOSED = 0.0, 1.0  # thresholds of a gate's probability
 LEAVE, STAY = -1.0, 1.0  # of an exit's confidence
 SHARES = (0.25, 0.5, 0.75)
@@ -113,7 +114,7 @@ def rows(name: str, side: int) -> Iterator[Row]:
         if nearest not in picked:
             picked.append(nearest)
     for macs, vector in picked:
-        runtimes = {
+        runtimes: dict[str, tuple[Run, Run]] = {
             "onnxruntime": (_session(sessions[0], vector), _session(sessions[1], [])),
             "torch": (partial(shipped.run, thresholds=vector), static),
         }
@@ -128,7 +129,7 @@ def rows(name: str, side: int) -> Iterator[Row]:
                 yield Row(name, batch, runtime, part, saved, theirs.median)
 
 
-def _session(session: Any, thresholds: Sequence[float]) -> Callable[[Tensor], object]:
+def _session(session: Any, thresholds: Sequence[float]) -> Run:
     given = {"thresholds": np.array(thresholds)} if len(thresholds) else {}
     return lambda batch: session.run(None, {"pixels": batch.numpy(), **given})
 

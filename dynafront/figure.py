@@ -71,7 +71,7 @@ def front_figure(
 
 
 def _x(point: PointRecord, cost: Cost) -> float:
-    return max(cost.of(point), 1.0)  # a log axis has no place for zero
+    return cost.shown(point)
 
 
 def _hover(point: PointRecord, cost: Cost) -> str:

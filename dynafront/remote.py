@@ -51,6 +51,7 @@ class RemoteStudy:
         self,
         *,
         max_macs: float | str | None = None,
+        max_latency_ms: float | None = None,
         min_accuracy: float | None = None,
         pick: str | None = None,
         family: str | None = None,
@@ -60,12 +61,20 @@ class RemoteStudy:
         from search.service.wire import unpacked
 
         limit = None if max_macs is None else limit_text(max_macs)
-        choice = Choice(pick=pick, max_macs=limit, min_accuracy=min_accuracy, family=family)
+        ms = None if max_latency_ms is None else str(max_latency_ms)
+        choice = Choice(
+            pick=pick,
+            max_macs=limit,
+            max_latency_ms=ms,
+            min_accuracy=min_accuracy,
+            family=family,
+        )
         found = self.connection.get(
             "best",
             study=self.name,
             pick=pick,
             max_macs=limit,
+            max_latency_ms=ms,
             min_accuracy=min_accuracy,
             family=family,
         )

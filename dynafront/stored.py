@@ -49,6 +49,7 @@ class Study:
         self,
         *,
         max_macs: float | str | None = None,
+        max_latency_ms: float | None = None,
         min_accuracy: float | None = None,
         pick: str | None = None,
         family: str | None = None,
@@ -56,13 +57,20 @@ class Study:
         """One point of the front, as `dynafront export` picks it.
 
         `pick` is "efficient", "best", "fastest" or "knee". Limits hold first; with one alone it is the most accurate
-        point of at most `max_macs` (20e6 or "20M"), or the cheapest of at least `min_accuracy`. Without anything it is
-        the efficient point. Raises ValueError with the nearest offer where there is none.
+        point of at most `max_macs` (20e6 or "20M") or `max_latency_ms`, or the cheapest of at least `min_accuracy`.
+        Without anything it is the efficient point. Raises ValueError with the nearest offer where there is none.
         """
         from search.commands.choice import Choice, chosen, limit_text
 
         limit = None if max_macs is None else limit_text(max_macs)
-        choice = Choice(pick=pick, max_macs=limit, min_accuracy=min_accuracy, family=family)
+        ms = None if max_latency_ms is None else str(max_latency_ms)
+        choice = Choice(
+            pick=pick,
+            max_macs=limit,
+            max_latency_ms=ms,
+            min_accuracy=min_accuracy,
+            family=family,
+        )
         with opened(self.settings, self.name) as tables:
             return Point(chosen(tables.store, tables.record, choice), choice, self)
 

@@ -23,6 +23,7 @@ from search.command_line.inspect import inspect_training
 from search.command_line.list import list_studies
 from search.command_line.paths import GivenPath
 from search.command_line.predict import predict
+from search.command_line.profile import profile
 from search.command_line.retune import retune_model
 from search.command_line.schema import show_schema
 from search.command_line.search import launch
@@ -38,6 +39,7 @@ logger = logging.getLogger(f"dynafront.{__name__}")
 COMMANDS = (  # in the order of use, not of the alphabet
     write_study,
     check_file,
+    profile,
     launch,
     list_studies,
     show_status,

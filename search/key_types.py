@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from search.objectives import MOST_MACS, macs_number
+from search.objectives import MOST_MACS, macs_number, milliseconds
 from search.spec_errors import shown
 from storage.yaml_text import clipped
 
@@ -18,6 +18,16 @@ AMOUNT = {
     ]
 }
 Macs = Annotated[float, BeforeValidator(lambda value: _macs(value)), WithJsonSchema(AMOUNT)]
+LATENCY_TEXT = r"^\s*(\d+\.?\d*|\.\d+)\s*([mM][sS])?\s*$"
+MILLISECONDS = {
+    "anyOf": [
+        {"type": "number", "exclusiveMinimum": 0},
+        {"type": "string", "pattern": LATENCY_TEXT},
+    ]
+}
+Milliseconds = Annotated[
+    float, BeforeValidator(lambda value: _ms(value)), WithJsonSchema(MILLISECONDS)
+]
 Weights = Annotated[str | dict[str, str], BeforeValidator(lambda value: _weights(value))]
 SIDE = {"type": "integer", "minimum": 4, "maximum": 4096}
 SIDES = {"anyOf": [SIDE, {"type": "array", "items": SIDE, "minItems": 1, "uniqueItems": True}]}
@@ -34,6 +44,12 @@ def _macs(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(f"{clipped(repr(value))} is not a number; write it like 500k, 20M or 1.5G")
     return float(macs_number(value))
+
+
+def _ms(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"{clipped(repr(value))} is not a number of milliseconds; write it like 5")
+    return milliseconds(value)
 
 
 def _sides(value: object) -> object:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from search.objectives import COSTS, MACS
+from search.objectives import COSTS, LATENCY, MACS
 from search.spec_errors import mistake, shown, yaml_mistake
 from search.study_keys import StudySpec
 from spaces.contract.narrowing import for_trained_weights, narrowed
@@ -223,9 +223,18 @@ def _check_objectives(spec: StudySpec, where: str) -> None:
     twice = len({cost.measure for cost in known}) < len(known)  # the mean and the p95 of MACs
     if spec.region.max_macs and not any(cost.measure == MACS.measure for cost in known):
         raise ValueError(f"{where}: region.max_macs: needs macs among the objectives")
+    if spec.region.max_latency_ms and not any(cost.measure == LATENCY.measure for cost in known):
+        raise ValueError(f"{where}: region.max_latency_ms: needs latency among the objectives")
     if first not in METRICS or any(name not in COSTS for name in costs) or twice:
         given = ", ".join(spec.objectives)
         raise ValueError(
             f"{where}: objectives: [{given}] is not one of {', '.join(METRICS)}, alone or followed by costs: "
             "[accuracy, macs], [balanced_accuracy, macs_p95], [accuracy, macs, parameters]"
+        )
+    timed = [f"objectives: {cost.name}" for cost in known if cost.needed == "latency"]
+    timed += ["limits.latency_ms:"] if spec.limits.latency_ms else []
+    if timed and spec.latency is None:
+        raise ValueError(
+            f"{where}: {timed[0]} needs a table of times: write `latency: latency.json`, and let "
+            f"`dynafront profile {where}` make that file"
         )

@@ -36,6 +36,13 @@ class StudySpec(Keys):
         default=("accuracy", "macs"),
         description=("What is optimised: the metric to maximise, then the costs to minimise."),
     )
+    latency: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None,
+        description=(
+            "A table of how long units of networks take on a machine, which `dynafront profile` writes. With it, each "
+            "point has the latency of an image."
+        ),
+    )
     sampler: SamplerName = Field(default="growth", description="What chooses the next candidate.")
     warm_start: bool = Field(
         default=True,
@@ -46,6 +53,13 @@ class StudySpec(Keys):
     )
     early_stopping: bool = Field(
         default=True, description="Stop trials that will not extend the front."
+    )
+    cascades: bool = Field(
+        default=True,
+        description=(
+            "At the end of a search, join trained networks: one that is unsure of an image hands "
+            "it on to a larger one. Needs no training."
+        ),
     )
     starting_points: bool = Field(
         default=True, description="Begin with the settings that each family recommends."

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from search.key_types import Epochs, Fraction, Macs, Positive, Trials
+from search.key_types import Epochs, Fraction, Macs, Milliseconds, Positive, Trials
 
 
 class Keys(BaseModel):
@@ -68,6 +68,10 @@ class Region(Keys):
     """
 
     max_macs: Macs | None = Field(default=None, description="Points that cost more do not count.")
+    max_latency_ms: Milliseconds | None = Field(
+        default=None,
+        description="Points that take more milliseconds do not count. It needs latency among the objectives.",
+    )
     min_accuracy: Fraction | None = Field(
         default=None, description="Points that are less accurate do not count."
     )
@@ -84,6 +88,10 @@ class Limits(Keys):
     parameters: Macs | None = Field(default=None, description="Parameters of the network.")
     megabytes: Positive | None = Field(
         default=None, description="Megabytes (10^6 bytes) of float32 weights."
+    )
+    latency_ms: Milliseconds | None = Field(
+        default=None,
+        description="Milliseconds of an image in the network with everything open; needs `latency`.",
     )
 
 

@@ -8,6 +8,11 @@ MACS_MEAN, MACS_P95, MACS_MAX = (
 )
 MACS_LOG = "log10 of mean MACs per image"
 PARAMETERS = "M parameters"
+LATENCY_MEAN, LATENCY_P95, LATENCY_MAX = (
+    "mean latency ms per image",
+    "p95 latency ms per image",
+    "max latency ms per image",
+)
 SECONDS = "training seconds"
 
 

@@ -14,6 +14,7 @@ class Kind(StrEnum):
     SEARCH = "search"  # a trial of the search
     BASELINE = "static"  # the static network of a size, without gates and exits
     FINALIST = "finalist"  # a trial of the front, trained again from another seed
+    CASCADE = "cascade"  # no training of its own: trained networks one after another
 
 
 class State(StrEnum):
@@ -35,11 +36,19 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
 
 
-TRAININGS = {Kind.SEARCH: "trial", Kind.BASELINE: "baseline", Kind.FINALIST: "finalist"}
+LATENCIES = ("latency_mean", "latency_p95", "latency_max")
+TRAININGS = {
+    Kind.SEARCH: "trial",
+    Kind.BASELINE: "baseline",
+    Kind.FINALIST: "finalist",
+    Kind.CASCADE: "cascade",
+}
 
 
 def training_text(kind: Kind, number: int) -> str:
-    """A training in words: "trial 3", "baseline 0"."""
+    """A training in words: "trial 3", "baseline 0"; a study's cascades have one record, and no number."""
+    if kind == Kind.CASCADE:
+        return TRAININGS[kind]
     return f"{TRAININGS[kind]} {number}"
 
 
@@ -126,6 +135,11 @@ class OperatingPoint:
     right: bytes | None = field(default=None, repr=False, compare=False)
 
     @property
+    def latencies(self) -> dict[str, float]:
+        """Mean, 95th percentile and maximum in milliseconds an image, where the study has a table of times."""
+        return {name: self.extra[name] for name in LATENCIES if name in self.extra}
+
+    @property
     def metric(self) -> str:
         """By which metric its accuracy was measured, as study files call it."""
         return str(self.extra.get("metric", "accuracy"))
@@ -156,6 +170,14 @@ class PointRecord(OperatingPoint):
     def name(self) -> str:
         """That training in words, where there is little room."""
         return str(self.trial) if self.kind == Kind.SEARCH else training_text(self.kind, self.trial)
+
+
+def trainings_of(point: PointRecord) -> list[tuple[Kind, int]]:
+    """The trainings whose networks a point runs: its own, or those of a cascade's members."""
+    members = point.knobs.get("members") if point.kind == Kind.CASCADE else None
+    if members is None:
+        return [point.training]
+    return [(Kind(one["kind"]), one["trial"]) for one in members]
 
 
 @dataclass(frozen=True)

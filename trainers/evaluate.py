@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from spaces.contract.knobs import Knobs, Rates
 from spaces.contract.net import DynamicNet, Output
+from spaces.contract.units import Ran
 from trainers.answers import TOP, Answers
 from trainers.data.augment import augmented, normalized
 from trainers.data.splits import Batch, ImageData, Split
@@ -25,11 +26,15 @@ BATCH = 512
 
 @dataclass(frozen=True)
 class Table:
-    """Per pass and image: the answer, and how many MACs it took; per gate unit: its open rate."""
+    """Per pass and image: the answer, and how many MACs it took; per gate unit: its open rate.
+
+    `ran` is what decided which units each image ran, pass after pass.
+    """
 
     answers: Answers
     macs_PN: Tensor
     rates: dict[str, tuple[float, ...]]
+    ran: Ran | None = None
 
     @property
     def correct_PN(self) -> Tensor:
@@ -94,14 +99,16 @@ def evaluate(
     top5: list[Tensor] = []
     macs: list[Tensor] = []
     counts: dict[str, Tensor] = {}
+    ran: list[Ran] = []
     images_seen = 0
     for step in range(passes):
         run = partial(net.run, knobs=knobs, rates=rates, seed=seed, step=step, compact=compact)
-        for batch, output in _outputs(run, split, data, execution):
+        for batch, output in outputs(run, split, data, execution):
             answer_B, top5_B = top_answers(output.logits_BC, batch.labels)
             classes.append(answer_B)
             top5.append(top5_B)
             macs.append(output.macs_B.expand(len(batch.labels)))
+            ran.append(Ran.of(output))
             for decision in output.decisions:
                 opened = decision.open_BU.double().expand(len(batch.labels), -1).sum(0)
                 name = decision.gate.name
@@ -109,20 +116,22 @@ def evaluate(
             images_seen += len(batch.labels)
     found = {name: tuple((total / images_seen).tolist()) for name, total in counts.items()}
     answers = answers_of(classes, top5, split.labels, passes)
-    return Table(answers, torch.cat(macs).view(passes, -1).cpu(), found)
+    return Table(answers, torch.cat(macs).view(passes, -1).cpu(), found, Ran.joined(ran))
 
 
 @dataclass(frozen=True)
 class ExitLogits:
     """Every exit's answers on every image: logits (K + 1, N, C) float32 and MACs (K + 1, N) of leaving there.
 
-    Row K is the deepest head; `labels` (N,) are the classes, `rates` the gates' open rates under the knobs.
+    Row K is the deepest head; `labels` (N,) are the classes, `rates` the gates' open rates under the knobs, `ran` what
+    the gates decided of each image.
     """
 
     logits: Tensor
     macs: Tensor
     labels: Tensor
     rates: dict[str, tuple[float, ...]]
+    ran: Ran | None = None
 
     def answers(self, index_N: Tensor, fallback: str) -> Answers:
         """The answers where image n leaves at exit `index_N[n]`; at K the deepest head, or the ensemble of all."""
@@ -147,16 +156,17 @@ def exit_logits(
     execution = execution or Execution()
     net.eval()
     every = replace(knobs, exit_rule="every", exit_thresholds=())
-    macs, opened, start = [], [], 0
+    macs, opened, ran, start = [], [], [], 0
     # once: of many classes they fill memory
     logits = torch.empty(net.exit_count + 1, len(split), len(data.classes))
-    for batch, output in _outputs(partial(net.run, knobs=every), split, data, execution):
+    for batch, output in outputs(partial(net.run, knobs=every), split, data, execution):
         if output.exits is None:
             raise ValueError("this network has no exits")
         for k, one in enumerate(output.exits.logits):
             logits[k, start : start + len(one)] = one
         start += len(batch.labels)
         macs.append(torch.stack(list(output.exits.macs)).cpu())
+        ran.append(replace(Ran.of(output), exit=None))
         opened.append(
             {
                 d.gate.name: d.open_BU.double().expand(len(batch.labels), -1).cpu()
@@ -167,10 +177,10 @@ def exit_logits(
     found = {
         name: tuple(torch.cat([one[name] for one in opened]).mean(0).tolist()) for name in names
     }
-    return ExitLogits(logits, torch.cat(macs, 1), split.labels, found)
+    return ExitLogits(logits, torch.cat(macs, 1), split.labels, found, Ran.joined(ran))
 
 
-def _outputs(
+def outputs(
     run: Callable[..., Output], split: Split, data: ImageData, execution: Execution
 ) -> Iterator[tuple[Batch, Output]]:
     """Each batch of the split, and what `run` makes of its images (or rows of features) and ids."""

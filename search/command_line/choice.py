@@ -14,12 +14,17 @@ OPTIONS = (
         "--pick",
         type=click.Choice(["efficient", "best", "fastest", "knee"]),
         help="Which point of the front. efficient: the cheapest that is within one point of the best accuracy, or not "
-        "significantly worse. best: the most accurate. fastest: the cheapest. knee: the farthest above the line "
-        "between the front's ends.  [default: efficient]",
+        "significantly worse. best: the most accurate. fastest: the cheapest, by latency where it is known. knee: the "
+        "farthest above the line between the front's ends.  [default: efficient]",
     ),
     click.option(
         "--max-macs",
         help="Only points of at most this many MACs an image, such as 10M; without --pick the most accurate of them.",
+    ),
+    click.option(
+        "--max-latency-ms",
+        help="Only points that take at most so many milliseconds an image on the machine of the study's latency table; "
+        "without --pick the most accurate of them.",
     ),
     click.option(
         "--min-accuracy",
@@ -36,7 +41,7 @@ OPTIONS = (
 
 
 def choice_options(command: Command) -> Command:
-    """Gives a command --pick, --max-macs, --min-accuracy, --family and --point, in this order."""
+    """Gives a command --pick, --max-macs, --max-latency-ms, --min-accuracy, --family and --point, in this order."""
     for option in reversed(OPTIONS):
         command = option(command)
     return command

@@ -37,19 +37,19 @@ def compare_studies(
     Hypervolume at a common reference point, how much of the other's front each covers, and the best accuracy within
     budgets, with 95 % intervals. The studies must have the same images and objectives.
     """
+    from search.front.stored import study_cost
     from search.front.two_fronts import compare
-    from search.objectives import macs_number
     from search.report.comparison import comparison_json, comparison_png, print_comparison
 
     if plot and plot.suffix != ".png":
         raise ValueError(f"--plot {plot}: give a name that ends in .png")
     if first == second:
         raise ValueError(f"{first} and {second} are one study; name two")
-    budgets = [macs_number(one) for one in within]
     settings = read_settings(config)
     store, one = open_study(settings, first)
     _, two = open_study(settings, second)
-    found = compare(store, (one, two), budgets)
+    cost = study_cost(one)
+    found = compare(store, (one, two), [cost.read(text) for text in within])
     if as_json:
         print_json(comparison_json(found))
     else:

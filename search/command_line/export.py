@@ -35,6 +35,7 @@ def export_point(
     name: str,
     pick: str | None,
     max_macs: str | None,
+    max_latency_ms: str | None,
     min_accuracy: float | None,
     family: str | None,
     point: int | None,
@@ -57,7 +58,12 @@ def export_point(
     from search.commands.export import export_choice
 
     choice = Choice(
-        pick=pick, max_macs=max_macs, min_accuracy=min_accuracy, family=family, point=point
+        pick=pick,
+        max_macs=max_macs,
+        max_latency_ms=max_latency_ms,
+        min_accuracy=min_accuracy,
+        family=family,
+        point=point,
     )
     lines = export_choice(
         store,

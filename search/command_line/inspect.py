@@ -32,6 +32,7 @@ def inspect_training(
     trial: int | None,
     pick: str | None,
     max_macs: str | None,
+    max_latency_ms: str | None,
     min_accuracy: float | None,
     family: str | None,
     point: int | None,
@@ -59,7 +60,12 @@ def inspect_training(
     from search.commands.inspect import chosen_point, inspect_point
 
     choice = Choice(
-        pick=pick, max_macs=max_macs, min_accuracy=min_accuracy, family=family, point=point
+        pick=pick,
+        max_macs=max_macs,
+        max_latency_ms=max_latency_ms,
+        min_accuracy=min_accuracy,
+        family=family,
+        point=point,
     )
     shown = chosen_point(store, record, training=training, choice=choice, knobs=knobs)
     lines = inspect_point(store, record, settings, shown, out, say=steps(console))

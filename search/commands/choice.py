@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 from search.front.pick import DEFAULT, pick
 from search.front.stored import StudyFront, study_cost, study_front
-from search.objectives import UNITS, macs_number
+from search.objectives import LATENCY, MACS, UNITS, Cost, macs_number, milliseconds
 from search.report.amounts import macs, percent
 from search.report.no_front import no_front_text
 from storage.records import PointRecord, StudyRecord
@@ -27,6 +29,7 @@ class Choice:
 
     pick: str | None = None
     max_macs: str | None = None
+    max_latency_ms: str | None = None
     min_accuracy: float | None = None
     family: str | None = None
     point: int | None = None
@@ -36,7 +39,7 @@ class Choice:
         """The rule; a limit alone asks for the best (or the cheapest) that keeps it, nothing for the default."""
         if self.pick:
             return self.pick
-        if self.max_macs is not None:
+        if self.max_macs is not None or self.max_latency_ms is not None:
             return "best"
         return "fastest" if self.min_accuracy is not None else DEFAULT
 
@@ -52,6 +55,8 @@ class Choice:
         limits = [] if self.family is None else [f"of family {self.family}"]
         if self.max_macs is not None:
             limits.append(f"of at most {macs(macs_number(self.max_macs))}")
+        if self.max_latency_ms is not None:
+            limits.append(f"of at most {LATENCY.text(milliseconds(self.max_latency_ms))}")
         if self.min_accuracy is not None:
             limits.append(f"of at least {percent(self.min_accuracy)} validation {metric.label}")
         among = f", among the points {' and '.join(limits)}" if limits else ""
@@ -65,6 +70,8 @@ class Choice:
         parts = [self.rule]
         if self.max_macs is not None:
             parts.append(f"max-{self.max_macs}-macs")
+        if self.max_latency_ms is not None:
+            parts.append(f"max-{milliseconds(self.max_latency_ms):g}-ms")
         if self.min_accuracy is not None:
             parts.append(f"min-{self.min_accuracy:g}-accuracy".replace(".", "_"))
         if self.family is not None:
@@ -75,8 +82,8 @@ class Choice:
         """Raise ValueError where a point's id stands beside something else, or a limit cannot be."""
         if self.point is not None and self != Choice(point=self.point):
             raise ValueError(
-                f"--point {self.point}: names one point already; leave out --pick, --max-macs, --min-accuracy and "
-                "--family, or --point"
+                f"--point {self.point}: names one point already; leave out --pick, --max-macs, --max-latency-ms, "
+                "--min-accuracy and --family, or --point"
             )
         if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 1:
             raise ValueError(
@@ -88,6 +95,7 @@ def chosen(store: Store, record: StudyRecord, choice: Choice) -> PointRecord:
     """The chosen point. Raises ValueError with the nearest offer."""
     choice.check()
     limit = None if choice.max_macs is None else macs_number(choice.max_macs)
+    ms = None if choice.max_latency_ms is None else milliseconds(choice.max_latency_ms)
     front = study_front(store, record, choice.family)
     if choice.point is not None:
         return _by_id(store, record, front, choice.point)
@@ -97,9 +105,16 @@ def chosen(store: Store, record: StudyRecord, choice: Choice) -> PointRecord:
         front.members,
         choice.rule,
         max_macs=limit,
+        max_latency_ms=ms,
         min_accuracy=choice.min_accuracy,
-        cost=study_cost(record),
+        cost=_picked_by(choice, study_cost(record), front.members),
     )
+
+
+def _picked_by(choice: Choice, cost: Cost, members: Sequence[PointRecord]) -> Cost:
+    """The cost that the rule goes by: the study's, but of the fastest point latency, where all points have it."""
+    timed = all(isfinite(LATENCY.of(p)) for p in members)
+    return LATENCY if choice.rule == "fastest" and timed and cost.measure == MACS.measure else cost
 
 
 def _by_id(store: Store, record: StudyRecord, front: StudyFront, wanted: int) -> PointRecord:

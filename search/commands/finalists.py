@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from search.objectives import macs_text
+from search.objectives import COSTS
 from search.report.front_table import NARROW, WIDE
 from trainers.metrics import ACCURACY, METRICS
 
@@ -28,6 +28,11 @@ def show(console: Console, found: Mapping[str, Any]) -> None:
     console.print(bias_text(found), highlight=False, soft_wrap=True)
 
 
+def _amount(column: str, amount: float) -> str:
+    """What stands in this column of operating points, as text."""
+    return next(cost for cost in COSTS.values() if cost.column == column).write(amount)
+
+
 def _table(found: Mapping[str, Any], width: int) -> Table:
     """A row a point. Numbers are never cut: a narrow terminal has no column of intervals."""
     narrow, names = width < NARROW, list(found["points"][0]["costs"])
@@ -43,7 +48,7 @@ def _table(found: Mapping[str, Any], width: int) -> Table:
         interval = "-" if row["low"] is None else f"{row['low']:.1%} - {row['high']:.1%}"
         table.add_row(
             str(row["trial"]),
-            *(macs_text(row["costs"][name]) for name in names),
+            *(_amount(name, row["costs"][name]) for name in names),
             f"{row['searched']:.2%}",
             "-" if row["mean"] is None else f"{row['mean']:.2%}",
             *(() if narrow else (interval,)),

@@ -20,6 +20,7 @@ from search.export.folder import MODEL, ONNX, THRESHOLDS, WEIGHTS
 from search.export.model import load_exported
 from search.export.retune import candidates, held_out, metric_of, read_labelled, within
 from search.objectives import macs_text
+from spaces.contract.cascades import CASCADE
 from spaces.deploy.thresholds import is_exit
 
 
@@ -39,6 +40,12 @@ def retune(
     """
     check_folder(out, force)
     model = load_exported(folder)
+    if model.description["family"] == CASCADE:
+        raise ValueError(f"{folder}: is a cascade; only the thresholds of one network are retuned")
+    if model.description["family"] == CASCADE:
+        raise ValueError(
+            f"{folder}: is a cascade, whose thresholds were searched together; search again"
+        )
     if not model.net.thresholds:
         raise ValueError(f"{folder}: is static; no threshold decides anything")
     say(f"reading {images}")

@@ -9,10 +9,12 @@ from typing import Any
 from search.commands.begun import as_begun
 from search.commands.data_check import check_device, checked_data, class_sizes
 from search.commands.side_check import check_sides, side_notes
-from search.objectives import COSTS, Reference
+from search.latency.table import LatencyTable
+from search.objectives import Reference, costs_of
 from search.run.data import data_spec, load_data, task_of
 from search.run.heartbeat import Steps
-from search.schedule.sizes import baseline_shapes, shape_of, sizes
+from search.schedule.sizes import baseline_shapes, sizes
+from search.schedule.timed_shapes import shapes_of, table_of, timed_shape
 from search.schedule.warm_start import recommended
 from search.spec import StudySpec, narrowed_spaces
 from spaces.contract.family import Candidate
@@ -60,7 +62,8 @@ def checked_study(
     for line in side_notes(spaces, task):
         step.say(line)
     guessing = spec.metric.guessing(class_sizes(images))
-    return CheckedStudy(spec, data, task, spaces, reference_of(spaces, task, guessing))
+    reference = reference_of(spaces, task, guessing, table_of(spec))
+    return CheckedStudy(spec, data, task, spaces, reference)
 
 
 def stored_study(settings: Settings, name: str) -> tuple[StudyRecord | None, dict[str, Any]]:
@@ -81,7 +84,7 @@ def check_candidates(spec: StudySpec, spaces: Any, task: Task) -> None:
         own, values = family(name), recommended(space)
         try:
             if not (source := spec.initial(name)):
-                shape_of(Candidate.of(own, values, spec.budget.epochs), task)
+                shapes_of(spec)(Candidate.of(own, values, spec.budget.epochs), task)
                 check_sides(own, space, task)
                 continue
             for size in sizes(own, space):
@@ -93,16 +96,21 @@ def check_candidates(spec: StudySpec, spaces: Any, task: Task) -> None:
             raise ValueError(f"{key}{error}") from None
 
 
-def reference_of(spaces: Any, task: Task, chance: float) -> Reference:
+def reference_of(
+    spaces: Any, task: Task, chance: float, latency: LatencyTable | None = None
+) -> Reference:
     """`chance`, and a tenth more of each cost than the largest baselines of the narrowed spaces have.
 
     `chance` is what guessing has by the study's metric. The tenth lets the largest networks, whose gates come on top,
-    still count for something.
+    still count for something. With a table, latency is among the costs.
     """
     shapes = [
         shape
         for name, space in spaces.items()
-        for shape in baseline_shapes(family(name), space, task)
+        for shape in baseline_shapes(family(name), space, task, timed_shape(latency))
     ]
-    largest = {cost.measure: 1.1 * max(map(cost.of_baseline, shapes)) for cost in COSTS.values()}
+    if not shapes:
+        raise ValueError("no network of the space can be built for these images and this table")
+    costs = costs_of({"latency": latency})
+    largest = {cost.measure: 1.1 * max(map(cost.of_baseline, shapes)) for cost in costs.values()}
     return Reference(accuracy=chance, **largest)

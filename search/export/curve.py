@@ -55,12 +55,17 @@ class Carried:
 
 def setting_of(point: PointRecord) -> Setting:
     """A stored operating point as a setting to export."""
+    rates = {name: tuple(units) for name, units in point.extra["rates"].items()}
+    return Setting(Knobs(**point.knobs), rates, validation_of(point), point.id)
+
+
+def validation_of(point: PointRecord) -> dict[str, Any]:
+    """What validation said of a point."""
     names = ("accuracy", "accuracy_low", "accuracy_high", "top1", "macs_mean", "macs_p95")
     validation = {name: getattr(point, name) for name in names}
     if "selection_bias" in point.extra:
         validation["selection_bias"] = point.extra["selection_bias"]
-    rates = {name: tuple(units) for name, units in point.extra["rates"].items()}
-    return Setting(Knobs(**point.knobs), rates, validation, point.id)
+    return validation
 
 
 def siblings(point: PointRecord, points: Iterable[PointRecord], costs: Costs) -> list[PointRecord]:
@@ -107,6 +112,14 @@ def points_listed(
         found.append(_row(one.setting, one.thresholds, measured, chosen=False))
     found.sort(key=lambda row: float(row["validation"]["macs_mean"]))
     return [{"number": number, **row} for number, row in enumerate(found, 1)]
+
+
+def only_point(
+    thresholds: list[float], validation: Mapping[str, Any], test: Mapping[str, Any]
+) -> dict[str, Any]:
+    """As model.json lists the one point of a file."""
+    own = {"number": 1, "id": None, "chosen": True, "thresholds": thresholds}
+    return own | {"validation": dict(validation), "test": dict(test)}
 
 
 def _row(

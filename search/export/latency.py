@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from search.export.folder import BATCHES
+from search.latency.lock import timing
 from spaces.deploy.ship import DeployedNet
 from trainers.data.splits import Split
 from trainers.latency import Latency, latencies_ms
@@ -42,7 +43,8 @@ def latency(
 ) -> dict[str, Any]:
     """Milliseconds at each batch size and in each runtime, of the exported model and of the static network.
 
-    `tests` are the same test images, for each network at the size that it takes.
+    `tests` are the same test images, for each network at the size that it takes. What else of dynafront measures time
+    on this machine waits meanwhile.
     """
     import onnxruntime
 
@@ -57,9 +59,10 @@ def latency(
     }
     for size in BATCHES:
         inputs = list(zip(*(_first(test, size) for test in tests), strict=True))
-        found[f"batch_{size}"] = {
-            name: _side_by_side(both, inputs, REPEATS[size]) for name, both in runtimes.items()
-        }
+        with timing():
+            found[f"batch_{size}"] = {
+                name: _side_by_side(both, inputs, REPEATS[size]) for name, both in runtimes.items()
+            }
     return found
 
 

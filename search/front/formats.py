@@ -29,7 +29,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the s
 
 def as_json(study: str, points: Iterable[PointRecord], hypervolume: float) -> dict[str, Any]:
     """The front as plain values for `json.dumps`."""
-    rows = [{key: _value(point, key) for key in JSON_KEYS} for point in points]
+    rows = [{key: _value(point, key) for key in JSON_KEYS} | point.latencies for point in points]
     return {"study": study, "hypervolume": hypervolume, "points": rows}
 
 
@@ -59,7 +59,12 @@ def no_formula(value: Any) -> Any:
 def flat(point: PointRecord) -> dict[str, Any]:
     """The point as one level of columns; lists become JSON text."""
     row = {key: _value(point, key) for key in (*JSON_KEYS[:-2], "run_id")}
-    return {**row, **leaves(point.knobs, "knob."), **leaves(point.params, "param.")}
+    return {
+        **row,
+        **point.latencies,
+        **leaves(point.knobs, "knob."),
+        **leaves(point.params, "param."),
+    }
 
 
 def _value(point: PointRecord, key: str) -> Any:

@@ -9,9 +9,13 @@ import numpy as np
 from search.front.comparison import better
 from search.front.metric import metric_of
 from search.front.pareto import front
-from search.objectives import MACS, Cost, macs_text
+from search.objectives import LATENCY, MACS, Cost
 from storage.records import PointRecord, training_text
 
+NO_LATENCY = (
+    "no point has a latency: the study has no table of times; dynafront profile makes one, and a study file names it "
+    "as `latency` before it is searched"
+)
 RULES = ("efficient", "best", "fastest", "knee")
 DEFAULT = "efficient"
 ALIKE = 0.01  # of accuracy: as good as the best
@@ -24,13 +28,14 @@ def pick(
     rule: str = DEFAULT,
     *,
     max_macs: float | None = None,
+    max_latency_ms: float | None = None,
     min_accuracy: float | None = None,
     cost: Cost = MACS,
 ) -> PointRecord:
     """One point of the front of those within the limits, by `efficient`, `best`, `fastest` or `knee`.
 
-    best is the most accurate, fastest the cheapest; `efficient` and `knee` are described there. A limit on MACs is on
-    those of the cost, and on the mean where the cost is no MACs.
+    best is the most accurate, fastest the cheapest; `efficient` and `knee` are described there. A limit on MACs or
+    latency is on that of the cost, and on the mean where the cost is another.
     Raises ValueError that says what the nearest point offers when no point is within the limits.
     """
     if rule not in RULES:
@@ -42,18 +47,25 @@ def pick(
     known = list(points)
     if not front(known, (cost,)):
         raise ValueError("there is no point to pick from yet; wait for the first trial to finish")
-    limited = MACS if cost.measure != MACS.measure and max_macs is not None else cost
+    given = ((MACS, max_macs), (LATENCY, max_latency_ms))
+    limits = [
+        (cost if cost.measure == one.measure else one, most)
+        for one, most in given
+        if most is not None
+    ]
+    if max_latency_ms is not None and not front(known, (LATENCY,)):
+        raise ValueError(NO_LATENCY)
     allowed = front(
         (
             p
             for p in known
-            if (max_macs is None or limited.of(p) <= max_macs)
+            if all(limited.of(p) <= most for limited, most in limits)
             and (min_accuracy is None or p.accuracy >= min_accuracy)
         ),
         (cost,),
     )
     if not allowed:
-        raise ValueError(_nearest_offer(front(known, (limited,)), max_macs, min_accuracy, limited))
+        raise ValueError(_offers(known, limits or [(cost, None)], min_accuracy))
     if rule == "efficient":
         return efficient(allowed, cost)
     if rule == "knee":
@@ -101,23 +113,38 @@ def knee(members: Sequence[PointRecord], cost: Cost = MACS) -> PointRecord:
     return useful[farthest] if above[farthest] > 1e-9 else useful[-1]
 
 
+def _offers(
+    known: Sequence[PointRecord],
+    limits: Sequence[tuple[Cost, float | None]],
+    min_accuracy: float | None,
+) -> str:
+    """What to say when no point is within the limits: of the first one that no point keeps, else of all together."""
+    for cost, most in limits:
+        within = [p for p in known if most is None or cost.of(p) <= most]
+        if not any(min_accuracy is None or p.accuracy >= min_accuracy for p in within):
+            return _nearest_offer(front(known, (cost,)), most, min_accuracy, cost)
+    texts = " and ".join(cost.text(most) for cost, most in limits if most is not None)
+    accurate = "" if min_accuracy is None else f" with accuracy >= {min_accuracy:g}"
+    return f"no point{accurate} costs at most {texts}, but some keep each limit alone; raise one of them"
+
+
 def _nearest_offer(
-    members: Sequence[PointRecord], max_macs: float | None, min_accuracy: float | None, cost: Cost
+    members: Sequence[PointRecord], most: float | None, min_accuracy: float | None, cost: Cost
 ) -> str:
     """What to say when no point of the front is within the limits."""
     cheapest, best, metric = members[0], members[-1], metric_of(members)
     if min_accuracy is not None and best.accuracy < min_accuracy:
         return f"no point has {metric.label} >= {min_accuracy:g}; the best has {_offer(best, cost)}"
-    if max_macs is not None and cost.of(cheapest) > max_macs:
-        limit = f"no point costs <= {macs_text(max_macs)} {cost.unit}"
+    if most is not None and cost.of(cheapest) > most:
+        limit = f"no point costs <= {cost.text(most)}"
         return f"{limit}; the cheapest has {metric.label} {_offer(cheapest, cost)}"
     # each limit can be met, only not both: say what giving way on one of them buys
-    assert max_macs is not None
+    assert most is not None
     assert min_accuracy is not None
-    within = max((p for p in members if cost.of(p) <= max_macs), key=lambda p: p.accuracy)
+    within = max((p for p in members if cost.of(p) <= most), key=lambda p: p.accuracy)
     enough = next(p for p in members if p.accuracy >= min_accuracy)
     return (
-        f"no point has {metric.label} >= {min_accuracy:g} at <= {macs_text(max_macs)} {cost.unit}; "
+        f"no point has {metric.label} >= {min_accuracy:g} at <= {cost.text(most)}; "
         f"the nearest have {_offer(within, cost)} and {_offer(enough, cost)}"
     )
 
@@ -125,4 +152,4 @@ def _nearest_offer(
 def _offer(point: PointRecord, cost: Cost) -> str:
     # cut, not rounded: 0.9896 must not be offered as 0.990
     accuracy = int(point.accuracy * 1000 + 1e-6) / 1000
-    return f"{accuracy:.3f} at {macs_text(cost.of(point))} {cost.unit} ({training_text(*point.training)})"
+    return f"{accuracy:.3f} at {cost.text(cost.of(point))} ({training_text(*point.training)})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from search.front.curves import Curve, ReferencePoint
-from search.objectives import MACS, Cost
+from search.objectives import LATENCY, MACS, Cost
 from search.study_parts import Region
 
 
@@ -21,7 +21,9 @@ def corner_of(
     wanted = max(region.min_accuracy or 0.0, best - region.within if region.within else 0.0)
     if wanted > 0:
         found[0] = min(1.0, (1 - min(wanted, best)) / (1 - reference.accuracy))
+    allowed = {MACS.measure: region.max_macs, LATENCY.measure: region.max_latency_ms}
     for i, cost in enumerate(costs):
-        if region.max_macs and cost.measure == MACS.measure:
-            found[1 + i] = min(1.0, region.max_macs / reference.costs[i])
+        most = allowed.get(cost.measure)
+        if most:
+            found[1 + i] = min(1.0, most / reference.costs[i])
     return found

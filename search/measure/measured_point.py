@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from search.latency.predict import NetLatency, latency_summary
 from spaces.contract.knobs import Knobs
 from storage.records import OperatingPoint
 from trainers.evaluate import Table
@@ -20,11 +21,13 @@ def measured_point(
     *,
     parameters: int,
     rates: Any = None,
+    clock: NetLatency | None = None,
     more: Mapping[str, Any] | None = None,
 ) -> OperatingPoint:
     """A setting of a network with these outcomes; its accuracy is what the metric says, beside top-1 in `extra`.
 
-    `rates` are the gates' open rates that the knobs were set with, `more` is kept in `extra` too.
+    `rates` are the gates' open rates that the knobs were set with, `more` is kept in `extra` too. With a `clock`,
+    mean, 95th percentile and maximum of the latency of an image are kept there.
     """
     value, low, high = metric.measure(table.answers)
     # rates that the knobs were set with (prune, scale), else those measured under them
@@ -32,6 +35,8 @@ def measured_point(
     extra = {"rates": shown, "accuracy_std": _deviation(table, metric)}
     if metric is not ACCURACY:
         extra |= {"metric": metric.name, "top1": table.accuracy}
+    if clock is not None and table.ran is not None:
+        extra |= latency_summary(clock.of(knobs, _tuples(shown), table.ran))
     return OperatingPoint(
         knobs=knobs.as_dict(),
         accuracy=value,
@@ -44,6 +49,11 @@ def measured_point(
         extra=extra | dict(more or {}),
         right=metric.packed(table.answers),
     )
+
+
+def _tuples(rates: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:
+    """Rates as networks take them."""
+    return {gate: tuple(units) for gate, units in rates.items()}
 
 
 def _deviation(table: Table, metric: Metric) -> float:

@@ -16,6 +16,8 @@ from typing import Any
 
 from torch import nn
 
+from search.latency.predict import NetLatency
+from search.latency.table import LatencyTable
 from search.measure.exit_points import ExitPoint, exit_points
 from search.measure.gate_points import GOOD, front_rows, gate_threshold_points
 from search.measure.measured_point import measured_point
@@ -60,6 +62,7 @@ class _Bench:
     seed: int
     augment: bool
     metric: Metric
+    clock: NetLatency | None = None
 
     @property
     def parameters(self) -> int:
@@ -86,7 +89,13 @@ class _Bench:
     ) -> OperatingPoint:
         """A setting with these outcomes, and `more` to keep of it."""
         return measured_point(
-            knobs, table, self.metric, parameters=self.parameters, rates=rates, more=more
+            knobs,
+            table,
+            self.metric,
+            parameters=self.parameters,
+            rates=rates,
+            clock=self.clock,
+            more=more,
         )
 
 
@@ -100,14 +109,16 @@ def operating_points(
     augment: bool = True,
     quick: bool = False,
     metric: Metric = ACCURACY,
+    latency: LatencyTable | None = None,
 ) -> list[OperatingPoint]:
     """Every point measured on validation; the first is the one that represents the training.
 
     A point is accuracy by the `metric` with its 95 % interval, mean, p95 and max MACs, parameters, knobs and measured
     gate rates. A network in which nothing is dynamic has one. `quick`: a few of the same settings by at most four
-    passes, to rank trainings under way.
+    passes, to rank trainings under way. With a table of a machine's `latency`, points have that too.
     """
-    bench = _Bench(net, data, batch, execution, seed, augment, metric)
+    clock = None if latency is None else NetLatency(net, latency)
+    bench = _Bench(net, data, batch, execution, seed, augment, metric, clock)
     points = _quick_points(bench) if quick else _all_points(bench)
     return [replace(points[0], chosen=True), *points[1:]]
 
@@ -200,7 +211,8 @@ def _exit_points(bench: _Bench, settings: Sequence[Knobs]) -> list[OperatingPoin
         )
         for one in exit_points(raw, knobs):
             answers = raw.answers(one.index, one.knobs.fallback)
-            table = Table(answers, one.macs[None], raw.rates)
+            ran = None if raw.ran is None else replace(raw.ran, exit=one.index)
+            table = Table(answers, one.macs[None], raw.rates, ran)
             shares = _shares(one, bench.net.exit_count)
             more = {
                 "exits": shares,

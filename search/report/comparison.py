@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from search.front.two_fronts import Comparison, Interval
-from search.objectives import macs_text
 from search.report.amounts import percent
 from search.report.canvas import BASELINE, FRONT, as_png, canvas
 from search.report.front_plot import draw_series, scale_axes
@@ -31,7 +30,7 @@ def print_comparison(console: Console, found: Comparison) -> None:
         cells = [
             _cell(point, marked=within.better == place) for place, point in enumerate(within.points)
         ]
-        table.add_row(f"best {label} within {macs_text(within.budget)} {found.cost.unit}", *cells)
+        table.add_row(f"best {label} within {found.cost.text(within.budget)}", *cells)
     console.print(table)
     for line in remarks(found):
         console.print(line, soft_wrap=True)

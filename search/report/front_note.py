@@ -9,12 +9,12 @@ from urllib.parse import quote
 from search.front.formats import leaves
 from search.front.metric import metric_of
 from search.front.pick import DEFAULT
-from search.objectives import MACS, Cost, macs_text
+from search.objectives import LATENCY, MACS, Cost, macs_text
 from search.report.amounts import percent
 from search.report.front_points import evenly
 from search.report.front_text import about, offer, summary
 from search.report.text import markdown_text, readable_knobs
-from storage.records import PointRecord
+from storage.records import LATENCIES, PointRecord
 
 STRIP = "pareto/strip.png"  # MLflow shows about 100 pixels of a note until somebody asks for more
 NOTE_BYTES = 7_900  # MLflow cuts a run's tag at 8,000
@@ -25,9 +25,11 @@ def front_table(points: Iterable[PointRecord], cost: Cost = MACS) -> dict[str, l
     points = sorted(points, key=cost.of)
     columns = ["trial", "id", "family", "accuracy", "accuracy_low", "accuracy_high"]
     columns += ["macs_mean", "macs_p95", "macs_max", "parameters"]
+    times = [name for name in LATENCIES if any(name in p.extra for p in points)]
     data = [
         [
             *(getattr(p, c) for c in columns),
+            *(p.extra.get(name) for name in times),
             _settings(readable_knobs(p.knobs)),
             _settings(p.params),
             p.run_id or "",
@@ -36,7 +38,7 @@ def front_table(points: Iterable[PointRecord], cost: Cost = MACS) -> dict[str, l
     ]
     own = metric_of(points).name
     shown = ["point" if column == "id" else column.replace("accuracy", own) for column in columns]
-    return {"columns": [*shown, "knobs", "params", "run_id"], "data": data}
+    return {"columns": [*shown, *times, "knobs", "params", "run_id"], "data": data}
 
 
 def note(
@@ -66,13 +68,14 @@ def note(
         head += f"{about(points, hypervolume, majority)}\n\n"
     if front:
         head += f"{offer(front, cost)}: `dynafront export {study} --pick {DEFAULT}`\n\n"
-    rows = [_note_row(p, links.get(p.id or 0)) for p in front]
-    return _fitting(head + _note_heads(metric_of(front).label), rows, picture)
+    timed = any(p.latencies for p in front)
+    rows = [_note_row(p, links.get(p.id or 0), timed) for p in front]
+    return _fitting(head + _note_heads(metric_of(front).label, timed), rows, picture)
 
 
-def _note_heads(metric: str) -> str:
+def _note_heads(metric: str, timed: bool) -> str:
     columns = ["point", "trial", "family", metric, "95 % interval"]
-    columns += ["MACs mean", "MACs p95", "parameters", "knobs"]
+    columns += ["MACs mean", "MACs p95", "parameters", *(["latency"] if timed else []), "knobs"]
     return f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}\n"
 
 
@@ -96,10 +99,11 @@ def _picture(path: str, run_id: str) -> str:
     return f"![front](/get-artifact?path={quote(path, safe='')}&run_uuid={run_id})"
 
 
-def _note_row(p: PointRecord, address: str | None) -> str:
+def _note_row(p: PointRecord, address: str | None, timed: bool) -> str:
     trial = f"[{p.name}]({address})" if address else p.name
     interval = f"{percent(p.accuracy_low)} to {percent(p.accuracy_high)}"
     costs = [macs_text(v) for v in (p.macs_mean, p.macs_p95, p.parameters)]
+    costs += [LATENCY.text(LATENCY.of(p))] if timed else []
     knobs = markdown_text(_settings(readable_knobs(p.knobs)))
     knobs = knobs if len(knobs) <= 120 else knobs[:117] + "..."
     point = "" if p.id is None else str(p.id)

@@ -87,7 +87,9 @@ def _embedded(
     view = f'"metric":"{metric.label}","always":"{metric.always}","cost":"{cost.name}","axis":"{cost.label}"'
     view += f',"floor":{lowest_accuracy(cloud, front, baselines):.5f}'
     if cost.name not in COLUMNS:  # the page has no column for it: where points stand is told apart
-        view += f',"costs":{json.dumps([cost.of(p) for _, p in shown])}'
+        view += (
+            f',"costs":{json.dumps([round(cost.of(p), 6) for _, p in shown])},"least":{cost.least}'
+        )
     if majority is not None:
         view += f',"majority":{majority:.5f}'
     text = f'{{{view},{known},"points":{json.dumps(rows, separators=(",", ":"))}}}'

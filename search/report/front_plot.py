@@ -11,7 +11,7 @@ import numpy as np
 from search.front.metric import metric_of, named
 from search.front.pareto import front as front_of
 from search.front.pick import DEFAULT, efficient
-from search.objectives import MACS, Cost, macs_text
+from search.objectives import MACS, Cost
 from search.report.amounts import percent
 from search.report.canvas import BASELINE, CLOUD, FRONT, INK, SOFT, as_png, canvas
 from search.report.front_points import lowest_accuracy, points_to_draw
@@ -71,7 +71,7 @@ def front_png(
 
 
 def _x(p: PointRecord, cost: Cost) -> float:
-    return max(cost.of(p), 1.0)  # a log axis has no place for zero
+    return cost.shown(p)
 
 
 def draw_series(
@@ -142,7 +142,7 @@ def scale_axes(
     axes.set_ylim(max(0.0, lowest - space), top + space)
     axes.xaxis.set_major_locator(FixedLocator(_ticks(low, high)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick_text(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick_text(value, cost)))
     axes.yaxis.set_major_locator(
         FixedLocator([v for v in _round_steps(lowest - space, top + space, 7) if v <= 1])
     )
@@ -151,9 +151,9 @@ def scale_axes(
     axes.set_ylabel(f"validation {metric_of(points).label}", color=SOFT)
 
 
-def _tick_text(macs: float) -> str:
+def _tick_text(amount: float, cost: Cost) -> str:
     """1 M, not 1.00 M."""
-    number, _, unit = macs_text(macs).partition(" ")
+    number, _, unit = cost.write(amount).partition(" ")
     return f"{float(number):g} {unit}".rstrip()
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.front.pareto import front as front_of
 from search.front.pick import DEFAULT, efficient
-from search.objectives import MACS, Cost, macs_text
+from search.objectives import MACS, Cost
 from search.report.amounts import percent
 from search.report.canvas import BASELINE, CLOUD, FRONT, INK, SOFT, as_png
 from search.report.front_plot import draw_series
@@ -48,7 +48,7 @@ def front_strip_png(
         return as_png(figure)
     _scale(axes, front, baselines, cost)
     axes.scatter(
-        [max(1.0, cost.of(p)) for p in cloud],
+        [cost.shown(p) for p in cloud],
         [p.accuracy for p in cloud],
         s=3,
         color=CLOUD,
@@ -69,7 +69,7 @@ def _scale(
     shown = [p for p in front if p.accuracy > best - MOST_LOST]
     low = min(p.accuracy for p in shown)
     high = max(p.accuracy for p in (*shown, *baselines))
-    costs = [max(1.0, cost.of(p)) for p in (*shown, *front_of(baselines, (cost,)))]
+    costs = [cost.shown(p) for p in (*shown, *front_of(baselines, (cost,)))]
     axes.set_xscale("log")
     axes.set_xlim(min(costs) / 1.15, max(costs) * 1.25)
     axes.set_ylim(low - 0.15 * (high - low) - 1e-3, high + 0.25 * (high - low) + 1e-3)
@@ -77,7 +77,7 @@ def _scale(
     axes.tick_params(which="minor", bottom=False, labelbottom=False)
     axes.set_yticks([])
     ends = dict.fromkeys((min(costs), max(costs)))
-    axes.set_xticks(list(ends), [f"{macs_text(end)} {cost.unit}" for end in ends])
+    axes.set_xticks(list(ends), [cost.text(end) for end in ends])
     labels = axes.get_xticklabels()
     labels[0].set_horizontalalignment("left")
     labels[-1].set_horizontalalignment("right" if len(labels) > 1 else "left")
@@ -87,8 +87,8 @@ def _words(figure: Figure, axes: Axes, front: Sequence[PointRecord], cost: Cost)
     """The point on offer, ringed and in words; and the best."""
     p, best = efficient(front_of(front, (cost,)), cost), max(front, key=lambda p: p.accuracy)
     ring: dict[str, Any] = {"marker": "o", "mfc": "none", "mec": INK, "mew": 1.2, "ls": "none"}
-    axes.plot([max(1.0, cost.of(p))], [p.accuracy], ms=12, **ring)
+    axes.plot([cost.shown(p)], [p.accuracy], ms=12, **ring)
     style: dict[str, Any] = {"color": INK, "parse_math": False, "va": "top"}
     for name, q, high, weight in ((DEFAULT, p, 0.98, "bold"), ("best", best, 0.66, "normal")):
-        words = f"{name}: {percent(q.accuracy)} at {macs_text(cost.of(q))}"
+        words = f"{name}: {percent(q.accuracy)} at {cost.text(cost.of(q))}"
         figure.text(0.0, high, words, fontsize=9, fontweight=weight, **style)

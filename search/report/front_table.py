@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.front.metric import metric_of
-from search.objectives import macs_text
+from search.objectives import LATENCY, macs_text
 from search.report.front_points import thinned
 from search.report.text import knobs_text, network_text
 from storage.records import PointRecord
@@ -30,7 +30,8 @@ def terminal_table(front: Sequence[PointRecord], width: int, rows: int | None = 
     table = Table(
         box=None, padding=(0, 2 if width >= WIDE else 1), pad_edge=width >= WIDE, header_style="dim"
     )
-    numbers = _columns(width)
+    timed = any(point.latencies for point in front)
+    numbers = (*_columns(width), *(("latency",) if timed else ()))
     # a long name in two lines, so that its column stays narrow
     heads = {"accuracy": metric_of(front).label.replace(" ", "\n")}
     for name in numbers:
@@ -64,4 +65,5 @@ def _numbers(point: PointRecord) -> dict[str, str]:
         "95 % interval": f"{point.accuracy_low:.1%} - {point.accuracy_high:.1%}",
         "MACs mean": macs_text(point.macs_mean),
         "p95": macs_text(point.macs_p95),
+        "latency": LATENCY.text(LATENCY.of(point)) if point.latencies else "-",
     }

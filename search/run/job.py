@@ -19,7 +19,7 @@ class Job:
     `epochs` are the planned ones, `rungs` those after which the network is measured to decide whether it goes on (the
     last is never one), `trained` those that the weights of an ended training have, where it was stopped.
     `features` is the folder for features of frozen trunks, `feature_bytes` what they may take there; none are kept
-    without it.
+    without it. `answers`: keep what it answers to the validation images, for cascades.
     """
 
     kind: Kind
@@ -39,10 +39,12 @@ class Job:
     init_from: str | None = None
     teacher: str | None = None  # file of the baseline that a recipe with `distill` learns from
     metric: str = "accuracy"  # that operating points are measured by
+    latency: str | None = None  # file of a table, see search.latency.table
     rungs: tuple[int, ...] = ()
     trained: int | None = None
     features: str | None = None
     feature_bytes: int = 0
+    answers: bool = False
 
     @property
     def name(self) -> tuple[Kind, int]:

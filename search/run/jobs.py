@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from search.front.eligible import ON_OFFER
 from search.run.data import data_spec
 from search.run.job import Job
 from search.schedule.finalist_plan import LONGER
@@ -61,5 +62,7 @@ def job_of(
         init_from=start,
         teacher=teacher,
         metric=spec.metric.name,
+        latency=spec.latency,
         trained=record.result.get("stopped_at"),
+        answers=spec.cascades and record.kind in ON_OFFER,
     )

@@ -20,6 +20,13 @@ MOST_BASELINES = 40  # of them
 NAME_CHARACTERS = 120
 
 
+LATENCIES = {
+    "latency_mean": names.LATENCY_MEAN,
+    "latency_p95": names.LATENCY_P95,
+    "latency_max": names.LATENCY_MAX,
+}
+
+
 def point_runs(front: StudyFront, cost: Cost) -> list[PointRun]:
     """A run for each point of the front, and for each baseline, as many as MLflow's charts draw; the cheapest first.
 
@@ -46,6 +53,9 @@ def point_measures(p: OperatingPoint) -> dict[str, float]:
         names.MACS_MAX: p.macs_max / 1e6,
         names.PARAMETERS: p.parameters / 1e6,
     }
+    for column, name in LATENCIES.items():
+        if column in p.extra:
+            measures[name] = p.extra[column]
     if p.macs_mean > 0:
         measures[names.MACS_LOG] = log10(p.macs_mean)
     return measures
@@ -57,6 +67,7 @@ def cost_measure(cost: Cost) -> str:
         "macs_mean": names.MACS_MEAN,
         "macs_p95": names.MACS_P95,
         "parameters": names.PARAMETERS,
+        **LATENCIES,
     }
     return own.get(cost.column, names.MACS_MEAN)
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from search.latency.table import LatencyTable, read_table
 from search.run.checkpoint import Slot
 from search.run.data import load_data, task_of
 from search.run.job import Event, Failure, Job, Outcome, Rung
@@ -18,6 +19,7 @@ from spaces.contract.knobs import Knobs
 from spaces.contract.net import DynamicNet
 from spaces.contract.registry import family
 from spaces.contract.task import Task
+from storage.checkpoint_files import answers_file
 from storage.records import OperatingPoint, training_text
 from trainers.data.splits import ImageData, Split
 from trainers.epoch_sums import DivergedError
@@ -66,6 +68,7 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
     net = initial_net(job, candidate, task_of(data))
     slot = Slot.of(job, candidate)
     execution, metric = _execution(job, net, slot), METRICS[job.metric]
+    table = None if job.latency is None else read_table(Path(job.latency))
     logger.info("%s trains %d epochs: %s", training_text(*job.name), job.epochs, execution)
     images, data = data, learnt_from(job, net, data, candidate, execution)
     training = fit(
@@ -83,7 +86,7 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
         if result.epoch in job.rungs:
             yield Rung(
                 result.epoch,
-                rung_points(net, data, candidate, execution, job.seed, metric),
+                rung_points(net, data, candidate, execution, job.seed, metric, table),
                 result.metrics.get("objective/outlook"),
                 sum(p.numel() for p in net.parameters()),
                 net.plain_macs,
@@ -100,7 +103,10 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
         seed=job.seed,
         augment=candidate.recipe.augment,
         metric=metric,
+        latency=table,
     )
+    if job.answers:
+        _keep_answers(job, net, data, candidate, execution, points)
     features = None if data is images else data.validation
     inspection = _inspection(net, images, points[0], execution, job.seed, features)
     yield Outcome(
@@ -111,6 +117,30 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
         time.perf_counter() - started,
         inspection,
     )
+
+
+def _keep_answers(
+    job: Job,
+    net: DynamicNet,
+    data: ImageData,
+    candidate: Candidate,
+    execution: Execution,
+    points: list[OperatingPoint],
+) -> None:
+    """Keep the answers to the validation images beside the checkpoint, as far as there is room for them.
+
+    Where that fails, the training counts all the same: it can only be no member of a cascade.
+    """
+    from search.measure.member_answers import member_answers
+    from search.run.answer_files import save_answers
+
+    file, recipe, seed = answers_file(Path(job.checkpoints), job.key), candidate.recipe, job.seed
+    try:
+        found = member_answers(net, data, points, recipe, execution=execution, seed=seed)
+        save_answers(file, found)
+    except Exception as error:
+        logger.warning("the answers of %s are not kept", training_text(*job.name), exc_info=error)
+        file.unlink(missing_ok=True)
 
 
 def learnt_from(
@@ -136,6 +166,7 @@ def rung_points(
     execution: Execution,
     seed: int,
     metric: Metric,
+    latency: LatencyTable | None = None,
 ) -> list[OperatingPoint]:
     """The few operating points that trials are compared by before their trainings are over."""
     from search.measure.operating_points import operating_points
@@ -150,6 +181,7 @@ def rung_points(
         augment=recipe.augment,
         quick=True,
         metric=metric,
+        latency=latency,
     )
 
 

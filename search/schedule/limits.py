@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from search.objectives import macs_text
-from search.schedule.sizes import shape_of
+from search.schedule.timed_shapes import shapes_of
 from search.spec import StudySpec
 from spaces.contract.family import Candidate
 from spaces.contract.task import Task
@@ -16,9 +16,11 @@ FLOAT_BYTES = 4
 def limit_of(spec: StudySpec, task: Task) -> Callable[[Candidate], str | None]:
     """Says why a candidate is beyond the study's limits, or cannot be built; None when it is within them.
 
-    MACs are the baseline's, everything open: what a dynamic one costs is known after its training only.
+    MACs are the baseline's, everything open: what a dynamic one costs is known after its training only. In a study with
+    a latency table, a network with a unit that the table lacks is beyond the limits.
     """
-    limits = spec.limits
+    limits, shape_of = spec.limits, shapes_of(spec)
+    limited = limits.macs or limits.parameters or limits.megabytes or spec.latency
     known: dict[str, str | None] = {}
 
     def excess(candidate: Candidate) -> str | None:
@@ -34,10 +36,12 @@ def limit_of(spec: StudySpec, task: Task) -> Callable[[Candidate], str | None]:
             return f"{macs_text(shape.parameters)} parameters, limits.parameters allows {allowed}"
         if limits.megabytes and megabytes > limits.megabytes:
             return f"weights of {megabytes:.1f} MB, limits.megabytes allows {limits.megabytes:g}"
+        if limits.latency_ms and (shape.latency_ms or 0.0) > limits.latency_ms:
+            return f"{shape.latency_ms:.3g} ms with everything open, limits.latency_ms allows {limits.latency_ms:g}"
         return None
 
     def limit(candidate: Candidate) -> str | None:
-        if not (limits.macs or limits.parameters or limits.megabytes):
+        if not limited:
             return None
         if candidate.key not in known:
             known[candidate.key] = excess(candidate)

@@ -18,6 +18,7 @@ from search.schedule.sampler import Setting, starting_points
 from search.schedule.samplers import SAMPLERS
 from search.schedule.scheduler import Scheduler
 from search.schedule.sizes import baseline_size
+from search.schedule.timed_shapes import shapes_of
 from search.schedule.training_length import TrainingLength
 from search.schedule.warm_start import epochs_of, two_lengths
 from search.spec import StudySpec, narrowed_spaces
@@ -40,7 +41,7 @@ def scheduler_for(
         costs=len(costs),
         seed=spec.seed,
         trials=spec.budget.trials,
-        size=baseline_size(task, reference_point_of(reference, costs), costs),
+        size=baseline_size(task, reference_point_of(reference, costs), costs, shapes_of(spec)),
         epoch_cost=baselines.epoch_cost,
         limit=limit,
         short=short,

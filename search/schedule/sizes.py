@@ -23,6 +23,9 @@ def shape_of(candidate: Candidate, task: Task) -> Shape:
     return Shape(net.plain_macs, sum(p.numel() for p in net.parameters()))
 
 
+ShapeOf = Callable[[Candidate, Task], Shape]
+
+
 def baseline_names(own: Family) -> tuple[str, ...]:
     """The dimensions that a baseline has, also that of a study that searches the size of the images."""
     return *own.size_dimensions, *own.baseline_dimensions, IMAGE_SIZE
@@ -43,21 +46,23 @@ def size_key(candidate: Candidate) -> tuple[Any, ...]:
 
 def sizes(own: Family, space: Sequence[Dimension]) -> list[dict[str, Value]]:
     """Every size that a narrowed space has, as values of the size dimensions."""
-    return _combinations((*own.size_dimensions, IMAGE_SIZE), space)
+    return combinations((*own.size_dimensions, IMAGE_SIZE), space)
 
 
-def baseline_shapes(own: Family, space: Sequence[Dimension], task: Task) -> list[Shape]:
+def baseline_shapes(
+    own: Family, space: Sequence[Dimension], task: Task, shape: ShapeOf = shape_of
+) -> list[Shape]:
     """Of the baselines of every size that a narrowed space has; infeasible sizes are left out."""
     found = []
-    for values in _combinations(baseline_names(own), space):
+    for values in combinations(baseline_names(own), space):
         try:
-            found.append(shape_of(Candidate.of(own, values, 1).baseline(), task))
+            found.append(shape(Candidate.of(own, values, 1).baseline(), task))
         except ValueError as error:
             logger.debug("%s has no baseline of %s: %s", own.name, values, error)
     return found
 
 
-def _combinations(names: Sequence[str], space: Sequence[Dimension]) -> list[dict[str, Value]]:
+def combinations(names: Sequence[str], space: Sequence[Dimension]) -> list[dict[str, Value]]:
     """Every combination of these dimensions' values, as far as the space has them; of a range its two ends."""
     by_name = {d.name: d for d in space}
     names = [name for name in names if name in by_name]
@@ -74,7 +79,7 @@ def _ends(dimension: Dimension) -> tuple[Value, ...]:
 
 
 def baseline_size(
-    task: Task, reference: ReferencePoint, costs: Sequence[Cost]
+    task: Task, reference: ReferencePoint, costs: Sequence[Cost], shape: ShapeOf = shape_of
 ) -> Callable[[Candidate], tuple[float, ...]]:
     """Gives what a candidate's baseline costs, in shares of the reference point; built once a size."""
     known: dict[tuple[Any, ...], tuple[float, ...]] = {}
@@ -82,8 +87,8 @@ def baseline_size(
     def size(candidate: Candidate) -> tuple[float, ...]:
         key = size_key(candidate)
         if key not in known:
-            shape = shape_of(candidate.baseline(), task)
-            own = [cost.of_baseline(shape) for cost in costs]
+            found = shape(candidate.baseline(), task)
+            own = [cost.of_baseline(found) for cost in costs]
             known[key] = tuple(one / most for one, most in zip(own, reference.costs, strict=True))
         return known[key]
 

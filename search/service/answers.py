@@ -8,7 +8,6 @@ from typing import Any
 from search.front.comparison import better
 from search.objectives import Cost
 from search.report.amounts import percent
-from search.service.axes import amount_number, amount_text
 from storage.records import PointRecord, training_text
 from storage.store import Store
 
@@ -25,15 +24,13 @@ def answer(
     `front` is that of accuracy and this cost alone, the cheapest first; `budget` as people write it, "20M". Raises
     ValueError for what is no number, and where nothing is so cheap.
     """
-    limit = amount_number(cost, budget)
+    limit = cost.read(budget)
     within = [p for p in front if cost.of(p) <= limit]
     if not within:
-        raise ValueError(
-            f"nothing costs {amount_text(cost, limit)} or less{_cheapest(front, cost)}"
-        )
+        raise ValueError(f"nothing costs {cost.text(limit)} or less{_cheapest(front, cost)}")
     best = within[-1]
     words = (
-        f"within {amount_text(cost, limit)}: {training_text(*best.training)}, {percent(best.accuracy)} "
+        f"within {cost.text(limit)}: {training_text(*best.training)}, {percent(best.accuracy)} "
         f"({percent(best.accuracy_low)} to {percent(best.accuracy_high)})"
     )
     rivals = [p for p in baselines if cost.of(p) <= limit]
@@ -53,4 +50,4 @@ def answer(
 
 
 def _cheapest(front: Sequence[PointRecord], cost: Cost) -> str:
-    return f"; the cheapest point takes {amount_text(cost, cost.of(front[0]))}" if front else ""
+    return f"; the cheapest point takes {cost.text(cost.of(front[0]))}" if front else ""

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf, isfinite, nan
+from typing import Any
 
-from search.objectives import COSTS, Cost, macs_number, macs_text
+from search.objectives import LATENCY, Cost, costs_of
 from storage.records import ExportRecord, OperatingPoint, PointRecord
 
 RUNTIMES = ("onnxruntime", "torch")  # the first that an export was measured in
 
 
 @dataclass(frozen=True)
-class Latency(Cost):
+class Exported(Cost):
     """Milliseconds for one image, of points that were exported; others have none, and so cost without end."""
 
     known: Mapping[int, float] = field(default_factory=dict)
@@ -33,37 +34,24 @@ def latencies(exports: Sequence[ExportRecord]) -> dict[int, float]:
     return found
 
 
-def axes(known: Mapping[int, float]) -> dict[str, Cost]:
-    """All axes by name; `known` are latencies by point."""
-    latency = Latency(
-        name="latency",
+def axes(known: Mapping[int, float], keys: Mapping[str, Any]) -> dict[str, Cost]:
+    """All axes by name; `known` are measured latencies by point, `keys` those of the study's file.
+
+    Where the study has a table of times, its latency is that of the table, and what exports measured is another axis.
+    """
+    found = costs_of(keys)
+    measured = Exported(
+        name="measured" if LATENCY.name in found else LATENCY.name,
         column="latency_ms",
         label="latency of one image (median, ms), of exported points",
-        unit="ms",
-        measure="latency",
+        unit=LATENCY.unit,
+        measure="measured",
         of_baseline=lambda shape: nan,
+        read=LATENCY.read,
+        write=LATENCY.write,
         known=known,
     )
-    return COSTS | ({latency.name: latency} if known else {})
-
-
-def amount_number(cost: Cost, text: str) -> float:
-    """The amount that is meant: "20M" MACs, "1.5" milliseconds. Raises ValueError."""
-    if not isinstance(cost, Latency):
-        return float(macs_number(text))
-    try:
-        found = float(text.lower().removesuffix("ms"))
-    except ValueError:
-        found = nan
-    if not (isfinite(found) and found > 0):
-        raise ValueError(f"{text[:40]!r} is not a number of milliseconds; write it like 1.5")
-    return found
-
-
-def amount_text(cost: Cost, amount: float) -> str:
-    """The amount with its unit: "20.0 M MACs", "1.5 ms"."""
-    number = f"{amount:.3g}" if isinstance(cost, Latency) else macs_text(amount)
-    return f"{number} {cost.unit}"
+    return found | ({measured.name: measured} if known else {})
 
 
 def has(cost: Cost, point: PointRecord) -> bool:

@@ -56,6 +56,7 @@ def _choice(asked: Callable[..., str], family: str | None) -> Choice:
     return Choice(
         pick=asked("pick", "") or None,
         max_macs=asked("max_macs", "") or None,
+        max_latency_ms=asked("max_latency_ms", "") or None,
         min_accuracy=None if share is None else _share(share),
         family=family,
     )

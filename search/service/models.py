@@ -118,6 +118,8 @@ class Drawn(Answer):
     macs_max: float | None
     parameters: int
     latency_ms: float | None = Field(description="of one image, where the point was exported")
+    latency_mean: float | None = Field(description="ms, where the study has a latency table")
+    latency_p95: float | None
     network: str
     knobs: str
 
@@ -132,6 +134,8 @@ class Others(Answer):
     macs_p95: list[float]
     parameters: list[int]
     latency_ms: list[float | None]
+    latency_mean: list[float | None] = Field([], description="where the study has a latency table")
+    latency_p95: list[float | None] = []
 
 
 class OnFront(Drawn):

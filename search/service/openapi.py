@@ -78,6 +78,7 @@ PATHS: dict[str, tuple[str, dict[str, str]]] = {
         | {
             "pick?": "efficient, best, fastest or knee",
             "max_macs?": "a limit, such as 20M",
+            "max_latency_ms?": "a limit, such as 1.5",
             "min_accuracy?": "a limit between 0 and 1",
         },
     ),

@@ -8,13 +8,14 @@ Shapes: B samples of the batch, A samples still in (A = B in masked execution), 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from spaces.contract.policies import Decision, Gate, Policy
+from spaces.contract.units import Guard, Unit
 
 if TYPE_CHECKING:
     from spaces.contract.net import Output
@@ -64,6 +65,31 @@ class Walk:
             self.macs_B = self.macs_B + self.stay_B.double() * macs
         else:
             self.macs_B = self.macs_B + macs
+
+    def mark(
+        self,
+        kind: str,
+        run: Callable[..., Any],
+        *inputs: Tensor,
+        macs: float = 0.0,
+        guard: Guard | None = None,
+        asks: tuple[str, ...] = (),
+        leaving: bool = False,
+    ) -> None:
+        """Say to who watches that the unit `run(*inputs)` runs here; see spaces.contract.units for the rest."""
+        if self.policy.watch is None:
+            return
+        unit = Unit(
+            kind=kind,
+            run=run,
+            inputs=tuple(one.detach() for one in inputs),
+            macs=macs,
+            exits=self._visited,
+            guard=guard,
+            asks=asks,
+            leaving=leaving,
+        )
+        self.policy.watch.units.append(unit)
 
     def decide(self, gate: Gate, logit_AU: Tensor, among: Tensor | None = None) -> Decision:
         """The policy's decision; `among` are positions among those still in when not all of them ask."""

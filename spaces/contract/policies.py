@@ -17,6 +17,7 @@ from torch import Tensor
 
 from spaces.contract.exit_rules import ExitRule
 from spaces.contract.noise import logistic_noise
+from spaces.contract.units import Watch
 
 Fixed = Mapping[str, tuple[float | None, ...]]
 
@@ -72,7 +73,7 @@ class Policy:
     in this order, for networks whose layers can change places (None: all, as built). `survival` (B, L) of 0 and 1
     switches layers off for samples at random (stochastic depth in training). `branches`: in masked execution, what
     decides about a whole block or an exit is written as a choice between two values, which an exporter can turn into
-    branches; the answers are the same.
+    branches; the answers are the same. `watch` is shown each unit of the network as it runs (None: nobody watches).
     """
 
     fixed: Fixed = field(default_factory=dict)
@@ -80,6 +81,7 @@ class Policy:
     order: tuple[int, ...] | None = None
     survival: Tensor | None = None
     branches: bool = False
+    watch: Watch | None = None
 
     def settled(self, gate: Gate) -> tuple[float, ...] | None:
         """The gate's values when none of its units is decided per sample (the gate need not be evaluated)."""

@@ -17,6 +17,7 @@ from spaces.contract.exit_places import Place, chosen
 from spaces.contract.forward_pass import Walk
 from spaces.contract.net import DynamicNet, Output
 from spaces.contract.policies import Decision, Gate, Policy, straight_through
+from spaces.contract.units import Guard
 from spaces.exits.exit_heads import HEADS, ExitConfig, ExitGate
 
 POOLED = (
@@ -101,6 +102,8 @@ class ExitNet(DynamicNet):
         if rule is None and not self._exit_gate:
             return u
         if unit in self._remembered:
+            pooled = partial(self.pooled, unit)
+            walk.mark("pooling", pooled, u, leaving=not self._exit_gate)
             self._remember(unit, u, walk)
         if number is None:
             return u
@@ -129,6 +132,7 @@ class ExitNet(DynamicNet):
         head, rule = _reader(self.exit_heads[number], walk), walk.policy.exits
         assert rule is not None
         walk.pay(head.own_macs)  # type: ignore[arg-type]
+        walk.mark("exit", partial(_sure, head), source, macs=head.own_macs, leaving=True)  # type: ignore[arg-type]
         logits, feature = head(source)
         return walk.leave(rule.leaves(number, [*walk.exit_logits, logits]), logits, feature)
 
@@ -147,6 +151,7 @@ class ExitNet(DynamicNet):
         if settled is None:
             judge = _reader(self.exit_gates[number], walk)
             walk.pay(judge.own_macs)  # type: ignore[arg-type]
+            walk.mark("exit gate", lambda u: judge(u) > 0, source, asks=(gate.name,))
             decision = walk.decide(gate, judge(source))
             # an image leaves or stays, also where a policy opens layers by halves
             z_AU = decision.z_BU
@@ -160,6 +165,7 @@ class ExitNet(DynamicNet):
         stay_A = decision.z_BU[:, 0].expand(source.shape[0])
         leaves_A, head = stay_A.detach() <= 0, _reader(self.exit_heads[number], walk)
         walk.pay((1 - stay_A.double()) * head.own_macs)  # type: ignore[operator]
+        walk.mark("exit", lambda u: head(u)[0], source, guard=Guard(gate.name, open=False))
         if not walk.compact:
             logits, feature = head(source)
             return walk.leave(leaves_A, logits, feature, stay_A)
@@ -170,6 +176,8 @@ class ExitNet(DynamicNet):
 
     def finish(self, u: Tensor, walk: Walk) -> Output:
         """The network's own head for those still in, the fallback for the unsure, everybody's answers."""
+        if not walk.empty:
+            walk.mark("head", self.head, u, macs=self.head_macs)
         return self.finish_with(partial(self.head, u), partial(self.head_feature, u), walk)
 
     def finish_with(
@@ -198,6 +206,12 @@ class ExitNet(DynamicNet):
 def _together(places: Sequence[Place], last: Place) -> Place:
     """What an exit at `last` reads, where it reads the pooled features of all places up to there."""
     return Place(last.unit, sum(place.channels for place in places if place.unit <= last.unit))
+
+
+def _sure(head: nn.Module, u: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, C) logits of an exit's head, and (B,) whether it is sure of them."""
+    logits_BC, _ = head(u)
+    return logits_BC, logits_BC.float().softmax(1).amax(1).double() > 0.5
 
 
 def _reader(module: nn.Module, walk: Walk) -> nn.Module:

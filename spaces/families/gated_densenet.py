@@ -230,6 +230,7 @@ class GatedDenseNet(DenseNet, GatedChain):
             if walk.empty:
                 return u
         walk.pay(self.transition_macs(block))
+        walk.mark("transition", self.transition(block), u, macs=self.transition_macs(block))
         u = self.transition(block)(u)
         return self.visit(index, u, walk) if self.config.exit_after == "transition" else u
 

@@ -103,6 +103,7 @@ class GatedFeatures(DynamicNet):
         if compact and self.training:
             raise RuntimeError("compact execution is for inference; call eval() first")
         walk = Walk(images, policy or AlwaysOn(), compact=compact, gates=self.gates)
+        walk.mark("first", self._first_layer, images, macs=linear_macs(self.fc1))
         x_BFP = self.cells_of(images)
         decision = self._decided(walk, images)
         if decision is None:
@@ -114,7 +115,14 @@ class GatedFeatures(DynamicNet):
             walk.record([decision])
             h = self._first(x_BFP, z_BF, compact)
         walk.pay(self.rest_macs)
-        return walk.output(self.fc(F.relu(self.fc2(F.relu(h)))))
+        walk.mark("head", self._rest, h, macs=self.rest_macs)
+        return walk.output(self._rest(h))
+
+    def _first_layer(self, images: Tensor) -> Tensor:
+        return self.fc1(self.cells_of(images).flatten(1))
+
+    def _rest(self, h: Tensor) -> Tensor:
+        return self.fc(F.relu(self.fc2(F.relu(h))))
 
     def cells_of(self, images: Tensor) -> Tensor:
         """(B, F, P) the pixels of each cell; an image that cells do not fill is padded with zeros."""

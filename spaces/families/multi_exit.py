@@ -102,9 +102,11 @@ class MultiExitNet(SectionedNet, FrozenTrunkNet):
             return self.answers(images, policy)
         walk = Walk(images, policy or AlwaysOn(), compact=compact, gates=self.gates)
         walk.pay(self.stem_macs)
+        walk.mark("stem", self.stem, images, macs=self.stem_macs)
         u = self.stem(images)
         for index, section in enumerate(self.sections):
             walk.pay(self.section_macs[index])
+            walk.mark("section", section, u, macs=self.section_macs[index])
             u = self.visit(index, section(u), walk)
             if walk.empty:
                 break

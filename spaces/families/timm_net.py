@@ -12,17 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from spaces.backbones.timm_config import TimmModelConfig
 from spaces.backbones.timm_depths import timm_depths
-from spaces.backbones.timm_graph import INPUT, filled
+from spaces.backbones.timm_graph import INPUT, Step, filled
 from spaces.backbones.timm_models import created, known, unfit
 from spaces.backbones.timm_state import classifiers, fitted
 from spaces.backbones.timm_units import Unit, Units, units_of
 from spaces.contract.family import Family
+from spaces.contract.forward_pass import Walk
 from spaces.contract.net import Output
 from spaces.contract.policies import Policy
 from spaces.contract.recipe import Recipe
@@ -143,6 +145,8 @@ class TimmNet(GatedChain, TimmTrunk):
         pixels = images if self.pixels is None else self.pixels(images)
         results, u = {INPUT: pixels}, pixels
         for index, unit in enumerate(self.parts.units):
+            kind = "between" if index else "stem"
+            self._mark_steps(kind, unit.before, results, walk, unit.before_macs)
             for step in unit.before:
                 step.run(self, results)
             walk.pay(unit.before_macs)
@@ -156,11 +160,29 @@ class TimmNet(GatedChain, TimmTrunk):
             if walk.empty:
                 break
         else:
+            self._mark_steps("last", self.parts.tail, results, walk, self.parts.tail_macs)
             for step in self.parts.tail:
                 step.run(self, results)
             walk.pay(self.parts.tail_macs)
             u = results[self.parts.result]
         return self.finish(u, walk)
+
+    def _mark_steps(
+        self, kind: str, steps: tuple[Step, ...], results: Mapping[str, Any], walk: Walk, macs: int
+    ) -> None:
+        """Show steps as one unit of the tensors that they read."""
+        if walk.policy.watch is None or not steps:
+            return
+        known = dict(results)
+        names = [name for name, value in known.items() if isinstance(value, Tensor)]
+
+        def run(*tensors: Tensor) -> Any:
+            found = known | dict(zip(names, tensors, strict=True))
+            for step in steps:
+                step.run(self, found)
+            return found[steps[-1].name]
+
+        walk.mark(kind, run, *(known[name] for name in names), macs=macs)
 
     def head(self, u: Tensor) -> Tensor:
         if self.frozen:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from spaces.contract.forward_pass import Walk
 from spaces.contract.net import Objective, Plan
 from spaces.contract.policies import AlwaysOn, Decision, Gate, Policy
+from spaces.contract.units import Guard
 from spaces.exits.exit_heads import ExitConfig
 from spaces.exits.exit_objective import ExitObjective
 from spaces.exits.exits import ExitNet
@@ -107,6 +109,8 @@ class GatedBlocks(ExitNet):
             )
         walk = Walk(images, policy or AlwaysOn(), compact=compact, gates=self.gates)
         if isinstance(self.gate_net, PolicyNet) and self._asks(walk.policy):
+            names = tuple(gate.name for gate in self._by_block.values())
+            walk.mark("gate", self.gate_net, images, macs=self.gate_net.own_macs, asks=names)
             walk.memory["policy"] = self.gate_net(images)
             walk.pay(self.gate_net.own_macs)
         return walk
@@ -145,9 +149,38 @@ class GatedBlocks(ExitNet):
         if settled is not None:
             return Decision.for_all(gate, settled, source_ACHW.device)
         trunk = heads.trunk_of(kind)
+        self._mark_gate(index, gate, source_ACHW, walk, read)
         if trunk not in read:
             read[trunk] = self._read(heads.features(source_ACHW, kind), walk, rows)
         return walk.decide(gate, heads.logit(kind, read[trunk], walk.policy.undecided(gate)), rows)
+
+    def _mark_gate(
+        self, index: int, gate: Gate, source_ACHW: Tensor, walk: Walk, read: Read
+    ) -> None:
+        """Show the gate as a unit: what its kind reads, unless another kind has read it, and the decision."""
+        heads, kind = self.heads(index), gate.kind
+        assert heads is not None
+        if walk.policy.watch is None or heads.kind == "independent":
+            return
+        known = read.get(heads.trunk_of(kind), walk.memory.get("policy"))
+        layer = self.gate(index, "layer")
+        guard = Guard(layer.name, open=True) if layer is not None and kind != "layer" else None
+        mark = partial(walk.mark, "gate", guard=guard, asks=(gate.name,))
+        net = self.gate_net
+        if known is not None:
+            mark(lambda seen: decided(heads.logit(kind, seen)), known)
+        elif isinstance(net, RecurrentGate):
+            state = torch.zeros(len(source_ACHW), self.config.gate_hidden)
+            state = state.to(source_ACHW.device)
+            read_of = lambda x, h, c: net(heads.features(x, kind), h, c)  # noqa: E731
+            mark(
+                lambda x, h, c: (*(s := read_of(x, h, c)), decided(heads.logit(kind, s[0]))),
+                source_ACHW,
+                state,
+                state,
+            )
+        else:
+            mark(lambda x: decided(heads.logit(kind, heads.features(x, kind))), source_ACHW)
 
     def _read(self, own_AH: Tensor | None, walk: Walk, rows: Tensor | None) -> Tensor | None:
         """(A, H) what heads read: what their block makes of it, or what the network that gates share makes of that."""
@@ -212,6 +245,12 @@ def scattered(decision: Decision, rows: Tensor | None, size: int) -> Decision:
     return Decision(
         decision.gate, whole.index_copy(0, rows, decision.z_BU.expand(len(rows), -1)), None
     )
+
+
+def decided(logit_BU: Tensor) -> tuple[Tensor, Tensor]:
+    """What a gate's decision takes beyond its logits: which units are open (B, U), and how many of them (B,)."""
+    open_BU = torch.sigmoid(logit_BU) > 0.5
+    return open_BU, open_BU.to(torch.float64).sum(1)
 
 
 def as_maps(z_BU: Tensor, like_BCHW: Tensor) -> Tensor:

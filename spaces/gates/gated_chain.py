@@ -19,6 +19,7 @@ from spaces.contract.exit_places import Place
 from spaces.contract.forward_pass import Walk
 from spaces.contract.net import Output
 from spaces.contract.policies import Decision, Policy
+from spaces.contract.units import Guard
 from spaces.gates.gated_blocks import (
     BlockGates,
     GatedBlocks,
@@ -143,6 +144,7 @@ class GatedChain(GatedBlocks):
         self, images: Tensor, policy: Policy | None = None, *, compact: bool = False
     ) -> Output:
         walk = self.begin(images, policy, compact=compact)
+        walk.mark("stem", self.first_maps, images, macs=self.first_macs())
         u = self.first_maps(images)
         walk.pay(self.first_macs())
         if self.config.gate_source == "stem":
@@ -152,6 +154,7 @@ class GatedChain(GatedBlocks):
             if walk.empty:
                 return self.finish(u, walk)
         walk.pay(self.last_macs())
+        walk.mark("last", self.last_maps, u, macs=self.last_macs())
         return self.finish(self.last_maps(u), walk)
 
     def run_block(self, index: int, block: Closable, u: Tensor, walk: Walk) -> Tensor:
@@ -160,6 +163,7 @@ class GatedChain(GatedBlocks):
             run = self._compact if walk.compact else self._masked
             u, found = run(index, block, u, walk)
         else:
+            mark_block(block, u, {}, walk)
             u, found = block.masked(u, partial(block.residual, u), None), {}
         walk.pay(self._cost(index, block, found, walk.policy))
         walk.record(found.values())
@@ -185,6 +189,7 @@ class GatedChain(GatedBlocks):
             decision = self.decide(index, kind, source, walk, read)
             if decision is not None:
                 found[kind] = decision
+        mark_block(block, u, found, walk)
         residual = partial(block.residual, u, *_masks(block, found))
         layer = found.get("layer")
         if walk.policy.branches and layer is not None:
@@ -243,6 +248,35 @@ class GatedChain(GatedBlocks):
             for kind, gate in gates.items()
             if gate is not None
         }
+
+
+def mark_block(block: Closable, u: Tensor, found: Found, walk: Walk) -> None:
+    """Show the block as a unit, and where a gate may close it, what is done then as another one."""
+    if walk.policy.watch is None:
+        return
+    given = [None if mask is None else mask.to(u.dtype) for mask in _masks(block, found)]
+    masks = [mask for mask in given if mask is not None]
+    layer = found.get("layer")
+
+    def run(u: Tensor, *masks: Tensor) -> Tensor:
+        left = iter(masks)
+        taken = [None if one is None else next(left) for one in given]
+        return block.masked(u, partial(block.residual, u, *taken), None)
+
+    def chosen(u: Tensor, z: Tensor, *masks: Tensor) -> Tensor:
+        made = run(u, *masks)
+        return torch.where(z > 0, made, torch.zeros_like(made))
+
+    macs = float(block.macs({kind: float(n) for kind, n in block.channels.items()}))
+    macs += block.shortcut_macs
+    if layer is None:
+        walk.mark("block", run, u, *masks, macs=macs)
+        return
+    name, z = layer.gate.name, layer.z_BU.reshape(-1, *(1,) * (u.ndim - 1)).to(u.dtype)
+    undecided, open_for_good = (Guard(name, open=True, settled=one) for one in (False, True))
+    walk.mark("block", chosen, u, z, *masks, macs=macs, guard=undecided)
+    walk.mark("block", run, u, *masks, macs=macs, guard=open_for_good)
+    walk.mark("closed block", block.closed, u, guard=Guard(name, open=False))
 
 
 def _either(decision: Decision, run: Tensor, closed: Tensor) -> Tensor:

@@ -26,10 +26,11 @@ from spaces.contract.policies import AlwaysOn, Decision, Gate, Policy
 from spaces.contract.recipe import TransformerRecipe
 from spaces.contract.space import choice
 from spaces.contract.task import Task
+from spaces.contract.units import Guard
 from spaces.exits.exit_heads import ExitConfig
 from spaces.exits.exit_objective import ExitObjective
 from spaces.exits.exits import ExitNet
-from spaces.gates.gated_blocks import counted, mixed
+from spaces.gates.gated_blocks import counted, decided, mixed
 from spaces.transformers.layer_mixing import Mixing, MixingConfig, dropout_rates
 from spaces.transformers.layer_order import (
     OrderConfig,
@@ -158,6 +159,7 @@ class RoutedViT(ViT, ExitNet):
                 "compact execution is for inference, it would change batch-norm statistics; call eval() first"
             )
         walk = Walk(images, policy or AlwaysOn(), compact=compact, gates=self.gates)
+        walk.mark("stem", self.stem, images, macs=self.stem_macs())
         u = self.stem(images)
         walk.pay(self.stem_macs())
         order = (
@@ -180,21 +182,24 @@ class RoutedViT(ViT, ExitNet):
         if self.mixings and place:
             mixing = self.mixings[place - 1]
             assert isinstance(mixing, Mixing)
-            u, weights = mixing([walk.memory[f"activation{k}"] for k in range(place + 1)])
+            earlier = [walk.memory[f"activation{k}"] for k in range(place + 1)]
+            walk.mark("mixing", lambda *given: mixing(given)[0], *earlier)
+            u, weights = mixing(earlier)
             walk.pay(mixing.macs(self.tokens))
             walk.note("mixing", weights)
         if self.places:
             told = self.places[index]
             assert isinstance(told, Places)
+            walk.mark("place", partial(told, place=place), u)
             u = told(u, place)
             walk.pay(told.macs(self.tokens))
-        decision = self._decided(index, cls_AD, walk)
+        decision = self._decided(index, cls_AD, u, walk)
         u = self._run(index, u, decision, walk)
         if self.place_heads and self.training:
             walk.note("places", self.place_heads[index](u))
         return u
 
-    def _decided(self, index: int, cls_AD: Tensor, walk: Walk) -> Decision | None:
+    def _decided(self, index: int, cls_AD: Tensor, u: Tensor, walk: Walk) -> Decision | None:
         """The decision of the layer's gate, recorded and remembered; None where it has none."""
         gate = self._gate_of.get(index)
         if gate is None:
@@ -209,7 +214,11 @@ class RoutedViT(ViT, ExitNet):
             oracle = self.oracles[f"{index}"]
             assert isinstance(oracle, Oracle)
             source = cls_AD.detach() if self.config.detach_cls else cls_AD
-            logit = oracle(source, walk.memory.get("history", cls_AD.new_ones(cls_AD.shape[0], 0)))
+            history = walk.memory.get("history", cls_AD.new_ones(cls_AD.shape[0], 0))
+            if oracle.own_macs:
+                run = lambda u, seen: decided(oracle(u[:, 0], seen))  # noqa: E731
+                walk.mark("gate", run, *(u, history), asks=(gate.name,))
+            logit = oracle(source, history)
             walk.pay(oracle.own_macs)
             walk.note("oracle_logits", logit)
             decision = walk.decide(gate, logit)
@@ -232,6 +241,7 @@ class RoutedViT(ViT, ExitNet):
             )
             factor = factor.to(u)
             z = factor if z is None else z * factor
+        self._mark_layer(index, u, decision, walk)
         if z is None:
             walk.pay(macs)
             return layer(u)
@@ -249,6 +259,23 @@ class RoutedViT(ViT, ExitNet):
         chosen = u if len(rows) == len(u) else u[rows]
         run = mixed(chosen, layer(chosen), z.expand(len(u), 1)[rows][:, :, None])
         return run if len(rows) == len(u) else u.index_copy(0, rows, run)
+
+    def _mark_layer(self, index: int, u: Tensor, decision: Decision | None, walk: Walk) -> None:
+        """Show the layer as a unit: as it runs while its gate decides, and once it is open for good."""
+        layer, macs = self.layers[index], self.layer_macs
+        if decision is None or walk.policy.watch is None:
+            walk.mark("layer", layer, u, macs=macs)
+            return
+
+        def chosen(u: Tensor, z: Tensor) -> Tensor:
+            return torch.where(z > 0, mixed(u, layer(u), z), u)
+
+        undecided, open_for_good = (
+            Guard(decision.gate.name, open=True, settled=one) for one in (False, True)
+        )
+        z_A11 = decision.z_BU[:, :, None].to(u.dtype)
+        walk.mark("layer", chosen, u, z_A11, macs=macs, guard=undecided)
+        walk.mark("layer", layer, u, macs=macs, guard=open_for_good)
 
     def _scale(self, decision: Decision) -> Tensor:
         """(A or 1, 1) what the layer's update is multiplied with."""

@@ -58,7 +58,7 @@ function ranges() {
 function layout() {
   const { x, y } = ranges(), majority = view.study.majority;
   const floor = { type: "line", xref: "paper", x0: 0, x1: 1, y0: majority, y1: majority, line: { color: colour("bad"), width: 1, dash: "dot" } };
-  const latency = column() === "latency_ms", empty = !view.points.front.length && !view.points.baselines.length;
+  const latency = timed(column()), empty = !view.points.front.length && !view.points.baselines.length;
   const wait = { text: "The front appears when the first training has ended.", showarrow: false, xref: "paper", yref: "paper", x: 0.5, y: 0.5, font: { color: colour("soft") } };
   return layoutOf({
     uirevision: ["axis", "log", "zoom"].map((id) => by(id).value + by(id).checked).join(" "),

@@ -50,8 +50,12 @@ function amount(value) {
   return String(Math.round(value));
 }
 
+function timed(column) {
+  return column.startsWith("latency_");
+}
+
 function amountOf(point, column) {
-  if (column === "latency_ms") return point[column] === null ? "-" : `${Number(point[column].toPrecision(3))} ms`;
+  if (timed(column)) return point[column] === null ? "-" : `${Number(point[column].toPrecision(3))} ms`;
   return amount(point[column]);
 }
 

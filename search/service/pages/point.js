@@ -41,7 +41,8 @@ function pointParts(p) {
   const [style, words] = standingText(p);
   const rows = element("table", {},
     row("accuracy", accuracyText(p)), row("MACs", macsText(p)), row("parameters", amount(p.parameters)),
-    p.latency_ms === null ? null : row("latency", `${amountOf(p, "latency_ms")} for one image`),
+    p.latency_mean === null ? null : row("latency, by the table", `${amountOf(p, "latency_mean")}, p95 ${amountOf(p, "latency_p95")}`),
+    p.latency_ms === null ? null : row("latency, measured", `${amountOf(p, "latency_ms")} for one image`),
     row("network", p.network), row("setting", p.knobs),
   );
   if (p.beside) rows.append(row("static, of equal cost", `${p.beside.name}, ${p.beside.network}: ${accuracyText(p.beside)} at ${amount(p.beside.macs_mean)} MACs`));

@@ -7,7 +7,7 @@ const budgets = { asking: false, next: null };
 
 function setBudget(value, typed = false) {
   view.budget = value;
-  if (!typed) by("budget").value = column() === "latency_ms" ? String(Number(value.toPrecision(3))) : amount(value).replace(" ", "");
+  if (!typed) by("budget").value = timed(column()) ? String(Number(value.toPrecision(3))) : amount(value).replace(" ", "");
   placeLine();
   budgets.next = value;
   if (!budgets.asking) answerBudget();
@@ -20,7 +20,7 @@ async function answerBudget() {
     const value = budgets.next;
     budgets.next = null;
     try {
-      const max = column() === "latency_ms" ? value : Math.round(value);
+      const max = timed(column()) ? value : Math.round(value);
       const answer = await ask("answer", { study: NAME, max, axis: by("axis").value });
       by("words").textContent = answer.words;
       if (budgets.next === null && answer.point !== view.chosen) choose(answer.point);
@@ -34,7 +34,7 @@ async function answerBudget() {
 
 function typedBudget() {
   const match = /^\s*(\d*\.?\d+)\s*([kmg]?)/i.exec(by("budget").value);
-  const value = match ? Number(match[1]) * SCALES[column() === "latency_ms" ? "" : match[2].toLowerCase()] : 0;
+  const value = match ? Number(match[1]) * SCALES[timed(column()) ? "" : match[2].toLowerCase()] : 0;
   if (value > 0) { setBudget(value, true); return; }
   view.budget = null;
   by("words").textContent = by("budget").value.trim() ? "That is no budget; write it like 500k, 20M or 1.5G." : "";
@@ -50,12 +50,12 @@ function begin() {
   const wanted = Number(new URLSearchParams(location.search).get("point"));
   if (wanted && view.chosen === null) { choose(wanted); return; }
   const p = recommended();
-  if (view.budget === null && view.chosen === null && p && has(p)) setBudget(Math.ceil(p[column()]));
+  if (view.budget === null && view.chosen === null && p && has(p)) setBudget(timed(column()) ? p[column()] : Math.ceil(p[column()]));
 }
 
 function setAxes(study) {
   const known = new Set([...by("axis").options].map((option) => option.value));
-  const place = ([name]) => (name === study.cost ? 0 : name === "latency" ? 2 : 1);
+  const place = ([name]) => (name === study.cost ? 0 : ["latency", "measured"].includes(name) ? 2 : 1);
   for (const [name, label] of Object.entries(study.axes).sort((a, b) => place(a) - place(b))) {
     if (!known.has(name)) by("axis").append(new Option(label, name, false, name === study.cost && !known.size));
   }
@@ -66,7 +66,7 @@ function changeAxis() {
   view.budget = null;
   by("words").textContent = "";
   draw();
-  if (p && has(p)) setBudget(column() === "latency_ms" ? p[column()] : Math.ceil(p[column()]));
+  if (p && has(p)) setBudget(timed(column()) ? p[column()] : Math.ceil(p[column()]));
 }
 
 function showStudy(study) {
