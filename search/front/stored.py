@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from search.front.comparison import better_than_majority
@@ -50,18 +51,24 @@ class StudyFront(NamedTuple):
     volume: float  # hypervolume of all points, at the study's reference point
 
 
-def study_front(store: Store, record: StudyRecord, family: str | None = None) -> StudyFront:
+def study_front(
+    store: Store,
+    record: StudyRecord,
+    family: str | None = None,
+    known: Sequence[PointRecord] | None = None,
+) -> StudyFront:
     """The study's front; of one family alone if it is named.
 
     Baselines that the study trained may be on it: they are where no dynamic network beats them. Members and baselines
-    have which images they answer rightly, as far as that was kept.
+    have which images they answer rightly, as far as that was kept. `known`: all stored points, where they were read.
     Raises ValueError for a family that the study does not search.
     """
     if family is not None and family not in record.spec["families"]:
         raise ValueError(
             f"--family {family}: study {record.name} searches {', '.join(record.spec['families'])}"
         )
-    stored = [p for p in store.points(record.name) if family in (None, p.family)]
+    read = store.points(record.name) if known is None else known
+    stored = [p for p in read if family in (None, p.family)]
     reference = Reference(**record.reference)
     points = eligible([p for p in stored if p.kind in ON_OFFER], reference)
     baselines = [p for p in stored if p.kind == Kind.BASELINE]
