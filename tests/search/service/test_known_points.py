@@ -27,6 +27,19 @@ def ended(store: Store, number: int, *accuracies: float, state: State = State.CO
     store.finish_trial("s", "search", number, points=points, result={}, seconds=1.0, state=state)
 
 
+def reads(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What the store is asked for points from now on."""
+    seen: list[tuple[Any, ...]] = []
+    whole = store.points
+
+    def points(*asked: Any) -> list[PointRecord]:
+        seen.append(asked)
+        return whole(*asked)
+
+    monkeypatch.setattr(store, "points", points)
+    return seen
+
+
 def known(points: KnownPoints, store: Store) -> list[PointRecord]:
     return points.of("s", store.trials("s"))
 
@@ -34,9 +47,7 @@ def known(points: KnownPoints, store: Store) -> list[PointRecord]:
 def test_only_what_changed_is_read_and_all_is_as_stored(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read: list[tuple[Any, ...]] = []
-    whole = store.points
-    monkeypatch.setattr(store, "points", lambda *asked: (read.append(asked), whole(*asked))[1])
+    whole, read = store.points, reads(store, monkeypatch)
     points = KnownPoints(store)
     assert known(points, store) == []
     ended(store, 0, 0.8, 0.7)
@@ -60,8 +71,6 @@ def test_only_what_changed_is_read_and_all_is_as_stored(
 def test_a_study_that_is_new_is_read_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(MOST_READ + 1):
         ended(store, number, 0.5)
-    read: list[tuple[Any, ...]] = []
-    whole = store.points
-    monkeypatch.setattr(store, "points", lambda *asked: (read.append(asked), whole(*asked))[1])
+    whole, read = store.points, reads(store, monkeypatch)
     assert known(KnownPoints(store), store) == whole("s")
     assert read == [("s",)]
