@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from search.export.card_curve import curve_text
+from search.export.card_curve import curve_text, retuned_text
 from search.export.folder import BATCHES
 from search.export.selection_bias import bias_text
 from search.objectives import macs_text
@@ -23,7 +23,7 @@ def card(description: dict[str, Any]) -> str:
 An image classifier ({len(classes)} classes, {size}) of the family `{description["family"]}`,
 exported by dynafront. {_computes(description["report"]["dynamic"])}
 
-{_measures(description["report"])}
+{retuned_text(description)}{_measures(description["report"])}
 
 {curve_text(description)}{_how_to_run(description)}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -21,6 +21,7 @@ from trainers.metrics import Metric
 
 LARGEST = 9  # points in a file; each is measured on all test images
 THRESHOLDS = ("tau", "exit_thresholds")  # knobs that are given with each call
+One = TypeVar("One")
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def siblings(point: PointRecord, points: Iterable[PointRecord], costs: Costs) ->
         p for p in points if p.training == point.training and _shape(p.knobs) == _shape(point.knobs)
     ]
     found = [p for p in front(alike, costs) if p.knobs != point.knobs]
-    return _spread(found, LARGEST - 1)
+    return spread(found, LARGEST - 1)
 
 
 def free_beside(net: DynamicNet, point: Setting, others: Sequence[Setting]) -> list[Setting]:
@@ -126,8 +127,9 @@ def _shape(knobs: Mapping[str, Any]) -> tuple[Any, ...]:
     return rest, len(knobs.get("exit_thresholds", ()))
 
 
-def _spread(points: list[PointRecord], most: int) -> list[PointRecord]:
+def spread(points: Sequence[One], most: int) -> list[One]:
+    """At most so many of them, both ends among them."""
     if len(points) <= most:
-        return points
+        return list(points)
     step = (len(points) - 1) / (most - 1)
     return [points[round(step * number)] for number in range(most)]

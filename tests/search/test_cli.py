@@ -39,6 +39,7 @@ COMMANDS = (
     "account",
     "export",
     "predict",
+    "retune",
     "inspect",
     "sync",
     "clean",
