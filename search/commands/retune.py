@@ -42,10 +42,6 @@ def retune(
     model = load_exported(folder)
     if model.description["family"] == CASCADE:
         raise ValueError(f"{folder}: is a cascade; only the thresholds of one network are retuned")
-    if model.description["family"] == CASCADE:
-        raise ValueError(
-            f"{folder}: is a cascade, whose thresholds were searched together; search again"
-        )
     if not model.net.thresholds:
         raise ValueError(f"{folder}: is static; no threshold decides anything")
     say(f"reading {images}")
