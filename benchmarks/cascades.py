@@ -68,6 +68,7 @@ def study_text(args: argparse.Namespace, seed: int) -> str:
         "trunk": "frozen",
         "dynamics": "exits",
         "exits": "linear",
+        "exit_reads": args.reads,
         "exit_places": args.places,
         "lr": {"low": 0.01, "high": 0.05},
         "weight_decay": {"low": 1e-4, "high": 1e-2},
@@ -240,6 +241,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--validation", type=int, default=400, help="images of validation")
     parser.add_argument("--test", type=int, default=1000, help="test images, at most")
     parser.add_argument("--places", nargs="+", default=["all", "late", "3+4", "4"])
+    parser.add_argument("--reads", nargs="+", default=["all", "own"], help="as `exit_reads`")
     parser.add_argument("--trials", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=1)

@@ -22,6 +22,7 @@ from search.run.jobs import job_of
 from search.spec import stored_spec
 from spaces.contract.cascades import is_cascade
 from storage.errors import StorageError
+from storage.mlflow_models import loading_line
 from storage.places import stored_place
 from storage.records import PointRecord, StudyRecord, training_text
 from storage.settings import Settings
@@ -101,10 +102,10 @@ def export_point(
     if register:
         uri = _register(store, record, settings, point, choice.alias, folder, say)
         store.set_model_uri(stored.id, uri)
-    lines = _lines(folder, report, exported.points, uri)
+    lines = _lines(folder, report, exported.points)
     if is_cascade(point.knobs):
         lines.insert(1, f"  cascade   {knobs_text(point.knobs)}")
-    return lines
+    return lines if uri is None else [*lines, f"  MLflow    {loading_line(settings, uri)}"]
 
 
 def _register(
@@ -186,7 +187,7 @@ def _export(
     )
 
 
-def _lines(folder: Path, report: dict[str, Any], points: int, uri: str | None) -> list[str]:
+def _lines(folder: Path, report: dict[str, Any], points: int) -> list[str]:
     test, static, parity = report["test"], report["static"], report["parity"]
     metric = metric_of_report(report)
     own = f"mean {macs_text(test['macs_mean'])}, p95 {macs_text(test['macs_p95'])}, max {macs_text(test['macs_max'])}"
@@ -217,8 +218,6 @@ def _lines(folder: Path, report: dict[str, Any], points: int, uri: str | None) -
         lines.insert(
             2, "  static: no gate or exit decides anything; every image takes the same computation"
         )
-    if uri:
-        lines.append(f"  MLflow    mlflow.pyfunc.load_model({uri!r})")
     return lines
 
 

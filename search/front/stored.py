@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from search.front.comparison import better_than_majority
@@ -51,19 +52,25 @@ class StudyFront(NamedTuple):
 
 
 def study_front(
-    store: Store, record: StudyRecord, family: str | None = None, *, cascades: bool = True
+    store: Store,
+    record: StudyRecord,
+    family: str | None = None,
+    *,
+    known: Sequence[PointRecord] | None = None,
+    cascades: bool = True,
 ) -> StudyFront:
     """The study's front; of one family alone if it is named. With `cascades`, those of its networks too.
 
     Baselines that the study trained may be on it: they are where no dynamic network beats them. Members and baselines
-    have which images they answer rightly, as far as that was kept.
+    have which images they answer rightly, as far as that was kept. `known`: all stored points, where they were read.
     Raises ValueError for a family that the study does not search.
     """
     if family is not None and family not in record.spec["families"]:
         raise ValueError(
             f"--family {family}: study {record.name} searches {', '.join(record.spec['families'])}"
         )
-    stored = [p for p in store.points(record.name) if family in (None, p.family)]
+    read = store.points(record.name) if known is None else known
+    stored = [p for p in read if family in (None, p.family)]
     reference = Reference(**record.reference)
     offered = [p for p in stored if p.kind in ON_OFFER and (cascades or p.kind != Kind.CASCADE)]
     points = eligible(offered, reference)

@@ -25,6 +25,7 @@ from search.service.answers import answer
 from search.service.axes import axes, has, latencies
 from search.service.drawn import columns, drawn
 from search.service.kept_answers import kept
+from search.service.known_points import KnownPoints
 from search.service.point_words import point_words
 from spaces.contract.declarations import declaration
 from storage.records import Kind, PointRecord, StudyRecord, TrialRecord, training_text
@@ -42,6 +43,7 @@ class Views:
         self._front = kept(16, self._made)
         self._along = kept(64, self._made_along)
         self._trials = kept(16, self._read_trials)
+        self._points = KnownPoints(store)
 
     def stamp(self, name: str) -> str:
         """Another text whenever what is shown of a study has changed. Raises ValueError where there is none."""
@@ -166,8 +168,9 @@ class Views:
             raise ValueError(f"{axis!r} is no cost; choose one of {', '.join(known)}")
         return known[axis]
 
-    def _made(self, name: str, _: str) -> StudyFront:
-        return study_front(self.store, self.store.study(name))
+    def _made(self, name: str, stamp: str) -> StudyFront:
+        points = self._points.of(name, self._trials(name, stamp))
+        return study_front(self.store, self.store.study(name), known=points)
 
     def _made_along(self, name: str, _: str, axis: str) -> list[PointRecord]:
         """The front of accuracy and one cost alone, the cheapest first; like the study's without what guessing has."""
