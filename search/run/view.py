@@ -196,7 +196,10 @@ class View:
                 self._shown[training] = point.id
 
     def show_missed(self) -> int:
-        """Every finished trial that MLflow does not show yet, and the front when there was one; returns how many."""
+        """Every finished trial that MLflow does not show yet, and the front when there was one; returns how many.
+
+        The record of a study's cascades comes along and is not counted.
+        """
         self._reopen()
         missed = [
             t
@@ -207,7 +210,7 @@ class View:
             self.show_trial(trial.kind, trial.number)
         if missed:
             self.show_front()
-        return len(missed)
+        return sum(trial.kind != Kind.CASCADE for trial in missed)
 
     def close(self) -> None:
         self.log.finish_study(self._parent)
