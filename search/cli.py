@@ -24,6 +24,7 @@ from search.command_line.list import list_studies
 from search.command_line.paths import GivenPath
 from search.command_line.predict import predict
 from search.command_line.profile import profile
+from search.command_line.retune import retune_model
 from search.command_line.schema import show_schema
 from search.command_line.search import launch
 from search.command_line.serve import serve
@@ -52,6 +53,7 @@ COMMANDS = (  # in the order of use, not of the alphabet
     accounts,
     export_point,
     predict,
+    retune_model,
     inspect_training,
     sync,
     clean_studies,

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from search.key_types import Fraction, Sides, Weights
-from search.objectives import COSTS, MACS, Cost
+from search.objectives import COSTS, LATENCY, MACS, Cost
 from search.study_parts import Budget, Keys, Limits, Region, Run
 from trainers.metrics import METRICS, Metric
 
@@ -53,6 +53,13 @@ class StudySpec(Keys):
     )
     early_stopping: bool = Field(
         default=True, description="Stop trials that will not extend the front."
+    )
+    cascades: bool = Field(
+        default=True,
+        description=(
+            "At the end of a search, join trained networks: one that is unsure of an image hands "
+            "it on to a larger one. Needs no training."
+        ),
     )
     starting_points: bool = Field(
         default=True, description="Begin with the settings that each family recommends."
@@ -163,6 +170,11 @@ class StudySpec(Keys):
     def costs(self) -> tuple[Cost, ...]:
         """What is minimised."""
         return tuple(COSTS[name] for name in self.objectives[1:])
+
+    @property
+    def has_cascades(self) -> bool:
+        """Whether its networks are joined: not where it minimises latency, of which a cascade's is not known."""
+        return self.cascades and all(cost.measure != LATENCY.measure for cost in self.costs)
 
     @property
     def cost(self) -> Cost:

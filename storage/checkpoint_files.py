@@ -14,6 +14,11 @@ def training_key(study: str, kind: Kind, number: int) -> str:
     return f"{study}/{kind}-{number:04d}"
 
 
+def answers_file(folder: Path, key: str) -> Path:
+    """Where the answers of a training lie, beside its checkpoint: of those files that go with it."""
+    return folder / f"{key}.answers"
+
+
 def study_files(folder: Path, study: str) -> list[Path]:
     """The files of a study below the folder of all checkpoints."""
     return _files((folder / study).rglob("*"))

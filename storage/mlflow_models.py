@@ -1,4 +1,4 @@
-"""Registered models: an ONNX file with signature, metrics and alias, that any MLflow user can load and serve."""
+"""Registered models: an exported folder with signature, metrics and alias, that any MLflow user can load and serve."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from storage.mlflow_client import DESCRIPTION_CHARACTERS, absolute, asking, client, fitting
 from storage.mlflow_runs import PARENT, MlflowRuns
 from storage.settings import Settings
+from storage.urls import without_password
 
+REQUIRED = ("onnxruntime", "numpy", "pandas", "pillow")  # what loading a model takes, beside MLflow
 EXPORTED = "exported"  # folder among the artifacts of the model's run
 ADDRESSES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 
@@ -27,9 +30,7 @@ def log_model(
     run_name: str,
     model_name: str,
     alias: str,
-    onnx_file: Path,
     folder: Path,
-    shape: tuple[int, int, int],
     metrics: Mapping[str, float],
     tags: Mapping[str, str],
     description: str,
@@ -40,7 +41,6 @@ def log_model(
     """
     mlflow_client = client(settings)
     import mlflow
-    import onnx
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     run_tags = {PARENT: parent_id, **tags}
@@ -48,20 +48,32 @@ def log_model(
         warnings.simplefilter("ignore")  # MLflow warns of its own type hints and of pip
         run = MlflowRuns(mlflow_client, settings).create(experiment_id, run_name, run_tags)
         with mlflow.start_run(run_id=run, log_system_metrics=False):
-            info = mlflow.onnx.log_model(
-                onnx.load(onnx_file),
+            info = mlflow.pyfunc.log_model(
                 name="model",
-                signature=_signature(shape),
-                pip_requirements=["onnxruntime", "onnx", "numpy"],
+                python_model=str(Path(__file__).with_name("served_model.py")),
+                artifacts={"model": str(folder)},
+                signature=_signature(),
+                pip_requirements=[f"{name}=={metadata.version(name)}" for name in REQUIRED],
                 registered_model_name=model_name,
             )
             mlflow.log_metrics(dict(metrics), model_id=info.model_id)
             mlflow.log_artifacts(str(folder), EXPORTED)
-        version = str(info.registered_model_version)
-        mlflow_client.set_registered_model_alias(model_name, alias, version)
+        number = str(info.registered_model_version)
+        mlflow_client.set_registered_model_alias(model_name, alias, number)
         shown = fitting(description, DESCRIPTION_CHARACTERS)
-        mlflow_client.update_model_version(model_name, version, description=shown)
+        mlflow_client.update_model_version(model_name, number, description=shown)
     return f"models:/{model_name}@{alias}"
+
+
+def loading_line(settings: Settings, uri: str) -> str:
+    """Python that loads the registered model, from whatever folder; passwords are not shown."""
+    tracking = without_password(absolute(settings.tracking_uri))
+    registry = without_password(absolute(settings.registry_uri))
+    other = "" if registry == tracking else f"mlflow.set_registry_uri({registry!r}); "
+    return (
+        f"import mlflow; mlflow.set_tracking_uri({tracking!r}); {other}"
+        f"model = mlflow.pyfunc.load_model({uri!r})"
+    )
 
 
 def fetch_exported(settings: Settings, uri: str, target: Path) -> Path:
@@ -115,13 +127,17 @@ def _addressed(settings: Settings) -> Iterator[None]:
             os.environ.pop("MLFLOW_REGISTRY_URI", None)
 
 
-def _signature(shape: tuple[int, int, int]) -> Any:
-    """Pixels (batch, C, H, W) float32 in; logits (batch, classes) float32 and MACs (batch,) float64 out."""
-    import numpy as np
+def _signature() -> Any:
+    """Images in, in any of the forms that served_model.py takes; a row an image out."""
     from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+    from mlflow.types.schema import Array
 
-    pixels = TensorSpec(np.dtype("float32"), (-1, *shape), "pixels")
-    logits = TensorSpec(np.dtype("float32"), (-1, -1), "logits")
-    macs = TensorSpec(np.dtype("float64"), (-1,), "macs")
-    return ModelSignature(inputs=Schema([pixels]), outputs=Schema([logits, macs]))
+    columns: list[ColSpec | TensorSpec] = [
+        ColSpec(DataType.string, "class"),
+        ColSpec(DataType.double, "probability"),
+        ColSpec(DataType.double, "macs"),
+        ColSpec(Array(DataType.double), "probabilities"),
+    ]
+    point = ParamSpec("point", DataType.long, 0)
+    return ModelSignature(outputs=Schema(columns), params=ParamSchema([point]))

@@ -14,6 +14,7 @@ class Kind(StrEnum):
     SEARCH = "search"  # a trial of the search
     BASELINE = "static"  # the static network of a size, without gates and exits
     FINALIST = "finalist"  # a trial of the front, trained again from another seed
+    CASCADE = "cascade"  # no training of its own: trained networks one after another
 
 
 class State(StrEnum):
@@ -36,11 +37,18 @@ class JobState(StrEnum):
 
 
 LATENCIES = ("latency_mean", "latency_p95", "latency_max")
-TRAININGS = {Kind.SEARCH: "trial", Kind.BASELINE: "baseline", Kind.FINALIST: "finalist"}
+TRAININGS = {
+    Kind.SEARCH: "trial",
+    Kind.BASELINE: "baseline",
+    Kind.FINALIST: "finalist",
+    Kind.CASCADE: "cascade",
+}
 
 
 def training_text(kind: Kind, number: int) -> str:
-    """A training in words: "trial 3", "baseline 0"."""
+    """A training in words: "trial 3", "baseline 0"; a study's cascades have one record, and no number."""
+    if kind == Kind.CASCADE:
+        return TRAININGS[kind]
     return f"{TRAININGS[kind]} {number}"
 
 
@@ -162,6 +170,14 @@ class PointRecord(OperatingPoint):
     def name(self) -> str:
         """That training in words, where there is little room."""
         return str(self.trial) if self.kind == Kind.SEARCH else training_text(self.kind, self.trial)
+
+
+def trainings_of(point: PointRecord) -> list[tuple[Kind, int]]:
+    """The trainings whose networks a point runs: its own, or those of a cascade's members."""
+    members = point.knobs.get("members") if point.kind == Kind.CASCADE else None
+    if members is None:
+        return [point.training]
+    return [(Kind(one["kind"]), one["trial"]) for one in members]
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def evaluate(
     images_seen = 0
     for step in range(passes):
         run = partial(net.run, knobs=knobs, rates=rates, seed=seed, step=step, compact=compact)
-        for batch, output in _outputs(run, split, data, execution):
+        for batch, output in outputs(run, split, data, execution):
             answer_B, top5_B = top_answers(output.logits_BC, batch.labels)
             classes.append(answer_B)
             top5.append(top5_B)
@@ -159,7 +159,7 @@ def exit_logits(
     macs, opened, ran, start = [], [], [], 0
     # once: of many classes they fill memory
     logits = torch.empty(net.exit_count + 1, len(split), len(data.classes))
-    for batch, output in _outputs(partial(net.run, knobs=every), split, data, execution):
+    for batch, output in outputs(partial(net.run, knobs=every), split, data, execution):
         if output.exits is None:
             raise ValueError("this network has no exits")
         for k, one in enumerate(output.exits.logits):
@@ -180,7 +180,7 @@ def exit_logits(
     return ExitLogits(logits, torch.cat(macs, 1), split.labels, found, Ran.joined(ran))
 
 
-def _outputs(
+def outputs(
     run: Callable[..., Output], split: Split, data: ImageData, execution: Execution
 ) -> Iterator[tuple[Batch, Output]]:
     """Each batch of the split, and what `run` makes of its images (or rows of features) and ids."""

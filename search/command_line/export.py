@@ -76,4 +76,4 @@ def export_point(
         whole_curve=whole_curve,
         say=steps(console),
     )
-    print_lines(console, lines)
+    print_lines(console, lines, wrap=False)  # one of them is to be pasted

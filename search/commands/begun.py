@@ -16,6 +16,7 @@ FREE_TO_CHANGE = (
     "region",
     "limits",
     "early_stopping",
+    "cascades",
     "skip_broken",  # images that it leaves out would be others than the study began with, which is refused
 )  # of a study that exists
 NO_REGION = Region().model_dump(mode="json")
@@ -47,8 +48,8 @@ def as_begun(spec: StudySpec, known: StudyRecord | None) -> StudySpec:
         if before != value:
             raise ValueError(
                 f"study {spec.study} exists with another {key}; its trials could not be compared. Give the file "
-                f"another `study:` name, or restore {key} (the rest of budget, run, region, limits and early_stopping "
-                "may change)"
+                f"another `study:` name, or restore {key} (the rest of budget, run, region, limits, cascades and "
+                "early_stopping may change)"
             )
     return spec
 

@@ -18,7 +18,7 @@ from storage.checkpoint_files import (
     training_files,
     training_key,
 )
-from storage.records import Kind, State, StudyRecord, TrialRecord
+from storage.records import Kind, State, StudyRecord, TrialRecord, trainings_of
 from storage.store import Store
 
 ENDED = (State.COMPLETE, State.STOPPED, State.FAILED)
@@ -136,13 +136,10 @@ def _unfinished(record: StudyRecord, trials: list[TrialRecord]) -> str:
 def _needed(store: Store, record: StudyRecord) -> set[tuple[Kind, int]]:
     """The trainings on the study's front or on a family's own, and those of exported models."""
     families = [None, *record.spec["families"]]
-    found = {
-        point.training
-        for family in families
-        for point in study_front(store, record, family).members
-    }
+    shown = [p for family in families for p in study_front(store, record, family).members]
     exported = {one.point for one in store.exports(record.name)}
-    return found | {p.training for p in store.points(record.name) if p.id in exported}
+    shown += [p for p in store.points(record.name) if p.id in exported]
+    return {training for point in shown for training in trainings_of(point)}
 
 
 def _can_go(trial: TrialRecord, needed: set[tuple[Kind, int]]) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.commands.choice import Choice, chosen
+from search.commands.export_cascade import exported_cascade
 from search.commands.same_data import check_same_data
 from search.export.card import gates_text, latency_text, metric_of_report, threads_text
 from search.export.folder import PICTURES
@@ -15,10 +16,13 @@ from search.front.metric import named
 from search.front.stored import StudyFront, study_cost, study_costs, study_front
 from search.objectives import macs_text
 from search.report.amounts import macs
+from search.report.text import knobs_text
 from search.run.data import data_spec
 from search.run.jobs import job_of
 from search.spec import stored_spec
+from spaces.contract.cascades import is_cascade
 from storage.errors import StorageError
+from storage.mlflow_models import loading_line
 from storage.places import stored_place
 from storage.records import PointRecord, StudyRecord, training_text
 from storage.settings import Settings
@@ -84,6 +88,8 @@ def export_point(
     say(
         f"{which}point {point.id} of {training}, {reached} on validation at {macs(point.macs_mean)}"
     )
+    if is_cascade(point.knobs):
+        say(knobs_text(point.knobs))
     exported = _export(
         store, record, settings, point, found, folder, say, force=force, whole_curve=whole_curve
     )
@@ -96,7 +102,10 @@ def export_point(
     if register:
         uri = _register(store, record, settings, point, choice.alias, folder, say)
         store.set_model_uri(stored.id, uri)
-    return _lines(folder, report, exported.points, uri)
+    lines = _lines(folder, report, exported.points)
+    if is_cascade(point.knobs):
+        lines.insert(1, f"  cascade   {knobs_text(point.knobs)}")
+    return lines if uri is None else [*lines, f"  MLflow    {loading_line(settings, uri)}"]
 
 
 def _register(
@@ -113,8 +122,9 @@ def _register(
     from search.export.register import register
     from search.run.view import View
 
-    say("drawing what the model does")
-    inspect_point(store, record, settings, point, folder / PICTURES, lambda line: None)
+    if not is_cascade(point.knobs):  # whose members have pictures of their own
+        say("drawing what the model does")
+        inspect_point(store, record, settings, point, folder / PICTURES, lambda line: None)
     say("registering the model in MLflow")
     try:
         View(store, settings, stored_spec(record.spec), running=False).open()
@@ -141,17 +151,31 @@ def _export(
     from search.export.export import export
     from search.export.static_net import Beside, baseline_beside
 
-    trial = store.trial(record.name, point.kind, point.trial)
     spec = stored_spec(record.spec)
-    job = job_of(spec, trial, str(settings.checkpoints))
     check_same_data(store, record.name, data_spec(spec))
     beside = None
     if baseline := baseline_beside(point, found.baselines, study_cost(record)):
         static, why = baseline
         training = store.trial(record.name, static.kind, static.trial)
         beside = Beside(job_of(spec, training, str(settings.checkpoints)), why)
+    if is_cascade(point.knobs):
+        if whole_curve:
+            raise ValueError(
+                f"--whole-curve: point {point.id} is a cascade, whose file answers at one point; leave it out"
+            )
+        return exported_cascade(
+            store,
+            spec,
+            str(settings.checkpoints),
+            point,
+            beside=beside,
+            folder=folder,
+            force=force,
+            say=say,
+        )
+    trial = store.trial(record.name, point.kind, point.trial)
     return export(
-        job,
+        job_of(spec, trial, str(settings.checkpoints)),
         study=record.name,
         point=setting_of(point),
         others=[setting_of(one) for one in siblings(point, found.points, study_costs(record))],
@@ -163,7 +187,7 @@ def _export(
     )
 
 
-def _lines(folder: Path, report: dict[str, Any], points: int, uri: str | None) -> list[str]:
+def _lines(folder: Path, report: dict[str, Any], points: int) -> list[str]:
     test, static, parity = report["test"], report["static"], report["parity"]
     metric = metric_of_report(report)
     own = f"mean {macs_text(test['macs_mean'])}, p95 {macs_text(test['macs_p95'])}, max {macs_text(test['macs_max'])}"
@@ -194,8 +218,6 @@ def _lines(folder: Path, report: dict[str, Any], points: int, uri: str | None) -
         lines.insert(
             2, "  static: no gate or exit decides anything; every image takes the same computation"
         )
-    if uri:
-        lines.append(f"  MLflow    mlflow.pyfunc.load_model({uri!r})")
     return lines
 
 

@@ -77,6 +77,8 @@ def _shown(
     for p in store.points(record.name):
         points.setdefault(p.training, []).append(p)
     for trial in store.trials(record.name):
+        if trial.kind == Kind.CASCADE:  # its members have pictures of their own
+            continue
         own = points.get((trial.kind, trial.number), [])
         if (point := shown_point(own, members)) is not None:
             yield trial, next((p.id for p in own if p.chosen), None), point

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from search.commands.same_data import check_same_data
 from search.inspection.forward_pass import Effort
@@ -11,8 +12,9 @@ from search.run.data import data_spec
 from search.run.jobs import job_of
 from search.run.worker import trained_net
 from search.spec import stored_spec
+from spaces.contract.cascades import is_cascade
 from spaces.contract.knobs import Knobs
-from storage.records import PointRecord, StudyRecord
+from storage.records import Kind, PointRecord, StudyRecord
 from storage.settings import Settings
 from storage.store import Store
 from trainers.evaluate import recalibrated
@@ -32,6 +34,12 @@ def measured(
     Raises ValueError where its checkpoint is gone, or the images are not those that it was trained on.
     """
     effort = effort or Effort()
+    if is_cascade(point.knobs):
+        asked = ", ".join(f"--trial {m['trial']}" for m in _searched(point))
+        raise ValueError(
+            f"point {point.id} is a cascade of several networks; inspect one of them"
+            + (f": {asked}" if asked else "")
+        )
     trial = store.trial(record.name, point.kind, point.trial)
     spec, knobs = stored_spec(record.spec), Knobs(**point.knobs)
     say("loading the trained network")
@@ -58,3 +66,8 @@ def measured(
     return inspect_network(
         net, data, knobs, rates=rates, execution=execution, seed=trial.seed, effort=effort
     )
+
+
+def _searched(point: PointRecord) -> list[dict[str, Any]]:
+    """The members of a cascade that are trials of the search."""
+    return [one for one in point.knobs["members"] if one["kind"] == Kind.SEARCH]

@@ -41,6 +41,7 @@ from spaces.contract.family import Candidate
 from spaces.contract.task import Task
 from storage.creation_lock import creating
 from storage.errors import StorageError
+from storage.records import Kind
 from storage.settings import Settings
 from storage.store import Store
 
@@ -133,11 +134,28 @@ def _driven(
     try:
         take_up(scheduler, books)
         scheduler.add_baselines(more)
-        return driver.run()
+        complete = driver.run()
+        _add_cascades(parts, publisher, progress)
+        return complete
     finally:
         formats.close()
         progress.doing("bringing MLflow up to date")
         publisher.close()
+
+
+def _add_cascades(parts: _Parts, publisher: Publisher, progress: Progress) -> None:
+    """Join the networks that were trained; a study whose cascades fail has its front without them."""
+    from search.run.cascades import NUMBER, update_cascades
+
+    spec, store, checkpoints = parts.spec, parts.store, parts.settings.checkpoints
+    try:
+        if update_cascades(store, spec, checkpoints, progress.doing):
+            publisher.trial_finished(Kind.CASCADE, NUMBER)
+            publisher.front_changed()
+    # the search went well: what cannot be joined must not end it
+    except Exception as error:
+        logger.warning("no cascades", exc_info=error)
+        progress.say(f"cascades were not searched: {error}")
 
 
 def _prepared(settings: Settings, formats: NumberFormats, job: Job) -> Job:

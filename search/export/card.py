@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from search.export.card_curve import curve_text
+from search.export.card_curve import curve_text, retuned_text
+from search.export.cascade_card import cascade_text
 from search.export.folder import BATCHES
 from search.export.selection_bias import bias_text
 from search.objectives import macs_text
@@ -20,23 +21,42 @@ def card(description: dict[str, Any]) -> str:
     size = f"{task['height']} x {task['width']}, {'gray' if task['channels'] == 1 else 'RGB'}"
     return f"""# {description["study"]}, {training_text(description["kind"], description["trial"])}
 
-An image classifier ({len(classes)} classes, {size}) of the family `{description["family"]}`,
+An image classifier ({len(classes)} classes, {size}) {_what(description)},
 exported by dynafront. {_computes(description["report"]["dynamic"])}
 
-{_measures(description["report"])}
+{retuned_text(description)}{_measures(description["report"])}
 
 {curve_text(description)}{_how_to_run(description)}
 
 ## How it was made
 
-Knobs: {markdown_text(", ".join(f"{k} = {v}" for k, v in description["knobs"].items()))}
-
-{_params(description["params"])}
-
-Training: {_training(**description["epochs"])}
+{_made(description)}
 
 Classes: {", ".join(classes[:20])}{" ..." if len(classes) > 20 else ""}
 """
+
+
+def _what(description: dict[str, Any]) -> str:
+    if "members" in description:
+        return f"of {len(description['members'])} networks one after another"
+    return f"of the family `{description['family']}`"
+
+
+def _made(description: dict[str, Any]) -> str:
+    """Settings and training of the network, or of each member of a cascade."""
+    if "members" in description:
+        return cascade_text(description, _settings)
+    return _settings(description["knobs"], description)
+
+
+def _settings(knobs: dict[str, Any], origin: dict[str, Any]) -> str:
+    """Knobs, parameters and length of a training."""
+    shown = markdown_text(", ".join(f"{k} = {v}" for k, v in knobs.items()))
+    return f"""Knobs: {shown}
+
+{_params(origin["params"])}
+
+Training: {_training(**origin["epochs"])}"""
 
 
 def metric_of_report(report: dict[str, Any]) -> Metric:

@@ -32,23 +32,46 @@ def curve_text(description: Mapping[str, Any]) -> str:
     if len(points) < 2:
         return ""
     metric = METRICS[description["report"].get("metric", ACCURACY.name)]
+    chosen_on, measured_on = _told(description)
     lines = [
         "## All its operating points",
         "",
         f"The files answer at {len(points)} points of one training, which differ in thresholds alone.",
         "Without thresholds they answer at the one in bold.",
         "",
-        f"| point | validation {metric.label} | test {metric.label} (95 % interval) | MACs an image on test, mean |",
+        f"| point | {metric.label}, {chosen_on} | {metric.label}, {measured_on} (95 % interval) | MACs there, mean |",
         "| --- | --- | --- | --- |",
         *(_row(point) for point in points),
         "",
-        "All were measured in the same pass over the test images. Choose by validation: choosing by test flatters.",
+        "All were measured in the same pass. Choose by the left column: a choice by the right one flatters it.",
         "",
         "A server can take a cheaper one under load:",
         "",
         SNIPPET,
     ]
     return "\n".join(lines) + "\n"
+
+
+def retuned_text(description: Mapping[str, Any]) -> str:
+    """That thresholds were chosen again, with a blank line behind it; empty where they were not."""
+    retuned = description.get("retuned")
+    if retuned is None:
+        return ""
+    before, after = retuned["before"], retuned["after"]
+    return (
+        f"**Thresholds were chosen again** on {retuned['chosen_on']} new images. On {retuned['measured_on']} others, "
+        f"before and after:\naccuracy {before['accuracy']:.2%} and {after['accuracy']:.2%}, mean MACs "
+        f"{macs_text(before['macs_mean'])} and {macs_text(after['macs_mean'])}.\n"
+        "The measurements below are those of the thresholds before.\n\n"
+    )
+
+
+def _told(description: Mapping[str, Any]) -> tuple[str, str]:
+    """On which images points were chosen, and measured."""
+    retuned = description.get("retuned")
+    if retuned is None:
+        return "validation", "test"
+    return f"{retuned['chosen_on']} new images", f"{retuned['measured_on']} other new images"
 
 
 def _row(point: Mapping[str, Any]) -> str:

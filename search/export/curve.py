@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -21,6 +21,7 @@ from trainers.metrics import Metric
 
 LARGEST = 9  # points in a file; each is measured on all test images
 THRESHOLDS = ("tau", "exit_thresholds")  # knobs that are given with each call
+One = TypeVar("One")
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,17 @@ class Carried:
 
 def setting_of(point: PointRecord) -> Setting:
     """A stored operating point as a setting to export."""
+    rates = {name: tuple(units) for name, units in point.extra["rates"].items()}
+    return Setting(Knobs(**point.knobs), rates, validation_of(point), point.id)
+
+
+def validation_of(point: PointRecord) -> dict[str, Any]:
+    """What validation said of a point."""
     names = ("accuracy", "accuracy_low", "accuracy_high", "top1", "macs_mean", "macs_p95")
     validation = {name: getattr(point, name) for name in names}
     if "selection_bias" in point.extra:
         validation["selection_bias"] = point.extra["selection_bias"]
-    rates = {name: tuple(units) for name, units in point.extra["rates"].items()}
-    return Setting(Knobs(**point.knobs), rates, validation, point.id)
+    return validation
 
 
 def siblings(point: PointRecord, points: Iterable[PointRecord], costs: Costs) -> list[PointRecord]:
@@ -74,7 +80,7 @@ def siblings(point: PointRecord, points: Iterable[PointRecord], costs: Costs) ->
         p for p in points if p.training == point.training and _shape(p.knobs) == _shape(point.knobs)
     ]
     found = [p for p in front(alike, costs) if p.knobs != point.knobs]
-    return _spread(found, LARGEST - 1)
+    return spread(found, LARGEST - 1)
 
 
 def free_beside(net: DynamicNet, point: Setting, others: Sequence[Setting]) -> list[Setting]:
@@ -108,6 +114,14 @@ def points_listed(
     return [{"number": number, **row} for number, row in enumerate(found, 1)]
 
 
+def only_point(
+    thresholds: list[float], validation: Mapping[str, Any], test: Mapping[str, Any]
+) -> dict[str, Any]:
+    """As model.json lists the one point of a file."""
+    own = {"number": 1, "id": None, "chosen": True, "thresholds": thresholds}
+    return own | {"validation": dict(validation), "test": dict(test)}
+
+
 def _row(
     setting: Setting, thresholds: list[float], test: Mapping[str, Any], *, chosen: bool
 ) -> dict[str, Any]:
@@ -126,8 +140,9 @@ def _shape(knobs: Mapping[str, Any]) -> tuple[Any, ...]:
     return rest, len(knobs.get("exit_thresholds", ()))
 
 
-def _spread(points: list[PointRecord], most: int) -> list[PointRecord]:
+def spread(points: Sequence[One], most: int) -> list[One]:
+    """At most so many of them, both ends among them."""
     if len(points) <= most:
-        return points
+        return list(points)
     step = (len(points) - 1) / (most - 1)
     return [points[round(step * number)] for number in range(most)]

@@ -68,7 +68,7 @@ def export(
     ParityError.
     """
     check_folder(folder, force)
-    net, candidate, data = _measured_net(job, point.knobs, say)
+    net, candidate, data = measured_net(job, point.knobs, say)
     if not whole_curve:
         others = free_beside(net, point, others)
     compact = ship(net, point.knobs, point.rates, [one.measured for one in others])
@@ -103,11 +103,11 @@ def export(
     }
     say("comparing onnxruntime's logits")
     report["onnx"] = compare_onnx(compact, sessions[0], test)
-    _write(folder, compact, description, model)
+    write_folder(folder, compact, description, model)
     return Exported(folder, report, compact, len(description["points"]))
 
 
-def _measured_net(
+def measured_net(
     job: Job, knobs: Knobs, say: Callable[[str], None]
 ) -> tuple[DynamicNet, Candidate, ImageData]:
     """The trained network as its operating point was measured: its statistics refreshed where the knobs say so."""
@@ -138,7 +138,7 @@ def _origin(job: Job, study: str, knobs: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _write(
+def write_folder(
     folder: Path, compact: DeployedNet, description: dict[str, Any], model: ModelProto
 ) -> None:
     """Write everything aside, then into the folder, so that what fails leaves nothing behind."""

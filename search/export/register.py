@@ -1,7 +1,6 @@
 """An exported model as a registered MLflow model version that any MLflow user can load and serve.
 
-The version is the exported folder's ONNX file: loading it needs onnxruntime, not dynafront, and it skips blocks as the
-ONNX graph does.
+The version is the exported folder, run in onnxruntime by storage/served_model.py: loading it does not need dynafront.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import json
 from pathlib import Path
 
 from search.export.card import metric_of_report
-from search.export.folder import MODEL, ONNX
+from search.export.folder import MODEL
 from storage.mlflow_models import log_model
 from storage.records import StudyRecord
 from storage.settings import Settings
@@ -24,7 +23,7 @@ def register(record: StudyRecord, settings: Settings, folder: Path, alias: str) 
     assert record.experiment_id
     assert record.run_id
     description = json.loads((folder / MODEL).read_text(encoding="utf-8"))
-    report, task = description["report"], description["task"]
+    report = description["report"]
     own = metric_of_report(report).name
     metrics = {
         f"test/{name.replace('accuracy', own)}": float(value)
@@ -37,9 +36,7 @@ def register(record: StudyRecord, settings: Settings, folder: Path, alias: str) 
         run_name=f"export {alias}",
         model_name=f"dynafront-{record.name}",
         alias=alias,
-        onnx_file=folder / ONNX,
         folder=folder,
-        shape=(task["channels"], task["height"], task["width"]),
         metrics=metrics,
         tags={
             "automl.kind": "export",

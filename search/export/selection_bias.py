@@ -49,4 +49,4 @@ def bias_text(bias: Mapping[str, Any], metric: Metric = ACCURACY) -> str:
         return text
     of = "" if metric is ACCURACY else " of top-1 accuracy"
     exits = f"{100 * bias['exit_thresholds']:+.1f}{of}"
-    return f"{text}; choosing exit thresholds, estimated on halves of validation: {exits}"
+    return f"{text}; choosing thresholds, estimated on halves of validation: {exits}"

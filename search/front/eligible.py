@@ -10,7 +10,7 @@ from search.objectives import Cost, Reference
 from spaces.contract.knobs import are_random
 from storage.records import Kind, OperatingPoint
 
-ON_OFFER = (Kind.SEARCH, Kind.BASELINE)  # whose points may join a front
+ON_OFFER = (Kind.SEARCH, Kind.BASELINE, Kind.CASCADE)  # whose points may join a front
 Measured = TypeVar("Measured", bound=OperatingPoint)
 
 

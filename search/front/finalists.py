@@ -60,7 +60,7 @@ def rank_trials(store: Store, record: StudyRecord) -> list[int]:
 
     Baselines on the front are left out.
     """
-    members, points, _, _ = study_front(store, record)
+    members, points, _, _ = study_front(store, record, cascades=False)
     if not (on_front := sorted({p.trial for p in members if p.kind == Kind.SEARCH})):
         return []
     spec, costs = stored_spec(record.spec), study_costs(record)
@@ -83,7 +83,7 @@ def report(store: Store, record: StudyRecord) -> dict[str, Any]:
     """
     costs, curves = study_costs(record), _curves(store, record)
     rows = []
-    for point in study_front(store, record)[0]:
+    for point in study_front(store, record, cascades=False).members:
         if point.kind == Kind.SEARCH and point.trial in curves:
             budget = _costs(point, costs)
             within = {trial: _within(seeds, costs, budget) for trial, seeds in curves.items()}

@@ -50,8 +50,10 @@ class StudyFront(NamedTuple):
     volume: float  # hypervolume of all points, at the study's reference point
 
 
-def study_front(store: Store, record: StudyRecord, family: str | None = None) -> StudyFront:
-    """The study's front; of one family alone if it is named.
+def study_front(
+    store: Store, record: StudyRecord, family: str | None = None, *, cascades: bool = True
+) -> StudyFront:
+    """The study's front; of one family alone if it is named. With `cascades`, those of its networks too.
 
     Baselines that the study trained may be on it: they are where no dynamic network beats them. Members and baselines
     have which images they answer rightly, as far as that was kept.
@@ -63,7 +65,8 @@ def study_front(store: Store, record: StudyRecord, family: str | None = None) ->
         )
     stored = [p for p in store.points(record.name) if family in (None, p.family)]
     reference = Reference(**record.reference)
-    points = eligible([p for p in stored if p.kind in ON_OFFER], reference)
+    offered = [p for p in stored if p.kind in ON_OFFER and (cascades or p.kind != Kind.CASCADE)]
+    points = eligible(offered, reference)
     baselines = [p for p in stored if p.kind == Kind.BASELINE]
     costs = study_costs(record)
     whole = front(points, costs)

@@ -11,7 +11,7 @@ from search.front.metric import metric_of, named
 from search.front.pick import DEFAULT, pick
 from search.objectives import MACS, Cost
 from search.report.amounts import percent
-from storage.records import PointRecord, training_text
+from storage.records import Kind, PointRecord, training_text
 from trainers.metrics import ACCURACY, METRICS, Metric
 
 NO_POINTS = "no operating point yet"
@@ -93,7 +93,7 @@ def majority_text(majority: float, metric: Metric = ACCURACY) -> str:
 
 def about(points: Sequence[PointRecord], hypervolume: float, majority: float | None = None) -> str:
     """The line under the title; `majority` is what always answering the largest class has."""
-    trials = len({p.trial for p in points if p.kind != "static"})
+    trials = len({p.trial for p in points if p.kind == Kind.SEARCH})
     operating = sum(p.kind != "static" for p in points)
     line = (
         f"{operating:,} operating {'point' if operating == 1 else 'points'} of {trials:,} "

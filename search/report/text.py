@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
+from spaces.contract.cascades import CASCADE, is_cascade
 from spaces.contract.declarations import declaration
 from spaces.contract.resolution import IMAGE_SIZE
+from storage.records import Kind, training_text
 
 HIDDEN = ("exit_temperatures", "exit_judges")  # many numbers that say nothing to a reader
 
@@ -20,6 +22,8 @@ def markdown_text(text: str) -> str:
 
 def knobs_text(knobs: Mapping[str, Any]) -> str:
     """Knobs in a few words."""
+    if is_cascade(knobs):
+        return cascade_text(knobs)
     words = [str(knobs.get("policy", "threshold")).replace("_", " ")]
     if isinstance(tau := knobs.get("tau"), int | float):
         words.append(f"> {tau:g}")
@@ -46,8 +50,26 @@ def knobs_text(knobs: Mapping[str, Any]) -> str:
     return " ".join(words)
 
 
+def cascade_text(knobs: Mapping[str, Any]) -> str:
+    """Who comes first, and who is asked next: "trial 3 at 64 px first; 37 % go on to trial 8 at 96 px"."""
+    first, *others = knobs["members"]
+    words = [f"{member_text(first)} first"]
+    words += [
+        f"{one['share']:.0%} go on to {member_text(one)}".replace("%", " %") for one in others
+    ]
+    return "; ".join(words) + ("; mean of all answers" if knobs["committee"] else "")
+
+
+def member_text(member: Mapping[str, Any]) -> str:
+    """A member of a cascade: its training, and the size of its images where a study has several."""
+    size = f" at {member[IMAGE_SIZE]} px" if IMAGE_SIZE in member else ""
+    return training_text(Kind(member["kind"]), member["trial"]) + size
+
+
 def network_text(family_name: str, params: Mapping[str, Any]) -> str:
     """A network in a few words: its family, size, and what makes it dynamic. Raises ValueError for no known family."""
+    if family_name == CASCADE:
+        return "several networks"
     own = declaration(family_name)
     size = " ".join(
         words.format(params[name]) for name, words in own.size_words.items() if name in params
@@ -80,6 +102,12 @@ def describing_params(families: Iterable[str], *, sides: bool = False) -> list[s
 def readable_knobs(knobs: Mapping[str, Any]) -> dict[str, Any]:
     """The knobs without what only a program reads, thresholds of exits in short."""
     shown = {name: value for name, value in knobs.items() if name not in HIDDEN}
+    if is_cascade(knobs):
+        shown |= {"members": cascade_text(knobs), "thresholds": _short(knobs["thresholds"])}
     if "exit_thresholds" in shown:
-        shown["exit_thresholds"] = " ".join(f"{t:.3g}" for t in shown["exit_thresholds"])
+        shown["exit_thresholds"] = _short(shown["exit_thresholds"])
     return shown
+
+
+def _short(numbers: Iterable[float]) -> str:
+    return " ".join(f"{number:.3g}" for number in numbers)

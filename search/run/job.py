@@ -19,7 +19,7 @@ class Job:
     `epochs` are the planned ones, `rungs` those after which the network is measured to decide whether it goes on (the
     last is never one), `trained` those that the weights of an ended training have, where it was stopped.
     `features` is the folder for features of frozen trunks, `feature_bytes` what they may take there; none are kept
-    without it.
+    without it. `answers`: keep what it answers to the validation images, for cascades.
     """
 
     kind: Kind
@@ -44,6 +44,7 @@ class Job:
     trained: int | None = None
     features: str | None = None
     feature_bytes: int = 0
+    answers: bool = False
 
     @property
     def name(self) -> tuple[Kind, int]:

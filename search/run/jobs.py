@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from search.front.eligible import ON_OFFER
 from search.run.data import data_spec
 from search.run.job import Job
 from search.schedule.finalist_plan import LONGER
@@ -63,4 +64,5 @@ def job_of(
         metric=spec.metric.name,
         latency=spec.latency,
         trained=record.result.get("stopped_at"),
+        answers=spec.has_cascades and record.kind in ON_OFFER,
     )

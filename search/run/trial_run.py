@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
-KIND_TAGS = {Kind.SEARCH: "trial", Kind.BASELINE: "static", Kind.FINALIST: "finalist"}
+KIND_TAGS = {
+    Kind.SEARCH: "trial",
+    Kind.BASELINE: "static",
+    Kind.FINALIST: "finalist",
+    Kind.CASCADE: "cascade",
+}
 
 
 def trial_tags(trial: TrialRecord) -> dict[str, str]:

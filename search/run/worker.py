@@ -19,6 +19,7 @@ from spaces.contract.knobs import Knobs
 from spaces.contract.net import DynamicNet
 from spaces.contract.registry import family
 from spaces.contract.task import Task
+from storage.checkpoint_files import answers_file
 from storage.records import OperatingPoint, training_text
 from trainers.data.splits import ImageData, Split
 from trainers.epoch_sums import DivergedError
@@ -104,6 +105,8 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
         metric=metric,
         latency=table,
     )
+    if job.answers:
+        _keep_answers(job, net, data, candidate, execution, points)
     features = None if data is images else data.validation
     inspection = _inspection(net, images, points[0], execution, job.seed, features)
     yield Outcome(
@@ -114,6 +117,30 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
         time.perf_counter() - started,
         inspection,
     )
+
+
+def _keep_answers(
+    job: Job,
+    net: DynamicNet,
+    data: ImageData,
+    candidate: Candidate,
+    execution: Execution,
+    points: list[OperatingPoint],
+) -> None:
+    """Keep the answers to the validation images beside the checkpoint, as far as there is room for them.
+
+    Where that fails, the training counts all the same: it can only be no member of a cascade.
+    """
+    from search.measure.member_answers import member_answers
+    from search.run.answer_files import save_answers
+
+    file, recipe, seed = answers_file(Path(job.checkpoints), job.key), candidate.recipe, job.seed
+    try:
+        found = member_answers(net, data, points, recipe, execution=execution, seed=seed)
+        save_answers(file, found)
+    except Exception as error:
+        logger.warning("the answers of %s are not kept", training_text(*job.name), exc_info=error)
+        file.unlink(missing_ok=True)
 
 
 def learnt_from(

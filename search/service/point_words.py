@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from search.objectives import macs_text
 from search.report.amounts import macs, percent
+from search.report.text import member_text
+from spaces.contract.cascades import CASCADE, is_cascade
 from storage.records import Kind, PointRecord
 
 SAME = 1.005  # costs within this factor are called equal
@@ -21,6 +24,8 @@ def _sentences(p: PointRecord, whole: PointRecord | None) -> Iterator[str]:
     if p.kind == Kind.BASELINE:
         yield f"A static network: every image takes {macs(p.macs_mean)}."
         return
+    if is_cascade(p.knobs):
+        yield from _cascade(p.knobs)
     if p.macs_max <= SAME * p.macs_mean:
         yield f"Every image takes {macs(p.macs_mean)}."
     else:
@@ -37,7 +42,7 @@ def _sentences(p: PointRecord, whole: PointRecord | None) -> Iterator[str]:
 
 def _gates(p: PointRecord) -> Iterator[str]:
     """Gates of whole layers: how many are open on average, and which are settled."""
-    if p.knobs.get("policy") in ("always_on", "scaled_on"):
+    if p.knobs.get("policy") in ("always_on", "scaled_on", CASCADE):
         return
     rates = {name: units[0] for name, units in p.extra.get("rates", {}).items() if len(units) == 1}
     if not rates:
@@ -48,6 +53,24 @@ def _gates(p: PointRecord) -> Iterator[str]:
         f"Of {len(rates)} layers with a gate {sum(rates.values()):.1f} are computed on average: {opened} always, "
         f"{closed} never, {len(rates) - opened - closed} as the image asks for."
     )
+
+
+def _cascade(knobs: Mapping[str, Any]) -> Iterator[str]:
+    """Who is asked in which order, when, and whose answer counts."""
+    sure = (
+        "top probability"
+        if knobs["rule"] == "maxprob"
+        else "margin of the two highest probabilities"
+    )
+    first, *others = knobs["members"]
+    yield f"{member_text(first).capitalize()} sees every image first."
+    for one, threshold in zip(others, knobs["thresholds"], strict=True):
+        share = percent(one["share"], 0)
+        yield f"{share} of the images, with a {sure} of at most {threshold:.3g} so far, go on to {member_text(one)}."
+    if knobs["committee"]:
+        yield "The answer is the mean of the probabilities of all that saw the image."
+    else:
+        yield "The last one that saw the image answers."
 
 
 def _exits(p: PointRecord) -> Iterator[str]:

@@ -27,7 +27,7 @@ from search.service.drawn import columns, drawn
 from search.service.kept_answers import kept
 from search.service.point_words import point_words
 from spaces.contract.declarations import declaration
-from storage.records import PointRecord, StudyRecord, TrialRecord, training_text
+from storage.records import Kind, PointRecord, StudyRecord, TrialRecord, training_text
 from storage.store import Store
 
 MOST_OTHERS = 10_000  # points off the front that are drawn
@@ -180,6 +180,8 @@ class Views:
 
 def _static_of(p: PointRecord, baselines: Sequence[PointRecord]) -> PointRecord | None:
     """The static network of the point's own size, where the study trained it."""
+    if p.kind == Kind.CASCADE:
+        return None
     sizes = declaration(p.family).size_dimensions
     return next(
         (

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spaces.contract.exit_rules import ExitRule
 from spaces.contract.knobs import Knobs, Rates, collapsed_gates
 from spaces.contract.net import DynamicNet
 from spaces.contract.policies import Fixed, Policy
@@ -57,6 +58,12 @@ class Deployed(nn.Module):
         policy = replace(self._policy(thresholds), branches=True)
         output = self.net((pixels - self.mean) / self.std, policy)
         return output.logits_BC, output.macs_B.expand(pixels.shape[0])
+
+    def every_exit(self, pixels: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Logits (B, C) of each exit and of the network's own head, and the MACs (B,) of an image that leaves there."""
+        policy = replace(self.policy, exits=ExitRule(every=True))
+        found = self.net((pixels - self.mean) / self.std, policy).exits
+        return found.logits, found.macs
 
     def _policy(self, thresholds: Values | None) -> Policy:
         if thresholds is None:

@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spaces.contract.cascades import CASCADE, CascadeRule
 from spaces.contract.knobs import Knobs, Rates
 from spaces.contract.net import DynamicNet
 from spaces.contract.registry import family
 from spaces.contract.task import Task
 from spaces.deploy import generic, resnet
+from spaces.deploy.cascade import DeployedCascade
 from spaces.deploy.generic import Deployed, Settings
 from spaces.deploy.onnx_branches import sink
 from spaces.deploy.resnet import DeployedResNet
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 logger = logging.getLogger(f"dynafront.{__name__}")
-DeployedNet = Deployed | DeployedResNet
+DeployedNet = Deployed | DeployedResNet | DeployedCascade
 
 
 def ship(net: DynamicNet, knobs: Knobs, rates: Rates, others: Settings = ()) -> DeployedNet:
@@ -62,11 +64,25 @@ def rebuild(
     family_name: str, config: Mapping[str, Any], task: Task, values: Mapping[str, Any]
 ) -> DeployedNet:
     """The network that `values` (its description) and its config describe, its weights still to be loaded."""
+    if values["deployed"] == CASCADE:
+        return _rebuilt_cascade(values)
     if values["deployed"] == "resnet":
         return resnet.rebuild(GatedResNetConfig(**config), task, values)
     own = family(family_name)
     network = own.build(own.config(**{**config, **own.rebuilt_with}), task)
     return generic.rebuild(network, values)
+
+
+def _rebuilt_cascade(values: Mapping[str, Any]) -> DeployedCascade:
+    members = []
+    for one in values["members"]:
+        task = Task.from_dict(one["task"])
+        member = rebuild(one["family"], one["config"], task, one["network"])
+        assert isinstance(member, Deployed)
+        members.append(member)
+    thresholds = tuple(values["thresholds"])
+    rule = CascadeRule(rule=values["rule"], thresholds=thresholds, committee=values["committee"])
+    return DeployedCascade(members, rule)
 
 
 def onnx_model(net: DeployedNet, pixels: Tensor) -> ModelProto:
@@ -93,7 +109,7 @@ def onnx_model(net: DeployedNet, pixels: Tensor) -> ModelProto:
     return program.model_proto
 
 
-def traced(net: Deployed, pixels: Tensor) -> ExportedProgram:
+def traced(net: Deployed | DeployedCascade, pixels: Tensor) -> ExportedProgram:
     """What the masked form computes for batches of any size, as torch.export writes it."""
     from torch._dynamo.exc import UserError  # takes seconds
 
@@ -123,7 +139,7 @@ def _set_default(model: ir.Model, values: list[float]) -> None:
 class _Masked(nn.Module):
     """The masked form of a copy, whose activations are not in place: those take exporters twice the time."""
 
-    def __init__(self, net: Deployed) -> None:
+    def __init__(self, net: Deployed | DeployedCascade) -> None:
         super().__init__()
         self.net = copy.deepcopy(net).eval()
         for module in self.net.modules():

@@ -49,8 +49,8 @@ def policy_at(policy: Policy, named: Named, values: Values) -> Policy:
     """The policy with these values, numbers or a tensor (T,), in place of its own thresholds."""
     by_name = dict(zip(named, values, strict=True))
     rule = policy.exits
-    if rule is not None and any(_is_exit(name) for name in by_name):
-        levels = tuple(value for name, value in by_name.items() if _is_exit(name))
+    if rule is not None and any(is_exit(name) for name in by_name):
+        levels = tuple(value for name, value in by_name.items() if is_exit(name))
         policy = replace(policy, exits=replace(rule, thresholds=levels))
     if isinstance(policy, Threshold):
         return replace(policy, tau=by_name)
@@ -74,5 +74,6 @@ def _at(fixed: Fixed, gate: str, unit: int) -> float | None:
     return None if units is None else units[unit]
 
 
-def _is_exit(name: str) -> bool:
+def is_exit(name: str) -> bool:
+    """Whether a threshold is that of an exit's own answer, not of a gate."""
     return name.removeprefix("exit").isdecimal()

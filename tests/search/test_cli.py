@@ -39,6 +39,7 @@ COMMANDS = (
     "account",
     "export",
     "predict",
+    "retune",
     "inspect",
     "sync",
     "clean",
@@ -390,8 +391,11 @@ def test_predict_refuses_what_is_no_model(tmp_path: Path, make: Any, message: st
 def test_a_registered_model_is_served_by_mlflow_alone(
     in_finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import base64
+
     import mlflow
     import numpy as np
+    import pandas as pd
 
     from search.export.model import load_exported
 
@@ -399,12 +403,24 @@ def test_a_registered_model_is_served_by_mlflow_alone(
     assert result.exit_code == 0, result.output
     assert not {"MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"} & set(os.environ)
     assert not mlflow.is_tracking_uri_set()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{in_finished}/dynafront-data/mlflow.db")
-    served = mlflow.pyfunc.load_model("models:/dynafront-tiny@best")
-    pixels = np.random.default_rng(0).random((3, 1, 8, 8), dtype=np.float32)
-    answer = served.predict(pixels)
-    logits = answer["logits"] if isinstance(answer, dict) else answer
-    import torch
-
-    expected = load_exported(tmp_path / "m").net(torch.from_numpy(pixels)).detach().numpy()
-    np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-4)
+    line = result.output.split("  MLflow    ")[1].splitlines()[0]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # pasting the line sets it
+    found: dict[str, Any] = {}
+    exec(compile(line, "the line that export prints", "exec"), found)
+    served, ours = found["model"], load_exported(tmp_path / "m")
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8), dtype=np.uint8)
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+    files = [(tmp_path / f"{number}.png").read_bytes() for number in range(3)]
+    texts = [base64.b64encode(file).decode() for file in files]
+    prepared = pixels[:, None].astype(np.float32) / 255
+    ways = (files, texts, list(pixels), prepared, {"image": files}, pd.DataFrame({"image": texts}))
+    expected = [ours.predict(tmp_path / f"{number}.png") for number in range(3)]
+    for images in ways:
+        rows = served.predict(images).to_dict("records")
+        for row, (label, probability, macs) in zip(rows, expected, strict=True):
+            assert (row["class"], row["macs"]) == (label, macs)
+            assert row["probability"] == pytest.approx(probability, rel=1e-3)
+            assert sum(row["probabilities"]) == pytest.approx(1)
+    mlflow.set_tracking_uri(None)

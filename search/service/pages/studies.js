@@ -3,7 +3,8 @@
 
 const cards = new Map(), rows = new Map();
 const WORDS = { search: "search", export: "export", register: "export and register", check: "estimate", init: "study file", delete: "deletion" };
-let acting = true;
+const FEW = 6; // studies that are seen at a glance
+let acting = true, known = [], underWay = new Map();
 
 function smallFront(points) {
   const space = "http://www.w3.org/2000/svg";
@@ -108,6 +109,15 @@ function update(place, kept, values, keyOf, make) {
   if (made.length !== place.children.length || made.some((node, index) => place.children[index] !== node)) place.replaceChildren(...made);
 }
 
+function showCards() {
+  const wanted = by("filter").value.trim().toLowerCase();
+  const found = known.filter((study) => `${study.study} ${study.state}`.toLowerCase().includes(wanted));
+  by("finding").hidden = known.length <= FEW && !wanted;
+  by("count").textContent = `${found.length} of ${known.length}`;
+  by("compare").hidden = known.length < 2;
+  update(by("cards"), cards, found.map((study) => [study, underWay.get(study.study) || null]), ([study]) => study.study, ([study, job]) => card(study, job));
+}
+
 async function show() {
   const message = document.getElementById("message");
   try {
@@ -115,8 +125,9 @@ async function show() {
     acting = await mayAct;
     document.getElementById("new").hidden = !acting;
     message.textContent = studies.length ? "" : "No study yet. Start one with New study, or: dynafront search studies/digits.yml";
-    const open = new Map(jobs.filter((job) => OPEN.has(job.state) && job.kind !== "check").map((job) => [job.study, job]));
-    update(document.getElementById("cards"), cards, studies.map((study) => [study, open.get(study.study) || null]), ([study]) => study.study, ([study, job]) => card(study, job));
+    known = studies;
+    underWay = new Map(jobs.filter((job) => OPEN.has(job.state) && job.kind !== "check").map((job) => [job.study, job]));
+    showCards();
     const shown = jobs.filter((job) => OPEN.has(job.state) || !["check", "init"].includes(job.kind)).slice(0, 20);
     document.getElementById("under-way").hidden = !shown.length;
     update(document.getElementById("jobs"), rows, shown, (job) => job.id, jobRow);
@@ -125,4 +136,5 @@ async function show() {
   }
 }
 
+by("filter").oninput = showCards;
 every(5, show);

@@ -33,5 +33,5 @@ def test_the_estimate_for_exit_thresholds_stands_beside_it() -> None:
         {"accuracy": 0.9, "selection_bias": 0.004}, 100, {"accuracy": 0.9, "images": 100}
     )
     assert bias_text(found).endswith(
-        "; choosing exit thresholds, estimated on halves of validation: +0.4"
+        "; choosing thresholds, estimated on halves of validation: +0.4"
     )

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from search.report.text import describing_params, network_text
+from search.report.text import describing_params, knobs_text, network_text, readable_knobs
 from spaces.contract.family import Candidate, Family
 from spaces.contract.registry import families
 
@@ -77,3 +77,25 @@ def test_words_are_those_that_a_reader_knows() -> None:
         ValueError, match=r"^gated_resnets is not a family; did you mean gated_resnet\?$"
     ):
         network_text("gated_resnets", told)
+
+
+def test_a_cascade_is_told_by_who_is_asked_in_which_order() -> None:
+    members = [
+        {"kind": "search", "trial": 3, "image_size": 64, "share": 1.0, "knobs": {}},
+        {"kind": "static", "trial": 8, "image_size": 96, "share": 0.37, "knobs": {}},
+    ]
+    knobs = {
+        "policy": "cascade",
+        "rule": "maxprob",
+        "thresholds": [0.7512],
+        "committee": False,
+        "members": members,
+    }
+    words = "trial 3 at 64 px first; 37 % go on to baseline 8 at 96 px"
+    assert knobs_text(knobs) == words
+    assert readable_knobs(knobs)["members"] == words
+    assert readable_knobs(knobs)["thresholds"] == "0.751"
+    assert network_text("cascade", {}) == "several networks"
+    one_size = [{key: m[key] for key in m if key != "image_size"} for m in members]
+    averaged = knobs | {"members": one_size, "committee": True}
+    assert knobs_text(averaged) == "trial 3 first; 37 % go on to baseline 8; mean of all answers"

@@ -143,6 +143,25 @@ def test_the_front_is_drawn_and_answers_before_plotly_is_there(page: Any, addres
     assert page.evaluate(PLACES) == pytest.approx(sketched, abs=3), "nothing jumps"
 
 
+def test_of_many_studies_some_are_found_by_name(page: Any, address: str) -> None:
+    def many(route: Any) -> None:
+        studies = route.fetch().json()["studies"]
+        first = next(one for one in studies if one["study"] == "s")
+        route.fulfill(json={"studies": [first | {"study": f"photos-{i}"} for i in range(8)]})
+
+    page.goto(f"{address}/")
+    page.wait_for_selector("#cards .card")
+    assert page.locator("#finding").is_hidden(), "four are seen at a glance"
+    assert page.locator("#compare").is_visible()
+    page.route("**/dynafront/studies", many)
+    page.goto(f"{address}/")
+    page.fill("#filter", "S-3")
+    assert page.locator("#cards .card").count() == 1
+    assert page.text_content("#count") == "1 of 8"
+    page.fill("#filter", "")
+    assert page.locator("#cards .card").count() == 8
+
+
 def test_the_page_says_whether_the_front_still_grows(page: Any, address: str) -> None:
     open_study(page, address)
     page.wait_for_selector("#growth-chart .scatterlayer .trace", state="attached")

@@ -1,0 +1,48 @@
+"""Exporting a cascade of a study's front: the jobs of its members, from our tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from search.run.jobs import job_of
+from search.spec import StudySpec
+from storage.records import PointRecord, trainings_of
+from storage.store import Store
+
+if TYPE_CHECKING:
+    from search.export.export import Exported
+    from search.export.static_net import Beside
+
+
+def exported_cascade(
+    store: Store,
+    spec: StudySpec,
+    checkpoints: str,
+    point: PointRecord,
+    *,
+    beside: Beside | None,
+    folder: Path,
+    force: bool,
+    say: Callable[[str], None],
+) -> Exported:
+    """Export it; raises ValueError where the checkpoint of a member is gone."""
+    from search.export.cascade import MemberJob, export_cascade
+    from search.export.curve import validation_of
+
+    members = []
+    for training, one in zip(trainings_of(point), point.knobs["members"], strict=True):
+        job = job_of(spec, store.trial(spec.study, *training), checkpoints)
+        rates = {name: tuple(units) for name, units in one["rates"].items()}
+        members.append(MemberJob(job, one["knobs"], rates))
+    return export_cascade(
+        members,
+        study=spec.study,
+        knobs=dict(point.knobs),
+        validation=validation_of(point),
+        folder=folder,
+        beside=beside,
+        force=force,
+        say=say,
+    )

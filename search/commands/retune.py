@@ -1,0 +1,137 @@
+"""Choosing an exported model's thresholds again: the new folder, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from search.export.card import card
+from search.export.description import CHECKSUMS, checksums
+from search.export.export import check_folder
+from search.export.folder import MODEL, ONNX, THRESHOLDS, WEIGHTS
+from search.export.model import load_exported
+from search.export.retune import candidates, held_out, metric_of, read_labelled, within
+from search.objectives import macs_text
+from spaces.contract.cascades import CASCADE
+from spaces.deploy.thresholds import is_exit
+
+
+def retune(
+    folder: Path,
+    images: Path,
+    out: Path,
+    *,
+    max_macs: float | None,
+    force: bool,
+    say: Callable[[str], None],
+) -> list[str]:
+    """Write the model with thresholds chosen on these images into `out`; returns what came of it in lines.
+
+    The exported point becomes the most accurate one of at most `max_macs` an image, else of at most what it took on
+    validation. Raises ValueError.
+    """
+    check_folder(out, force)
+    model = load_exported(folder)
+    if model.description["family"] == CASCADE:
+        raise ValueError(f"{folder}: is a cascade; only the thresholds of one network are retuned")
+    if model.description["family"] == CASCADE:
+        raise ValueError(
+            f"{folder}: is a cascade, whose thresholds were searched together; search again"
+        )
+    if not model.net.thresholds:
+        raise ValueError(f"{folder}: is static; no threshold decides anything")
+    say(f"reading {images}")
+    own, other = read_labelled(model, images).halves()
+    say(f"choosing on {len(own)} images")
+    description = model.description
+    metric = metric_of(model)
+    before = held_out(model, other, list(model.net.thresholds.values()), metric)
+    found = candidates(model, own, description["points"])
+    budget = max_macs or description["report"]["validation"]["macs_mean"]
+    chosen = within(found, budget)
+    say(f"measuring on {len(other)} other images")
+    rows = [held_out(model, other, one.thresholds, metric) for one in found]
+    points = [
+        {
+            "number": number,
+            "id": None,
+            "chosen": number == chosen + 1,
+            "thresholds": one.thresholds,
+            "validation": {"accuracy": one.accuracy, "macs_mean": one.macs},
+            "test": row,
+        }
+        for number, (one, row) in enumerate(zip(found, rows, strict=True), 1)
+    ]
+    description["points"] = points
+    description["retuned"] = {
+        "chosen_on": len(own),
+        "measured_on": len(other),
+        "max_macs": budget,
+        "before": before,
+        "after": rows[chosen],
+    }
+    _set_thresholds(description, found[chosen].thresholds)
+    _write(folder, out, description)
+    return _lines(out, description["retuned"], len(points))
+
+
+def _set_thresholds(description: dict[str, Any], values: list[float]) -> None:
+    """Put the values into what the network is rebuilt from."""
+    named = dict(zip(description[THRESHOLDS], values, strict=True))
+    description[THRESHOLDS] = named
+    network = description["network"]
+    if "taus" in network:
+        network["taus"] |= named
+        return
+    knobs = network["knobs"]
+    exits = {name: value for name, value in named.items() if is_exit(name)}
+    if exits:
+        knobs["exit_thresholds"] = list(exits.values())
+    gates = {
+        name: value for name, value in named.items() if not name.removeprefix("exit").isdecimal()
+    }
+    if gates:
+        own = knobs["tau"] if isinstance(knobs["tau"], dict) else {}
+        knobs["tau"] = own | gates
+
+
+def _write(folder: Path, out: Path, description: dict[str, Any]) -> None:
+    with TemporaryDirectory() as name:
+        aside = Path(name)
+        model = onnx.load(folder / ONNX)
+        values = np.array(list(description[THRESHOLDS].values()), np.float64)
+        for initializer in model.graph.initializer:
+            if initializer.name == THRESHOLDS:
+                initializer.CopyFrom(numpy_helper.from_array(values, THRESHOLDS))
+        onnx.save(model, aside / ONNX)
+        shutil.copy(folder / WEIGHTS, aside / WEIGHTS)
+        description[CHECKSUMS] = checksums(aside, (WEIGHTS, ONNX), description)
+        (aside / MODEL).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+        (aside / "README.md").write_text(card(description), encoding="utf-8")
+        out.mkdir(parents=True, exist_ok=True)
+        for file in aside.iterdir():
+            shutil.copy(file, out / file.name)
+
+
+def _lines(out: Path, retuned: dict[str, Any], points: int) -> list[str]:
+    return [
+        f"{out}: thresholds chosen on {retuned['chosen_on']} images, "
+        f"for at most {macs_text(retuned['max_macs'])} MACs an image",
+        f"  on {retuned['measured_on']} other images",
+        f"  before    {_measured(retuned['before'])}",
+        f"  after     {_measured(retuned['after'])}",
+        f"  points    {points} in the file: {out}/README.md lists them",
+    ]
+
+
+def _measured(found: dict[str, Any]) -> str:
+    interval = f"{found['accuracy_low']:.1%} to {found['accuracy_high']:.1%}"
+    return f"{found['accuracy']:.2%} ({interval}) at {macs_text(found['macs_mean'])} MACs"

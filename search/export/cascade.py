@@ -1,0 +1,147 @@
+"""From a cascade of the front to a folder that runs anywhere, as `search.export.export` does from one network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from search.export.cascade_comparison import TrainedMember, compare_cascade
+from search.export.curve import only_point
+from search.export.export import Exported, check_folder, measured_net, write_folder
+from search.export.folder import FORMAT
+from search.export.latency import latency, session_of
+from search.export.onnx_check import compare_onnx, onnx_of
+from search.export.selection_bias import selection_bias
+from search.export.static_net import Beside, standing, static_net
+from search.run.job import Job
+from search.run.worker import kept_epoch
+from spaces.contract.cascades import CASCADE, rule_of
+from spaces.contract.family import Candidate
+from spaces.contract.knobs import Knobs
+from spaces.deploy.cascade import DeployedCascade, deploy
+from storage.records import Kind
+from trainers.data.splits import ImageData, test_split
+from trainers.metrics import METRICS
+
+
+@dataclass(frozen=True)
+class MemberJob:
+    """The job that trained a member, and the setting that it has in the cascade."""
+
+    job: Job
+    knobs: dict[str, Any]
+    rates: Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A member as it was trained."""
+
+    job: Job
+    trained: TrainedMember
+    candidate: Candidate
+    data: ImageData
+
+    @property
+    def side(self) -> int:
+        return self.data.height * self.data.width
+
+
+def export_cascade(
+    members: Sequence[MemberJob],
+    *,
+    study: str,
+    knobs: dict[str, Any],
+    validation: Mapping[str, Any],
+    folder: Path,
+    beside: Beside | None = None,
+    force: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> Exported:
+    """Make the folder from the trained members; `knobs` are the cascade's. Else as `search.export.export.export`."""
+    check_folder(folder, force)
+    loaded = [_loaded(one, say) for one in members]
+    compact = deploy(
+        [one.trained.net for one in loaded],
+        [one.trained.knobs for one in loaded],
+        [one.trained.rates for one in loaded],
+        rule_of(knobs),
+    )
+    largest = max(loaded, key=lambda one: one.side)
+    test, metric = test_split(largest.job.data), METRICS[largest.job.metric]
+    say(f"measuring on {len(test)} test images")
+    report, right = compare_cascade([one.trained for one in loaded], compact, test, metric)
+    report["metric"] = metric.name
+    static = static_net(largest.trained.net, beside, test)
+    report["static"] = static.as_dict() | {"standing": standing(right, static.right, metric)}
+    say(f"measuring latency beside {static.name}")
+    model, theirs = onnx_of(compact, test), onnx_of(static.net, static.images)
+    sessions = session_of(model), session_of(theirs)
+    report["latency_ms"] = latency((compact, static.net), sessions, (test, static.images))
+    report["validation"] = dict(validation)
+    images = len(largest.data.validation)
+    report["selection_bias"] = selection_bias(validation, images, report["test"], metric)
+    say("comparing onnxruntime's logits")
+    report["onnx"] = compare_onnx(compact, sessions[0], test)
+    values = list(compact.thresholds.values())
+    description = _description(loaded, compact, largest.data) | {
+        "thresholds": compact.thresholds,
+        "points": [only_point(values, validation, report["test"])],
+        "study": study,
+        "knobs": knobs,
+        "report": report,
+    }
+    write_folder(folder, compact, description, model)
+    return Exported(folder, report, compact, 1)
+
+
+def _loaded(member: MemberJob, say: Callable[[str], None]) -> _Loaded:
+    knobs = Knobs(**member.knobs)
+    net, candidate, data = measured_net(member.job, knobs, say)
+    return _Loaded(member.job, TrainedMember(net, knobs, member.rates), candidate, data)
+
+
+def _description(
+    loaded: Sequence[_Loaded], compact: DeployedCascade, data: ImageData
+) -> dict[str, Any]:
+    """What model.json says of the network and where it comes from."""
+    parts = [
+        {
+            "family": one.candidate.family.name,
+            "config": asdict(one.candidate.config),
+            "task": one.trained.net.task.as_dict(),
+            "network": network,
+        }
+        for one, network in zip(loaded, compact.descriptions(), strict=True)
+    ]
+    return {
+        "format": FORMAT,
+        "family": CASCADE,
+        "config": {},
+        "task": compact.task.as_dict(),
+        "classes": list(data.classes),
+        "preprocessing": {"resize": data.resize, "bits": data.bits, "background": "white"},
+        "network": compact.description() | {"members": parts},
+        "kind": Kind.CASCADE,
+        "trial": 0,
+        "params": {},
+        "members": [_origin(one) for one in loaded],
+    }
+
+
+def _origin(one: _Loaded) -> dict[str, Any]:
+    """Which training a member is of."""
+    job = one.job
+    return {
+        "kind": job.kind,
+        "trial": job.number,
+        "family": job.family,
+        "params": dict(job.params),
+        "epochs": {
+            "planned": job.epochs,
+            "trained": job.trained or job.epochs,
+            "kept": kept_epoch(job),
+        },
+    }

@@ -1,0 +1,128 @@
+"""An exported cascade on the test images, beside its trained members joined by the same rule: accuracy, MACs, answers.
+
+Shapes: B images, C classes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from search.export.comparison import BATCH, LOGIT_TOLERANCE, ParityError
+from search.export.measures import Counts
+from search.measure.cascade_tables import outcomes
+from spaces.contract.cascades import CascadeRule
+from spaces.contract.knobs import Knobs, Rates
+from spaces.contract.net import DynamicNet
+from spaces.deploy.cascade import SMALLEST, DeployedCascade
+from spaces.deploy.resized import resized
+from trainers.data.splits import Split
+from trainers.metrics import Metric
+
+
+@dataclass(frozen=True)
+class TrainedMember:
+    """A trained network at its setting; its images are normalised as in training."""
+
+    net: DynamicNet
+    knobs: Knobs
+    rates: Rates
+
+    def probabilities(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities (B, C) and MACs (B,) for pixels in [0, 1] that may be larger than its own."""
+        task = self.net.task
+        mean, std = (
+            torch.tensor(values, dtype=pixels.dtype)[:, None, None]
+            for values in (task.mean, task.std)
+        )
+        own = (resized(pixels, task.height, task.width) - mean) / std
+        found = self.net.run(own, self.knobs, rates=self.rates)
+        return found.logits_BC.softmax(1), found.macs_B.double().expand(len(pixels))
+
+
+@dataclass
+class _Seen(Counts):
+    difference: float = 0.0  # largest of the logits, where the decisions are the same
+    same: int = 0  # answers as the trained networks'
+    asked: list[int] = field(default_factory=list)  # images that each member saw
+
+
+def compare_cascade(
+    members: Sequence[TrainedMember], compact: DeployedCascade, test: Split, metric: Metric
+) -> tuple[dict[str, Any], bytes | None]:
+    """As `comparison.compare`, of a cascade; test images are of the size that it takes. Raises ParityError."""
+    seen = _Seen(asked=[0] * len(members))
+    with torch.inference_mode():
+        for batch in test.batches(BATCH):
+            _compare_batch(members, compact, batch.images.float() / 255, batch.labels, seen)
+    images, trained = len(test), [member.net for member in members]
+    report = {
+        "test": seen.accuracy_and_cost(metric),
+        "shares": [count / images for count in seen.asked],
+        "parameters": sum(p.numel() for p in compact.parameters()),
+        "parameters_trained": sum(p.numel() for net in trained for p in net.parameters()),
+        "plain_macs": max(net.plain_macs for net in trained),
+        "parity": {
+            "images": images,
+            "same_answers": seen.same,
+            "decided_by_rounding": images - seen.same,
+            "largest_logit_difference": seen.difference,
+            "same_answers_before_removing_gates": seen.same,
+        },
+        "gates": compact.gate_counts(),
+        "dynamic": compact.dynamic,
+    }
+    return report, seen.packed(metric)
+
+
+def _compare_batch(
+    members: Sequence[TrainedMember],
+    compact: DeployedCascade,
+    pixels: Tensor,
+    labels_B: Tensor,
+    seen: _Seen,
+) -> None:
+    logits_BC, macs_B = compact.run(pixels)
+    trained_BC, stage_B = _trained(members, compact.rule, pixels)
+    off_B = (logits_BC - trained_BC).abs().amax(1)
+    differs_B = (off_B > LOGIT_TOLERANCE) | (logits_BC.argmax(1) != trained_BC.argmax(1))
+    if bool(differs_B.any()):
+        _check_exactly(members, compact, pixels[differs_B])
+    seen.difference = max(seen.difference, float(torch.where(differs_B, 0.0, off_B).max()))
+    seen.same += int((~differs_B).sum())
+    seen.asked = [n + int((stage_B >= k).sum()) for k, n in enumerate(seen.asked)]
+    seen.add(logits_BC, labels_B, macs_B)
+
+
+def _trained(
+    members: Sequence[TrainedMember], rule: CascadeRule, pixels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Logits (B, C) of the trained members, each of which sees all images, and who answered (B,)."""
+    each = [member.probabilities(pixels) for member in members]
+    found = outcomes([p for p, _ in each], [macs.numpy() for _, macs in each], rule)
+    return found.probabilities.clamp_min(SMALLEST).log(), torch.from_numpy(found.stage)
+
+
+def _check_exactly(
+    members: Sequence[TrainedMember], compact: DeployedCascade, pixels: Tensor
+) -> None:
+    """Compare in float64 what differs in float32: an image may lie within a rounding error of a threshold.
+
+    Raises ParityError when the two still differ.
+    """
+    exact = [
+        TrainedMember(copy.deepcopy(one.net).double(), one.knobs, one.rates) for one in members
+    ]
+    ours = copy.deepcopy(compact).double()(pixels.double())
+    theirs, _ = _trained(exact, compact.rule, pixels.double())
+    off = float((ours - theirs).abs().max())
+    if off > LOGIT_TOLERANCE:
+        raise ParityError(
+            f"the exported cascade differs from the trained networks on {len(pixels)} images, logits by up to "
+            f"{off:.2g}; nothing was written"
+        )

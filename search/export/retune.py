@@ -1,0 +1,199 @@
+"""Thresholds of an exported model chosen again on other labelled images; its weights stay as they are.
+
+Half of the images choose, the other half says what came of it.
+
+Shapes: B images of a batch, N images, K early exits (row K is the deepest head), T thresholds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from search.export.curve import LARGEST, spread
+from search.export.measures import Counts
+from search.export.model import Model
+from search.measure.exit_grid import ExitTable
+from search.measure.exit_thresholds import exhaustive_front, quantile_levels
+from spaces.contract.exit_rules import ExitRule
+from spaces.deploy.generic import Deployed
+from spaces.deploy.thresholds import is_exit
+from trainers.data.formats import image_files
+from trainers.metrics import METRICS, Metric
+
+BATCH = 64
+FEWEST = 40  # images, of which half choose
+SHIFTS = (
+    -3.0,
+    -2.0,
+    -1.0,
+    -0.5,
+    -0.25,
+    -0.1,
+    0.0,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.0,
+    3.0,
+)  # of a gate's logit
+MOST_LEVELS = 12  # of one exit's thresholds
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images as the model takes them, (N, channels, height, width) in [0, 1], and their classes (N,)."""
+
+    pixels: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def some(self, rows: Tensor) -> Labelled:
+        return Labelled(self.pixels[rows], self.labels[rows])
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        yield from zip(self.pixels.split(BATCH), self.labels.split(BATCH), strict=True)
+
+    def halves(self) -> tuple[Labelled, Labelled]:
+        """Two random halves, the same ones each time."""
+        order = torch.from_numpy(np.random.default_rng(0).permutation(len(self)))
+        return self.some(order[::2]), self.some(order[1::2])
+
+
+def read_labelled(model: Model, folder: Path) -> Labelled:
+    """The images in folders that are named as the model's classes. Raises ValueError with what is wrong."""
+    names = (
+        sorted(child.name for child in folder.iterdir() if child.is_dir())
+        if folder.is_dir()
+        else []
+    )
+    if not names:
+        raise ValueError(f"{folder}: holds no folders of images; put them into {folder}/CLASS/")
+    strange = [name for name in names if name not in model.classes]
+    if strange:
+        known = ", ".join(model.classes[:5])
+        raise ValueError(f"{folder / strange[0]}: is no class of the model, which has {known} ...")
+    pixels, labels = [], []
+    for name in names:
+        for file in image_files(folder / name)[0]:
+            pixels.append(model.pixels(Path(file)))
+            labels.append(model.classes.index(name))
+    if len(labels) < FEWEST:
+        raise ValueError(f"{folder}: has {len(labels)} images; choosing thresholds takes {FEWEST}")
+    return Labelled(torch.cat(pixels), torch.tensor(labels))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Thresholds, and what they give on the images that choose."""
+
+    thresholds: list[float]
+    accuracy: float
+    macs: float
+
+
+@torch.inference_mode()
+def candidates(model: Model, images: Labelled, points: Sequence[dict[str, Any]]) -> list[Candidate]:
+    """Thresholds that no other candidate beats on these images, cheapest first, at most as many as a file carries."""
+    net = model.net
+    if isinstance(net, Deployed) and net.policy.exits is not None:
+        found = _of_exits(net, images)
+    else:
+        vectors = [list(point["thresholds"]) for point in points]
+        own = list(net.thresholds.values())
+        vectors += [[_moved(value, shift) for value in own] for shift in SHIFTS]
+        found = [_measured(net, images, vector) for vector in vectors]
+    return spread(_front(found), LARGEST)
+
+
+def _front(found: Sequence[Candidate]) -> list[Candidate]:
+    kept: list[Candidate] = []
+    for one in sorted(found, key=lambda one: (one.macs, -one.accuracy)):
+        if not kept or one.accuracy > kept[-1].accuracy:
+            kept.append(one)
+    return kept
+
+
+def _measured(net: Any, images: Labelled, thresholds: list[float]) -> Candidate:
+    right, macs = 0, 0.0
+    for pixels, labels_B in images.batches():
+        logits_BC, macs_B = net.run(pixels, thresholds)
+        right += int((logits_BC.argmax(1) == labels_B).sum())
+        macs += float(macs_B.sum())
+    return Candidate(thresholds, right / len(images), macs / len(images))
+
+
+def _of_exits(net: Deployed, images: Labelled) -> list[Candidate]:
+    """From a grid at quantiles of each exit's confidence; gates stay at their thresholds."""
+    rule = net.policy.exits
+    assert rule is not None
+    gates = [value for name, value in net.thresholds.items() if not is_exit(name)]
+    table = _table(net, rule, images)
+    count = max(3, min(MOST_LEVELS, int(len(images) ** (1 / table.exits))))
+    levels = quantile_levels(table, count)
+    rest = list(net.thresholds.values())[
+        len(gates) + table.exits :
+    ]  # that of the network's own head
+    return [
+        Candidate([*gates, *map(float, one.thresholds), *rest], one.accuracy, one.macs)
+        for one in exhaustive_front(table, levels, rule.fallback)
+    ]
+
+
+def _table(net: Deployed, rule: ExitRule, images: Labelled) -> ExitTable:
+    """One pass in which nobody leaves."""
+    confidence, right, macs, ensemble = [], [], [], []
+    for pixels, labels_B in images.batches():
+        logits, paid = net.every_exit(pixels)
+        early = range(len(logits) - 1)
+        rows = [rule.confidence(k, logits[: k + 1]).double() for k in early]
+        confidence.append(torch.stack(rows))
+        right.append(torch.stack([one.argmax(1) == labels_B for one in logits]))
+        macs.append(torch.stack([one.expand(len(pixels)) for one in paid]))
+        ensemble.append(torch.stack(logits).mean(0).argmax(1) == labels_B)
+    return ExitTable(
+        torch.cat(confidence, 1).numpy(),
+        torch.cat(right, 1).numpy(),
+        torch.cat(macs, 1).numpy(),
+        torch.cat(ensemble).numpy(),
+    )
+
+
+def _moved(value: float, shift: float) -> float:
+    """The threshold at another place on the scale of logits; one that is 0 or 1 stays."""
+    if not 0 < value < 1:
+        return value
+    return 1 / (1 + math.exp(-(math.log(value / (1 - value)) + shift)))
+
+
+def within(found: Sequence[Candidate], max_macs: float) -> int:
+    """The most accurate candidate of at most so many MACs; where none is that cheap, the cheapest."""
+    allowed = [i for i, one in enumerate(found) if one.macs <= max_macs]
+    return max(allowed, key=lambda i: found[i].accuracy) if allowed else 0
+
+
+@torch.inference_mode()
+def held_out(
+    model: Model, images: Labelled, thresholds: list[float], metric: Metric
+) -> dict[str, Any]:
+    """Accuracy and cost on images that chose nothing, as `Counts` gives them."""
+    counts = Counts()
+    for pixels, labels_B in images.batches():
+        logits_BC, macs_B = model.net.run(pixels, thresholds)
+        counts.add(logits_BC, labels_B, macs_B.expand(len(pixels)))
+    return counts.accuracy_and_cost(metric)
+
+
+def metric_of(model: Model) -> Metric:
+    """What the study that trained the model maximised."""
+    return METRICS[model.description["report"]["metric"]]

@@ -1,0 +1,179 @@
+"""A study's cascades: what a person gets of them, from the search to the tables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from search.cli import main
+from search.commands.clean import _needed
+from search.export.classifier import load_classifier
+from search.export.model import load_exported
+from search.front.finalists import rank_trials
+from search.front.stored import study_front
+from search.report.text import knobs_text
+from search.study_keys import StudySpec
+from storage.records import Kind, PointRecord, trainings_of
+from storage.settings import Settings, Storage
+from storage.store import Store
+
+STUDY = """
+study: pair
+data: digits
+families: [gated_resnet]
+image_size: [8, 16]
+space:
+  gated_resnet: {backbone: resnet8, width: 0.25, batch: 32, granularity: layer}
+budget: {trials: 2, epochs: 4}
+region: {within: 1}
+train_limit: 300
+validation_limit: 200
+run: {workers: 0, threads: 1, device: cpu, precision: float32}
+"""
+
+
+def dynafront(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments, catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a study with cascades was searched."""
+    place = tmp_path_factory.mktemp("cascades")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        Path("pair.yml").write_text(STUDY)
+        found = dynafront("search", "pair.yml")
+    assert found.exit_code == 0, found.output
+    return place
+
+
+@pytest.fixture
+def store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.chdir(folder)
+    return Store.open(Settings(storage=Storage(folder=folder / "dynafront-data")).database_url)
+
+
+def cascades(store: Store) -> list[PointRecord]:
+    return store.points("pair", kind=Kind.CASCADE)
+
+
+@pytest.mark.slow
+def test_cascades_join_the_front_with_words_for_them(store: Store) -> None:
+    front = json.loads(dynafront("front", "pair", "--format", "json").output)
+    joined = [p for p in front["points"] if p["kind"] == "cascade"]
+    assert joined
+    knobs = joined[0]["knobs"]
+    sizes = [one["image_size"] for one in knobs["members"]]
+    assert set(sizes) <= {8, 16}
+    share = f"{knobs['members'][1]['share']:.0%}".replace("%", " %")
+    assert f"px first; {share} go on to " in knobs_text(knobs)
+    assert "first;" in dynafront("front", "pair").output
+    # by its family alone, what is of no family is left out
+    alone = json.loads(
+        dynafront("front", "pair", "--family", "gated_resnet", "--format", "json").output
+    )
+    assert all(p["kind"] != "cascade" for p in alone["points"])
+    assert dynafront("status", "pair").exit_code == 0
+
+
+@pytest.mark.slow
+def test_what_a_cascade_costs_is_what_its_images_ran(store: Store) -> None:
+    points = {(p.training, json.dumps(p.knobs)): p for p in store.points("pair")}
+    for cascade in cascades(store):
+        own = [
+            points[training, json.dumps(one["knobs"])]
+            for training, one in zip(trainings_of(cascade), cascade.knobs["members"], strict=True)
+        ]
+        assert cascade.parameters == sum(p.parameters for p in own)
+        assert cascade.macs_max <= sum(p.macs_max for p in own)
+        assert own[0].macs_mean < cascade.macs_mean < sum(p.macs_mean for p in own)
+        answered = [one["share"] for one in cascade.extra["answered"]]
+        shares = [one["share"] for one in cascade.knobs["members"]]
+        assert sum(answered) == pytest.approx(1)
+        assert shares[0] == 1
+        assert np.allclose(np.cumsum(answered[::-1])[::-1], shares)
+        right = sum(one["share"] * one["accuracy"] for one in cascade.extra["answered"])
+        assert right == pytest.approx(cascade.accuracy)
+        assert cascade.extra["selection_bias"] is not None
+
+
+@pytest.mark.slow
+def test_the_trainings_of_a_cascade_are_kept_and_ranked(store: Store) -> None:
+    record = store.study("pair")
+    members = {t for p in study_front(store, record).members for t in trainings_of(p)}
+    assert members <= _needed(store, record)
+    assert (Kind.CASCADE, 0) not in members
+    alone = study_front(store, record, cascades=False).members
+    assert all(p.kind != Kind.CASCADE for p in alone)
+    assert set(rank_trials(store, record)) == {p.trial for p in alone if p.kind == Kind.SEARCH}
+
+
+@pytest.mark.slow
+def test_a_cascade_is_inspected_by_its_members(store: Store) -> None:
+    point = cascades(store)[0]
+    found = dynafront("inspect", "pair", "--point", str(point.id))
+    assert found.exit_code == 2
+    assert "is a cascade of several networks; inspect one of them: --trial" in found.output
+
+
+@pytest.mark.slow
+def test_an_exported_cascade_says_and_does_what_its_members_did(store: Store, folder: Path) -> None:
+    # two sizes, so that one file makes the smaller images from the larger
+    point = next(p for p in cascades(store) if _sides(p) == {8, 16})
+    found = dynafront("export", "pair", "--point", str(point.id), "--out", "model")
+    assert found.exit_code == 0, found.output
+    assert f"  cascade   {knobs_text(point.knobs)}" in found.output
+    assert "360 of 360 answers as the trained network's" in found.output
+    description = json.loads(Path("model/model.json").read_text())
+    assert description["task"]["height"] == 16
+    assert [one["task"]["height"] for one in description["network"]["members"]] == [
+        one["image_size"] for one in point.knobs["members"]
+    ]
+    report = description["report"]
+    assert report["test"]["macs_mean"] == pytest.approx(point.macs_mean, rel=0.15)
+    assert report["selection_bias"]["exit_thresholds"] == point.extra["selection_bias"]
+    card = Path("model/README.md").read_text()
+    assert "the image goes on to" in card
+    assert "Smaller images are made inside of the model" in card
+
+    # torch and ONNX Runtime from the files alone, on the same image
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16), dtype=np.uint8)
+    ours, theirs = load_exported(Path("model")), load_classifier(Path("model"))
+    for one in (pixels, 255 - pixels):
+        answer, probability, macs = ours.predict(one)
+        again = theirs.predict(one)
+        assert (answer, macs) == (again[0], again[2])
+        assert probability == pytest.approx(again[1], abs=1e-4)
+
+
+def _sides(point: PointRecord) -> set[int]:
+    return {one["image_size"] for one in point.knobs["members"]}
+
+
+@pytest.mark.slow
+def test_cascades_are_searched_again_when_there_are_other_trainings_alone(
+    store: Store, folder: Path
+) -> None:
+    before = [p.id for p in cascades(store)]
+    again = dynafront("search", "pair.yml")
+    assert again.exit_code == 0, again.output
+    assert "searching cascades" not in again.output
+    assert [p.id for p in cascades(store)] == before
+    Path("off.yml").write_text(STUDY + "cascades: false\n")
+    assert dynafront("search", "off.yml").exit_code == 0
+    assert cascades(store) == []
+    assert dynafront("search", "pair.yml").exit_code == 0
+    assert len(cascades(store)) == len(before)
+
+
+def test_a_study_that_minimises_latency_has_no_cascades() -> None:
+    spec = StudySpec(study="s", data="digits", families=("gated_resnet",))
+    assert spec.has_cascades
+    timed = spec.model_copy(update={"objectives": ("accuracy", "latency")})
+    assert not timed.has_cascades
+    assert not spec.model_copy(update={"cascades": False}).has_cascades
