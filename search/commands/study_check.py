@@ -10,7 +10,7 @@ from search.commands.begun import as_begun
 from search.commands.data_check import check_device, checked_data, class_sizes
 from search.commands.side_check import check_sides, side_notes
 from search.latency.table import LatencyTable
-from search.objectives import Reference, costs_of
+from search.objectives import LATENCY, Reference, costs_of
 from search.run.data import data_spec, load_data, task_of
 from search.run.heartbeat import Steps
 from search.schedule.sizes import baseline_shapes, sizes
@@ -63,7 +63,20 @@ def checked_study(
         step.say(line)
     guessing = spec.metric.guessing(class_sizes(images))
     reference = reference_of(spaces, task, guessing, table_of(spec))
+    check_same_table(spec, known, reference)
     return CheckedStudy(spec, data, task, spaces, reference)
+
+
+def check_same_table(spec: StudySpec, known: StudyRecord | None, now: Reference) -> None:
+    """Raise ValueError where a stored study's latencies are of other times than the table has now."""
+    if known is None or spec.latency is None:
+        return
+    begun, found = (one.get(LATENCY.measure) for one in (known.reference, now.as_dict()))
+    if begun is not None and begun != found:
+        raise ValueError(
+            f"latency: {spec.latency} has other times than study {spec.study} began with, so its points could not be "
+            "compared; bring that table back, or give the file another `study:` name"
+        )
 
 
 def stored_study(settings: Settings, name: str) -> tuple[StudyRecord | None, dict[str, Any]]:

@@ -73,6 +73,16 @@ def test_from_the_table_to_a_model_within_milliseconds(
     assert Path("kept.json").read_text() == Path("here.json").read_text()
     found = dynafront("search", "fast.yml")
     assert found.exit_code == 0, found.output
+    times = json.loads(Path("here.json").read_text())
+    slower = {
+        key: unit | {name: 2 * unit[name] for name in ("median", "low", "high")}
+        for key, unit in times["units"].items()
+    }
+    Path("here.json").write_text(json.dumps(times | {"units": slower}))
+    other = dynafront("search", "fast.yml")
+    assert other.exit_code == 2
+    assert "here.json has other times than study fast began with" in other.output
+    Path("here.json").write_text(json.dumps(times))
     (*_, best) = json.loads(dynafront("front", "fast", "--format", "json").output)["points"]
     assert 0 < best["latency_mean"] <= best["latency_p95"] <= best["latency_max"] < 5
     assert re.search(r"[\d.]+ ms", dynafront("front", "fast").output)
