@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.pretrained import best_static, searched, versions
+from benchmarks.pretrained import SHARES, best_static, searched, versions
 from search.front.curves import volume
 from search.front.stored import study_front
 from search.measure.cascade_choice import Region
@@ -180,6 +180,8 @@ def report(args: argparse.Namespace, seed: int, folder: Path) -> None:
             f"{_volume(region, own_values(own)):.4f}, on test {_volume(region, on_test):.4f}"
         )
         _at_static(own, static, test, args.test)
+        for share in SHARES:
+            _within(own, share, static, test, args.test)
     for name, some in (
         ("cascades", [p for p in fronts["with"].members if is_cascade(p.knobs)]),
         ("others", fronts["without"].members),
@@ -220,6 +222,24 @@ def _at_static(
             f"         {what}: validation {one.accuracy:.1%}, test {found.accuracy:.1%} "
             f"({low:.1%}-{high:.1%}) at {found.macs / 1e6:.1f} M MACs, "
             f"{found.macs / test[static.id].macs:.2f} of the static network's"
+        )
+
+
+def _within(
+    members: Sequence[PointRecord],
+    share: float,
+    static: PointRecord,
+    test: dict[Any, Measured],
+    images: int,
+) -> None:
+    """The most accurate point on validation within a share of the best static network's MACs, on test."""
+    within = [p for p in members if p.macs_mean <= share * static.macs_mean]
+    if within:
+        p = max(within, key=lambda one: one.accuracy)
+        low, high = wilson(test[p.id].accuracy, images)
+        print(
+            f"         within {share:.0%}: validation {p.accuracy:.1%}, test {test[p.id].accuracy:.1%} "
+            f"({low:.1%}-{high:.1%}) at {test[p.id].macs / 1e6:.1f} M MACs"
         )
 
 

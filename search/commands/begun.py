@@ -19,7 +19,6 @@ FREE_TO_CHANGE = (
     "cascades",
     "skip_broken",  # images that it leaves out would be others than the study began with, which is refused
 )  # of a study that exists
-NO_REGION = Region().model_dump(mode="json")
 
 
 def as_begun(spec: StudySpec, known: StudyRecord | None) -> StudySpec:
@@ -33,7 +32,7 @@ def as_begun(spec: StudySpec, known: StudyRecord | None) -> StudySpec:
     if "warm_start" in old:
         old["sampler"] = known.spec["sampler"]
     spec = spec.model_copy(update=old)
-    if "region" not in spec.model_fields_set and known.spec.get("region") == NO_REGION:
+    if "region" not in spec.model_fields_set and _no_region(known.spec):
         spec = spec.model_copy(update={"region": Region()})  # from before there was a default
     begun = budget_begun(known.spec["budget"], spec.warm_start and not spec.init_from)
     if "warm_epochs" not in known.spec["budget"] and spec.budget.warm_epochs is None:
@@ -52,6 +51,12 @@ def as_begun(spec: StudySpec, known: StudyRecord | None) -> StudySpec:
                 "early_stopping may change)"
             )
     return spec
+
+
+def _no_region(known: Mapping[str, Any]) -> bool:
+    """Whether a stored study limits nothing, whichever limits there were to name then."""
+    region = known.get("region")
+    return region is not None and not any(value is not None for value in region.values())
 
 
 def _changed_epochs(

@@ -39,6 +39,7 @@ COMMANDS = (
     "account",
     "export",
     "predict",
+    "profile",
     "retune",
     "inspect",
     "sync",

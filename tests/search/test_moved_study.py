@@ -54,7 +54,10 @@ def all_lie_in(folder: Path) -> None:
     found = addresses(folder)
     assert len(found) > 8
     assert all(uri.startswith(folder.as_uri()) for uri in found)
-    assert all(Path(uri.removeprefix("file://").replace("%20", " ")).is_dir() for uri in found)
+    missing = [
+        uri for uri in found if not Path(uri.removeprefix("file://").replace("%20", " ")).is_dir()
+    ]
+    assert not missing
 
 
 @pytest.fixture(scope="module")

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from search.commands.inspect import chosen_point
 from search.commands.status import as_text, statuses
+from search.export.curve import Setting
 from search.export.export import export
 from search.export.model import load_exported
 from search.run.job import Job, Rung
 from search.run.worker import events, trained_net
 from search.spec import parse_study
+from spaces.contract.knobs import Knobs
 from storage.rows import point_row
 from storage.store import Store
 from tests.points import operating_point
@@ -93,13 +94,9 @@ def test_a_stopped_trials_point_is_exported_with_the_weights_that_it_was_measure
     )
     rung = next(event for event in events(one) if isinstance(event, Rung))
     point = rung.points[0]
-    setting: dict[str, Any] = {
-        "study": "s",
-        "knobs": point.knobs,
-        "rates": {name: tuple(units) for name, units in point.extra["rates"].items()},
-        "validation": point_row(point),
-    }
-    made = export(replace(one, trained=1), folder=tmp_path / "model", **setting)
+    rates = {name: tuple(units) for name, units in point.extra["rates"].items()}
+    setting = Setting(Knobs(**point.knobs), rates, point_row(point))
+    made = export(replace(one, trained=1), study="s", point=setting, folder=tmp_path / "model")
     card = (tmp_path / "model" / "README.md").read_text()
     assert "stopped after 1 of 3 epochs" in card
     assert load_exported(tmp_path / "model").description["epochs"] == {
@@ -113,7 +110,7 @@ def test_a_stopped_trials_point_is_exported_with_the_weights_that_it_was_measure
     for _ in events(replace(one, rungs=())):
         pass
     with pytest.raises(ValueError, match="holds epoch 3, its points were measured after epoch 1"):
-        export(replace(one, trained=1), folder=tmp_path / "other", **setting)
+        export(replace(one, trained=1), study="s", point=setting, folder=tmp_path / "other")
     assert not (tmp_path / "other").exists()
-    export(one, folder=tmp_path / "whole", **setting)
+    export(one, study="s", point=setting, folder=tmp_path / "whole")
     assert "Training: 3 epochs\n" in (tmp_path / "whole" / "README.md").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from pathlib import Path
 
@@ -23,6 +24,15 @@ def test_a_search_stops_as_with_ctrl_c_where_somebody_elsewhere_asks(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LEASE_SECONDS", 0.4)
+    # a shell's background jobs ignore Ctrl-C
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        _stopped_from_elsewhere(store)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _stopped_from_elsewhere(store: Store) -> None:
     with pytest.raises(KeyboardInterrupt), lease(store, "s") as held:  # noqa: PT012
         assert store.ask_to_stop("s")
         until = time.monotonic() + 10
