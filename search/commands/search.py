@@ -41,7 +41,6 @@ from spaces.contract.family import Candidate
 from spaces.contract.task import Task
 from storage.creation_lock import creating
 from storage.errors import StorageError
-from storage.records import Kind
 from storage.settings import Settings
 from storage.store import Store
 
@@ -145,12 +144,11 @@ def _driven(
 
 def _add_cascades(parts: _Parts, publisher: Publisher, progress: Progress) -> None:
     """Join the networks that were trained; a study whose cascades fail has its front without them."""
-    from search.run.cascades import NUMBER, update_cascades
+    from search.run.cascades import update_cascades
 
     spec, store, checkpoints = parts.spec, parts.store, parts.settings.checkpoints
     try:
         if update_cascades(store, spec, checkpoints, progress.doing):
-            publisher.trial_finished(Kind.CASCADE, NUMBER)
             publisher.front_changed()
     # the search went well: what cannot be joined must not end it
     except Exception as error:

@@ -25,7 +25,6 @@ KIND_TAGS = {
     Kind.SEARCH: "trial",
     Kind.BASELINE: "static",
     Kind.FINALIST: "finalist",
-    Kind.CASCADE: "cascade",
 }
 
 

@@ -198,19 +198,19 @@ class View:
     def show_missed(self) -> int:
         """Every finished trial that MLflow does not show yet, and the front when there was one; returns how many.
 
-        The record of a study's cascades comes along and is not counted.
+        A study's cascades have no run but those of their points.
         """
         self._reopen()
         missed = [
             t
             for t in self.store.trials(self.spec.study)
-            if t.state != State.RUNNING and not t.published
+            if t.state != State.RUNNING and not t.published and t.kind != Kind.CASCADE
         ]
         for trial in missed:
             self.show_trial(trial.kind, trial.number)
         if missed:
             self.show_front()
-        return sum(trial.kind != Kind.CASCADE for trial in missed)
+        return len(missed)
 
     def close(self) -> None:
         self.log.finish_study(self._parent)
