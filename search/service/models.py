@@ -218,7 +218,7 @@ class Table(Answer):
 class Network(Answer):
     """What was trained."""
 
-    kind: Literal["search", "static", "finalist"]
+    kind: Literal["search", "static", "finalist", "cascade"]
     trial: int
     family: str
     params: dict[str, Any]

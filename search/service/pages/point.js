@@ -90,6 +90,7 @@ function inspectedParts(p, found) {
     try { showInspected(p, await send("inspected", { study: NAME, id: p.id })); } catch (error) { fill(by("inspected"), element("p", { class: "failed" }, error.message)); }
   };
   const parts = [element("h3", {}, "What it does with images")];
+  if (p.kind === "cascade") return [...parts, element("p", { class: "soft" }, "Each of its networks has pictures of its own: choose one of its trials.")];
   if (found.state === "measuring") return [...parts, element("p", { class: "soft" }, "measuring, this takes some seconds")];
   if (found.state === "failed") return [...parts, element("p", { class: "failed" }, found.error), measure];
   if (found.state === "none") return [...parts, shareBars(exitShares(p)), element("p", { class: "soft" }, "Which images are cheap, dear or wrong is not measured at this setting yet."), measure];
