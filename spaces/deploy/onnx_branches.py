@@ -10,8 +10,9 @@ It knows nothing of networks: any graph with a `Where` whose side holds work is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
+from itertools import count
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ RUN, REST = (
     1,
     2,
 )  # inputs of a Where: what is taken where its condition holds, and where it does not
+SMALL = 65_536  # bytes of a weight that is copied into each branch that uses it
 SMALLEST = 20_000  # MACs of a side; an If around less costs more than it saves
 SHAPING = ("Unsqueeze", "Squeeze", "Reshape", "Expand", "Identity")
 
@@ -30,6 +32,7 @@ def sink(model: ir.Model) -> int:
     """Move what one side of a choice alone needs into branches, in place; returns how many `If` were made."""
     sinking = _Sinking()
     sinking.sink(model.graph)
+    _copy_small_weights(model.graph, count())
     return sinking.made
 
 
@@ -173,6 +176,39 @@ class _Sinking:
         for name in own:
             del graph.initializers[name]
         return list(own.values())
+
+
+def _copy_small_weights(graph: ir.Graph, numbers: Iterator[int]) -> None:
+    """Give each branch copies of its own of the small weights outside of it, such as biases that several nodes share.
+
+    A convolution with any of its weights outside of its branch is run by ONNX Runtime's slow kernels.
+    """
+    for node in graph:
+        for branch in _branches(node):
+            _copy_into(branch, numbers)
+            _copy_small_weights(branch, numbers)
+
+
+def _copy_into(branch: ir.Graph, numbers: Iterator[int]) -> None:
+    import onnx_ir as ir
+
+    copies: dict[ir.Value, ir.Value] = {}
+    for node in branch:
+        for index, value in enumerate(node.inputs):
+            if value is None or value.const_value is None or value.graph in (None, branch):
+                continue
+            if not value.is_initializer() or value.is_graph_input():
+                continue
+            if value.const_value.nbytes > SMALL:
+                continue
+            if value not in copies:
+                name = f"{value.name}.copy{next(numbers)}"
+                tensor = ir.tensor(value.const_value.numpy(), name=name)
+                copies[value] = ir.Value(
+                    name=name, type=value.type, shape=value.shape, const_value=tensor
+                )
+                branch.register_initializer(copies[value])
+            node.replace_input_with(index, copies[value])
 
 
 def macs(nodes: Iterable[ir.Node]) -> int:

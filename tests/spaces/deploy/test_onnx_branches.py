@@ -10,6 +10,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.deploy.onnx_branches import macs, sink
@@ -108,6 +109,25 @@ def test_weights_lie_in_the_branch_that_uses_them() -> None:
     branch = next(node for node in model.graph if node.op_type == "If")
     inside = branch.attributes["then_branch"].as_graph().initializers.values()
     assert (DIM, DIM) in [tuple(value.shape or ()) for value in inside]
+
+
+def shared_bias(net: Net, x: Tensor) -> Tensor:
+    u = F.linear(x, net.two.weight, net.one.bias)
+    return torch.where(x[:, :1] > 0, net.one(u), u)
+
+
+def test_small_weights_that_others_use_too_are_copied_into_the_branch() -> None:
+    net, model = exported(shared_bias)
+    assert sink(model) == 1
+    branch = next(node for node in model.graph if node.op_type == "If")
+    then = branch.attributes["then_branch"].as_graph()
+    used = [value for node in then for value in node.inputs if value is not None]
+    assert not [value.name for value in used if value.name in model.graph.initializers]
+    assert (DIM,) in [tuple(value.shape or ()) for value in then.initializers.values()]
+    x = torch.randn(3, DIM)
+    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString())
+    (found,) = session.run(None, {"x": x.numpy()})
+    np.testing.assert_allclose(found, net(x).detach().numpy(), atol=1e-5)
 
 
 def test_a_side_with_little_to_do_stays_where_it_is() -> None:
