@@ -27,12 +27,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.pretrained import SHARES, best_static, searched, versions
+from benchmarks.pretrained import (
+    SHARES,
+    best_static,
+    exits_space,
+    on_features,
+    searched,
+    versions,
+)
 from search.front.curves import volume
 from search.front.stored import study_front
 from search.measure.cascade_choice import Region
 from search.measure.cascade_tables import Floats, outcomes
-from search.measure.member_answers import rates_of
 from search.run.cascade_passes import TrainedMember, trained_member
 from search.run.data import data_spec
 from search.spec import parse_study
@@ -47,7 +53,6 @@ from storage.store import Store
 from trainers.data.splits import Split, test_split
 from trainers.execution import Execution
 from trainers.feature_files import FeatureFiles
-from trainers.frozen import frozen_data
 from trainers.logits import image_logits
 from trainers.significance import wilson
 
@@ -63,23 +68,12 @@ class Measured(NamedTuple):
 
 def study_text(args: argparse.Namespace, seed: int) -> str:
     """The study file of the search."""
-    space = {
-        "backbone": args.backbone,
-        "trunk": "frozen",
-        "dynamics": "exits",
-        "exits": "linear",
-        "exit_reads": args.reads,
-        "exit_places": args.places,
-        "lr": {"low": 0.01, "high": 0.05},
-        "weight_decay": {"low": 1e-4, "high": 1e-2},
-        "batch": 128,
-    }
     keys: dict[str, Any] = {
         "study": "cascades",
         "data": args.data,
         "families": ["timm"],
         "image_size": args.pixels,
-        "space": {"timm": space},
+        "space": {"timm": exits_space(args)},
         "init_from": args.weights,
         "train_limit": args.train,
         "validation_limit": args.validation,
@@ -138,12 +132,10 @@ class Examiner:
     def _own_size(self, member: TrainedMember, point: PointRecord) -> Answers:
         net, data = member.net, replace(member.data, validation=self.split(member.side[0]))
         if isinstance(net, FrozenTrunkNet) and net.reads:
-            state = {name: value.clone() for name, value in net.state_dict().items()}
             files = FeatureFiles(self.settings.features, self.settings.feature_bytes)
-            data = frozen_data(net, data, views=1, files=files, execution=Execution()) or data
-            net.load_state_dict(state)  # statistics of norms are those of the training
-        rates = rates_of(point)
-        logits, macs = image_logits(net, data.validation, data, Knobs(**point.knobs), rates=rates)
+            data = on_features(net, data, files)
+        knobs, rates = Knobs(**point.knobs), point.rates
+        logits, macs = image_logits(net, data.validation, data, knobs, rates=rates)
         return logits.softmax(1), macs.numpy()
 
     @staticmethod

@@ -62,9 +62,9 @@ class Measured:
     macs: float
 
 
-def study_text(args: argparse.Namespace, seed: int) -> str:
-    """The study file of the search."""
-    space = {
+def exits_space(args: argparse.Namespace) -> dict[str, Any]:
+    """The space of exits on a frozen trunk."""
+    return {
         "backbone": args.backbone,
         "trunk": "frozen",
         "dynamics": "exits",
@@ -75,12 +75,16 @@ def study_text(args: argparse.Namespace, seed: int) -> str:
         "weight_decay": {"low": 1e-4, "high": 1e-2},
         "batch": 128,
     }
+
+
+def study_text(args: argparse.Namespace, seed: int) -> str:
+    """The study file of the search."""
     keys: dict[str, Any] = {
         "study": "pretrained",
         "data": args.data,
         "families": ["timm"],
         "image_size": args.pixels if len(args.pixels) > 1 else args.pixels[0],
-        "space": {"timm": space},
+        "space": {"timm": exits_space(args)},
         "init_from": args.weights,
         "train_limit": args.images - args.validation,
         "validation_limit": args.validation,
@@ -140,12 +144,8 @@ class Examiner:
         job = job_of(self.spec, trial, str(self.settings.checkpoints))
         net, _, _ = trained_net(job)
         assert isinstance(net, FrozenTrunkNet)
-        state = net.state_dict()
-        state = {name: value.clone() for name, value in state.items()}
-        data = self._tested(job.data)
-        rows = frozen_data(net, data, views=1, files=self.files, execution=Execution())
-        net.load_state_dict(state)  # statistics of norms are those of the training's views
-        table = evaluate(net, (rows or data).validation, rows or data, Knobs(**point.knobs))
+        data = on_features(net, self._tested(job.data), self.files)
+        table = evaluate(net, data.validation, data, Knobs(**point.knobs))
         return Measured(why, point, table.accuracy, table.macs_mean)
 
     def _tested(self, spec: DataSpec) -> ImageData:
@@ -159,6 +159,14 @@ class Examiner:
     def images(self) -> int:
         """How many test images are measured."""
         return len(self._tested(data_spec(self.spec)).validation)
+
+
+def on_features(net: FrozenTrunkNet, data: ImageData, files: FeatureFiles) -> ImageData:
+    """The data with features in place of images, where they can be kept; the network stays as it was trained."""
+    state = {name: value.clone() for name, value in net.state_dict().items()}
+    rows = frozen_data(net, data, views=1, files=files, execution=Execution())
+    net.load_state_dict(state)  # statistics of norms are those of the training's views
+    return rows or data
 
 
 def some(split: Split, limit: int) -> Split:

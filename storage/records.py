@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -43,6 +44,11 @@ TRAININGS = {
     Kind.FINALIST: "finalist",
     Kind.CASCADE: "cascade",
 }
+
+
+def rates_of(stored: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:
+    """Open rates of gates as networks take them."""
+    return {gate: tuple(units) for gate, units in stored.items()}
 
 
 def training_text(kind: Kind, number: int) -> str:
@@ -133,6 +139,11 @@ class OperatingPoint:
     chosen: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
     right: bytes | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def rates(self) -> dict[str, tuple[float, ...]]:
+        """The gates' open rates that it was measured with, by gate."""
+        return rates_of(self.extra["rates"])
 
     @property
     def latencies(self) -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from search.run.jobs import job_of
 from search.spec import StudySpec
-from storage.records import PointRecord, trainings_of
+from storage.records import PointRecord, rates_of, trainings_of
 from storage.store import Store
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ def exported_cascade(
     members = []
     for training, one in zip(trainings_of(point), point.knobs["members"], strict=True):
         job = job_of(spec, store.trial(spec.study, *training), checkpoints)
-        rates = {name: tuple(units) for name, units in one["rates"].items()}
-        members.append(MemberJob(job, one["knobs"], rates))
+        members.append(MemberJob(job, one["knobs"], rates_of(one["rates"])))
     return export_cascade(
         members,
         study=spec.study,

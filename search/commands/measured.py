@@ -10,14 +10,13 @@ from search.inspection.forward_pass import Effort
 from search.inspection.measures import Inspection, inspect_network
 from search.run.data import data_spec
 from search.run.jobs import job_of
-from search.run.worker import trained_net
+from search.run.measured_net import measured_net
 from search.spec import stored_spec
 from spaces.contract.cascades import is_cascade
 from spaces.contract.knobs import Knobs
 from storage.records import Kind, PointRecord, StudyRecord
 from storage.settings import Settings
 from storage.store import Store
-from trainers.evaluate import recalibrated
 from trainers.execution import Execution, best_device
 
 
@@ -42,29 +41,14 @@ def measured(
         )
     trial = store.trial(record.name, point.kind, point.trial)
     spec, knobs = stored_spec(record.spec), Knobs(**point.knobs)
-    say("loading the trained network")
     job = job_of(spec, trial, str(settings.checkpoints))
     check_same_data(store, record.name, data_spec(spec))
-    net, candidate, data = trained_net(job)
     execution = Execution(device=best_device())
-    net = execution.placed(net)
-    if knobs.recalibrate != "none":
-        say("refreshing batch-norm statistics on training images")
-        recipe = candidate.recipe
-        net = recalibrated(
-            net,
-            data,
-            knobs,
-            batch=recipe.batch,
-            execution=execution,
-            seed=trial.seed,
-            augment=recipe.augment,
-        )
+    net, _, data = measured_net(job, knobs, say, execution)
     images = len(data.validation)
     say(f"measuring on {min(effort.images, images):,} of {images:,} validation images")
-    rates = {name: tuple(units) for name, units in point.extra["rates"].items()}
     return inspect_network(
-        net, data, knobs, rates=rates, execution=execution, seed=trial.seed, effort=effort
+        net, data, knobs, rates=point.rates, execution=execution, seed=trial.seed, effort=effort
     )
 
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from search.export.card import card
-from search.export.description import CHECKSUMS, checksums
-from search.export.export import check_folder
-from search.export.folder import MODEL, ONNX, THRESHOLDS, WEIGHTS
+from search.export.export import check_folder, write_files
+from search.export.folder import ONNX, THRESHOLDS, WEIGHTS
 from search.export.model import load_exported
 from search.export.retune import candidates, held_out, metric_of, read_labelled, within
 from search.objectives import macs_text
@@ -91,30 +88,19 @@ def _set_thresholds(description: dict[str, Any], values: list[float]) -> None:
     exits = {name: value for name, value in named.items() if is_exit(name)}
     if exits:
         knobs["exit_thresholds"] = list(exits.values())
-    gates = {
-        name: value for name, value in named.items() if not name.removeprefix("exit").isdecimal()
-    }
+    gates = {name: value for name, value in named.items() if not is_exit(name)}
     if gates:
         own = knobs["tau"] if isinstance(knobs["tau"], dict) else {}
         knobs["tau"] = own | gates
 
 
 def _write(folder: Path, out: Path, description: dict[str, Any]) -> None:
-    with TemporaryDirectory() as name:
-        aside = Path(name)
-        model = onnx.load(folder / ONNX)
-        values = np.array(list(description[THRESHOLDS].values()), np.float64)
-        for initializer in model.graph.initializer:
-            if initializer.name == THRESHOLDS:
-                initializer.CopyFrom(numpy_helper.from_array(values, THRESHOLDS))
-        onnx.save(model, aside / ONNX)
-        shutil.copy(folder / WEIGHTS, aside / WEIGHTS)
-        description[CHECKSUMS] = checksums(aside, (WEIGHTS, ONNX), description)
-        (aside / MODEL).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-        (aside / "README.md").write_text(card(description), encoding="utf-8")
-        out.mkdir(parents=True, exist_ok=True)
-        for file in aside.iterdir():
-            shutil.copy(file, out / file.name)
+    model = onnx.load(folder / ONNX)
+    values = np.array(list(description[THRESHOLDS].values()), np.float64)
+    for initializer in model.graph.initializer:
+        if initializer.name == THRESHOLDS:
+            initializer.CopyFrom(numpy_helper.from_array(values, THRESHOLDS))
+    write_files(out, description, model, partial(shutil.copy, folder / WEIGHTS))
 
 
 def _lines(out: Path, retuned: dict[str, Any], points: int) -> list[str]:

@@ -7,16 +7,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from search.export.cascade_comparison import TrainedMember, compare_cascade
+from search.export.cascade_comparison import compare_cascade
 from search.export.curve import only_point
-from search.export.export import Exported, check_folder, measured_net, write_folder
+from search.export.export import Exported, check_folder, measured_beside, origin, write_folder
 from search.export.folder import FORMAT
-from search.export.latency import latency, session_of
-from search.export.onnx_check import compare_onnx, onnx_of
 from search.export.selection_bias import selection_bias
-from search.export.static_net import Beside, standing, static_net
+from search.export.static_net import Beside, static_net
+from search.run.cascade_passes import TrainedMember
 from search.run.job import Job
-from search.run.worker import kept_epoch
+from search.run.measured_net import measured_net
 from spaces.contract.cascades import CASCADE, rule_of
 from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs
@@ -75,16 +74,10 @@ def export_cascade(
     report, right = compare_cascade([one.trained for one in loaded], compact, test, metric)
     report["metric"] = metric.name
     static = static_net(largest.trained.net, beside, test)
-    report["static"] = static.as_dict() | {"standing": standing(right, static.right, metric)}
-    say(f"measuring latency beside {static.name}")
-    model, theirs = onnx_of(compact, test), onnx_of(static.net, static.images)
-    sessions = session_of(model), session_of(theirs)
-    report["latency_ms"] = latency((compact, static.net), sessions, (test, static.images))
+    model = measured_beside(compact, static, test, report, right, say)
     report["validation"] = dict(validation)
     images = len(largest.data.validation)
     report["selection_bias"] = selection_bias(validation, images, report["test"], metric)
-    say("comparing onnxruntime's logits")
-    report["onnx"] = compare_onnx(compact, sessions[0], test)
     values = list(compact.thresholds.values())
     description = _description(loaded, compact, largest.data) | {
         "thresholds": compact.thresholds,
@@ -100,7 +93,7 @@ def export_cascade(
 def _loaded(member: MemberJob, say: Callable[[str], None]) -> _Loaded:
     knobs = Knobs(**member.knobs)
     net, candidate, data = measured_net(member.job, knobs, say)
-    return _Loaded(member.job, TrainedMember(net, knobs, member.rates), candidate, data)
+    return _Loaded(member.job, TrainedMember(net, knobs, member.rates, data), candidate, data)
 
 
 def _description(
@@ -127,21 +120,5 @@ def _description(
         "kind": Kind.CASCADE,
         "trial": 0,
         "params": {},
-        "members": [_origin(one) for one in loaded],
-    }
-
-
-def _origin(one: _Loaded) -> dict[str, Any]:
-    """Which training a member is of."""
-    job = one.job
-    return {
-        "kind": job.kind,
-        "trial": job.number,
-        "family": job.family,
-        "params": dict(job.params),
-        "epochs": {
-            "planned": job.epochs,
-            "trained": job.trained or job.epochs,
-            "kept": kept_epoch(job),
-        },
+        "members": [{"family": one.job.family} | origin(one.job) for one in loaded],
     }

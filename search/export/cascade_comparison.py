@@ -7,48 +7,23 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from search.export.comparison import BATCH, LOGIT_TOLERANCE, ParityError
-from search.export.measures import Counts
+from search.export.comparison import BATCH, LOGIT_TOLERANCE, Answers, ParityError
 from search.measure.cascade_tables import outcomes
+from search.run.cascade_passes import TrainedMember
 from spaces.contract.cascades import CascadeRule
-from spaces.contract.knobs import Knobs, Rates
-from spaces.contract.net import DynamicNet
 from spaces.deploy.cascade import SMALLEST, DeployedCascade
-from spaces.deploy.resized import resized
 from trainers.data.splits import Split
 from trainers.metrics import Metric
 
 
-@dataclass(frozen=True)
-class TrainedMember:
-    """A trained network at its setting; its images are normalised as in training."""
-
-    net: DynamicNet
-    knobs: Knobs
-    rates: Rates
-
-    def probabilities(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Probabilities (B, C) and MACs (B,) for pixels in [0, 1] that may be larger than its own."""
-        task = self.net.task
-        mean, std = (
-            torch.tensor(values, dtype=pixels.dtype)[:, None, None]
-            for values in (task.mean, task.std)
-        )
-        own = (resized(pixels, task.height, task.width) - mean) / std
-        found = self.net.run(own, self.knobs, rates=self.rates)
-        return found.logits_BC.softmax(1), found.macs_B.double().expand(len(pixels))
-
-
 @dataclass
-class _Seen(Counts):
-    difference: float = 0.0  # largest of the logits, where the decisions are the same
-    same: int = 0  # answers as the trained networks'
+class _Seen(Answers):
     asked: list[int] = field(default_factory=list)  # images that each member saw
 
 
@@ -67,13 +42,7 @@ def compare_cascade(
         "parameters": sum(p.numel() for p in compact.parameters()),
         "parameters_trained": sum(p.numel() for net in trained for p in net.parameters()),
         "plain_macs": max(net.plain_macs for net in trained),
-        "parity": {
-            "images": images,
-            "same_answers": seen.same,
-            "decided_by_rounding": images - seen.same,
-            "largest_logit_difference": seen.difference,
-            "same_answers_before_removing_gates": seen.same,
-        },
+        "parity": seen.parity(images),
         "gates": compact.gate_counts(),
         "dynamic": compact.dynamic,
     }
@@ -95,6 +64,7 @@ def _compare_batch(
         _check_exactly(members, compact, pixels[differs_B])
     seen.difference = max(seen.difference, float(torch.where(differs_B, 0.0, off_B).max()))
     seen.same += int((~differs_B).sum())
+    seen.same_unpruned = seen.same
     seen.asked = [n + int((stage_B >= k).sum()) for k, n in enumerate(seen.asked)]
     seen.add(logits_BC, labels_B, macs_B)
 
@@ -103,7 +73,7 @@ def _trained(
     members: Sequence[TrainedMember], rule: CascadeRule, pixels: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Logits (B, C) of the trained members, each of which sees all images, and who answered (B,)."""
-    each = [member.probabilities(pixels) for member in members]
+    each = [member.answered(pixels) for member in members]
     found = outcomes([p for p, _ in each], [macs.numpy() for _, macs in each], rule)
     return found.probabilities.clamp_min(SMALLEST).log(), torch.from_numpy(found.stage)
 
@@ -115,9 +85,7 @@ def _check_exactly(
 
     Raises ParityError when the two still differ.
     """
-    exact = [
-        TrainedMember(copy.deepcopy(one.net).double(), one.knobs, one.rates) for one in members
-    ]
+    exact = [replace(one, net=copy.deepcopy(one.net).double()) for one in members]
     ours = copy.deepcopy(compact).double()(pixels.double())
     theirs, _ = _trained(exact, compact.rule, pixels.double())
     off = float((ours - theirs).abs().max())

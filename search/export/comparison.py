@@ -33,7 +33,7 @@ class ParityError(RuntimeError):
 
 
 @dataclass
-class _Answers(Counts):
+class Answers(Counts):
     """What was seen of the test images so far, and how it compares with the trained network's."""
 
     difference: float = 0.0  # largest of the logits, where the decisions are the same
@@ -70,7 +70,7 @@ def compare(
     policy = net.knobs_policy(knobs, ids=torch.arange(1), rates=rates)
     if knobs.policy == "threshold":
         policy = replace(policy, fixed=compact.fixed)
-    unpruned, counts = replace(knobs, prune=None), _Answers()
+    unpruned, counts = replace(knobs, prune=None), Answers()
     with torch.inference_mode():
         for batch in test.batches(BATCH):
             pixels = batch.images.float() / 255

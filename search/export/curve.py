@@ -11,6 +11,7 @@ from torch import Tensor
 from search.export.measures import Counts
 from search.front.pareto import front
 from search.objectives import Costs
+from search.report.front_points import thinned
 from spaces.contract.knobs import Knobs, Rates
 from spaces.contract.net import DynamicNet
 from spaces.deploy.generic import settled
@@ -55,8 +56,7 @@ class Carried:
 
 def setting_of(point: PointRecord) -> Setting:
     """A stored operating point as a setting to export."""
-    rates = {name: tuple(units) for name, units in point.extra["rates"].items()}
-    return Setting(Knobs(**point.knobs), rates, validation_of(point), point.id)
+    return Setting(Knobs(**point.knobs), point.rates, validation_of(point), point.id)
 
 
 def validation_of(point: PointRecord) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def siblings(point: PointRecord, points: Iterable[PointRecord], costs: Costs) ->
         p for p in points if p.training == point.training and _shape(p.knobs) == _shape(point.knobs)
     ]
     found = [p for p in front(alike, costs) if p.knobs != point.knobs]
-    return spread(found, LARGEST - 1)
+    return thinned(found, LARGEST - 1)
 
 
 def free_beside(net: DynamicNet, point: Setting, others: Sequence[Setting]) -> list[Setting]:
@@ -138,11 +138,3 @@ def _shape(knobs: Mapping[str, Any]) -> tuple[Any, ...]:
     """What the weights and the graph depend on."""
     rest = {name: value for name, value in knobs.items() if name not in THRESHOLDS}
     return rest, len(knobs.get("exit_thresholds", ()))
-
-
-def spread(points: Sequence[One], most: int) -> list[One]:
-    """At most so many of them, both ends among them."""
-    if len(points) <= most:
-        return list(points)
-    step = (len(points) - 1) / (most - 1)
-    return [points[round(step * number)] for number in range(most)]

@@ -21,16 +21,13 @@ from search.export.folder import FORMAT, MODEL, ONNX, PICTURES, WEIGHTS
 from search.export.latency import latency, session_of
 from search.export.onnx_check import compare_onnx, onnx_of
 from search.export.selection_bias import selection_bias
-from search.export.static_net import Beside, standing, static_net
+from search.export.static_net import Beside, StaticNet, standing, static_net
 from search.run.job import Job
-from search.run.worker import kept_epoch, trained_net
-from spaces.contract.family import Candidate
-from spaces.contract.knobs import Knobs
-from spaces.contract.net import DynamicNet
+from search.run.measured_net import measured_net
+from search.run.worker import kept_epoch
 from spaces.deploy.ship import DeployedNet, ship
 from storage.weights_file import save_weights
-from trainers.data.splits import ImageData, test_split
-from trainers.evaluate import recalibrated
+from trainers.data.splits import Split, test_split
 from trainers.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -78,12 +75,7 @@ def export(
     metric = METRICS[job.metric]
     report, right = compare(net, compact, point.knobs, point.rates, test, data, metric, curve)
     report["metric"] = metric.name
-    static = static_net(net, beside, test)
-    report["static"] = static.as_dict() | {"standing": standing(right, static.right, metric)}
-    say(f"measuring latency beside {static.name}")
-    model, theirs = onnx_of(compact, test), onnx_of(static.net, static.images)
-    sessions = session_of(model), session_of(theirs)
-    report["latency_ms"] = latency((compact, static.net), sessions, (test, static.images))
+    model = measured_beside(compact, static_net(net, beside, test), test, report, right, say)
     report["validation"] = dict(point.validation)
     report["selection_bias"] = selection_bias(
         point.validation, len(data.validation), report["test"], metric
@@ -98,37 +90,43 @@ def export(
         "network": compact.description(),
         "thresholds": compact.thresholds,
         "points": points_listed(compact.thresholds, point, report["test"], curve, metric),
-        **_origin(job, study, point.knobs.as_dict()),
+        "study": study,
+        "knobs": point.knobs.as_dict(),
+        **origin(job),
         "report": report,
     }
-    say("comparing onnxruntime's logits")
-    report["onnx"] = compare_onnx(compact, sessions[0], test)
     write_folder(folder, compact, description, model)
     return Exported(folder, report, compact, len(description["points"]))
 
 
-def measured_net(
-    job: Job, knobs: Knobs, say: Callable[[str], None]
-) -> tuple[DynamicNet, Candidate, ImageData]:
-    """The trained network as its operating point was measured: its statistics refreshed where the knobs say so."""
-    say("loading the trained network")
-    net, candidate, data = trained_net(job)
-    if knobs.recalibrate != "none":
-        say("refreshing batch-norm statistics on training images")
-        recipe = candidate.recipe
-        net = recalibrated(
-            net, data, knobs, batch=recipe.batch, seed=job.seed, augment=recipe.augment
-        )
-    return net, candidate, data
+def measured_beside(
+    compact: DeployedNet,
+    static: StaticNet,
+    test: Split,
+    report: dict[str, Any],
+    right: bytes | None,
+    say: Callable[[str], None],
+) -> ModelProto:
+    """The network as ONNX; its latency beside the static network's, and ONNX Runtime's logits, go into the report.
+
+    `right` is what it answers to the test images.
+    """
+    beats = standing(right, static.right, METRICS[report["metric"]])
+    report["static"] = static.as_dict() | {"standing": beats}
+    say(f"measuring latency beside {static.name}")
+    model, theirs = onnx_of(compact, test), onnx_of(static.net, static.images)
+    sessions = session_of(model), session_of(theirs)
+    report["latency_ms"] = latency((compact, static.net), sessions, (test, static.images))
+    say("comparing onnxruntime's logits")
+    report["onnx"] = compare_onnx(compact, sessions[0], test)
+    return model
 
 
-def _origin(job: Job, study: str, knobs: dict[str, Any]) -> dict[str, Any]:
-    """Where the model comes from, as model.json says it."""
+def origin(job: Job) -> dict[str, Any]:
+    """Which training a network comes from, as model.json says it."""
     return {
-        "study": study,
         "kind": job.kind,
         "trial": job.number,
-        "knobs": knobs,
         "params": dict(job.params),
         "epochs": {
             "planned": job.epochs,
@@ -142,17 +140,31 @@ def write_folder(
     folder: Path, compact: DeployedNet, description: dict[str, Any], model: ModelProto
 ) -> None:
     """Write everything aside, then into the folder, so that what fails leaves nothing behind."""
+
+    def weights(file: Path) -> None:
+        save_weights({k: v.contiguous() for k, v in compact.state_dict().items()}, file)
+
+    write_files(folder, description, model, weights)
+    shutil.rmtree(folder / PICTURES, ignore_errors=True)  # of an earlier export
+
+
+def write_files(
+    folder: Path,
+    description: dict[str, Any],
+    model: ModelProto,
+    weights: Callable[[Path], object],
+) -> None:
+    """As `write_folder`; `weights` puts the file of the weights where it is told."""
     import onnx
 
     with TemporaryDirectory() as name:
         aside = Path(name)
         onnx.save(model, aside / ONNX)
-        save_weights({k: v.contiguous() for k, v in compact.state_dict().items()}, aside / WEIGHTS)
+        weights(aside / WEIGHTS)
         description[CHECKSUMS] = checksums(aside, (WEIGHTS, ONNX), description)
         (aside / MODEL).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
         (aside / "README.md").write_text(card(description), encoding="utf-8")
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(folder / PICTURES, ignore_errors=True)  # of an earlier export
         for file in aside.iterdir():
             shutil.copy(file, folder / file.name)
 

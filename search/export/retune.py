@@ -17,11 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from search.export.curve import LARGEST, spread
+from search.export.curve import LARGEST
 from search.export.measures import Counts
 from search.export.model import Model
 from search.measure.exit_grid import ExitTable
 from search.measure.exit_thresholds import exhaustive_front, quantile_levels
+from search.report.front_points import thinned
 from spaces.contract.exit_rules import ExitRule
 from spaces.deploy.generic import Deployed
 from spaces.deploy.thresholds import is_exit
@@ -113,7 +114,7 @@ def candidates(model: Model, images: Labelled, points: Sequence[dict[str, Any]])
         own = list(net.thresholds.values())
         vectors += [[_moved(value, shift) for value in own] for shift in SHIFTS]
         found = [_measured(net, images, vector) for vector in vectors]
-    return spread(_front(found), LARGEST)
+    return thinned(_front(found), LARGEST)
 
 
 def _front(found: Sequence[Candidate]) -> list[Candidate]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from search.latency.predict import NetLatency, latency_summary
 from spaces.contract.knobs import Knobs
-from storage.records import OperatingPoint
+from storage.records import OperatingPoint, rates_of
 from trainers.evaluate import Table
 from trainers.metrics import ACCURACY, Metric
 
@@ -29,16 +30,38 @@ def measured_point(
     `rates` are the gates' open rates that the knobs were set with, `more` is kept in `extra` too. With a `clock`,
     mean, 95th percentile and maximum of the latency of an image are kept there.
     """
-    value, low, high = metric.measure(table.answers)
     # rates that the knobs were set with (prune, scale), else those measured under them
-    shown = {gate: list(units) for gate, units in (rates or table.rates).items()}
-    extra = {"rates": shown, "accuracy_std": _deviation(table, metric)}
+    shown = rates or table.rates
+    timed = {}
+    if clock is not None and table.ran is not None:
+        timed = latency_summary(clock.of(knobs, rates_of(shown), table.ran))
+    return table_point(
+        knobs.as_dict(),
+        table,
+        metric,
+        parameters=parameters,
+        rates=shown,
+        more=timed | dict(more or {}),
+    )
+
+
+def table_point(
+    knobs: dict[str, Any],
+    table: Table,
+    metric: Metric,
+    *,
+    parameters: int,
+    more: Mapping[str, Any],
+    rates: Mapping[str, Sequence[float]] = MappingProxyType({}),
+) -> OperatingPoint:
+    """An operating point of these outcomes, whatever was measured; `rates` and `more` are kept in `extra`."""
+    value, low, high = metric.measure(table.answers)
+    shown = {gate: list(units) for gate, units in rates.items()}
+    extra: dict[str, Any] = {"rates": shown, "accuracy_std": _deviation(table, metric)}
     if metric is not ACCURACY:
         extra |= {"metric": metric.name, "top1": table.accuracy}
-    if clock is not None and table.ran is not None:
-        extra |= latency_summary(clock.of(knobs, _tuples(shown), table.ran))
     return OperatingPoint(
-        knobs=knobs.as_dict(),
+        knobs=knobs,
         accuracy=value,
         accuracy_low=low,
         accuracy_high=high,
@@ -46,14 +69,9 @@ def measured_point(
         macs_p95=table.macs_p95,
         macs_max=table.macs_max,
         parameters=parameters,
-        extra=extra | dict(more or {}),
+        extra=extra | dict(more),
         right=metric.packed(table.answers),
     )
-
-
-def _tuples(rates: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:
-    """Rates as networks take them."""
-    return {gate: tuple(units) for gate, units in rates.items()}
 
 
 def _deviation(table: Table, metric: Metric) -> float:

@@ -65,10 +65,9 @@ def member_answers(
     logits, macs = [], []
     for point in chosen:
         knobs = Knobs(**point.knobs)
-        rates = rates_of(point)
         at = _refreshed(net, data, knobs, recipe, execution, seed)
         logits_NC, macs_N = image_logits(
-            at, data.validation, data, knobs, execution=execution, rates=rates
+            at, data.validation, data, knobs, execution=execution, rates=point.rates
         )
         logits.append(logits_NC.clamp(-LARGEST, LARGEST).half())
         macs.append(macs_N.float())
@@ -93,8 +92,3 @@ def _refreshed(
     return recalibrated(
         net, data, knobs, batch=batch, execution=execution, seed=seed, augment=augment
     )
-
-
-def rates_of(point: OperatingPoint) -> dict[str, tuple[float, ...]]:
-    """The gates' open rates that a point was measured with."""
-    return {name: tuple(units) for name, units in point.extra["rates"].items()}

@@ -10,9 +10,9 @@ from typing import TypeVar
 import numpy as np
 
 from search.objectives import Cost
-from storage.records import Kind, OperatingPoint, PointRecord
+from storage.records import Kind, PointRecord
 
-Drawn = TypeVar("Drawn", bound=OperatingPoint)
+Drawn = TypeVar("Drawn")
 
 NUMBERS = ("accuracy", "accuracy_low", "accuracy_high", "macs_mean", "macs_p95", "macs_max")
 numbers = attrgetter(*NUMBERS)

@@ -12,17 +12,16 @@ import torch
 from torch import Tensor
 
 from search.measure.cascade_tables import Floats
-from search.measure.member_answers import rates_of
 from search.run.data import data_spec, load_data
 from search.run.jobs import job_of
-from search.run.worker import trained_net
+from search.run.measured_net import measured_net
 from search.spec import StudySpec
-from spaces.contract.knobs import Knobs
+from spaces.contract.knobs import Knobs, Rates
 from spaces.contract.net import DynamicNet
 from spaces.deploy.resized import resized
 from storage.records import PointRecord, TrialRecord
 from trainers.data.splits import ImageData, Split
-from trainers.evaluate import BATCH, recalibrated
+from trainers.evaluate import BATCH
 from trainers.execution import Execution, best_device
 
 
@@ -32,7 +31,7 @@ class TrainedMember:
 
     net: DynamicNet
     knobs: Knobs
-    rates: dict[str, tuple[float, ...]]
+    rates: Rates
     data: ImageData
 
     @property
@@ -40,17 +39,24 @@ class TrainedMember:
         """Height and width of its images."""
         return self.data.height, self.data.width
 
+    def answered(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities (B, C) and MACs (B,) for pixels in [0, 1] of images that may be larger than its own."""
+        mean, std = (
+            torch.tensor(values, dtype=pixels.dtype, device=pixels.device)[:, None, None]
+            for values in (self.data.mean, self.data.std)
+        )
+        own = (resized(pixels, *self.side) - mean) / std
+        found = self.net.run(own, self.knobs, rates=self.rates)
+        return found.logits_BC.softmax(1), found.macs_B.double().expand(len(pixels))
+
     @torch.inference_mode()
     def answers(self, split: Split, execution: Execution) -> tuple[Tensor, Floats]:
         """Probabilities (N, C) and MACs (N,) for images that may be larger than its own."""
-        mean = torch.tensor(self.data.mean, device=execution.device)[:, None, None]
-        std = torch.tensor(self.data.std, device=execution.device)[:, None, None]
         probabilities, macs = [], []
         for batch in split.batches(BATCH, device=execution.device):
-            pixels = resized(batch.images.float() / 255, *self.side)
-            found = self.net.run((pixels - mean) / std, self.knobs, rates=self.rates)
-            probabilities.append(found.logits_BC.float().softmax(1).cpu())
-            macs.append(found.macs_B.double().expand(len(batch.labels)).cpu())
+            found, paid = self.answered(batch.images.float() / 255)
+            probabilities.append(found.cpu())
+            macs.append(paid.cpu())
         return torch.cat(probabilities), torch.cat(macs).numpy()
 
 
@@ -58,13 +64,9 @@ def trained_member(
     spec: StudySpec, trial: TrialRecord, point: PointRecord, checkpoints: str
 ) -> TrainedMember:
     """The network at its point, statistics refreshed where its knobs say so. Raises ValueError without a checkpoint."""
-    job = job_of(spec, trial, checkpoints)
-    net, candidate, data = trained_net(job)
-    knobs, recipe = Knobs(**point.knobs), candidate.recipe
-    if knobs.recalibrate != "none":
-        batch, augment = recipe.batch, recipe.augment
-        net = recalibrated(net, data, knobs, batch=batch, seed=job.seed, augment=augment)
-    return TrainedMember(net.eval(), knobs, rates_of(point), data)
+    knobs = Knobs(**point.knobs)
+    net, _, data = measured_net(job_of(spec, trial, checkpoints), knobs)
+    return TrainedMember(net, knobs, point.rates, data)
 
 
 @dataclass

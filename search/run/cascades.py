@@ -18,6 +18,7 @@ import torch
 from search.front.stored import study_front
 from search.measure.cascade_choice import Bounds, Region, kept_cascades
 from search.measure.cascade_tables import Cascade, Floats, Outcomes, outcomes
+from search.measure.measured_point import table_point
 from search.objectives import MACS, Reference
 from search.run.cascade_members import Member, members_of, table_of, trainings_with_answers
 from search.run.cascade_passes import Passes, largest
@@ -29,7 +30,7 @@ from spaces.contract.resolution import IMAGE_SIZE
 from storage.records import Kind, OperatingPoint, TrialRecord
 from storage.store import Store
 from trainers.evaluate import Table, answers_of, top_answers
-from trainers.metrics import ACCURACY, Metric
+from trainers.metrics import Metric
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
@@ -122,27 +123,13 @@ def measured_cascade(
     answer, top5 = top_answers(found.probabilities, labels)
     table = Table(answers_of([answer], [top5], labels), torch.from_numpy(found.macs)[None], {})
     shares = [float((found.stage >= k).mean()) for k in range(len(members))]
-    value, low, high = metric.measure(table.answers)
-    extra: dict[str, Any] = {
-        "rates": {},
-        "accuracy_std": 0.0,
+    more = {
         "selection_bias": bias + _of_members(members, found),
         "answered": [_answered(found, right, k) for k in range(len(members))],
     }
-    if metric is not ACCURACY:
-        extra |= {"metric": metric.name, "top1": table.accuracy}
-    return OperatingPoint(
-        knobs=knobs_of(one, members, shares),
-        accuracy=value,
-        accuracy_low=low,
-        accuracy_high=high,
-        macs_mean=table.macs_mean,
-        macs_p95=table.macs_p95,
-        macs_max=table.macs_max,
-        parameters=sum(m.point.parameters for m in members),
-        extra=extra,
-        right=metric.packed(table.answers),
-    )
+    parameters = sum(m.point.parameters for m in members)
+    knobs = knobs_of(one, members, shares)
+    return table_point(knobs, table, metric, parameters=parameters, more=more)
 
 
 def knobs_of(one: Cascade, members: Sequence[Member], shares: Iterable[float]) -> dict[str, Any]:
