@@ -33,6 +33,7 @@ from spaces.exits.exits import ExitNet
 POOLED, MAPS = "pooled", "maps"
 CLASSIFIER = "classifier"  # what is read behind the last place
 VIEWS = (1, 2, 4, 8)
+COUNTER = "num_batches_tracked"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +134,10 @@ class FrozenTrunkNet(ExitNet):
         self.train(self.training)
 
     def constant_names(self) -> set[str]:
-        return set(self.trunk_names(self.last_read())) if self.frozen else set()
+        """Those of a frozen trunk, but for counters of batches: these depend on what a process built before."""
+        if not self.frozen:
+            return set()
+        return {n for n in self.trunk_names(self.last_read()) if not n.endswith(COUNTER)}
 
     def answer(self, vector: Tensor) -> Tensor:
         """Logits of what the classifier reads."""
