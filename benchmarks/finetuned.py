@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def study_text(args: argparse.Namespace) -> str:
         "exit_reads": "all",
         "exit_places": args.places,
         "optimizer": "adamw",
-        "lr": {"low": 3e-4, "high": 1e-3},
+        "adamw_lr": {"low": 2e-4, "high": 1e-3},
         "head_lr_mult": 10.0,
         "batch": 64,
         "distill": [0.0, 0.5],
@@ -83,10 +84,12 @@ def parts(pixels: Sequence[int]) -> dict[str, Part]:
         "no distillation": lambda p: not is_cascade(p.knobs) and not p.params.get("distill"),
     }
     for side in pixels:
-        found[f"{side} px"] = lambda p, side=side: (
-            not is_cascade(p.knobs) and p.params[IMAGE_SIZE] == side
-        )
+        found[f"{side} px"] = partial(_of_size, side)
     return found
+
+
+def _of_size(side: int, point: PointRecord) -> bool:
+    return not is_cascade(point.knobs) and point.params[IMAGE_SIZE] == side
 
 
 def chosen(

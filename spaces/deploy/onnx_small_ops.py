@@ -62,8 +62,8 @@ def _number(value: ir.Value | None) -> float | None:
 def _ends_of_sums(graph: ir.Graph) -> Iterator[ir.Node]:
     """The last addition of each sum of float64, which MACs are; the last one of the graph first."""
     for node in reversed(list(graph)):
-        value = node.outputs[0]
-        inner = _used_once(value) and _is_sum(value.uses()[0].node)
+        users = [user for user, _ in node.outputs[0].uses()]
+        inner = _used_once(node.outputs[0]) and _is_sum(users[0])
         if _is_sum(node) and not inner:
             yield node
 
@@ -148,9 +148,9 @@ def _add_at_once(graph: ir.Graph, end: ir.Node) -> None:
     last = nodes[-1].outputs[0]
     last.shape, last.type = total.shape, total.type
     graph.insert_before(end, nodes)
-    name = total.name
+    replaced = total.name
     total.replace_all_uses_with(last, replace_graph_outputs=True)
-    last.name, total.name = name, f"{name}.before"
+    last.name, total.name = replaced, f"{replaced}.before"
 
 
 def _constant(graph: ir.Graph, value: np.ndarray, name: str) -> ir.Value:
@@ -158,7 +158,7 @@ def _constant(graph: ir.Graph, value: np.ndarray, name: str) -> ir.Value:
 
     tensor = ir.tensor(value, name=name)
     made = ir.Value(
-        name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor
+        name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(value.shape), const_value=tensor
     )
     graph.register_initializer(made)
     return made
