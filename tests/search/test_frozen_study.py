@@ -74,6 +74,10 @@ def test_a_frozen_study_from_its_file_to_a_model_of_the_reported_accuracy(
     files = list(Path("dynafront-data/features").glob("*.npy"))
     # two views and validation, of both places and the classifier, for all five trainings
     assert len(files) == 3 * 3
+    # two files of heads a training, and the trunk once: whole, and ended behind each place
+    kept = [one for one in Path("dynafront-data/checkpoints").rglob("*") if one.is_file()]
+    assert sum(one.stat().st_size for one in kept) < 3 * weights.stat().st_size
+    assert len([one for one in kept if one.suffix == ".shared"]) == 3
     assert all(
         "error" not in one.result["inspection"] for one in store.trials("frozen", kind=Kind.SEARCH)
     )
@@ -140,6 +144,9 @@ def test_check_counts_features_once_and_static_networks(
     checked = checked_study(spec, Settings(), Steps(Console(quiet=True)))
     (size,) = _sizes(checked)
     assert size.statics == 3
+    assert size.constant > 0.9 * (size.parameters - size.constant)
+    # five trainings were ten times the whole network
+    assert size.bytes_of(5) < 10 * 4 * size.parameters / 2
     frozen = measured_speed(size.dynamic, checked.task, data_spec(spec), Execution())
     assert frozen.once > 0
     config = replace(size.dynamic.config, trunk="finetuned")
