@@ -23,6 +23,7 @@ from search.run.heartbeat import Steps
 from search.run.job import Job
 from search.run.lease import Lease, lease
 from search.run.lost_baselines import LostBaselines, lost_in
+from search.run.memory_tries import MemoryTries
 from search.run.number_formats import NumberFormats
 from search.run.optuna_mirror import mirror_for, optuna_storage
 from search.run.progress import Progress
@@ -68,6 +69,7 @@ def run_study(
     Raises ValueError for what a person can put right, NoFrontError when nothing came of it. KeyboardInterrupt passes
     through with everything stored.
     """
+    engine = engine_for(workers, spec.run)
     with Steps(console) as step:
         checked = checked_study(spec, settings, step, baselines=baselines)
         settings.folder.mkdir(parents=True, exist_ok=True)
@@ -84,7 +86,7 @@ def run_study(
                 progress.say(f"{count} failed trials are trained again")
             more = [*static_nets(spec, checked.spaces, checked.task)]
             more += all_baselines(checked.spaces, spec.budget.epochs) if baselines else []
-            parts = _Parts(spec, settings, store, checked.task, engine_for(workers), held)
+            parts = _Parts(spec, settings, store, checked.task, engine, held)
             complete = _driven(parts, scheduler, more, progress)
             _draw_front(parts, progress)
     if not study_front(store, store.study(spec.study)).members:
@@ -128,6 +130,7 @@ def _driven(
         ours=lambda: not parts.held.lost,
         formatted=partial(_prepared, parts.settings, formats),
         baselines=LostBaselines(lost_in(store, spec, checkpoints)),
+        memory=MemoryTries(parts.engine.shared, parts.engine.slots > 1),
     )
     publisher.start()
     try:

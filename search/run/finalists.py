@@ -12,6 +12,7 @@ from search.run.data import data_spec, load_data, task_of
 from search.run.driver import Driver
 from search.run.engine import engine_for
 from search.run.lease import lease
+from search.run.memory_tries import MemoryTries
 from search.run.number_formats import NumberFormats
 from search.run.progress import Progress
 from search.run.time_spent import TimeSpent
@@ -29,7 +30,7 @@ def search_finalists(
     store = Store.open(settings.database_url)
     with lease(store, spec.study) as held:
         record = store.study(spec.study)
-        engine = engine_for(workers)
+        engine = engine_for(workers, spec.run)
         trials = rank_trials(store, record)[:count]
         with Progress(
             console, f"{spec.study}, finalists", SEEDS * len(trials), max(1, workers)
@@ -55,6 +56,7 @@ def search_finalists(
                     counts=Kind.FINALIST,
                     ours=lambda: not held.lost,
                     formatted=formats.of,
+                    memory=MemoryTries(engine.shared, engine.slots > 1),
                 ).run()
             finally:
                 formats.close()
