@@ -149,7 +149,9 @@ class Run(Keys):
     )
     gpu_memory_gigabytes: Positive | None = Field(
         default=None,
-        description="Gigabytes (10^9 bytes) of a GPU's memory that a training may take.",
+        description=(
+            "Gigabytes (10^9 bytes) of a GPU's memory that a training may take. One that needs more ran out of memory."
+        ),
     )
     max_failures: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         default=5, description="Failures in a row that end the search."
