@@ -65,10 +65,14 @@ class Studies:
                     f"study {name!r} is not there, or was just taken up by another process"
                 )
 
-    def take_lease(self, name: str, owner: str, seconds: float) -> bool:
-        """Become the one who drives the study; False while somebody else's lease lasts."""
+    def take_lease(self, name: str, owner: str, seconds: float, *, expired: bool = True) -> bool:
+        """Become the one who drives the study; False while somebody else's lease lasts.
+
+        Without `expired`, one that is over by this machine's clock lasts too, until it is released.
+        """
         now = time.time()
-        free = or_(Study.owner.is_(None), Study.owner == owner, Study.lease_until < now)
+        over = (Study.lease_until < now,) if expired else ()
+        free = or_(Study.owner.is_(None), Study.owner == owner, *over)
         return self._set_study(name, {"owner": owner, "lease_until": now + seconds}, free)
 
     def renew_lease(self, name: str, owner: str, seconds: float) -> bool:

@@ -75,7 +75,7 @@ def run_study(
         settings.folder.mkdir(parents=True, exist_ok=True)
         store = Store.open(settings.database_url)
         spec, values, reference = _recorded(store, checked.spec, text, checked.reference)
-    with lease(store, spec.study) as held:
+    with lease(store, spec.study, console.print) as held:
         store.set_spec(spec.study, values, text)
         store.set_data(spec.study, checked.data)
         scheduler = scheduler_for(spec, checked.task, reference, checked.data["majority"])

@@ -28,7 +28,7 @@ def search_finalists(
 ) -> dict[str, Any]:
     """Train the study's finalists, or those that are still missing, and report. The study must be there."""
     store = Store.open(settings.database_url)
-    with lease(store, spec.study) as held:
+    with lease(store, spec.study, console.print) as held:
         record = store.study(spec.study)
         engine = engine_for(workers, spec.run)
         trials = rank_trials(store, record)[:count]
