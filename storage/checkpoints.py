@@ -11,12 +11,14 @@ import logging
 import os
 import re
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, uint8
 
+from storage.errors import UnwrittenError, error_line
 from storage.weights_file import save_weights
 
 logger = logging.getLogger(f"dynafront.{__name__}")
@@ -32,21 +34,29 @@ class Checkpoints:
         self.folder = Path(folder)
 
     def save(self, key: str, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Replace the key's checkpoint; tensors may lie on any device, share memory and have any layout."""
+        """Replace the key's checkpoint; tensors may lie on any device, share memory and have any layout.
+
+        Raises UnwrittenError, and the checkpoint is as it was.
+        """
         path = self.path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}")
         # safetensors refuses tensors that share storage or are not contiguous
         plain = {
             name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()
         }
         text = json.dumps(state)
-        save_weights(plain, unfinished, {"state": text, "checksum": _checksum(plain, text)})
-        with open(unfinished, "rb") as file:
-            os.fsync(file.fileno())
-        if path.exists():
-            os.replace(path, self._before(path))
-        os.replace(unfinished, path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_weights(plain, unfinished, {"state": text, "checksum": _checksum(plain, text)})
+            with open(unfinished, "rb") as file:
+                os.fsync(file.fileno())
+            if path.exists():
+                os.replace(path, self._before(path))
+            os.replace(unfinished, path)
+        except (OSError, SafetensorError) as error:
+            with suppress(OSError):
+                unfinished.unlink(missing_ok=True)
+            raise UnwrittenError(f"{path}: {error_line(error)}") from error
 
     def load(
         self, key: str, *, latest: bool = False

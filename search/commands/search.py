@@ -87,8 +87,9 @@ def run_study(
             more = [*static_nets(spec, checked.spaces, checked.task)]
             more += all_baselines(checked.spaces, spec.budget.epochs) if baselines else []
             parts = _Parts(spec, settings, store, checked.task, engine, held)
-            complete = _driven(parts, scheduler, more, progress)
-            _draw_front(parts, progress)
+            complete, followed = _driven(parts, scheduler, more, progress)
+            if followed:
+                _draw_front(parts, progress)
     if not study_front(store, store.study(spec.study)).members:
         raise NoFrontError(_why_none(store, spec, complete))
     return Finished(complete, scheduler.front.plateau, scheduler.asked, len(scheduler.front.points))
@@ -107,8 +108,11 @@ class _Parts(NamedTuple):
 
 def _driven(
     parts: _Parts, scheduler: Scheduler, more: Iterable[Candidate], progress: Progress
-) -> bool:
-    """Take up what an earlier session left, add baselines, and run to the end; see `Driver.run`."""
+) -> tuple[bool, bool]:
+    """Take up what an earlier session left, add baselines, and run to the end.
+
+    Returns what `Driver.run` does, and whether MLflow followed.
+    """
     spec, store, checkpoints = parts.spec, parts.store, str(parts.settings.checkpoints)
     with creating(parts.settings.optuna_url):
         storage = optuna_storage(parts.settings.optuna_url)
@@ -138,11 +142,11 @@ def _driven(
         scheduler.add_baselines(more)
         complete = driver.run()
         _add_cascades(parts, publisher, progress)
-        return complete
     finally:
         formats.close()
         progress.doing("bringing MLflow up to date")
         publisher.close()
+    return complete, not publisher.away
 
 
 def _add_cascades(parts: _Parts, publisher: Publisher, progress: Progress) -> None:

@@ -22,6 +22,7 @@ from search.run.progress import Progress
 from search.run.time_spent import TimeSpent
 from search.schedule.decisions import Ended, Plan, Record, Reject, Repeat, Resume, Start, Trial
 from search.spec import StudySpec
+from storage.errors import UnwrittenError
 from storage.records import Kind, State, TrialRecord, training_text
 from trainers.fit import EpochResult
 
@@ -262,6 +263,8 @@ class Driver:
 
     def _fail(self, trial: Trial, job: Job, failure: Failure) -> None:
         logger.warning("%s failed: %s", training_text(*trial.name), failure.error)
+        if failure.unwritten:  # as all others would; this one goes on with the next search
+            raise UnwrittenError(failure.error)
         if self._tried_again(trial, job, failure):
             return
         failure = self.memory.told(job, failure)

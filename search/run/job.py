@@ -89,7 +89,7 @@ class Outcome:
 class Failure:
     """A training that ended without a result; `crashed` when its process died rather than raised.
 
-    `memory`: there was none left.
+    `memory`: there was none left. `unwritten`: there was no place for its checkpoint.
     """
 
     error: str
@@ -97,6 +97,7 @@ class Failure:
     trace: str
     crashed: bool = False
     memory: bool = False
+    unwritten: bool = False
 
 
 Event = EpochResult | Rung | Outcome | Failure

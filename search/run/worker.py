@@ -20,6 +20,7 @@ from spaces.contract.net import DynamicNet
 from spaces.contract.registry import family
 from spaces.contract.task import Task
 from storage.checkpoint_files import answers_file
+from storage.errors import UnwrittenError
 from storage.records import OperatingPoint, training_text
 from trainers.data.splits import ImageData, Split
 from trainers.epoch_sums import DivergedError
@@ -42,6 +43,8 @@ def events(job: Job) -> Generator[Event, None, None]:
         for event in _trained(job, started):
             epoch = event.epoch if isinstance(event, EpochResult) else epoch
             yield event
+    except UnwrittenError as error:
+        yield Failure(str(error), epoch + 1, "", unwritten=True)
     except DivergedError as error:
         yield Failure(str(error), error.epoch, "")
     except Exception as error:
