@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 OPSET = 17
 IR_VERSION = 8  # what onnxruntime 1.18 reads
-FLOAT, DOUBLE = 1, 11  # onnx.TensorProto's
+FLOAT, BOOL, DOUBLE = 1, 9, 11  # onnx.TensorProto's
 
 
-def resnet_onnx(net: DeployedResNet) -> onnx.ModelProto:
+def resnet_onnx(net: DeployedResNet, *, flat: bool = False) -> onnx.ModelProto:
     """The network as ONNX: `pixels` (batch, C, H, W) float32 in [0, 1] → `logits` (batch, classes), `macs` (batch,).
 
     Thresholds, where any gate decides, are an input (T,) float64 that may be left out. `macs` are the MACs that each
-    image took, float64.
+    image took, float64. `flat`: without `If`, everything is computed and chosen afterwards, the form to quantize.
     """
     import onnx
     from onnx import TensorProto, helper
@@ -50,7 +50,7 @@ def resnet_onnx(net: DeployedResNet) -> onnx.ModelProto:
     for index, block in enumerate(net.blocks):
         assert isinstance(block, DeployedBlock)
         source = stem if net.gate_source == "stem" else u
-        u, cost = _block(g, block, u, source, f"block{index}")
+        u, cost = _block(g, block, u, source, f"block{index}", flat=flat)
         spent = g.total(spent, cost)
     pooled = g.add("ReduceMean", [u], axes=[2, 3], keepdims=0)
     fc = g.linear(pooled, net.fc, "fc")
@@ -72,7 +72,7 @@ def resnet_onnx(net: DeployedResNet) -> onnx.ModelProto:
 
 
 def _block(
-    g: Graph, block: DeployedBlock, u: str, source: str, name: str
+    g: Graph, block: DeployedBlock, u: str, source: str, name: str, *, flat: bool
 ) -> tuple[str, str | float]:
     """The block's output, and its MACs an image."""
     skip, skip_macs = _skip(g, block, u, name), float(block.skip_macs)
@@ -82,7 +82,19 @@ def _block(
         r, cost = _residual(g, block, u, source, name)
         return g.add("Relu", [g.add("Add", [skip, r])]), g.total(skip_macs, cost)
     z = _decision(g, block, "layer", source, name)  # (batch, 1)
-    any_open = g.add("Cast", [g.add("ReduceMax", [z], keepdims=0)], to=9)
+    assert block.gates is not None
+    standing = skip_macs + block.gates.macs(("layer",))
+    skipped = _chosen if flat else _branched
+    u, cost = skipped(g, block, (u, source, skip), z, name)
+    return u, g.total(standing, cost)
+
+
+def _branched(
+    g: Graph, block: DeployedBlock, given: tuple[str, str, str], z: str, name: str
+) -> tuple[str, str | float]:
+    """A block that runs where any image opens it, from its input, its gate's source and its shortcut; and its MACs."""
+    u, source, skip = given
+    any_open = g.add("Cast", [g.add("ReduceMax", [z], keepdims=0)], to=BOOL)
     run, rest = Graph(f"{name}.open."), Graph(f"{name}.closed.")
     shaped = run.add("Reshape", [z, run.constant(np.array([-1, 1, 1, 1]), "shape")])
     r, cost = _residual(run, block, u, source, name)
@@ -95,9 +107,22 @@ def _block(
     )
     flat = g.add("Reshape", [z, g.constant(np.array([-1]), f"{name}.flat")])
     open_B = g.add("Cast", [flat], to=DOUBLE)
-    assert block.gates is not None
-    standing = skip_macs + block.gates.macs(("layer",))
-    return u, g.total(standing, g.product(open_B, cost))
+    return u, g.product(open_B, cost)
+
+
+def _chosen(
+    g: Graph, block: DeployedBlock, given: tuple[str, str, str], z: str, name: str
+) -> tuple[str, str | float]:
+    """As `_branched`, with open and closed computed for every image."""
+    u, source, skip = given
+    r, cost = _residual(g, block, u, source, name)
+    opened = g.add("Relu", [g.add("Add", [skip, r])])
+    closed = u if block.identity else g.add("Relu", [skip])
+    taken = g.add("Cast", [z], to=BOOL)
+    shaped = g.add("Reshape", [taken, g.constant(np.array([-1, 1, 1, 1]), f"{name}.shape")])
+    flat = g.add("Reshape", [taken, g.constant(np.array([-1]), f"{name}.flat")])
+    spent = g.add("Where", [flat, g.tensor(cost), g.tensor(0.0)])
+    return g.add("Where", [shaped, opened, closed]), spent
 
 
 def _residual(
