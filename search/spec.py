@@ -17,7 +17,7 @@ from search.study_keys import StudySpec
 from spaces.contract.narrowing import for_trained_weights, narrowed
 from spaces.contract.recipe import CHANGES_OF_IMAGES, PRETRAINED
 from spaces.contract.resolution import IMAGE_SIZE, image_size_dimension
-from spaces.contract.space import Dimension
+from spaces.contract.space import Dimension, word
 from spaces.contract.trunk import FINETUNED, FROZEN, TRUNK, trunks
 from storage.yaml_text import NotYamlError, file_text, parsed
 from trainers.metrics import METRICS
@@ -75,7 +75,10 @@ def parse_study(text: str, where: str) -> StudySpec:
     _check_data(spec, where)
     _check_objectives(spec, where)
     _check_warm_epochs(spec, where)
-    _check_trunk(spec, where, declared_spaces(spec, where))
+    spaces = declared_spaces(spec, where)
+    _check_trunk(spec, where, spaces)
+    for name, space in spaces.items():
+        _check_conditions(where, name, space, spec.space.get(name, {}))
     return spec
 
 
@@ -165,6 +168,26 @@ def _check_teacher(spec: StudySpec, where: str, name: str, space: Sequence[Dimen
     raise ValueError(
         f"{where}: space.{name}.distill: no baseline is trained to learn from, because of {reason}; {fix}"
     )
+
+
+def _check_conditions(
+    where: str, name: str, space: Sequence[Dimension], named: Mapping[str, object]
+) -> None:
+    """What the file names must be read by some candidate of it."""
+    by_name = {dimension.name: dimension for dimension in space}
+    for dimension in space:
+        for other, values in dimension.when.items() if dimension.name in named else ():
+            condition = by_name.get(other)
+            if condition is None or condition.kind != "choice":
+                continue
+            taken = condition.choices if condition.searched else (condition.default,)
+            if not set(taken) & set(values):
+                needed, own = (" or ".join(map(word, each)) for each in (values, taken))
+                read = [d.name for d in space if d.name.endswith(f"_{dimension.name}")]
+                raise ValueError(
+                    f"{where}: space.{name}.{dimension.name}: has no effect: it needs {other} to be {needed}, and "
+                    f"here it is {own}; {f'write {read[0]}' if read else 'leave it out'}"
+                )
 
 
 def _check_images_read(where: str, name: str, space: Sequence[Dimension]) -> None:

@@ -13,12 +13,14 @@ import os
 import re
 import zlib
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, uint8
 
+from storage.errors import UnwrittenError, error_line
 from storage.shared_tensors import keep_shared, shared_file, shared_tensors
 from storage.weights_file import save_weights
 
@@ -45,10 +47,10 @@ class Checkpoints:
     ) -> None:
         """Replace the key's checkpoint; tensors may lie on any device, share memory and have any layout.
 
-        `shared` names those that are the same at every save of the key.
+        `shared` names those that are the same at every save of the key. Raises
+        UnwrittenError, and the checkpoint is as it was.
         """
         path = self.path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}")
         # safetensors refuses tensors that share storage or are not contiguous
         plain = {
@@ -58,15 +60,21 @@ class Checkpoints:
         }
         text = json.dumps(state)
         header = {"state": text}
-        if shared:
-            header[SHARED] = self._kept(key, {name: tensors[name] for name in shared})
-        header["checksum"] = _checksum(plain, text, header.get(SHARED, ""))
-        save_weights(plain, unfinished, header)
-        with open(unfinished, "rb") as file:
-            os.fsync(file.fileno())
-        if path.exists():
-            os.replace(path, self._before(path))
-        os.replace(unfinished, path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if shared:
+                header[SHARED] = self._kept(key, {name: tensors[name] for name in shared})
+            header["checksum"] = _checksum(plain, text, header.get(SHARED, ""))
+            save_weights(plain, unfinished, header)
+            with open(unfinished, "rb") as file:
+                os.fsync(file.fileno())
+            if path.exists():
+                os.replace(path, self._before(path))
+            os.replace(unfinished, path)
+        except (OSError, SafetensorError) as error:
+            with suppress(OSError):
+                unfinished.unlink(missing_ok=True)
+            raise UnwrittenError(f"{path}: {error_line(error)}") from error
 
     def load(
         self, key: str, *, latest: bool = False

@@ -115,7 +115,7 @@ class Training:
 
     def _micro_batches(self, images: int) -> Iterator[slice]:
         """The parts of a batch that are in memory at once; one image more goes with the last (batch norm)."""
-        size = self.recipe.micro_batch or images
+        size = self.execution.micro_batch or self.recipe.micro_batch or images
         start = 0
         while start < images:
             stop = images if start + size >= images - 1 else start + size

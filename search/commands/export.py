@@ -10,8 +10,10 @@ from search.commands.choice import Choice, chosen
 from search.commands.export_cascade import exported_cascade
 from search.commands.same_data import check_same_data
 from search.export.card import gates_text, latency_text, metric_of_report, threads_text
+from search.export.extras import PLAIN, Extras
 from search.export.folder import PICTURES
 from search.export.selection_bias import bias_text
+from search.export.variant_text import variant_lines
 from search.front.metric import named
 from search.front.stored import StudyFront, study_cost, study_costs, study_front
 from search.objectives import macs_text
@@ -42,7 +44,7 @@ def export_choice(
     *,
     register: bool,
     force: bool = False,
-    whole_curve: bool = False,
+    extras: Extras = PLAIN,
     say: Callable[[str], None],
 ) -> list[str]:
     """Export the chosen point; returns lines that say what came out. Raises ValueError with the nearest offer.
@@ -59,7 +61,7 @@ def export_choice(
         folder,
         register=register,
         force=force,
-        whole_curve=whole_curve,
+        extras=extras,
         say=say,
     )
 
@@ -74,7 +76,7 @@ def export_point(
     *,
     register: bool,
     force: bool = False,
-    whole_curve: bool = False,
+    extras: Extras = PLAIN,
     say: Callable[[str], None],
 ) -> list[str]:
     """Export the point, which was picked by `choice`; returns lines that say what came out."""
@@ -91,7 +93,7 @@ def export_point(
     if is_cascade(point.knobs):
         say(knobs_text(point.knobs))
     exported = _export(
-        store, record, settings, point, found, folder, say, force=force, whole_curve=whole_curve
+        store, record, settings, point, found, folder, say, force=force, extras=extras
     )
     report = exported.report
     where = stored_place(folder, settings.folder)
@@ -145,7 +147,7 @@ def _export(
     say: Callable[[str], None],
     *,
     force: bool,
-    whole_curve: bool,
+    extras: Extras,
 ) -> Exported:
     from search.export.curve import setting_of, siblings
     from search.export.export import export
@@ -159,7 +161,7 @@ def _export(
         training = store.trial(record.name, static.kind, static.trial)
         beside = Beside(job_of(spec, training, str(settings.checkpoints)), why)
     if is_cascade(point.knobs):
-        if whole_curve:
+        if extras.whole_curve:
             raise ValueError(
                 f"--whole-curve: point {point.id} is a cascade, whose file answers at one point; leave it out"
             )
@@ -169,6 +171,7 @@ def _export(
             str(settings.checkpoints),
             point,
             beside=beside,
+            extras=extras,
             folder=folder,
             force=force,
             say=say,
@@ -182,7 +185,7 @@ def _export(
         folder=folder,
         beside=beside,
         force=force,
-        whole_curve=whole_curve,
+        extras=extras,
         say=say,
     )
 
@@ -214,6 +217,7 @@ def _lines(folder: Path, report: dict[str, Any], points: int) -> list[str]:
         ),
         f"  try it    dynafront predict {folder} IMAGE",
     ]
+    lines[-1:-1] = variant_lines(report)
     if not report["dynamic"]:
         lines.insert(
             2, "  static: no gate or exit decides anything; every image takes the same computation"

@@ -21,6 +21,7 @@ from search.run.features import feature_store, with_features
 from search.run.heartbeat import Steps
 from search.run.lease import Lease, lease
 from search.run.lost_baselines import LostBaselines, lost_in
+from search.run.memory_tries import MemoryTries
 from search.run.number_formats import NumberFormats
 from search.run.optuna_mirror import mirror_for, optuna_storage
 from search.run.progress import Progress
@@ -66,12 +67,13 @@ def run_study(
     Raises ValueError for what a person can put right, NoFrontError when nothing came of it. KeyboardInterrupt passes
     through with everything stored.
     """
+    engine = engine_for(workers, spec.run)
     with Steps(console) as step:
         checked = checked_study(spec, settings, step, baselines=baselines)
         settings.folder.mkdir(parents=True, exist_ok=True)
         store = Store.open(settings.database_url)
         spec, values, reference = _recorded(store, checked.spec, text, checked.reference)
-    with lease(store, spec.study) as held:
+    with lease(store, spec.study, console.print) as held:
         store.set_spec(spec.study, values, text)
         store.set_data(spec.study, checked.data)
         scheduler = scheduler_for(spec, checked.task, reference, checked.data["majority"])
@@ -82,9 +84,10 @@ def run_study(
                 progress.say(f"{count} failed trials are trained again")
             more = [*static_nets(spec, checked.spaces, checked.task)]
             more += all_baselines(checked.spaces, spec.budget.epochs) if baselines else []
-            parts = _Parts(spec, settings, store, checked.task, engine_for(workers), held)
-            complete = _driven(parts, scheduler, more, progress)
-            _draw_front(parts, progress)
+            parts = _Parts(spec, settings, store, checked.task, engine, held)
+            complete, followed = _driven(parts, scheduler, more, progress)
+            if followed:
+                _draw_front(parts, progress)
     if not study_front(store, store.study(spec.study)).members:
         raise NoFrontError(_why_none(store, spec, complete))
     return Finished(complete, scheduler.front.plateau, scheduler.asked, len(scheduler.front.points))
@@ -103,8 +106,11 @@ class _Parts(NamedTuple):
 
 def _driven(
     parts: _Parts, scheduler: Scheduler, more: Iterable[Candidate], progress: Progress
-) -> bool:
-    """Take up what an earlier session left, add baselines, and run to the end; see `Driver.run`."""
+) -> tuple[bool, bool]:
+    """Take up what an earlier session left, add baselines, and run to the end.
+
+    Returns what `Driver.run` does, and whether MLflow followed.
+    """
     spec, store, checkpoints = parts.spec, parts.store, str(parts.settings.checkpoints)
     with creating(parts.settings.optuna_url):
         storage = optuna_storage(parts.settings.optuna_url)
@@ -126,6 +132,7 @@ def _driven(
         ours=lambda: not parts.held.lost,
         formatted=lambda job: with_features(formats.of(job), parts.settings),
         baselines=LostBaselines(lost_in(store, spec, checkpoints)),
+        memory=MemoryTries(parts.engine.shared, parts.engine.slots > 1),
     )
     publisher.start()
     try:
@@ -133,11 +140,11 @@ def _driven(
         scheduler.add_baselines(more)
         complete = driver.run()
         _add_cascades(parts, publisher, progress)
-        return complete
     finally:
         formats.close()
         progress.doing("bringing MLflow up to date")
         publisher.close()
+    return complete, not publisher.away
 
 
 def _add_cascades(parts: _Parts, publisher: Publisher, progress: Progress) -> None:

@@ -18,12 +18,13 @@ import torch
 
 from search.report.text import network_text
 from search.run.job import Job
+from search.run.worker_process import workers_context
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from spaces.contract.task import Task
 from spaces.contract.trunk import is_frozen
 from storage.formats import Formats
-from trainers.data.processes import spawned
+from trainers.data.processes import end_with_parent
 from trainers.execution import Execution, best_device, measured, whole_vectors
 
 PATIENCE = 300.0  # seconds that measuring a size may take without a word
@@ -76,9 +77,9 @@ class Probe:
         """Start the process now, so that it is ready when it is needed."""
         if self._process is not None and self._process.is_alive():
             return
-        context = spawned()
+        context = workers_context()
         self._pipe, there = context.Pipe()
-        self._process = context.Process(target=self._serve, args=(there,), daemon=True)
+        self._process = context.Process(target=self._serve, args=(there,), daemon=True)  # type: ignore[attr-defined]
         self._process.start()
         there.close()
 
@@ -97,6 +98,7 @@ class Probe:
 
 
 def _serve(pipe: Connection) -> None:
+    end_with_parent()
     # Ctrl-C reaches the whole group; the driver decides
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
