@@ -61,6 +61,8 @@ class Training:
         self.trunk = Trunk(net, recipe)
         self.optimizer = optimizer(net, recipe)
         self.kept = KeptWeights(net, recipe)
+        # of `tensors`, those that no training changes
+        self.constant = {f"net.{name}" for name in net.constant_names()}
         self.forward: nn.Module = torch.compile(net) if execution.compile else net  # type: ignore[assignment]
 
     def epoch(self, epoch: int) -> EpochSums:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -20,8 +18,8 @@ from search.report.no_front import no_front_text
 from search.run.books import Books
 from search.run.driver import Driver
 from search.run.engine import Engine, engine_for
+from search.run.features import feature_store, with_features
 from search.run.heartbeat import Steps
-from search.run.job import Job
 from search.run.lease import Lease, lease
 from search.run.lost_baselines import LostBaselines, lost_in
 from search.run.memory_tries import MemoryTries
@@ -133,7 +131,7 @@ def _driven(
         checkpoints=checkpoints,
         follower=publisher,
         ours=lambda: not parts.held.lost,
-        formatted=partial(_prepared, parts.settings, formats),
+        formatted=lambda job: with_features(formats.of(job), parts.settings),
         baselines=LostBaselines(lost_in(store, spec, checkpoints)),
         memory=MemoryTries(parts.engine.shared, parts.engine.slots > 1),
     )
@@ -155,23 +153,14 @@ def _add_cascades(parts: _Parts, publisher: Publisher, progress: Progress) -> No
     from search.run.cascades import update_cascades
 
     spec, store, checkpoints = parts.spec, parts.store, parts.settings.checkpoints
+    files = feature_store(parts.settings)
     try:
-        if update_cascades(store, spec, checkpoints, progress.doing):
+        if update_cascades(store, spec, checkpoints, files, progress.doing):
             publisher.front_changed()
     # the search went well: what cannot be joined must not end it
     except Exception as error:
         logger.warning("no cascades", exc_info=error)
         progress.say(f"cascades were not searched: {error}")
-
-
-def _prepared(settings: Settings, formats: NumberFormats, job: Job) -> Job:
-    """The job with the number format of its size, and where it finds and keeps features of a frozen trunk."""
-    job = formats.of(job)
-    if not settings.feature_bytes:
-        return job
-    # workers may run in another folder
-    folder = str(settings.features.absolute())
-    return replace(job, features=folder, feature_bytes=settings.feature_bytes)
 
 
 def _draw_front(parts: _Parts, progress: Progress) -> None:

@@ -22,6 +22,7 @@ from search.run.worker_process import workers_context
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from spaces.contract.task import Task
+from spaces.contract.trunk import is_frozen
 from storage.formats import Formats
 from trainers.data.processes import end_with_parent
 from trainers.execution import Execution, best_device, measured, whole_vectors
@@ -136,7 +137,7 @@ class NumberFormats:
 
     def of(self, job: Job) -> Job:
         """The job, with the format of its size if it is to be measured; heads on a frozen trunk train in float32."""
-        if job.precision != "auto" or job.params.get("trunk") == "frozen":
+        if job.precision != "auto" or is_frozen(job.params):
             return job
         device = best_device() if job.device == "auto" else job.device
         name, size = self.probe.device_name(device), size_of(job, self.task())

@@ -154,15 +154,11 @@ def learnt_from(
     job: Job, net: DynamicNet, data: ImageData, candidate: Candidate, execution: Execution
 ) -> ImageData:
     """What the network trains on: the images, or what its heads read of them where its trunk keeps its weights."""
-    from spaces.exits.frozen_trunk import FrozenTrunkNet
     from trainers.feature_files import FeatureFiles
-    from trainers.frozen import frozen_data
+    from trainers.frozen import frozen_data, views_of
 
-    if not isinstance(net, FrozenTrunkNet) or not net.reads:
-        return data
     files = FeatureFiles(Path(job.features), job.feature_bytes) if job.features else None
-    views = candidate.config.feature_views if candidate.recipe.augment else 1
-    found = frozen_data(net, data, views=views, files=files, execution=execution)
+    found = frozen_data(net, data, views=views_of(candidate), files=files, execution=execution)
     return data if found is None else found
 
 
