@@ -214,6 +214,7 @@ or with ONNX Runtime, on float32 pixels in [0, 1] of shape (batch, {shape}). Thi
 ```
 
 {_prepared(description["preprocessing"], task["channels"])}
+The same for JavaScript and C++ is in dynafront's docs/export.md.
 
 `model.json` holds all that is needed to rebuild the network (architecture, thresholds, preprocessing, classes),
 `model.safetensors` its weights. {_skipping(description["report"])}"""
