@@ -21,6 +21,7 @@ from spaces.deploy import generic, resnet
 from spaces.deploy.cascade import DeployedCascade
 from spaces.deploy.generic import Deployed, Settings
 from spaces.deploy.onnx_branches import sink
+from spaces.deploy.onnx_small_ops import shorten
 from spaces.deploy.resnet import DeployedResNet
 from spaces.deploy.thresholds import THRESHOLDS
 from spaces.families.gated_resnet import GatedResNet, GatedResNetConfig
@@ -118,6 +119,7 @@ def _flat_model(net: Deployed | DeployedCascade, pixels: Tensor) -> ModelProto:
             verbose=False,
         )
     assert program is not None
+    shorten(program.model)
     _set_default(program.model, list(net.thresholds.values()))
     return program.model_proto
 
