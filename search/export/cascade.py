@@ -10,7 +10,7 @@ from typing import Any
 from search.export.cascade_comparison import compare_cascade
 from search.export.curve import only_point
 from search.export.export import Exported, check_folder, measured_beside, origin, write_folder
-from search.export.folder import FORMAT
+from search.export.folder import FORMAT, preprocessing_of
 from search.export.selection_bias import selection_bias
 from search.export.static_net import Beside, static_net
 from search.run.cascade_passes import TrainedMember
@@ -115,7 +115,7 @@ def _description(
         "config": {},
         "task": compact.task.as_dict(),
         "classes": list(data.classes),
-        "preprocessing": {"resize": data.resize, "bits": data.bits, "background": "white"},
+        "preprocessing": preprocessing_of(data),
         "network": compact.description() | {"members": parts},
         "kind": Kind.CASCADE,
         "trial": 0,
