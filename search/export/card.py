@@ -245,6 +245,10 @@ def _prepared(how: dict[str, Any], channels: int) -> str:
         "squash": "resized to this size whatever its aspect ratio",
     }[how["resize"]]
     text = f"An image is turned as its EXIF tag says, put on white where it is transparent, and {fitted}."
+    if (share := how.get("crop_pct", 1.0)) != 1:
+        text += f" Of both sides {share:g} is used, the centre."
+    if how.get("interpolation", "bilinear") != "bilinear":
+        text += f" It is resized by {how['interpolation']} interpolation."
     if channels == 1:
         text += f" Gray images of more than 8 bits are read as {how['bits']}-bit ones."
     return text

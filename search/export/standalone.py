@@ -1,6 +1,7 @@
 """Classifies an image with an exported model, without dynafront: needs numpy, pillow and onnxruntime."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +24,11 @@ class Classifier:
         """float32 pixels in [0, 1] of shape (1, channels, height, width)."""
         height, width = self.task["height"], self.task["width"]
         image = Image.open(file)
-        image.draft(
-            None, (2 * max(height, width), 2 * max(height, width))
-        )  # decode a large JPEG faster
+        twice = 2 * math.ceil(max(height, width) / self.preprocessing.get("crop_pct", 1.0))
+        image.draft(None, (twice, twice))  # decode a large JPEG faster
         image = self.eight_bit(ImageOps.exif_transpose(image))
         image = image.convert("L" if self.task["channels"] == 1 else "RGB")
-        if image.size != (width, height):
-            image = self.fitted(image, (width, height))
+        image = self.fitted(image, (width, height))
         array = np.asarray(image, dtype=np.float32) / 255
         array = array[None] if self.task["channels"] == 1 else array.transpose(2, 0, 1)
         return np.ascontiguousarray(array)[None]
@@ -48,15 +47,22 @@ class Classifier:
 
     def fitted(self, image, size):
         """The image at the size (width, height) that the network takes."""
-        if self.preprocessing["resize"] == "squash":
-            return image.resize(size, Image.Resampling.BILINEAR)
-        if self.preprocessing["resize"] == "pad":
-            return ImageOps.pad(image, size, Image.Resampling.BILINEAR)
-        width, height = size
-        scale = min(image.width / width, image.height / height)
-        left, top = (image.width - scale * width) / 2, (image.height - scale * height) / 2
-        box = (left, top, left + scale * width, top + scale * height)
-        return image.resize(size, Image.Resampling.BILINEAR, box=box)
+        how, (width, height) = self.preprocessing, size
+        share = how.get("crop_pct", 1.0)
+        kind = Image.Resampling[how.get("interpolation", "bilinear").upper()]
+        if image.size == size and share == 1:
+            return image
+        if how["resize"] == "pad":
+            frame = round(width / share), round(height / share)
+            left, top = (frame[0] - width) // 2, (frame[1] - height) // 2
+            padded = ImageOps.pad(image, frame, kind)
+            return padded.crop((left, top, left + width, top + height))
+        across, down = image.width / width, image.height / height
+        if how["resize"] == "crop":
+            across = down = min(across, down)
+        across, down = across * share * width, down * share * height
+        left, top = (image.width - across) / 2, (image.height - down) / 2
+        return image.resize(size, kind, box=(left, top, left + across, top + down))
 
     def predict(self, file):
         """The class of an image file, and its probability."""
