@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from search.commands.begun import as_begun
+from search.commands.gpu_check import check_gpus
 from search.commands.search_text import Finished
 from search.commands.study_check import checked_study
 from search.front.stored import study_front
@@ -68,6 +69,7 @@ def run_study(
     Raises ValueError for what a person can put right, NoFrontError when nothing came of it. KeyboardInterrupt passes
     through with everything stored.
     """
+    check_gpus(spec, workers)
     with Steps(console) as step:
         checked = checked_study(spec, settings, step, baselines=baselines)
         settings.folder.mkdir(parents=True, exist_ok=True)
@@ -84,7 +86,8 @@ def run_study(
                 progress.say(f"{count} failed trials are trained again")
             more = [*static_nets(spec, checked.spaces, checked.task)]
             more += all_baselines(checked.spaces, spec.budget.epochs) if baselines else []
-            parts = _Parts(spec, settings, store, checked.task, engine_for(workers), held)
+            engine = engine_for(workers, spec.run.gpus_per_trial)
+            parts = _Parts(spec, settings, store, checked.task, engine, held)
             complete = _driven(parts, scheduler, more, progress)
             _draw_front(parts, progress)
     if not study_front(store, store.study(spec.study)).members:

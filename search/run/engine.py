@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Protocol
@@ -45,9 +45,9 @@ class Engine(Protocol):
         ...
 
 
-def engine_for(workers: int) -> Engine:
+def engine_for(workers: int, gpus_per_trial: int = 1) -> Engine:
     """Where a study's trials run: in so many worker processes, or with none in this process."""
-    return LocalProcesses(workers) if workers else InProcess()
+    return LocalProcesses(workers, gpus_per_trial) if workers else InProcess()
 
 
 class InProcess:
@@ -85,12 +85,14 @@ class InProcess:
 
 
 class LocalProcesses:
-    """Worker processes, started once and reused; worker k sees GPU k modulo their number."""
+    """Worker processes, started once and reused; worker k sees GPU k modulo their number, or the k-th group of GPUs."""
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, gpus_per_trial: int = 1) -> None:
         self.slots = workers
         self._context = spawned()
-        self._gpus = _gpus()
+        self._gpus = grouped(_gpus(), gpus_per_trial)
+        if gpus_per_trial > 1:  # torch would warn on stderr whenever a step has used all parameters
+            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         self._workers: list[_Worker | None] = [None] * workers
 
     def submit(self, job: Job) -> None:
@@ -216,6 +218,12 @@ def _work(pipe: Connection, gpu: str | None, verbosity: int) -> None:
         ):  # the driver is gone; the checkpoint stays for whoever takes over
             logger.debug("the driver is gone")
             return
+
+
+def grouped(gpus: Sequence[str], each: int) -> list[str]:
+    """The GPUs that workers see, so many each, as CUDA_VISIBLE_DEVICES names them; those left over are in none."""
+    firsts = range(0, len(gpus) - each + 1, each)
+    return [",".join(gpus[first : first + each]) for first in firsts]
 
 
 def _gpus() -> list[str]:

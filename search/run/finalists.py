@@ -29,7 +29,7 @@ def search_finalists(
     store = Store.open(settings.database_url)
     with lease(store, spec.study) as held:
         record = store.study(spec.study)
-        engine = engine_for(workers)
+        engine = engine_for(workers, spec.run.gpus_per_trial)
         trials = rank_trials(store, record)[:count]
         with Progress(
             console, f"{spec.study}, finalists", SEEDS * len(trials), max(1, workers)

@@ -35,6 +35,7 @@ class Job:
     precision: str = "auto"
     execution: Mapping[str, Any] | None = None
     compile: bool = False
+    gpus: int = 1  # each with a process of its own; processes on the CPU where `device` is that
     threads: int | None = None
     init_from: str | None = None
     teacher: str | None = None  # file of the baseline that a recipe with `distill` learns from

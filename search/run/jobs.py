@@ -58,6 +58,7 @@ def job_of(
         device=spec.run.device,
         precision=spec.run.precision,
         compile=spec.run.compile,
+        gpus=spec.run.gpus_per_trial,
         threads=spec.run.threads or threads,
         init_from=start,
         teacher=teacher,
