@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import torch
 
 from search.commands.gpu_check import check_gpus
+from search.run.data import load_data, task_of
 from search.run.engine import LocalProcesses, grouped
+from search.run.speed import measured_speed
 from search.spec import parse_study
 from search.study_keys import StudySpec
+from spaces.contract.family import Candidate
+from spaces.contract.registry import family
+from trainers.data.splits import DataSpec
+from trainers.execution import Execution
+from trainers.fit import EpochResult
 
 
 def spec(run: str, family: str = "dense_vit", space: str = "") -> StudySpec:
@@ -63,3 +73,26 @@ def test_each_worker_has_gpus_of_its_own_as_far_as_there_are_enough(
     assert grouped([], 2) == []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
     assert LocalProcesses(2, 2)._gpus == ["4,5", "6,7"]
+
+
+def test_an_estimate_divides_a_batch_and_its_time_among_the_gpus(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batches = []
+
+    def fit(net: Any, data: Any, recipe: Any, **_: Any) -> Iterator[EpochResult]:
+        batches.append(recipe.batch)
+        yield EpochResult(1, {"train/images_per_second": 10.0}, {})
+
+    monkeypatch.setattr("search.run.speed.fit", fit)
+    for other in ("evaluate", "operating_points"):
+        monkeypatch.setattr(f"search.run.speed.{other}", lambda *_, **__: None)
+    data = DataSpec(source="digits", train_limit=96)
+    candidate = Candidate.of(family("dense_vit"), {"layers": 2, "dim": 32, "batch": 32}, 1)
+    one, two = (
+        measured_speed(candidate, task_of(load_data(data)), data, Execution(), gpus)
+        for gpus in (1, 2)
+    )
+    assert batches == [32, 16]
+    assert one.epoch == pytest.approx(9.6, abs=0.2)
+    assert two.epoch == pytest.approx(4.8, abs=0.2)
