@@ -30,7 +30,6 @@ from search.run.worker import trained_net
 from search.spec import parse_study
 from search.study_keys import StudySpec
 from spaces.contract.knobs import Knobs
-from spaces.exits.frozen_trunk import FrozenTrunkNet
 from storage.records import PointRecord
 from storage.settings import Settings, Storage
 from storage.store import Store
@@ -38,7 +37,7 @@ from trainers.data.splits import DataSpec, ImageData, Split, test_split
 from trainers.evaluate import evaluate
 from trainers.execution import Execution
 from trainers.feature_files import FeatureFiles
-from trainers.frozen import frozen_data
+from trainers.frozen import rows_of
 from trainers.significance import wilson
 
 SHARES = (
@@ -143,9 +142,10 @@ class Examiner:
         trial = self.store.trial(self.spec.study, point.kind, point.trial)
         job = job_of(self.spec, trial, str(self.settings.checkpoints))
         net, _, _ = trained_net(job)
-        assert isinstance(net, FrozenTrunkNet)
-        data = on_features(net, self._tested(job.data), self.files)
-        table = evaluate(net, data.validation, data, Knobs(**point.knobs))
+        data = self._tested(job.data)
+        rows = rows_of(net, data.validation, data, files=self.files, execution=Execution())
+        split = data.validation if rows is None else rows
+        table = evaluate(net, split, data, Knobs(**point.knobs))
         return Measured(why, point, table.accuracy, table.macs_mean)
 
     def _tested(self, spec: DataSpec) -> ImageData:
@@ -159,14 +159,6 @@ class Examiner:
     def images(self) -> int:
         """How many test images are measured."""
         return len(self._tested(data_spec(self.spec)).validation)
-
-
-def on_features(net: FrozenTrunkNet, data: ImageData, files: FeatureFiles) -> ImageData:
-    """The data with features in place of images, where they can be kept; the network stays as it was trained."""
-    state = {name: value.clone() for name, value in net.state_dict().items()}
-    rows = frozen_data(net, data, views=1, files=files, execution=Execution())
-    net.load_state_dict(state)  # statistics of norms are those of the training's views
-    return rows or data
 
 
 def some(split: Split, limit: int) -> Split:

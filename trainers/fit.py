@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Collection, Generator, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -30,9 +30,11 @@ from trainers.training import Training
 
 
 class Slot(Protocol):
-    """Where a training keeps its latest checkpoint."""
+    """Where a training keeps its latest checkpoint; `shared` names tensors that stay as they are all the time."""
 
-    def save(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None: ...
+    def save(
+        self, tensors: dict[str, Tensor], state: dict[str, Any], shared: Collection[str] = ()
+    ) -> None: ...
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None: ...
 
@@ -64,7 +66,7 @@ def fit(
     their moving average, or the best ones so far, as the recipe says. When the generator ends it keeps them.
     Records have top-1 accuracy on validation, and what the `metric` says beside it.
     `teacher` is a trained network that a recipe with `distill` learns from, too.
-    `together` has the processes that `follow` this one.
+    `together` has the partners, processes that `follow` this one.
     A training that continues first yields the record of its last epoch again: it may have been lost with its reader.
     At the end the network is on the execution's device in eval mode. Raises DivergedError.
     """
@@ -83,7 +85,7 @@ def fit(
         result = _result(training, epoch, sums, time.perf_counter() - started, metric)
         if slot:
             done = {"epochs_done": result.epoch, "result": asdict(result)}
-            slot.save(training.tensors(), training.state() | done)
+            slot.save(training.tensors(), training.state() | done, training.constant)
         with training.kept.handed_over():
             yield result
     training.kept.hand_over()

@@ -33,11 +33,11 @@ SEEDS = 2**31  # more than any seed is: from there on are those of other process
 class Together:
     """This process among those of torch's default process group; alone there is nobody to agree with.
 
-    The first process has `followers`, which train each epoch that it begins.
+    The first process has `partners`, which train each epoch that it begins.
     """
 
-    def __init__(self, part: Part = WHOLE, followers: Sequence[Connection] = ()) -> None:
-        self.part, self.followers = part, followers
+    def __init__(self, part: Part = WHOLE, partners: Sequence[Connection] = ()) -> None:
+        self.part, self.partners = part, partners
         self._parallel: DistributedDataParallel | None = None
 
     @property
@@ -63,9 +63,9 @@ class Together:
             self._parallel = DistributedDataParallel(_Called(net), **options)
 
     def begin(self, epoch: int) -> None:
-        """Let the followers train the epoch of this number, from 0."""
-        for follower in self.followers:
-            follower.send(epoch)
+        """Let the partners train the epoch of this number, from 0."""
+        for partner in self.partners:
+            partner.send(epoch)
 
     def adding(self, last: bool) -> AbstractContextManager[None]:
         """Forward and backward passes whose gradients add up here; those of the last one are averaged."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from search.schedule.static_nets import FROZEN, TRUNK, values_of
 from search.spec import narrowed_spaces
 from search.study_keys import StudySpec
+from spaces.contract.trunk import FROZEN, trunks
 
 KEY = "run.gpus_per_trial"
 
@@ -31,7 +31,7 @@ def check_gpus(spec: StudySpec, workers: int) -> None:
     if spec.run.compile:
         raise ValueError(f"{KEY}: does not go with run.compile; leave one of the two out")
     for name, space in narrowed_spaces(spec).items():
-        if FROZEN in values_of(space, TRUNK):
+        if FROZEN in trunks(space):
             raise ValueError(
                 f"{KEY}: space.{name}.trunk: frozen trains heads on features, in seconds on one GPU; "
                 "leave one of the two out"

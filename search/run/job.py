@@ -37,6 +37,8 @@ class Job:
     compile: bool = False
     gpus: int = 1  # each with a process of its own; processes on the CPU where `device` is that
     threads: int | None = None
+    micro_batch: int = 0  # images in memory at once; 0: as the recipe says
+    gpu_memory: int | None = None  # bytes of a GPU that it may take
     init_from: str | None = None
     teacher: str | None = None  # file of the baseline that a recipe with `distill` learns from
     metric: str = "accuracy"  # that operating points are measured by
@@ -86,12 +88,17 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Failure:
-    """A training that ended without a result; `crashed` when its process died rather than raised."""
+    """A training that ended without a result; `crashed` when its process died rather than raised.
+
+    `memory`: there was none left. `unwritten`: there was no place for its checkpoint.
+    """
 
     error: str
     epoch: int | None
     trace: str
     crashed: bool = False
+    memory: bool = False
+    unwritten: bool = False
 
 
 Event = EpochResult | Rung | Outcome | Failure

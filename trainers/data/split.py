@@ -13,6 +13,7 @@ from torch import Tensor
 
 from trainers.data.part import WHOLE, Part
 from trainers.data.pixels import HeldPixels
+from trainers.data.progress import advance
 from trainers.data.streamed import StreamedPixels
 
 
@@ -68,6 +69,7 @@ class Split:
         labels_N, ids_N = self._moved(device)
         orders = [part.of(order_B) for order_B in self._orders(size, shuffle, drop_last)]
         for order_B, images in self.pixels.batches(orders, device):
+            advance()
             yield Batch(images, labels_N[order_B], ids_N[order_B])
 
     def _orders(self, size: int, shuffle: int | None, drop_last: bool) -> list[Tensor]:

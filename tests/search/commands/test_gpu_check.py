@@ -72,7 +72,7 @@ def test_each_worker_has_gpus_of_its_own_as_far_as_there_are_enough(
     assert grouped(["3", "1"], 1) == ["3", "1"]
     assert grouped([], 2) == []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
-    assert LocalProcesses(2, 2)._gpus == ["4,5", "6,7"]
+    assert LocalProcesses(2, gpus_per_trial=2)._gpus == ["4,5", "6,7"]
 
 
 def test_an_estimate_divides_a_batch_and_its_time_among_the_gpus(

@@ -19,7 +19,6 @@ from search.logs import verbosity
 from search.run.job import Job
 from search.run.process_group import join, leave, opened
 from trainers.data.part import Part
-from trainers.data.processes import spawned
 from trainers.execution import Execution
 from trainers.together import Together
 
@@ -42,36 +41,37 @@ def together(job: Job, execution: Execution) -> Iterator[Together]:
         return
     store = opened(job.gpus)
     parts = [Part(number, job.gpus) for number in range(job.gpus)]
-    followers = [_Follower(job, execution, part, store.port) for part in parts[1:]]
+    partners = [_Partner(job, execution, part, store.port) for part in parts[1:]]
     try:
-        with _watched(followers):
+        with _watched(partners):
             join(store, parts[0], execution.device)
-            yield Together(parts[0], [one.pipe for one in followers])
+            yield Together(parts[0], [one.pipe for one in partners])
     except RuntimeError as error:  # waiting for a process that is gone ends so
-        if lost := [one for one in followers if one.is_lost()]:
+        if lost := [one for one in partners if one.is_lost()]:
             raise LostError(lost[0].reason()) from error
         raise
     finally:
-        for one in followers:
+        for one in partners:
             one.pipe.close()
-        for one in followers:
+        for one in partners:
             one.end()
         leave()
 
 
-class _Follower:
+class _Partner:
     """One of the other processes, seen from the first one."""
 
     def __init__(self, job: Job, execution: Execution, part: Part, port: int) -> None:
-        # it imports what trains, which imports this
-        from search.run.follower import serve
+        # these import what trains, which imports this
+        from search.run.partner import serve
+        from search.run.worker_process import workers_context
 
-        context, self.number = spawned(), part.number
+        context, self.number = workers_context(), part.number
         self.pipe, there = context.Pipe()
         # not daemonic: a daemon may not start the processes that stream a large data set
-        self.process: BaseProcess = context.Process(
+        self.process: BaseProcess = context.Process(  # type: ignore[attr-defined]
             target=serve,
-            args=(job, execution, part, port, there, verbosity()),
+            args=(job, execution, part, port, there, dict(os.environ), verbosity()),
             name=f"{multiprocessing.current_process().name}-{part.number}",
         )
         self.process.start()
@@ -99,10 +99,10 @@ class _Follower:
 
 
 @contextmanager
-def _watched(followers: Sequence[_Follower]) -> Iterator[None]:
+def _watched(partners: Sequence[_Partner]) -> Iterator[None]:
     """End this process where it may wait for ever for one that is gone: on GPUs nothing else tells it."""
     over = threading.Event()
-    watch = threading.Thread(target=_watch, args=(followers, over), daemon=True)
+    watch = threading.Thread(target=_watch, args=(partners, over), daemon=True)
     watch.start()
     try:
         yield
@@ -111,9 +111,9 @@ def _watched(followers: Sequence[_Follower]) -> Iterator[None]:
         watch.join()
 
 
-def _watch(followers: Sequence[_Follower], over: threading.Event) -> None:
+def _watch(partners: Sequence[_Partner], over: threading.Event) -> None:
     while not over.is_set():
-        if not wait([one.process.sentinel for one in followers], TICK):
+        if not wait([one.process.sentinel for one in partners], TICK):
             continue
         if not over.wait(PATIENCE):
             logger.error("this process waits for another one of its training, which is gone")
