@@ -56,8 +56,9 @@ class Study:
     ) -> Point:
         """One point of the front, as `dynafront export` picks it.
 
-        `pick` is "efficient", "best", "fastest" or "knee". Limits hold first; with one alone it is the most accurate
-        point of at most `max_macs` (20e6 or "20M") or `max_latency_ms`, or the cheapest of at least `min_accuracy`.
+        `pick` is "efficient", "equal", "best", "fastest" or "knee". Limits hold first; with one alone it is the most
+        accurate point of at most `max_macs` (20e6 or "20M") or `max_latency_ms`, or the cheapest of at least
+        `min_accuracy`.
         Without anything it is the efficient point. Raises ValueError with the nearest offer where there is none.
         """
         from search.commands.choice import Choice, chosen, limit_text

@@ -15,7 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainers.answers import Answers, Ints
-from trainers.significance import Share, Z, better_by_swaps, mean_of_shares, wilson
+from trainers.significance import (
+    Share,
+    Z,
+    better_by_swaps,
+    lead_of_gains,
+    mean_of_shares,
+    wilson,
+)
 
 Floats = NDArray[np.float64]
 NUMBER = np.dtype("<u2")  # of a class, as it is packed
@@ -107,11 +114,22 @@ def unpacked(stored: bytes) -> tuple[Ints, Ints]:
 
 def better_balanced(first: bytes, second: bytes) -> bool:
     """Whether the first network's balanced accuracy is significantly higher on the same images."""
+    return better_by_swaps(_gained_balanced(first, second)[0])
+
+
+def balanced_lead(first: bytes, second: bytes, least: float) -> float:
+    """How surely the first network's balanced accuracy is above the second's by more than `least`, in deviations."""
+    gained_N, classes = _gained_balanced(first, second)
+    return lead_of_gains(gained_N / classes, least)
+
+
+def _gained_balanced(first: bytes, second: bytes) -> tuple[Floats, int]:
+    """(N,) by how much the first network is better on each image, with the weight of its class; how many classes."""
     labels_N, ours_N = unpacked(first)
     _, theirs_N = unpacked(second)
-    weight_C = 1 / np.maximum(np.bincount(labels_N), 1)
+    images_C = np.bincount(labels_N)
     gained_N = (ours_N == labels_N).astype(float) - (theirs_N == labels_N)
-    return better_by_swaps(gained_N * weight_C[labels_N])
+    return gained_N * (1 / np.maximum(images_C, 1))[labels_N], int((images_C > 0).sum())
 
 
 def better_f1(first: bytes, second: bytes) -> bool:
@@ -119,6 +137,16 @@ def better_f1(first: bytes, second: bytes) -> bool:
 
     To first order around what both networks together answer, which swapping their answers leaves as it is.
     """
+    return better_by_swaps(_gained_f1(first, second))
+
+
+def f1_lead(first: bytes, second: bytes, least: float) -> float:
+    """How surely the first network's macro F1 is above the second's by more than `least`, in deviations."""
+    gained_N = _gained_f1(first, second)
+    return lead_of_gains(gained_N / len(gained_N), least)
+
+
+def _gained_f1(first: bytes, second: bytes) -> Floats:
     labels_N, ours_N = unpacked(first)
     _, theirs_N = unpacked(second)
     classes = _classes(labels_N, ours_N, theirs_N)
@@ -126,4 +154,4 @@ def better_f1(first: bytes, second: bytes) -> bool:
     both = _Counts(
         own.known_C, (own.right_C + other.right_C) / 2, (own.sizes_C + other.sizes_C) / 2
     )
-    return better_by_swaps(both.influence(labels_N, ours_N) - both.influence(labels_N, theirs_N))
+    return both.influence(labels_N, ours_N) - both.influence(labels_N, theirs_N)

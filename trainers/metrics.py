@@ -13,12 +13,14 @@ import numpy as np
 from trainers.answers import TOP, Answers, Bools, Ints
 from trainers.by_class import (
     balanced_accuracy,
+    balanced_lead,
     better_balanced,
     better_f1,
+    f1_lead,
     macro_f1,
     packed_answers,
 )
-from trainers.significance import Share, better_on_the_same, wilson
+from trainers.significance import Share, better_on_the_same, lead_on_the_same, wilson
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class Metric:
     """One metric: how study files call it and people read it, its value with the 95 % interval, and its paired test.
 
     `pack` keeps what one pass answers to each image, for `better`, which says whether the first of two networks is
-    significantly better on the same images, by `test`. `guessing` and `constant` are what answers at random and always
+    significantly better on the same images, by `test`. `lead` says how surely it is better by more than so much, in
+    deviations; it is also given the first one's value. `guessing` and `constant` are what answers at random and always
     the same answer, `always`, have, from the number of images of each class (C,). `of_classes`: all classes count
     alike. `classes`: the fewest that it needs.
     """
@@ -36,6 +39,7 @@ class Metric:
     measure: Callable[[Answers], Share]
     pack: Callable[[Answers], bytes]
     better: Callable[[bytes, bytes], bool]
+    lead: Callable[[bytes, bytes, float, float], float]
     test: str
     guessing: Callable[[Ints], float]
     constant: Callable[[Ints], float]
@@ -59,6 +63,12 @@ class Metric:
 def packed_bits(right_N: Bools) -> bytes:
     """One bit an image, eight a byte, the last byte filled up with zeros."""
     return np.packbits(right_N).tobytes()
+
+
+def _lead(first: bytes, second: bytes, value: float, least: float) -> float:
+    """Of shares of images; how many images there are, the first one's share tells."""
+    images = round(int.from_bytes(first).bit_count() / value)
+    return lead_on_the_same(first, second, images, least)
 
 
 def _share(right_PN: Bools) -> Share:
@@ -85,6 +95,7 @@ ACCURACY = Metric(
     measure=lambda answers: _share(answers.right_PN),
     pack=lambda answers: packed_bits(answers.right_PN[0]),
     better=better_on_the_same,
+    lead=_lead,
     test="McNemar's exact test",
     guessing=lambda images_C: 1 / len(images_C),
     constant=lambda images_C: float(images_C.max() / images_C.sum()),
@@ -95,6 +106,7 @@ BALANCED = Metric(
     measure=balanced_accuracy,
     pack=packed_answers,
     better=better_balanced,
+    lead=lambda first, second, _, least: balanced_lead(first, second, least),
     test="a test by random swaps of answers",
     guessing=lambda images_C: 1 / len(images_C),
     constant=lambda images_C: 1 / int((images_C > 0).sum()),
@@ -106,6 +118,7 @@ MACRO_F1 = Metric(
     measure=macro_f1,
     pack=packed_answers,
     better=better_f1,
+    lead=lambda first, second, _, least: f1_lead(first, second, least),
     test="a test by random swaps of answers",
     guessing=_guessed_f1,
     constant=_constant_f1,
@@ -117,6 +130,7 @@ TOP5 = Metric(
     measure=lambda answers: _share(answers.top5_PN),
     pack=lambda answers: packed_bits(answers.top5_PN[0]),
     better=better_on_the_same,
+    lead=_lead,
     test="McNemar's exact test",
     guessing=lambda images_C: TOP / len(images_C),
     constant=lambda images_C: float(np.sort(images_C)[-TOP:].sum() / images_C.sum()),

@@ -12,9 +12,10 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 OPTIONS = (
     click.option(
         "--pick",
-        type=click.Choice(["efficient", "best", "fastest", "knee"]),
+        type=click.Choice(["efficient", "equal", "best", "fastest", "knee"]),
         help="Which point of the front. efficient: the cheapest that is within one point of the best accuracy, or not "
-        "significantly worse. best: the most accurate. fastest: the cheapest, by latency where it is known. knee: the "
+        "significantly worse. equal: the cheapest that keeps the accuracy of the best static network, which may be "
+        "that one. best: the most accurate. fastest: the cheapest, by latency where it is known. knee: the "
         "farthest above the line between the front's ends.  [default: efficient]",
     ),
     click.option(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 
+from search.front.flattery import Expected, expected
 from search.front.pick import DEFAULT, pick
 from search.front.stored import StudyFront, study_cost, study_front
 from search.objectives import LATENCY, MACS, UNITS, Cost, macs_number, milliseconds
@@ -17,6 +18,7 @@ from trainers.metrics import ACCURACY, Metric
 
 RULE_WORDS = {
     "efficient": "the cheapest point that is as good as the best",
+    "equal": "the cheapest point that keeps the accuracy of the best static network",
     "best": "the most accurate point",
     "fastest": "the cheapest point",
     "knee": "the knee",
@@ -94,20 +96,42 @@ class Choice:
 def chosen(store: Store, record: StudyRecord, choice: Choice) -> PointRecord:
     """The chosen point. Raises ValueError with the nearest offer."""
     choice.check()
-    limit = None if choice.max_macs is None else macs_number(choice.max_macs)
-    ms = None if choice.max_latency_ms is None else milliseconds(choice.max_latency_ms)
     front = study_front(store, record, choice.family)
     if choice.point is not None:
         return _by_id(store, record, front, choice.point)
     if not front.members:
         raise ValueError(no_front_text(store, record, choice.family))
+    return _picked(choice, front.members, front.baselines, study_cost(record))
+
+
+def expected_of(
+    point: PointRecord, choice: Choice, front: StudyFront, record: StudyRecord
+) -> Expected | None:
+    """The accuracy to expect on other images of the point, which was chosen so from this front; None where unknown."""
+    cost = study_cost(record)
+
+    def again(members: Sequence[PointRecord], baselines: Sequence[PointRecord]) -> PointRecord:
+        return _picked(choice, members, baselines, cost)
+
+    rule = again if choice.point is None else None
+    return expected(point, front.members, front.baselines, rule)
+
+
+def _picked(
+    choice: Choice,
+    members: Sequence[PointRecord],
+    baselines: Sequence[PointRecord],
+    cost: Cost,
+) -> PointRecord:
+    ms = choice.max_latency_ms
     return pick(
-        front.members,
+        members,
         choice.rule,
-        max_macs=limit,
-        max_latency_ms=ms,
+        baselines=baselines,
+        max_macs=None if choice.max_macs is None else macs_number(choice.max_macs),
+        max_latency_ms=None if ms is None else milliseconds(ms),
         min_accuracy=choice.min_accuracy,
-        cost=_picked_by(choice, study_cost(record), front.members),
+        cost=_picked_by(choice, cost, members),
     )
 
 

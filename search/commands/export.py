@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.commands.choice import Choice, chosen
+from search.commands.choice import Choice, chosen, expected_of
 from search.commands.export_cascade import exported_cascade
 from search.commands.same_data import check_same_data
 from search.export.card import gates_text, latency_text, metric_of_report, threads_text
@@ -14,6 +15,7 @@ from search.export.extras import PLAIN, Extras
 from search.export.folder import PICTURES
 from search.export.selection_bias import bias_text
 from search.export.variant_text import variant_lines
+from search.front.flattery import Expected
 from search.front.metric import named
 from search.front.stored import StudyFront, study_cost, study_costs, study_front
 from search.objectives import macs_text
@@ -87,13 +89,23 @@ def export_point(
     training, metric = training_text(*point.training), METRICS[point.metric]
     reached = named(f"{point.accuracy:.2%}", metric)
     which = "" if choice.point is not None else f"{choice.words(metric)}: "
+    expected = expected_of(point, choice, found, record)
     say(
-        f"{which}point {point.id} of {training}, {reached} on validation at {macs(point.macs_mean)}"
+        f"{which}point {point.id} of {training}, {reached} on validation{_expect(expected)} at {macs(point.macs_mean)}"
     )
     if is_cascade(point.knobs):
         say(knobs_text(point.knobs))
     exported = _export(
-        store, record, settings, point, found, folder, say, force=force, extras=extras
+        store,
+        record,
+        settings,
+        point,
+        found,
+        folder,
+        say,
+        expected=expected,
+        force=force,
+        extras=extras,
     )
     report = exported.report
     where = stored_place(folder, settings.folder)
@@ -146,10 +158,11 @@ def _export(
     folder: Path,
     say: Callable[[str], None],
     *,
+    expected: Expected | None,
     force: bool,
     extras: Extras,
 ) -> Exported:
-    from search.export.curve import setting_of, siblings
+    from search.export.curve import setting_of, siblings, validation_of
     from search.export.export import export
     from search.export.static_net import Beside, baseline_beside
 
@@ -160,6 +173,9 @@ def _export(
         static, why = baseline
         training = store.trial(record.name, static.kind, static.trial)
         beside = Beside(job_of(spec, training, str(settings.checkpoints)), why)
+    validation = validation_of(point)
+    if expected is not None:
+        validation["expected"] = expected.accuracy
     if is_cascade(point.knobs):
         if extras.whole_curve:
             raise ValueError(
@@ -170,6 +186,7 @@ def _export(
             spec,
             str(settings.checkpoints),
             point,
+            validation=validation,
             beside=beside,
             extras=extras,
             folder=folder,
@@ -180,7 +197,7 @@ def _export(
     return export(
         job_of(spec, trial, str(settings.checkpoints)),
         study=record.name,
-        point=setting_of(point),
+        point=replace(setting_of(point), validation=validation),
         others=[setting_of(one) for one in siblings(point, found.points, study_costs(record))],
         folder=folder,
         beside=beside,
@@ -188,6 +205,10 @@ def _export(
         extras=extras,
         say=say,
     )
+
+
+def _expect(expected: Expected | None) -> str:
+    return "" if expected is None else f" ({expected.accuracy:.1%} to be expected of other images)"
 
 
 def _lines(folder: Path, report: dict[str, Any], points: int) -> list[str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from search.export.extras import Extras
 from search.run.jobs import job_of
@@ -23,15 +23,15 @@ def exported_cascade(
     checkpoints: str,
     point: PointRecord,
     *,
+    validation: Mapping[str, Any],
     beside: Beside | None,
     extras: Extras,
     folder: Path,
     force: bool,
     say: Callable[[str], None],
 ) -> Exported:
-    """Export it; raises ValueError where the checkpoint of a member is gone."""
+    """Export it; `validation` is what that said of it. Raises ValueError where the checkpoint of a member is gone."""
     from search.export.cascade import MemberJob, export_cascade
-    from search.export.curve import validation_of
 
     members = []
     for training, one in zip(trainings_of(point), point.knobs["members"], strict=True):
@@ -41,7 +41,7 @@ def exported_cascade(
         members,
         study=spec.study,
         knobs=dict(point.knobs),
-        validation=validation_of(point),
+        validation=validation,
         folder=folder,
         beside=beside,
         extras=extras,

@@ -12,7 +12,7 @@ from search.front.stored import study_cost, study_front, study_majority
 from search.report.front_page import front_html
 from search.report.front_plot import front_png
 from search.report.front_table import terminal_table
-from search.report.front_text import majority_text, offer, summary
+from search.report.front_text import equal_offer, majority_text, offer, summary
 from search.report.no_front import no_front_text
 from search.spec import stored_spec
 from storage.records import PointRecord, StudyRecord
@@ -32,8 +32,10 @@ def print_front(
     if majority := study_majority(store, record):
         console.print(majority_text(majority, metric_of(front.members)))
     console.print(terminal_table(front.members, console.width))
-    console.print(offer(front.members, study_cost(record)), soft_wrap=True)
+    cost = study_cost(record)
+    console.print(offer(front.members, cost), soft_wrap=True)
     if front.baselines:
+        console.print(equal_offer(front.members, front.baselines, cost), soft_wrap=True)
         spec = stored_spec(record.spec)
         warm = any(spec.warm(name) for name in spec.families)
         which = (

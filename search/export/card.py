@@ -154,10 +154,17 @@ def _accuracy_rows(report: dict[str, Any], metric: Metric) -> list[tuple[str, st
     return [
         (
             f"validation {metric.label}",
-            f"{validation['accuracy']:.2%} (selected on it: expect test to be a little lower)",
+            f"{validation['accuracy']:.2%} (selected on it: {_expect(validation)})",
         ),
         ("validation - test, 95 % interval", bias_text(report["selection_bias"], metric)),
     ]
+
+
+def _expect(validation: dict[str, Any]) -> str:
+    expected = validation.get("expected")
+    if expected is None:
+        return "expect test to be a little lower"
+    return f"{expected:.1%} was to be expected of other images"
 
 
 def _compute_rows(report: dict[str, Any]) -> list[tuple[str, str]]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from search.front.comparison import better
+from search.front.comparison import at_least, better
+from search.front.flattery import flattery
 from search.front.metric import metric_of
 from search.front.pareto import front
 from search.objectives import LATENCY, MACS, Cost
@@ -16,9 +17,13 @@ NO_LATENCY = (
     "no point has a latency: the study has no table of times; dynafront profile makes one, and a study file names it "
     "as `latency` before it is searched"
 )
-RULES = ("efficient", "best", "fastest", "knee")
+NO_STATIC = (
+    "there is no static network to be equal to: the study has no baselines; pick by another rule"
+)
+RULES = ("efficient", "equal", "best", "fastest", "knee")
 DEFAULT = "efficient"
 ALIKE = 0.01  # of accuracy: as good as the best
+MARGIN = 0.01  # of accuracy: what a point that is equal to a static network may lack
 USEFUL = 0.1  # of accuracy: what is farther below the best is never as good
 NEXT_TO_NOTHING = 1.05  # times the cost: not worth any accuracy
 
@@ -27,15 +32,17 @@ def pick(
     points: Iterable[PointRecord],
     rule: str = DEFAULT,
     *,
+    baselines: Sequence[PointRecord] = (),
     max_macs: float | None = None,
     max_latency_ms: float | None = None,
     min_accuracy: float | None = None,
     cost: Cost = MACS,
 ) -> PointRecord:
-    """One point of the front of those within the limits, by `efficient`, `best`, `fastest` or `knee`.
+    """One point of the front of those within the limits, by `efficient`, `equal`, `best`, `fastest` or `knee`.
 
-    best is the most accurate, fastest the cheapest; `efficient` and `knee` are described there. A limit on MACs or
-    latency is on that of the cost, and on the mean where the cost is another.
+    best is the most accurate, fastest the cheapest; `efficient`, `equal` and `knee` are described there. `baselines`
+    are the static networks, which `equal` compares with. A limit on MACs or latency is on that of the cost, and on the
+    mean where the cost is another.
     Raises ValueError that says what the nearest point offers when no point is within the limits.
     """
     if rule not in RULES:
@@ -55,17 +62,16 @@ def pick(
     ]
     if max_latency_ms is not None and not front(known, (LATENCY,)):
         raise ValueError(NO_LATENCY)
-    allowed = front(
-        (
-            p
-            for p in known
-            if all(limited.of(p) <= most for limited, most in limits)
-            and (min_accuracy is None or p.accuracy >= min_accuracy)
-        ),
-        (cost,),
-    )
+
+    def is_allowed(p: PointRecord) -> bool:
+        within = all(limited.of(p) <= most for limited, most in limits)
+        return within and (min_accuracy is None or p.accuracy >= min_accuracy)
+
+    allowed = front(filter(is_allowed, known), (cost,))
     if not allowed:
         raise ValueError(_offers(known, limits or [(cost, None)], min_accuracy))
+    if rule == "equal":
+        return equal(known, baselines, cost, is_allowed)
     if rule == "efficient":
         return efficient(allowed, cost)
     if rule == "knee":
@@ -89,6 +95,38 @@ def efficient(members: Sequence[PointRecord], cost: Cost = MACS) -> PointRecord:
     return max(
         (p for p in members if cost.of(p) <= NEXT_TO_NOTHING * enough), key=lambda p: p.accuracy
     )
+
+
+def equal(
+    members: Sequence[PointRecord],
+    baselines: Sequence[PointRecord],
+    cost: Cost = MACS,
+    is_allowed: Callable[[PointRecord], bool] = lambda p: True,
+) -> PointRecord:
+    """The cheapest point that keeps the accuracy of the most accurate static network, which may be that network itself.
+
+    Keeps: with 95 % confidence it is at most MARGIN less accurate, on the same validation images, with what choosing
+    thresholds flatters subtracted. A test of non-inferiority along a front, as in Laufer-Goldshtein, Fisch, Barzilay
+    and Jaakkola, "Efficiently Controlling Multiple Risks with Pareto Testing", ICLR, 2023; there the front is searched
+    on one half of the images and tested on the other, which left the static network more often (benchmarks/picks.py).
+    Raises ValueError where there is no static network, or nothing within the limits keeps its accuracy.
+    """
+    if not baselines:
+        raise ValueError(NO_STATIC)
+    static = min(baselines, key=lambda p: (-p.accuracy, cost.of(p)))
+    flattered = flattery(members)
+
+    def keeps(p: PointRecord) -> bool:
+        return p is static or at_least(p, static, flattered.get(p.kind, 0.0) - MARGIN)
+
+    others = [p for p in members if p.training != static.training]
+    known = [p for p in (*others, static) if cost.of(p) <= cost.of(static) and is_allowed(p)]
+    if not (kept := [p for p in known if keeps(p)]):
+        raise ValueError(
+            f"no point within the limits is known to keep the {metric_of(baselines).label} of the best static network, "
+            f"{_offer(static, cost)}; raise the limits, or hold out more validation images"
+        )
+    return min(kept, key=cost.of)
 
 
 def knee(members: Sequence[PointRecord], cost: Cost = MACS) -> PointRecord:

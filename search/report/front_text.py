@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 
 from search.front.comparison import better
+from search.front.flattery import flattery
 from search.front.metric import metric_of, named
 from search.front.pick import DEFAULT, pick
 from search.objectives import MACS, Cost
@@ -26,7 +27,8 @@ def summary(
 ) -> str:
     """One sentence: how many points the front has, and how they compare with the baselines.
 
-    A point beats a baseline where it is significantly better, see `search.front.comparison.better`.
+    A point beats a baseline where it is significantly better, see `search.front.comparison.better`, with what choosing
+    its thresholds flatters subtracted.
     """
     if not front:
         return f"{study}: {NO_POINTS}"
@@ -36,7 +38,12 @@ def summary(
     if not baselines:
         best = max(front, key=lambda p: p.accuracy)
         return f"{count}, up to {_reached(best)} at {amount(best, cost)}"
-    found = Counter(standing(p, baselines, cost) for p in front if p.kind != "static")
+    flattered = flattery(front)
+    found = Counter(
+        standing(p, baselines, cost, flattered.get(p.kind, 0.0))
+        for p in front
+        if p.kind != "static"
+    )
     return ", ".join([count, *_standings(found)])
 
 
@@ -49,12 +56,17 @@ class Standing(Enum):
     CHEAPER = "there is none"
 
 
-def standing(point: PointRecord, baselines: Sequence[PointRecord], cost: Cost = MACS) -> Standing:
-    """How the point compares with the baselines of no more cost."""
+def standing(
+    point: PointRecord,
+    baselines: Sequence[PointRecord],
+    cost: Cost = MACS,
+    flattered: float = 0.0,
+) -> Standing:
+    """How the point compares with the baselines of no more cost; it must be ahead by more than it is flattered."""
     rivals = [p for p in baselines if cost.of(p) <= cost.of(point)]
     if not rivals:
         return Standing.CHEAPER
-    if all(better(point, rival) for rival in rivals):
+    if all(better(point, rival, flattered) for rival in rivals):
         return Standing.AHEAD
     return Standing.BEHIND if any(better(rival, point) for rival in rivals) else Standing.LEVEL
 
@@ -81,9 +93,24 @@ def offer(front: Sequence[PointRecord], cost: Cost = MACS) -> str:
     """The point that is exported where no other is asked for, in words; empty where there is none."""
     if not front:
         return ""
-    point = pick(front, DEFAULT, cost=cost)
-    where = f"{_reached(point)} at {amount(point, cost)}"
-    return f"{DEFAULT} pick: {where} ({training_text(*point.training)})"
+    return f"{DEFAULT} pick: {_offered(pick(front, DEFAULT, cost=cost), cost)}"
+
+
+def equal_offer(
+    front: Sequence[PointRecord], baselines: Sequence[PointRecord], cost: Cost = MACS
+) -> str:
+    """The cheapest point that keeps the accuracy of the best static network, in words; empty without one of these."""
+    if not front or not baselines:
+        return ""
+    point = pick(front, "equal", baselines=baselines, cost=cost)
+    static = min(baselines, key=lambda p: (-p.accuracy, cost.of(p)))
+    if point.training == static.training:
+        return f"equal pick: none is known to keep the accuracy of the best static network, {_offered(point, cost)}"
+    share = cost.of(point) / cost.of(static)
+    return (
+        f"equal pick: {_offered(point, cost)}: keeps the accuracy of the best static network, "
+        f"{_offered(static, cost)}, for {share:.2f} of the cost"
+    )
 
 
 def majority_text(majority: float, metric: Metric = ACCURACY) -> str:
@@ -100,6 +127,10 @@ def about(points: Sequence[PointRecord], hypervolume: float, majority: float | N
         f"{'trial' if trials == 1 else 'trials'}, hypervolume {hypervolume:.3f}, bars are 95 % intervals"
     )
     return line if majority is None else f"{line}; {majority_text(majority, metric_of(points))}"
+
+
+def _offered(p: PointRecord, cost: Cost) -> str:
+    return f"{_reached(p)} at {amount(p, cost)} ({training_text(*p.training)})"
 
 
 def _reached(p: PointRecord) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from search.front.comparison import better
+from search.front.flattery import flattery
 from search.objectives import Cost
 from search.report.amounts import percent
 from storage.records import PointRecord, training_text
@@ -41,7 +42,7 @@ def answer(
         return {"point": best.id, "words": f"{words}: a static network"}
     one, other = store.with_answers([best, rival])
     said = "no significant difference"
-    if better(one, other):
+    if better(one, other, flattery(front).get(best.kind, 0.0)):
         said = "significantly better"
     elif better(other, one):
         said = "significantly worse"

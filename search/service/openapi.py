@@ -76,7 +76,7 @@ PATHS: dict[str, tuple[str, dict[str, str]]] = {
         STUDY
         | FAMILY
         | {
-            "pick?": "efficient, best, fastest or knee",
+            "pick?": "efficient, equal, best, fastest or knee",
             "max_macs?": "a limit, such as 20M",
             "max_latency_ms?": "a limit, such as 1.5",
             "min_accuracy?": "a limit between 0 and 1",

@@ -9,6 +9,7 @@ from typing import Any
 
 from search.commands.status import is_driven, status
 from search.front.comparison import better_than_majority
+from search.front.flattery import flattery
 from search.front.pareto import front as front_of
 from search.front.pick import DEFAULT, pick
 from search.front.stored import (
@@ -78,9 +79,12 @@ class Views:
         )
         others = thinned(cloud, MOST_OTHERS)
         efficient = pick(members, DEFAULT, cost=cost).id if members else None
+        flattered = flattery(members)
         return {
             "front": [
-                drawn(p, known) | {"standing": standing(p, baselines, cost).name} for p in members
+                drawn(p, known)
+                | {"standing": standing(p, baselines, cost, flattered.get(p.kind, 0.0)).name}
+                for p in members
             ],
             "baselines": [drawn(p, known) for p in baselines],
             "others": columns(others) | {"latency_ms": [known.get(p.id or 0) for p in others]},
@@ -95,6 +99,7 @@ class Views:
         trial = self.store.trial(name, *p.training)
         cost, known = study_cost(record), latencies(self.store.exports(name))
         beside = _rival(p, front.baselines, cost)
+        flattered = flattery(front.members).get(p.kind, 0.0)
         own = sorted(
             (q for q in (*front.points, *front.baselines) if q.training == p.training), key=cost.of
         )
@@ -105,7 +110,7 @@ class Views:
             "curve": [drawn(q, known) for q in {q.id: q for q in own}.values()],
             "exits": [one["share"] for one in p.extra.get("exits") or []],
             "beside": drawn(beside, known) if beside else None,
-            "standing": standing(p, [beside] if beside else [], cost).name,
+            "standing": standing(p, [beside] if beside else [], cost, flattered).name,
             "export": f"dynafront export {shlex.quote(name)} --point {identifier}",
             "experiment_id": record.experiment_id,
             "run_id": trial.run_id,

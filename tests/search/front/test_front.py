@@ -227,7 +227,7 @@ def test_limits_apply_before_the_rule():
         ({"min_accuracy": 95}, r"^min accuracy 95 is not between 0 and 1; write 0\.95 for 95 %$"),
         (
             {"rule": "fast"},
-            r"^'fast' is not a way to pick; choose one of efficient, best, fastest, knee$",
+            r"^'fast' is not a way to pick; choose one of efficient, equal, best, fastest, knee$",
         ),
     ],
 )

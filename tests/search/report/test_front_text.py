@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from search.front.pareto import front
 from search.front.stored import study_majority
 from search.objectives import MACS_P95
 from search.report.front_note import note
-from search.report.front_text import Standing, about, offer, standing, summary
+from search.report.front_text import Standing, about, equal_offer, offer, standing, summary
 from storage.store import Store
 from tests.search.report.fronts import BASELINES, CLOUD, embedded, page, picture, point
 
@@ -102,3 +103,33 @@ def test_it_is_told_only_where_it_says_more_than_guessing(share, told, tmp_path)
     if share is not None:
         store.set_data("s", {"majority": share})
     assert study_majority(store, record) == told
+
+
+def test_the_point_that_keeps_the_best_static_accuracy_is_offered():
+    static = point(0.80, 4e6, 3, kind="static", accuracy_low=0.79, accuracy_high=0.81)
+    ahead = point(0.85, 1e6, 1, accuracy_low=0.84, accuracy_high=0.86)
+    behind = point(0.79, 5e5, 2, accuracy_low=0.78, accuracy_high=0.80)
+    assert equal_offer([behind, ahead], [static]) == (
+        "equal pick: 85.0 % at 1.00 M MACs (trial 1): keeps the accuracy of the best static network, "
+        "80.0 % at 4.00 M MACs (baseline 3), for 0.25 of the cost"
+    )
+    assert equal_offer([behind], [static]) == (
+        "equal pick: none is known to keep the accuracy of the best static network, "
+        "80.0 % at 4.00 M MACs (baseline 3)"
+    )
+    assert equal_offer([behind], []) == equal_offer([], [static]) == ""
+
+
+def test_what_choosing_thresholds_flatters_beats_nothing():
+    """1,000 images: 30 more right answers than the baseline's, which four points of flattery make nothing of."""
+    right = {
+        name: np.packbits(np.arange(1000) < n).tobytes()
+        for name, n in (("own", 780), ("other", 750))
+    }
+    static = point(0.75, 2e6, kind="static", right=right["other"])
+    plain = point(0.78, 2e6, right=right["own"])
+    assert summary("s", [plain], [static]).endswith("1 beats every baseline of equal cost")
+    flattered = replace(plain, extra={"selection_bias": 0.04})
+    assert summary("s", [flattered], [static]).endswith(
+        "none beats the baselines of equal cost, 1 as good"
+    )
