@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trainers.data.progress import advance
 from trainers.data.splits import Batch, Split
 from trainers.evaluate import BATCH
 
@@ -40,6 +41,7 @@ class FeatureSplit(Split):
                 0, len(self.views), len(self)
             )
         for order_B in self._orders(size, shuffle, drop_last):
+            advance()
             rows = self.rows(order_B.numpy(), view_N[order_B.numpy()])
             labels, ids = self.labels[order_B], self.ids[order_B]
             yield Batch(rows.to(device), labels.to(device), ids.to(device))
