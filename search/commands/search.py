@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from search.commands.begun import as_begun
+from search.commands.gpu_check import check_gpus
 from search.commands.search_text import Finished
 from search.commands.study_check import checked_study
 from search.front.stored import study_front
@@ -68,6 +69,7 @@ def run_study(
     Raises ValueError for what a person can put right, NoFrontError when nothing came of it. KeyboardInterrupt passes
     through with everything stored.
     """
+    check_gpus(spec, workers)
     engine = engine_for(workers, spec.run)
     with Steps(console) as step:
         checked = checked_study(spec, settings, step, baselines=baselines)
