@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainers.data.part import WHOLE, Part
+from trainers.data.progress import advance
 from trainers.data.splits import Batch, Split
 from trainers.evaluate import BATCH
 
@@ -44,6 +45,7 @@ class FeatureSplit(Split):
                 0, len(self.views), len(self)
             )
         for order_B in map(part.of, self._orders(size, shuffle, drop_last)):
+            advance()
             rows = self.rows(order_B.numpy(), view_N[order_B.numpy()])
             labels, ids = self.labels[order_B], self.ids[order_B]
             yield Batch(rows.to(device), labels.to(device), ids.to(device))
