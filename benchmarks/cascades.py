@@ -16,7 +16,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +31,6 @@ from benchmarks.pretrained import (
     SHARES,
     best_static,
     exits_space,
-    on_features,
     searched,
     versions,
 )
@@ -39,21 +38,18 @@ from search.front.curves import volume
 from search.front.stored import study_front
 from search.measure.cascade_choice import Region
 from search.measure.cascade_tables import Floats, outcomes
-from search.run.cascade_passes import TrainedMember, trained_member
+from search.run.cascade_passes import trained_member
 from search.run.data import data_spec
 from search.spec import parse_study
 from search.study_keys import StudySpec
 from spaces.contract.cascades import is_cascade, rule_of
-from spaces.contract.knobs import Knobs
 from spaces.contract.resolution import IMAGE_SIZE
-from spaces.exits.frozen_trunk import FrozenTrunkNet
 from storage.records import PointRecord, trainings_of
 from storage.settings import Settings, Storage
 from storage.store import Store
 from trainers.data.splits import Split, test_split
 from trainers.execution import Execution
 from trainers.feature_files import FeatureFiles
-from trainers.logits import image_logits
 from trainers.significance import wilson
 
 Answers = tuple[Tensor, Floats]  # probabilities (N, C) and MACs (N,)
@@ -123,20 +119,9 @@ class Examiner:
         if key not in self._answers:
             trial = self.store.trial(self.spec.study, point.kind, point.trial)
             member = trained_member(self.spec, trial, point, str(self.settings.checkpoints))
-            if size == point.params[IMAGE_SIZE]:
-                self._answers[key] = self._own_size(member, point)
-            else:
-                self._answers[key] = member.answers(self.split(size), Execution())
-        return self._answers[key]
-
-    def _own_size(self, member: TrainedMember, point: PointRecord) -> Answers:
-        net, data = member.net, replace(member.data, validation=self.split(member.side[0]))
-        if isinstance(net, FrozenTrunkNet) and net.reads:
             files = FeatureFiles(self.settings.features, self.settings.feature_bytes)
-            data = on_features(net, data, files)
-        knobs, rates = Knobs(**point.knobs), point.rates
-        logits, macs = image_logits(net, data.validation, data, knobs, rates=rates)
-        return logits.softmax(1), macs.numpy()
+            self._answers[key] = member.answers(self.split(size), Execution(), files)
+        return self._answers[key]
 
     @staticmethod
     def _measured(probabilities: Tensor, macs: Floats, labels: Tensor) -> Measured:

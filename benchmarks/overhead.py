@@ -29,7 +29,8 @@ from rich.console import Console
 
 from search.objectives import Reference
 from search.run.books import Books
-from search.run.driver import Driver, NoFollower
+from search.run.driver import Driver
+from search.run.follower import NoFollower
 from search.run.job import Event, Job, Outcome
 from search.run.optuna_mirror import mirror_for
 from search.run.progress import Progress
@@ -60,6 +61,7 @@ class Sleeper:
     """An engine whose training sleeps; everything it hands back has the size of the real thing."""
 
     slots = 1
+    shared = False
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self.slept = seconds, 0.0

@@ -16,7 +16,6 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,15 +29,14 @@ from search.run.worker import trained_net
 from search.spec import parse_study
 from search.study_keys import StudySpec
 from spaces.contract.knobs import Knobs
-from spaces.exits.frozen_trunk import FrozenTrunkNet
 from storage.records import PointRecord
 from storage.settings import Settings, Storage
 from storage.store import Store
-from trainers.data.splits import DataSpec, ImageData, Split, test_split
+from trainers.data.splits import DataSpec, ImageData, test_split
 from trainers.evaluate import evaluate
 from trainers.execution import Execution
 from trainers.feature_files import FeatureFiles
-from trainers.frozen import frozen_data
+from trainers.frozen import rows_of
 from trainers.significance import wilson
 
 SHARES = (
@@ -143,15 +141,16 @@ class Examiner:
         trial = self.store.trial(self.spec.study, point.kind, point.trial)
         job = job_of(self.spec, trial, str(self.settings.checkpoints))
         net, _, _ = trained_net(job)
-        assert isinstance(net, FrozenTrunkNet)
-        data = on_features(net, self._tested(job.data), self.files)
-        table = evaluate(net, data.validation, data, Knobs(**point.knobs))
+        data = self._tested(job.data)
+        rows = rows_of(net, data.validation, data, files=self.files, execution=Execution())
+        split = data.validation if rows is None else rows
+        table = evaluate(net, split, data, Knobs(**point.knobs))
         return Measured(why, point, table.accuracy, table.macs_mean)
 
     def _tested(self, spec: DataSpec) -> ImageData:
         """The study's images at a size, with those of test in place of validation's."""
         if spec not in self._data:
-            split = some(test_split(spec), self.limit)
+            split = test_split(spec).some(self.limit)
             self._data[spec] = replace(load_data(spec), validation=split)
         return self._data[spec]
 
@@ -159,43 +158,6 @@ class Examiner:
     def images(self) -> int:
         """How many test images are measured."""
         return len(self._tested(data_spec(self.spec)).validation)
-
-
-def on_features(net: FrozenTrunkNet, data: ImageData, files: FeatureFiles) -> ImageData:
-    """The data with features in place of images, where they can be kept; the network stays as it was trained."""
-    state = {name: value.clone() for name, value in net.state_dict().items()}
-    rows = frozen_data(net, data, views=1, files=files, execution=Execution())
-    net.load_state_dict(state)  # statistics of norms are those of the training's views
-    return rows or data
-
-
-def some(split: Split, limit: int) -> Split:
-    """The first images of a split, which is shuffled with a fixed seed."""
-    import numpy as np
-    import torch
-
-    order = np.random.default_rng(0).permutation(len(split))[:limit]
-    kept = torch.from_numpy(np.sort(order))
-    return _Part(split.labels[kept], split.ids[kept], split.pixels, kept)
-
-
-class _Part(Split):
-    def __init__(self, labels: Any, ids: Any, pixels: Any, kept: Any) -> None:
-        super().__init__(labels, ids, pixels)
-        self.kept = kept
-
-    def batches(self, size: int, **how: Any) -> Iterator[Any]:
-        import torch
-
-        from trainers.data.splits import Batch
-
-        device = torch.device(how.get("device", "cpu"))
-        orders = [self.kept[order] for order in self._orders(size, how.get("shuffle"), False)]
-        place = 0
-        for order_B, images in self.pixels.batches(orders, device):
-            end = place + len(order_B)
-            yield Batch(images, self.labels[place:end], self.ids[place:end])
-            place = end
 
 
 def main() -> None:

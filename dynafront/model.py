@@ -64,14 +64,20 @@ class Model:
         return Prediction(*self.classifier.predict(stored, thresholds))
 
 
-def load(folder: Path | str, *, settings: Settings | Path | str | None = None) -> Model:
+def load(
+    folder: Path | str,
+    *,
+    variant: str | None = None,
+    settings: Settings | Path | str | None = None,
+) -> Model:
     """The model in a folder that was exported, or the registered one that "models:/NAME@ALIAS" names.
 
-    It runs in onnxruntime; families without an ONNX file are run in torch. Raises ValueError and StorageError.
+    `variant` is the number format of its file: "int8" where it was exported with it; None: float32. It runs in
+    onnxruntime; families without an ONNX file are run in torch. Raises ValueError and StorageError.
     """
     from search.commands.predict import REGISTERED, classifier
 
     given = str(folder)
     place = Path(given) if given.startswith(REGISTERED) else Path(given).expanduser()
-    with classifier(place, settings_of(settings)) as own:
+    with classifier(place, settings_of(settings), variant) as own:
         return Model(given, own.description, own)

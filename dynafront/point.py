@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,12 +81,15 @@ class Point:
         *,
         register: bool = False,
         force: bool = False,
+        whole_curve: bool = False,
+        quantize: Sequence[str] = (),
         show: bool = True,
     ) -> Model:
         """The trained model of this point, written into the folder: what `dynafront export` does.
 
         It is measured on the test images and compared with the trained network, answer by answer. `register` adds a
         version to the MLflow model registry, `force` overwrites an earlier export, `show` prints steps and results.
+        `whole_curve` and `quantize` ("int8") are the flags of `dynafront export`.
         Raises ValueError where the folder holds something, or the images are others than the study's.
         """
         from search.command_line.terminal import print_lines, steps
@@ -96,6 +99,7 @@ class Point:
         say = steps(console)
         say("loading PyTorch")
         from search.commands.export import export_point
+        from search.export.extras import Extras
 
         with opened(self.study.settings, self.study.name) as tables:
             lines = export_point(
@@ -107,6 +111,7 @@ class Point:
                 path,
                 register=register,
                 force=force,
+                extras=Extras(quantize=quantize, whole_curve=whole_curve),
                 say=say,
             )
         print_lines(console, lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -28,19 +29,22 @@ class RemotePoint(Point):
         *,
         register: bool = False,
         force: bool = False,
+        whole_curve: bool = False,
+        quantize: Sequence[str] = (),
         show: bool = True,
     ) -> Model:
         """The trained model of this point: exported on the server, downloaded into the folder of this machine.
 
         `register` adds a version to the server's MLflow model registry, `force` overwrites an earlier export in the
-        folder, `show` prints the server's steps. Raises ValueError where the folder holds something, and RuntimeError
-        with the reason where the server cannot export the point.
+        folder, `show` prints the server's steps; the rest as there. Raises ValueError where the folder holds
+        something, and RuntimeError with the reason where the server cannot export the point.
         """
         path = Path(folder).expanduser()
         _check(path, force)
         connection, name = self.study.connection, self.study.name
         action = "register" if register else "export"
-        job = connection.post(action, study=name, point=self.record.id)["job"]
+        extras = {"whole_curve": whole_curve or None, "quantize": list(quantize) or None}
+        job = connection.post(action, study=name, point=self.record.id, **extras)["job"]
         followed(connection, job, show=show)
         exports: list[dict[str, Any]] = connection.get("exports", study=name)["exports"]
         found = next((one for one in exports if one["point"] == self.record.id), None)

@@ -17,7 +17,8 @@ from search.study_keys import StudySpec
 from spaces.contract.narrowing import for_trained_weights, narrowed
 from spaces.contract.recipe import CHANGES_OF_IMAGES, PRETRAINED
 from spaces.contract.resolution import IMAGE_SIZE, image_size_dimension
-from spaces.contract.space import Dimension
+from spaces.contract.space import Dimension, word
+from spaces.contract.trunk import FINETUNED, FROZEN, TRUNK, trunks
 from storage.yaml_text import NotYamlError, file_text, parsed
 from trainers.metrics import METRICS
 
@@ -74,7 +75,10 @@ def parse_study(text: str, where: str) -> StudySpec:
     _check_data(spec, where)
     _check_objectives(spec, where)
     _check_warm_epochs(spec, where)
-    _check_trunk(spec, where, declared_spaces(spec, where))
+    spaces = declared_spaces(spec, where)
+    _check_trunk(spec, where, spaces)
+    for name, space in spaces.items():
+        _check_conditions(where, name, space, spec.space.get(name, {}))
     return spec
 
 
@@ -88,13 +92,11 @@ def narrowed_spaces(spec: StudySpec) -> dict[str, tuple[Dimension, ...]]:
 def _check_trunk(spec: StudySpec, where: str, spaces: Mapping[str, tuple[Dimension, ...]]) -> None:
     """A trunk that keeps its weights needs some that were trained."""
     for name, space in spaces.items():
-        by_name = {d.name: d for d in space}
-        trunk, pretrained = by_name.get("trunk"), by_name.get("pretrained")
-        if trunk is None or spec.initial(name) is not None:
+        pretrained = next((d for d in space if d.name == PRETRAINED), None)
+        if FROZEN not in trunks(space) or spec.initial(name) is not None:
             continue
-        frozen = "frozen" in (trunk.choices if trunk.searched else (trunk.default,))
         loads = pretrained is not None and pretrained.searched and pretrained.choices == (True,)
-        if frozen and not loads:
+        if not loads:
             fix = "name a file in `init_from`"
             fix = f"write `pretrained: true` beside it, or {fix}" if pretrained else fix
             raise ValueError(f"{where}: space.{name}.trunk: frozen needs trained weights: {fix}")
@@ -150,10 +152,10 @@ def _searched_sides(spec: StudySpec, family_name: str) -> tuple[Dimension, ...]:
 def _check_teacher(spec: StudySpec, where: str, name: str, space: Sequence[Dimension]) -> None:
     """Trials learn from baselines of the study's own, which it trains for warm starts and which read whole images."""
     searched = {dimension.name: dimension for dimension in space if dimension.searched}
-    distill, trunk = searched.get("distill"), searched.get("trunk")
+    distill = searched.get("distill")
     if distill is None or not any(distill.choices or [True]):
         return
-    if trunk is not None and "frozen" in trunk.choices:
+    if FROZEN in trunks(space):
         raise ValueError(
             f"{where}: space.{name}.distill: heads of a frozen trunk train on features, which no baseline can answer "
             "for; leave distill or trunk: frozen out"
@@ -168,11 +170,30 @@ def _check_teacher(spec: StudySpec, where: str, name: str, space: Sequence[Dimen
     )
 
 
+def _check_conditions(
+    where: str, name: str, space: Sequence[Dimension], named: Mapping[str, object]
+) -> None:
+    """What the file names must be read by some candidate of it."""
+    by_name = {dimension.name: dimension for dimension in space}
+    for dimension in space:
+        for other, values in dimension.when.items() if dimension.name in named else ():
+            condition = by_name.get(other)
+            if condition is None or condition.kind != "choice":
+                continue
+            taken = condition.choices if condition.searched else (condition.default,)
+            if not set(taken) & set(values):
+                needed, own = (" or ".join(map(word, each)) for each in (values, taken))
+                read = [d.name for d in space if d.name.endswith(f"_{dimension.name}")]
+                raise ValueError(
+                    f"{where}: space.{name}.{dimension.name}: has no effect: it needs {other} to be {needed}, and "
+                    f"here it is {own}; {f'write {read[0]}' if read else 'leave it out'}"
+                )
+
+
 def _check_images_read(where: str, name: str, space: Sequence[Dimension]) -> None:
     """Behind a frozen trunk, heads read features of images that were changed once: nothing changes them in training."""
     searched = {dimension.name: dimension for dimension in space if dimension.searched}
-    trunk = searched.get("trunk")
-    if trunk is None or trunk.choices != ("frozen",):
+    if trunks(space) != (FROZEN,):
         return
     for unread in sorted(CHANGES_OF_IMAGES & searched.keys()):
         raise ValueError(
@@ -186,12 +207,12 @@ def _as_trained(spec: StudySpec, name: str, space: Sequence[Dimension]) -> tuple
     named = spec.space.get(name, {}).get(PRETRAINED, False)
     loads = [one is True for one in (named if isinstance(named, list | tuple) else [named])]
     given = spec.initial(name) is not None or spec.recipe == "fine_tuning"
-    trunk = spec.space.get(name, {}).get("trunk", "finetuned")
-    trunks = trunk if isinstance(trunk, list | tuple) else [trunk]
+    trunk = spec.space.get(name, {}).get(TRUNK, FINETUNED)
+    own_trunks = trunk if isinstance(trunk, list | tuple) else [trunk]
     # behind a frozen trunk only new heads are trained
-    if spec.recipe == "scratch" or "finetuned" not in trunks or not (given or any(loads)):
+    if spec.recipe == "scratch" or FINETUNED not in own_trunks or not (given or any(loads)):
         return tuple(space)
-    return for_trained_weights(space, every=(given or all(loads)) and "frozen" not in trunks)
+    return for_trained_weights(space, every=(given or all(loads)) and FROZEN not in own_trunks)
 
 
 def _check_data(spec: StudySpec, where: str) -> None:

@@ -127,3 +127,32 @@ class Run(Keys):
         default="auto", description="`auto` measures and takes the faster one."
     )
     compile: bool = Field(default=False, description="Use `torch.compile`.")
+    trial_hours: Positive | None = Field(
+        default=None,
+        description=(
+            "Hours that a training may take in one run of the search. One that takes longer is ended, and has failed."
+        ),
+    )
+    stall_minutes: Positive = Field(
+        default=30,
+        description=(
+            "Minutes in which a training may do nothing, not even read a batch of images. Then its process hangs: it "
+            "is replaced, and the training goes on from its last epoch."
+        ),
+    )
+    memory_gigabytes: Positive | None = Field(
+        default=None,
+        description=(
+            "Gigabytes (10^9 bytes) of memory that the process of a training may take, and those that it started. A "
+            "training that takes more is ended, and has failed. Images that processes share are not counted."
+        ),
+    )
+    gpu_memory_gigabytes: Positive | None = Field(
+        default=None,
+        description=(
+            "Gigabytes (10^9 bytes) of a GPU's memory that a training may take. One that needs more ran out of memory."
+        ),
+    )
+    max_failures: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=5, description="Failures in a row that end the search."
+    )

@@ -6,6 +6,7 @@ from sqlalchemy import Connection, delete, func, insert, select
 
 from storage.database import Database
 from storage.records import Kind
+from storage.repeated import repeated
 from storage.tables import Attempt, Epoch
 from storage.trials import trial_id
 
@@ -16,6 +17,7 @@ class Attempts:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @repeated
     def begin(self, study: str, kind: Kind, number: int) -> int:
         """The training is about to start; this stays if its process dies. Returns its last epoch that is stored."""
         with self._database.writing() as connection:
@@ -24,6 +26,7 @@ class Attempts:
             connection.execute(insert(Attempt).values(trial_id=trial, epoch=epoch))
         return epoch
 
+    @repeated
     def lost(self, study: str, kind: Kind, number: int) -> int:
         """Starts whose process died, or is still there, since the last epoch that was stored."""
         with self._database.reading() as connection:
@@ -32,6 +35,7 @@ class Attempts:
             count = select(func.count()).where(Attempt.trial_id == trial, Attempt.epoch == epoch)
             return int(connection.scalar(count) or 0)
 
+    @repeated
     def withdraw(self, study: str, kind: Kind, number: int) -> None:
         """The latest start was interrupted on purpose: it does not count."""
         with self._database.writing() as connection:
@@ -39,6 +43,7 @@ class Attempts:
             latest = select(func.max(Attempt.id)).where(Attempt.trial_id == trial)
             connection.execute(delete(Attempt).where(Attempt.id == connection.scalar(latest)))
 
+    @repeated
     def clear(self, study: str, kind: Kind, number: int) -> None:
         """The training is over, or is given new attempts."""
         with self._database.writing() as connection:

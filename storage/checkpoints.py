@@ -2,6 +2,7 @@
 
 The state is JSON in the safetensors header; nothing is ever unpickled. Each save goes to a new file that then replaces
 the last one, and the one before is kept: a crash at any moment, or a damaged file, costs at most one epoch.
+Tensors that no training changes lie once in a file of the folder, which the checkpoints name, see `shared_tensors`.
 """
 
 from __future__ import annotations
@@ -11,17 +12,22 @@ import logging
 import os
 import re
 import zlib
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, uint8
 
+from storage.errors import UnwrittenError, error_line
+from storage.shared_tensors import keep_shared, shared_file, shared_tensors
 from storage.weights_file import save_weights
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
 SUFFIX, BEFORE, UNFINISHED = ".safetensors", ".before.safetensors", ".tmp"
+SHARED = "shared_tensors"  # in a header: the name of the file with the rest of the tensors
 _KEY = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 
 
@@ -30,23 +36,45 @@ class Checkpoints:
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
+        self._shared: dict[str, str] = {}  # by key: what its checkpoints share with others
 
-    def save(self, key: str, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Replace the key's checkpoint; tensors may lie on any device, share memory and have any layout."""
+    def save(
+        self,
+        key: str,
+        tensors: Mapping[str, Tensor],
+        state: dict[str, Any],
+        shared: Collection[str] = (),
+    ) -> None:
+        """Replace the key's checkpoint; tensors may lie on any device, share memory and have any layout.
+
+        `shared` names those that are the same at every save of the key. Raises
+        UnwrittenError, and the checkpoint is as it was.
+        """
         path = self.path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}")
         # safetensors refuses tensors that share storage or are not contiguous
         plain = {
-            name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()
+            name: tensor.detach().cpu().contiguous().clone()
+            for name, tensor in tensors.items()
+            if name not in shared
         }
         text = json.dumps(state)
-        save_weights(plain, unfinished, {"state": text, "checksum": _checksum(plain, text)})
-        with open(unfinished, "rb") as file:
-            os.fsync(file.fileno())
-        if path.exists():
-            os.replace(path, self._before(path))
-        os.replace(unfinished, path)
+        header = {"state": text}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if shared:
+                header[SHARED] = self._kept(key, {name: tensors[name] for name in shared})
+            header["checksum"] = _checksum(plain, text, header.get(SHARED, ""))
+            save_weights(plain, unfinished, header)
+            with open(unfinished, "rb") as file:
+                os.fsync(file.fileno())
+            if path.exists():
+                os.replace(path, self._before(path))
+            os.replace(unfinished, path)
+        except (OSError, SafetensorError) as error:
+            with suppress(OSError):
+                unfinished.unlink(missing_ok=True)
+            raise UnwrittenError(f"{path}: {error_line(error)}") from error
 
     def load(
         self, key: str, *, latest: bool = False
@@ -89,17 +117,28 @@ class Checkpoints:
     def _before(self, path: Path) -> Path:
         return path.with_name(path.name.removesuffix(SUFFIX) + BEFORE)
 
+    def _kept(self, key: str, tensors: Mapping[str, Tensor]) -> str:
+        """The name of the shared tensors, which are written where they are not there."""
+        folder, name = self.path(key).parent, self._shared.get(key)
+        if name is None or not shared_file(folder, name).exists():
+            self._shared[key] = name = keep_shared(folder, tensors)
+        return name
+
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     try:
         with safe_open(path, framework="pt") as file:
-            found = file.metadata()
+            found = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        shared = found.get(SHARED, "")
         # older files have no checksum; in one whose name is spoiled it is not absent
-        intact = set(found) == {"state"} or found["checksum"] == _checksum(tensors, found["state"])
+        intact = set(found) == {"state"} or found["checksum"] == _checksum(
+            tensors, found["state"], shared
+        )
         if not intact:
             logger.warning("%s is damaged", path)
-        return (tensors, json.loads(found["state"])) if intact else None
+            return None
+        return tensors | _rest(path, shared), json.loads(found["state"])
     except FileNotFoundError:
         return None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
@@ -107,9 +146,19 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         return None
 
 
-def _checksum(tensors: dict[str, Tensor], state: str) -> str:
+def _rest(path: Path, shared: str) -> dict[str, Tensor]:
+    """The tensors that a checkpoint shares with others. Raises ValueError where they are gone or damaged."""
+    if not shared:
+        return {}
+    found = shared_tensors(path.parent, shared)
+    if found is None:
+        raise ValueError(f"{shared_file(path.parent, shared)} is missing or damaged")
+    return found
+
+
+def _checksum(tensors: Mapping[str, Tensor], state: str, shared: str) -> str:
     """Of state, names, shapes, types and values: safetensors itself notices only a file that is too short."""
-    found = zlib.crc32(state.encode())
+    found = zlib.crc32(shared.encode(), zlib.crc32(state.encode()))
     for name, tensor in sorted(tensors.items()):
         found = zlib.crc32(f"{name} {tensor.dtype} {list(tensor.shape)}".encode(), found)
         found = zlib.crc32(tensor.reshape(-1).view(uint8).numpy().data, found)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import (
     Connection,
@@ -24,7 +24,7 @@ from sqlalchemy.exc import ArgumentError, OperationalError
 
 from storage import json_text
 from storage.creation_lock import creating
-from storage.errors import LOCKED, StorageError, told
+from storage.errors import LOCKED, LostConnectionError, StorageError, told
 from storage.tables import REVISION, VERSION_TABLE, Table
 from storage.urls import sqlite_file, without_password
 
@@ -32,19 +32,22 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 logger = logging.getLogger(f"dynafront.{__name__}")
+Result = TypeVar("Result")
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT = 20  # seconds that a writer waits for another one before it is said
 PATIENCE = 300  # seconds that it waits in all
 WAITS = (0.2, 1.0, 3.0)  # seconds before each new try to reach a database that does not answer
+LONGEST_WAIT = 5.0  # seconds before each further try, where it is waited for as long as PATIENCE
 
 
 class Database:
-    """One database of studies, for any number of threads. `say` gets a line when another program holds it for long."""
+    """One database of studies, for any number of threads. `say` gets a line when it is waited for."""
 
     def __init__(self, engine: Engine, url: str, say: Callable[[str], None] | None = None) -> None:
         self._engine, self._url = engine, url
         self.say = say or logger.warning
+        self.patient = False  # whether a server that went away is waited for as long as PATIENCE
         self._waiting = False
         self._writer = engine.execution_options(writes=True)
         # PostgreSQL shows every statement another moment unless told otherwise; SQLite never does
@@ -72,8 +75,22 @@ class Database:
         self._engine.dispose()
 
     def rows(self, query: Any) -> Sequence[Row[Any]]:
+        return self.repeated(lambda: self._rows(query))
+
+    def _rows(self, query: Any) -> Sequence[Row[Any]]:
         with self.reading() as connection:
             return connection.execute(query).all()
+
+    def repeated(self, action: Callable[[], Result]) -> Result:
+        """Do it, which is one transaction; again where a patient database lost its server in the middle of it."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return action()
+            except LostConnectionError as error:
+                if not self.patient or time.monotonic() > deadline:
+                    raise
+                logger.warning("the database went away in the middle, once more: %s", error)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -92,23 +109,45 @@ class Database:
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                connection = _in_transaction(engine)
+                connection = self._in_transaction(engine)
             except OperationalError as error:
                 if LOCKED not in str(error.orig) or time.monotonic() > deadline:
                     raise
-                self._say_waiting()
+                self._say_waiting(f"{sqlite_file(self._url)} is locked by another program")
             else:
                 self._waiting = False
                 return connection
 
-    def _say_waiting(self) -> None:
+    def _in_transaction(self, engine: Engine) -> Connection:
+        connection = self._reached(engine)
+        try:
+            connection.begin()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _reached(self, engine: Engine) -> Connection:
+        """A connection; a server that does not answer is asked again a few times, or for long, a file is not."""
+        deadline, waits = time.monotonic() + PATIENCE, iter(WAITS)
+        while True:
+            try:
+                return engine.connect()
+            except OperationalError as error:
+                patient = self.patient and time.monotonic() < deadline
+                wait = next(waits, LONGEST_WAIT if patient else None)
+                if wait is None or engine.dialect.name == "sqlite":
+                    raise
+                logger.warning("the database does not answer, again in %.0f s: %s", wait, error)
+                if self.patient:
+                    self._say_waiting(f"{without_password(self._url)} does not answer")
+                time.sleep(wait)
+
+    def _say_waiting(self, what: str) -> None:
         """Say once, for all threads, what is waited for."""
         if not self._waiting:
             self._waiting = True
-            self.say(
-                f"{sqlite_file(self._url)} is locked by another program; waiting for it, "
-                f"{PATIENCE / 60:.0f} minutes at most"
-            )
+            self.say(f"{what}; waiting for it, {PATIENCE / 60:.0f} minutes at most")
 
     def _up_to_date(self) -> bool:
         with self.reading() as connection:
@@ -130,32 +169,11 @@ class Database:
             command.upgrade(config, "head")
 
 
-def _in_transaction(engine: Engine) -> Connection:
-    connection = _reached(engine)
-    try:
-        connection.begin()
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
 def _ended(connection: Connection) -> RootTransaction:
     """The connection's transaction, which ends with the block: all of it is kept, or nothing."""
     transaction = connection.get_transaction()
     assert transaction is not None
     return transaction
-
-
-def _reached(engine: Engine) -> Connection:
-    """A connection; a server that does not answer is asked again a few times, a file is not."""
-    for wait in WAITS if engine.dialect.name != "sqlite" else ():
-        try:
-            return engine.connect()
-        except OperationalError as error:
-            logger.warning("the database does not answer, again in %.0f s: %s", wait, error)
-            time.sleep(wait)
-    return engine.connect()
 
 
 def _engine(url: str) -> Engine:

@@ -12,6 +12,9 @@ from storage.urls import sqlite_file, without_password
 LOCKED = "database is locked"  # as SQLite says it
 ADVICE = {
     LOCKED: "another process holds it; stop it, or use PostgreSQL for studies of several machines",
+    "No space left": "free some space and run the same command again",
+    "quota exceeded": "free some space and run the same command again",
+    "Read-only file system": "let it be written and run the same command again",
     "disk is full": "free some space and run the same command again",
     "Permission denied": "check who may write the folder",
     "unable to open database file": "check that the folder exists and may be written",
@@ -19,6 +22,7 @@ ADVICE = {
     "not a database": "the file is damaged or something else; move it away",
     "malformed": "the file is damaged; restore a copy or move it away",
     "no such table": "tables are missing; restore a copy or move the file away",
+    "disk I/O error": "check that the disk has space and works, and run the same command again",
     "connection": "check that the database server runs and can be reached",
     "password authentication": "check user and password in the URL",
 }
@@ -28,18 +32,28 @@ class StorageError(RuntimeError):
     """The database cannot do what was asked; one line: which database, what happened, what to do."""
 
 
+class LostConnectionError(StorageError):
+    """The server of the database went away; what was asked may be asked again."""
+
+
+class UnwrittenError(StorageError):
+    """A file could not be written: no space, or no right to."""
+
+
 @contextmanager
 def told(url: str) -> Iterator[None]:
     """Turn every database error inside into a StorageError about the database at `url`."""
     try:
         yield
     except (SQLAlchemyError, OSError) as error:
-        raise StorageError(
-            f"{sqlite_file(url) or without_password(url)}: {_line(error)}"
-        ) from error
+        lost = isinstance(error, DBAPIError) and error.connection_invalidated
+        kind = LostConnectionError if lost else StorageError
+        place = sqlite_file(url) or without_password(url)
+        raise kind(f"{place}: {error_line(error)}") from error
 
 
-def _line(error: SQLAlchemyError | OSError) -> str:
+def error_line(error: Exception) -> str:
+    """What an error says in one line, and what to do about it, as far as that is known."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
     first = without_password((str(cause).strip() or type(cause).__name__).splitlines()[0])
     advice = next((what for sign, what in ADVICE.items() if sign in first), None)

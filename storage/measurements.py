@@ -10,6 +10,7 @@ from sqlalchemy import delete, insert, select
 
 from storage.database import Database
 from storage.records import EpochRecord, Kind, PointRecord, RungRecord
+from storage.repeated import repeated
 from storage.rows import point_record, record
 from storage.tables import Answers, Epoch, Point, Rung, Trial
 from storage.trials import WITH_POINTS, is_trial, trial_id
@@ -22,6 +23,7 @@ class Measurements:
 
     _database: Database
 
+    @repeated
     def add_epoch(self, study: str, kind: Kind, number: int, epoch: EpochRecord) -> None:
         """Keep an epoch; the same epoch again replaces it."""
         values = {"metrics": epoch.metrics, "gate_rates": epoch.gate_rates, "epoch": epoch.epoch}
@@ -39,6 +41,7 @@ class Measurements:
         )
         return [record(EpochRecord, row) for row in rows]
 
+    @repeated
     def add_rung(
         self, study: str, kind: Kind, number: int, epoch: int, data: Mapping[str, Any]
     ) -> None:

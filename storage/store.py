@@ -35,8 +35,8 @@ class Store(Studies, Trials, Measurements, Exports):
         return cls(Database.open(url, say))
 
     def say_on(self, say: Callable[[str], None]) -> None:
-        """Say from now on with `say` what is waited for."""
-        self._database.say = say
+        """Say from now on with `say` what is waited for, and wait longer for a server that went away."""
+        self._database.say, self._database.patient = say, True
 
     def close(self) -> None:
         self._database.close()

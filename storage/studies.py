@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Select, case, delete, func, insert, or_, s
 from storage.database import Database
 from storage.errors import StorageError
 from storage.records import StudyRecord
+from storage.repeated import repeated
 from storage.rows import record, utc_now
 from storage.tables import Point, Study, StudyData, Trial
 
@@ -65,10 +66,14 @@ class Studies:
                     f"study {name!r} is not there, or was just taken up by another process"
                 )
 
-    def take_lease(self, name: str, owner: str, seconds: float) -> bool:
-        """Become the one who drives the study; False while somebody else's lease lasts."""
+    def take_lease(self, name: str, owner: str, seconds: float, *, expired: bool = True) -> bool:
+        """Become the one who drives the study; False while somebody else's lease lasts.
+
+        Without `expired`, one that is over by this machine's clock lasts too, until it is released.
+        """
         now = time.time()
-        free = or_(Study.owner.is_(None), Study.owner == owner, Study.lease_until < now)
+        over = (Study.lease_until < now,) if expired else ()
+        free = or_(Study.owner.is_(None), Study.owner == owner, *over)
         return self._set_study(name, {"owner": owner, "lease_until": now + seconds}, free)
 
     def renew_lease(self, name: str, owner: str, seconds: float) -> bool:
@@ -99,6 +104,7 @@ class Studies:
         """Replace the study's checked file and its text, for what may change in a study that exists."""
         self._set_study(name, {"spec": dict(spec), "text": text})
 
+    @repeated
     def set_data(self, name: str, data: Mapping[str, Any]) -> None:
         """Remember what tells the study's images from changed ones."""
         with self._database.writing() as connection:
@@ -114,6 +120,7 @@ class Studies:
         """Remember the study's MLflow experiment and parent run."""
         self._set_study(name, {"experiment_id": experiment_id, "run_id": run_id})
 
+    @repeated
     def stamp(self, name: str) -> str:
         """A short text that differs whenever a trial, its points or its MLflow run changed."""
         counted = select(
@@ -132,6 +139,7 @@ class Studies:
             )
         return sha256(repr(seen).encode()).hexdigest()[:16]
 
+    @repeated
     def _set_study(self, name: str, values: dict[str, Any], *conditions: Any) -> bool:
         """Change a study where the conditions hold; returns whether they did."""
         with self._database.writing() as connection:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from storage.database import Database
 from storage.errors import StorageError
 from storage.records import FailureRecord, Kind, OperatingPoint, State, TrialRecord, training_text
+from storage.repeated import repeated
 from storage.rows import point_row, record, utc_now
 from storage.tables import Answers, Attempt, Failure, Point, Trial
 
@@ -21,6 +22,7 @@ class Trials:
 
     _database: Database
 
+    @repeated
     def add_trial(
         self,
         study: str,
@@ -85,6 +87,7 @@ class Trials:
         rows = self._database.rows(select(Trial.__table__).where(*is_trial(study, kind, number)))
         return record(TrialRecord, rows[0]) if rows else None
 
+    @repeated
     def finish_trial(
         self,
         study: str,
@@ -114,6 +117,7 @@ class Trials:
             connection.execute(update(Trial).where(Trial.id == trial).values(done))
             connection.execute(delete(Attempt).where(Attempt.trial_id == trial))
 
+    @repeated
     def resume_trial(self, study: str, kind: Kind, number: int) -> None:
         """Let a stopped trial go on: it runs again, its points go; its seconds and rungs stay."""
         again: dict[str, Any] = {"state": State.RUNNING, "result": {}}
@@ -139,6 +143,7 @@ class Trials:
                     f"{training_text(kind, number)} of study {study!r} has not failed; it cannot be retried"
                 )
 
+    @repeated
     def fail_trial(
         self, study: str, kind: Kind, number: int, *, error: str, epoch: int | None, trace: str
     ) -> None:
@@ -166,6 +171,7 @@ class Trials:
         rows = self._database.rows(query.where(Trial.study == study).order_by(Failure.id))
         return [record(FailureRecord, row) for row in rows]
 
+    @repeated
     def set_run(
         self, study: str, kind: Kind, number: int, run_id: str | None, published: bool = True
     ) -> None:
@@ -175,6 +181,7 @@ class Trials:
             change = update(Trial).where(Trial.id == trial)
             connection.execute(change.values(run_id=run_id, published=published))
 
+    @repeated
     def unpublish(self, study: str) -> None:
         """Forget the MLflow runs of all trials, so that they are logged again."""
         with self._database.writing() as connection:

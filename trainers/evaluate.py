@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -117,67 +117,6 @@ def evaluate(
     found = {name: tuple((total / images_seen).tolist()) for name, total in counts.items()}
     answers = answers_of(classes, top5, split.labels, passes)
     return Table(answers, torch.cat(macs).view(passes, -1).cpu(), found, Ran.joined(ran))
-
-
-@dataclass(frozen=True)
-class ExitLogits:
-    """Every exit's answers on every image: logits (K + 1, N, C) float32 and MACs (K + 1, N) of leaving there.
-
-    Row K is the deepest head; `labels` (N,) are the classes, `rates` the gates' open rates under the knobs, `ran` what
-    the gates decided of each image.
-    """
-
-    logits: Tensor
-    macs: Tensor
-    labels: Tensor
-    rates: dict[str, tuple[float, ...]]
-    ran: Ran | None = None
-
-    def answers(self, index_N: Tensor, fallback: str) -> Answers:
-        """The answers where image n leaves at exit `index_N[n]`; at K the deepest head, or the ensemble of all."""
-        logits_NC = self.logits[index_N, torch.arange(len(index_N))]
-        if fallback == "ensemble":
-            last_N = index_N == len(self.logits) - 1
-            logits_NC[last_N] = self.logits[:, last_N].mean(0)
-        answer_N, top5_N = top_answers(logits_NC, self.labels)
-        return answers_of([answer_N], [top5_N], self.labels)
-
-
-@torch.inference_mode()
-def exit_logits(
-    net: DynamicNet,
-    split: Split,
-    data: ImageData,
-    knobs: Knobs,
-    *,
-    execution: Execution | None = None,
-) -> ExitLogits:
-    """Run every image through all exits of the network (put in eval mode), its gates set by the knobs."""
-    execution = execution or Execution()
-    net.eval()
-    every = replace(knobs, exit_rule="every", exit_thresholds=())
-    macs, opened, ran, start = [], [], [], 0
-    # once: of many classes they fill memory
-    logits = torch.empty(net.exit_count + 1, len(split), len(data.classes))
-    for batch, output in outputs(partial(net.run, knobs=every), split, data, execution):
-        if output.exits is None:
-            raise ValueError("this network has no exits")
-        for k, one in enumerate(output.exits.logits):
-            logits[k, start : start + len(one)] = one
-        start += len(batch.labels)
-        macs.append(torch.stack(list(output.exits.macs)).cpu())
-        ran.append(replace(Ran.of(output), exit=None))
-        opened.append(
-            {
-                d.gate.name: d.open_BU.double().expand(len(batch.labels), -1).cpu()
-                for d in output.decisions
-            }
-        )
-    names = opened[0] if opened else {}
-    found = {
-        name: tuple(torch.cat([one[name] for one in opened]).mean(0).tolist()) for name in names
-    }
-    return ExitLogits(logits, torch.cat(macs, 1), split.labels, found, Ran.joined(ran))
 
 
 def outputs(

@@ -23,12 +23,16 @@ WORTHWHILE = 0.9  # a setting must take less than this share of plain float32's 
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
-    """Device, autocast type ("float32" is none), memory format, whether to torch.compile."""
+    """Device, autocast type ("float32" is none), memory format, whether to torch.compile.
+
+    `micro_batch` images are in memory at once, whatever the recipe says; 0: as that says.
+    """
 
     device: str = "cpu"
     dtype: str = "float32"
     channels_last: bool = False
     compile: bool = False
+    micro_batch: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

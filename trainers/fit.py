@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -29,9 +29,11 @@ from trainers.training import Training
 
 
 class Slot(Protocol):
-    """Where a training keeps its latest checkpoint."""
+    """Where a training keeps its latest checkpoint; `shared` names tensors that stay as they are all the time."""
 
-    def save(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None: ...
+    def save(
+        self, tensors: dict[str, Tensor], state: dict[str, Any], shared: Collection[str] = ()
+    ) -> None: ...
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None: ...
 
@@ -81,7 +83,7 @@ def fit(
         result = _result(training, epoch, sums, time.perf_counter() - started, metric)
         if slot:
             done = {"epochs_done": result.epoch, "result": asdict(result)}
-            slot.save(training.tensors(), training.state() | done)
+            slot.save(training.tensors(), training.state() | done, training.constant)
         with training.kept.handed_over():
             yield result
     training.kept.hand_over()

@@ -26,6 +26,7 @@ class KeptWeights:
 
     def __init__(self, net: DynamicNet, recipe: Recipe) -> None:
         self.net, self.keeps_best = net, recipe.kept_epoch == "best"
+        self.constant = net.constant_names()
         self.average = None
         if recipe.ema:
             from timm.utils import ModelEmaV3
@@ -73,9 +74,9 @@ class KeptWeights:
         kept, live = self._kept(), self.net.state_dict()
         found = {f"net.{name}": tensor for name, tensor in (kept or live).items()}
         if kept is not None:
-            found |= {f"{LIVE}{name}": tensor for name, tensor in live.items()}
+            found |= self._changing(LIVE, live)
         if self.average is not None and self.best is not None:
-            found |= {f"{EMA}{name}": tensor for name, tensor in self._own().items()}
+            found |= self._changing(EMA, self._own())
         return found
 
     def state(self) -> dict[str, Any]:
@@ -84,13 +85,21 @@ class KeptWeights:
     def load(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Continue from what `tensors` and `state` returned."""
         kept = part(tensors, "net.")
-        self.net.load_state_dict(part(tensors, LIVE) or kept)
+        self.net.load_state_dict(kept | part(tensors, LIVE))
         if self.average is not None:
-            self.average.module.load_state_dict(part(tensors, EMA) or kept)
+            self.average.module.load_state_dict(kept | part(tensors, EMA))
         if state.get("best") is not None:
             self.best = {name: kept[name].to(t.device) for name, t in self.net.state_dict().items()}
             self.best_value = float(state["best"])
         self.epoch = int(state.get("epoch", 0))
+
+    def _changing(self, prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Further weights, without those that are the same in all of them."""
+        return {
+            f"{prefix}{name}": tensor
+            for name, tensor in tensors.items()
+            if name not in self.constant
+        }
 
     def _own(self) -> dict[str, Tensor]:
         of = self.net if self.average is None else self.average.module

@@ -97,6 +97,31 @@ def difference_of(first: Share, second: Share) -> Share:
     return Share(difference, difference - below, difference + above)
 
 
+def paired_difference(first_N: NDArray[np.bool_], second_N: NDArray[np.bool_]) -> Share:
+    """The first share of right answers minus the second, on the same N images, with its 95 % interval.
+
+    Newcombe, "Improved confidence intervals for the difference between binomial proportions based on paired data",
+    Statistics in Medicine, 1998, method 10.
+    """
+    n = len(first_N)
+    both, neither = int((first_N & second_N).sum()), int((~first_N & ~second_N).sum())
+    only_first, only_second = int((first_N & ~second_N).sum()), int((second_N & ~first_N).sum())
+    ours, theirs = (both + only_first) / n, (both + only_second) / n
+    (low1, high1), (low2, high2) = wilson(ours, n), wilson(theirs, n)
+    excess = float(both * neither - only_first * only_second)
+    if excess > 0:  # corrected for continuity
+        excess = max(excess - n / 2, 0)
+    spread = ours * (1 - ours) * theirs * (1 - theirs)
+    phi = excess / (n * n * sqrt(spread)) if spread else 0.0
+
+    def reach(a: float, b: float) -> float:
+        return sqrt(max(0.0, a * a - 2 * phi * a * b + b * b))
+
+    difference = ours - theirs
+    below, above = reach(ours - low1, high2 - theirs), reach(high1 - ours, theirs - low2)
+    return Share(difference, difference - below, difference + above)
+
+
 def mean_of_shares(shares: Sequence[Share]) -> Share:
     """The mean of independent shares, with an interval from their own intervals.
 

@@ -61,6 +61,8 @@ class Training:
         self.trunk = Trunk(net, recipe)
         self.optimizer = optimizer(net, recipe)
         self.kept = KeptWeights(net, recipe)
+        # of `tensors`, those that no training changes
+        self.constant = {f"net.{name}" for name in net.constant_names()}
         self.forward: nn.Module = torch.compile(net) if execution.compile else net  # type: ignore[assignment]
 
     def epoch(self, epoch: int) -> EpochSums:
@@ -113,7 +115,7 @@ class Training:
 
     def _micro_batches(self, images: int) -> Iterator[slice]:
         """The parts of a batch that are in memory at once; one image more goes with the last (batch norm)."""
-        size = self.recipe.micro_batch or images
+        size = self.execution.micro_batch or self.recipe.micro_batch or images
         start = 0
         while start < images:
             stop = images if start + size >= images - 1 else start + size

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -27,6 +28,9 @@ WRAPPERS = (
 # of data-parallel and averaged models, compiled ones, Lightning's, and our own checkpoints
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
 COUNTERS = ("n_averaged", "total_ops", "total_params")  # of averaging, and of tools that count MACs
+SHARED = (
+    "shared_tensors"  # in the header of a checkpoint of ours: the name of the file with the rest
+)
 DEPTH = 4  # of wrappings
 SHOWN = 5  # names in a message
 
@@ -39,7 +43,7 @@ def tensors_of(path: Path, source: str) -> dict[str, Tensor]:
     found = _loaded(path, source)
     if not isinstance(found, Mapping):
         raise ValueError(f"init_from: {source} holds a {type(found).__name__}, not a state dict")
-    tensors = _without_prefixes(_unwrapped(found))
+    tensors = _without_prefixes(_unwrapped(found) | _shared(path, source))
     if not tensors:
         raise ValueError(f"init_from: {source} holds no tensors by name{_contents(found)}")
     return tensors
@@ -60,6 +64,24 @@ def _loaded(path: Path, source: str) -> object:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
             f"init_from: {source} holds no weights that can be read safely ({reason})"
+        ) from None
+
+
+def _shared(path: Path, source: str) -> dict[str, Tensor]:
+    """The tensors that a checkpoint of ours shares with others, from the file beside it that its header names."""
+    if path.suffix != ".safetensors":
+        return {}
+    with safe_open(path, framework="pt") as file:
+        name = (file.metadata() or {}).get(SHARED)
+    if name is None:
+        return {}
+    beside = path.with_name(f"{Path(name).name}.shared")
+    try:
+        return load_file(beside)
+    except (SafetensorError, OSError):
+        raise ValueError(
+            f"init_from: {source} has a part of its weights in {beside.name}, which is not beside it or is damaged; "
+            "copy both files"
         ) from None
 
 

@@ -23,8 +23,9 @@ from spaces.contract.knobs import Knobs, Rates
 from spaces.contract.net import DynamicNet, Plan
 from trainers.data.augment import normalized
 from trainers.data.splits import ImageData
-from trainers.evaluate import Table, evaluate, exit_logits, recalibrated
+from trainers.evaluate import Table, evaluate, recalibrated
 from trainers.execution import Execution
+from trainers.exit_logits import exit_logits
 
 PRUNE = (0.02, 0.1, 0.25)
 LEVELS = 12  # thresholds tried an exit

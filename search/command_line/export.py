@@ -10,6 +10,7 @@ from search.command_line.choice import choice_options
 from search.command_line.opening import open_study, read_settings
 from search.command_line.paths import OutFolder
 from search.command_line.terminal import print_lines, steps, terminal
+from search.export.extras import QUANTIZED, Extras
 
 
 @click.command("export")
@@ -28,6 +29,12 @@ from search.command_line.terminal import print_lines, steps, terminal
     is_flag=True,
     help="Carry all points of the training, though gates then decide that could be settled.",
 )
+@click.option(
+    "--quantize",
+    multiple=True,
+    type=click.Choice(QUANTIZED),
+    help="Also a file in this number format, measured beside the float32 one. Can be repeated.",
+)
 @click.option("--register", is_flag=True, help="Also register the model in MLflow, alias by pick.")
 @click.pass_obj
 def export_point(
@@ -42,6 +49,7 @@ def export_point(
     out: Path,
     force: bool,
     whole_curve: bool,
+    quantize: tuple[str, ...],
     register: bool,
 ) -> None:
     """Turn a point of study NAME's front into a model to ship.
@@ -73,7 +81,7 @@ def export_point(
         out,
         register=register,
         force=force,
-        whole_curve=whole_curve,
+        extras=Extras(quantize=tuple(dict.fromkeys(quantize)), whole_curve=whole_curve),
         say=steps(console),
     )
     print_lines(console, lines, wrap=False)  # one of them is to be pasted

@@ -9,6 +9,7 @@ import click
 from search.command_line.opening import read_settings
 from search.command_line.paths import GivenPath
 from search.command_line.terminal import as_json, print_json
+from search.export.extras import QUANTIZED
 
 
 @click.command()
@@ -16,6 +17,9 @@ from search.command_line.terminal import as_json, print_json
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--max-macs", help="Answer by the model's best point of at most so many MACs: 8M.")
 @click.option("--point", type=int, help="Answer by the model's point with this number.")
+@click.option(
+    "--variant", type=click.Choice(QUANTIZED), help="Answer by the file in this number format."
+)
 @as_json
 @click.option("--csv", "as_csv", is_flag=True, help="Print a table of comma-separated values.")
 @click.pass_obj
@@ -25,6 +29,7 @@ def predict(
     images: tuple[Path, ...],
     max_macs: str | None,
     point: int | None,
+    variant: str | None,
     as_json: bool,
     as_csv: bool,
 ) -> None:
@@ -43,7 +48,7 @@ def predict(
         raise click.UsageError("give --json or --csv, not both")
     limit = None if max_macs is None else macs_number(max_macs)
     rows, broken = [], 0
-    with classifier(folder, read_settings(config)) as model:
+    with classifier(folder, read_settings(config), variant) as model:
         thresholds = thresholds_for(model.description, point=point, max_macs=limit)
         if as_csv:
             click.echo(csv_line(None), nl=False)

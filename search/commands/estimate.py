@@ -17,6 +17,7 @@ from search.schedule.static_nets import static_nets_of
 from search.schedule.warm_start import epochs_of, recommended, warm
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
+from spaces.contract.task import Task
 from trainers.execution import Execution, best_device
 
 FLOAT_BYTES = 4
@@ -26,12 +27,14 @@ COPIES = {"sgd": 2, "adamw": 3}  # of the weights in one: themselves, and what t
 
 @dataclass(frozen=True)
 class Size:
-    """Networks of one size: `dynamic` as trials train them with so many `parameters`, their baseline's shape, whether
-    they start from it, and how many static networks of it are trained beside a frozen trunk.
+    """Networks of one size: `dynamic` as trials train them with so many `parameters`, of which `constant` are the
+    same in all trainings, their baseline's shape, whether they start from it, and how many static networks
+    of it are trained beside a frozen trunk.
     """
 
     dynamic: Candidate
     parameters: int
+    constant: int
     shape: Shape
     warm: bool
     statics: int
@@ -39,7 +42,11 @@ class Size:
     @property
     def checkpoint_bytes(self) -> int:
         copies = COPIES[self.dynamic.recipe.optimizer]
-        return FILES * FLOAT_BYTES * copies * self.parameters
+        return FILES * FLOAT_BYTES * copies * (self.parameters - self.constant)
+
+    def bytes_of(self, trainings: int) -> int:
+        """Of the checkpoints of so many trainings, with what they share."""
+        return trainings * self.checkpoint_bytes + FLOAT_BYTES * self.constant
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ def estimate(checked: CheckedStudy, trials: int, workers: int) -> Estimate:
             baseline = _speed(checked, size.dynamic.baseline(), device)
             spent += count * baseline.training(spec.budget.epochs)
         seconds.append(spent / max(1, workers))
-        disk.append((trials + size.statics + count) * size.checkpoint_bytes)
+        disk.append(size.bytes_of(trials + size.statics + count))
     most = 3600 * spec.budget.hours if spec.budget.hours else max(seconds)
     return Estimate(
         seconds=(min(*seconds, most), min(max(seconds), most)),
@@ -109,9 +116,19 @@ def _sizes(checked: CheckedStudy) -> Iterator[Size]:
         for values in sizes(own, space):
             try:
                 one = Candidate.of(own, recommended(space) | values, checked.spec.budget.epochs)
-                parameters = shape_of(one, checked.task).parameters
+                parameters, constant = _parameters(one, checked.task)
                 shape = shape_of(one.baseline(), checked.task)
             except ValueError:
                 continue
             statics = [*static_nets_of(one, checked.task)]
-            yield Size(one, parameters, shape, warm(checked.spec, name), len(statics))
+            yield Size(one, parameters, constant, shape, warm(checked.spec, name), len(statics))
+
+
+def _parameters(candidate: Candidate, task: Task) -> tuple[int, int]:
+    """All parameters of the network, and those that no training changes."""
+    net = candidate.outline(task)
+    constant = net.constant_names()
+    sizes_by_name = {name: p.numel() for name, p in net.named_parameters()}
+    return sum(sizes_by_name.values()), sum(
+        sizes_by_name[n] for n in constant & sizes_by_name.keys()
+    )

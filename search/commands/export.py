@@ -11,8 +11,10 @@ from search.commands.choice import Choice, chosen, expected_of
 from search.commands.export_cascade import exported_cascade
 from search.commands.same_data import check_same_data
 from search.export.card import gates_text, latency_text, metric_of_report, threads_text
+from search.export.extras import PLAIN, Extras
 from search.export.folder import PICTURES
 from search.export.selection_bias import bias_text
+from search.export.variant_text import variant_lines
 from search.front.flattery import Expected
 from search.front.metric import named
 from search.front.stored import StudyFront, study_cost, study_costs, study_front
@@ -44,7 +46,7 @@ def export_choice(
     *,
     register: bool,
     force: bool = False,
-    whole_curve: bool = False,
+    extras: Extras = PLAIN,
     say: Callable[[str], None],
 ) -> list[str]:
     """Export the chosen point; returns lines that say what came out. Raises ValueError with the nearest offer.
@@ -61,7 +63,7 @@ def export_choice(
         folder,
         register=register,
         force=force,
-        whole_curve=whole_curve,
+        extras=extras,
         say=say,
     )
 
@@ -76,7 +78,7 @@ def export_point(
     *,
     register: bool,
     force: bool = False,
-    whole_curve: bool = False,
+    extras: Extras = PLAIN,
     say: Callable[[str], None],
 ) -> list[str]:
     """Export the point, which was picked by `choice`; returns lines that say what came out."""
@@ -103,7 +105,7 @@ def export_point(
         say,
         expected=expected,
         force=force,
-        whole_curve=whole_curve,
+        extras=extras,
     )
     report = exported.report
     where = stored_place(folder, settings.folder)
@@ -158,7 +160,7 @@ def _export(
     *,
     expected: Expected | None,
     force: bool,
-    whole_curve: bool,
+    extras: Extras,
 ) -> Exported:
     from search.export.curve import setting_of, siblings, validation_of
     from search.export.export import export
@@ -175,7 +177,7 @@ def _export(
     if expected is not None:
         validation["expected"] = expected.accuracy
     if is_cascade(point.knobs):
-        if whole_curve:
+        if extras.whole_curve:
             raise ValueError(
                 f"--whole-curve: point {point.id} is a cascade, whose file answers at one point; leave it out"
             )
@@ -186,6 +188,7 @@ def _export(
             point,
             validation=validation,
             beside=beside,
+            extras=extras,
             folder=folder,
             force=force,
             say=say,
@@ -199,7 +202,7 @@ def _export(
         folder=folder,
         beside=beside,
         force=force,
-        whole_curve=whole_curve,
+        extras=extras,
         say=say,
     )
 
@@ -235,6 +238,7 @@ def _lines(folder: Path, report: dict[str, Any], points: int) -> list[str]:
         ),
         f"  try it    dynafront predict {folder} IMAGE",
     ]
+    lines[-1:-1] = variant_lines(report)
     if not report["dynamic"]:
         lines.insert(
             2, "  static: no gate or exit decides anything; every image takes the same computation"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search.export.extras import Extras
 from search.run.jobs import job_of
 from search.spec import StudySpec
 from storage.records import PointRecord, rates_of, trainings_of
@@ -24,6 +25,7 @@ def exported_cascade(
     *,
     validation: Mapping[str, Any],
     beside: Beside | None,
+    extras: Extras,
     folder: Path,
     force: bool,
     say: Callable[[str], None],
@@ -42,6 +44,7 @@ def exported_cascade(
         validation=validation,
         folder=folder,
         beside=beside,
+        extras=extras,
         force=force,
         say=say,
     )

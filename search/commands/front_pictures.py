@@ -12,6 +12,7 @@ from search.commands.measured import measured
 from search.front.stored import study_front
 from search.inspection.forward_pass import QUICK
 from search.inspection.measures import Inspection, inspection_of
+from search.run.features import feature_store
 from search.run.trial_run import inspection_artifacts, shown_point
 from storage.mlflow_log import MlflowLog
 from storage.records import Kind, PointRecord, StudyRecord, TrialRecord
@@ -90,4 +91,4 @@ def _inspection(
     """At this point: as the training kept it, or measured now. Raises ValueError where its checkpoint is gone."""
     if point.chosen:
         return inspection_of(trial.result.get("inspection"))
-    return measured(store, record, settings, point, logger.debug, QUICK)
+    return measured(store, record, settings, point, logger.debug, QUICK, feature_store(settings))

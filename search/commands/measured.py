@@ -18,6 +18,8 @@ from storage.records import Kind, PointRecord, StudyRecord
 from storage.settings import Settings
 from storage.store import Store
 from trainers.execution import Execution, best_device
+from trainers.feature_files import FeatureFiles
+from trainers.frozen import rows_of
 
 
 def measured(
@@ -27,8 +29,9 @@ def measured(
     point: PointRecord,
     say: Callable[[str], None],
     effort: Effort | None = None,
+    files: FeatureFiles | None = None,
 ) -> Inspection:
-    """What the point's network does with images of validation.
+    """What the point's network does with images of validation; heads of a frozen trunk read features out of `files`.
 
     Raises ValueError where its checkpoint is gone, or the images are not those that it was trained on.
     """
@@ -47,8 +50,18 @@ def measured(
     net, _, data = measured_net(job, knobs, say, execution)
     images = len(data.validation)
     say(f"measuring on {min(effort.images, images):,} of {images:,} validation images")
+    features = None
+    if files is not None:
+        features = rows_of(net, data.validation, data, files=files, execution=execution)
     return inspect_network(
-        net, data, knobs, rates=point.rates, execution=execution, seed=trial.seed, effort=effort
+        net,
+        data,
+        knobs,
+        rates=point.rates,
+        execution=execution,
+        seed=trial.seed,
+        effort=effort,
+        features=features,
     )
 
 

@@ -49,18 +49,18 @@ def csv_line(answer: Answer | None) -> str:
 
 
 @contextmanager
-def classifier(model: Path, settings: Settings) -> Iterator[Classifier]:
+def classifier(model: Path, settings: Settings, variant: str | None = None) -> Iterator[Classifier]:
     """The model in an exported folder, or the registered one that `models:/NAME@ALIAS` names.
 
-    Raises ValueError and StorageError.
+    `variant`: its file in another number format. Raises ValueError and StorageError.
     """
     if not str(model).startswith(REGISTERED):
-        yield load_classifier(model)
+        yield load_classifier(model, variant)
         return
     from storage.mlflow_models import fetch_exported
 
     with TemporaryDirectory(prefix="dynafront-") as folder:
-        yield load_classifier(fetch_exported(settings, str(model), Path(folder)))
+        yield load_classifier(fetch_exported(settings, str(model), Path(folder)), variant)
 
 
 def answers(

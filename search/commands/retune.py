@@ -13,6 +13,7 @@ import onnx
 from onnx import numpy_helper
 
 from search.export.export import check_folder, write_files
+from search.export.extras import OPTIONAL
 from search.export.folder import ONNX, THRESHOLDS, WEIGHTS
 from search.export.model import load_exported
 from search.export.retune import candidates, held_out, metric_of, read_labelled, within
@@ -95,12 +96,20 @@ def _set_thresholds(description: dict[str, Any], values: list[float]) -> None:
 
 
 def _write(folder: Path, out: Path, description: dict[str, Any]) -> None:
-    model = onnx.load(folder / ONNX)
+    models = {ONNX: _with_thresholds(folder / ONNX, description)}
+    for name in OPTIONAL:
+        if (folder / name).is_file():
+            models[name] = _with_thresholds(folder / name, description)
+    write_files(out, description, models, partial(shutil.copy, folder / WEIGHTS))
+
+
+def _with_thresholds(file: Path, description: dict[str, Any]) -> onnx.ModelProto:
+    model = onnx.load(file)
     values = np.array(list(description[THRESHOLDS].values()), np.float64)
     for initializer in model.graph.initializer:
         if initializer.name == THRESHOLDS:
             initializer.CopyFrom(numpy_helper.from_array(values, THRESHOLDS))
-    write_files(out, description, model, partial(shutil.copy, folder / WEIGHTS))
+    return model
 
 
 def _lines(out: Path, retuned: dict[str, Any], points: int) -> list[str]:

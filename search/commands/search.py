@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -19,10 +17,11 @@ from search.report.no_front import no_front_text
 from search.run.books import Books
 from search.run.driver import Driver
 from search.run.engine import Engine, engine_for
+from search.run.features import feature_store, with_features
 from search.run.heartbeat import Steps
-from search.run.job import Job
 from search.run.lease import Lease, lease
 from search.run.lost_baselines import LostBaselines, lost_in
+from search.run.memory_tries import MemoryTries
 from search.run.number_formats import NumberFormats
 from search.run.optuna_mirror import mirror_for, optuna_storage
 from search.run.progress import Progress
@@ -68,12 +67,13 @@ def run_study(
     Raises ValueError for what a person can put right, NoFrontError when nothing came of it. KeyboardInterrupt passes
     through with everything stored.
     """
+    engine = engine_for(workers, spec.run)
     with Steps(console) as step:
         checked = checked_study(spec, settings, step, baselines=baselines)
         settings.folder.mkdir(parents=True, exist_ok=True)
         store = Store.open(settings.database_url)
         spec, values, reference = _recorded(store, checked.spec, text, checked.reference)
-    with lease(store, spec.study) as held:
+    with lease(store, spec.study, console.print) as held:
         store.set_spec(spec.study, values, text)
         store.set_data(spec.study, checked.data)
         scheduler = scheduler_for(spec, checked.task, reference, checked.data["majority"])
@@ -84,9 +84,10 @@ def run_study(
                 progress.say(f"{count} failed trials are trained again")
             more = [*static_nets(spec, checked.spaces, checked.task)]
             more += all_baselines(checked.spaces, spec.budget.epochs) if baselines else []
-            parts = _Parts(spec, settings, store, checked.task, engine_for(workers), held)
-            complete = _driven(parts, scheduler, more, progress)
-            _draw_front(parts, progress)
+            parts = _Parts(spec, settings, store, checked.task, engine, held)
+            complete, followed = _driven(parts, scheduler, more, progress)
+            if followed:
+                _draw_front(parts, progress)
     if not study_front(store, store.study(spec.study)).members:
         raise NoFrontError(_why_none(store, spec, complete))
     return Finished(complete, scheduler.front.plateau, scheduler.asked, len(scheduler.front.points))
@@ -105,8 +106,11 @@ class _Parts(NamedTuple):
 
 def _driven(
     parts: _Parts, scheduler: Scheduler, more: Iterable[Candidate], progress: Progress
-) -> bool:
-    """Take up what an earlier session left, add baselines, and run to the end; see `Driver.run`."""
+) -> tuple[bool, bool]:
+    """Take up what an earlier session left, add baselines, and run to the end.
+
+    Returns what `Driver.run` does, and whether MLflow followed.
+    """
     spec, store, checkpoints = parts.spec, parts.store, str(parts.settings.checkpoints)
     with creating(parts.settings.optuna_url):
         storage = optuna_storage(parts.settings.optuna_url)
@@ -126,8 +130,9 @@ def _driven(
         checkpoints=checkpoints,
         follower=publisher,
         ours=lambda: not parts.held.lost,
-        formatted=partial(_prepared, parts.settings, formats),
+        formatted=lambda job: with_features(formats.of(job), parts.settings),
         baselines=LostBaselines(lost_in(store, spec, checkpoints)),
+        memory=MemoryTries(parts.engine.shared, parts.engine.slots > 1),
     )
     publisher.start()
     try:
@@ -135,11 +140,11 @@ def _driven(
         scheduler.add_baselines(more)
         complete = driver.run()
         _add_cascades(parts, publisher, progress)
-        return complete
     finally:
         formats.close()
         progress.doing("bringing MLflow up to date")
         publisher.close()
+    return complete, not publisher.away
 
 
 def _add_cascades(parts: _Parts, publisher: Publisher, progress: Progress) -> None:
@@ -147,23 +152,14 @@ def _add_cascades(parts: _Parts, publisher: Publisher, progress: Progress) -> No
     from search.run.cascades import update_cascades
 
     spec, store, checkpoints = parts.spec, parts.store, parts.settings.checkpoints
+    files = feature_store(parts.settings)
     try:
-        if update_cascades(store, spec, checkpoints, progress.doing):
+        if update_cascades(store, spec, checkpoints, files, progress.doing):
             publisher.front_changed()
     # the search went well: what cannot be joined must not end it
     except Exception as error:
         logger.warning("no cascades", exc_info=error)
         progress.say(f"cascades were not searched: {error}")
-
-
-def _prepared(settings: Settings, formats: NumberFormats, job: Job) -> Job:
-    """The job with the number format of its size, and where it finds and keeps features of a frozen trunk."""
-    job = formats.of(job)
-    if not settings.feature_bytes:
-        return job
-    # workers may run in another folder
-    folder = str(settings.features.absolute())
-    return replace(job, features=folder, feature_bytes=settings.feature_bytes)
 
 
 def _draw_front(parts: _Parts, progress: Progress) -> None:

@@ -9,6 +9,7 @@ from search.export.card_curve import curve_text, retuned_text
 from search.export.cascade_card import cascade_text
 from search.export.folder import BATCHES
 from search.export.selection_bias import bias_text
+from search.export.variant_text import variant_rows
 from search.objectives import macs_text
 from search.report.text import markdown_text
 from storage.records import training_text
@@ -90,7 +91,8 @@ def _measures(report: dict[str, Any]) -> str:
         *_parity_rows(report["parity"]),
     ]
     lines += [f"| {what} | {value} |" for what, value in rows]
-    return "\n".join([*lines, "", _latency_note(latency)])
+    others = variant_rows(report, metric.label)
+    return "\n".join([*lines, "", _latency_note(latency), *others])
 
 
 def _latency_note(latency: dict[str, Any]) -> str:

@@ -9,7 +9,15 @@ from typing import Any
 
 from search.export.cascade_comparison import compare_cascade
 from search.export.curve import only_point
-from search.export.export import Exported, check_folder, measured_beside, origin, write_folder
+from search.export.export import (
+    Exported,
+    Measured,
+    check_folder,
+    measured_beside,
+    origin,
+    write_folder,
+)
+from search.export.extras import PLAIN, Extras
 from search.export.folder import FORMAT, preprocessing_of
 from search.export.selection_bias import selection_bias
 from search.export.static_net import Beside, static_net
@@ -56,6 +64,7 @@ def export_cascade(
     validation: Mapping[str, Any],
     folder: Path,
     beside: Beside | None = None,
+    extras: Extras = PLAIN,
     force: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Exported:
@@ -71,10 +80,11 @@ def export_cascade(
     largest = max(loaded, key=lambda one: one.side)
     test, metric = test_split(largest.job.data), METRICS[largest.job.metric]
     say(f"measuring on {len(test)} test images")
-    report, right = compare_cascade([one.trained for one in loaded], compact, test, metric)
+    report, counts = compare_cascade([one.trained for one in loaded], compact, test, metric)
     report["metric"] = metric.name
     static = static_net(largest.trained.net, beside, test)
-    model = measured_beside(compact, static, test, report, right, say)
+    measured = Measured(compact, test, largest.data.validation, counts, report)
+    models = measured_beside(measured, static, extras, say)
     report["validation"] = dict(validation)
     images = len(largest.data.validation)
     report["selection_bias"] = selection_bias(validation, images, report["test"], metric)
@@ -86,7 +96,7 @@ def export_cascade(
         "knobs": knobs,
         "report": report,
     }
-    write_folder(folder, compact, description, model)
+    write_folder(folder, compact, description, models)
     return Exported(folder, report, compact, 1)
 
 

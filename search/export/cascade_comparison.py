@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from search.export.comparison import BATCH, LOGIT_TOLERANCE, Answers, ParityError
+from search.export.measures import Counts
 from search.measure.cascade_tables import outcomes
 from search.run.cascade_passes import TrainedMember
 from spaces.contract.cascades import CascadeRule
@@ -29,7 +30,7 @@ class _Seen(Answers):
 
 def compare_cascade(
     members: Sequence[TrainedMember], compact: DeployedCascade, test: Split, metric: Metric
-) -> tuple[dict[str, Any], bytes | None]:
+) -> tuple[dict[str, Any], Counts]:
     """As `comparison.compare`, of a cascade; test images are of the size that it takes. Raises ParityError."""
     seen = _Seen(asked=[0] * len(members))
     with torch.inference_mode():
@@ -46,7 +47,7 @@ def compare_cascade(
         "gates": compact.gate_counts(),
         "dynamic": compact.dynamic,
     }
-    return report, seen.packed(metric)
+    return report, seen
 
 
 def _compare_batch(

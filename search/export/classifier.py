@@ -57,16 +57,19 @@ class OnnxClassifier:
         return self.description["classes"][best], float(odds[best] / odds.sum()), float(macs_B[0])
 
 
-def load_classifier(folder: Path) -> Classifier:
+def load_classifier(folder: Path, variant: str | None = None) -> Classifier:
     """The model in a folder that `dynafront export` made. Raises ValueError when it is none.
+
+    `variant` is the number format of another file of the folder, such as int8.
 
     Folders from before ONNX files said the MACs of an image are run in torch.
     """
     description = read_description(folder)
-    if (folder / ONNX).is_file():
-        check_file(folder, ONNX, description)
-        session = _session(folder)
-        _check_shapes(folder, session, description)
+    if variant is not None or (folder / ONNX).is_file():
+        file = ONNX if variant is None else _file_of(folder, variant, description)
+        check_file(folder, file, description)
+        session = _session(folder, file)
+        _check_shapes(folder / file, session, description)
         if "macs" in {output.name for output in session.get_outputs()}:
             return OnnxClassifier(session, description)
     from search.export.model import load_exported
@@ -74,7 +77,21 @@ def load_classifier(folder: Path) -> Classifier:
     return load_exported(folder)
 
 
-def _session(folder: Path) -> InferenceSession:
+def _file_of(folder: Path, variant: str, description: dict[str, Any]) -> str:
+    """The file of a number format. Raises ValueError where the folder has none."""
+    variants = description.get("report", {}).get("variants", {})
+    files = {name: one["file"] for name, one in variants.items() if one["file"] is not None}
+    if variant not in files:
+        known = f"has {', '.join(files)}" if files else "has the float32 file alone"
+        raise ValueError(
+            f"{folder}: {known}, not {variant}; dynafront export --quantize {variant} makes it"
+        )
+    if not (folder / files[variant]).is_file():
+        raise ValueError(f"{folder / files[variant]}: is missing; export the model again")
+    return str(files[variant])
+
+
+def _session(folder: Path, file: str) -> InferenceSession:
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
@@ -82,13 +99,13 @@ def _session(folder: Path) -> InferenceSession:
     options.log_severity_level = 3  # it warns that thresholds are no constants
     try:
         return onnxruntime.InferenceSession(
-            str(folder / ONNX), options, providers=["CPUExecutionProvider"]
+            str(folder / file), options, providers=["CPUExecutionProvider"]
         )
     except (state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf) as error:
         raise incomplete(folder, error) from None
 
 
-def _check_shapes(folder: Path, session: InferenceSession, description: dict[str, Any]) -> None:
+def _check_shapes(file: Path, session: InferenceSession, description: dict[str, Any]) -> None:
     """Raise ValueError where the graph takes other images, or knows other classes, than model.json says."""
     task = Task.from_dict(description["task"])
     (pixels,) = session.get_inputs()
@@ -102,7 +119,7 @@ def _check_shapes(folder: Path, session: InferenceSession, description: dict[str
             isinstance(size, int) and size != said for size, said in zip(found, wanted, strict=True)
         ):
             raise ValueError(
-                f"{folder / ONNX}: {what} of {_sizes(found)}, {MODEL} says {_sizes(wanted)}; export the model again"
+                f"{file}: {what} of {_sizes(found)}, {MODEL} says {_sizes(wanted)}; export the model again"
             )
 
 

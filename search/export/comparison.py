@@ -59,8 +59,8 @@ def compare(
     data: ImageData,
     metric: Metric = ACCURACY,
     others: Sequence[Carried] = (),
-) -> tuple[dict[str, Any], bytes | None]:
-    """The report, and what is answered to each test image, as the metric packs it.
+) -> tuple[dict[str, Any], Counts]:
+    """The report, and what is answered to each test image.
 
     The report has accuracy and cost on test, and how the compact model's answers compare with the trained network's.
     `others` are operating points that are measured in the same pass.
@@ -98,7 +98,7 @@ def compare(
         "gates": compact.gate_counts(),
         "dynamic": compact.dynamic,
     }
-    return report, counts.packed(metric)
+    return report, counts
 
 
 def _check_exactly(

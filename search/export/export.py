@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,11 +17,14 @@ from search.export.card import card
 from search.export.comparison import compare
 from search.export.curve import Setting, carried, free_beside, points_listed
 from search.export.description import CHECKSUMS, checksums
+from search.export.extras import OPTIONAL, PLAIN, Extras
 from search.export.folder import FORMAT, MODEL, ONNX, PICTURES, WEIGHTS, preprocessing_of
 from search.export.latency import latency, session_of
+from search.export.measures import Counts
 from search.export.onnx_check import compare_onnx, onnx_of
 from search.export.selection_bias import selection_bias
 from search.export.static_net import Beside, StaticNet, standing, static_net
+from search.export.variants import int8_variant
 from search.run.job import Job
 from search.run.measured_net import measured_net
 from search.run.worker import kept_epoch
@@ -50,7 +53,7 @@ def export(
     study: str,
     point: Setting,
     others: Sequence[Setting] = (),
-    whole_curve: bool = False,
+    extras: Extras = PLAIN,
     folder: Path,
     beside: Beside | None = None,
     force: bool = False,
@@ -59,23 +62,24 @@ def export(
     """Make the folder from an ended trial, stopped early or not, and one of its operating points.
 
     The files answer at the point's thresholds, and at those of the `others` where these are given: of all with
-    `whole_curve`, else of those that cost the point's own network nothing. `beside` is the static network that the
-    report compares with. With `force`, an earlier export in the folder is overwritten.
+    `extras.whole_curve`, else of those that cost the point's own network nothing. `beside` is the static network that
+    the report compares with. With `force`, an earlier export in the folder is overwritten.
     Raises ValueError (missing checkpoint or test split, random policy, a folder that holds something else),
     ParityError.
     """
     check_folder(folder, force)
     net, candidate, data = measured_net(job, point.knobs, say)
-    if not whole_curve:
+    if not extras.whole_curve:
         others = free_beside(net, point, others)
     compact = ship(net, point.knobs, point.rates, [one.measured for one in others])
     curve = carried(compact, others)
     test = test_split(job.data)
     say(f"measuring on {len(test)} test images")
     metric = METRICS[job.metric]
-    report, right = compare(net, compact, point.knobs, point.rates, test, data, metric, curve)
+    report, counts = compare(net, compact, point.knobs, point.rates, test, data, metric, curve)
     report["metric"] = metric.name
-    model = measured_beside(compact, static_net(net, beside, test), test, report, right, say)
+    measured = Measured(compact, test, data.validation, counts, report)
+    models = measured_beside(measured, static_net(net, beside, test), extras, say)
     report["validation"] = dict(point.validation)
     report["selection_bias"] = selection_bias(
         point.validation, len(data.validation), report["test"], metric
@@ -95,31 +99,49 @@ def export(
         **origin(job),
         "report": report,
     }
-    write_folder(folder, compact, description, model)
+    write_folder(folder, compact, description, models)
     return Exported(folder, report, compact, len(description["points"]))
 
 
-def measured_beside(
-    compact: DeployedNet,
-    static: StaticNet,
-    test: Split,
-    report: dict[str, Any],
-    right: bytes | None,
-    say: Callable[[str], None],
-) -> ModelProto:
-    """The network as ONNX; its latency beside the static network's, and ONNX Runtime's logits, go into the report.
+@dataclass(frozen=True)
+class Measured:
+    """The network to be exported, and what it did on the test images; `report` is filled further."""
 
-    `right` is what it answers to the test images.
+    net: DeployedNet
+    test: Split
+    validation: Split  # of the size that the network takes
+    counts: Counts
+    report: dict[str, Any]
+
+
+def measured_beside(
+    measured: Measured, static: StaticNet, extras: Extras, say: Callable[[str], None]
+) -> dict[str, ModelProto]:
+    """The ONNX files by their names; what is measured of them goes into the report.
+
+    That is latency beside the static network's, ONNX Runtime's logits, and each other number format.
     """
-    beats = standing(right, static.right, METRICS[report["metric"]])
+    net, test, report = measured.net, measured.test, measured.report
+    metric = METRICS[report["metric"]]
+    beats = standing(measured.counts.packed(metric), static.right, metric)
     report["static"] = static.as_dict() | {"standing": beats}
-    say(f"measuring latency beside {static.name}")
-    model, theirs = onnx_of(compact, test), onnx_of(static.net, static.images)
+    say("writing it as ONNX")
+    (model, flat), (theirs, _) = onnx_of(net, test), onnx_of(static.net, static.images)
     sessions = session_of(model), session_of(theirs)
-    report["latency_ms"] = latency((compact, static.net), sessions, (test, static.images))
+    say(f"measuring latency beside {static.name}")
+    report["latency_ms"] = latency((net, static.net), sessions, (test, static.images))
     say("comparing onnxruntime's logits")
-    report["onnx"] = compare_onnx(compact, sessions[0], test)
-    return model
+    report["onnx"] = compare_onnx(net, sessions[0], test) | {"bytes": model.ByteSize()}
+    models = {ONNX: model}
+    for name in extras.quantize:
+        say(f"quantizing to {name} on validation images, and measuring that")
+        variant = int8_variant(
+            flat, sessions[0], measured.counts, test, measured.validation, metric
+        )
+        report.setdefault("variants", {})[name] = variant.report
+        if variant.model is not None:
+            models[variant.report["file"]] = variant.model
+    return models
 
 
 def origin(job: Job) -> dict[str, Any]:
@@ -137,36 +159,46 @@ def origin(job: Job) -> dict[str, Any]:
 
 
 def write_folder(
-    folder: Path, compact: DeployedNet, description: dict[str, Any], model: ModelProto
+    folder: Path,
+    compact: DeployedNet,
+    description: dict[str, Any],
+    models: Mapping[str, ModelProto],
 ) -> None:
     """Write everything aside, then into the folder, so that what fails leaves nothing behind."""
 
     def weights(file: Path) -> None:
         save_weights({k: v.contiguous() for k, v in compact.state_dict().items()}, file)
 
-    write_files(folder, description, model, weights)
-    shutil.rmtree(folder / PICTURES, ignore_errors=True)  # of an earlier export
+    write_files(folder, description, models, weights)
 
 
 def write_files(
     folder: Path,
     description: dict[str, Any],
-    model: ModelProto,
+    models: Mapping[str, ModelProto],
     weights: Callable[[Path], object],
 ) -> None:
-    """As `write_folder`; `weights` puts the file of the weights where it is told."""
+    """As `write_folder`; `weights` puts the file of the weights where it is told.
+
+    What an earlier export left of optional files is taken away.
+    """
     import onnx
 
     with TemporaryDirectory() as name:
         aside = Path(name)
-        onnx.save(model, aside / ONNX)
+        for file, model in models.items():
+            onnx.save(model, aside / file)
         weights(aside / WEIGHTS)
-        description[CHECKSUMS] = checksums(aside, (WEIGHTS, ONNX), description)
+        description[CHECKSUMS] = checksums(aside, (WEIGHTS, *models), description)
         (aside / MODEL).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
         (aside / "README.md").write_text(card(description), encoding="utf-8")
         folder.mkdir(parents=True, exist_ok=True)
-        for file in aside.iterdir():
-            shutil.copy(file, folder / file.name)
+        for made in aside.iterdir():
+            shutil.copy(made, folder / made.name)
+        for optional in OPTIONAL:
+            if not (aside / optional).exists():
+                (folder / optional).unlink(missing_ok=True)
+        shutil.rmtree(folder / PICTURES, ignore_errors=True)  # of an earlier export
 
 
 def check_folder(folder: Path, force: bool = False) -> None:

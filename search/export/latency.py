@@ -66,6 +66,23 @@ def latency(
     return found
 
 
+def beside_in_onnxruntime(
+    ours: InferenceSession, float32: InferenceSession, test: Split
+) -> dict[str, Any]:
+    """Milliseconds at each batch size of a variant of the exported model, measured in turn with the float32 one."""
+    found: dict[str, Any] = {}
+    for size in BATCHES:
+        inputs = [(batch, batch) for batch in _first(test, size)]
+        with timing():
+            both = latencies_ms(
+                (_run(ours), _run(float32)), inputs, repeats=REPEATS[size], seconds=SECONDS
+            )
+        names = ("variant", "float32")
+        rows: dict[str, Any] = {name: _row(one) for name, one in zip(names, both, strict=True)}
+        found[f"batch_{size}"] = rows | {"ratio": both[0].median / both[1].median}
+    return found
+
+
 def _side_by_side(
     both: tuple[Run, Run], inputs: list[tuple[Tensor, ...]], repeats: int
 ) -> dict[str, Any]:

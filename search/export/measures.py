@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from trainers.evaluate import Table, answers_of, top_answers
@@ -34,6 +36,14 @@ class Counts:
     def packed(self, metric: Metric) -> bytes | None:
         """What is answered to each image, for the metric's paired test."""
         return metric.packed(self._table.answers)
+
+    def right(self) -> NDArray[np.bool_]:
+        """(N,) which images are answered rightly."""
+        return (torch.cat(self.answers) == torch.cat(self.labels)).numpy()
+
+    def same_answers(self, other: Counts) -> int:
+        """How many images get the same class."""
+        return int((torch.cat(self.answers) == torch.cat(other.answers)).sum())
 
     def accuracy_and_cost(self, metric: Metric) -> dict[str, Any]:
         """`accuracy` is what the metric says, `top1` the share that is answered rightly in any case."""

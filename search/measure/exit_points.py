@@ -32,7 +32,7 @@ from search.measure.exit_thresholds import (
 )
 from spaces.contract.exit_rules import FALLBACKS, RULES, ExitRule, agreement, judged
 from spaces.contract.knobs import Knobs
-from trainers.evaluate import ExitLogits
+from trainers.exit_logits import ExitLogits
 
 ENOUGH = 2000  # images on which a fine grid of thresholds is searched
 POINTS = 10  # kept of a gate setting's front

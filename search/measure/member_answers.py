@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -23,11 +23,12 @@ from storage.records import OperatingPoint
 from trainers.data.splits import ImageData
 from trainers.evaluate import recalibrated
 from trainers.execution import Execution
+from trainers.exit_logits import ExitLogits, exit_logits
 from trainers.logits import image_logits
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
-MOST_POINTS = 6  # of a training; each takes a pass over validation
+MOST_POINTS = 6  # of a training
 MOST_VALUES = 2**25  # logits of a training: 64 MiB as float16
 LARGEST = 6e4  # that float16 can hold
 
@@ -62,13 +63,10 @@ def member_answers(
     if not chosen:
         logger.info("answers to %d images of %d classes are not kept", images, classes)
         return None
+    passes = _Passes(net, data, recipe, execution, seed)
     logits, macs = [], []
     for point in chosen:
-        knobs = Knobs(**point.knobs)
-        at = _refreshed(net, data, knobs, recipe, execution, seed)
-        logits_NC, macs_N = image_logits(
-            at, data.validation, data, knobs, execution=execution, rates=point.rates
-        )
+        logits_NC, macs_N = passes.answers(point)
         logits.append(logits_NC.clamp(-LARGEST, LARGEST).half())
         macs.append(macs_N.float())
     labels = data.validation.labels.cpu()
@@ -77,18 +75,48 @@ def member_answers(
     )
 
 
-def _refreshed(
-    net: DynamicNet,
-    data: ImageData,
-    knobs: Knobs,
-    recipe: Recipe,
-    execution: Execution,
-    seed: int,
-) -> DynamicNet:
-    """The network with the batch-norm statistics that the knobs ask for."""
-    if knobs.recalibrate == "none":
-        return net
-    batch, augment = recipe.batch, recipe.augment
-    return recalibrated(
-        net, data, knobs, batch=batch, execution=execution, seed=seed, augment=augment
-    )
+@dataclass
+class _Passes:
+    """Passes over validation: one for all points that differ in where images leave by thresholds alone."""
+
+    net: DynamicNet
+    data: ImageData
+    recipe: Recipe
+    execution: Execution
+    seed: int
+    _every: dict[str, ExitLogits] = field(default_factory=dict)
+
+    def answers(self, point: OperatingPoint) -> tuple[Tensor, Tensor]:
+        """Logits (N, C) and MACs (N,) at a point."""
+        knobs, split, data = Knobs(**point.knobs), self.data.validation, self.data
+        rule = knobs.exits()
+        if rule is None or rule.every or knobs.recalibrate != "none":
+            return image_logits(
+                self._refreshed(knobs),
+                split,
+                data,
+                knobs,
+                execution=self.execution,
+                rates=point.rates,
+            )
+        open_exits = knobs.without_exits()
+        key = str(open_exits.as_dict())
+        if key not in self._every:
+            self._every[key] = exit_logits(
+                self.net, split, data, open_exits, execution=self.execution, rates=point.rates
+            )
+        return self._every[key].under(rule)
+
+    def _refreshed(self, knobs: Knobs) -> DynamicNet:
+        """The network with the batch-norm statistics that the knobs ask for."""
+        if knobs.recalibrate == "none":
+            return self.net
+        return recalibrated(
+            self.net,
+            self.data,
+            knobs,
+            batch=self.recipe.batch,
+            execution=self.execution,
+            seed=self.seed,
+            augment=self.recipe.augment,
+        )

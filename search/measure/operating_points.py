@@ -26,8 +26,9 @@ from spaces.contract.net import DynamicNet
 from spaces.contract.noise import permutation
 from storage.records import OperatingPoint
 from trainers.data.splits import ImageData
-from trainers.evaluate import Table, evaluate, exit_logits, recalibrated
+from trainers.evaluate import Table, evaluate, recalibrated
 from trainers.execution import Execution
+from trainers.exit_logits import exit_logits
 from trainers.metrics import ACCURACY, Metric
 
 TAUS = (

@@ -18,11 +18,13 @@ from search.run.measured_net import measured_net
 from search.spec import StudySpec
 from spaces.contract.knobs import Knobs, Rates
 from spaces.contract.net import DynamicNet
-from spaces.deploy.resized import resized
 from storage.records import PointRecord, TrialRecord
+from trainers.data.own_pixels import own_pixels
 from trainers.data.splits import ImageData, Split
 from trainers.evaluate import BATCH
 from trainers.execution import Execution, best_device
+from trainers.feature_files import FeatureFiles
+from trainers.frozen import rows_of
 
 
 @dataclass(frozen=True)
@@ -34,30 +36,34 @@ class TrainedMember:
     rates: Rates
     data: ImageData
 
-    @property
-    def side(self) -> tuple[int, int]:
-        """Height and width of its images."""
-        return self.data.height, self.data.width
-
     def answered(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities (B, C) and MACs (B,) for pixels in [0, 1] of images that may be larger than its own."""
-        mean, std = (
-            torch.tensor(values, dtype=pixels.dtype, device=pixels.device)[:, None, None]
-            for values in (self.data.mean, self.data.std)
-        )
-        own = (resized(pixels, *self.side) - mean) / std
-        found = self.net.run(own, self.knobs, rates=self.rates)
-        return found.logits_BC.softmax(1), found.macs_B.double().expand(len(pixels))
+        return self._run(own_pixels(pixels, self.data))
 
     @torch.inference_mode()
-    def answers(self, split: Split, execution: Execution) -> tuple[Tensor, Floats]:
-        """Probabilities (N, C) and MACs (N,) for images that may be larger than its own."""
+    def answers(
+        self, split: Split, execution: Execution, files: FeatureFiles | None = None
+    ) -> tuple[Tensor, Floats]:
+        """Probabilities (N, C) and MACs (N,) for images that may be larger than its own.
+
+        Where its trunk is frozen, its heads answer for features, which `files` keep for all members of this trunk.
+        """
+        rows = rows_of(self.net, split, self.data, files=files, execution=execution)
         probabilities, macs = [], []
-        for batch in split.batches(BATCH, device=execution.device):
-            found, paid = self.answered(batch.images.float() / 255)
+        given, run = (split, self._of_images) if rows is None else (rows, self._run)
+        for batch in given.batches(BATCH, device=execution.device):
+            found, paid = run(batch.images)
             probabilities.append(found.cpu())
             macs.append(paid.cpu())
         return torch.cat(probabilities), torch.cat(macs).numpy()
+
+    def _of_images(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.answered(images.float() / 255)
+
+    def _run(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities (B, C) and MACs (B,) for what the network takes: pixels, or rows of features."""
+        found = self.net.run(inputs, self.knobs, rates=self.rates)
+        return found.logits_BC.softmax(1), found.macs_B.double().expand(len(inputs))
 
 
 def trained_member(
@@ -75,6 +81,7 @@ class Passes:
 
     spec: StudySpec
     checkpoints: str
+    files: FeatureFiles | None = None  # of frozen trunks
     execution: Execution = field(default_factory=lambda: Execution(device=best_device()))
     _done: dict[tuple[int | None, int | None], tuple[Tensor, Floats]] = field(default_factory=dict)
 
@@ -87,7 +94,7 @@ class Passes:
             member = trained_member(self.spec, trial, point, self.checkpoints)
             self.execution.placed(member.net)
             split = self._validation(size)
-            self._done[key] = member.answers(split, self.execution)
+            self._done[key] = member.answers(split, self.execution, self.files)
         return self._done[key]
 
     def _validation(self, size: int | None) -> Split:

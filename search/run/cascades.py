@@ -30,6 +30,7 @@ from spaces.contract.resolution import IMAGE_SIZE
 from storage.records import Kind, OperatingPoint, TrialRecord
 from storage.store import Store
 from trainers.evaluate import Table, answers_of, top_answers
+from trainers.feature_files import FeatureFiles
 from trainers.metrics import Metric
 
 logger = logging.getLogger(f"dynafront.{__name__}")
@@ -38,7 +39,11 @@ NUMBER = 0  # of the one record that has a study's cascades
 
 
 def update_cascades(
-    store: Store, spec: StudySpec, checkpoints: Path, say: Callable[[str], None]
+    store: Store,
+    spec: StudySpec,
+    checkpoints: Path,
+    files: FeatureFiles | None,
+    say: Callable[[str], None],
 ) -> bool:
     """Search the study's cascades, unless that was done for these trainings; whether there are others than before."""
     known = store.find_trial(spec.study, Kind.CASCADE, NUMBER)
@@ -50,7 +55,7 @@ def update_cascades(
     if known is not None and wanted and _has(known.result, names):
         return False
     started = time.perf_counter()
-    points = _found(store, spec, checkpoints, trainings, say)
+    points = _found(store, spec, Passes(spec, str(checkpoints), files), trainings, say)
     if known is None:
         store.add_trial(spec.study, Kind.CASCADE, NUMBER, CASCADE, {}, spec.seed, 0)
     store.finish_trial(
@@ -72,11 +77,11 @@ def _has(result: Mapping[str, Any], names: Sequence[list[Any]]) -> bool:
 def _found(
     store: Store,
     spec: StudySpec,
-    checkpoints: Path,
+    passes: Passes,
     trainings: Sequence[TrialRecord],
     say: Callable[[str], None],
 ) -> list[OperatingPoint]:
-    members = members_of(store, spec, trainings, checkpoints)
+    members = members_of(store, spec, trainings, Path(passes.checkpoints))
     if len({m.point.training for m in members}) < 2:
         return []
     say(f"searching cascades of {len(members)} operating points")
@@ -86,7 +91,6 @@ def _found(
     region = region_of(spec, Reference(**record.reference), accuracy, macs)
     kept = kept_cascades(table_of(members), accuracy, macs, region, bounds_of(spec.limits))
     logger.info("%d cascades, flattery %.4f", len(kept.cascades), kept.selection_bias)
-    passes = Passes(spec, str(checkpoints))
     points = []
     for i, one in enumerate(kept.cascades, 1):
         say(f"measuring cascade {i} of {len(kept.cascades)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -51,8 +51,10 @@ class Slot:
             Checkpoints(Path(job.checkpoints)), job.key, json.loads(json.dumps(identity)), defaults
         )
 
-    def save(self, tensors: dict[str, Any], state: dict[str, Any]) -> None:
-        self.checkpoints.save(self.key, tensors, state | {"identity": self.identity})
+    def save(
+        self, tensors: dict[str, Any], state: dict[str, Any], shared: Collection[str] = ()
+    ) -> None:
+        self.checkpoints.save(self.key, tensors, state | {"identity": self.identity}, shared)
 
     def load(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
         found = self.checkpoints.load(self.key)

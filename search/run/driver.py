@@ -10,42 +10,27 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from search.run.books import Books
 from search.run.engine import Engine
+from search.run.follower import Follower, NoFollower
 from search.run.job import Event, Failure, Job, Outcome, Rung
 from search.run.jobs import job_of
 from search.run.lost_baselines import LostBaselines, trial_of
+from search.run.memory_tries import MemoryTries
 from search.run.progress import Progress
 from search.run.time_spent import TimeSpent
 from search.schedule.decisions import Ended, Plan, Record, Reject, Repeat, Resume, Start, Trial
 from search.spec import StudySpec
+from storage.errors import UnwrittenError
 from storage.records import Kind, State, TrialRecord, training_text
 from trainers.fit import EpochResult
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
 ATTEMPTS = 3  # of a trial whose process dies before it finishes another epoch
-HOPELESS = 5  # failures in a row before the study stops: something is wrong with all of them
 CLOCK_SECONDS = 5.0  # between writes of the time spent
 TICK = 1.0  # seconds between checks of budget and lease while nothing happens
-
-
-class Follower(Protocol):
-    """Who wants to know of finished trials (the MLflow publisher)."""
-
-    def trial_finished(self, kind: Kind, number: int) -> None: ...
-
-    def front_changed(self) -> None: ...
-
-
-class NoFollower:
-    def trial_finished(self, kind: Kind, number: int) -> None:
-        pass
-
-    def front_changed(self) -> None:
-        pass
 
 
 class HopelessError(RuntimeError):
@@ -69,6 +54,7 @@ class Driver:
     # gives a job the number format of its size, where that is measured
     formatted: Callable[[Job], Job] = lambda job: job
     baselines: LostBaselines = field(default_factory=LostBaselines)
+    memory: MemoryTries = field(default_factory=MemoryTries)
     _running: dict[tuple[Kind, int], Trial] = field(default_factory=dict)
     # last epoch that was stored of a training that was just started
     _expected: dict[tuple[Kind, int], int] = field(default_factory=dict)
@@ -95,7 +81,8 @@ class Driver:
             self._spread_news()
             self.plan.close()
             self.books.close()
-        return not self._running and not self.baselines.ready and self.plan.finished
+        waiting = self._running or self.baselines.ready or self.memory.waiting
+        return not waiting and self.plan.finished
 
     def _step(self) -> bool:
         """Start what can be started and take in what happened; False when there is nothing to wait for."""
@@ -104,7 +91,7 @@ class Driver:
                 "another process has taken this study over; dynafront status shows how it is"
             )
         in_time = self.time.left
-        while in_time and len(self._running) < self.engine.slots and self._do_next():
+        while in_time and self._has_room and self._do_next():
             pass
         if self._running:
             self.plan.ask_ahead()
@@ -117,9 +104,16 @@ class Driver:
         self.time.count(CLOCK_SECONDS)
         return True
 
+    @property
+    def _has_room(self) -> bool:
+        """Whether one more training may start now."""
+        if self.memory.waiting or any(map(self.memory.is_alone, self._running)):
+            return not self._running
+        return len(self._running) < self.engine.slots
+
     def _do_next(self) -> bool:
         """Do one thing that the plan decides; False when it has nothing to do now."""
-        ready = self.baselines.ready
+        ready = self.memory.waiting or self.baselines.ready
         match ready.popleft() if ready else self.plan.next():
             case None:
                 return False
@@ -145,7 +139,7 @@ class Driver:
             self._submit(trial, job)
 
     def _submit(self, trial: Trial, job: Job) -> None:
-        job = self.formatted(job)
+        job = self.memory.adapted(self.formatted(job))
         self._expected[trial.name] = self.books.start(trial)
         self._running[trial.name] = trial
         logger.info("%s starts: %s %s", training_text(*trial.name), job.family, dict(job.params))
@@ -269,11 +263,11 @@ class Driver:
 
     def _fail(self, trial: Trial, job: Job, failure: Failure) -> None:
         logger.warning("%s failed: %s", training_text(*trial.name), failure.error)
-        if failure.crashed and self.books.deaths(trial) < ATTEMPTS:
-            what = training_text(trial.kind, trial.number)
-            self.progress.say(f"{what}: {failure.error}; it goes on from its last epoch")
-            self._start(trial, self.plan.start(trial).rungs)
+        if failure.unwritten:  # as all others would; this one goes on with the next search
+            raise UnwrittenError(failure.error)
+        if self._tried_again(trial, job, failure):
             return
+        failure = self.memory.told(job, failure)
         self._running.pop(trial.name, None)
         if self.baselines.is_trained_again(trial):
             self._give_up(trial, job, failure)
@@ -288,11 +282,28 @@ class Driver:
         self._news.append(trial.name)
         self._show()
         self._failed_in_a_row += 1
-        if self._failed_in_a_row >= HOPELESS:
+        if self._failed_in_a_row >= (most := self.spec.run.max_failures):
             raise HopelessError(
-                f"{HOPELESS} trials in a row failed, the last with: {failure.error}; "
+                f"{most} trial{'s' * (most > 1)} in a row failed, the last with: {failure.error}; "
                 "put that right, then search again to go on; --retry-failed trains the failed ones again"
             )
+
+    def _tried_again(self, trial: Trial, job: Job, failure: Failure) -> bool:
+        """Train it once more if its process died, or had no memory left; False when that cannot help."""
+        if not (failure.crashed or failure.memory) or self.books.deaths(trial) >= ATTEMPTS:
+            return False
+        start, how = self.plan.start(trial), "it goes on from its last epoch"
+        if failure.memory:
+            if (found := self.memory.again(job, failure, start)) is None:
+                return False
+            how = found
+        self.progress.say(f"{training_text(*trial.name)}: {failure.error}; {how}")
+        if start in self.memory.waiting:
+            self._running.pop(trial.name)
+            self.progress.trial_waits(job)
+        else:
+            self._start(trial, start.rungs)
+        return True
 
     def _give_up(self, baseline: Trial, job: Job, failure: Failure) -> None:
         """A baseline cannot be trained again: the trials that wait for it fail."""

@@ -8,27 +8,33 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
+import time
 from collections import deque
-from collections.abc import Generator
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+from multiprocessing.connection import wait
 from typing import Protocol
 
-from search.logs import show_logs, verbosity
 from search.run.job import Event, Failure, Job, Outcome, Rung
+from search.run.watch import TrialLimits
 from search.run.worker import events
-from trainers.data.processes import spawned
+from search.run.worker_process import WorkerProcess, workers_context
+from search.study_parts import Run
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
-PATIENCE = 5.0  # seconds that a process has to end by itself
+LOOK_SECONDS = 1.0  # between two looks at whether trainings are within their limits
 
 
 class Engine(Protocol):
     """Runs jobs; `slots` at once."""
 
     slots: int
+
+    @property
+    def shared(self) -> bool:
+        """Whether several trainings at once share a device."""
+        ...
 
     def submit(self, job: Job) -> None: ...
 
@@ -45,15 +51,26 @@ class Engine(Protocol):
         ...
 
 
-def engine_for(workers: int) -> Engine:
-    """Where a study's trials run: in so many worker processes, or with none in this process."""
-    return LocalProcesses(workers) if workers else InProcess()
+def engine_for(workers: int, run: Run) -> Engine:
+    """Where a study's trials run: in so many worker processes, or with none in this process.
+
+    Raises ValueError for a bound that only a process of its own can be held to.
+    """
+    if workers:
+        return LocalProcesses(workers, TrialLimits.of(run))
+    for name in ("trial_hours", "stall_minutes", "memory_gigabytes"):
+        if getattr(run, name) != Run.model_fields[name].default:
+            raise ValueError(
+                f"run.{name}: with 0 workers no process of a training can be ended; take 1 or more, or leave it out"
+            )
+    return InProcess()
 
 
 class InProcess:
     """Trains in this process, one trial at a time: the easiest to debug, and the best on one small machine."""
 
     slots = 1
+    shared = False
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[Job, Generator[Event, None, None]]] = deque()
@@ -85,30 +102,37 @@ class InProcess:
 
 
 class LocalProcesses:
-    """Worker processes, started once and reused; worker k sees GPU k modulo their number."""
+    """Worker processes, started once and reused; worker k sees GPU k modulo their number.
 
-    def __init__(self, workers: int) -> None:
+    One whose training goes beyond the `limits` is killed, and the next job gets a new one.
+    """
+
+    def __init__(self, workers: int, limits: TrialLimits | None = None) -> None:
         self.slots = workers
-        self._context = spawned()
+        self._limits = limits or TrialLimits()
+        self._context = workers_context()
         self._gpus = _gpus()
-        self._workers: list[_Worker | None] = [None] * workers
+        self._workers: list[WorkerProcess | None] = [None] * workers
+        self._looked = time.monotonic()
+
+    @property
+    def shared(self) -> bool:
+        """Whether several trainings at once share a GPU, or the machine where there is none."""
+        return self.slots > max(1, len(self._gpus))
 
     def submit(self, job: Job) -> None:
         index = next(
             i for i, worker in enumerate(self._workers) if worker is None or worker.job is None
         )
         worker = self._workers[index]
-        if worker is None or not worker.sent(job):
+        if worker is None or not worker.begin(job):
             worker = self._workers[index] = self._started(index)
-            worker.pipe.send(job)
-        worker.job = job
+            worker.begin(job)
 
     def next_event(self, timeout: float) -> tuple[Job, Event] | None:
-        busy = {
-            w.pipe: (i, w)
-            for i, w in enumerate(self._workers)
-            if w is not None and w.job is not None
-        }
+        if (ended := self._beyond_limits()) is not None:
+            return ended
+        busy = {w.pipe: (i, w) for i, w in self._busy()}
         ready = wait(list(busy), timeout)
         if not ready:
             return None
@@ -116,17 +140,13 @@ class LocalProcesses:
         job = worker.job
         assert job is not None
         try:
-            event: Event = worker.pipe.recv()
+            event = worker.received()
         except (EOFError, OSError):
             self._workers[index] = None
             worker.ended()
-            code = worker.process.exitcode
-            logger.warning("worker %d ended with exit code %s while it trained", index, code)
-            return job, Failure(
-                f"its worker process ended (exit code {code})", None, "", crashed=True
-            )
-        if isinstance(event, Outcome | Failure):
-            worker.job = None
+            death = worker.death
+            logger.warning("worker %d: %s", index, death.error)
+            return job, death
         # it leaves, and must not be given the next job on its way out
         if isinstance(event, Failure) and self._gpus:
             self._workers[index] = None
@@ -135,12 +155,7 @@ class LocalProcesses:
 
     def answer(self, job: Job, go_on: bool) -> None:
         worker = next(
-            (
-                w
-                for w in self._workers
-                if w is not None and w.job is not None and w.job.name == job.name
-            ),
-            None,
+            (w for _, w in self._busy() if w.job is not None and w.job.name == job.name), None
         )
         if worker is None:  # it died since, which next_event has said
             return
@@ -156,66 +171,31 @@ class LocalProcesses:
             worker.ended()
         self._workers = [None] * self.slots
 
-    def _started(self, index: int) -> _Worker:
-        here, there = self._context.Pipe()
+    def _busy(self) -> Iterator[tuple[int, WorkerProcess]]:
+        for index, worker in enumerate(self._workers):
+            if worker is not None and worker.job is not None:
+                yield index, worker
+
+    def _beyond_limits(self) -> tuple[Job, Failure] | None:
+        """The first training that went beyond the limits, whose process is killed; looked for once in a while."""
+        if time.monotonic() - self._looked < LOOK_SECONDS:
+            return None
+        self._looked = time.monotonic()
+        for index, worker in self._busy():
+            job, failure = worker.job, worker.look()
+            if failure is not None and job is not None:
+                logger.warning("worker %d is killed: %s", index, failure.error)
+                self._workers[index] = None
+                worker.kill()
+                worker.pipe.close()
+                return job, replace(failure, epoch=worker.failed_in)
+        return None
+
+    def _started(self, index: int) -> WorkerProcess:
         gpu = self._gpus[index % len(self._gpus)] if self._gpus else None
-        # not daemonic: a daemon may not start the processes that stream a large data set
-        process = self._context.Process(
-            target=_work, args=(there, gpu, verbosity()), name=f"worker-{index}"
-        )
-        process.start()
-        logger.info("worker %d is process %d, GPU %s", index, process.pid, gpu or "none")
-        there.close()
-        return _Worker(process, here)
-
-
-class _Worker:
-    def __init__(self, process: BaseProcess, pipe: Connection) -> None:
-        self.process, self.pipe = process, pipe
-        self.job: Job | None = None
-
-    def sent(self, message: Job | bool) -> bool:
-        """Send it to the process; False when that is gone."""
-        try:
-            self.pipe.send(message)
-        except OSError as error:
-            logger.debug("%s takes no message: %s", self.process.name, error)
-            return False
-        return self.process.is_alive()
-
-    def ended(self) -> None:
-        """Wait until the process, which is about to end, is gone."""
-        self.process.join(PATIENCE)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
-        self.pipe.close()
-
-
-def _work(pipe: Connection, gpu: str | None, verbosity: int) -> None:
-    show_logs(verbosity)
-    # Ctrl-C reaches the whole group; the driver decides
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    while True:
-        try:
-            job = pipe.recv()
-        except EOFError:
-            return
-        try:
-            for event in events(job):
-                pipe.send(event)
-                if gpu is not None and isinstance(event, Failure):
-                    return  # an error on a GPU may outlive the trial in this process; the next gets a new one
-                if isinstance(event, Rung) and not pipe.recv():
-                    break  # with the generator goes its network
-        except (
-            EOFError,
-            OSError,
-        ):  # the driver is gone; the checkpoint stays for whoever takes over
-            logger.debug("the driver is gone")
-            return
+        worker = WorkerProcess(self._context, f"worker-{index}", gpu, self._limits)
+        logger.info("worker %d is process %d, GPU %s", index, worker.process.pid, gpu or "none")
+        return worker
 
 
 def _gpus() -> list[str]:

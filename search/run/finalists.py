@@ -11,7 +11,9 @@ from search.run.books import Books
 from search.run.data import data_spec, load_data, task_of
 from search.run.driver import Driver
 from search.run.engine import engine_for
+from search.run.features import with_features
 from search.run.lease import lease
+from search.run.memory_tries import MemoryTries
 from search.run.number_formats import NumberFormats
 from search.run.progress import Progress
 from search.run.time_spent import TimeSpent
@@ -27,9 +29,9 @@ def search_finalists(
 ) -> dict[str, Any]:
     """Train the study's finalists, or those that are still missing, and report. The study must be there."""
     store = Store.open(settings.database_url)
-    with lease(store, spec.study) as held:
+    with lease(store, spec.study, console.print) as held:
         record = store.study(spec.study)
-        engine = engine_for(workers)
+        engine = engine_for(workers, spec.run)
         trials = rank_trials(store, record)[:count]
         with Progress(
             console, f"{spec.study}, finalists", SEEDS * len(trials), max(1, workers)
@@ -54,7 +56,8 @@ def search_finalists(
                     checkpoints=str(settings.checkpoints),
                     counts=Kind.FINALIST,
                     ours=lambda: not held.lost,
-                    formatted=formats.of,
+                    formatted=lambda job: with_features(formats.of(job), settings),
+                    memory=MemoryTries(engine.shared, engine.slots > 1),
                 ).run()
             finally:
                 formats.close()

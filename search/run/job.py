@@ -36,6 +36,8 @@ class Job:
     execution: Mapping[str, Any] | None = None
     compile: bool = False
     threads: int | None = None
+    micro_batch: int = 0  # images in memory at once; 0: as the recipe says
+    gpu_memory: int | None = None  # bytes of a GPU that it may take
     init_from: str | None = None
     teacher: str | None = None  # file of the baseline that a recipe with `distill` learns from
     metric: str = "accuracy"  # that operating points are measured by
@@ -85,12 +87,17 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Failure:
-    """A training that ended without a result; `crashed` when its process died rather than raised."""
+    """A training that ended without a result; `crashed` when its process died rather than raised.
+
+    `memory`: there was none left. `unwritten`: there was no place for its checkpoint.
+    """
 
     error: str
     epoch: int | None
     trace: str
     crashed: bool = False
+    memory: bool = False
+    unwritten: bool = False
 
 
 Event = EpochResult | Rung | Outcome | Failure

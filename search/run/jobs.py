@@ -34,7 +34,7 @@ def job_of(
 ) -> Job:
     """The job that trains (or trained) a stored trial; `threads` where the study file does not say."""
     key, start = training_key(spec.study, record.kind, record.number), spec.initial(record.family)
-    teacher = None
+    teacher, gpu_gb = None, spec.run.gpu_memory_gigabytes
     if warm(spec, record.family):
         trial = candidate_of(record)
         if record.kind == Kind.BASELINE:
@@ -59,6 +59,7 @@ def job_of(
         precision=spec.run.precision,
         compile=spec.run.compile,
         threads=spec.run.threads or threads,
+        gpu_memory=None if gpu_gb is None else int(1e9 * gpu_gb),
         init_from=start,
         teacher=teacher,
         metric=spec.metric.name,

@@ -7,16 +7,20 @@ import os
 import signal
 import socket
 import threading
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from storage.errors import StorageError
+from storage.records import StudyRecord
 from storage.store import Store
+from storage.studies import ASKED_TO_STOP
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
 LEASE_SECONDS = 60.0
+LONG_AGO = 86_400.0  # seconds; no two clocks differ by so much
 
 
 class Lease:
@@ -51,27 +55,57 @@ class Lease:
 
 
 @contextmanager
-def lease(store: Store, name: str) -> Iterator[Lease]:
-    """Be the only driver of the study; a driver on this machine that died is replaced at once."""
+def lease(
+    store: Store, name: str, say: Callable[[str], None] = lambda line: None
+) -> Iterator[Lease]:
+    """Be the only driver of the study; a driver on this machine that died is replaced at once.
+
+    A lease that is over by the clock, but whose owner may be alive, is taken only after a while without a renewal: the
+    clocks of two machines differ, and a clock may jump. `say` gets a line then. Raises ValueError.
+    """
     owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-    if not store.take_lease(name, owner, LEASE_SECONDS):
-        holder = store.study(name).owner or ""
-        if not dead_here(holder):
-            host, pid = [*holder.split(":"), "?", "?"][:2]
-            raise ValueError(
-                f"study {name} is being searched by process {pid} on {host}; watch it with `dynafront status {name}`"
-            )
-        logger.info("the process that searched %s is dead: %s", name, holder)
-        store.release_lease(name, holder)
-        if not store.take_lease(name, owner, LEASE_SECONDS):
-            raise ValueError(
-                f"study {name} was just taken up by another process; see `dynafront status {name}`"
-            )
+    record = store.study(name)
+    if record.owner is not None and _is_gone(store, record, say):
+        logger.info("the process that searched %s is gone: %s", name, record.owner)
+        store.release_lease(name, record.owner.removesuffix(ASKED_TO_STOP))
+    if not store.take_lease(name, owner, LEASE_SECONDS, expired=False):
+        host, pid = _place(store.study(name).owner or "")
+        raise ValueError(
+            f"study {name} is being searched by process {pid} on {host}; watch it with `dynafront status {name}`"
+        )
     held = Lease(store, name, owner)
     try:
         yield held
     finally:
         held.release()
+
+
+def _is_gone(store: Store, record: StudyRecord, say: Callable[[str], None]) -> bool:
+    """Whether the study's owner renews its lease no more."""
+    owner, until, now = record.owner or "", record.lease_until or 0.0, time.time()
+    if dead_here(owner) or until < now - LONG_AGO:
+        return True
+    # one that ends later than any that was just renewed is of another clock
+    if now <= until <= now + LEASE_SECONDS:
+        return False
+    host, pid = _place(owner)
+    say(
+        f"process {pid} on {host} has not renewed its right to search {record.name}, by this machine's clock; "
+        f"waiting {LEASE_SECONDS / 2:.0f} s for a sign of life"
+    )
+    end = time.monotonic() + LEASE_SECONDS / 2
+    while time.monotonic() < end:
+        time.sleep(LEASE_SECONDS / 60)
+        found = store.study(record.name)
+        if (found.owner, found.lease_until) != (record.owner, record.lease_until):
+            return found.owner is None
+    return True
+
+
+def _place(owner: str) -> tuple[str, str]:
+    """(host, process id) of a lease's owner, for messages."""
+    host, pid = [*owner.split(":"), "?", "?"][:2]
+    return host, pid
 
 
 def dead_here(owner: str) -> bool:

@@ -18,11 +18,13 @@ import torch
 
 from search.report.text import network_text
 from search.run.job import Job
+from search.run.worker_process import workers_context
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from spaces.contract.task import Task
+from spaces.contract.trunk import is_frozen
 from storage.formats import Formats
-from trainers.data.processes import spawned
+from trainers.data.processes import end_with_parent
 from trainers.execution import Execution, best_device, measured, whole_vectors
 
 PATIENCE = 300.0  # seconds that measuring a size may take without a word
@@ -75,9 +77,9 @@ class Probe:
         """Start the process now, so that it is ready when it is needed."""
         if self._process is not None and self._process.is_alive():
             return
-        context = spawned()
+        context = workers_context()
         self._pipe, there = context.Pipe()
-        self._process = context.Process(target=self._serve, args=(there,), daemon=True)
+        self._process = context.Process(target=self._serve, args=(there,), daemon=True)  # type: ignore[attr-defined]
         self._process.start()
         there.close()
 
@@ -96,6 +98,7 @@ class Probe:
 
 
 def _serve(pipe: Connection) -> None:
+    end_with_parent()
     # Ctrl-C reaches the whole group; the driver decides
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
@@ -134,7 +137,7 @@ class NumberFormats:
 
     def of(self, job: Job) -> Job:
         """The job, with the format of its size if it is to be measured; heads on a frozen trunk train in float32."""
-        if job.precision != "auto" or job.params.get("trunk") == "frozen":
+        if job.precision != "auto" or is_frozen(job.params):
             return job
         device = best_device() if job.device == "auto" else job.device
         name, size = self.probe.device_name(device), size_of(job, self.task())

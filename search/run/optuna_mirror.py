@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from types import MappingProxyType
+from typing import Any
 
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import DBAPIError
 
 from search.schedule.history import Params
 from search.schedule.sampler import params_of, quiet_experimental_warnings, replay_params
@@ -19,11 +22,13 @@ from search.spec import StudySpec, narrowed_spaces
 from spaces.contract.space import Dimension
 from storage.creation_lock import creating
 from storage.database import PATIENCE
+from storage.errors import StorageError, error_line
 from storage.records import Kind, TrialRecord
 from storage.store import Store
 from storage.urls import sqlite_file
 
 POINTS = "operating points"  # user attribute of a trial: those that none of its others beats
+AGAIN_SECONDS = 2.0  # between two tries to reach a server that went away
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
@@ -147,14 +152,40 @@ class OptunaMirror:
             logger.debug("not written to Optuna's database, for an earlier write failed")
             return
         try:
-            action()
-        except Exception:
+            _repeated(action)
+        except Exception as error:
             self._broken = True
-            raise
+            raise _as_told(error) from error
 
     def _check(self) -> None:
         while self._written and self._written[0].done():
             self._written.pop(0).result()
+
+
+def _repeated(action: Callable[[], object]) -> None:
+    """Do it; again for as long as PATIENCE where the database's server went away."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            action()
+            return
+        except (StorageInternalError, DBAPIError) as error:
+            cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+            lost = isinstance(cause, DBAPIError) and (
+                cause.connection_invalidated or "connection" in str(cause.orig)
+            )
+            if not lost or time.monotonic() > deadline:
+                raise
+            logger.warning("Optuna's database went away, once more: %s", cause)
+            time.sleep(AGAIN_SECONDS)
+
+
+def _as_told(error: Exception) -> Exception:
+    """What a database said, in one line as for our own tables; anything else as it is."""
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    if not isinstance(cause, DBAPIError):
+        return error
+    return StorageError(f"Optuna's tables: {error_line(cause)}")
 
 
 def _check_choices(
@@ -198,8 +229,11 @@ def _created(
 def optuna_storage(url: str) -> optuna.storages.RDBStorage:
     """Optuna's tables in the database at `url`; another program that holds it is waited for as long as for ours."""
     # its own five seconds would end a search
-    arguments = {"timeout": PATIENCE} if sqlite_file(url) else {}
-    return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": arguments})
+    if sqlite_file(url):
+        settings: dict[str, Any] = {"connect_args": {"timeout": PATIENCE}}
+    else:
+        settings = {"pool_pre_ping": True}  # a server may have hung up since
+    return optuna.storages.RDBStorage(url, engine_kwargs=settings)
 
 
 def mirror_for(storage: optuna.storages.BaseStorage, store: Store, spec: StudySpec) -> OptunaMirror:

@@ -95,6 +95,11 @@ class Progress:
             name = training_text(*job.name)
             self.say(f"  the first training starts: {name}, {job.epochs} epochs, {_size(job)}")
 
+    def trial_waits(self, job: Job) -> None:
+        """It no longer trains, and starts again later."""
+        self.running.pop(job.name, None)
+        self._began.pop(job.name, None)
+
     def epoch(self, job: Job, result: EpochResult) -> None:
         self.running[job.name] = (job, result)
 

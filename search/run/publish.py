@@ -52,6 +52,11 @@ class Publisher:
     def front_changed(self) -> None:
         self._front_changed = True
 
+    @property
+    def away(self) -> bool:
+        """Whether MLflow did not answer when it was last asked, or has not yet."""
+        return self._complained or self._thread.is_alive()
+
     def close(self, seconds: float = 60.0) -> None:
         """Finish what is queued and draw the front a last time, within a time limit."""
         self._queue.put(None)

@@ -13,12 +13,11 @@ from search.run.data import load_data
 from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs
 from spaces.contract.task import Task
-from spaces.exits.frozen_trunk import FrozenTrunkNet
 from trainers.data.splits import DataSpec
 from trainers.evaluate import evaluate
 from trainers.execution import Execution
 from trainers.fit import fit
-from trainers.frozen import frozen_data
+from trainers.frozen import frozen_data, views_of
 
 STEPS = 3  # training steps that are timed, after as many to warm up
 MEASURED = 256  # validation images that are timed
@@ -52,12 +51,12 @@ def measured_speed(candidate: Candidate, task: Task, data: DataSpec, execution: 
     recipe, once = replace(candidate.recipe, epochs=2), 0.0
     try:
         teacher = candidate.baseline().build(task, 0) if recipe.distill else None
-        if isinstance(net, FrozenTrunkNet) and net.reads:
-            views = candidate.config.feature_views if recipe.augment else 1
-            started = time.perf_counter()
-            few = frozen_data(net, few, views=1, files=None, execution=execution) or few
+        started = time.perf_counter()
+        rows = frozen_data(net, few, views=1, files=None, execution=execution)
+        if rows is not None:
             each = (time.perf_counter() - started) / (images + measured)
-            once = each * (views * len(whole.train) + len(whole.validation))
+            once = each * (views_of(candidate) * len(whole.train) + len(whole.validation))
+            few = rows
         *_, last = fit(net, few, recipe, execution=execution, teacher=teacher)
         started = time.perf_counter()
         evaluate(net, few.validation, few, Knobs(), execution=execution)

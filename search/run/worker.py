@@ -20,12 +20,14 @@ from spaces.contract.net import DynamicNet
 from spaces.contract.registry import family
 from spaces.contract.task import Task
 from storage.checkpoint_files import answers_file
+from storage.errors import UnwrittenError
 from storage.records import OperatingPoint, training_text
 from trainers.data.splits import ImageData, Split
 from trainers.epoch_sums import DivergedError
 from trainers.execution import Execution, best_device, whole_vectors
 from trainers.fit import EpochResult, fit, net_tensors
 from trainers.initial_weights import initial_state, start_from
+from trainers.memory import cap_gpu_memory, is_out_of_memory
 from trainers.metrics import METRICS, Metric
 
 logger = logging.getLogger(f"dynafront.{__name__}")
@@ -41,6 +43,8 @@ def events(job: Job) -> Generator[Event, None, None]:
         for event in _trained(job, started):
             epoch = event.epoch if isinstance(event, EpochResult) else epoch
             yield event
+    except UnwrittenError as error:
+        yield Failure(str(error), epoch + 1, "", unwritten=True)
     except DivergedError as error:
         yield Failure(str(error), error.epoch, "")
     except Exception as error:
@@ -48,7 +52,8 @@ def events(job: Job) -> Generator[Event, None, None]:
             f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
         )
         logger.info("%s failed in epoch %d", training_text(*job.name), epoch + 1, exc_info=error)
-        yield Failure(reason, epoch + 1, traceback.format_exc())
+        memory = is_out_of_memory(error)
+        yield Failure(reason, epoch + 1, traceback.format_exc(), memory=memory)
 
 
 def _trained(job: Job, started: float) -> Iterator[Event]:
@@ -68,6 +73,8 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
     net = initial_net(job, candidate, task_of(data))
     slot = Slot.of(job, candidate)
     execution, metric = _execution(job, net, slot), METRICS[job.metric]
+    if job.gpu_memory is not None and execution.device.startswith("cuda"):
+        cap_gpu_memory(job.gpu_memory, execution.device)
     table = None if job.latency is None else read_table(Path(job.latency))
     logger.info("%s trains %d epochs: %s", training_text(*job.name), job.epochs, execution)
     images, data = data, learnt_from(job, net, data, candidate, execution)
@@ -147,15 +154,11 @@ def learnt_from(
     job: Job, net: DynamicNet, data: ImageData, candidate: Candidate, execution: Execution
 ) -> ImageData:
     """What the network trains on: the images, or what its heads read of them where its trunk keeps its weights."""
-    from spaces.exits.frozen_trunk import FrozenTrunkNet
     from trainers.feature_files import FeatureFiles
-    from trainers.frozen import frozen_data
+    from trainers.frozen import frozen_data, views_of
 
-    if not isinstance(net, FrozenTrunkNet) or not net.reads:
-        return data
     files = FeatureFiles(Path(job.features), job.feature_bytes) if job.features else None
-    views = candidate.config.feature_views if candidate.recipe.augment else 1
-    found = frozen_data(net, data, views=views, files=files, execution=execution)
+    found = frozen_data(net, data, views=views_of(candidate), files=files, execution=execution)
     return data if found is None else found
 
 
@@ -248,7 +251,13 @@ def _execution(job: Job, net: DynamicNet, slot: Slot) -> Execution:
     elif job.execution is not None:
         chosen = Execution(**job.execution)
     layout = chosen.channels_last and (device != "cpu" or whole_vectors(net))
-    return replace(chosen, device=device, channels_last=layout, compile=job.compile)
+    return replace(
+        chosen,
+        device=device,
+        channels_last=layout,
+        compile=job.compile,
+        micro_batch=job.micro_batch or chosen.micro_batch,
+    )
 
 
 def kept_epoch(job: Job) -> int:

@@ -14,11 +14,11 @@ from search.schedule.warm_start import for_heads, recommended
 from search.spec import StudySpec
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
-from spaces.contract.space import Dimension, Value
+from spaces.contract.space import Dimension
 from spaces.contract.task import Task
+from spaces.contract.trunk import FROZEN, TRUNK, is_frozen, trunks
 
 logger = logging.getLogger(f"dynafront.{__name__}")
-TRUNK, FROZEN = "trunk", "frozen"
 
 
 def static_nets(
@@ -26,7 +26,7 @@ def static_nets(
 ) -> Iterator[Candidate]:
     """The baselines of frozen trunks: of each size the whole network, then those that end behind a stage."""
     for name, space in spaces.items():
-        if FROZEN not in values_of(space, TRUNK):
+        if FROZEN not in trunks(space):
             continue
         own = family(name)
         for size in sizes(own, space):
@@ -36,20 +36,10 @@ def static_nets(
 
 def static_nets_of(candidate: Candidate, task: Task) -> Iterator[Candidate]:
     """The static networks of a candidate's size, where its trunk is frozen."""
-    if getattr(candidate.config, TRUNK, None) == FROZEN:
+    if is_frozen(candidate.values):
         whole = candidate.baseline()
         yield whole
         yield from _truncated(whole, task)
-
-
-def values_of(space: tuple[Dimension, ...], name: str) -> tuple[Value, ...]:
-    """The values that a dimension may take in a narrowed space; of a range its ends, none where there is no such."""
-    for d in space:
-        if d.name == name:
-            if not d.searched:
-                return (d.default,)
-            return d.choices if d.kind == "choice" else (d.low, d.high)
-    return ()
 
 
 def _truncated(whole: Candidate, task: Task) -> Iterator[Candidate]:

@@ -17,6 +17,7 @@ from search.spec import StudySpec
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from spaces.contract.space import Dimension, Value
+from spaces.contract.trunk import is_frozen
 
 HEADS_LR = 0.02  # of SGD, on features at mean 0 and deviation 1
 # trainings that a baseline is paid for by, when a candidate that needs a new one is weighed
@@ -100,6 +101,6 @@ def for_heads(space: Sequence[Dimension], values: Mapping[str, Value]) -> dict[s
     """
     found = dict(values)
     for d in space:
-        if found.get("trunk") == "frozen" and d.name == "lr" and d.kind == "float":
+        if is_frozen(found) and d.name == "lr" and d.kind == "float":
             found[d.name] = min(d.high, max(d.low, HEADS_LR))
     return found

@@ -18,6 +18,7 @@ from search.service.jobs import JobQueue, described
 from search.service.study_check import check, spec_of
 from search.service.study_text import changed
 from search.spec import stored_spec
+from spaces.contract.cascades import is_cascade
 from storage.records import JobRecord, JobState, StudyRecord
 from storage.settings import Settings
 from storage.store import Store
@@ -40,8 +41,12 @@ ACTIONS: dict[str, tuple[str, type[bodies.Body], str]] = {
     "/resume": ("go on with a study: a job", bodies.ResumeBody, "resume"),
     "/more": ("go on with a study, with more trials: a job", bodies.TrialsBody, "more"),
     "/delete": ("delete a study for good: a job", bodies.DeleteBody, "delete"),
-    "/export": ("export a point: a job", bodies.PointBody, "export"),
-    "/register": ("export a point and register it in MLflow: a job", bodies.PointBody, "register"),
+    "/export": ("export a point: a job", bodies.ExportBody, "export"),
+    "/register": (
+        "export a point and register it in MLflow: a job",
+        bodies.ExportBody,
+        "register",
+    ),
     "/cancel": ("end a job as Ctrl-C does", bodies.JobBody, "cancel"),
 }
 
@@ -135,21 +140,27 @@ class Actions:
         job = self.queue.submit("delete", record.name, lambda _: ["delete", record.name, *flags])
         return self._started(job)
 
-    def export(self, body: bodies.PointBody) -> dict[str, Any]:
+    def export(self, body: bodies.ExportBody) -> dict[str, Any]:
         return self._export(body, "export")
 
-    def register(self, body: bodies.PointBody) -> dict[str, Any]:
+    def register(self, body: bodies.ExportBody) -> dict[str, Any]:
         return self._export(body, "register")
 
-    def _export(self, body: bodies.PointBody, kind: str) -> dict[str, Any]:
+    def _export(self, body: bodies.ExportBody, kind: str) -> dict[str, Any]:
         """Into the data folder; an earlier export of the point is replaced. One that is under way is joined."""
         record = self._study(body.study)
+        flags = ["--whole-curve"] * body.whole_curve
+        flags += [part for name in body.quantize for part in ("--quantize", name)]
         for job in self.store.jobs.open_jobs(record.name):
-            if job.kind == kind and str(body.point) in job.arguments:
+            if job.kind == kind and {str(body.point), *flags} <= set(job.arguments):
                 return self._started(job)
         point = chosen(self.store, record, Choice(point=body.point))
+        if body.whole_curve and is_cascade(point.knobs):
+            raise ValueError(
+                "whole_curve: the file of a cascade answers at one point; leave it out"
+            )
         folder = self.settings.folder / "exports" / record.name / f"point-{point.id}"
-        arguments = ["export", record.name, "--point", str(point.id), "--out", str(folder)]
+        arguments = ["export", record.name, "--point", str(point.id), "--out", str(folder), *flags]
         arguments += ["--force"] * folder.exists() + ["--register"] * (kind == "register")
         return self._started(self.queue.submit(kind, record.name, lambda _: arguments))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -92,6 +92,13 @@ class PointBody(StudyBody):
     """A point of a study, by its id."""
 
     point: Id
+
+
+class ExportBody(PointBody):
+    """A point to export; see the flags of `dynafront export`: all points of its training, other number formats."""
+
+    whole_curve: bool = False
+    quantize: Annotated[list[Literal["int8"]], Field(max_length=1)] = []
 
 
 class JobBody(Body):

@@ -11,6 +11,7 @@ from typing import Any, cast
 from zipfile import ZIP_DEFLATED, ZipFile
 
 from search.export.card import beside_rows, metric_of_report
+from search.export.extras import OPTIONAL
 from search.export.folder import MODEL, ONNX, PICTURES, WEIGHTS
 from storage.places import place
 from storage.records import ExportRecord
@@ -19,7 +20,7 @@ from storage.store import Store
 from storage.urls import without_password
 
 CARD = "README.md"
-FILES = (MODEL, WEIGHTS, ONNX, CARD)
+FILES = (MODEL, WEIGHTS, ONNX, *OPTIONAL, CARD)
 ONNX_PROGRAM = """\
 import numpy, onnxruntime
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from spaces.contract.exit_rules import ExitRule
@@ -94,6 +94,17 @@ class Knobs:
         if self.exit_judges:
             out["exit_judges"] = [list(weights) for weights in self.exit_judges]
         return out
+
+    def without_exits(self) -> Knobs:
+        """The same where no image leaves early."""
+        return replace(
+            self,
+            exit_rule="none",
+            exit_thresholds=(),
+            exit_temperatures=(),
+            exit_judges=(),
+            fallback="deepest",
+        )
 
     def exits(self) -> ExitRule | None:
         """The rule by which images leave; None when exits are not used."""

@@ -229,6 +229,10 @@ class DynamicNet(nn.Module):
         """Names of the layers that answer for a number of classes; empty where it is the last layer of the baseline."""
         return ()
 
+    def constant_names(self) -> set[str]:
+        """Names of the tensors that no training changes: all that train from the same weights have the same ones."""
+        return set()
+
     def depths(self) -> dict[str, int]:
         """How deep each parameter of the baseline lies, from 0; the deepest answer."""
         return depths_by_number(

@@ -100,7 +100,7 @@ class Policy:
         p_BU = torch.sigmoid(logit_BU)
         z_BU = self._z(gate, logit_BU, p_BU, rows)
         values = self.fixed.get(gate.name)
-        if values is not None:
+        if values is not None and any(v is not None for v in values):
             known_U = torch.tensor([float("nan") if v is None else v for v in values]).to(z_BU)
             z_BU = torch.where(known_U.isnan(), z_BU, known_U.nan_to_num())
         return Decision(gate, z_BU, p_BU)

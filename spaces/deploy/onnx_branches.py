@@ -10,9 +10,8 @@ It knows nothing of networks: any graph with a `Where` whose side holds work is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
-from itertools import count
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -30,9 +29,15 @@ SHAPING = ("Unsqueeze", "Squeeze", "Reshape", "Expand", "Identity")
 
 def sink(model: ir.Model) -> int:
     """Move what one side of a choice alone needs into branches, in place; returns how many `If` were made."""
+    made = make_branches(model)
+    copy_small_weights(model.graph)
+    return made
+
+
+def make_branches(model: ir.Model) -> int:
+    """As `sink`, but for small weights that several nodes share: they stay outside."""
     sinking = _Sinking()
     sinking.sink(model.graph)
-    _copy_small_weights(model.graph, count())
     return sinking.made
 
 
@@ -178,18 +183,18 @@ class _Sinking:
         return list(own.values())
 
 
-def _copy_small_weights(graph: ir.Graph, numbers: Iterator[int]) -> None:
+def copy_small_weights(graph: ir.Graph) -> None:
     """Give each branch copies of its own of the small weights outside of it, such as biases that several nodes share.
 
     A convolution with any of its weights outside of its branch is run by ONNX Runtime's slow kernels.
     """
     for node in graph:
-        for branch in _branches(node):
-            _copy_into(branch, numbers)
-            _copy_small_weights(branch, numbers)
+        for branch in branches(node):
+            _copy_into(branch)
+            copy_small_weights(branch)
 
 
-def _copy_into(branch: ir.Graph, numbers: Iterator[int]) -> None:
+def _copy_into(branch: ir.Graph) -> None:
     import onnx_ir as ir
 
     copies: dict[ir.Value, ir.Value] = {}
@@ -202,7 +207,7 @@ def _copy_into(branch: ir.Graph, numbers: Iterator[int]) -> None:
             if value.const_value.nbytes > SMALL:
                 continue
             if value not in copies:
-                name = f"{value.name}.copy{next(numbers)}"
+                name = f"{value.name}.{branch.name}"
                 tensor = ir.tensor(value.const_value.numpy(), name=name)
                 copies[value] = ir.Value(
                     name=name, type=value.type, shape=value.shape, const_value=tensor
@@ -215,7 +220,7 @@ def macs(nodes: Iterable[ir.Node]) -> int:
     """MACs an image of convolutions and matrix products; what is not known of a shape counts as 1."""
     total = 0
     for node in nodes:
-        total += sum(macs(branch) for branch in _branches(node))
+        total += sum(macs(branch) for branch in branches(node))
         if node.op_type == "Conv":
             total += prod(_sizes(node.outputs[0])[2:]) * prod(_sizes(node.inputs[1]))
         elif node.op_type in ("MatMul", "Gemm"):
@@ -224,7 +229,8 @@ def macs(nodes: Iterable[ir.Node]) -> int:
     return total
 
 
-def _branches(node: ir.Node) -> list[ir.Graph]:
+def branches(node: ir.Node) -> list[ir.Graph]:
+    """The graphs of an `If`; of another node none."""
     import onnx_ir as ir
 
     graphs = [a for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
@@ -269,7 +275,7 @@ def _needs(nodes: Iterable[ir.Node], one: ir.Node) -> bool:
             return True
         if node not in seen:
             seen.add(node)
-            inner = [deep for branch in _branches(node) for deep in branch.all_nodes()]
+            inner = [deep for branch in branches(node) for deep in branch.all_nodes()]
             values = (value for each in (node, *inner) for value in each.inputs)
             open_ones += [made for value in values if value and (made := value.producer())]
     return False

@@ -22,14 +22,15 @@ if TYPE_CHECKING:
 
 OPSET = 17
 IR_VERSION = 8  # what onnxruntime 1.18 reads
-FLOAT, DOUBLE = 1, 11  # onnx.TensorProto's
+FLOAT, BOOL, DOUBLE = 1, 9, 11  # onnx.TensorProto's
+Layers = list[tuple[str, float]]  # decisions (batch, 1) and the MACs of the open block
 
 
-def resnet_onnx(net: DeployedResNet) -> onnx.ModelProto:
+def resnet_onnx(net: DeployedResNet, *, flat: bool = False) -> onnx.ModelProto:
     """The network as ONNX: `pixels` (batch, C, H, W) float32 in [0, 1] → `logits` (batch, classes), `macs` (batch,).
 
     Thresholds, where any gate decides, are an input (T,) float64 that may be left out. `macs` are the MACs that each
-    image took, float64.
+    image took, float64. `flat`: without `If`, everything is computed and chosen afterwards, the form to quantize.
     """
     import onnx
     from onnx import TensorProto, helper
@@ -47,10 +48,11 @@ def resnet_onnx(net: DeployedResNet) -> onnx.ModelProto:
         [g.conv(g.add("Div", [centred, g.constant(net.std[None], "std")]), net.stem, "stem")],
     )
     spent: str | float = float(net.ends_macs)
+    layers: Layers = []
     for index, block in enumerate(net.blocks):
         assert isinstance(block, DeployedBlock)
         source = stem if net.gate_source == "stem" else u
-        u, cost = _block(g, block, u, source, f"block{index}")
+        u, cost = _block(g, block, u, source, f"block{index}", None if flat else layers)
         spent = g.total(spent, cost)
     pooled = g.add("ReduceMean", [u], axes=[2, 3], keepdims=0)
     fc = g.linear(pooled, net.fc, "fc")
@@ -58,7 +60,7 @@ def resnet_onnx(net: DeployedResNet) -> onnx.ModelProto:
     images = g.add("Shape", ["pixels"], start=0, end=1)
     zero = helper.make_tensor("zero", TensorProto.DOUBLE, [1], [0.0])
     zeros = g.add("ConstantOfShape", [images], value=zero)
-    spent = g.total(zeros, spent)
+    spent = g.total(g.total(zeros, spent), _of_layers(g, layers))
     assert isinstance(spent, str)
     g.add("Identity", [spent], "macs")
     model = helper.make_model(
@@ -71,10 +73,19 @@ def resnet_onnx(net: DeployedResNet) -> onnx.ModelProto:
     return model
 
 
+def _of_layers(g: Graph, layers: Layers) -> str | float:
+    """MACs (batch,) of the open blocks whose MACs are known: a runtime takes a microsecond for each small operation."""
+    if not layers:
+        return 0.0
+    z = g.add("Concat", [z for z, _ in layers], axis=1)
+    costs = np.array([cost for _, cost in layers], np.float64)
+    return g.add("MatMul", [g.add("Cast", [z], to=DOUBLE), g.constant(costs, "costs")])
+
+
 def _block(
-    g: Graph, block: DeployedBlock, u: str, source: str, name: str
+    g: Graph, block: DeployedBlock, u: str, source: str, name: str, layers: Layers | None
 ) -> tuple[str, str | float]:
-    """The block's output, and its MACs an image."""
+    """The block's output, and its MACs an image but for those that are added to `layers`; None: without branches."""
     skip, skip_macs = _skip(g, block, u, name), float(block.skip_macs)
     if block.closed:
         return u if block.identity else g.add("Relu", [skip]), skip_macs
@@ -82,22 +93,61 @@ def _block(
         r, cost = _residual(g, block, u, source, name)
         return g.add("Relu", [g.add("Add", [skip, r])]), g.total(skip_macs, cost)
     z = _decision(g, block, "layer", source, name)  # (batch, 1)
-    any_open = g.add("Cast", [g.add("ReduceMax", [z], keepdims=0)], to=9)
+    assert block.gates is not None
+    standing = skip_macs + block.gates.macs(("layer",))
+    given = (u, source, skip)
+    if layers is None:
+        u, cost = _chosen(g, block, given, z, name)
+    else:
+        u, cost = _branched(g, block, given, z, name, layers)
+    return u, g.total(standing, cost)
+
+
+def _branched(
+    g: Graph,
+    block: DeployedBlock,
+    given: tuple[str, str, str],
+    z: str,
+    name: str,
+    layers: Layers,
+) -> tuple[str, str | float]:
+    """A block that runs where any image opens it, from its input, its gate's source and its shortcut; and its MACs."""
+    u, source, skip = given
+    any_open = g.add("Cast", [g.add("ReduceMax", [z], keepdims=0)], to=BOOL)
     run, rest = Graph(f"{name}.open."), Graph(f"{name}.closed.")
     shaped = run.add("Reshape", [z, run.constant(np.array([-1, 1, 1, 1]), "shape")])
     r, cost = _residual(run, block, u, source, name)
     opened = run.add("Relu", [run.add("Add", [skip, run.add("Mul", [r, shaped])])])
     closed = rest.add("Identity", [u]) if block.identity else rest.add("Relu", [skip])
-    u, cost = g.branch(
+    outputs = [_value(opened)], [_value(closed)]
+    if isinstance(cost, str):
+        outputs[0].append(_value(cost, DOUBLE))
+        outputs[1].append(_value(rest.tensor(0.0), DOUBLE))
+    u, *costs = g.branch(
         any_open,
-        run.graph(f"{name}_open", [], [_value(opened), _value(run.tensor(cost), DOUBLE)]),
-        rest.graph(f"{name}_closed", [], [_value(closed), _value(rest.tensor(0.0), DOUBLE)]),
+        run.graph(f"{name}_open", [], outputs[0]),
+        rest.graph(f"{name}_closed", [], outputs[1]),
     )
+    if isinstance(cost, float):
+        layers.append((z, cost))
+        return u, 0.0
     flat = g.add("Reshape", [z, g.constant(np.array([-1]), f"{name}.flat")])
-    open_B = g.add("Cast", [flat], to=DOUBLE)
-    assert block.gates is not None
-    standing = skip_macs + block.gates.macs(("layer",))
-    return u, g.total(standing, g.product(open_B, cost))
+    return u, g.product(g.add("Cast", [flat], to=DOUBLE), costs[0])
+
+
+def _chosen(
+    g: Graph, block: DeployedBlock, given: tuple[str, str, str], z: str, name: str
+) -> tuple[str, str | float]:
+    """As `_branched`, with open and closed computed for every image."""
+    u, source, skip = given
+    r, cost = _residual(g, block, u, source, name)
+    opened = g.add("Relu", [g.add("Add", [skip, r])])
+    closed = u if block.identity else g.add("Relu", [skip])
+    taken = g.add("Cast", [z], to=BOOL)
+    shaped = g.add("Reshape", [taken, g.constant(np.array([-1, 1, 1, 1]), f"{name}.shape")])
+    flat = g.add("Reshape", [taken, g.constant(np.array([-1]), f"{name}.flat")])
+    spent = g.add("Where", [flat, g.tensor(cost), g.tensor(0.0)])
+    return g.add("Where", [shaped, opened, closed]), spent
 
 
 def _residual(
@@ -202,9 +252,11 @@ def _given(g: Graph, net: DeployedResNet) -> list[onnx.ValueInfoProto]:
 
 def _taus(g: Graph, net: DeployedResNet) -> None:
     """Each gate's threshold from the input that holds all of them."""
+    if not net.thresholds:
+        return
+    single = g.add("Cast", [THRESHOLDS], to=FLOAT)
     for position, gate in enumerate(net.thresholds):
-        own = g.add("Gather", [THRESHOLDS, g.constant(np.array([position]), f"{gate}.place")])
-        g.add("Cast", [own], _tau(gate), to=FLOAT)
+        g.add("Gather", [single, g.constant(np.array([position]), f"{gate}.place")], _tau(gate))
 
 
 def _tau(gate: str) -> str:

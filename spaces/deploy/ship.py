@@ -21,6 +21,7 @@ from spaces.deploy import generic, resnet
 from spaces.deploy.cascade import DeployedCascade
 from spaces.deploy.generic import Deployed, Settings
 from spaces.deploy.onnx_branches import sink
+from spaces.deploy.onnx_small_ops import shorten
 from spaces.deploy.resnet import DeployedResNet
 from spaces.deploy.thresholds import THRESHOLDS
 from spaces.families.gated_resnet import GatedResNet, GatedResNetConfig
@@ -90,10 +91,24 @@ def onnx_model(net: DeployedNet, pixels: Tensor) -> ModelProto:
 
     What no image of a batch needs is skipped: blocks that are closed, what lies behind an exit that answers them all.
     """
+    return onnx_models(net, pixels)[0]
+
+
+def onnx_models(net: DeployedNet, pixels: Tensor) -> tuple[ModelProto, ModelProto]:
+    """What `onnx_model` gives, and the same without branches: everything is computed, and chosen afterwards."""
     if isinstance(net, DeployedResNet):
         from spaces.deploy.resnet_onnx import resnet_onnx
 
-        return resnet_onnx(net)
+        return resnet_onnx(net), resnet_onnx(net, flat=True)
+    import onnx_ir as ir
+
+    flat = _flat_model(net, pixels)
+    model = ir.from_proto(flat)
+    sink(model)
+    return ir.to_proto(model), flat
+
+
+def _flat_model(net: Deployed | DeployedCascade, pixels: Tensor) -> ModelProto:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         program = torch.onnx.export(
@@ -104,7 +119,7 @@ def onnx_model(net: DeployedNet, pixels: Tensor) -> ModelProto:
             verbose=False,
         )
     assert program is not None
-    sink(program.model)
+    shorten(program.model)
     _set_default(program.model, list(net.thresholds.values()))
     return program.model_proto
 

@@ -47,13 +47,16 @@ def tau_of(knobs: Knobs, gate: str) -> float:
 
 def policy_at(policy: Policy, named: Named, values: Values) -> Policy:
     """The policy with these values, numbers or a tensor (T,), in place of its own thresholds."""
-    by_name = dict(zip(named, values, strict=True))
+    each = values.split(1) if isinstance(values, Tensor) else values
+    by_name = dict(zip(named, each, strict=True))
     rule = policy.exits
     if rule is not None and any(is_exit(name) for name in by_name):
         levels = tuple(value for name, value in by_name.items() if is_exit(name))
         policy = replace(policy, exits=replace(rule, thresholds=levels))
     if isinstance(policy, Threshold):
-        return replace(policy, tau=by_name)
+        # all are made float32 at once: a runtime takes a microsecond for each small operation
+        single = values.float().split(1) if isinstance(values, Tensor) else values
+        return replace(policy, tau=dict(zip(named, single, strict=True)))
     return policy
 
 

@@ -26,12 +26,14 @@ from spaces.contract.forward_pass import Walk
 from spaces.contract.net import Output
 from spaces.contract.policies import AlwaysOn, Policy
 from spaces.contract.space import choice
+from spaces.contract.trunk import FINETUNED, FROZEN, TRUNK
 from spaces.exits.exit_heads import POOLED_EXITS, LinearHead
 from spaces.exits.exits import ExitNet
 
 POOLED, MAPS = "pooled", "maps"
 CLASSIFIER = "classifier"  # what is read behind the last place
 VIEWS = (1, 2, 4, 8)
+COUNTER = "num_batches_tracked"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,18 +41,18 @@ class TrunkConfig:
     """Whether the weights of the network before its heads are trained."""
 
     trunk: str = choice(
-        "finetuned", "frozen", searched=False, later=True,
+        FINETUNED, FROZEN, searched=False, later=True,
         doc="frozen: weights before the heads stay as they are loaded; heads train on features that are kept",
     )  # fmt: skip
     feature_views: int = choice(
-        *VIEWS, default=2, when={"trunk": ("frozen",)}, searched=False, later=True,
+        *VIEWS, default=2, when={TRUNK: (FROZEN,)}, searched=False, later=True,
         doc="of each training image: itself, mirrored where the data allows it, then shifted ones",
     )  # fmt: skip
     truncated: int | None = None  # a baseline that ends behind the place of this number
 
     @property
     def frozen(self) -> bool:
-        return self.trunk == "frozen"
+        return self.trunk == FROZEN
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,12 @@ class FrozenTrunkNet(ExitNet):
         self.classifier().requires_grad_(True)
         self.head_norm = nn.BatchNorm1d(vector_width, affine=False)
         self.train(self.training)
+
+    def constant_names(self) -> set[str]:
+        """Those of a frozen trunk, but for counters of batches: these depend on what a process built before."""
+        if not self.frozen:
+            return set()
+        return {n for n in self.trunk_names(self.last_read()) if not n.endswith(COUNTER)}
 
     def answer(self, vector: Tensor) -> Tensor:
         """Logits of what the classifier reads."""

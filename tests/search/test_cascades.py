@@ -125,7 +125,9 @@ def test_a_cascade_is_inspected_by_its_members(store: Store) -> None:
 def test_an_exported_cascade_says_and_does_what_its_members_did(store: Store, folder: Path) -> None:
     # two sizes, so that one file makes the smaller images from the larger
     point = next(p for p in cascades(store) if _sides(p) == {8, 16})
-    found = dynafront("export", "pair", "--point", str(point.id), "--out", "model")
+    found = dynafront(
+        "export", "pair", "--point", str(point.id), "--quantize", "int8", "--out", "model"
+    )
     assert found.exit_code == 0, found.output
     assert f"  cascade   {knobs_text(point.knobs)}" in found.output
     assert "360 of 360 answers as the trained network's" in found.output
@@ -149,6 +151,12 @@ def test_an_exported_cascade_says_and_does_what_its_members_did(store: Store, fo
         again = theirs.predict(one)
         assert (answer, macs) == (again[0], again[2])
         assert probability == pytest.approx(again[1], abs=1e-4)
+
+    # in integers, with the later members behind their branch still
+    found = report["variants"]["int8"]
+    assert found["same_answers"] > 0.9 * found["test"]["images"]
+    assert found["test"]["macs_mean"] == pytest.approx(report["test"]["macs_mean"], rel=0.1)
+    assert load_classifier(Path("model"), "int8").predict(pixels)[0] in description["classes"]
 
 
 def _sides(point: PointRecord) -> set[int]:

@@ -14,12 +14,17 @@ from safetensors.torch import save_file
 
 from search.cli import main
 from search.commands.estimate import _sizes
+from search.commands.measured import measured
 from search.commands.study_check import checked_study
+from search.inspection.forward_pass import QUICK
 from search.run.data import data_spec, load_data, task_of
+from search.run.features import feature_store
 from search.run.heartbeat import Steps
 from search.run.speed import measured_speed
 from search.schedule.static_nets import static_nets
 from search.spec import narrowed_spaces, parse_study
+from spaces.contract.net import Output
+from spaces.families.timm_net import TimmNet
 from storage.records import Kind
 from storage.settings import Settings
 from storage.store import Store
@@ -74,11 +79,16 @@ def test_a_frozen_study_from_its_file_to_a_model_of_the_reported_accuracy(
     files = list(Path("dynafront-data/features").glob("*.npy"))
     # two views and validation, of both places and the classifier, for all five trainings
     assert len(files) == 3 * 3
+    # two files of heads a training, and the trunk once: whole, and ended behind each place
+    kept = [one for one in Path("dynafront-data/checkpoints").rglob("*") if one.is_file()]
+    assert sum(one.stat().st_size for one in kept) < 3 * weights.stat().st_size
+    assert len([one for one in kept if one.suffix == ".shared"]) == 3
     assert all(
         "error" not in one.result["inspection"] for one in store.trials("frozen", kind=Kind.SEARCH)
     )
     front = json.loads(dynafront("front", "frozen", "--format", "json").output)
     assert front
+    _pictures_come_of_features(store, monkeypatch)
     exported = dynafront("export", "frozen", "--pick", "best", "--out", "model")
     assert exported.exit_code == 0, exported.output
     report = json.loads(Path("model/model.json").read_text())["report"]
@@ -86,6 +96,30 @@ def test_a_frozen_study_from_its_file_to_a_model_of_the_reported_accuracy(
     cleaned = dynafront("clean")
     assert "features of frozen trunks" in cleaned.output
     assert not list(Path("dynafront-data/features").glob("*.npy"))
+
+
+def _pictures_come_of_features(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a network does at a point of the front is measured as on images, without passing any."""
+    record, settings = store.study("frozen"), Settings()
+    point = next(p for p in store.points("frozen", kind=Kind.SEARCH) if "exit_rule" in p.knobs)
+    slowly = measured(store, record, settings, point, str, QUICK)
+    shapes: list[int] = []
+    forward = TimmNet.forward
+
+    def seen(self: TimmNet, images: torch.Tensor, *rest: object, **more: object) -> Output:
+        shapes.append(images.ndim)
+        return forward(self, images, *rest, **more)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TimmNet, "forward", seen)
+        found = measured(store, record, settings, point, str, QUICK, feature_store(settings))
+    assert set(shapes) == {2}
+    assert (found.images, found.accuracy, found.macs_mean) == (
+        slowly.images,
+        slowly.accuracy,
+        slowly.macs_mean,
+    )
+    assert found.parts.keys() == slowly.parts.keys()
 
 
 def test_static_networks_of_every_size_are_trained_whole_and_ended_behind_each_stage(
@@ -140,6 +174,9 @@ def test_check_counts_features_once_and_static_networks(
     checked = checked_study(spec, Settings(), Steps(Console(quiet=True)))
     (size,) = _sizes(checked)
     assert size.statics == 3
+    assert size.constant > 0.9 * (size.parameters - size.constant)
+    # five trainings were ten times the whole network
+    assert size.bytes_of(5) < 10 * 4 * size.parameters / 2
     frozen = measured_speed(size.dynamic, checked.task, data_spec(spec), Execution())
     assert frozen.once > 0
     config = replace(size.dynamic.config, trunk="finetuned")

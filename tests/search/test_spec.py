@@ -361,7 +361,8 @@ def test_a_stored_study_of_trained_weights_keeps_the_ranges_that_it_was_begun_wi
     ],
 )
 def test_a_study_file_may_name_any_number_that_makes_sense(name: str, value: object) -> None:
-    parse_study(f"{FINE}space: {{timm: {{{name}: {value}}}}}\n", "s.yml")
+    optimizer = ", optimizer: adamw" if name == "adamw_lr" else ""
+    parse_study(f"{FINE}space: {{timm: {{{name}: {value}{optimizer}}}}}\n", "s.yml")
 
 
 @pytest.mark.parametrize(
@@ -419,3 +420,22 @@ def test_distillation_of_a_frozen_trunk_is_refused() -> None:
         parse_study(f"{FINE}space: {{timm: {{{space}, mixup: 0.5}}}}\n", "s.yml")
     both = space.replace("trunk: frozen", "trunk: [frozen, finetuned]")
     parse_study(f"{FINE}space: {{timm: {{{both}, mixup: 0.5}}}}\n", "s.yml")
+
+
+@pytest.mark.parametrize(
+    ("space", "told"),
+    [
+        ("{optimizer: adamw, lr: 0.1}", "needs optimizer to be sgd.*it is adamw; write adamw_lr"),
+        ("{adamw_lr: 0.001}", "needs optimizer to be adamw or adam.*it is sgd; leave it out"),
+    ],
+)
+def test_a_key_without_effect_is_refused(space: str, told: str) -> None:
+    text = f"study: s\ndata: digits\nfamilies: [gated_resnet]\nspace: {{gated_resnet: {space}}}\n"
+    with pytest.raises(ValueError, match=told):
+        parse_study(text, "s.yml")
+
+
+def test_a_key_with_effect_in_some_candidates_is_taken() -> None:
+    space = "{optimizer: [sgd, adamw], lr: 0.1, adamw_lr: 0.001}"
+    text = f"study: s\ndata: digits\nfamilies: [gated_resnet]\nspace: {{gated_resnet: {space}}}\n"
+    assert parse_study(text, "s.yml").space["gated_resnet"]["lr"] == 0.1

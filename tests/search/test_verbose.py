@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,7 @@ def test_worker_processes_print_what_they_do_too(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     show_logs(1)
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]  # its forks print where it did
     engine = LocalProcesses(1)
     job = Job(
         kind="search",

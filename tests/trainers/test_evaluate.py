@@ -14,7 +14,8 @@ from spaces.contract.registry import family
 from spaces.contract.task import Task
 from trainers.answers import Answers
 from trainers.data.splits import DataSpec, ImageData, load
-from trainers.evaluate import Table, evaluate, exit_logits, recalibrated
+from trainers.evaluate import Table, evaluate, recalibrated
+from trainers.exit_logits import exit_logits
 from trainers.metrics import ACCURACY
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,9 @@ class Memory:
     saved: tuple[dict[str, Tensor], dict[str, Any]] | None = None
     history: list[int] = field(default_factory=list)
 
-    def save(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    def save(
+        self, tensors: dict[str, Tensor], state: dict[str, Any], shared: Collection[str] = ()
+    ) -> None:
         self.saved = ({k: v.clone() for k, v in tensors.items()}, copy.deepcopy(state))
         self.history.append(state["epochs_done"])
 
@@ -126,8 +129,10 @@ def test_resuming_in_channels_last_is_exact_though_checkpoints_are_contiguous(
     class Stored:
         key: str
 
-        def save(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-            checkpoints.save(self.key, tensors, state)
+        def save(
+            self, tensors: dict[str, Tensor], state: dict[str, Any], shared: Collection[str] = ()
+        ) -> None:
+            checkpoints.save(self.key, tensors, state, shared)
 
         def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
             return checkpoints.load(self.key)

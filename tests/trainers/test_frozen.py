@@ -17,12 +17,14 @@ from spaces.contract.knobs import Knobs
 from spaces.contract.registry import family
 from spaces.exits.frozen_trunk import FrozenTrunkNet
 from trainers import frozen
+from trainers.data.augment import normalized
 from trainers.data.splits import DataSpec, ImageData, load
 from trainers.evaluate import evaluate
 from trainers.execution import Execution
 from trainers.feature_files import FeatureFiles
+from trainers.feature_split import FeatureSplit
 from trainers.fit import fit
-from trainers.frozen import FeatureSplit, frozen_data
+from trainers.frozen import frozen_data
 
 VALUES = {"backbone": "test_resnet", "trunk": "frozen", "dynamics": "exits", "exits": "linear"}
 
@@ -82,7 +84,7 @@ def test_training_features_are_those_of_the_images_in_half_precision(
     data = features(net, images, tmp_path, views=1)
     assert data is not None
     kept = next(data.train.batches(32)).images
-    pixels = frozen.normalized(next(images.train.batches(32)).images, images.mean, images.std)
+    pixels = normalized(next(images.train.batches(32)).images, images.mean, images.std)
     with torch.no_grad():
         whole = torch.cat(net.eval().features(pixels, net.reads), 1)
     torch.testing.assert_close(kept, whole, rtol=1e-3, atol=1e-3)

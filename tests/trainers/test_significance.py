@@ -11,6 +11,7 @@ from trainers.significance import (
     better_on_the_same,
     difference_of,
     mcnemar,
+    paired_difference,
     wilson,
 )
 
@@ -58,3 +59,28 @@ def test_the_difference_of_shares_of_different_images_is_newcombes() -> None:
     first, second = (Share(n / of, *wilson(n / of, of)) for n, of in ((56, 70), (48, 80)))
     assert difference_of(first, second).low == pytest.approx(0.0524, abs=5e-5)
     assert difference_of(first, second).high == pytest.approx(0.3339, abs=5e-5)
+
+
+def test_a_difference_on_the_same_images_is_narrower_than_on_others() -> None:
+    right = np.arange(400) < 340
+    other = right.copy()
+    other[:6] = False
+    other[390:392] = True  # 6 lost, 2 won
+    found = paired_difference(other, right)
+    assert found.value == pytest.approx(-0.01)
+    assert found.low < -0.01 < found.high
+    apart = difference_of(Share(0.84, *wilson(0.84, 400)), Share(0.85, *wilson(0.85, 400)))
+    assert found.high - found.low < 0.4 * (apart.high - apart.low)
+    swapped = paired_difference(right, other)
+    assert (swapped.low, swapped.high) == (pytest.approx(-found.high), pytest.approx(-found.low))
+
+
+def test_the_interval_of_a_paired_difference_holds_the_truth_as_often_as_it_says() -> None:
+    draw = np.random.default_rng(0)
+    held = 0
+    for _ in range(400):
+        first = draw.random(200) < 0.9
+        second = np.where(draw.random(200) < 0.08, ~first, first)  # 0.9 - 0.08 * 0.8 on average
+        found = paired_difference(first, second)
+        held += found.low <= 0.064 <= found.high
+    assert 0.92 < held / 400 < 0.99

@@ -23,6 +23,7 @@ from filelock import FileLock
 from trainers.data.decode import DECODER, Geometry, Header, decoded, header
 from trainers.data.images import Images
 from trainers.data.mapped import mapped
+from trainers.data.progress import advance
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
@@ -72,6 +73,7 @@ def kept_pixels(images: Images, rows: np.ndarray, geometry: Geometry, cache: Pat
 
 def _decode(images: Images, rows: np.ndarray, geometry: Geometry, to_NCHW: np.ndarray) -> None:
     for place, image in enumerate(mapped(partial(decoded, geometry), images.each(rows))):
+        advance()
         to_NCHW[place] = image
 
 

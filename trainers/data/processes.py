@@ -6,11 +6,14 @@ of ours is; and a script that launches a search without `if __name__ == "__main_
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import context
+from multiprocessing.connection import wait
 from types import ModuleType
 
 _ONE_THREAD = threading.Lock()  # two at once could put the empty module back in the end
@@ -50,6 +53,7 @@ if sys.platform == "win32":
         return spawned()
 
 else:
+    from multiprocessing import forkserver
 
     class _ForkServerProcess(context.ForkServerProcess):
         def start(self) -> None:
@@ -60,7 +64,27 @@ else:
         Process = _ForkServerProcess
 
     def forked_from_server(preload: list[str]) -> context.BaseContext:
-        """Every process is a fork of one that has imported the modules `preload`, and does nothing else."""
+        """Every process is a fork of one that has imported the modules `preload`, and does nothing else.
+
+        That one begins at once, and ends with this program. There is one a program: modules of a second call are
+        imported by each process for itself.
+        """
         found = _ForkServerContext()
         found.set_forkserver_preload(preload)
+        with _without_main():
+            forkserver.ensure_running()
         return found
+
+
+def end_with_parent() -> None:
+    """Let this process end as soon as the one that started it is gone, however that ended."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(
+            target=_end_after, args=(parent.sentinel,), name="end with parent", daemon=True
+        ).start()
+
+
+def _end_after(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)

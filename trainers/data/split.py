@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from trainers.data.pixels import HeldPixels
+from trainers.data.progress import advance
 from trainers.data.streamed import StreamedPixels
 
 
@@ -64,6 +65,7 @@ class Split:
         device = torch.empty(0, device=device).device
         labels_N, ids_N = self._moved(device)
         for order_B, images in self.pixels.batches(self._orders(size, shuffle, drop_last), device):
+            advance()
             yield Batch(images, labels_N[order_B], ids_N[order_B])
 
     def _orders(self, size: int, shuffle: int | None, drop_last: bool) -> list[Tensor]:

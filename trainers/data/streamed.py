@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from trainers.data.decode import Geometry, decoded
 from trainers.data.images import Seekable
 from trainers.data.mapped import cores
-from trainers.data.processes import forked_from_server
+from trainers.data.processes import end_with_parent, forked_from_server
 
 FEWEST_FOR_WORKERS = 256  # images; a smaller set is decoded sooner than worker processes start
 
@@ -105,6 +105,11 @@ class _Decoding(Dataset):
             return str(error)
 
 
+def _begin(worker: int) -> None:
+    """In a process that decodes: one whose trainer was killed would wait for ever."""
+    end_with_parent()
+
+
 def _workers(images: int) -> dict[str, Any]:
     """The loader's worker settings. A daemonic process may not start any."""
     if images < FEWEST_FOR_WORKERS or multiprocessing.current_process().daemon:
@@ -115,4 +120,5 @@ def _workers(images: int) -> dict[str, Any]:
         "num_workers": cores(),
         "multiprocessing_context": context,
         "persistent_workers": True,
+        "worker_init_fn": _begin,
     }

@@ -62,22 +62,28 @@ function exportAddress(study, query) {
 }
 
 // buttons that make a model of a point, below the first words of the panel that shows it
-async function addActions(panel, study, point) {
+async function addActions(panel, study, point, kind = "") {
   const place = element("div", { class: "actions" }), head = panel.querySelector("h2 + p");
   if (head) head.after(place);
   else panel.append(place);
   const message = element("p", { class: "failed", role: "alert" });
+  const whole = element("input", { type: "checkbox", name: "whole_curve" });
+  const int8 = element("input", { type: "checkbox", name: "int8" });
   const start = (path) => (made) => pressed(made, message, async () => {
-    const { job } = await act(path, { study, point });
+    const { job } = await act(path, { study, point, whole_curve: whole.checked, quantize: int8.checked ? ["int8"] : [] });
     location.href = exportAddress(study, { job: job.id });
   });
   const [may, { exports }] = await Promise.all([mayAct, ask("exports", { study })]).catch(() => [true, { exports: [] }]);
   const earlier = exports.find((one) => one.point === point && one.here);
-  const buttons = element("div", { class: "buttons" });
+  const buttons = element("div", { class: "buttons" }), options = [];
   if (may) {
     buttons.append(button(earlier ? "Export again" : "Export", start("export"), { class: "main" }));
     if (!earlier || !earlier.model) buttons.append(button("Export and register in MLflow", start("register")));
+    const more = element("details", {}, element("summary", {}, "What else the folder holds"));
+    if (kind !== "cascade") more.append(element("label", {}, whole, " all operating points of the training, though more gates then decide per image"));
+    more.append(element("label", {}, int8, " a second file in 8-bit integers, measured beside the first"));
+    options.push(more);
   }
-  place.append(buttons, message);
+  place.append(buttons, ...options, message);
   if (earlier) place.append(element("a", { href: exportAddress(study, { id: earlier.id }) }, "The exported model"));
 }

@@ -31,7 +31,7 @@ async function choose(id) {
     if (view.chosen !== id) return;
     fill(panel, ...pointParts(p));
     showInspected(p);
-    if (window.addActions) window.addActions(panel, NAME, p.id);
+    if (window.addActions) window.addActions(panel, NAME, p.id, p.kind);
   } catch (error) {
     if (view.chosen === id) fill(panel, element("p", { class: "failed" }, error.message));
   }

@@ -15,7 +15,7 @@ from spaces.contract.knobs import Knobs
 from spaces.contract.net import DynamicNet
 from spaces.contract.registry import family
 from trainers.data.splits import DataSpec, ImageData
-from trainers.evaluate import exit_logits
+from trainers.exit_logits import exit_logits
 
 VIT = {"layers": 3, "dim": 32, "head_dim": 16, "mlp_ratio": 1, "patch": 2}
 

@@ -24,8 +24,9 @@ from spaces.contract.knobs import Knobs
 from spaces.contract.net import DynamicNet
 from spaces.contract.registry import family
 from trainers.data.splits import DataSpec, ImageData, load
-from trainers.evaluate import evaluate, exit_logits
+from trainers.evaluate import evaluate
 from trainers.execution import Execution
+from trainers.exit_logits import exit_logits
 from trainers.fit import fit
 from trainers.metrics import ACCURACY, BALANCED, MACRO_F1, TOP5, Metric
 

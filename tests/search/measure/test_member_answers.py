@@ -10,12 +10,21 @@ import torch
 
 import search.measure.member_answers as module
 import search.run.worker as worker
-from search.measure.member_answers import MemberAnswers
+from search.measure.member_answers import MemberAnswers, member_answers
+from search.measure.operating_points import operating_points
 from search.run.answer_files import read_answers, save_answers
+from search.run.data import task_of
 from search.run.job import Job, Outcome
+from spaces.contract.family import Candidate
+from spaces.contract.knobs import Knobs
+from spaces.contract.net import DynamicNet, Output
+from spaces.contract.registry import family
 from storage.checkpoint_files import answers_file, training_files
 from storage.records import Kind
-from trainers.data.splits import DataSpec
+from trainers.data.splits import DataSpec, load
+from trainers.execution import Execution
+from trainers.fit import fit
+from trainers.logits import image_logits
 
 PARAMS = {"backbone": "resnet8", "width": 0.25, "batch": 32, "exits": "linear"}
 
@@ -79,7 +88,7 @@ def test_a_training_whose_answers_cannot_be_kept_counts(
     def broken(*_: object, **__: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(module, "image_logits", broken)
+    monkeypatch.setattr(module._Passes, "answers", broken)
     assert trained(job(tmp_path)).points
     assert not answers_file(tmp_path, "s/search-0003").exists()
 
@@ -102,3 +111,40 @@ def test_a_damaged_file_counts_as_none(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-9])
     assert read_answers(file) is None
     assert read_answers(tmp_path / "other") is None
+
+
+@pytest.mark.slow
+def test_points_that_differ_in_exits_alone_share_a_pass_and_answer_as_in_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = load(job(Path()).data)
+    candidate = Candidate.of(family("gated_resnet"), PARAMS, 4)
+    net = candidate.build(task_of(data), 5)
+    list(fit(net, data, candidate.recipe, seed=5))
+    points = operating_points(net, data, batch=32, execution=Execution(), seed=5)
+    passes: list[Knobs] = []
+    run = DynamicNet.run
+
+    def counted(self: DynamicNet, images: torch.Tensor, knobs: Knobs, **rest: object) -> Output:
+        if len(images) == 80:  # not a batch that refreshes batch norm
+            passes.append(knobs)
+        return run(self, images, knobs, **rest)
+
+    monkeypatch.setattr(DynamicNet, "run", counted)
+    found = member_answers(net, data, points, candidate.recipe, execution=Execution(), seed=5)
+    monkeypatch.undo()
+    assert found is not None
+    kept = [Knobs(**knobs) for knobs in found.knobs]
+    early = [knobs for knobs in kept if knobs.exit_rule != "none"]
+    shared = {str(knobs.without_exits()) for knobs in early}
+    assert len(early) > len(shared)
+    # the validation images are one batch
+    assert len(passes) == len(shared) + len(kept) - len(early)
+    rates = {str(p.knobs): p.rates for p in points}
+    for stored, knobs, logits, macs in zip(
+        found.knobs, kept, found.logits, found.macs, strict=True
+    ):
+        at = module._Passes(net, data, candidate.recipe, Execution(), 5)._refreshed(knobs)
+        own, paid = image_logits(at, data.validation, data, knobs, rates=rates[str(stored)])
+        assert torch.equal(logits, own.half())
+        assert torch.equal(macs, paid.float())

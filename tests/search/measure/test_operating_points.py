@@ -14,8 +14,9 @@ from spaces.contract.family import Candidate
 from spaces.contract.net import DynamicNet
 from spaces.contract.registry import family
 from trainers.data.splits import DataSpec, ImageData, load
-from trainers.evaluate import evaluate, exit_logits
+from trainers.evaluate import evaluate
 from trainers.execution import Execution
+from trainers.exit_logits import exit_logits
 from trainers.fit import fit
 
 VIT = {"dim": 32, "patch": 2, "batch": 32, "augment": False}

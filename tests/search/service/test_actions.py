@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -227,3 +228,30 @@ def test_bodies_are_checked_before_anything_else(client: FlaskClient) -> None:
     assert large.status_code == 413
     for path in ("launch", "stop", "delete"):
         assert client.get(f"{API}/{path}").status_code == 405
+
+
+def test_what_else_an_exported_folder_holds_is_chosen(
+    client: FlaskClient, store: Store, started: list[list[str]]
+) -> None:
+    point = store.points("s")[0].id
+    answer = told(client, "export", 202, study="s", point=point)
+    told(client, "export", 202, study="s", point=point, whole_curve=True, quantize=["int8"])
+    assert started[-1][-3:] == ["--whole-curve", "--quantize", "int8"]
+    again = told(client, "export", 202, study="s", point=point)
+    assert again["job"]["id"] == answer["job"]["id"], "what is asked for is in it"
+    assert len(started) == 2
+    assert (
+        "quantize.0: "
+        in told(client, "export", 400, study="s", point=point, quantize=["x"])["error"]
+    )
+
+
+def test_a_cascade_has_no_whole_curve(
+    client: FlaskClient, store: Store, started: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point = store.points("s")[0]
+    cascade = replace(point, knobs={"policy": "cascade"})
+    monkeypatch.setattr("search.service.actions.chosen", lambda *_: cascade)
+    refused = told(client, "export", 400, study="s", point=point.id, whole_curve=True)
+    assert refused["error"].startswith("whole_curve: the file of a cascade answers at one point")
+    assert started == []

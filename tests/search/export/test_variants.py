@@ -1,0 +1,115 @@
+"""`export --quantize`: a second file, measured beside the first, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import dynafront as package
+from search.export import variants
+from search.export.classifier import load_classifier
+from search.export.variant_text import variant_lines, variant_rows
+from tests.search.conftest import dynafront
+
+SPREAD = {"median": 2.0, "low": 1.9, "high": 2.1}
+FOUND: dict[str, Any] = {
+    "file": "model-int8.onnx",
+    "bytes": 250_000,
+    "calibrated_on": 256,
+    "test": {"images": 400, "accuracy": 0.895, "accuracy_low": 0.86, "accuracy_high": 0.92}
+    | {"macs_mean": 5.1e4, "macs_p95": 6e4},
+    "same_answers": 396,
+    "difference": {"value": -0.005, "low": -0.012, "high": 0.002},
+    "latency_ms": {
+        f"batch_{size}": {"variant": SPREAD, "float32": SPREAD, "ratio": 0.52} for size in (1, 64)
+    },
+}
+TEST = {"images": 400, "accuracy": 0.9, "accuracy_low": 0.865, "accuracy_high": 0.925}
+REPORT: dict[str, Any] = {
+    "test": TEST | {"macs_mean": 5e4, "macs_p95": 6e4},
+    "onnx": {"bytes": 1_000_000},
+    "variants": {"int8": FOUND},
+}
+
+
+def test_the_card_has_both_files_side_by_side() -> None:
+    rows = variant_rows(REPORT, "accuracy")
+    assert "| 8-bit integers (int8), on 400 test images | `model-int8.onnx` | float32 |" in rows
+    assert "| difference, 95 % interval | -0.5 points [-1.2, +0.2] | |" in rows
+    assert "| same class as float32 | 396 of 400 | |" in rows
+    assert "| size of the file | 250 kB | 1.00 MB |" in rows
+    assert "| MACs an image, mean | 51.0 k | 50.0 k |" in rows
+    assert variant_rows({}, "accuracy") == []
+
+
+def test_a_file_that_is_not_written_says_why() -> None:
+    lost = FOUND | {"file": None, "difference": {"value": -0.2, "low": -0.24, "high": -0.16}}
+    report = REPORT | {"variants": {"int8": lost}}
+    said = "not written: -20.0 points [-24.0, -16.0] to float32 on the test images"
+    assert said in "\n".join(variant_lines(report))
+    assert "more than 5 points are lost" in "\n".join(variant_rows(report, "accuracy"))
+
+
+@pytest.mark.slow
+def test_an_int8_file_is_made_measured_and_answers(in_finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    result = dynafront("export", "tiny", "--pick", "best", "--quantize", "int8", "--out", folder)
+    assert result.exit_code == 0, result.output
+    assert "  int8      test " in result.output
+    found = json.loads((folder / "model.json").read_text())["report"]["variants"]["int8"]
+    assert found["file"] == "model-int8.onnx"
+    assert found["bytes"] == (folder / "model-int8.onnx").stat().st_size
+    assert found["same_answers"] > 0.9 * found["test"]["images"]
+    difference = found["difference"]
+    assert difference["low"] <= difference["value"] <= difference["high"]
+    assert "## Other number formats" in (folder / "README.md").read_text()
+    picture = tmp_path / "digit.png"
+    pixels = np.random.default_rng(0).integers(0, 255, (8, 8), dtype=np.uint8)
+    Image.fromarray(pixels).save(picture)
+    row = json.loads(dynafront("predict", folder, picture, "--variant", "int8", "--json").output)[0]
+    own = package.load(folder, variant="int8")(pixels)
+    assert (row["class"], row["probability"]) == (own.label, own.probability)
+    assert own.probability != package.load(folder)(pixels).probability
+    refusals(folder, picture)
+    # what an export without it leaves no longer fits
+    assert dynafront("export", "tiny", "--out", folder, "--force").exit_code == 0
+    assert not (folder / "model-int8.onnx").exists()
+    said = dynafront("predict", folder, picture, "--variant", "int8").output
+    assert "has the float32 file alone, not int8; dynafront export --quantize int8" in said
+
+
+def refusals(folder: Path, picture: Path) -> None:
+    """A file that is gone, or another one."""
+    file = folder / "model-int8.onnx"
+    kept = file.read_bytes()
+    shutil.copy(folder / "model.onnx", file)
+    with pytest.raises(ValueError, match=r"model-int8.onnx: is damaged"):
+        load_classifier(folder, "int8")
+    file.unlink()
+    said = dynafront("predict", folder, picture, "--variant", "int8").output
+    assert "model-int8.onnx: is missing; export the model again" in said
+    file.write_bytes(kept)
+
+
+@pytest.mark.slow
+def test_a_file_that_loses_more_than_five_points_is_not_written(
+    in_finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoilt(flat: Any, calibration: Any) -> Any:
+        return original(flat, [0 * batch for batch in calibration])
+
+    original = variants.int8_model
+    monkeypatch.setattr(variants, "int8_model", spoilt)
+    folder = tmp_path / "model"
+    result = dynafront("export", "tiny", "--pick", "best", "--quantize", "int8", "--out", folder)
+    assert result.exit_code == 0, result.output
+    assert "  int8      not written: " in result.output
+    assert (folder / "model.onnx").exists()
+    assert not (folder / "model-int8.onnx").exists()
+    assert "not written. " in (folder / "README.md").read_text()

@@ -1,0 +1,68 @@
+"""A split whose batches are rows of features in place of images.
+
+Shapes: N images, B images of a batch, D numbers of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trainers.data.splits import Batch, Split
+from trainers.evaluate import BATCH
+
+VIEW_SEED = 20_020
+
+
+class FeatureSplit(Split):
+    """A split whose batches are rows of features: each image in one of its views, drawn anew each epoch."""
+
+    def __init__(self, split: Split, views: Sequence[Sequence[NDArray[Any]]]) -> None:
+        super().__init__(split.labels, split.ids, split.pixels)
+        self.views = views
+
+    def batches(
+        self,
+        size: int,
+        *,
+        device: str | torch.device = "cpu",
+        shuffle: int | None = None,
+        drop_last: bool = False,
+    ) -> Iterator[Batch]:
+        view_N = np.zeros(len(self), dtype=np.int64)
+        if shuffle is not None:
+            view_N = np.random.default_rng((shuffle, VIEW_SEED)).integers(
+                0, len(self.views), len(self)
+            )
+        for order_B in self._orders(size, shuffle, drop_last):
+            rows = self.rows(order_B.numpy(), view_N[order_B.numpy()])
+            labels, ids = self.labels[order_B], self.ids[order_B]
+            yield Batch(rows.to(device), labels.to(device), ids.to(device))
+
+    def rows(self, order_B: NDArray[np.int64], view_B: NDArray[np.int64]) -> Tensor:
+        """(B, D) float32 of these images, each in its view."""
+        parts = []
+        for read in range(len(self.views[0])):
+            part = np.empty((len(order_B), self.views[0][read].shape[1]), dtype=np.float32)
+            for view in np.unique(view_B):
+                here = view_B == view
+                part[here] = self.views[view][read][order_B[here]]
+            parts.append(torch.from_numpy(part))
+        return torch.cat(parts, 1)
+
+    def moments(self, read: int) -> tuple[Tensor, Tensor]:
+        """(D,) mean and variance of what is read, over all images in all views."""
+        total, squares, count = 0.0, 0.0, 0
+        for view in self.views:
+            for start in range(0, len(self), BATCH):
+                rows = view[read][start : start + BATCH].astype(np.float64)
+                total, squares = total + rows.sum(0), squares + (rows**2).sum(0)
+                count += len(rows)
+        mean = total / count
+        variance = np.maximum(squares / count - mean**2, 0.0)
+        return torch.from_numpy(mean).float(), torch.from_numpy(variance).float()
