@@ -103,7 +103,14 @@ class Run(Keys):
         description=(
             "Trials at once, each in a process of its own. `0`: one, in the process of the "
             "command, which a crash of a trial then ends. Worker k uses GPU k, modulo the number "
-            "of GPUs."
+            "of GPUs; with `gpus_per_trial` the k-th group of them."
+        ),
+    )
+    gpus_per_trial: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=1,
+        description=(
+            "GPUs that train one network together, each its part of every batch. With `device: cpu` so "
+            "many processes."
         ),
     )
     threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(

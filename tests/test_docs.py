@@ -231,6 +231,11 @@ def python_blocks() -> list[tuple[str, str]]:
     ]
 
 
+def test_the_program_without_dynafront_is_the_one_on_model_cards() -> None:
+    program = next(block for _, block in python_blocks() if "class Classifier" in block)
+    assert program == (ROOT / "search/export/standalone.py").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(("page", "block"), python_blocks())
 def test_the_programs_in_the_docs_compile(page: str, block: str) -> None:
     compile(block, page, "exec")

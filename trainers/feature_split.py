@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trainers.data.part import WHOLE, Part
 from trainers.data.splits import Batch, Split
 from trainers.evaluate import BATCH
 
@@ -33,13 +34,14 @@ class FeatureSplit(Split):
         device: str | torch.device = "cpu",
         shuffle: int | None = None,
         drop_last: bool = False,
+        part: Part = WHOLE,
     ) -> Iterator[Batch]:
         view_N = np.zeros(len(self), dtype=np.int64)
         if shuffle is not None:
             view_N = np.random.default_rng((shuffle, VIEW_SEED)).integers(
                 0, len(self.views), len(self)
             )
-        for order_B in self._orders(size, shuffle, drop_last):
+        for order_B in map(part.of, self._orders(size, shuffle, drop_last)):
             rows = self.rows(order_B.numpy(), view_N[order_B.numpy()])
             labels, ids = self.labels[order_B], self.ids[order_B]
             yield Batch(rows.to(device), labels.to(device), ids.to(device))

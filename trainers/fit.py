@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -25,6 +25,7 @@ from trainers.evaluate import evaluate, mean_rates
 from trainers.execution import Execution
 from trainers.kept_weights import part
 from trainers.metrics import ACCURACY, Metric
+from trainers.together import Together
 from trainers.training import Training
 
 
@@ -57,6 +58,7 @@ def fit(
     slot: Slot | None = None,
     metric: Metric = ACCURACY,
     teacher: DynamicNet | None = None,
+    together: Together | None = None,
 ) -> Generator[EpochResult, None, None]:
     """Train `net` in place, yielding one record an epoch; with a slot, continue from its checkpoint and keep it.
 
@@ -64,11 +66,12 @@ def fit(
     their moving average, or the best ones so far, as the recipe says. When the generator ends it keeps them.
     Records have top-1 accuracy on validation, and what the `metric` says beside it.
     `teacher` is a trained network that a recipe with `distill` learns from, too.
+    `together` has the partners, processes that `follow` this one.
     A training that continues first yields the record of its last epoch again: it may have been lost with its reader.
     At the end the network is on the execution's device in eval mode. Raises DivergedError.
     """
     execution = execution or Execution()
-    training = Training(execution.placed(net), data, recipe, seed, execution, teacher)
+    training = Training(execution.placed(net), data, recipe, seed, execution, teacher, together)
     first, saved = 0, slot.load() if slot else None
     if saved is not None:
         training.load(*saved)
@@ -77,9 +80,8 @@ def fit(
             yield EpochResult(**saved[1]["result"])
     for epoch in range(first, recipe.epochs):
         started = time.perf_counter()
-        with torch.random.fork_rng(devices=_cuda_devices(execution)):
-            torch.manual_seed(seed * 100_003 + epoch)
-            sums = training.epoch(epoch)
+        training.together.begin(epoch)
+        sums = _trained(training, epoch)
         result = _result(training, epoch, sums, time.perf_counter() - started, metric)
         if slot:
             done = {"epochs_done": result.epoch, "result": asdict(result)}
@@ -88,6 +90,41 @@ def fit(
             yield result
     training.kept.hand_over()
     net.eval()
+
+
+def follow(
+    net: DynamicNet,
+    data: ImageData,
+    recipe: Recipe,
+    *,
+    seed: int,
+    execution: Execution,
+    slot: Slot,
+    teacher: DynamicNet | None,
+    together: Together,
+    epochs: Iterable[int],
+) -> None:
+    """Train `net` together with the process that calls `fit`, the epochs that it begins; nothing is measured or kept.
+
+    Raises DivergedError as that process does, and RuntimeError where the two do not have the same checkpoint.
+    """
+    training = Training(execution.placed(net), data, recipe, seed, execution, teacher, together)
+    known = 0
+    if (saved := slot.load()) is not None:
+        training.load(*saved)
+        known = int(saved[1]["epochs_done"])
+    for epoch in epochs:
+        if epoch != known:
+            raise RuntimeError(f"its checkpoint is of epoch {known}, the first process has {epoch}")
+        _trained(training, epoch)
+        known += 1
+
+
+def _trained(training: Training, epoch: int) -> EpochSums:
+    """Train the epoch of this number, from 0; the global random state is left as it was."""
+    with torch.random.fork_rng(devices=_cuda_devices(training.execution)):
+        torch.manual_seed(training.together.seed(training.seed * 100_003 + epoch))
+        return training.epoch(epoch)
 
 
 def _result(

@@ -6,13 +6,14 @@ Shapes: B images, C classes.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from spaces.contract.net import DynamicNet, Objective, Output, Plan
-from spaces.contract.policies import Sampled
+from spaces.contract.policies import Policy, Sampled
 from spaces.contract.recipe import Recipe
 from spaces.contract.truth import Labels, truth_of
 from trainers.data.augment import normalized
@@ -23,6 +24,7 @@ from trainers.evaluate import network_inputs
 from trainers.execution import Execution
 from trainers.kept_weights import KeptWeights, part
 from trainers.optimizer import load_optimizer, optimizer, optimizer_tensors, set_lr, step_lr
+from trainers.together import Terms, Together
 from trainers.trunk import Trunk
 
 CHECK_EVERY = 25  # steps between looks at whether the loss is still finite; each costs a device synchronisation
@@ -39,13 +41,15 @@ class Training:
         seed: int,
         execution: Execution,
         teacher: DynamicNet | None = None,
+        together: Together | None = None,
     ) -> None:
         if recipe.distill and teacher is None:
             raise ValueError("distill: there is no teacher to learn from; give one, or distill: 0")
         self.net, self.data, self.recipe = net, data, recipe
         self.seed, self.execution = seed, execution
         self.teacher = execution.placed(teacher).eval() if teacher and recipe.distill else None
-        self.batch = min(recipe.batch, len(data.train))
+        self.together = together or Together()
+        self.batch = self.together.batch(min(recipe.batch, len(data.train)))
         # an epoch; the incomplete batch is dropped (batch norm)
         self.steps = len(data.train) // self.batch
         plan = Plan(
@@ -64,21 +68,29 @@ class Training:
         # of `tensors`, those that no training changes
         self.constant = {f"net.{name}" for name in net.constant_names()}
         self.forward: nn.Module = torch.compile(net) if execution.compile else net  # type: ignore[assignment]
+        self.together.join(net)
 
     def epoch(self, epoch: int) -> EpochSums:
         """Train the epoch of this number, from 0. Raises DivergedError."""
         self.trunk.start_epoch(epoch)
+        self.together.agree(self.objective)
         self.objective.start_epoch(epoch)
         sums, step = EpochSums(), epoch * self.steps
         shuffle = self.seed * 100_003 + epoch
         batches = self.data.train.batches(
-            self.batch, device=self.execution.device, shuffle=shuffle, drop_last=True
+            self.batch,
+            device=self.execution.device,
+            shuffle=shuffle,
+            drop_last=True,
+            part=self.together.part,
         )
         for batch in batches:
             self._step(step, batch, sums)
             step += 1
             if sums.steps % CHECK_EVERY == 0:
-                sums.check_finite(epoch)
+                self.together.summed(sums).check_finite(epoch)
+        self.together.average_norms(self.net)
+        sums = self.together.summed(sums)
         sums.check_finite(epoch)
         return sums
 
@@ -88,9 +100,10 @@ class Training:
         pixels, labels = self._inputs(step, batch)
         self.optimizer.zero_grad(set_to_none=True)
         for rows in self._micro_batches(len(pixels)):
-            output = self._backward(
-                step, pixels[rows], labels[rows], batch.ids[rows], len(batch.labels), sums
-            )
+            with self.together.adding(last=rows.stop == len(pixels)):
+                output = self._backward(
+                    step, pixels[rows], labels[rows], batch.ids[rows], len(batch.labels), sums
+                )
         if self.recipe.clip:
             nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip)
         self.optimizer.step()
@@ -100,7 +113,8 @@ class Training:
 
     def _inputs(self, step: int, batch: Batch) -> tuple[Tensor, Labels]:
         """What the network reads of the step's images, and what it should answer."""
-        images, recipe, draws = batch.images, self.recipe, {"seed": self.seed, "step": step}
+        images, recipe = batch.images, self.recipe
+        draws = {"seed": self.together.seed(self.seed), "step": step}
         if (
             images.is_floating_point()
         ):  # features of images that were changed before they were computed
@@ -136,15 +150,20 @@ class Training:
         if self.execution.compile and isinstance(policy, Sampled):
             # drawn here, the step's number stays out of the graph and compiles it once only
             _ = policy.noise_BT
-        with self.execution.autocast():
-            output: Output = self.forward(pixels, policy)
-        if self.teacher is not None:
-            labels = truth_of(labels).taught(self._taught(self.teacher, pixels))
-        terms, share = self.objective.losses(output, labels), len(ids_B) / images
+        terms, output = self.together.losses(partial(self._losses, pixels, labels, policy))
+        share = len(ids_B) / images
         loss = torch.stack([term.float() for term in terms.values()]).sum()
         (loss if share == 1 else share * loss).backward()
         sums.add(terms, output, labels, share)
         return output
+
+    def _losses(self, pixels: Tensor, labels: Labels, policy: Policy) -> tuple[Terms, Output]:
+        """The terms of the loss, and what the network gave."""
+        with self.execution.autocast():
+            output: Output = self.forward(pixels, policy)
+        if self.teacher is not None:
+            labels = truth_of(labels).taught(self._taught(self.teacher, pixels))
+        return self.objective.losses(output, labels), output
 
     def _taught(self, teacher: DynamicNet, pixels: Tensor) -> Tensor:
         """(B, C) the teacher's logits."""

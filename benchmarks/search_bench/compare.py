@@ -2,12 +2,15 @@
 
     python benchmarks/search_bench/compare.py                      # all methods, 20 seeds, tables and pictures
     python benchmarks/search_bench/compare.py --quick --json       # the ratios alone, in under a minute
+    python benchmarks/search_bench/compare.py --table frozen --trials 30 --unit seconds
 
 A method spends epochs of trainings that are rows of a table (see the table's card.md). Its front is made of what it has
 trained by then, and judged by the hypervolume from chance accuracy and the most expensive point of the whole table's
 front: over cost, where being ten times cheaper counts little, and over the logarithm of cost, as fronts are drawn.
 `epochs_ratio_to_optuna_default` is the median over seeds of the epochs that dynafront's default needs to reach the
-hypervolume that Optuna's default has in the end (its median), over Optuna's epochs.
+hypervolume that Optuna's default has in the end (its median), over Optuna's epochs. With `--unit seconds` the clock
+counts seconds of training, and of measuring for those that count all operating points; the budget is that of as many
+mean trainings. Only the table `frozen` has seconds of the CPU.
 """
 
 from __future__ import annotations
@@ -27,12 +30,18 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1]))
 
 import numpy as np  # noqa: E402
-import yaml  # noqa: E402
 
 TRIALS = 60  # full trainings that the budget pays for, unless said otherwise
 STEPS = 60  # times of the clock at which fronts are measured
 OPTUNA, OURS = "optuna tpe (its default)", "dynafront"
 LONG = "dynafront: full ones from baselines too"  # only where the table has such trainings
+# only where the table has short trainings from baselines
+WARM = (
+    "dynafront: no warm start",
+    "dynafront: short trainings alone",
+    "dynafront: no warm start, no stopping",
+)
+STATIC = "dynafront: no static networks first"  # only of frozen trunks
 QUICK = (OPTUNA, "random", OURS, "dynafront: one point a trial", "dynafront: no stopping", "dynafront: no warm start",
          "dynafront: random candidates")  # fmt: skip
 
@@ -63,6 +72,7 @@ def methods() -> dict[str, Callable[[Any], None]]:
         "dynafront: baselines not counted": Ours(plain=False),
         "dynafront: short trainings alone": Ours(full=""),
         LONG: Ours(full="long"),
+        STATIC: Ours(static_nets=False),
         "dynafront: no warm start, no stopping": Ours(warm=False, stopping=False),
         "dynafront: no starting points": Ours(starts=False),
         "dynafront: no de-duplication": Ours(dedup=False),
@@ -81,20 +91,18 @@ def _table(name: str) -> Any:
     return Table(HERE / name)
 
 
-def _epochs(table: str) -> int:
-    """Of a training of full length; without the table, which takes seconds to import."""
-    return int(yaml.safe_load((HERE / table / "study.yml").read_text())["budget"]["epochs"])
-
-
-def replay(table: str, method: str, seed: int, trials: int) -> list[list[float]]:
+def replay(
+    table: str, method: str, seed: int, trials: int, unit: str = "epochs"
+) -> list[list[float]]:
     """Hypervolume at STEPS even times of the clock, of one method under one seed: over cost, over its logarithm."""
     import warnings
 
-    from benchmarks.search_bench.world import World, volumes
+    from benchmarks.search_bench.world import SECONDS, World, volumes
 
     warnings.filterwarnings("ignore")
-    budget = trials * _table(table).epochs
-    world = World(_table(table), seed, budget)
+    known = _table(table)
+    budget = trials * (known.seconds if unit == SECONDS else known.epochs)
+    world = World(known, seed, budget, unit)
     methods()[method](world)
     at = np.linspace(0, budget, STEPS + 1)[1:].tolist()
     return [
@@ -116,10 +124,10 @@ def ratio(curve: np.ndarray, target: float) -> float:
     return float((reached[0] + 1) / len(curve)) if len(reached) else float("inf")
 
 
-def summary(both: dict[str, np.ndarray], budget: int) -> dict[str, Any]:
-    """What was found, over cost; and the ratios over the logarithm of cost beside it. `budget` is in epochs."""
+def summary(both: dict[str, np.ndarray], trials: int, unit: str = "epochs") -> dict[str, Any]:
+    """What was found, over cost; and the ratios over the logarithm of cost beside it."""
     plain, decades = ({name: curves[:, i] for name, curves in both.items()} for i in (0, 1))
-    found, other = _summary(plain) | {"budget_epochs": budget}, _summary(decades)
+    found, other = _summary(plain) | {"trials": trials, "unit": unit}, _summary(decades)
     found["log_cost"] = {
         key: other[key]
         for key in ("epochs_ratio_to_optuna_default", "interval", "target_hypervolume")
@@ -180,9 +188,16 @@ def main() -> None:
     seeds = given.seeds or (3 if given.quick else 20)
     names = chosen_methods(given)
     found = _replayed(
-        given.table, given.trials, names, seeds, given.workers, given.out, quiet=given.json
+        given.table,
+        given.trials,
+        names,
+        seeds,
+        given.workers,
+        given.out,
+        quiet=given.json,
+        unit=given.unit,
     )
-    result = summary(found, given.trials * _epochs(given.table))
+    result = summary(found, given.trials, given.unit)
     if given.json:
         print(json.dumps(result, indent=1))
     else:
@@ -210,6 +225,7 @@ def asked() -> argparse.Namespace:
         default=TRIALS,
         help="trainings of full length that the budget pays for [60]",
     )
+    add("--unit", default="epochs", choices=["epochs", "seconds"], help="of the clock")
     add("--only", nargs="*", help="methods by name, beside dynafront and Optuna's default")
     add("--quick", action="store_true", help="few methods and seeds")
     add("--json", action="store_true", help="print JSON alone")
@@ -220,13 +236,20 @@ def asked() -> argparse.Namespace:
 
 def chosen_methods(given: argparse.Namespace) -> list[str]:
     """Their names, in the order of the table."""
-    names = list(QUICK)
-    if not given.quick:
-        names = [n for n in methods() if n != LONG or _table(given.table).of("long")]
+    names = there(list(QUICK) if given.quick else list(methods()), given.table)
     if given.only is None:
         return names
     always = [OPTUNA, OURS]
     return [*always, *(name for name in names if name in given.only and name not in always)]
+
+
+def there(names: list[str], table: str) -> list[str]:
+    """Those of the methods that the table has trainings for."""
+    known = _table(table)
+    missing = set() if known.of("long") else {LONG}
+    missing |= set() if known.of("warm") else set(WARM)
+    missing |= set() if known.frozen else {STATIC}
+    return [name for name in names if name not in missing]
 
 
 def _replayed(
@@ -238,14 +261,16 @@ def _replayed(
     out: Path | None,
     *,
     quiet: bool,
+    unit: str = "epochs",
 ) -> dict[str, np.ndarray]:
     """(seeds, 2, STEPS) of every method; replays that are in the folder already are not run again."""
-    kept: dict[str, Any] = {"table": table, "trials": trials, "replays": {}}
+    kept: dict[str, Any] = {"table": table, "trials": trials, "unit": unit, "replays": {}}
     if out and (out / "curves.json").exists():
-        kept = json.loads((out / "curves.json").read_text())
-        if (kept["table"], kept["trials"]) != (table, trials):
+        kept = {"unit": "epochs"} | json.loads((out / "curves.json").read_text())
+        if (kept["table"], kept["trials"], kept["unit"]) != (table, trials, unit):
             sys.exit(
-                f"{out} holds replays of {kept['table']} with {kept['trials']} trainings; give another --out"
+                f"{out} holds replays of {kept['table']} with {kept['trials']} trainings over "
+                f"{kept['unit']}; give another --out"
             )
     known = kept["replays"]
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
@@ -255,7 +280,10 @@ def _replayed(
             for name in names
             if str(seed) not in known.get(name, {})
         ]
-        jobs = {pool.submit(replay, table, name, seed, trials): (name, seed) for name, seed in todo}
+        jobs = {
+            pool.submit(replay, table, name, seed, trials, unit): (name, seed)
+            for name, seed in todo
+        }
         for number, job in enumerate(as_completed(jobs), 1):
             name, seed = jobs[job]
             known.setdefault(name, {})[str(seed)] = np.round(job.result(), 5).tolist()

@@ -5,7 +5,7 @@
 
 Every run is one JSON file in the work folder. Runs come in an order in which a part of them is of use: all candidates
 once, then the baselines, the candidates that start from them, for a third of the epochs (warm) and for all (long),
-then second seeds.
+then second seeds. Of a frozen trunk: its static networks, all candidates, second seeds. `seconds` are of the CPU.
 """
 
 from __future__ import annotations
@@ -76,11 +76,34 @@ def candidates(spec: Any) -> list[tuple[str, dict[str, Any]]]:
 
 def runs(spec: Any) -> list[Run]:
     """All trainings of the table, the most useful first."""
+    drawn, epochs = candidates(spec), spec.budget.epochs
+    scratch = [Run(i, name, params, "scratch", 0, epochs) for i, (name, params) in enumerate(drawn)]
+    again = [replace(one, seed=1) for one in scratch[: len(scratch) // AGAIN]]
+    if spec.initial(spec.families[0]):
+        return [*statics(spec), *scratch, *again]
+    return [*scratch, *from_baselines(spec, scratch), *again]
+
+
+def statics(spec: Any) -> list[Run]:
+    """The static networks that a study of frozen trunks trains before its trials."""
+    from search.schedule.static_nets import static_nets
+    from search.spec import narrowed_spaces
+    from spaces.contract.task import Task
+
+    task = Task(channels=3, height=32, width=32, classes=10)  # whose stages are to be known
+    found = static_nets(spec, narrowed_spaces(spec), task)
+    return [
+        Run(i, one.family.name, dict(one.params), "plain", 0, spec.budget.epochs)
+        for i, one in enumerate(found)
+    ]
+
+
+def from_baselines(spec: Any, scratch: list[Run]) -> list[Run]:
+    """The baselines, and the candidates that start from them."""
     from spaces.contract.family import Candidate
     from spaces.contract.registry import family
 
-    drawn, epochs = candidates(spec), spec.budget.epochs
-    scratch = [Run(i, name, params, "scratch", 0, epochs) for i, (name, params) in enumerate(drawn)]
+    epochs = spec.budget.epochs
     plain: dict[str, Run] = {}
     warm, long = [], []
     for one in scratch:
@@ -98,13 +121,7 @@ def runs(spec: Any) -> list[Run]:
             plain[key] = Run(len(plain), one.family, dict(start.params), "plain", 0, epochs)
         warm.append(replace(one, start="warm", epochs=spec.budget.short, origin=plain[key].name))
         long.append(replace(warm[-1], start="long", epochs=epochs))
-    return [
-        *scratch,
-        *plain.values(),
-        *warm,
-        *long,
-        *(replace(one, seed=1) for one in scratch[: len(scratch) // AGAIN]),
-    ]
+    return [*plain.values(), *warm, *long]
 
 
 def train(run: Run, spec: Any, work: Path) -> dict[str, Any]:
@@ -124,25 +141,25 @@ def train(run: Run, spec: Any, work: Path) -> dict[str, Any]:
     from trainers.initial_weights import start_from
 
     torch.set_num_threads(1)
-    data = load_data(data_spec(spec))
     candidate = Candidate.of(family(run.family), run.params, run.epochs)
+    data = load_data(data_spec(spec, candidate.image_size))
     task, seed = task_of(data), 1000 * run.seed + run.candidate
     net = candidate.build(task, seed)
-    if run.origin:
-        with torch.device("meta"):
-            needed = candidate.family.build(candidate.baseline().config, task).state_dict()
-        start_from(net, str(work / f"{run.origin}.safetensors"), needed)
+    origin = str(work / f"{run.origin}.safetensors") if run.origin else spec.initial(run.family)
+    if origin:
+        start_from(net, origin, candidate.baseline().outline(task).state_dict())
     execution = Execution(device=best_device())
+    data = learnt_from(net, data, candidate, execution, work)
     record: dict[str, Any] = {"epochs": [], "points": [], "plain_macs": net.plain_macs}
     record["parameters"] = sum(p.numel() for p in net.parameters())
     keep = {*rung_epochs(run.epochs), run.epochs}
     try:
-        started = time.perf_counter()
+        started = time.process_time()
         for event in fit(net, data, candidate.recipe, seed=seed, execution=execution):
-            seconds = time.perf_counter() - started
+            seconds = time.process_time() - started
             kept = {k: v for k, v in event.metrics.items() if k.startswith(("val/", "objective/"))}
             record["epochs"].append({"epoch": event.epoch, "seconds": seconds, **kept})
-            started = time.perf_counter()
+            started = time.process_time()
             if event.epoch in keep:
                 found = operating_points(
                     net,
@@ -159,12 +176,12 @@ def train(run: Run, spec: Any, work: Path) -> dict[str, Any]:
                         if key not in ("extra", "chosen")
                     }
                     record["points"].append({"epoch": event.epoch, "first": i == 0, **measured})
-                record["epochs"][-1]["measuring"] = time.perf_counter() - started
+                record["epochs"][-1]["measuring"] = time.process_time() - started
                 net.train()
-                started = time.perf_counter()
+                started = time.process_time()
     except DivergedError as error:
         record["error"] = str(error)
-    if run.start == "plain":
+    if run.start == "plain" and not spec.initial(run.family):
         save_file(
             {k: v.contiguous() for k, v in net.state_dict().items()},
             work / f"{run.name}.safetensors",
@@ -172,14 +189,27 @@ def train(run: Run, spec: Any, work: Path) -> dict[str, Any]:
     return record
 
 
+def learnt_from(net: Any, data: Any, candidate: Any, execution: Any, work: Path) -> Any:
+    """The images, or behind a frozen trunk its features, which all trainings share and whose time none has."""
+    from spaces.exits.frozen_trunk import FrozenTrunkNet
+    from trainers.feature_files import FeatureFiles
+    from trainers.frozen import frozen_data
+
+    if not isinstance(net, FrozenTrunkNet) or not net.reads:
+        return data
+    files, views = FeatureFiles(work / "features", 4 * 2**30), candidate.config.feature_views
+    found = frozen_data(net, data, views=views, files=files, execution=execution)
+    return data if found is None else found
+
+
 def _finish(run: Run, spec: Any, work: Path) -> str:
     """Train and write the record; returns a line that says how it went."""
-    path, started = work / f"{run.name}.json", time.perf_counter()
+    path, started = work / f"{run.name}.json", time.process_time()
     try:
         record = train(run, spec, work)
     except ValueError as error:  # refused, as a study would record it
         record = {"epochs": [], "points": [], "error": str(error)}
-    record |= {"run": run.__dict__, "seconds": time.perf_counter() - started}
+    record |= {"run": run.__dict__, "seconds": time.process_time() - started}
     part = path.with_suffix(".part")
     part.write_text(json.dumps(record))
     part.rename(path)
@@ -201,6 +231,7 @@ def main() -> None:
         "--data", help="where the images are, in the place of the study file's data"
     )
     parser.add_argument("--data-root", help="folder of the data, for tables that need files")
+    parser.add_argument("--weights", help="file of pretrained weights, for tables that need them")
     parser.add_argument(
         "--pack", action="store_true", help="write what is there as Parquet, train nothing"
     )
@@ -209,9 +240,8 @@ def main() -> None:
     from search.spec import read_study
 
     spec, _ = read_study(HERE / given.table / "study.yml")
-    spec = spec.model_copy(
-        update={"data": given.data or spec.data, "data_root": given.data_root or spec.data_root}
-    )
+    asked = {"data": given.data, "data_root": given.data_root, "init_from": given.weights}
+    spec = spec.model_copy(update={key: value for key, value in asked.items() if value})
     work = given.work or HERE / given.table / "work"
     work.mkdir(parents=True, exist_ok=True)
     if given.pack:

@@ -112,7 +112,7 @@ class Trainings:
             return None
         known = self._under_way.get(key)
         training, paid = known or (self.world.find(candidate.family.name, candidate.params), 0)
-        self.world.spend(max(0, epoch - paid))
+        self.world.train(training, min(paid, epoch), epoch)
         self._under_way[key] = training, max(epoch, paid)
         return self.world.reference_point.curve([training.trained[epoch - 1]])
 

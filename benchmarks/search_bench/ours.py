@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.search_bench.table import Training
-from benchmarks.search_bench.world import SpentError, World
+from benchmarks.search_bench.world import SECONDS, SpentError, World
 from search.front.live import LiveFront
 from search.objectives import Reference
 from search.schedule.asking import Asking
@@ -47,6 +47,7 @@ class Ours:
     plain: bool = True  # the baselines that trainings start from count
     ahead: bool = True  # the next candidate is thought of while one trains, and does not know how that one ends
     measuring: bool = False  # measuring all operating points takes the time that it took, in epochs
+    static_nets: bool = True  # of frozen trunks, trained before anything else
 
     def __call__(self, world: World) -> None:
         _Replay(self, world).run()
@@ -57,9 +58,10 @@ class _Replay:
 
     def __init__(self, how: Ours, world: World) -> None:
         self.how, self.world = how, world
-        self.baselines = _Baselines(how, world)
         table, long = world.table, world.table.epochs
-        short = table.spec.budget.short if how.warm else long
+        warm = how.warm and bool(table.of("warm"))
+        self.baselines = _Baselines(how, world, warm)
+        short = table.spec.budget.short if warm else long
         setting = Setting(
             spaces=table.spaces,
             costs=1,
@@ -73,7 +75,7 @@ class _Replay:
             spaces=table.spaces,
             sampler=how.sampler(setting),
             length=TrainingLength(
-                setting.short, (lambda _: long) if how.full and how.warm else None, 1
+                setting.short, (lambda _: long) if how.full and warm else None, 1
             ),
             limit=setting.limit,
             history=History.empty(1),
@@ -88,6 +90,8 @@ class _Replay:
             lineup=Lineup(world.seed, self.baselines, duplicates),
             front=LiveFront(table.spec, Reference(accuracy=CHANCE, macs=table.reference_macs)),
         )
+        if table.frozen and how.static_nets:
+            self.scheduler.add_baselines(self.baselines.static_nets())
 
     def run(self) -> None:
         try:
@@ -120,7 +124,8 @@ class _Replay:
         self._think_ahead()
         last = training.epochs
         for epoch in (*rungs, last):
-            world.spend(epoch - at + (training.measuring[epoch] if self.how.measuring else 0.0))
+            measuring = self.how.measuring or world.unit == SECONDS
+            world.train(training, at, epoch, measuring=measuring)
             at, points = epoch, self._points(training, epoch)
             if epoch == last:
                 self.scheduler.ended(trial, points)
@@ -144,9 +149,9 @@ class _Replay:
 class _Baselines(BaselinePool):
     """The baselines of a table: a trial starts from that of the training which stands for it."""
 
-    def __init__(self, how: Ours, world: World) -> None:
+    def __init__(self, how: Ours, world: World, warm: bool) -> None:
         super().__init__(world.table.spec, world.table.spaces)
-        self.how, self.world = how, world
+        self.how, self.world, self.warm = how, world, warm
         self.trainings: dict[int, Training] = {}  # by trial
         self.origins: dict[str, str] = {}  # names of baselines in the table, by key
         self._candidates: dict[str, Candidate] = {}  # and back
@@ -155,10 +160,14 @@ class _Baselines(BaselinePool):
     def baseline_for(self, trial: Trial) -> Candidate | None:
         candidate, table = trial.candidate, self.world.table
         full = candidate.recipe.epochs == table.epochs
-        start = (self.how.full if self.how.warm else "scratch") if full else "warm"
+        start = (self.how.full if self.warm else "scratch") if full else "warm"
         training = self.world.find(candidate.family.name, candidate.params, start)
         self.trainings[trial.number] = training
         return self._baseline(training.origin) if training.origin else None
+
+    def static_nets(self) -> list[Candidate]:
+        """All static networks of the table."""
+        return [self._baseline(f"plain-{number:04d}-0") for number in self.world.table.of("plain")]
 
     def epoch_cost(self, candidate: Candidate) -> float:
         epochs, origin = candidate.recipe.epochs, self._like(candidate).origin
@@ -187,5 +196,6 @@ class _Baselines(BaselinePool):
         key = size_key(candidate)
         if key not in self._alike:
             number, _ = self.world.table.nearest(candidate.family.name, candidate.params)
-            self._alike[key] = self.world.table.trainings["warm", number, 0]
+            start = "warm" if self.world.table.of("warm") else "scratch"
+            self._alike[key] = self.world.table.trainings[start, number, 0]
         return self._alike[key]

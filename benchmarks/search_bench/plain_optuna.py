@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import TrialState
 
-from benchmarks.search_bench.world import SpentError, World
+from benchmarks.search_bench.world import SECONDS, SpentError, World
 from search.schedule.sampler import InfeasibleError, draw_candidate, quiet_experimental_warnings
 
 
@@ -38,7 +38,7 @@ class Optuna:
             study.tell(trial, state=TrialState.FAIL)
             return
         training = world.find(candidate.family.name, candidate.params)
-        world.spend(epochs)
+        world.train(training, 0, epochs, measuring=self.curve and world.unit == SECONDS)
         point = world.point(training, epochs)
         study.tell(trial, point)
         world.count(

@@ -18,14 +18,15 @@ COLOURS = {"dynafront": "#c2410c", "optuna tpe (its default)": "#1d4ed8"}
 def markdown(result: dict[str, Any]) -> str:
     """One row a method: share of the budget to Optuna's final hypervolume, and hypervolume along the way."""
     low, high = result["interval"]
+    unit = result["unit"]
     lines = [
-        f"Share of the budget ({result['budget_epochs']} epochs) to reach the hypervolume "
+        f"Share of the budget ({unit} of {result['trials']} trainings) to reach the hypervolume "
         f"{result['target_hypervolume']:.4f} that Optuna's default ends with:",
         f"{_number(result['epochs_ratio_to_optuna_default'])} [{_number(low)}, {_number(high)}]; over the logarithm of "
         f"cost {_number(result['log_cost']['epochs_ratio_to_optuna_default'])} "
         f"[{', '.join(_number(x) for x in result['log_cost']['interval'])}]",
         "",
-        "| method | share of epochs (quartiles) | log cost | at 10 % | at 25 % | at 50 % | at 100 % | seeds |",
+        f"| method | share of {unit} (quartiles) | log cost | at 10 % | at 25 % | at 50 % | at 100 % | seeds |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, row in result["methods"].items():
@@ -79,9 +80,10 @@ def picture(path: Path, found: dict[str, np.ndarray], result: dict[str, Any]) ->
         axes.set_ylim(
             max(0, target - (0.05 if side == 0 else 0.45)), top + 0.1 * (top - target) + 0.004
         )
-        axes.set_xlabel("epochs trained, share of the budget")
+        axes.set_xlabel(f"{result['unit']} trained, share of the budget")
         axes.set_ylabel(f"hypervolume over {measure}")
-        said = f"{needed:.0%} of the epochs" if needed else "more than all epochs"
+        unit = result["unit"]
+        said = f"{needed:.0%} of the {unit}" if needed else f"more than all {unit}"
         axes.set_title(
             f"{said} for Optuna's final front", loc="left", fontsize=11, fontweight="bold"
         )

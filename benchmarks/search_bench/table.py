@@ -40,9 +40,11 @@ class Training:
     error: str | None
     trained: list[tuple[float, float]] = field(default_factory=list)
     outlook: list[float | None] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)  # of each epoch
     points: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
-    # at rungs: all those points, in epochs of training
+    # at rungs, of all those points: in epochs of training, and in seconds
     measuring: dict[int, float] = field(default_factory=dict)
+    measuring_seconds: dict[int, float] = field(default_factory=dict)
 
 
 def pack(work: Path, folder: Path) -> None:
@@ -87,8 +89,10 @@ class Table:
             one = found[row["start"], row["candidate"], row["seed"]]
             one.trained.append((row["accuracy"], row["macs"]))
             one.outlook.append(row["outlook"])
+            one.seconds.append(row["seconds"])
             if row["measuring"] is not None:
                 one.measuring[row["epoch"]] = row["measuring"] / row["seconds"]
+                one.measuring_seconds[row["epoch"]] = row["measuring"]
         for row in _rows(folder, "points"):
             row["knobs"] = json.loads(row["knobs"])
             found[row["start"], row["candidate"], row["seed"]].points.setdefault(
@@ -99,6 +103,16 @@ class Table:
     @property
     def epochs(self) -> int:
         return self.spec.budget.epochs
+
+    @property
+    def frozen(self) -> bool:
+        """Whether its networks start from weights that stay; their static networks are trained before any trial."""
+        return self.spec.initial(self.spec.families[0]) is not None
+
+    @cached_property
+    def seconds(self) -> float:
+        """Of a training of full length, in the mean, without measuring."""
+        return float(np.mean([sum(one.seconds) for one in self.of("scratch").values()]))
 
     @cached_property
     def reference_macs(self) -> float:

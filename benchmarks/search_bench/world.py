@@ -1,4 +1,4 @@
-"""A world in which training is looking up: a clock of epochs, and the front of what was trained so far."""
+"""A world in which training is looking up: a clock of epochs or seconds, and the front of what was trained so far."""
 
 from __future__ import annotations
 
@@ -12,16 +12,21 @@ from search.front.curves import Curve, ReferencePoint, own_front, volume
 from spaces.contract.knobs import Knobs
 from storage.records import Kind, PointRecord
 
+EPOCHS, SECONDS = "epochs", "seconds"
+
 
 class SpentError(Exception):
     """The budget of epochs is spent."""
 
 
 class World:
-    """One replay of the table. The seed says which of a candidate's two trainings is seen."""
+    """One replay of the table. The seed says which of a candidate's two trainings is seen.
 
-    def __init__(self, table: Table, seed: int, budget: float) -> None:
-        self.table, self.seed, self.budget = table, seed, budget
+    The clock and the budget count epochs, or seconds.
+    """
+
+    def __init__(self, table: Table, seed: int, budget: float, unit: str = EPOCHS) -> None:
+        self.table, self.seed, self.budget, self.unit = table, seed, budget, unit
         self.reference_point = ReferencePoint(1 / 10, (table.reference_macs,))
         self.judged = ReferencePoint(1 / 10, (table.nadir_macs,))
         self.clock = 0.0
@@ -38,18 +43,27 @@ class World:
         both = start == "scratch" and (start, number, 1) in self.table.trainings
         return self.table.trainings[start, number, int(self._draw.integers(2)) if both else 0]
 
-    def spend(self, epochs: float) -> None:
+    def train(self, training: Training, since: int, until: int, *, measuring: bool = False) -> None:
+        """Train from an epoch to another, and measure all operating points. Raises SpentError."""
+        if self.unit == SECONDS:
+            spent = sum(training.seconds[since:until])
+            spent += training.measuring_seconds[until] if measuring else 0.0
+        else:
+            spent = until - since + (training.measuring[until] if measuring else 0.0)
+        self.spend(spent)
+
+    def spend(self, time: float) -> None:
         """Let the clock run. Raises SpentError at the end of the budget."""
-        if self.clock + epochs > self.budget:
+        if self.clock + time > self.budget:
             self.clock = self.budget
             raise SpentError
-        self.clock += epochs
+        self.clock += time
 
     def spend_once(self, plain: str) -> Curve | None:
         """Train a baseline that others start from; its points, or nothing if that was done."""
         if plain in self._plain:
             return None
-        self.spend(self.table.epochs)
+        self.train(self.plain(plain), 0, self.table.epochs, measuring=self.unit == SECONDS)
         self._plain.add(plain)
         return self.curve(self.plain(plain), self.table.epochs)
 

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from search.commands.data_check import test_images_of
 from search.commands.estimate import Estimate, Size, estimate
+from search.commands.gpu_check import check_gpus
 from search.commands.study_check import CheckedStudy, checked_study, stored_study
 from search.objectives import macs_text
 from search.report.amounts import file_size, time_text
@@ -50,6 +51,7 @@ class Check:
     trials: int
     ended: int
     workers: int
+    gpus_per_trial: int
     estimate: Estimate
 
     def as_dict(self) -> dict[str, Any]:
@@ -64,6 +66,7 @@ class Check:
             "sizes": {"searched": found.sizes, "beyond_limits": found.beyond},
             "device": found.device,
             "workers": self.workers,
+            "gpus_per_trial": self.gpus_per_trial,
         }
 
 
@@ -71,10 +74,11 @@ def check_study(
     spec: StudySpec, settings: Settings, console: Console, *, workers: int | None = None
 ) -> Check:
     """Check what `search` checks before it trains, and measure a few steps. Raises ValueError with one line."""
+    workers = spec.run.workers if workers is None else workers
+    check_gpus(spec, workers)
     with Steps(console) as step:
         checked = checked_study(spec, settings, step)
         ended = _ended(settings, spec.study)
-        workers = spec.run.workers if workers is None else workers
         step("timing a few training steps of the smallest and the largest networks")
         found = estimate(checked, max(0, spec.budget.trials - ended), workers)
     return Check(
@@ -84,6 +88,7 @@ def check_study(
         trials=spec.budget.trials,
         ended=ended,
         workers=workers,
+        gpus_per_trial=spec.run.gpus_per_trial,
         estimate=found,
     )
 
@@ -107,6 +112,7 @@ def lines(check: Check) -> Iterator[str]:
     done = f", of which {check.ended} have ended" if check.ended else ""
     yield f"trials    {check.trials}{done}"
     at_once = f", {check.workers} at once" if check.workers > 1 else ""
+    at_once += f", {check.gpus_per_trial} of it a trial" if check.gpus_per_trial > 1 else ""
     yield f"time      {_range(*map(time_text, found.seconds))} on this machine ({found.device}{at_once})"
     yield f"disk      {_range(*map(file_size, found.disk))} of checkpoints"
 

@@ -70,7 +70,8 @@ def estimate(checked: CheckedStudy, trials: int, workers: int) -> Estimate:
     smallest = min(within, key=lambda one: one.shape.macs)
     largest = max(within, key=lambda one: one.shape.macs)
     device = best_device() if spec.run.device == "auto" else spec.run.device
-    torch.set_num_threads(threads_of(spec.run.threads, workers))
+    processes = max(1, workers) * spec.run.gpus_per_trial
+    torch.set_num_threads(threads_of(spec.run.threads, processes))
     baselines = [int(smallest.warm), sum(one.warm for one in within)]
     lengths = [epochs_of(spec, smallest.dynamic.family.name), spec.budget.epochs]
     seconds, disk = [], []
@@ -96,7 +97,8 @@ def estimate(checked: CheckedStudy, trials: int, workers: int) -> Estimate:
 
 def _speed(checked: CheckedStudy, candidate: Candidate, device: str) -> Speed:
     data = data_spec(checked.spec, candidate.image_size)
-    return measured_speed(candidate, checked.task, data, Execution(device=device))
+    gpus = checked.spec.run.gpus_per_trial
+    return measured_speed(candidate, checked.task, data, Execution(device=device), gpus)
 
 
 def _within(checked: CheckedStudy, every: Sequence[Size]) -> list[Size]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from rich.console import Console
 
 from search.commands.begun import as_begun
+from search.commands.gpu_check import check_gpus
 from search.commands.search_text import Finished
 from search.commands.study_check import checked_study
 from search.front.stored import study_front
@@ -39,7 +41,7 @@ from search.study_keys import StudySpec
 from spaces.contract.family import Candidate
 from spaces.contract.task import Task
 from storage.creation_lock import creating
-from storage.errors import StorageError
+from storage.errors import StorageError, StudyExistsError
 from storage.settings import Settings
 from storage.store import Store
 
@@ -67,6 +69,7 @@ def run_study(
     Raises ValueError for what a person can put right, NoFrontError when nothing came of it. KeyboardInterrupt passes
     through with everything stored.
     """
+    check_gpus(spec, workers)
     engine = engine_for(workers, spec.run)
     with Steps(console) as step:
         checked = checked_study(spec, settings, step, baselines=baselines)
@@ -188,11 +191,14 @@ def _recorded(
     Keys that a study was begun without stay out of what is stored of it.
     """
     found = store.find_study(spec.study)
+    if found is None:
+        values = spec.model_dump(mode="json")
+        with suppress(StudyExistsError):  # a search that was started at the same moment was first
+            store.add_study(spec.study, values, text, reference.as_dict())
+            return spec, values, reference
+        found = store.study(spec.study)
     spec = as_begun(spec, found)
     values = spec.model_dump(mode="json")
-    if found is None:
-        store.add_study(spec.study, values, text, reference.as_dict())
-        return spec, values, reference
     if "warm_epochs" not in found.spec["budget"]:
         values["budget"].pop("warm_epochs")
     kept = {k: value for k, value in values.items() if k in found.spec or k not in BEFORE}

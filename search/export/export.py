@@ -125,11 +125,10 @@ def measured_beside(
     metric = METRICS[report["metric"]]
     beats = standing(measured.counts.packed(metric), static.right, metric)
     report["static"] = static.as_dict() | {"standing": beats}
-    say("writing it as ONNX")
+    say(f"writing it as ONNX, and {static.name} beside it")
     (model, flat), (theirs, _) = onnx_of(net, test), onnx_of(static.net, static.images)
     sessions = session_of(model), session_of(theirs)
-    say(f"measuring latency beside {static.name}")
-    report["latency_ms"] = latency((net, static.net), sessions, (test, static.images))
+    report["latency_ms"] = latency((net, static.net), sessions, (test, static.images), say)
     say("comparing onnxruntime's logits")
     report["onnx"] = compare_onnx(net, sessions[0], test) | {"bytes": model.ByteSize()}
     models = {ONNX: model}

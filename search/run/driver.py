@@ -169,9 +169,8 @@ class Driver:
 
     def _job(self, trial: Trial, rungs: tuple[int, ...]) -> Job:
         # processes that each take all cores slow each other down
-        threads = (
-            max(1, (os.cpu_count() or 1) // self.engine.slots) if self.engine.slots > 1 else None
-        )
+        processes = self.engine.slots * self.spec.run.gpus_per_trial
+        threads = max(1, (os.cpu_count() or 1) // processes) if processes > 1 else None
         job = job_of(self.spec, self.books.trial(trial), self.checkpoints, threads)
         return replace(job, rungs=rungs)
 

@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from multiprocessing.connection import wait
 from typing import Protocol
@@ -57,7 +57,7 @@ def engine_for(workers: int, run: Run) -> Engine:
     Raises ValueError for a bound that only a process of its own can be held to.
     """
     if workers:
-        return LocalProcesses(workers, TrialLimits.of(run))
+        return LocalProcesses(workers, TrialLimits.of(run), run.gpus_per_trial)
     for name in ("trial_hours", "stall_minutes", "memory_gigabytes"):
         if getattr(run, name) != Run.model_fields[name].default:
             raise ValueError(
@@ -102,16 +102,20 @@ class InProcess:
 
 
 class LocalProcesses:
-    """Worker processes, started once and reused; worker k sees GPU k modulo their number.
+    """Worker processes, started once and reused; worker k sees GPU k modulo their number, or the k-th group of GPUs.
 
     One whose training goes beyond the `limits` is killed, and the next job gets a new one.
     """
 
-    def __init__(self, workers: int, limits: TrialLimits | None = None) -> None:
+    def __init__(
+        self, workers: int, limits: TrialLimits | None = None, gpus_per_trial: int = 1
+    ) -> None:
         self.slots = workers
         self._limits = limits or TrialLimits()
+        if gpus_per_trial > 1:  # torch would warn on stderr whenever a step has used all parameters
+            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         self._context = workers_context()
-        self._gpus = _gpus()
+        self._gpus = grouped(_gpus(), gpus_per_trial)
         self._workers: list[WorkerProcess | None] = [None] * workers
         self._looked = time.monotonic()
 
@@ -196,6 +200,12 @@ class LocalProcesses:
         worker = WorkerProcess(self._context, f"worker-{index}", gpu, self._limits)
         logger.info("worker %d is process %d, GPU %s", index, worker.process.pid, gpu or "none")
         return worker
+
+
+def grouped(gpus: Sequence[str], each: int) -> list[str]:
+    """The GPUs that workers see, so many each, as CUDA_VISIBLE_DEVICES names them; those left over are in none."""
+    firsts = range(0, len(gpus) - each + 1, each)
+    return [",".join(gpus[first : first + each]) for first in firsts]
 
 
 def _gpus() -> list[str]:

@@ -35,6 +35,7 @@ class Job:
     precision: str = "auto"
     execution: Mapping[str, Any] | None = None
     compile: bool = False
+    gpus: int = 1  # each with a process of its own; processes on the CPU where `device` is that
     threads: int | None = None
     micro_batch: int = 0  # images in memory at once; 0: as the recipe says
     gpu_memory: int | None = None  # bytes of a GPU that it may take

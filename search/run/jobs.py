@@ -58,6 +58,7 @@ def job_of(
         device=spec.run.device,
         precision=spec.run.precision,
         compile=spec.run.compile,
+        gpus=spec.run.gpus_per_trial,
         threads=spec.run.threads or threads,
         gpu_memory=None if gpu_gb is None else int(1e9 * gpu_gb),
         init_from=start,

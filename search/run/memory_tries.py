@@ -71,4 +71,4 @@ def images_at_once(job: Job) -> int:
     if job.micro_batch:
         return job.micro_batch
     recipe = Candidate.of(family(job.family), job.params, job.epochs).recipe
-    return recipe.micro_batch or recipe.batch
+    return recipe.micro_batch or max(1, recipe.batch // job.gpus)

@@ -114,9 +114,10 @@ def _serve(pipe: Connection) -> None:
             torch.set_num_threads(job.threads)
         candidate = Candidate.of(family(job.family), job.params, job.epochs)
         device = best_device() if job.device == "auto" else job.device
+        recipe = candidate.recipe
         chosen = measured(
             candidate.build(task, 0),
-            candidate.recipe,
+            replace(recipe, batch=max(1, recipe.batch // job.gpus)),
             device,
             without=without,
             trying=lambda execution: pipe.send((execution, False)),
@@ -171,7 +172,8 @@ def size_of(job: Job, task: Task) -> str:
     candidate = Candidate.of(family(job.family), job.params, job.epochs)
     net, task = candidate.outline(task), candidate.task(task)
     parts = [f"{name} {candidate.values[name]}" for name in candidate.family.size_dimensions]
-    parts.append(f"batch {candidate.recipe.batch} of {task.channels}x{task.height}x{task.width}")
+    batch = max(1, candidate.recipe.batch // job.gpus)
+    parts.append(f"batch {batch} of {task.channels}x{task.height}x{task.width}")
     parts.append(f"{job.threads or torch.get_num_threads()} threads")
     parts += [] if whole_vectors(net) else ["broken vectors"]
     return ", ".join([candidate.family.name, *parts])[:1000]

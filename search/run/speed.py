@@ -38,17 +38,21 @@ class Speed:
         return epochs * self.epoch + self.points
 
 
-def measured_speed(candidate: Candidate, task: Task, data: DataSpec, execution: Execution) -> Speed:
+def measured_speed(
+    candidate: Candidate, task: Task, data: DataSpec, execution: Execution, gpus: int = 1
+) -> Speed:
     """The speed of a candidate, timed on a few images and counted up to all.
 
+    Of several GPUs one is timed with its part of a batch; what they tell each other is not counted.
     Raises ValueError where the device has too little memory for it.
     """
     whole = load_data(data)
-    images = min(len(whole.train), max(STEPS * candidate.recipe.batch, task.classes))
+    batch = max(1, candidate.recipe.batch // gpus)
+    images = min(len(whole.train), max(STEPS * batch, task.classes))
     measured = min(len(whole.validation), max(MEASURED, task.classes))
     few = replace(whole, train=whole.train.some(images), validation=whole.validation.some(measured))
     net = candidate.build(task, 0)
-    recipe, once = replace(candidate.recipe, epochs=2), 0.0
+    recipe, once = replace(candidate.recipe, epochs=2, batch=batch), 0.0
     try:
         teacher = candidate.baseline().build(task, 0) if recipe.distill else None
         started = time.perf_counter()
@@ -68,13 +72,13 @@ def measured_speed(candidate: Candidate, task: Task, data: DataSpec, execution: 
         measuring = time.perf_counter() - started
     except torch.OutOfMemoryError:
         raise ValueError(
-            f"the memory of {execution.device} is too small for the largest network at batch {recipe.batch}: lower "
-            f"space.{candidate.family.name}.batch, the sizes, or image_size"
+            f"the memory of {execution.device} is too small for the largest network at batch "
+            f"{candidate.recipe.batch}: lower space.{candidate.family.name}.batch, the sizes, or image_size"
         ) from None
     finally:
         few.release()
     more = len(whole.validation) / measured
-    training = len(whole.train) / last.metrics["train/images_per_second"]
+    training = len(whole.train) / last.metrics["train/images_per_second"] / gpus
     return Speed(training + more * validating, more * measuring, once)
 
 

@@ -14,6 +14,7 @@ from search.latency.table import LatencyTable, read_table
 from search.run.checkpoint import Slot
 from search.run.data import load_data, task_of
 from search.run.job import Event, Failure, Job, Outcome, Rung
+from search.run.partners import LostError, together
 from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs
 from spaces.contract.net import DynamicNet
@@ -47,6 +48,8 @@ def events(job: Job) -> Generator[Event, None, None]:
         yield Failure(str(error), epoch + 1, "", unwritten=True)
     except DivergedError as error:
         yield Failure(str(error), error.epoch, "")
+    except LostError as error:
+        yield Failure(str(error), epoch + 1, traceback.format_exc(), crashed=True)
     except Exception as error:
         reason = (
             f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
@@ -78,28 +81,31 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
     table = None if job.latency is None else read_table(Path(job.latency))
     logger.info("%s trains %d epochs: %s", training_text(*job.name), job.epochs, execution)
     images, data = data, learnt_from(job, net, data, candidate, execution)
-    training = fit(
-        net,
-        data,
-        candidate.recipe,
-        seed=job.seed,
-        execution=execution,
-        slot=slot,
-        metric=metric,
-        teacher=teacher_net(job, candidate, task_of(data)),
-    )
-    for result in training:
-        yield result
-        if result.epoch in job.rungs:
-            yield Rung(
-                result.epoch,
-                rung_points(net, data, candidate, execution, job.seed, metric, table),
-                result.metrics.get("objective/outlook"),
-                sum(p.numel() for p in net.parameters()),
-                net.plain_macs,
-                execution.as_dict(),
-                time.perf_counter() - started,
-            )
+    teacher = teacher_net(job, candidate, task_of(data))
+    with together(job, execution) as group:
+        training = fit(
+            net,
+            data,
+            candidate.recipe,
+            seed=job.seed,
+            execution=execution,
+            slot=slot,
+            metric=metric,
+            teacher=teacher,
+            together=group,
+        )
+        for result in training:
+            yield result
+            if result.epoch in job.rungs:
+                yield Rung(
+                    result.epoch,
+                    rung_points(net, data, candidate, execution, job.seed, metric, table),
+                    result.metrics.get("objective/outlook"),
+                    sum(p.numel() for p in net.parameters()),
+                    net.plain_macs,
+                    execution.as_dict(),
+                    time.perf_counter() - started,
+                )
     from search.measure.operating_points import operating_points
 
     points = operating_points(

@@ -19,7 +19,7 @@ from benchmarks.search_bench.plain_optuna import Optuna
 from benchmarks.search_bench.signals import Contribution, DrawnBudget, Signal, drawn_budget, signals
 from benchmarks.search_bench.table import Table
 from benchmarks.search_bench.table import Training as Trained
-from benchmarks.search_bench.world import SpentError, World
+from benchmarks.search_bench.world import SECONDS, SpentError, World
 from search.schedule.growth import Draw
 from search.schedule.history import History, Training
 from search.schedule.optuna_sampler import OptunaSampler, random
@@ -86,7 +86,9 @@ def test_a_replay_trains_no_candidate_twice_as_long_as_others_are_left(table: Ta
     assert world.find(one.family, one.params).candidate == 0, "none is left"
 
 
-@pytest.mark.parametrize("name", ["digits", "cifar"])
+@pytest.mark.parametrize(
+    "name", ["digits", "cifar", pytest.param("frozen", marks=pytest.mark.slow)]
+)
 def test_a_table_is_what_its_script_would_train(name: str) -> None:
     table = Table(FOLDER.parent / name)
 
@@ -123,6 +125,21 @@ def test_a_replay_with_the_same_seed_gives_the_same_log(table: Table, name: str)
     assert first
     assert first == again
     assert first != other
+
+
+def test_a_clock_of_seconds_counts_those_of_the_epochs_and_of_measuring(table: Table) -> None:
+    one = table.of("scratch")[0]
+    world = World(table, 0, 1e9, SECONDS)
+    world.train(one, 2, 6)
+    assert world.clock == pytest.approx(sum(one.seconds[2:6]))
+    world.train(one, 6, 18, measuring=True)
+    assert world.clock == pytest.approx(sum(one.seconds[2:]) + one.measuring_seconds[18])
+    clocks = []
+    for method in (RANDOM, replace(RANDOM, curve=True)):
+        world = World(table, 0, 1.5 * table.seconds, SECONDS)
+        method(world)
+        clocks.append(world.log[0][0])
+    assert clocks[0] < clocks[1], "who counts all operating points has to measure them"
 
 
 def test_measuring_is_paid_for_where_that_is_asked(table: Table) -> None:
@@ -163,9 +180,13 @@ def test_replays_of_another_table_or_budget_are_not_taken_for_these(tmp_path: Pa
         2,
         3,
     )
-    for table, trials in (("digits", 30), ("cifar", 60)):
+    for table, trials, unit in (
+        ("digits", 30, "epochs"),
+        ("cifar", 60, "epochs"),
+        ("digits", 60, "seconds"),
+    ):
         with pytest.raises(SystemExit, match="give another --out"):
-            _replayed(table, trials, ["random"], 1, 1, tmp_path, quiet=True)
+            _replayed(table, trials, ["random"], 1, 1, tmp_path, quiet=True, unit=unit)
 
 
 def test_contributions_by_hand(table: Table) -> None:

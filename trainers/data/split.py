@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from trainers.data.part import WHOLE, Part
 from trainers.data.pixels import HeldPixels
 from trainers.data.progress import advance
 from trainers.data.streamed import StreamedPixels
@@ -55,16 +56,19 @@ class Split:
         device: str | torch.device = "cpu",
         shuffle: int | None = None,
         drop_last: bool = False,
+        part: Part = WHOLE,
     ) -> Iterator[Batch]:
         """Batches of `size` images, in the order that the seed `shuffle` gives, or as stored when it is None.
 
-        `drop_last` leaves out a last batch of fewer than `size` images.
+        `drop_last` leaves out a last batch of fewer than `size` images. Of each batch `part` is read
+        alone.
         """
         if size < 1:
             raise ValueError(f"batch size: {size} is too small: give 1 or more")
         device = torch.empty(0, device=device).device
         labels_N, ids_N = self._moved(device)
-        for order_B, images in self.pixels.batches(self._orders(size, shuffle, drop_last), device):
+        orders = [part.of(order_B) for order_B in self._orders(size, shuffle, drop_last)]
+        for order_B, images in self.pixels.batches(orders, device):
             advance()
             yield Batch(images, labels_N[order_B], ids_N[order_B])
 
