@@ -44,7 +44,7 @@ from spaces.contract.knobs import Knobs
 from storage.records import Kind, PointRecord, State
 from storage.settings import Settings, Storage
 from storage.store import Store
-from trainers.data.splits import test_split
+from trainers.data.splits import Split, test_split
 from trainers.execution import Execution
 from trainers.exit_logits import ExitLogits, exit_logits
 from trainers.feature_files import FeatureFiles
@@ -92,7 +92,8 @@ def trainings(folder: Path, images: int) -> list[Training]:
     store = Store.open(settings.database_url)
     spec = stored_spec(store.study("cascades").spec)
     files = FeatureFiles(settings.features, settings.feature_bytes)
-    splits, found = {}, []
+    splits: dict[int, Split] = {}
+    found = []
     for trial in store.trials(spec.study, state=State.COMPLETE):
         if trial.kind not in (Kind.SEARCH, Kind.BASELINE):
             continue
@@ -101,7 +102,8 @@ def trainings(folder: Path, images: int) -> list[Training]:
         if data.height not in splits:
             splits[data.height] = test_split(job.data).some(images)
         split = splits[data.height]
-        split = rows_of(net, split, data, files=files, execution=Execution()) or split
+        rows = rows_of(net, split, data, files=files, execution=Execution())
+        split = split if rows is None else rows
         if net.exit_count:
             raw = exit_logits(net, split, data, OPEN)
         else:
