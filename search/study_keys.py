@@ -119,6 +119,18 @@ class StudySpec(Keys):
             "ratio changes."
         ),
     )
+    crop_pct: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0,
+        description=(
+            "Share of both sides of the image that is used, its centre, before it is resized: in "
+            "training, validation, test and the exported model alike. Published networks are "
+            "tested so: timm calls it `crop_pct`, often 0.875."
+        ),
+    )
+    interpolation: Literal["bilinear", "bicubic"] = Field(
+        default="bilinear",
+        description="How images are resized. timm names what its networks were trained with.",
+    )
     skip_broken: bool = Field(
         default=False,
         description=(

@@ -36,6 +36,10 @@ class LostConnectionError(StorageError):
     """The server of the database went away; what was asked may be asked again."""
 
 
+class StudyExistsError(StorageError):
+    """There is a study of this name; another process may just have made it."""
+
+
 class UnwrittenError(StorageError):
     """A file could not be written: no space, or no right to."""
 

@@ -12,6 +12,7 @@ import base64
 import binascii
 import io
 import json
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -98,11 +99,11 @@ def pixels_of(image: Any, description: dict[str, Any]) -> np.ndarray:
         return image[None].astype(np.float32)
     picture = _opened(image)
     size = (task["width"], task["height"])
-    picture.draft(None, (2 * max(size), 2 * max(size)))  # decodes a large JPEG faster
+    twice = 2 * ceil(max(size) / how.get("crop_pct", 1.0))
+    picture.draft(None, (twice, twice))  # decodes a large JPEG faster
     picture = _eight_bit(ImageOps.exif_transpose(picture), how)
     picture = picture.convert("L" if task["channels"] == 1 else "RGB")
-    if picture.size != size:
-        picture = _fitted(picture, size, how["resize"])
+    picture = _fitted(picture, size, how)
     array = np.asarray(picture, dtype=np.float32) / 255
     array = array[None] if task["channels"] == 1 else array.transpose(2, 0, 1)
     return np.ascontiguousarray(array)[None]
@@ -132,16 +133,23 @@ def _eight_bit(image: Image.Image, how: dict[str, Any]) -> Image.Image:
     return image.convert("RGB") if image.mode == "P" else image
 
 
-def _fitted(image: Image.Image, size: tuple[int, int], resize: str) -> Image.Image:
+def _fitted(image: Image.Image, size: tuple[int, int], how: dict[str, Any]) -> Image.Image:
     """The image at the size (width, height) that the network takes."""
-    if resize == "squash":
-        return image.resize(size, Image.Resampling.BILINEAR)
-    if resize == "pad":
-        return ImageOps.pad(image, size, Image.Resampling.BILINEAR)
-    scale = min(image.width / size[0], image.height / size[1])
-    left, top = (image.width - scale * size[0]) / 2, (image.height - scale * size[1]) / 2
-    box = (left, top, left + scale * size[0], top + scale * size[1])
-    return image.resize(size, Image.Resampling.BILINEAR, box=box)
+    (width, height), share = size, how.get("crop_pct", 1.0)
+    name = how.get("interpolation", "bilinear")
+    kind = Image.Resampling.BICUBIC if name == "bicubic" else Image.Resampling.BILINEAR
+    if image.size == size and share == 1:
+        return image
+    if how["resize"] == "pad":
+        frame = round(width / share), round(height / share)
+        x, y = (frame[0] - width) // 2, (frame[1] - height) // 2
+        return ImageOps.pad(image, frame, kind).crop((x, y, x + width, y + height))
+    across, down = image.width / width, image.height / height
+    if how["resize"] == "crop":
+        across = down = min(across, down)
+    across, down = across * share * width, down * share * height
+    left, top = (image.width - across) / 2, (image.height - down) / 2
+    return image.resize(size, kind, box=(left, top, left + across, top + down))
 
 
 set_model(ServedModel())

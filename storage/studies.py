@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, case, delete, func, insert, or_, select, update
 
 from storage.database import Database
-from storage.errors import StorageError
+from storage.errors import StorageError, StudyExistsError
 from storage.records import StudyRecord
 from storage.repeated import repeated
 from storage.rows import record, utc_now
@@ -27,6 +27,7 @@ class Studies:
     def add_study(
         self, name: str, spec: Mapping[str, Any], text: str, reference: Mapping[str, Any]
     ) -> StudyRecord:
+        """Raises StudyExistsError."""
         values = {
             "name": name,
             "spec": dict(spec),
@@ -37,7 +38,9 @@ class Studies:
         }
         with self._database.writing() as connection:
             if connection.scalar(select(Study.name).where(Study.name == name)):
-                raise StorageError(f"study {name!r} exists already; give the new one another name")
+                raise StudyExistsError(
+                    f"study {name!r} exists already; give the new one another name"
+                )
             connection.execute(insert(Study).values(values))
             return record(StudyRecord, connection.execute(_named(name)).one())
 

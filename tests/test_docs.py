@@ -231,6 +231,11 @@ def python_blocks() -> list[tuple[str, str]]:
     ]
 
 
+def test_the_program_without_dynafront_is_the_one_on_model_cards() -> None:
+    program = next(block for _, block in python_blocks() if "class Classifier" in block)
+    assert program == (ROOT / "search/export/standalone.py").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(("page", "block"), python_blocks())
 def test_the_programs_in_the_docs_compile(page: str, block: str) -> None:
     compile(block, page, "exec")
@@ -240,8 +245,9 @@ def test_the_programs_in_the_docs_compile(page: str, block: str) -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "I;16", "LA"])
 @pytest.mark.parametrize(("resize", "bits"), [("crop", 16), ("pad", 12), ("squash", 8)])
+@pytest.mark.parametrize("frame", [(1.0, "bilinear"), (0.8, "bicubic")])
 def test_the_program_without_dynafront_prepares_images_as_training_does(
-    channels: int, mode: str, resize: Any, bits: int, tmp_path: Path
+    channels: int, mode: str, resize: Any, bits: int, frame: Any, tmp_path: Path
 ) -> None:
     from trainers.data.decode import Geometry, decoded
 
@@ -251,6 +257,7 @@ def test_the_program_without_dynafront_prepares_images_as_training_does(
     classifier = found["Classifier"].__new__(found["Classifier"])
     classifier.task = {"channels": channels, "height": 20, "width": 24}
     classifier.preprocessing = {"resize": resize, "bits": bits, "background": "white"}
+    classifier.preprocessing |= dict(zip(("crop_pct", "interpolation"), frame, strict=True))
     pixels = np.random.default_rng(0).integers(0, 256, (150, 90, 3), dtype=np.uint8)
     turned = Image.Exif()
     turned[0x0112] = 6
@@ -262,7 +269,7 @@ def test_the_program_without_dynafront_prepares_images_as_training_does(
         if mode in ("RGBA", "LA"):
             picture.putalpha(Image.fromarray(pixels[..., 1]))
         picture.convert(mode).save(tmp_path / name, exif=turned)
-        geometry = Geometry(channels, 20, 24, resize, bits)
+        geometry = Geometry(channels, 20, 24, resize, bits, *frame)
         ours = decoded(geometry, name, str(tmp_path / name)).astype(np.float32) / 255
         np.testing.assert_array_equal(classifier.pixels(tmp_path / name)[0], ours)
 

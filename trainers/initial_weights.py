@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from spaces.contract.net import DynamicNet
+from spaces.contract.new_heads import start_at_zero
 from trainers.data.paths import TORCHVISION, expanded, weights_file
 from trainers.weights_source import tensors_of
 
@@ -87,7 +88,7 @@ def start_from(net: DynamicNet, source: str, needed: Iterable[str]) -> int:
     """Load the weights that `source` has for the plain part of the network; returns how many tensors were loaded.
 
     `needed` are the names of the baseline's tensors. A classifier for another number of classes, or one that the file
-    does not have, is left as it is; filters of colour images are summed for gray ones.
+    does not have, starts at zero; filters of colour images are summed for gray ones.
     Raises ValueError, the network unchanged, when tensors lack, have other shapes, or find no place.
     """
     given, own = net.plain_state(initial_state(source)), net.state_dict()
@@ -121,6 +122,8 @@ def start_from(net: DynamicNet, source: str, needed: Iterable[str]) -> int:
             f"{homeless[0]}; it was made for a larger network: name that one in `space`"
         )
     net.load_state_dict(chosen, strict=False)
+    new = {_layer(name) for name in wanted if name not in chosen}
+    start_at_zero(net, sorted(new.intersection(classifiers)))
     return len(chosen)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -40,7 +41,7 @@ from search.study_keys import StudySpec
 from spaces.contract.family import Candidate
 from spaces.contract.task import Task
 from storage.creation_lock import creating
-from storage.errors import StorageError
+from storage.errors import StorageError, StudyExistsError
 from storage.settings import Settings
 from storage.store import Store
 
@@ -190,11 +191,14 @@ def _recorded(
     Keys that a study was begun without stay out of what is stored of it.
     """
     found = store.find_study(spec.study)
+    if found is None:
+        values = spec.model_dump(mode="json")
+        with suppress(StudyExistsError):  # a search that was started at the same moment was first
+            store.add_study(spec.study, values, text, reference.as_dict())
+            return spec, values, reference
+        found = store.study(spec.study)
     spec = as_begun(spec, found)
     values = spec.model_dump(mode="json")
-    if found is None:
-        store.add_study(spec.study, values, text, reference.as_dict())
-        return spec, values, reference
     if "warm_epochs" not in found.spec["budget"]:
         values["budget"].pop("warm_epochs")
     kept = {k: value for k, value in values.items() if k in found.spec or k not in BEFORE}

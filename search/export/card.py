@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from search.export.card_curve import curve_text, retuned_text
@@ -213,16 +214,23 @@ def _how_to_run(description: dict[str, Any]) -> str:
 
     dynafront predict . IMAGE...
 
-or with ONNX Runtime, on float32 pixels in [0, 1] of shape (batch, {shape}):
+or with ONNX Runtime, on float32 pixels in [0, 1] of shape (batch, {shape}). This program needs nothing of dynafront:
 
-    import onnxruntime
-    session = onnxruntime.InferenceSession("model.onnx")
-    logits = session.run(None, {{"pixels": pixels}})[0]
+```python
+{standalone_program().strip()}
+```
 
 {_prepared(description["preprocessing"], task["channels"])}
+The same for JavaScript and C++ is in dynafront's docs/export.md.
 
 `model.json` holds all that is needed to rebuild the network (architecture, thresholds, preprocessing, classes),
 `model.safetensors` its weights. {_skipping(description["report"])}"""
+
+
+def standalone_program(folder: str = ".") -> str:
+    """A program that classifies an image file with the model in a folder."""
+    text = Path(__file__).with_name("standalone.py").read_text(encoding="utf-8")
+    return text.replace('Classifier("exported")', f"Classifier({folder!r})")
 
 
 def _params(params: dict[str, Any]) -> str:
@@ -237,6 +245,10 @@ def _prepared(how: dict[str, Any], channels: int) -> str:
         "squash": "resized to this size whatever its aspect ratio",
     }[how["resize"]]
     text = f"An image is turned as its EXIF tag says, put on white where it is transparent, and {fitted}."
+    if (share := how.get("crop_pct", 1.0)) != 1:
+        text += f" Of both sides {share:g} is used, the centre."
+    if how.get("interpolation", "bilinear") != "bilinear":
+        text += f" It is resized by {how['interpolation']} interpolation."
     if channels == 1:
         text += f" Gray images of more than 8 bits are read as {how['bits']}-bit ones."
     return text

@@ -18,7 +18,7 @@ from search.export.export import (
     write_folder,
 )
 from search.export.extras import PLAIN, Extras
-from search.export.folder import FORMAT
+from search.export.folder import FORMAT, preprocessing_of
 from search.export.selection_bias import selection_bias
 from search.export.static_net import Beside, static_net
 from search.run.cascade_passes import TrainedMember
@@ -125,7 +125,7 @@ def _description(
         "config": {},
         "task": compact.task.as_dict(),
         "classes": list(data.classes),
-        "preprocessing": {"resize": data.resize, "bits": data.bits, "background": "white"},
+        "preprocessing": preprocessing_of(data),
         "network": compact.description() | {"members": parts},
         "kind": Kind.CASCADE,
         "trial": 0,

@@ -71,14 +71,18 @@ def compare(
     if knobs.policy == "threshold":
         policy = replace(policy, fixed=compact.fixed)
     unpruned, counts = replace(knobs, prune=None), Answers()
+    settles = any(value is not None for units in compact.fixed.values() for value in units)
+    removes = knobs.prune is not None or (knobs.policy == "threshold" and settles)
     with torch.inference_mode():
         for batch in test.batches(BATCH):
             pixels = batch.images.float() / 255
             logits_BC, macs_B = compact.run(pixels)
             for one in others:
                 one.see(compact, pixels, batch.labels)
-            trained_BC = net(normalized(batch.images, data.mean, data.std), policy).logits_BC
-            free = net.run(normalized(batch.images, data.mean, data.std), unpruned, rates=rates)
+            images = normalized(batch.images, data.mean, data.std)
+            free_BC = trained_BC = net(images, policy).logits_BC
+            if removes:  # else it is the same pass
+                free_BC = net.run(images, unpruned, rates=rates).logits_BC
             answers_B = logits_BC.argmax(1)
             off_B = (logits_BC - trained_BC).abs().amax(1)
             differs_B = (off_B > LOGIT_TOLERANCE) | (answers_B != trained_BC.argmax(1))
@@ -87,7 +91,7 @@ def compare(
             rounding = float(torch.where(differs_B, 0.0, off_B).max())
             counts.difference = max(counts.difference, rounding)
             counts.same += int((~differs_B).sum())
-            counts.same_unpruned += int((answers_B == free.logits_BC.argmax(1)).sum())
+            counts.same_unpruned += int((answers_B == free_BC.argmax(1)).sum())
             counts.add(logits_BC, batch.labels, macs_B)
     report = {
         "test": counts.accuracy_and_cost(metric),

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from search.export.folder import FORMAT, MODEL
-from trainers.data.decode import RESIZES, Resize
+from trainers.data.decode import RESIZES, Interpolation, Resize
 
 CHECKSUMS = "checksums"
 NETWORK = "network"  # among the checksums: that of what the weights were trained as
@@ -35,6 +35,8 @@ class _Task(_Part):
 class _Preprocessing(_Part):
     resize: Resize = "crop"
     bits: Annotated[int, Field(strict=True, ge=1, le=32)] = 16
+    crop_pct: Annotated[float, Field(gt=0, le=1)] = 1.0
+    interpolation: Interpolation = "bilinear"
 
 
 class _Description(_Part):

@@ -18,7 +18,7 @@ from search.export.comparison import compare
 from search.export.curve import Setting, carried, free_beside, points_listed
 from search.export.description import CHECKSUMS, checksums
 from search.export.extras import OPTIONAL, PLAIN, Extras
-from search.export.folder import FORMAT, MODEL, ONNX, PICTURES, WEIGHTS
+from search.export.folder import FORMAT, MODEL, ONNX, PICTURES, WEIGHTS, preprocessing_of
 from search.export.latency import latency, session_of
 from search.export.measures import Counts
 from search.export.onnx_check import compare_onnx, onnx_of
@@ -90,7 +90,7 @@ def export(
         "config": asdict(candidate.config),
         "task": net.task.as_dict(),
         "classes": list(data.classes),
-        "preprocessing": {"resize": data.resize, "bits": data.bits, "background": "white"},
+        "preprocessing": preprocessing_of(data),
         "network": compact.description(),
         "thresholds": compact.thresholds,
         "points": points_listed(compact.thresholds, point, report["test"], curve, metric),
@@ -125,11 +125,10 @@ def measured_beside(
     metric = METRICS[report["metric"]]
     beats = standing(measured.counts.packed(metric), static.right, metric)
     report["static"] = static.as_dict() | {"standing": beats}
-    say("writing it as ONNX")
+    say(f"writing it as ONNX, and {static.name} beside it")
     (model, flat), (theirs, _) = onnx_of(net, test), onnx_of(static.net, static.images)
     sessions = session_of(model), session_of(theirs)
-    say(f"measuring latency beside {static.name}")
-    report["latency_ms"] = latency((net, static.net), sessions, (test, static.images))
+    report["latency_ms"] = latency((net, static.net), sessions, (test, static.images), say)
     say("comparing onnxruntime's logits")
     report["onnx"] = compare_onnx(net, sessions[0], test) | {"bytes": model.ByteSize()}
     models = {ONNX: model}

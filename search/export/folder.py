@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from spaces.contract.task import Task
 from storage.records import Kind
 from trainers.data.decode import Geometry, decoded
 from trainers.data.images import Stored
+
+if TYPE_CHECKING:
+    from trainers.data.splits import ImageData
 
 FORMAT = 2
 MODEL, WEIGHTS, ONNX = "model.json", "model.safetensors", "model.onnx"
@@ -38,6 +41,16 @@ def incomplete(folder: Path, error: Exception) -> ValueError:
     return ValueError(f"{folder}: does not hold together ({reason}); export the model again")
 
 
+def preprocessing_of(data: ImageData) -> dict[str, Any]:
+    """How an image becomes pixels, as model.json says it; what is as it mostly is, is left out."""
+    how: dict[str, Any] = {"resize": data.resize, "bits": data.bits, "background": "white"}
+    if data.crop_pct != 1:
+        how["crop_pct"] = data.crop_pct
+    if data.interpolation != "bilinear":
+        how["interpolation"] = data.interpolation
+    return how
+
+
 def prepared(
     image: Stored, task: Task, preprocessing: Mapping[str, Any] = MappingProxyType({})
 ) -> np.ndarray:
@@ -45,7 +58,8 @@ def prepared(
 
     Raises ValueError for a broken image.
     """
-    how = {key: preprocessing[key] for key in ("resize", "bits") if key in preprocessing}
+    names = ("resize", "bits", "crop_pct", "interpolation")
+    how = {key: preprocessing[key] for key in names if key in preprocessing}
     geometry = Geometry(task.channels, task.height, task.width, **how)
     name = str(image) if isinstance(image, Path) else "the image"
     return decoded(geometry, name, image)[None].astype(np.float32) / 255

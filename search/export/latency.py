@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 REPEATS = {1: 200, 64: 30}
-SECONDS = 20.0  # of each comparison
-INPUTS = 64  # batches that are taken in turn
+WARM_UP = {1: 20, 64: 2}
+SECONDS = 4.0  # of each comparison, and a few runs more where one takes long
+INPUTS = {1: 64, 64: 8}  # batches that are taken in turn
 Run = Callable[[Tensor], object]
 
 
@@ -40,6 +41,7 @@ def latency(
     nets: tuple[DeployedNet, DeployedNet],
     sessions: tuple[InferenceSession, InferenceSession],
     tests: tuple[Split, Split],
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Milliseconds at each batch size and in each runtime, of the exported model and of the static network.
 
@@ -58,10 +60,11 @@ def latency(
         "versions": {"onnxruntime": onnxruntime.__version__, "torch": torch.__version__},
     }
     for size in BATCHES:
+        say(f"measuring latency at batch {size}")
         inputs = list(zip(*(_first(test, size) for test in tests), strict=True))
         with timing():
             found[f"batch_{size}"] = {
-                name: _side_by_side(both, inputs, REPEATS[size]) for name, both in runtimes.items()
+                name: _side_by_side(both, inputs, size) for name, both in runtimes.items()
             }
     return found
 
@@ -75,7 +78,11 @@ def beside_in_onnxruntime(
         inputs = [(batch, batch) for batch in _first(test, size)]
         with timing():
             both = latencies_ms(
-                (_run(ours), _run(float32)), inputs, repeats=REPEATS[size], seconds=SECONDS
+                (_run(ours), _run(float32)),
+                inputs,
+                warm_up=WARM_UP[size],
+                repeats=REPEATS[size],
+                seconds=SECONDS,
             )
         names = ("variant", "float32")
         rows: dict[str, Any] = {name: _row(one) for name, one in zip(names, both, strict=True)}
@@ -84,9 +91,11 @@ def beside_in_onnxruntime(
 
 
 def _side_by_side(
-    both: tuple[Run, Run], inputs: list[tuple[Tensor, ...]], repeats: int
+    both: tuple[Run, Run], inputs: list[tuple[Tensor, ...]], size: int
 ) -> dict[str, Any]:
-    ours, static = latencies_ms(both, inputs, repeats=repeats, seconds=SECONDS)
+    ours, static = latencies_ms(
+        both, inputs, warm_up=WARM_UP[size], repeats=REPEATS[size], seconds=SECONDS
+    )
     ratio = ours.median / static.median
     return {"exported": _row(ours), "static": _row(static), "ratio": ratio}
 
@@ -104,6 +113,6 @@ def _first(split: Split, size: int) -> list[Tensor]:
     batches: list[Tensor] = []
     for batch in split.batches(min(size, len(split))):
         batches.append(batch.images.float() / 255)
-        if len(batches) == INPUTS:
+        if len(batches) == INPUTS[size]:
             break
     return batches

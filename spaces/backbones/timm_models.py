@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from spaces.backbones.timm_state import classifiers
 from spaces.backbones.timm_weights import ELSEWHERE, pretrained_arguments
+from spaces.contract.new_heads import start_at_zero
 from spaces.contract.task import Task
 
 SMALL = (
@@ -65,6 +67,8 @@ def created(name: str, task: Task, *, pretrained: bool = False, stem: str = "kee
         raise ValueError(
             f"pretrained: the weights of {name} could not be loaded ({line(error)}); {ELSEWHERE}"
         ) from None
+    if pretrained and model.pretrained_cfg["num_classes"] != task.classes:
+        start_at_zero(model, classifiers(model))
     if stem == "small":
         _keep_pixels(model, name)
     return model

@@ -24,18 +24,19 @@ RUN, REST = (
 )  # inputs of a Where: what is taken where its condition holds, and where it does not
 SMALL = 65_536  # bytes of a weight that is copied into each branch that uses it
 SMALLEST = 20_000  # MACs of a side; an If around less costs more than it saves
+PRODUCTS = ("Conv", "MatMul", "Gemm")
 SHAPING = ("Unsqueeze", "Squeeze", "Reshape", "Expand", "Identity")
 
 
 def sink(model: ir.Model) -> int:
     """Move what one side of a choice alone needs into branches, in place; returns how many `If` were made."""
     made = make_branches(model)
-    copy_small_weights(model.graph)
+    copy_shared_weights(model.graph)
     return made
 
 
 def make_branches(model: ir.Model) -> int:
-    """As `sink`, but for small weights that several nodes share: they stay outside."""
+    """As `sink`, but for weights that several nodes share: they stay outside."""
     sinking = _Sinking()
     sinking.sink(model.graph)
     return sinking.made
@@ -183,15 +184,16 @@ class _Sinking:
         return list(own.values())
 
 
-def copy_small_weights(graph: ir.Graph) -> None:
-    """Give each branch copies of its own of the small weights outside of it, such as biases that several nodes share.
+def copy_shared_weights(graph: ir.Graph) -> None:
+    """Give each branch copies of its own of what several nodes share: weights of products, and what is small.
 
-    A convolution with any of its weights outside of its branch is run by ONNX Runtime's slow kernels.
+    A convolution with any of its weights outside of its branch is run by ONNX Runtime's slow kernels. So two members of
+    a cascade with the same weights take the room of two.
     """
     for node in graph:
         for branch in branches(node):
             _copy_into(branch)
-            copy_small_weights(branch)
+            copy_shared_weights(branch)
 
 
 def _copy_into(branch: ir.Graph) -> None:
@@ -204,7 +206,7 @@ def _copy_into(branch: ir.Graph) -> None:
                 continue
             if not value.is_initializer() or value.is_graph_input():
                 continue
-            if value.const_value.nbytes > SMALL:
+            if value.const_value.nbytes > SMALL and not (node.op_type in PRODUCTS and index):
                 continue
             if value not in copies:
                 name = f"{value.name}.{branch.name}"

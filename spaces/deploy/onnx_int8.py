@@ -15,14 +15,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from spaces.deploy.onnx_branches import branches, copy_small_weights, make_branches
+from spaces.deploy.onnx_branches import (
+    PRODUCTS,
+    branches,
+    copy_shared_weights,
+    make_branches,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     import onnx_ir as ir
     from onnx import ModelProto
 
-PRODUCTS = ("Conv", "MatMul", "Gemm")
 QUANTIZED = (*PRODUCTS, "Add", "Relu", "Clip", "MaxPool", "Concat")
 COMPARISONS = ("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal")
 DEQUANTIZE = "DequantizeLinear"
@@ -53,7 +57,7 @@ def int8_model(flat: ModelProto, calibration: Iterable[np.ndarray]) -> ModelProt
     make_branches(model)
     _dequantize_inside(model.graph)
     RemoveUnusedNodesPass()(model)
-    copy_small_weights(model.graph)
+    copy_shared_weights(model.graph)
     found = ir.to_proto(model)
     onnx.checker.check_model(found)
     return found

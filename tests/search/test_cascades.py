@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from click.testing import CliRunner, Result
 from search.cli import main
 from search.commands.clean import _needed
 from search.export.classifier import load_classifier
-from search.export.model import load_exported
+from search.export.model import Model, load_exported
 from search.front.finalists import rank_trials
 from search.front.stored import study_front
 from search.report.text import knobs_text
@@ -122,11 +123,24 @@ def test_a_cascade_is_inspected_by_its_members(store: Store) -> None:
 
 
 @pytest.mark.slow
-def test_an_exported_cascade_says_and_does_what_its_members_did(store: Store, folder: Path) -> None:
+# of MLflow's own modules
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
+def test_an_exported_cascade_says_and_does_what_its_members_did(
+    store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # two sizes, so that one file makes the smaller images from the larger
     point = next(p for p in cascades(store) if _sides(p) == {8, 16})
     found = dynafront(
-        "export", "pair", "--point", str(point.id), "--quantize", "int8", "--out", "model"
+        "export",
+        "pair",
+        "--point",
+        str(point.id),
+        "--quantize",
+        "int8",
+        "--register",
+        "--out",
+        "model",
     )
     assert found.exit_code == 0, found.output
     assert f"  cascade   {knobs_text(point.knobs)}" in found.output
@@ -152,11 +166,30 @@ def test_an_exported_cascade_says_and_does_what_its_members_did(store: Store, fo
         assert (answer, macs) == (again[0], again[2])
         assert probability == pytest.approx(again[1], abs=1e-4)
 
+    line = found.output.split("  MLflow    ")[1].splitlines()[0]
+    served_by_mlflow(line, [pixels, 255 - pixels], ours, monkeypatch)
     # in integers, with the later members behind their branch still
-    found = report["variants"]["int8"]
-    assert found["same_answers"] > 0.9 * found["test"]["images"]
-    assert found["test"]["macs_mean"] == pytest.approx(report["test"]["macs_mean"], rel=0.1)
+    small = report["variants"]["int8"]
+    assert small["same_answers"] > 0.9 * small["test"]["images"]
+    assert small["test"]["macs_mean"] == pytest.approx(report["test"]["macs_mean"], rel=0.1)
     assert load_classifier(Path("model"), "int8").predict(pixels)[0] in description["classes"]
+
+
+def served_by_mlflow(
+    line: str, images: list[np.ndarray], ours: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The registered version, loaded by the line that export prints, answers alike."""
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # the line sets it
+    loaded: dict[str, Any] = {}
+    exec(compile(line, "the line that export prints", "exec"), loaded)
+    rows = loaded["model"].predict(images).to_dict("records")
+    for row, image in zip(rows, images, strict=True):
+        label, probability, macs = ours.predict(image)
+        assert (row["class"], row["macs"]) == (label, macs)
+        assert row["probability"] == pytest.approx(probability, abs=1e-4)
+    mlflow.set_tracking_uri(None)
 
 
 def _sides(point: PointRecord) -> set[int]:

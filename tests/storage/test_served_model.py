@@ -26,8 +26,9 @@ def described(resize: str = "crop", bits: int = 16, **task: int) -> dict[str, An
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "I;16", "LA"])
 @pytest.mark.parametrize(("resize", "bits"), [("crop", 16), ("pad", 12), ("squash", 8)])
+@pytest.mark.parametrize("frame", [(1.0, "bilinear"), (0.8, "bicubic")])
 def test_images_are_prepared_as_in_training(
-    channels: int, mode: str, resize: Any, bits: int
+    channels: int, mode: str, resize: Any, bits: int, frame: Any
 ) -> None:
     from storage.served_model import pixels_of
     from trainers.data.decode import Geometry, decoded
@@ -41,8 +42,10 @@ def test_images_are_prepared_as_in_training(
     file, turned = io.BytesIO(), Image.Exif()
     turned[0x0112] = 6
     picture.convert(mode).save(file, "png", exif=turned)
-    ours = decoded(Geometry(channels, 20, 24, resize, bits), "x", file.getvalue())
-    served = pixels_of(file.getvalue(), described(resize, bits, channels=channels))
+    ours = decoded(Geometry(channels, 20, 24, resize, bits, *frame), "x", file.getvalue())
+    description = described(resize, bits, channels=channels)
+    description["preprocessing"] |= dict(zip(("crop_pct", "interpolation"), frame, strict=True))
+    served = pixels_of(file.getvalue(), description)
     np.testing.assert_array_equal(served[0], ours.astype(np.float32) / 255)
 
 

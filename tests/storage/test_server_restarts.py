@@ -122,7 +122,7 @@ def test_a_server_that_is_away_for_a_while_is_waited_for_and_one_line_says_so(
 def test_a_server_that_goes_away_in_the_middle_of_a_transaction_is_asked_the_whole_once_more(
     server: Server, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trial_id, asked = storage.measurements.trial_id, []
+    trial_id, asked = storage.measurements.trial_id, list[int]()
 
     def restarting(*arguments: Any) -> int:
         found = trial_id(*arguments)

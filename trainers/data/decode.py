@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from math import ceil
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -16,6 +17,8 @@ GRAY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "I;16L", "I;16B", "I;16N"})
 ORIENTATION = 0x0112  # the EXIF tag; 5 and above swap height and width, as photos held upright do
 Resize = Literal["crop", "pad", "squash"]
 RESIZES: tuple[str, ...] = get_args(Resize)
+Interpolation = Literal["bilinear", "bicubic"]
+FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 class BrokenImageError(ValueError):
@@ -27,7 +30,8 @@ class Geometry(NamedTuple):
 
     `resize`: "crop" takes the largest centred part with the wanted aspect ratio, "pad" keeps all and adds black
     borders, "squash" keeps all and changes the aspect ratio. `bits` are those that the brightest pixel of the set
-    takes in gray images of more than 8 bits; the upper 8 of them are kept.
+    takes in gray images of more than 8 bits; the upper 8 of them are kept. `crop_pct`: of what `resize` leaves this
+    share of both sides is used, the centre, as timm's models are tested; `interpolation` is how it is resized.
     """
 
     channels: int
@@ -35,6 +39,8 @@ class Geometry(NamedTuple):
     width: int
     resize: Resize = "crop"
     bits: int = 16
+    crop_pct: float = 1.0
+    interpolation: Interpolation = "bilinear"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -87,10 +93,11 @@ def brightest(name: str, stored: Stored) -> int:
 def decoded(geometry: Geometry, name: str, stored: Stored) -> np.ndarray:
     """Pixels (C, H, W) uint8 as the geometry says. Raises BrokenImageError."""
     channels, height, width = geometry.shape
+    twice = 2 * ceil(max(height, width) / geometry.crop_pct)
     try:
         with _opened(stored) as image:
             # Lets JPEG decode at a fraction of its size; twice what is wanted keeps the resizing as good.
-            image.draft(None, (2 * max(height, width), 2 * max(height, width)))
+            image.draft(None, (twice, twice))
             ImageOps.exif_transpose(image, in_place=True)  # else it copies images that are upright
             flat = _eight_bit(image, "L" if channels == 1 else "RGB", geometry.bits)
     except Exception as error:
@@ -130,17 +137,20 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _fitted(image: Image.Image, geometry: Geometry) -> Image.Image:
-    height, width = geometry.height, geometry.width
-    if image.size == (width, height):
+    height, width, share = geometry.height, geometry.width, geometry.crop_pct
+    how = FILTERS[geometry.interpolation]
+    if image.size == (width, height) and share == 1:
         return image
-    if geometry.resize == "squash":
-        return image.resize((width, height), Image.Resampling.BILINEAR)
     if geometry.resize == "pad":
-        return ImageOps.pad(image, (width, height), Image.Resampling.BILINEAR)
-    scale = min(image.width / width, image.height / height)
-    left, top = (image.width - scale * width) / 2, (image.height - scale * height) / 2
-    box = (left, top, left + scale * width, top + scale * height)
-    return image.resize((width, height), Image.Resampling.BILINEAR, box=box)
+        frame = round(width / share), round(height / share)
+        x, y = (frame[0] - width) // 2, (frame[1] - height) // 2
+        return ImageOps.pad(image, frame, how).crop((x, y, x + width, y + height))
+    across, down = image.width / width, image.height / height
+    if geometry.resize == "crop":
+        across = down = min(across, down)
+    across, down = across * share * width, down * share * height
+    left, top = (image.width - across) / 2, (image.height - down) / 2
+    return image.resize((width, height), how, box=(left, top, left + across, top + down))
 
 
 def _broken(name: str, error: Exception) -> BrokenImageError:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainers.data.decode import Geometry, Header, Resize, brightest
+from trainers.data.decode import Geometry, Header, Interpolation, Resize, brightest
 from trainers.data.images import Images
 from trainers.data.kept import kept_headers
 from trainers.data.mapped import mapped
@@ -58,14 +58,22 @@ class Shapes:
 
 
 def shapes_of(
-    images: Images, image_size: int | None, resize: Resize = "crop", *, cache: Path
+    images: Images,
+    image_size: int | None,
+    resize: Resize = "crop",
+    *,
+    cache: Path,
+    crop_pct: float = 1.0,
+    interpolation: Interpolation = "bilinear",
 ) -> Shapes:
     """The one size and number of channels of a set; 1 channel when every image is gray.
 
     Headers of many images are kept below `cache`.
     """
     headers = kept_headers(images, cache)
-    geometry = _geometry(headers, image_size)._replace(resize=resize)
+    geometry = _geometry(headers, image_size)._replace(
+        resize=resize, crop_pct=crop_pct, interpolation=interpolation
+    )
     if deep := [row for row, one in enumerate(headers) if one.deep]:
         highest = max(mapped(brightest, images.each(deep)))
         geometry = geometry._replace(bits=max(8, highest.bit_length()))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from trainers.data.broken import without_broken
-from trainers.data.decode import RESIZES, Geometry, Resize
+from trainers.data.decode import RESIZES, Geometry, Interpolation, Resize
 from trainers.data.images import Images
 from trainers.data.kept import kept_pixels
 from trainers.data.memory import free_memory
@@ -47,6 +47,7 @@ class DataSpec:
     decoded as they are needed; None is half of the memory that is free.
     `test` is the share of the images held out as test where a source has no test images; None holds out none.
     `resize` is what is done to images of another aspect ratio. `skip_broken` leaves out what cannot be decoded.
+    `crop_pct` and `interpolation` are the geometry's, see trainers.data.decode.
     `class_weights` "balanced" lets every class count alike in the training's loss, however many images it has.
     """
 
@@ -55,6 +56,8 @@ class DataSpec:
     validation: float = 0.1
     test: float | None = None
     resize: Resize = "crop"
+    crop_pct: float = 1.0
+    interpolation: Interpolation = "bilinear"
     skip_broken: bool = False
     class_weights: Literal["none", "balanced"] = "none"
     train_limit: int | None = None
@@ -75,6 +78,10 @@ class DataSpec:
             )
         if self.resize not in RESIZES:
             raise ValueError(f"resize: {self.resize} is not one of {', '.join(RESIZES)}")
+        if not 0 < self.crop_pct <= 1:
+            raise ValueError(
+                f"crop_pct: {self.crop_pct} is not above 0 and at most 1 (the share of the sides that is used)"
+            )
         for key, least in (
             ("train_limit", 1),
             ("validation_limit", 1),
@@ -92,9 +99,10 @@ class DataSpec:
 class ImageData:
     """What training needs. `mean` and `std` are of the training pixels in [0, 1], a value per channel.
 
-    `flip` says whether a mirrored image keeps its label. `resize` and `bits` are the geometry's. `notes` say what a
-    person should know before anything is trained, a line each; `left_out` names broken images. `counts` are the
-    images of each class, train and validation together; `class_weights` are those of the loss, None where all are 1.
+    `flip` says whether a mirrored image keeps its label. `resize`, `crop_pct`, `interpolation` and `bits` are the
+    geometry's. `notes` say what a person should know before anything is trained, a line each; `left_out` names broken
+    images. `counts` are the images of each class, train and validation together; `class_weights` are those of the loss,
+    None where all are 1.
     """
 
     train: Split
@@ -107,6 +115,8 @@ class ImageData:
     std: tuple[float, ...]
     flip: bool
     resize: Resize = "crop"
+    crop_pct: float = 1.0
+    interpolation: Interpolation = "bilinear"
     bits: int = 16
     notes: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
@@ -148,6 +158,8 @@ def load(spec: DataSpec) -> ImageData:
         std=std,
         flip=not without_flip(spec.source),
         resize=geometry.resize,
+        crop_pct=geometry.crop_pct,
+        interpolation=geometry.interpolation,
         bits=geometry.bits,
         notes=(*images.notes, *filter(None, [shapes.note, _flat_note(std)])),
         left_out=images.left_out,
@@ -189,7 +201,14 @@ test_images.__test__ = False  # type: ignore[attr-defined]
 def _train_images(spec: DataSpec) -> tuple[Images, Shapes]:
     images = opened(spec, "train")
     cache = data_root(spec.root)
-    return images, shapes_of(images, spec.image_size, spec.resize, cache=cache)
+    return images, shapes_of(
+        images,
+        spec.image_size,
+        spec.resize,
+        cache=cache,
+        crop_pct=spec.crop_pct,
+        interpolation=spec.interpolation,
+    )
 
 
 def held_parts(limit: int, train: int, validation: int) -> tuple[bool, bool]:

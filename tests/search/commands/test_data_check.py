@@ -163,10 +163,10 @@ def test_a_broken_image_of_a_set_that_is_streamed_is_found_before_training(
     header = splits.shapes_of
 
     def shapes(
-        images: Any, size: Any, resize: Any, cache: Path
+        images: Any, size: Any, resize: Any, **more: Any
     ) -> Any:  # its header is fine, its pixels are not
         Path("images/train/bee/5.png").write_bytes(whole)
-        found = header(images, size, resize, cache=cache)
+        found = header(images, size, resize, **more)
         Path("images/train/bee/5.png").write_bytes(whole[:70])
         return found
 
@@ -257,7 +257,7 @@ def stored(spec: StudySpec, without: tuple[str, ...] = ()) -> StudyRecord:
     return store.add_study("mine", values, "", {"accuracy": 0.5})
 
 
-NEW = ("test", "resize", "skip_broken", "class_weights")
+NEW = ("test", "resize", "skip_broken", "class_weights", "crop_pct", "interpolation")
 
 
 def test_a_study_from_before_the_keys_of_data_goes_on_as_it_was_begun() -> None:
@@ -280,7 +280,13 @@ def test_of_the_keys_of_data_only_what_is_left_out_may_change() -> None:
     record = stored(study())
     assert set(NEW) & set(BEFORE) == {"test"}
     assert as_begun(study("skip_broken: true\n"), record).skip_broken
-    for key, value in (("test", "0.3"), ("resize", "squash"), ("class_weights", "balanced")):
+    for key, value in (
+        ("test", "0.3"),
+        ("resize", "squash"),
+        ("class_weights", "balanced"),
+        ("crop_pct", "0.875"),
+        ("interpolation", "bicubic"),
+    ):
         with pytest.raises(ValueError, match=f"study mine exists with another {key}"):
             as_begun(study(f"{key}: {value}\n"), record)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +80,25 @@ def test_an_int8_file_is_made_measured_and_answers(in_finished: Path, tmp_path: 
     assert (row["class"], row["probability"]) == (own.label, own.probability)
     assert own.probability != package.load(folder)(pixels).probability
     refusals(folder, picture)
+    the_card_s_program_says(folder, picture, package.load(folder)(pixels))
     # what an export without it leaves no longer fits
     assert dynafront("export", "tiny", "--out", folder, "--force").exit_code == 0
     assert not (folder / "model-int8.onnx").exists()
     said = dynafront("predict", folder, picture, "--variant", "int8").output
     assert "has the float32 file alone, not int8; dynafront export --quantize int8" in said
+
+
+def the_card_s_program_says(folder: Path, picture: Path, answer: package.Prediction) -> None:
+    """Runs the card's program as printed, in the folder."""
+    card = (folder / "README.md").read_text()
+    program = card.split("```python\n")[1].split("```")[0]
+    shutil.copy(picture, folder / "image.png")
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True
+    )
+    label, probability = ast.literal_eval(done.stdout)
+    assert (label, probability) == (answer.label, pytest.approx(answer.probability, rel=1e-5))
+    (folder / "image.png").unlink()
 
 
 def refusals(folder: Path, picture: Path) -> None:

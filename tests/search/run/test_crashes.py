@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -82,40 +80,6 @@ def test_a_training_that_comes_further_each_time_is_given_new_attempts(tmp_path:
         die(bench, lambda job, attempt, reached=reached: [epoch(reached), KeyboardInterrupt()])
     bench.drive(good)
     assert bench.states() == {0: "complete"}
-
-
-DEATH = """
-import os, sys
-import search.run.engine as engine
-from search.cli import main
-from tests.points import operating_point
-from search.run.job import Outcome
-
-def events(job):
-    if job.number == 1:
-        os._exit(139)
-    yield Outcome([operating_point(0.5, 1e5 * (job.number + 1))], 10, 100, {"device": "cpu"}, 0.5)
-
-engine.events = events
-main(["search", "s.yml", "--workers", "0"])
-"""
-
-
-@pytest.mark.slow
-def test_the_command_gets_past_a_trial_that_takes_its_process_down(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "s.yml").write_text(TEXT)
-    root = str(Path(__file__).parents[3])
-    monkeypatch.setenv("PYTHONPATH", root)
-    codes = []
-    for _ in range(4):
-        run = subprocess.run(
-            [sys.executable, "-c", DEATH], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-        codes.append(run.returncode)
-    assert codes == [139, 139, 139, 0], run.stderr
-    assert "trial   1 failed" in run.stdout
 
 
 def saving(bench: Bench) -> Any:

@@ -137,12 +137,15 @@ def test_a_checkpoint_from_before_a_setting_of_the_data_was_added_is_still_the_t
 ) -> None:
     one = job(tmp_path)
     candidate = Candidate.of(family(one.family), one.params, one.epochs)
-    slot, added = Slot.of(one, candidate), ("test", "resize", "class_weights")
+    slot, added = (
+        Slot.of(one, candidate),
+        ("test", "resize", "class_weights", "crop_pct", "interpolation"),
+    )
     data = {k: v for k, v in slot.identity["data"].items() if k not in added}
     assert len(data) == len(slot.identity["data"]) - len(added)
     older = dict(slot.identity, data=data)
     slot.checkpoints.save(slot.key, {"a": torch.zeros(1)}, {"identity": older})
-    assert slot.load() is not None, "all three have their defaults here"
+    assert slot.load() is not None, "all have their defaults here"
     tolerant = replace(one, data=replace(one.data, skip_broken=True))
     assert Slot.of(tolerant, candidate).load() is not None, "of images that are the same"
     for changed in ({"resize": "pad"}, {"class_weights": "balanced"}, {"test": 0.2}, {"seed": 1}):

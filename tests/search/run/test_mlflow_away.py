@@ -64,7 +64,7 @@ def test_a_study_goes_on_where_mlflow_does_not_answer_or_refuses(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     store = Store.open(f"sqlite:///{tmp_path / 'dynafront.db'}")
-    spec, said = parse_study(TEXT, "s"), []
+    spec, said = parse_study(TEXT, "s"), list[str]()
     store.add_study("s", spec.model_dump(mode="json"), TEXT, {"accuracy": 0.1, "macs": 1e7})
     store.add_trial("s", "search", 0, "gated_resnet", {"backbone": "resnet8"}, 0, 1)
     store.finish_trial("s", "search", 0, points=[operating_point(0.8, 1e6)], result={}, seconds=1.0)
@@ -88,7 +88,7 @@ def test_a_study_goes_on_where_mlflow_does_not_answer_or_refuses(
 @pytest.mark.slow
 def test_a_search_does_not_wait_for_ever_for_an_mlflow_that_takes_its_time(tmp_path: Path) -> None:
     store = Store.open(f"sqlite:///{tmp_path / 'dynafront.db'}")
-    spec, said = parse_study(TEXT, "s"), []
+    spec, said = parse_study(TEXT, "s"), list[str]()
     store.add_study("s", spec.model_dump(mode="json"), TEXT, {"accuracy": 0.1, "macs": 1e7})
     with server(silent) as address:
         values = {"storage": {"folder": tmp_path}, "tracking_uri": address}

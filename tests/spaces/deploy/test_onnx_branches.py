@@ -116,8 +116,16 @@ def shared_bias(net: Net, x: Tensor) -> Tensor:
     return torch.where(x[:, :1] > 0, net.one(u), u)
 
 
-def test_small_weights_that_others_use_too_are_copied_into_the_branch() -> None:
-    net, model = exported(shared_bias)
+def shared_weight(net: Net, x: Tensor) -> Tensor:
+    u = F.linear(x, net.one.weight, net.two.bias)
+    return torch.where(x[:, :1] > 0, net.one(u), u)
+
+
+@pytest.mark.parametrize("of", [shared_bias, shared_weight])
+def test_weights_that_others_use_too_are_copied_into_the_branch(
+    of: Callable[[Any, Tensor], Any],
+) -> None:
+    net, model = exported(of)
     assert sink(model) == 1
     branch = next(node for node in model.graph if node.op_type == "If")
     then = branch.attributes["then_branch"].as_graph()

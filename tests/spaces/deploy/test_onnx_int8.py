@@ -18,7 +18,8 @@ from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs
 from spaces.contract.registry import family
 from spaces.contract.task import Task
-from spaces.deploy.onnx_int8 import PRODUCTS, decisions, int8_model
+from spaces.deploy.onnx_branches import PRODUCTS
+from spaces.deploy.onnx_int8 import decisions, int8_model
 from spaces.deploy.ship import DeployedNet, onnx_models, ship
 from spaces.deploy.thresholds import is_exit
 from tests.spaces.conftest import scrambled

@@ -259,6 +259,7 @@ def test_weights_in_the_cache_are_loaded_without_asking_the_hub(
     save_file(published, folder / "snapshots" / "abc" / "model.safetensors")
     net = built(name, pretrained=True)
     assert torch.equal(net.model.state_dict()[path], published[path])
+    assert not net.model.get_classifier().weight.any()  # of other classes: it starts at zero
     assert session.asked == []
 
 

@@ -7,6 +7,7 @@ import re
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ from PIL import Image, features
 
 from trainers.data import formats
 from trainers.data.broken import check_decodes
-from trainers.data.decode import BrokenImageError
+from trainers.data.decode import BrokenImageError, Geometry, decoded
 from trainers.data.fingerprint import difference, fingerprint
 from trainers.data.splits import DataSpec, load, opened, test_images, test_split
 
@@ -326,6 +327,43 @@ def test_wide_images_are_cut_padded_or_squashed(
         assert (one[4, 0].item() >= 190) == (resize != "crop"), "the ends are cut off"
     assert data.notes[0].startswith("images from 32 x 8 to 32 x 8 pixels become 8 x 8; 6 have")
     assert resize == data.resize
+
+
+@pytest.mark.parametrize("size", [(64, 48), (40, 60), (32, 32)])
+def test_the_centre_is_cut_out_as_published_networks_are_tested(size: tuple[int, int]) -> None:
+    """torchvision's way, which timm goes: the shorter side to size / crop_pct, then the centre of it."""
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.v2 import functional as F
+
+    draws = np.random.default_rng(0)
+    small = Image.fromarray(draws.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+    photo = small.resize(size, Image.Resampling.BICUBIC)
+    theirs = F.center_crop(F.resize(photo, [32], InterpolationMode.BICUBIC), [28])
+    geometry = Geometry(3, 28, 28, crop_pct=0.875, interpolation="bicubic")
+    ours = decoded(geometry, "x", np.asarray(photo))
+    away = np.abs(ours.transpose(1, 2, 0).astype(int) - np.asarray(theirs))
+    assert away.mean() < 3  # of 255: there the longer side is rounded to whole pixels in between
+    whole = decoded(geometry._replace(crop_pct=1.0), "x", np.asarray(photo))
+    assert np.abs(whole.transpose(1, 2, 0).astype(int) - np.asarray(theirs)).mean() > 8
+
+
+@pytest.mark.parametrize(("resize", "seen"), [("crop", False), ("pad", True), ("squash", True)])
+def test_every_way_to_resize_has_a_frame_that_is_cut_to_its_centre(resize: Any, seen: bool) -> None:
+    wide = np.zeros((40, 80), np.uint8)
+    wide[:, 8:16] = 200  # within the middle 80 % of the width, outside its middle square
+    geometry = Geometry(1, 16, 16, resize, crop_pct=0.8)
+    found = decoded(geometry, "x", wide)[0]
+    assert found.shape == (16, 16)
+    assert (found[8, :2].max() > 150) == seen
+    assert found[8, 4:].max() == 0
+    whole = decoded(geometry._replace(crop_pct=1.0), "x", wide)[0]
+    assert whole[8, :2].max() < 100, "the edge is black"
+    assert (whole[8, 2].max() > 100) == seen
+
+
+def test_a_share_that_leaves_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^crop_pct: 0 is not above 0 and at most 1"):
+        DataSpec(source="digits", crop_pct=0)
 
 
 def test_an_unknown_way_to_resize_is_refused() -> None:

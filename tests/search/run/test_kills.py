@@ -1,0 +1,101 @@
+"""Searches that are killed at random moments, and searches that start at once: real processes, real networks."""
+
+from __future__ import annotations
+
+import random
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.crashes import LOG, STUDY, Launcher, Search, differences, known, new_folder
+
+pytestmark = pytest.mark.slow
+SMALL = STUDY.replace(
+    "trials: 3, epochs: 6, warm_epochs: 3", "trials: 2, epochs: 4, warm_epochs: 2"
+)
+
+
+@pytest.fixture(scope="module")
+def launcher() -> Iterator[Launcher]:
+    with Launcher() as found:
+        yield found
+
+
+def after(seconds: float, search: Search) -> Search:
+    """The search, so much later; it must not have ended with an error."""
+    assert search.ended(seconds) in (None, 0), (search.folder / LOG).read_text()
+    return search
+
+
+def test_a_search_that_is_killed_at_random_moments_ends_as_one_that_was_not(
+    launcher: Launcher, tmp_path: Path
+) -> None:
+    draw = random.Random()
+    whole, folder = (new_folder(tmp_path, name, SMALL) for name in ("whole", "killed"))
+    began = time.monotonic()
+    assert launcher.search(whole, "--workers", "0").ended(600) == 0, (whole / LOG).read_text()
+    seconds = time.monotonic() - began
+    search = launcher.search(folder, "--workers", "1")
+    for _ in range(300):  # until there is a worker
+        after(0.2, search)
+        if search.kill_worker():
+            break
+    after(draw.uniform(0.0, seconds / 4), search).kill()
+    after(draw.uniform(0.0, seconds / 2), launcher.search(folder, "--workers", "0")).kill()
+    assert launcher.search(folder, "--workers", "0").ended(600) == 0, (folder / LOG).read_text()
+    assert differences(folder, known(whole)) == []
+
+
+def test_of_eight_searches_that_start_at_once_one_drives_and_the_others_say_who_does(
+    launcher: Launcher, tmp_path: Path
+) -> None:
+    folder = new_folder(tmp_path, "shared", SMALL.replace("trials: 2", "trials: 100"))
+    shutil.rmtree(folder / "dynafront-data")
+    waiting = [launcher.search(folder, "--workers", "0") for _ in range(8)]
+    codes: list[int] = []
+    until = time.monotonic() + 300
+    while len(waiting) > 1 and time.monotonic() < until:
+        for search in tuple(waiting):
+            if (code := search.ended(0.02)) is not None:
+                codes.append(code)
+                waiting.remove(search)
+    (driver,) = waiting
+    driver.kill()
+    said = (folder / LOG).read_text()
+    assert codes == [2] * 7, said
+    line = (
+        rf"^Error: study killed is being searched by process {driver.pid} on \S+; "
+        "watch it with `dynafront status killed`$"
+    )
+    assert len(re.findall(line, said, re.MULTILINE)) == 7, said
+    assert "Traceback" not in said
+
+
+DEATH = """
+import search.run.engine
+from search.run.job import Outcome
+from tests.points import operating_point
+
+def events(job):
+    if job.number == 1:
+        os._exit(139)
+    yield Outcome([operating_point(0.5, 1e5 * (job.number + 1))], 10, 100, {"device": "cpu"}, 0.5)
+
+search.run.engine.events = events
+"""
+
+
+def test_the_command_gets_past_a_trial_that_takes_its_process_down(
+    launcher: Launcher, tmp_path: Path
+) -> None:
+    text = SMALL.replace("trials: 2", "trials: 3") + "warm_start: false\nearly_stopping: false\n"
+    folder = new_folder(tmp_path, "dying", text.replace(", warm_epochs: 2", ""))
+    searches = (launcher.search(folder, "--workers", "0", before=DEATH) for _ in range(4))
+    codes = [search.ended(300) for search in searches]
+    said = (folder / LOG).read_text()
+    assert codes == [139, 139, 139, 0], said
+    assert "trial   1 failed: its process ended 3 times while it trained" in said
