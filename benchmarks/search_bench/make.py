@@ -237,16 +237,14 @@ def main() -> None:
     )
     given = parser.parse_args()
 
-    from search.spec import read_study
+    from benchmarks.search_bench.table import pack, study_of
 
-    spec, _ = read_study(HERE / given.table / "study.yml")
+    spec = study_of(HERE / given.table)
     asked = {"data": given.data, "data_root": given.data_root, "init_from": given.weights}
     spec = spec.model_copy(update={key: value for key, value in asked.items() if value})
     work = given.work or HERE / given.table / "work"
     work.mkdir(parents=True, exist_ok=True)
     if given.pack:
-        from benchmarks.search_bench.table import pack
-
         pack(work, HERE / given.table)
         return
     todo = [run for run in runs(spec) if not (work / f"{run.name}.json").exists()]

@@ -18,8 +18,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from search.spec import StudySpec, narrowed_spaces, read_study
+from search.spec import StudySpec, narrowed_spaces
 from spaces.contract.space import Dimension, Value
+from storage.yaml_text import file_text, parsed
 
 RUN = ("start", "candidate", "seed", "family", "epochs", "origin")
 
@@ -74,11 +75,16 @@ def pack(work: Path, folder: Path) -> None:
         )
 
 
+def study_of(folder: Path) -> StudySpec:
+    """The study of a table as it was made. Keys that have no effect are not refused: replays depend on all of them."""
+    return StudySpec(**parsed(file_text(folder / "study.yml")))
+
+
 class Table:
     """A packed table, and the study file whose space it was drawn from."""
 
     def __init__(self, folder: Path) -> None:
-        self.spec: StudySpec = read_study(folder / "study.yml")[0]
+        self.spec = study_of(folder)
         self.spaces: dict[str, tuple[Dimension, ...]] = narrowed_spaces(self.spec)
         found: dict[tuple[str, int, int], Training] = {}
         for row in _rows(folder, "runs"):

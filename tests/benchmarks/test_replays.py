@@ -43,5 +43,7 @@ def test_a_replay_gives_what_was_measured(table: str, name: str) -> None:
 
 
 def test_every_way_of_searching_was_measured() -> None:
-    for table, measured in MEASURED.items():
-        assert set(ours(there(list(methods()), table))) == set(ours(measured["replays"]))
+    for table in ("digits", "cifar"):
+        measured = ours(MEASURED[table]["replays"])
+        assert set(ours(there(list(methods()), table))) == set(measured)
+    assert {OURS, STATIC} <= set(MEASURED["frozen"]["replays"]) <= set(methods())
