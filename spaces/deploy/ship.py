@@ -109,6 +109,8 @@ def onnx_models(net: DeployedNet, pixels: Tensor) -> tuple[ModelProto, ModelProt
 
 
 def _flat_model(net: Deployed | DeployedCascade, pixels: Tensor) -> ModelProto:
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         program = torch.onnx.export(
@@ -119,6 +121,8 @@ def _flat_model(net: Deployed | DeployedCascade, pixels: Tensor) -> ModelProto:
             verbose=False,
         )
     assert program is not None
+    # what PyTorch writes of its call stack names folders of this machine
+    ClearMetadataAndDocStringPass()(program.model)
     shorten(program.model)
     _set_default(program.model, list(net.thresholds.values()))
     return program.model_proto
