@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.cascades import own_values
-from benchmarks.pretrained import best_static, on_features
+from benchmarks.pretrained import best_static
 from search.front.comparison import at_least, better
 from search.front.flattery import expected, flattery
 from search.front.pareto import front
@@ -41,13 +41,14 @@ from search.run.worker import trained_net
 from search.spec import stored_spec
 from spaces.contract.exit_rules import ExitRule
 from spaces.contract.knobs import Knobs
-from spaces.exits.frozen_trunk import FrozenTrunkNet
 from storage.records import Kind, PointRecord, State
 from storage.settings import Settings, Storage
 from storage.store import Store
 from trainers.data.splits import test_split
-from trainers.evaluate import ExitLogits, exit_logits
+from trainers.execution import Execution
+from trainers.exit_logits import ExitLogits, exit_logits
 from trainers.feature_files import FeatureFiles
+from trainers.frozen import rows_of
 from trainers.logits import image_logits
 
 OPEN = Knobs(policy="always_on")
@@ -100,8 +101,8 @@ def trainings(folder: Path, images: int) -> list[Training]:
         if data.height not in splits:
             splits[data.height] = test_split(job.data).some(images)
         data = replace(data, validation=splits[data.height])
-        if isinstance(net, FrozenTrunkNet) and net.reads:
-            data = on_features(net, data, files)
+        rows = rows_of(net, data.validation, data, files=files, execution=Execution())
+        data = replace(data, validation=data.validation if rows is None else rows)
         if net.exit_count:
             raw = exit_logits(net, data.validation, data, OPEN)
         else:
