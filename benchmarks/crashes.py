@@ -44,14 +44,22 @@ run: {precision: float32, threads: 1}
 """
 # forks a search for each line that it reads, and waits for one where it is asked to
 LAUNCHER = """
-import json, os, sys, time
+import json, os, sys, threading, time
 import alembic.command, matplotlib.pyplot, mlflow.store.tracking.sqlalchemy_store
 import search.commands.front, search.commands.search, search.report.front_page, search.run.finalists
 import search.run.preloaded, storage.mlflow_log
 from search.cli import main
 
+STARTED_BY, LAUNCHER = os.getppid(), os.getpid()
+
+def end_with_launcher():
+    while os.getppid() == LAUNCHER:
+        time.sleep(0.5)
+    os._exit(1)
+
 def search(folder, arguments, before):
     os.setsid()
+    threading.Thread(target=end_with_launcher, daemon=True).start()
     os.chdir(folder)
     log = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
@@ -70,7 +78,7 @@ for line in sys.stdin:
         print(pid, flush=True)
     else:
         found, until = 0, time.monotonic() + asked["seconds"]
-        while not found and time.monotonic() < until:
+        while not found and time.monotonic() < until and os.getppid() == STARTED_BY:
             time.sleep(0.02)
             found, status = os.waitpid(asked["pid"], os.WNOHANG)
         print(os.waitstatus_to_exitcode(status) if found else "null", flush=True)

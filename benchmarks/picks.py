@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.cascades import own_values
-from benchmarks.pretrained import best_static, on_features
+from benchmarks.pretrained import best_static
 from search.front.comparison import at_least, better
 from search.front.flattery import expected, flattery
 from search.front.pareto import front
@@ -41,13 +41,14 @@ from search.run.worker import trained_net
 from search.spec import stored_spec
 from spaces.contract.exit_rules import ExitRule
 from spaces.contract.knobs import Knobs
-from spaces.exits.frozen_trunk import FrozenTrunkNet
 from storage.records import Kind, PointRecord, State
 from storage.settings import Settings, Storage
 from storage.store import Store
-from trainers.data.splits import test_split
-from trainers.evaluate import ExitLogits, exit_logits
+from trainers.data.splits import Split, test_split
+from trainers.execution import Execution
+from trainers.exit_logits import ExitLogits, exit_logits
 from trainers.feature_files import FeatureFiles
+from trainers.frozen import rows_of
 from trainers.logits import image_logits
 
 OPEN = Knobs(policy="always_on")
@@ -91,7 +92,8 @@ def trainings(folder: Path, images: int) -> list[Training]:
     store = Store.open(settings.database_url)
     spec = stored_spec(store.study("cascades").spec)
     files = FeatureFiles(settings.features, settings.feature_bytes)
-    splits, found = {}, []
+    splits: dict[int, Split] = {}
+    found = []
     for trial in store.trials(spec.study, state=State.COMPLETE):
         if trial.kind not in (Kind.SEARCH, Kind.BASELINE):
             continue
@@ -99,14 +101,14 @@ def trainings(folder: Path, images: int) -> list[Training]:
         net, _, data = trained_net(job)
         if data.height not in splits:
             splits[data.height] = test_split(job.data).some(images)
-        data = replace(data, validation=splits[data.height])
-        if isinstance(net, FrozenTrunkNet) and net.reads:
-            data = on_features(net, data, files)
+        split = splits[data.height]
+        rows = rows_of(net, split, data, files=files, execution=Execution())
+        split = split if rows is None else rows
         if net.exit_count:
-            raw = exit_logits(net, data.validation, data, OPEN)
+            raw = exit_logits(net, split, data, OPEN)
         else:
-            logits, macs = image_logits(net, data.validation, data, OPEN)
-            raw = ExitLogits(logits[None], macs[None], data.validation.labels, {})
+            logits, macs = image_logits(net, split, data, OPEN)
+            raw = ExitLogits(logits[None], macs[None], split.labels, {})
         parameters = sum(p.numel() for p in net.parameters())
         found.append(Training(trial.kind, trial.number, parameters, raw))
     store.close()

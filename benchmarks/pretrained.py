@@ -16,7 +16,6 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from spaces.contract.knobs import Knobs
 from storage.records import PointRecord
 from storage.settings import Settings, Storage
 from storage.store import Store
-from trainers.data.splits import DataSpec, ImageData, Split, test_split
+from trainers.data.splits import DataSpec, ImageData, test_split
 from trainers.evaluate import evaluate
 from trainers.execution import Execution
 from trainers.feature_files import FeatureFiles
@@ -151,7 +150,7 @@ class Examiner:
     def _tested(self, spec: DataSpec) -> ImageData:
         """The study's images at a size, with those of test in place of validation's."""
         if spec not in self._data:
-            split = some(test_split(spec), self.limit)
+            split = test_split(spec).some(self.limit)
             self._data[spec] = replace(load_data(spec), validation=split)
         return self._data[spec]
 
@@ -159,35 +158,6 @@ class Examiner:
     def images(self) -> int:
         """How many test images are measured."""
         return len(self._tested(data_spec(self.spec)).validation)
-
-
-def some(split: Split, limit: int) -> Split:
-    """The first images of a split, which is shuffled with a fixed seed."""
-    import numpy as np
-    import torch
-
-    order = np.random.default_rng(0).permutation(len(split))[:limit]
-    kept = torch.from_numpy(np.sort(order))
-    return _Part(split.labels[kept], split.ids[kept], split.pixels, kept)
-
-
-class _Part(Split):
-    def __init__(self, labels: Any, ids: Any, pixels: Any, kept: Any) -> None:
-        super().__init__(labels, ids, pixels)
-        self.kept = kept
-
-    def batches(self, size: int, **how: Any) -> Iterator[Any]:
-        import torch
-
-        from trainers.data.splits import Batch
-
-        device = torch.device(how.get("device", "cpu"))
-        orders = [self.kept[order] for order in self._orders(size, how.get("shuffle"), False)]
-        place = 0
-        for order_B, images in self.pixels.batches(orders, device):
-            end = place + len(order_B)
-            yield Batch(images, self.labels[place:end], self.ids[place:end])
-            place = end
 
 
 def main() -> None:

@@ -1,5 +1,7 @@
 """Cascades measured by real passes over validation, each member on images as the exported model gives them to it.
 
+Heads on a frozen trunk answer for features of these images, which pass the trunk once for all of its members.
+
 Shapes: B images of a batch, N images, C classes.
 """
 

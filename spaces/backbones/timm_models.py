@@ -67,7 +67,7 @@ def created(name: str, task: Task, *, pretrained: bool = False, stem: str = "kee
         raise ValueError(
             f"pretrained: the weights of {name} could not be loaded ({line(error)}); {ELSEWHERE}"
         ) from None
-    if pretrained and model.pretrained_cfg["num_classes"] != task.classes:
+    if pretrained and model.default_cfg["num_classes"] != task.classes:  # type: ignore[index]
         start_at_zero(model, classifiers(model))
     if stem == "small":
         _keep_pixels(model, name)

@@ -150,7 +150,10 @@ class FrozenTrunkNet(ExitNet):
             return self
         self.training, trunk = mode, self.trunk()
         for child in self.children():
-            child.train(mode and child not in trunk)
+            if child not in trunk:
+                child.train(mode)
+            elif child.training:
+                child.eval()
         for _, norm in self._norms() if self._standardised else ():
             norm.eval()
         return self

@@ -108,7 +108,7 @@ def _pictures_come_of_features(store: Store, monkeypatch: pytest.MonkeyPatch) ->
 
     def seen(self: TimmNet, images: torch.Tensor, *rest: object, **more: object) -> Output:
         shapes.append(images.ndim)
-        return forward(self, images, *rest, **more)  # type: ignore[arg-type]
+        return forward(self, images, *rest, **more)
 
     with monkeypatch.context() as patch:
         patch.setattr(TimmNet, "forward", seen)

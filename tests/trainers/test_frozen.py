@@ -16,7 +16,7 @@ from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs
 from spaces.contract.registry import family
 from spaces.exits.frozen_trunk import FrozenTrunkNet
-from trainers import frozen
+from trainers import feature_split, frozen
 from trainers.data.augment import normalized
 from trainers.data.splits import DataSpec, ImageData, load
 from trainers.evaluate import evaluate
@@ -170,3 +170,19 @@ def test_features_beyond_half_precision_are_not_kept(images: ImageData) -> None:
     with torch.no_grad():
         net.model.layer4[-1].bn2.bias.fill_(1e6)
     assert features(net, images, None) is None
+
+
+def test_rows_that_are_too_many_to_hold_are_read_from_their_files(
+    images: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = built(images, exit_reads="all")
+    held, mapped = (features(net, images, tmp_path) for _ in range(2))
+    assert held is not None
+    assert mapped is not None
+    for data in (held, mapped):
+        monkeypatch.setattr(feature_split, "HELD", 2**28 if data is held else 0)
+        assert (data.train._held is None) == (data is mapped)  # type: ignore[attr-defined]
+        assert (data.validation._held is None) == (data is mapped)  # type: ignore[attr-defined]
+    for ours, theirs in ((held.train, mapped.train), (held.validation, mapped.validation)):
+        pairs = zip(ours.batches(64, shuffle=3), theirs.batches(64, shuffle=3), strict=True)
+        assert all(torch.equal(a.images, b.images) for a, b in pairs)
