@@ -75,7 +75,8 @@ class Profile:
         """Check a table from elsewhere and keep it as `out`. Raises ValueError where it lacks what the study needs."""
         table = read_table(given)
         self.say("building the networks")
-        missing = {u.key: u.words for u in self._units(table.batch) if u.key not in table.units}
+        units = [one for one in self._units(table.batch) if not one.parts]  # wholes may be missing
+        missing = {one.key: one.words for one in units if one.key not in table.units}
         if missing:
             raise ValueError(f"{given}: {MissingUnitsError(missing)}, with --bundle")
         if given.resolve() != out.resolve():

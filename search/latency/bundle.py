@@ -25,13 +25,15 @@ def write_bundle(units: Iterable[Unit], folder: Path, batch: int) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     for file in folder.glob("*.onnx"):  # of an earlier bundle
         file.unlink()
-    words = dict(WORDS)
+    words, wholes = dict(WORDS), {}
     for name, program in zip(WORDS, (empty_program(), branch_program()), strict=True):
         (folder / f"{name}.onnx").write_bytes(program.SerializeToString())
     for unit in units:
         (folder / f"{unit.key}.onnx").write_bytes(unit_program(unit).SerializeToString())
         words[unit.key] = unit.words
-    listed = {"batch": batch, "units": words}
+        if unit.parts:
+            wholes[unit.key] = unit.parts
+    listed = {"batch": batch, "units": words, "wholes": wholes}
     (folder / LIST).write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
     shutil.copyfile(time_units.__file__, folder / SCRIPT)
     return len(words) - len(WORDS)

@@ -1,7 +1,7 @@
 """What an image takes in a network, from a table of units and from what the image ran: nothing is timed again.
 
 A network's time is a call, the units that an image runs, each without its call, and a branch for each choice that the
-image comes to.
+image comes to. What units take alone is brought to what they take in a network, by the table's whole baselines.
 
 Shapes: N images, K early exits (K stands for the deepest head).
 """
@@ -57,7 +57,7 @@ class NetLatency:
         total = torch.full((ran.images,), self.table.call_ms, dtype=torch.float64)
         total = total / self.table.batch
         for cost in costs:
-            total += cost.ms * self._share(_runs(cost, ran))
+            total += cost.ms * self._share(_runs(cost, ran)) * self.table.beside_alone
         return total * (knobs.passes if knobs.policy == "ensemble" else 1)
 
     def costs(self, knobs: Knobs, rates: Rates) -> list[Cost]:

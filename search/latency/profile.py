@@ -35,7 +35,10 @@ def profiled(
     try:
         make = _torch_run(device) if runtime == "torch" else _session(threads, PROVIDERS[device])
         runs, words = _idle_runs(runtime, device, threads), dict(WORDS)
+        wholes = {}
         for unit in units:
+            if unit.parts:
+                wholes[unit.key] = list(unit.parts)
             if unit.key not in words:
                 runs[unit.key], words[unit.key] = make(unit), unit.words
         with timing(), torch.inference_mode():
@@ -44,7 +47,8 @@ def profiled(
     finally:
         torch.set_num_threads(before)
     timed = {key: Timed(unit=words[key], **one) for key, one in zip(runs, times, strict=True)}
-    return LatencyTable(**setting(runtime, device, threads, batch, _versions(runtime)), units=timed)
+    where = setting(runtime, device, threads, batch, _versions(runtime))
+    return LatencyTable(**where, units=timed, wholes=wholes)
 
 
 def check_device(runtime: Runtime, device: str) -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from math import inf
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -38,6 +39,9 @@ class LatencyTable(BaseModel):
     batch: int = Field(ge=1)
     versions: dict[str, str]
     units: dict[str, Timed]
+    wholes: dict[str, list[str]] = Field(
+        default_factory=dict, description="Units that are whole networks: the keys of their parts."
+    )
 
     @property
     def call_ms(self) -> float:
@@ -47,6 +51,18 @@ class LatencyTable(BaseModel):
     def own_ms(self, key: str) -> float:
         """Milliseconds that a unit adds to a network: its time alone without that of a call."""
         return max(0.0, self.units[key].median - self.call_ms)
+
+    @property
+    def beside_alone(self) -> float:
+        """A whole network's time over the sum of its units, each alone, median over networks; 1 where none is known.
+
+        Weights of a unit that is run again and again stay in the cache; within a network others take their place.
+        """
+        shares = []
+        for key, parts in self.wholes.items():
+            if alone := sum(self.own_ms(part) for part in parts):
+                shares.append(self.own_ms(key) / alone)
+        return median(shares) if shares else 1.0
 
     @property
     def words(self) -> str:

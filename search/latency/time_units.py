@@ -125,6 +125,7 @@ def main() -> int:
     table["units"] = {
         name: {"unit": words, **times[name]} for name, words in listed["units"].items()
     }
+    table["wholes"] = listed["wholes"]
     Path(asked.out).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     print(asked.out)
     return 0

@@ -17,7 +17,7 @@ from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from spaces.contract.space import Dimension
 from spaces.contract.task import Task
-from spaces.contract.units import Unit, units_of
+from spaces.contract.units import Unit, units_of, whole_unit
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 DRAWS = 400  # random candidates, at most
@@ -28,13 +28,15 @@ Spaces = Mapping[str, Sequence[Dimension]]
 def units_of_space(
     spaces: Spaces, task: Task, *, batch: int = 1, say: Callable[[str], None] = lambda line: None
 ) -> Iterator[Unit]:
-    """Each unit once: of the baselines of all sizes, of recommended settings at each size, of random candidates.
+    """Each unit once: of baselines of all sizes, and these as a whole; of recommended settings; of random candidates.
 
     Random ones are drawn until ENOUGH in a row bring nothing new. What cannot be built is left out. Raises ValueError
     where nothing can.
     """
     seen: set[str] = set()
-    for candidate in (*_baselines(spaces, task), *_recommended(spaces)):
+    for candidate in _baselines(spaces, task):
+        yield from _new(candidate, task, batch, seen, whole=True)
+    for candidate in _recommended(spaces):
         yield from _new(candidate, task, batch, seen)
     say(f"{len(seen)} units of the recommended networks of each size")
     idle = 0
@@ -48,9 +50,14 @@ def units_of_space(
         raise ValueError("no network of the study's space can be built for these images")
 
 
-def _new(candidate: Candidate, task: Task, batch: int, seen: set[str]) -> Iterator[Unit]:
+def _new(
+    candidate: Candidate, task: Task, batch: int, seen: set[str], *, whole: bool = False
+) -> Iterator[Unit]:
     try:
-        units = units_of(untrained(candidate, task), batch=batch)
+        net = untrained(candidate, task)
+        units = units_of(net, batch=batch)
+        if whole:
+            units = (*units, whole_unit(net, units, batch=batch))
     except ValueError as error:
         logger.debug("no units of %s: %s", candidate.params, error)
         return

@@ -45,7 +45,8 @@ class Unit:
 
     `exits`: an image runs the unit where it did not leave at one of that many early exits. `guard`: only where the gate
     says so. `asks` are the gates that it decides: once they are settled, nobody runs it. `leaving`: it is the head of
-    an exit that is decided by confidence, which nobody runs where images do not leave.
+    an exit that is decided by confidence, which nobody runs where images do not leave. `parts`: it is a whole network,
+    made of the units with these keys.
     """
 
     kind: str
@@ -56,6 +57,7 @@ class Unit:
     guard: Guard | None = None
     asks: tuple[str, ...] = ()
     leaving: bool = False
+    parts: tuple[str, ...] = ()
 
     @cached_property
     def key(self) -> str:
@@ -133,6 +135,21 @@ def units_of(
     if watch.units:
         return (_pixels(net, images), *watch.units)
     return (Unit(kind=WHOLE, run=lambda one: net(one).logits_BC, inputs=(images,)),)
+
+
+def whole_unit(net: DynamicNet, units: Sequence[Unit], *, batch: int = 1) -> Unit:
+    """A static network, which runs all of these units, as one: from pixels to logits."""
+    from spaces.contract.policies import AlwaysOn
+
+    task = net.task
+    images = torch.zeros(batch, task.channels, task.height, task.width)
+    normalized = _pixels(net, images).run
+    return Unit(
+        kind=WHOLE,
+        run=lambda pixels: net(normalized(pixels), AlwaysOn()).logits_BC,
+        inputs=(images,),
+        parts=tuple(unit.key for unit in units),
+    )
 
 
 def _pixels(net: DynamicNet, images: Tensor) -> Unit:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from search.latency.predict import NetLatency, latency_summary
-from search.latency.table import MissingUnitsError
+from search.latency.table import MissingUnitsError, Timed, merged
 from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs
 from spaces.contract.net import DynamicNet
@@ -49,6 +49,20 @@ def test_an_image_pays_for_the_blocks_that_it_ran_and_for_each_choice() -> None:
     always = [u for u in clock.units(None) if u.guard is None]
     # a call, what every image runs, closed blocks, and a quarter of a millisecond for each choice
     assert none == 1 + sum(max(1.0, u.macs // 1000) for u in always) + 3 + 3 * 0.25
+
+
+def test_units_cost_what_they_take_in_a_network_not_alone() -> None:
+    net = net_of("gated_resnet")
+    alone, names = clock_of(net), [gate.name for gate in net.gates]
+    static = [u.key for u in alone.units(None) if u.kind in ("stem", "head")]
+    own = sum(alone.table.own_ms(key) for key in static)
+    timed = {"whole": Timed(unit="network", median=alone.table.call_ms + 1.5 * own, low=0, high=9)}
+    table = merged(alone.table, timed).model_copy(update={"wholes": {"whole": static}})
+    assert table.beside_alone == pytest.approx(1.5)
+    rates, ran = dict.fromkeys(names, (1.0,)), Ran(1, {name: bools(1) for name in names})
+    before, after = (NetLatency(net, one).of(OPEN, rates, ran) for one in (alone.table, table))
+    call = table.call_ms
+    assert float(after) == pytest.approx(call + 1.5 * (float(before) - call))
 
 
 def test_a_gate_that_never_varies_costs_nothing() -> None:

@@ -21,7 +21,7 @@ from spaces.contract.family import Candidate
 from spaces.contract.narrowing import narrowed
 from spaces.contract.registry import family
 from spaces.contract.task import Task
-from spaces.contract.units import Unit, units_of
+from spaces.contract.units import WHOLE, Unit, units_of, whole_unit
 from tests.search.latency.tables import table_of
 
 TASK = Task(channels=1, height=8, width=8, classes=3)
@@ -31,6 +31,25 @@ SMALL = {"backbone": "resnet8", "width": 0.25, "granularity": "layer", "gate": "
 @pytest.fixture(scope="module")
 def units() -> tuple[Unit, ...]:
     return units_of(untrained(Candidate.of(family("gated_resnet"), SMALL, 1), TASK))
+
+
+@pytest.fixture(scope="module")
+def baseline() -> tuple[Unit, ...]:
+    """A static network's units, and the network as a whole."""
+    net = untrained(Candidate.of(family("gated_resnet"), SMALL, 1).baseline(), TASK)
+    units = units_of(net)
+    return (*units, whole_unit(net, units))
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
+def test_a_whole_network_is_timed_beside_its_units(
+    baseline: tuple[Unit, ...], runtime: str
+) -> None:
+    table = profiled(baseline, runtime=runtime, threads=1, seconds=0.01)
+    *parts, whole = baseline
+    assert table.wholes == {whole.key: [unit.key for unit in parts]}
+    alone = sum(table.own_ms(unit.key) for unit in parts)
+    assert table.beside_alone == pytest.approx(table.own_ms(whole.key) / alone)
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
@@ -68,6 +87,7 @@ def test_a_bundle_needs_nothing_of_ours(tmp_path: Path, units: tuple[Unit, ...])
     assert set(found.units) == {CALL, BRANCH, *(unit.key for unit in units[:3])}
     listed = json.loads((folder / "units.json").read_text())
     assert listed["units"][units[0].key] == units[0].words
+    assert found.wholes == {}
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").touch()
     with pytest.raises(ValueError, match="is not empty and holds no units"):
@@ -75,10 +95,22 @@ def test_a_bundle_needs_nothing_of_ours(tmp_path: Path, units: tuple[Unit, ...])
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_a_bundle_brings_whole_networks_back(tmp_path: Path, baseline: tuple[Unit, ...]) -> None:
+    write_bundle(baseline, tmp_path / "units", 1)
+    script, out = tmp_path / "units" / "time_units.py", tmp_path / "phone.json"
+    command = [sys.executable, "-I", str(script), "--seconds", "0.01", "--out", str(out)]
+    subprocess.run(command, check=True, capture_output=True)
+    *parts, whole = baseline
+    assert read_table(out).wholes == {whole.key: [unit.key for unit in parts]}
+
+
 def test_the_units_of_a_space_are_those_of_all_its_networks() -> None:
     fixed = {**SMALL, "backbone": ["resnet8", "resnet14"], "exits": "none"}
     spaces = {"gated_resnet": narrowed(family("gated_resnet").space, fixed, "space")}
-    found = {unit.key for unit in units_of_space(spaces, TASK)}
+    every = list(units_of_space(spaces, TASK))
+    found = {unit.key for unit in every}
+    assert sum(unit.kind == WHOLE for unit in every) == 2, "the baselines, whole"
     for backbone in ("resnet8", "resnet14"):
         for gated in (True, False):
             values = SMALL | {"backbone": backbone, "gated": gated}

@@ -59,5 +59,5 @@ def test_units_take_turns_and_late_ones_are_measured_too() -> None:
 
 def test_no_two_fields_of_a_table_say_the_same() -> None:
     assert set(LatencyTable.model_fields) == {
-        "format", "machine", "runtime", "device", "threads", "batch", "versions", "units",
+        "format", "machine", "runtime", "device", "threads", "batch", "versions", "units", "wholes",
     }  # fmt: skip
