@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-
 from storage.urls import sqlite_file, without_password
 
 LOCKED = "database is locked"  # as SQLite says it
@@ -47,6 +45,8 @@ class UnwrittenError(StorageError):
 @contextmanager
 def told(url: str) -> Iterator[None]:
     """Turn every database error inside into a StorageError about the database at `url`."""
+    from sqlalchemy.exc import DBAPIError, SQLAlchemyError  # a trainer alone does without it
+
     try:
         yield
     except (SQLAlchemyError, OSError) as error:
@@ -58,7 +58,7 @@ def told(url: str) -> Iterator[None]:
 
 def error_line(error: Exception) -> str:
     """What an error says in one line, and what to do about it, as far as that is known."""
-    cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
+    cause = getattr(error, "orig", None) or error  # the driver's own, of what SQLAlchemy raises
     first = without_password((str(cause).strip() or type(cause).__name__).splitlines()[0])
     advice = next((what for sign, what in ADVICE.items() if sign in first), None)
     return f"{first}; {advice}" if advice else first
