@@ -82,7 +82,7 @@ def test_a_models_own_file_is_loaded_but_for_its_classifiers(
             continue
         given = theirs.get(key.removeprefix("model."))
         if key.rpartition(".")[0] in heads:
-            assert torch.equal(value, before[key]), key
+            assert not value.any(), f"{key}: a new classifier starts at zero"
         elif given is not None and given.shape == value.shape:
             assert torch.equal(value, given), key
         else:
@@ -141,4 +141,4 @@ def test_a_file_without_a_classifier_is_enough(tmp_path: Path) -> None:
     torch.save(timm.create_model("resnet18", num_classes=0).state_dict(), tmp_path / "w.pt")
     net, before = nets("resnet18", 64, channels=1)
     start_from(net, str(tmp_path / "w.pt"), before)
-    assert torch.equal(net.state_dict()["model.fc.weight"], before["model.fc.weight"])
+    assert not net.state_dict()["model.fc.weight"].any()
