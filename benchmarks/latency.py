@@ -136,9 +136,9 @@ def timed(subjects: list[Subject], seconds: float) -> tuple[LatencyTable, list[f
     for one in subjects:
         baseline = one.candidate.baseline().build(one.net.task, 0).eval().requires_grad_(False)
         parts = units_of(baseline)
-        whole = whole_unit(baseline, parts)
-        units |= {unit.key: unit for unit in (*parts, whole)}
-        wholes[whole.key] = list(whole.parts)
+        static = whole_unit(baseline, parts)
+        units |= {unit.key: unit for unit in (*parts, static)}
+        wholes[static.key] = list(static.parts)
     programs = {CALL: empty_program(), BRANCH: branch_program()}
     programs |= {key: unit_program(unit) for key, unit in units.items()}
     alone = [session_run(p.SerializeToString(), 1, PROVIDERS["cpu"]) for p in programs.values()]
