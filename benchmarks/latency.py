@@ -10,13 +10,14 @@ also that of MACs with measured time.
     python benchmarks/latency.py --nets 9 --seconds 30    # one of each family
 
 Measured: 30 networks, 4 images each, one thread, ONNX Runtime 1.32 on an AMD EPYC. At 32 px with one other job on the
-second core: median error 15 %, 90 % within 41 %; rank correlation with measured time 0.89, that of MACs 0.78. At 64 px:
-11 %, 41 %, 0.91, and 0.95 for MACs. Two things are wrong with the prediction. Sums over units are too low, alike for
-all families: a whole network takes 1.10 (64 px) to 1.16 (32 px) times the sum, since weights stay in the cache while
-a unit alone is run again and again. So tables now time baselines whole too, and sums are brought to these. And
-ResNets are predicted up to twice too slow: filters whose gates never open on the images are taken out of what is
-shipped, and units are timed with all of them. Without the three ResNets the rank correlations are 0.99 at 64 px and
-0.95 at 32 px, those of MACs 0.93 and 0.76. Results bound to kept memory changed nothing.
+second core: median error 15 %, 90 % within 41 %; rank correlation with measured time 0.89, that of MACs 0.78. At 64
+px: 11 %, 41 %, 0.91, and 0.95 for MACs. Two things are wrong with the prediction. Sums over units are too low, alike
+for all families: a whole network takes 1.10 (64 px) to 1.16 (32 px) times the sum, since weights stay in the cache
+while a unit alone is run again and again. So tables now time baselines whole too, and sums are brought to these: 27
+networks at 64 px, light jobs on the second core, median error 8.5 %, 90 % within 36 %, rank correlation 0.93 (MACs
+0.95). And ResNets are predicted up to twice too slow: filters whose gates never open on the images are taken out of
+what is shipped, and units are timed with all of them. Without the three ResNets it is 7.1 %, 21 %, and 0.99 (MACs
+0.93). Results bound to kept memory changed nothing.
 """
 
 from __future__ import annotations
