@@ -32,6 +32,7 @@ from benchmarks.pretrained import (
     best_static,
     exits_space,
     searched,
+    study_parser,
     versions,
 )
 from search.front.curves import volume
@@ -229,10 +230,7 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--weights", required=True, help="file of the pretrained model's weights")
-    parser.add_argument("--backbone", default="tf_efficientnet_lite0", help="name in timm")
-    parser.add_argument("--data", required=True, help="as `data` in a study file")
+    parser = study_parser(__doc__)
     parser.add_argument("--pixels", type=int, nargs="+", default=[64, 96])
     parser.add_argument("--train", type=int, default=1600, help="training images")
     parser.add_argument("--validation", type=int, default=400, help="images of validation")
@@ -242,7 +240,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--trials", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--folder", help="keeps the study there; without it nothing stays")
     return parser.parse_args()
 
 

@@ -27,7 +27,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 
 from benchmarks.cascades import Examiner, Measured
-from benchmarks.pretrained import SHARES, best_static, searched, versions
+from benchmarks.pretrained import SHARES, best_static, searched, study_parser, versions
 from search.front.stored import study_front
 from search.spec import parse_study
 from spaces.contract.cascades import is_cascade
@@ -155,10 +155,7 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--weights", required=True, help="file of the pretrained model's weights")
-    parser.add_argument("--backbone", default="tf_efficientnet_lite0", help="name in timm")
-    parser.add_argument("--data", required=True, help="as `data` in a study file")
+    parser = study_parser(__doc__)
     parser.add_argument("--pixels", type=int, nargs="+", default=[64, 96])
     parser.add_argument("--train", type=int, default=4000, help="training images")
     parser.add_argument("--validation", type=int, default=1000, help="images of validation")
@@ -170,7 +167,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--hours", type=float, default=1.0, help="the search ends after so long")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", help="keeps the study there; without it nothing stays")
     return parser.parse_args()
 
 

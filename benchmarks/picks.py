@@ -39,7 +39,6 @@ from search.report.front_points import thinned
 from search.run.jobs import job_of
 from search.run.worker import trained_net
 from search.spec import stored_spec
-from spaces.contract.exit_rules import ExitRule
 from spaces.contract.knobs import Knobs
 from storage.records import Kind, PointRecord, State
 from storage.settings import Settings, Storage
@@ -132,21 +131,9 @@ def seen(one: Training, validation_N: Ints, test_N: Ints) -> Iterator[Seen]:
 
 def answered(raw: ExitLogits, knobs: Knobs) -> tuple[Tensor, Tensor]:
     """Probabilities (N, C) and MACs (N,) under the knobs."""
-    rule = ExitRule(
-        rule=knobs.exit_rule if knobs.exit_thresholds else "maxprob",
-        thresholds=knobs.exit_thresholds,
-        temperatures=knobs.exit_temperatures,
-        judges=knobs.exit_judges,
-    )
-    last = len(raw.logits) - 1
-    index_N = torch.full((len(raw.labels),), last)
-    for k in reversed(range(len(knobs.exit_thresholds))):
-        index_N[rule.leaves(k, list(raw.logits))] = k
-    images = torch.arange(len(index_N))
-    logits_NC = raw.logits[index_N, images]
-    if knobs.exit_thresholds and knobs.fallback == "ensemble":
-        logits_NC[index_N == last] = raw.logits[:, index_N == last].mean(0)
-    return logits_NC.softmax(1), raw.macs[index_N, images].double()
+    rule = knobs.exits()
+    logits_NC, macs_N = (raw.logits[-1], raw.macs[-1]) if rule is None else raw.under(rule)
+    return logits_NC.softmax(1), macs_N.double()
 
 
 def point_of(

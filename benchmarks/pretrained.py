@@ -242,13 +242,18 @@ def versions() -> str:
     return f"Python {platform.python_version()}, torch {torch.__version__}, timm {timm.__version__}"
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def study_parser(doc: str | None) -> argparse.ArgumentParser:
+    """Options of a benchmark that searches networks on a pretrained one."""
+    parser = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
     parser.add_argument("--weights", required=True, help="file of the pretrained model's weights")
-    parser.add_argument(
-        "--backbone", default="tf_efficientnet_lite0", help="name of the model in timm"
-    )
+    parser.add_argument("--backbone", default="tf_efficientnet_lite0", help="name in timm")
     parser.add_argument("--data", required=True, help="as `data` in a study file")
+    parser.add_argument("--folder", help="keeps the study there; without it nothing stays")
+    return parser
+
+
+def arguments() -> argparse.Namespace:
+    parser = study_parser(__doc__)
     parser.add_argument("--pixels", type=int, nargs="+", default=[96], help="sides of the images")
     parser.add_argument("--images", type=int, default=2000, help="training and validation together")
     parser.add_argument("--validation", type=int, default=400, help="images of validation")
@@ -264,7 +269,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--workers", type=int, default=0)
-    parser.add_argument("--folder", help="keeps the study there; without it nothing stays")
     return parser.parse_args()
 
 

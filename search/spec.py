@@ -174,20 +174,17 @@ def _check_conditions(
     where: str, name: str, space: Sequence[Dimension], named: Mapping[str, object]
 ) -> None:
     """What the file names must be read by some candidate of it."""
-    by_name = {dimension.name: dimension for dimension in space}
-    for dimension in space:
-        for other, values in dimension.when.items() if dimension.name in named else ():
-            condition = by_name.get(other)
-            if condition is None or condition.kind != "choice":
+    taken = {one.name: one.taken for one in space if one.kind == "choice"}
+    for dimension in (one for one in space if one.name in named):
+        for other, values in dimension.when.items():
+            if other not in taken or set(taken[other]) & set(values):
                 continue
-            taken = condition.choices if condition.searched else (condition.default,)
-            if not set(taken) & set(values):
-                needed, own = (" or ".join(map(word, each)) for each in (values, taken))
-                read = [d.name for d in space if d.name.endswith(f"_{dimension.name}")]
-                raise ValueError(
-                    f"{where}: space.{name}.{dimension.name}: has no effect: it needs {other} to be {needed}, and "
-                    f"here it is {own}; {f'write {read[0]}' if read else 'leave it out'}"
-                )
+            needed, own = (" or ".join(map(word, each)) for each in (values, taken[other]))
+            read = [d.name for d in space if d.name.endswith(f"_{dimension.name}")]
+            raise ValueError(
+                f"{where}: space.{name}.{dimension.name}: has no effect: it needs {other} to be {needed}, and "
+                f"here it is {own}; {f'write {read[0]}' if read else 'leave it out'}"
+            )
 
 
 def _check_images_read(where: str, name: str, space: Sequence[Dimension]) -> None:

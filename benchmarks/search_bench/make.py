@@ -191,14 +191,11 @@ def train(run: Run, spec: Any, work: Path) -> dict[str, Any]:
 
 def learnt_from(net: Any, data: Any, candidate: Any, execution: Any, work: Path) -> Any:
     """The images, or behind a frozen trunk its features, which all trainings share and whose time none has."""
-    from spaces.exits.frozen_trunk import FrozenTrunkNet
     from trainers.feature_files import FeatureFiles
-    from trainers.frozen import frozen_data
+    from trainers.frozen import frozen_data, views_of
 
-    if not isinstance(net, FrozenTrunkNet) or not net.reads:
-        return data
-    files, views = FeatureFiles(work / "features", 4 * 2**30), candidate.config.feature_views
-    found = frozen_data(net, data, views=views, files=files, execution=execution)
+    files = FeatureFiles(work / "features", 4 * 2**30)
+    found = frozen_data(net, data, views=views_of(candidate), files=files, execution=execution)
     return data if found is None else found
 
 

@@ -108,7 +108,7 @@ def equal(
     Keeps: with 95 % confidence it is at most MARGIN less accurate, on the same validation images, with what choosing
     thresholds flatters subtracted. A test of non-inferiority along a front, as in Laufer-Goldshtein, Fisch, Barzilay
     and Jaakkola, "Efficiently Controlling Multiple Risks with Pareto Testing", ICLR, 2023; there the front is searched
-    on one half of the images and tested on the other, which left the static network more often (benchmarks/picks.py).
+    on one half of the images and tested on the other, which was worse on other images more often (docs/search.md).
     Raises ValueError where there is no static network, or nothing within the limits keeps its accuracy.
     """
     if not baselines:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
 import torch
 
-from search.logs import show_logs
 from search.run.checkpoint import Slot
 from search.run.data import load_data, task_of
 from search.run.job import Job
 from search.run.process_group import CUDA, join, leave, met
 from search.run.worker import initial_net, teacher_net
+from search.run.worker_process import begin_process
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from trainers.data.part import Part
-from trainers.data.processes import end_with_parent
 from trainers.data.splits import ImageData
 from trainers.execution import Execution
 from trainers.fit import follow
@@ -40,13 +37,7 @@ def serve(
     verbosity: int,
 ) -> None:
     """Train with the first process until it closes the pipe; an error is sent to it as one line."""
-    end_with_parent()
-    # as it is now, not as it was when the process was started that this one is a fork of
-    os.environ.clear()
-    os.environ.update(environment)
-    show_logs(verbosity)
-    # Ctrl-C reaches the whole group; the driver decides
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    begin_process(environment, verbosity)
     try:
         join(met(port, part.count), part, execution.device)
         follow_job(job, execution, Together(part), _begun(pipe))

@@ -106,18 +106,7 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
                     execution.as_dict(),
                     time.perf_counter() - started,
                 )
-    from search.measure.operating_points import operating_points
-
-    points = operating_points(
-        net,
-        data,
-        batch=candidate.recipe.batch,
-        execution=execution,
-        seed=job.seed,
-        augment=candidate.recipe.augment,
-        metric=metric,
-        latency=table,
-    )
+    points = _points(net, data, candidate, execution, job.seed, metric, table, quick=False)
     if job.answers:
         _keep_answers(job, net, data, candidate, execution, points)
     features = None if data is images else data.validation
@@ -178,6 +167,20 @@ def rung_points(
     latency: LatencyTable | None = None,
 ) -> list[OperatingPoint]:
     """The few operating points that trials are compared by before their trainings are over."""
+    return _points(net, data, candidate, execution, seed, metric, latency, quick=True)
+
+
+def _points(
+    net: DynamicNet,
+    data: ImageData,
+    candidate: Candidate,
+    execution: Execution,
+    seed: int,
+    metric: Metric,
+    latency: LatencyTable | None,
+    *,
+    quick: bool,
+) -> list[OperatingPoint]:
     from search.measure.operating_points import operating_points
 
     recipe = candidate.recipe
@@ -188,7 +191,7 @@ def rung_points(
         execution=execution,
         seed=seed,
         augment=recipe.augment,
-        quick=True,
+        quick=quick,
         metric=metric,
         latency=latency,
     )

@@ -127,16 +127,20 @@ def workers_context() -> BaseContext:
     return forked_from_server([PRELOADED])
 
 
-def _work(
-    pipe: Connection, environment: dict[str, str], gpu: str | None, verbosity: int, done: Any
-) -> None:
+def begin_process(environment: dict[str, str], verbosity: int) -> None:
+    """What a process that trains does first: it ends with its parent, and leaves Ctrl-C to the driver."""
     end_with_parent()
     # as it is now, not as it was when the process was started that this one is a fork of
     os.environ.clear()
     os.environ.update(environment)
     show_logs(verbosity)
-    # Ctrl-C reaches the whole group; the driver decides
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which reaches the whole group
+
+
+def _work(
+    pipe: Connection, environment: dict[str, str], gpu: str | None, verbosity: int, done: Any
+) -> None:
+    begin_process(environment, verbosity)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     threading.Thread(target=_count, args=(steps, done), name="steps", daemon=True).start()

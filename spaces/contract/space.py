@@ -106,6 +106,11 @@ class Dimension:
             )
         return f"{self.low:g} to {self.high:g}{' (log)' if self.log else ''}"
 
+    @property
+    def taken(self) -> tuple[Value, ...]:
+        """The choices that candidates take: all that are searched, else the default."""
+        return self.choices if self.searched else (self.default,)
+
     def condition(self) -> str:
         """The condition in words; empty when the dimension always matters."""
         return " and ".join(

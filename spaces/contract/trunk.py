@@ -21,5 +21,5 @@ def trunks(space: Iterable[Dimension]) -> tuple[Value, ...]:
     """What a space allows for the trunk; empty for families without such a dimension."""
     for dimension in space:
         if dimension.name == TRUNK:
-            return dimension.choices if dimension.searched else (dimension.default,)
+            return dimension.taken
     return ()

@@ -42,3 +42,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def in_finished(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(finished)
     return finished
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of weights as a training elsewhere leaves them."""
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("weights") / "resnet.safetensors"
+    save_file(timm.create_model("test_resnet", num_classes=7).state_dict(), file)
+    return file

@@ -10,7 +10,6 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from rich.console import Console
-from safetensors.torch import save_file
 
 from search.cli import main
 from search.commands.estimate import _sizes
@@ -48,17 +47,6 @@ run: {{workers: 0, threads: 1, device: cpu}}
 
 def dynafront(*arguments: str) -> Result:
     return CliRunner().invoke(main, arguments, catch_exceptions=False)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of weights as a training elsewhere leaves them."""
-    import timm
-
-    torch.manual_seed(0)
-    file = tmp_path_factory.mktemp("weights") / "resnet.safetensors"
-    save_file(timm.create_model("test_resnet", num_classes=7).state_dict(), file)
-    return file
 
 
 @pytest.mark.slow

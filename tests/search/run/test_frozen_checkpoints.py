@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from search.run.checkpoint import Slot
@@ -29,16 +28,6 @@ PARAMS = {
     "exits": "linear",
     "batch": 64,
 }
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import timm
-
-    torch.manual_seed(0)
-    file = tmp_path_factory.mktemp("weights") / "resnet.safetensors"
-    save_file(timm.create_model("test_resnet", num_classes=7).state_dict(), file)
-    return file
 
 
 def job(folder: Path, weights: Path, **params: object) -> Job:
