@@ -222,8 +222,11 @@ def _optuna(folder: Path) -> list[Any]:
 def _mlflow(folder: Path, experiment: str) -> dict[str, Any]:
     from mlflow import MlflowClient
 
+    from storage.mlflow_points import LEFT, VIEW
+
     client = MlflowClient(f"sqlite:///{folder / 'dynafront-data' / 'mlflow.db'}")
-    runs = client.search_runs([experiment])
+    # a point that left the front keeps its run, and how many were ever on it depends on when the front was drawn
+    runs = [r for r in client.search_runs([experiment]) if r.data.tags.get(VIEW) != LEFT]
     named = sorted((run.info.run_name, run.info.status) for run in runs)
     curves = {
         run.info.run_name: [

@@ -17,6 +17,8 @@ pytestmark = pytest.mark.slow
 SMALL = STUDY.replace(
     "trials: 3, epochs: 6, warm_epochs: 3", "trials: 2, epochs: 4, warm_epochs: 2"
 )
+# points that the front loses again have runs then
+DRAWN_OFTEN = "import search.run.publish; search.run.publish.FRONT_SECONDS = 0.0"
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +41,16 @@ def test_a_search_that_is_killed_at_random_moments_ends_as_one_that_was_not(
     began = time.monotonic()
     assert launcher.search(whole, "--workers", "0").ended(600) == 0, (whole / LOG).read_text()
     seconds = time.monotonic() - began
-    search = launcher.search(folder, "--workers", "1")
+    search = launcher.search(folder, "--workers", "1", before=DRAWN_OFTEN)
     for _ in range(300):  # until there is a worker
         after(0.2, search)
         if search.kill_worker():
             break
     after(draw.uniform(0.0, seconds / 4), search).kill()
-    after(draw.uniform(0.0, seconds / 2), launcher.search(folder, "--workers", "0")).kill()
+    after(
+        draw.uniform(0.0, seconds / 2),
+        launcher.search(folder, "--workers", "0", before=DRAWN_OFTEN),
+    ).kill()
     assert launcher.search(folder, "--workers", "0").ended(600) == 0, (folder / LOG).read_text()
     assert differences(folder, known(whole)) == []
 
