@@ -8,6 +8,9 @@ from pathlib import Path
 
 from storage.records import Kind
 
+SUFFIX, BEFORE, UNFINISHED = ".safetensors", ".before.safetensors", ".tmp"
+MARK = ".mark"  # behind the name of a file: which version of a remote store it is
+
 
 def training_key(study: str, kind: Kind, number: int) -> str:
     """The key of a training's checkpoint; baselines that trials start from have another."""
@@ -28,6 +31,12 @@ def training_files(folder: Path, key: str) -> list[Path]:
     """The files of a training: its last epoch, the one before, and what a process left unfinished."""
     place = folder / key
     return _files(place.parent.glob(f"{place.name}.*"))
+
+
+def files_below(folder: Path) -> list[Path]:
+    """The files of a folder that other machines may need: of each training its last epoch, and what goes with it."""
+    apart = (BEFORE, UNFINISHED, MARK)
+    return [file for file in _files(folder.rglob("*")) if not file.name.endswith(apart)]
 
 
 def feature_files(folder: Path) -> list[Path]:

@@ -166,13 +166,13 @@ def _export(
     from search.export.export import export
     from search.export.static_net import Beside, baseline_beside
 
-    spec = stored_spec(record.spec)
+    spec, checkpoints = stored_spec(record.spec), str(settings.checkpoints)
     check_same_data(store, record.name, data_spec(spec))
     beside = None
     if baseline := baseline_beside(point, found.baselines, study_cost(record)):
         static, why = baseline
         training = store.trial(record.name, static.kind, static.trial)
-        beside = Beside(job_of(spec, training, str(settings.checkpoints)), why)
+        beside = Beside(job_of(spec, training, checkpoints, store=settings.store), why)
     validation = validation_of(point)
     if expected is not None:
         validation["expected"] = expected.accuracy
@@ -184,7 +184,7 @@ def _export(
         return exported_cascade(
             store,
             spec,
-            str(settings.checkpoints),
+            settings,
             point,
             validation=validation,
             beside=beside,
@@ -195,7 +195,7 @@ def _export(
         )
     trial = store.trial(record.name, point.kind, point.trial)
     return export(
-        job_of(spec, trial, str(settings.checkpoints)),
+        job_of(spec, trial, checkpoints, store=settings.store),
         study=record.name,
         point=replace(setting_of(point), validation=validation),
         others=[setting_of(one) for one in siblings(point, found.points, study_costs(record))],

@@ -17,9 +17,9 @@ def feature_store(settings: Settings) -> FeatureFiles | None:
     return FeatureFiles(settings.features.absolute(), settings.feature_bytes)
 
 
-def with_features(job: Job, settings: Settings) -> Job:
-    """The job, told where it finds and keeps features."""
+def with_places(job: Job, settings: Settings) -> Job:
+    """The job, told where it finds and keeps features, and where other machines find what it keeps."""
     found = feature_store(settings)
-    if found is None:
-        return job
-    return replace(job, features=str(found.folder), feature_bytes=found.limit)
+    if found is not None:
+        job = replace(job, features=str(found.folder), feature_bytes=found.limit)
+    return replace(job, store=settings.store)
