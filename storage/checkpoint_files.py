@@ -49,11 +49,9 @@ def bytes_of(files: Iterable[Path]) -> int:
     return sum(file.stat().st_size for file in files if file.exists())
 
 
-def remove_study(folder: Path, study: str) -> int:
-    """Delete all checkpoints of a study; returns how many bytes they had."""
-    count = bytes_of(study_files(folder, study))
+def remove_study(folder: Path, study: str) -> None:
+    """Delete all checkpoints of a study."""
     shutil.rmtree(folder / study, ignore_errors=True)
-    return count
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:

@@ -110,12 +110,17 @@ class KeptFiles:
     def names(self, place: str) -> set[str]:
         """The files in this folder, here or in the store, by their path from the folder of all."""
         return {self.name(file) for file in files_below(self.folder / place)} | set(
-            self._versions(place)
+            self.stored(place)
         )
 
-    def remote_bytes(self, place: str) -> int:
-        """What the files in this folder take in the store."""
-        return sum(v.size for versions in self._versions(place).values() for v in versions)
+    def stored(self, place: str) -> dict[str, int]:
+        """What the files in this folder take in the store, by name, all versions of each; empty while it is away."""
+        if self.remote is None:
+            return {}
+        with self._reaching():
+            found = self.remote.files(place)
+            return {name: sum(v.size for v in versions) for name, versions in found.items()}
+        return {}
 
     def remove(self, file: Path) -> None:
         """Delete the file here and in the store."""
@@ -147,13 +152,6 @@ class KeptFiles:
                 mark = _Mark(known[0], *looks)
                 _write_mark(file, mark)
         return mark.version.number if mark else 0
-
-    def _versions(self, place: str) -> dict[str, list[Version]]:
-        if self.remote is None:
-            return {}
-        with self._reaching():
-            return self.remote.files(place)
-        return {}
 
     def _fetched(self, file: Path, version: Version) -> bool:
         assert self.remote is not None

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storage.errors import StorageError, error_line
-from storage.urls import without_password
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -37,6 +36,7 @@ QUICK_TO_SAY = {
     }
 }
 OPTIONS: Mapping[str, Mapping[str, Any]] = {"s3": QUICK_TO_SAY, "s3a": QUICK_TO_SAY}
+_OBJECT = re.compile(r"/\d{8,}-[0-9a-f]{64}")
 _VERSION = re.compile(r"(?P<name>.+)/(?P<number>\d{8,})-(?P<digest>[0-9a-f]{64})")
 
 
@@ -163,7 +163,8 @@ class RemoteStore:
         except (StorageError, ValueError):
             raise
         except Exception as error:  # each filesystem has errors of its own
-            raise AwayError(f"{without_password(self.url)}: {error_line(error)}") from error
+            line = _OBJECT.sub("", error_line(error))
+            raise AwayError(f"{self.url}: {line}") from error
 
 
 def filesystem(url: str) -> tuple[AbstractFileSystem, str]:

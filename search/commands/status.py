@@ -37,8 +37,8 @@ def statuses(store: Store, name: str | None = None, folder: Path = Path()) -> li
     return [status(store, record, study_front(store, record), folder)]
 
 
-def as_text(one: dict[str, Any]) -> str:
-    """A few lines for people."""
+def as_text(one: dict[str, Any], disk: str = "") -> str:
+    """A few lines for people; `disk` is what its checkpoints take, in words."""
     trials = one["trials"]
     by_state = trials["by_state"]
     words = {str(state): word for state, word in STATES.items()} | {INTERRUPTED: INTERRUPTED}
@@ -52,6 +52,8 @@ def as_text(one: dict[str, Any]) -> str:
         + (f", about {one['eta_seconds'] / 60:.0f} min left" if one["eta_seconds"] else ""),
         f"  front    {one['front']['points']} points, hypervolume {one['front']['hypervolume']:.4f}",
     ]
+    if disk:
+        lines.append(f"  disk     {disk}")
     for word in (State.RUNNING, INTERRUPTED):
         for under_way in one[word]:
             name = training_text(under_way["kind"], under_way["trial"])
