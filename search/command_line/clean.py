@@ -29,7 +29,7 @@ def clean_studies(config: Path | None, name: str | None, dry: bool, as_json: boo
     store = open_study(settings, name)[0] if name else open_store(settings)
     files = kept_files(settings)
     found = cleanings(store, files, name)
-    kept = None if name else feature_line(store, settings.features, dry=dry)
+    kept = None if name else feature_line(store, settings, dry=dry)
     if as_json:
         print_json([one.as_dict() for one in found])
     else:
@@ -39,4 +39,4 @@ def clean_studies(config: Path | None, name: str | None, dry: bool, as_json: boo
         for one in found:
             clean(store, one, files)
         if kept:
-            clean_features(store, settings.features)
+            clean_features(store, settings)

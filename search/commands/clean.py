@@ -19,8 +19,10 @@ from storage.checkpoint_files import (
     training_files,
     training_key,
 )
-from storage.kept_files import KeptFiles
+from storage.kept_files import FEATURES, KeptFiles
 from storage.records import Kind, State, StudyRecord, TrialRecord, trainings_of
+from storage.remote_store import RemoteStore
+from storage.settings import Settings
 from storage.store import Store
 
 ENDED = (State.COMPLETE, State.STOPPED, State.FAILED)
@@ -82,9 +84,13 @@ def lines(found: list[Cleaning], *, dry: bool) -> Iterator[str]:
             yield f"  nothing can go: {one.why}"
 
 
-def feature_line(store: Store, folder: Path, *, dry: bool) -> str:
-    """What goes, or would go, of the features of frozen trunks; empty where there are none."""
-    size = bytes_of(feature_files(folder))
+def feature_line(store: Store, settings: Settings, *, dry: bool) -> str:
+    """What goes, or would go, of the features of frozen trunks; empty where there are none. Raises AwayError."""
+    size = bytes_of(feature_files(settings.features))
+    if settings.store is not None:
+        size += sum(
+            v.size for vs in _stored_features(settings.store).files("").values() for v in vs
+        )
     if not size:
         return ""
     if _in_use(store):
@@ -92,11 +98,18 @@ def feature_line(store: Store, folder: Path, *, dry: bool) -> str:
     return f"features of frozen trunks: {file_size(size)} {'can go' if dry else 'gone'}"
 
 
-def clean_features(store: Store, folder: Path) -> None:
-    """Delete the features of frozen trunks, unless a study is being searched."""
-    if not _in_use(store):
-        for file in feature_files(folder):
-            file.unlink(missing_ok=True)
+def clean_features(store: Store, settings: Settings) -> None:
+    """Delete the features of frozen trunks, here and for other machines, unless a study is being searched."""
+    if _in_use(store):
+        return
+    for file in feature_files(settings.features):
+        file.unlink(missing_ok=True)
+    if settings.store is not None:
+        _stored_features(settings.store).remove("")
+
+
+def _stored_features(store: str) -> RemoteStore:
+    return RemoteStore(f"{store}/{FEATURES}")
 
 
 def _in_use(store: Store) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -122,10 +121,10 @@ def status(
 
 
 def is_driven(record: StudyRecord) -> bool:
-    """Whether a process searches the study: its lease lasts, and it is not known to be gone."""
+    """Whether a process searches the study: its lease lasts by the clock that gave it; not one known to be gone."""
     if record.owner is None or dead_here(record.owner):
         return False
-    return (record.lease_until or 0) > time.time()
+    return (record.lease_left or 0) > 0
 
 
 def _state(driven: bool, finished: bool, under_way: bool) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from search.latency.table import LatencyTable, read_table
 from search.run.checkpoint import Slot, fetch_sources
 from search.run.data import load_data, task_of
+from search.run.features import features_of
 from search.run.job import Event, Failure, Job, Notice, Outcome, Rung
 from search.run.partners import LostError, together
 from spaces.contract.family import Candidate
@@ -167,11 +168,10 @@ def learnt_from(
     job: Job, net: DynamicNet, data: ImageData, candidate: Candidate, execution: Execution
 ) -> ImageData:
     """What the network trains on: the images, or what its heads read of them where its trunk keeps its weights."""
-    from trainers.feature_files import FeatureFiles
     from trainers.frozen import frozen_data, views_of
 
-    files = FeatureFiles(Path(job.features), job.feature_bytes) if job.features else None
-    found = frozen_data(net, data, views=views_of(candidate), files=files, execution=execution)
+    views, files = views_of(candidate), features_of(job)
+    found = frozen_data(net, data, views=views, files=files, execution=execution)
     return data if found is None else found
 
 
