@@ -78,7 +78,8 @@ class RemoteStore:
 
     def put(self, name: str, file: Path, version: Version) -> None:
         """Put the file as this version; of older ones the newest stays."""
-        with self._told():
+        with reaching(self.url):
+            self._check_folder()
             self._put_whole(file, self._path(f"{name}/{version.text}"))
         for old in self.versions(name)[KEPT:]:
             self._remove(f"{name}/{old.text}")
@@ -86,7 +87,7 @@ class RemoteStore:
     def get(self, name: str, version: Version, file: Path) -> bool:
         """Make the file of this version; False where it is damaged, or was just replaced by newer ones."""
         try:
-            with self._told():
+            with reaching(self.url):
                 self._files.get_file(self._path(f"{name}/{version.text}"), str(file))
         except AwayError as error:
             if isinstance(error.__cause__, FileNotFoundError):
@@ -103,10 +104,10 @@ class RemoteStore:
             self._remove(path)
 
     def check(self) -> None:
-        """Write and delete a few bytes there. Raises AwayError."""
+        """Write and delete a few bytes there; a folder is made where there is none. Raises AwayError."""
         path = self._path(f"check-{os.getpid()}")
-        with self._told():
-            if not self._puts_whole:
+        with reaching(self.url):
+            if not puts_whole(self._files):
                 self._files.makedirs(self._root, exist_ok=True)
             self._files.pipe_file(path, b"dynafront")
             self._files.rm_file(path)
@@ -123,26 +124,25 @@ class RemoteStore:
     def _root(self) -> str:
         return self._opened[1].rstrip("/")
 
-    @property
-    def _puts_whole(self) -> bool:
-        protocol = self._files.protocol
-        return any(
-            one in OBJECT_STORES for one in ([protocol] if isinstance(protocol, str) else protocol)
-        )
-
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 
+    def _check_folder(self) -> None:
+        """A shared disk that is not mounted is away, and not empty."""
+        if not puts_whole(self._files) and not self._files.isdir(self._root):
+            raise AwayError(f"{self.url}: there is no such folder; mount or make it")
+
     def _objects(self, place: str) -> dict[str, int]:
         """Sizes of all objects below a folder by their path from the root."""
-        with self._told():
+        with reaching(self.url):
             self._files.invalidate_cache()
+            self._check_folder()
             found = self._files.find(self._path(place), detail=True)
         start = len(self._root) + 1
         return {path[start:]: int(info.get("size") or 0) for path, info in found.items()}
 
     def _put_whole(self, file: Path, path: str) -> None:
-        if self._puts_whole:
+        if puts_whole(self._files):
             self._files.put_file(str(file), path)
             return
         self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
@@ -152,19 +152,25 @@ class RemoteStore:
 
     def _remove(self, path: str) -> None:
         """Another process may have been first."""
-        with self._told(), suppress(FileNotFoundError):
+        with reaching(self.url), suppress(FileNotFoundError):
             self._files.rm_file(self._path(path))
 
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Turn whatever a filesystem raises into an AwayError."""
-        try:
-            yield
-        except (StorageError, ValueError):
-            raise
-        except Exception as error:  # each filesystem has errors of its own
-            line = _OBJECT.sub("", error_line(error))
-            raise AwayError(f"{self.url}: {line}") from error
+
+@contextmanager
+def reaching(url: str) -> Iterator[None]:
+    """Turn whatever a filesystem raises into an AwayError about the URL."""
+    try:
+        yield
+    except (StorageError, ValueError):
+        raise
+    except Exception as error:  # each filesystem has errors of its own
+        raise AwayError(f"{url}: {_OBJECT.sub('', error_line(error))}") from error
+
+
+def puts_whole(files: AbstractFileSystem) -> bool:
+    """Whether it is an object store, which has no folders, and puts a whole object or none."""
+    names = [files.protocol] if isinstance(files.protocol, str) else files.protocol
+    return any(name in OBJECT_STORES for name in names)
 
 
 def filesystem(url: str) -> tuple[AbstractFileSystem, str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from search.front.stored import StudyFront, study_front
 from search.run.lease import dead_here
-from storage.places import place
+from storage.places import place_text
 from storage.records import Kind, State, StudyRecord, TrialRecord, training_text
 from storage.store import Store
 
@@ -109,7 +109,7 @@ def status(
         "exports": [
             {
                 "pick": export.pick,
-                "folder": str(place(export.folder, folder)),
+                "folder": place_text(export.folder, folder),
                 "model": export.model_uri,
             }
             for export in store.exports(record.name)

@@ -21,6 +21,7 @@ from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from spaces.contract.space import Dimension
 from spaces.contract.task import Task
+from storage.kept_files import CHECKPOINTS, FEATURES
 from storage.records import StudyRecord
 from storage.remote_store import RemoteStore
 from storage.settings import Settings
@@ -52,7 +53,8 @@ def checked_study(
     check_device(spec.run.device)
     if settings.store is not None:
         step(f"reaching {settings.store}")
-        RemoteStore(settings.store).check()
+        for folder in (CHECKPOINTS, FEATURES):
+            RemoteStore(f"{settings.store}/{folder}").check()
     known, before = stored_study(settings, spec.study)
     spec = as_begun(spec, known)
     step("reading the images")

@@ -29,11 +29,17 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"{request.getfixturevalue('s3').url}/{tmp_path.name}"
 
 
+def remote(machine: Machine) -> RemoteStore:
+    assert machine.files.remote is not None
+    return machine.files.remote
+
+
 class Machine:
     """A machine with a folder of its own."""
 
     def __init__(self, folder: Path, url: str) -> None:
         self.files = KeptFiles(folder, url)
+        remote(self).check()
         self.file = folder / NAME
 
     def write(self, content: bytes) -> None:
@@ -60,11 +66,6 @@ def one(tmp_path: Path, url: str) -> Machine:
 @pytest.fixture
 def other(tmp_path: Path, url: str) -> Machine:
     return Machine(tmp_path / "other", url)
-
-
-def remote(machine: Machine) -> RemoteStore:
-    assert machine.files.remote is not None
-    return machine.files.remote
 
 
 def test_another_machine_finds_what_was_put_last(one: Machine, other: Machine) -> None:
@@ -188,13 +189,27 @@ def test_while_the_store_is_away_files_wait_and_it_is_said_once(s3: S3, tmp_path
     assert one.files.news() == ""
 
 
-@pytest.mark.parametrize(
-    ("url", "message"),
-    [
-        ("gcs://bucket/x", "gcs://bucket/x: Please install gcsfs"),
-        ("s3://no-such-bucket-of-ours/x", "The specified bucket does not exist"),
-    ],
-)
-def test_what_lacks_is_said_in_one_line(s3: S3, url: str, message: str) -> None:
-    with pytest.raises((ValueError, AwayError), match=message):
-        RemoteStore(url).check()
+def test_a_shared_disk_that_is_not_mounted_is_away_and_not_empty(tmp_path: Path) -> None:
+    one = Machine(tmp_path / "one", str(tmp_path / "shared"))
+    one.put(b"epoch 1")
+    (tmp_path / "shared").rename(tmp_path / "elsewhere")
+    one.write(b"epoch 2")
+    with pytest.raises(AwayError, match="there is no such folder; mount or make it"):
+        one.files.put(one.file)
+    assert not (tmp_path / "shared").exists()
+    assert one.fetched() == b"epoch 2"
+
+
+def test_a_bucket_that_is_not_there_is_said_in_one_line(s3: S3) -> None:
+    with pytest.raises(AwayError, match="The specified bucket does not exist; make it"):
+        RemoteStore("s3://no-such-bucket-of-ours/x").check()
+
+
+def test_a_package_that_lacks_is_named() -> None:
+    from fsspec import register_implementation
+
+    register_implementation(
+        "lacking", "no_such_package.Files", errtxt="Install no_such_package", clobber=True
+    )
+    with pytest.raises(ValueError, match="lacking://bucket/x: Install no_such_package"):
+        RemoteStore("lacking://bucket/x").check()

@@ -25,7 +25,10 @@ def machine(folder: Path, name: str, files: int = 10) -> FeatureFiles:
 
 
 def shared(folder: Path, limit: int = 10_000) -> SharedFeatures:
-    return SharedFeatures(RemoteStore(str(folder / "shared" / "features")), limit)
+    place = folder / "shared" / "features"
+    if not (folder / "shared").is_file():
+        place.mkdir(parents=True, exist_ok=True)
+    return SharedFeatures(RemoteStore(str(place)), limit)
 
 
 def wanted(key: str) -> dict[str, Wanted]:
@@ -81,6 +84,7 @@ def test_settings_and_jobs_name_the_same_files_and_clean_deletes_them(tmp_path: 
     settings = Settings.model_validate(
         {"storage": {"folder": tmp_path / "own", "checkpoints": str(tmp_path / "shared")}}
     )
+    shared(tmp_path)
     files, of_job = feature_store(settings), features_of(with_places(job(tmp_path), settings))
     assert files is not None
     assert of_job is not None
