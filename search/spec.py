@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from search.engine_keys import check_engine
 from search.objectives import COSTS, LATENCY, MACS
 from search.spec_errors import mistake, shown, yaml_mistake
 from search.study_keys import StudySpec
@@ -75,6 +76,7 @@ def parse_study(text: str, where: str) -> StudySpec:
     _check_data(spec, where)
     _check_objectives(spec, where)
     _check_warm_epochs(spec, where)
+    check_engine(spec.run, where)
     spaces = declared_spaces(spec, where)
     _check_trunk(spec, where, spaces)
     for name, space in spaces.items():

@@ -45,7 +45,8 @@ def checked_study(
     spec: StudySpec, settings: Settings, step: Steps, *, baselines: bool = False
 ) -> CheckedStudy:
     """Check what would fail a study before its first training; nothing is stored. Raises ValueError."""
-    check_device(spec.run.device)
+    if not spec.run.uses_ray:  # whose nodes may have what this machine has not
+        check_device(spec.run.device)
     known, before = stored_study(settings, spec.study)
     spec = as_begun(spec, known)
     step("reading the images")

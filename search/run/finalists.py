@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 from rich.console import Console
@@ -29,13 +30,16 @@ def search_finalists(
 ) -> dict[str, Any]:
     """Train the study's finalists, or those that are still missing, and report. The study must be there."""
     store = Store.open(settings.database_url)
-    with lease(store, spec.study, console.print) as held:
+    trainings = SEEDS * count
+    with (
+        lease(store, spec.study, console.print) as held,
+        closing(engine_for(workers, spec.run, trainings)) as engine,
+    ):
         record = store.study(spec.study)
-        engine = engine_for(workers, spec.run)
         trials = rank_trials(store, record)[:count]
-        with Progress(
-            console, f"{spec.study}, finalists", SEEDS * len(trials), max(1, workers)
-        ) as progress:
+        title = f"{spec.study}, finalists"
+        engine.open(console.print)
+        with Progress(console, title, SEEDS * len(trials), engine.slots) as progress:
             store.say_on(progress.say)
             stored = stored_spec(record.spec)
             formats = NumberFormats(
@@ -57,7 +61,7 @@ def search_finalists(
                     counts=Kind.FINALIST,
                     ours=lambda: not held.lost,
                     formatted=lambda job: with_features(formats.of(job), settings),
-                    memory=MemoryTries(engine.shared, engine.slots > 1),
+                    memory=MemoryTries(engine.shared, engine.shares_machine),
                 ).run()
             finally:
                 formats.close()

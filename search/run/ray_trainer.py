@@ -1,0 +1,88 @@
+"""What trains on a node of a Ray cluster: an actor that holds one place, and trains one job after the other.
+
+The training itself runs in a process that the actor starts, as a worker process on a single machine does: a crash, a
+hang or too much memory is found and told by the same code, and the actor lives on.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+
+from search.logs import show_logs
+from search.run.job import Event, Failure, Job, Outcome, Rung
+from search.run.local_processes import LocalProcesses
+from search.run.watch import TrialLimits
+
+TICK = 1.0  # seconds that the actor waits for an event at once
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of the cluster: Ray's id of it, and the name that people know it by."""
+
+    id: str
+    name: str
+
+
+class Trainer:
+    """Trains jobs in a process of its own. `folder` is the driver's, from which paths count.
+
+    Three threads call it: one trains, one brings answers, and the next job may come before the last one's thread has
+    ended.
+    """
+
+    def __init__(self, limits: TrialLimits, gpus: int, folder: str, verbosity: int) -> None:
+        import ray
+
+        show_logs(verbosity)
+        if not ray.get_gpu_ids():  # those that its node may have are others'
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        self._missing = "" if Path(folder).is_dir() else folder
+        if not self._missing:
+            os.chdir(folder)
+        self._engine = LocalProcesses(1, limits, gpus)
+        self._one_job = threading.Lock()
+        self._answers: SimpleQueue[bool] = SimpleQueue()
+
+        self._node = Node(ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address())
+
+    def node(self) -> Node:
+        """Where it is."""
+        return self._node
+
+    def train(self, job: Job) -> Iterator[Event]:
+        """What `search.run.worker.events` yields; after a Rung it waits for `answer`."""
+        if self._missing:
+            yield Failure(
+                f"node {self._node.name} has no folder {self._missing}: every node of the cluster must "
+                "reach the folder of the search under the same path",
+                None,
+                "",
+            )
+            return
+        with self._one_job:
+            self._engine.submit(job)
+            yield from self._events(job)
+
+    def answer(self, go_on: bool) -> None:
+        """Let the training that waits at a rung go on, or end it."""
+        self._answers.put(go_on)
+
+    def _events(self, job: Job) -> Iterator[Event]:
+        while True:
+            if (happened := self._engine.next_event(TICK)) is None:
+                continue
+            _, event = happened
+            yield event
+            if isinstance(event, Outcome | Failure):
+                return
+            if isinstance(event, Rung):
+                goes_on = self._answers.get()
+                self._engine.answer(job, goes_on)
+                if not goes_on:
+                    return
