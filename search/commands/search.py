@@ -18,7 +18,7 @@ from search.objectives import Reference
 from search.report.no_front import no_front_text
 from search.run.books import Books
 from search.run.driver import Driver
-from search.run.engine import Engine, engine_for
+from search.run.engine import Engine, engine_for, probe_for
 from search.run.features import feature_store, with_features
 from search.run.heartbeat import Steps
 from search.run.lease import Lease, lease
@@ -137,7 +137,12 @@ def _driven(
     books = Books(store, spec.study, spec.costs, mirror, spec.metric.name)
     publisher = Publisher(store, parts.settings, spec, progress.say)
     formats = NumberFormats(
-        store.formats, spec.study, lambda: parts.task, progress.say, doing=progress.doing
+        store.formats,
+        spec.study,
+        lambda: parts.task,
+        progress.say,
+        probe_for(parts.engine, spec.run),
+        progress.doing,
     )
     driver = Driver(
         spec=spec,

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from search.run.job import Event, Failure, Job, Outcome, Rung
 from search.run.local_processes import LocalProcesses
+from search.run.number_formats import Measures, Probe
 from search.run.watch import TrialLimits
 from search.run.worker import events
 from search.study_parts import Run
@@ -70,6 +71,17 @@ def engine_for(workers: int, run: Run, trainings: int | None = None) -> Engine:
                 f"run.{name}: with 0 workers no process of a training can be ended; take 1 or more, or leave it out"
             )
     return InProcess()
+
+
+def probe_for(engine: Engine, run: Run) -> Measures:
+    """What measures number formats where the engine trains."""
+    if run.uses_ray:
+        from search.run.ray_engine import RayEngine
+        from search.run.ray_probe import ClusterProbe
+
+        assert isinstance(engine, RayEngine)
+        return ClusterProbe(engine)
+    return Probe()
 
 
 class InProcess:

@@ -11,7 +11,7 @@ from search.front.finalists import SEEDS, rank_trials, report
 from search.run.books import Books
 from search.run.data import data_spec, load_data, task_of
 from search.run.driver import Driver
-from search.run.engine import engine_for
+from search.run.engine import engine_for, probe_for
 from search.run.features import with_features
 from search.run.lease import lease
 from search.run.memory_tries import MemoryTries
@@ -47,7 +47,8 @@ def search_finalists(
                 spec.study,
                 lambda: task_of(load_data(data_spec(stored))),
                 progress.say,
-                doing=progress.doing,
+                probe_for(engine, spec.run),
+                progress.doing,
             )
             try:
                 Driver(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import shutil
@@ -9,9 +10,10 @@ import signal
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +26,8 @@ AUTO, LOCAL = "auto", "local"
 NOTED = Path("/tmp/ray/ray_current_cluster")  # where `ray start` writes the address of its head
 SHORT = Path("/tmp")  # paths of sockets have 107 bytes at most, of which Ray needs 70
 STORE_BYTES = 2**28  # of shared memory: what trainings report is small
+CHECK_SECONDS = 5.0  # between two looks at whether the head is there
+LOST_SECONDS = 30.0  # without an answer of the head; one that restarts is back by then
 STARTS = 3  # tries to start it on this machine
 SECONDS = 3.0  # until a cluster has to take a connection
 
@@ -32,17 +36,39 @@ class ClusterError(RuntimeError):
     """There is no cluster, or it is gone; says what to do."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Cluster:
     """A cluster that this process is connected to. `folder` is of one that it has started."""
 
     ray: ModuleType
     is_ours: bool  # the connection, which `close` ends
     folder: Path | None = None
+    is_lost: bool = False
+    _checked: float = field(default_factory=time.monotonic)
+    _heard: float = field(default_factory=time.monotonic)
+
+    def check(self) -> None:
+        """Raise ClusterError once its head has not answered for a while.
+
+        Ray itself ends this process after a minute of that, whatever it does then.
+        """
+        now = time.monotonic()
+        if now - self._checked < CHECK_SECONDS:
+            return
+        self._checked = now
+        address = self.ray.get_runtime_context().gcs_address
+        if answers(address):
+            self._heard = now
+        elif now - self._heard > LOST_SECONDS:
+            self.is_lost = True
+            atexit.unregister(self.ray.shutdown)  # it would wait for the head
+            raise ClusterError(
+                f"the head of the Ray cluster at {address} is gone; once there is one, search again to go on"
+            )
 
     def close(self) -> None:
         """End the connection, and the cluster where it was started for it; nothing of that is left."""
-        if self.is_ours and self.ray.is_initialized():
+        if self.is_ours and not self.is_lost and self.ray.is_initialized():
             with _own_signals():
                 self.ray.shutdown()
         if self.folder is not None:
@@ -69,7 +95,7 @@ def connected(address: str, say: Callable[[str], None] = lambda line: None) -> C
         say("starting Ray on this machine")
         return _started(ray)
     say(f"connecting to the Ray cluster at {found}")
-    _check_answers(found)
+    _checkanswers(found)
     try:
         with _own_signals():
             ray.init(found, log_to_driver=verbosity() > 0, configure_logging=False)
@@ -93,7 +119,7 @@ def address_of(address: str) -> str | None:
     except OSError:
         return None
     # the note outlives a cluster that was killed
-    return noted if noted and _answers(noted) else None
+    return noted if noted and answers(noted) else None
 
 
 def _started(ray: ModuleType) -> Cluster:
@@ -153,15 +179,15 @@ def _own_signals() -> Iterator[None]:
             signal.signal(one, handler)
 
 
-def _check_answers(address: str) -> None:
-    if not _answers(address):
+def _checkanswers(address: str) -> None:
+    if not answers(address):
         raise ClusterError(
             f"run.address: nothing answers at {address}; start the cluster, or write `address: local` for one of this "
             "machine alone"
         )
 
 
-def _answers(address: str) -> bool:
+def answers(address: str) -> bool:
     """Whether something takes connections there."""
     host, _, port = address.rpartition(":")
     try:

@@ -17,18 +17,19 @@ from typing import Any
 
 from search.logs import verbosity
 from search.run.job import EpochResult, Event, Failure, Job, Outcome
-from search.run.ray_cluster import Cluster, check_installed, connected
+from search.run.ray_cluster import Cluster, address_of, check_installed, connected
+from search.run.ray_offer import needs, offered, resources
 from search.run.ray_trainer import Node, Trainer
 from search.run.watch import TrialLimits
 from search.study_parts import Run
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
-THREADS = 3  # of an actor, see Trainer
+NAMES = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}  # in options of an actor
+THREADS = 4  # of an actor, see Trainer
 IDLE_SECONDS = (
     60.0  # that a place may be empty before it is given back, as long as there is another empty one
 )
-CHECK_SECONDS = 5.0  # between two looks at the cluster
 
 
 @dataclass(eq=False)
@@ -37,6 +38,7 @@ class Place:
 
     actor: Any
     placed: Any  # reference to its node
+    held: Any  # reference that comes to nothing as long as it lives
     node: Node | None = None
     job: Job | None = None
     events: Any = None  # of the job: a stream of references
@@ -68,13 +70,13 @@ class RayEngine:
         self._run, self._most = run, min(run.max_trials, most)
         self._places: list[Place] = []
         self._cluster: Cluster | None = None
-        self._checked = 0.0
 
     def open(self, say: Callable[[str], None] = lambda line: None) -> None:
         """Connect to the cluster; `say` is told what takes seconds. Raises ClusterError."""
         if self._cluster is None:
             self._cluster = connected(self._run.address, say)
-            self._tend()
+            found = offered(address_of(self._run.address), resources(self.ray), self._run)
+            say(found.line(self._run))
 
     @property
     def slots(self) -> int:
@@ -83,14 +85,25 @@ class RayEngine:
         return max(1, sum(place.node is not None for place in self._places))
 
     def submit(self, job: Job) -> None:
-        self._tend()
-        free = [place for place in self._places if place.is_free]
-        placed = [place for place in free if place.node is not None]
-        place = (placed or free or [self._new_place()])[0]
+        place = self.next_place()
         place.begin(job)
         logger.info(
             "trial %d of %s goes to %s", job.number, job.kind, place.node or "a place to be"
         )
+
+    def next_place(self) -> Place:
+        """Where the next job goes: a place that is free, else the first that will be."""
+        self._tend()
+        return self._free_place()
+
+    def _free_place(self) -> Place:
+        free = [place for place in self._places if place.is_free]
+        placed = [place for place in free if place.node is not None]
+        return (placed or free or [self._new_place()])[0]
+
+    def forget(self, place: Place) -> None:
+        """The place is lost."""
+        self._drop(place)
 
     def next_event(self, timeout: float) -> tuple[Job, Event] | None:
         self._tend()
@@ -98,13 +111,14 @@ class RayEngine:
         if not busy:
             time.sleep(timeout)
             return None
-        ready, _ = self._ray.wait(list(busy), num_returns=1, timeout=timeout)
+        ready, _ = self.ray.wait(list(busy), num_returns=1, timeout=timeout)
         if not ready:
             return None
         place = busy[ready[0]]
         job = place.job
         assert job is not None
-        return job, self._received(place)
+        event = self._received(place)
+        return None if event is None else (job, event)
 
     def answer(self, job: Job, go_on: bool) -> None:
         place = next((p for p in self._places if p.job and p.job.name == job.name), None)
@@ -117,24 +131,28 @@ class RayEngine:
     def close(self) -> None:
         if self._cluster is None:
             return
-        for place in self._places:
-            self._ray.kill(place.actor)
+        for place in self._places if not self._cluster.is_lost else ():
+            self.ray.kill(place.actor)
         self._places.clear()
         self._cluster.close()
         self._cluster = None
 
     @property
-    def _ray(self) -> Any:
+    def ray(self) -> Any:
+        """Ray, connected to the cluster."""
         self.open()
         assert self._cluster is not None
         return self._cluster.ray
 
-    def _received(self, place: Place) -> Event:
-        """What its training says next; a Failure where the actor is lost."""
+    def _received(self, place: Place) -> Event | None:
+        """What its training says next: a Failure where the actor is lost, None where that never began."""
         try:
-            event: Event = self._ray.get(next(place.events))
-        except (self._ray.exceptions.RayError, StopIteration) as error:
-            self._places.remove(place)
+            event: Event = self.ray.get(next(place.events))
+        except (self.ray.exceptions.RayError, StopIteration) as error:
+            if place.node is None:
+                self._lose(place, error)
+                return None
+            self._drop(place)
             failure = _lost(place, error)
             logger.warning("%s", failure.error, exc_info=error)
             return failure
@@ -145,60 +163,81 @@ class RayEngine:
         return event
 
     def _tend(self) -> None:
-        """Take in which places there are, ask for more, and give back what nobody needs."""
-        waiting = {place.placed: place for place in self._places if place.node is None}
-        ready, _ = self._ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
-        for reference in ready:
-            place = waiting[reference]
-            try:
-                place.node = self._ray.get(reference)
-            except self._ray.exceptions.RayError as error:
-                logger.warning("a place was lost before it was used: %s", error)
-                if place.is_free:  # else its stream says so
-                    self._places.remove(place)
-                continue
-            place.idle_since = time.monotonic()
-            logger.info("there is a place on node %s", place.node.name)
+        """Take in which places there are, ask for more, and give back what nobody needs. Raises ClusterError."""
+        self.open()
+        assert self._cluster is not None
+        self._cluster.check()
+        self._take_in()
         free = [place for place in self._places if place.node is not None and place.is_free]
+        waiting = [place for place in self._places if place.node is None and not place.is_free]
+        for place, other in zip(waiting, free, strict=False):  # what comes first is taken
+            assert place.job is not None
+            other.begin(place.job)
+            self._drop(place)
+        free = free[len(waiting) :]
         if not free:
             while len(self._places) < self._most:
                 self._new_place()
-        self._give_back(free[1:])
-
-    def _give_back(self, free: list[Place]) -> None:
-        for place in free:
+        for place in free[1:]:
             if time.monotonic() - place.idle_since > IDLE_SECONDS:
-                self._ray.kill(place.actor)
-                self._places.remove(place)
+                self._drop(place)
+
+    def _take_in(self) -> None:
+        """Which places Ray has found since, and which free ones are lost."""
+        for place in self._ready({place.placed: place for place in self._places if not place.node}):
+            try:
+                place.node = self.ray.get(place.placed)
+            except self.ray.exceptions.RayError as error:
+                self._lose(place, error)
+                continue
+            place.idle_since = time.monotonic()
+            logger.info("there is a place on node %s", place.node.name)
+        placed = (place for place in self._places if place.node is not None and place.is_free)
+        for place in self._ready({place.held: place for place in placed}):
+            self._lose(place, None)
+
+    def _ready(self, places: dict[Any, Place]) -> list[Place]:
+        """Those whose reference has come to something."""
+        found, _ = self.ray.wait(list(places), num_returns=max(1, len(places)), timeout=0)
+        return [places[reference] for reference in found]
+
+    def _lose(self, place: Place, error: Exception | None) -> None:
+        """A place is gone that was free or was still to be found; its job has not begun, and goes to another one.
+
+        Until Ray has noticed that a node is lost, it looks for places there.
+        """
+        logger.warning("a place is lost: %s", place.node or "none yet", exc_info=error)
+        self._drop(place)
+        if place.job is not None:
+            self._free_place().begin(place.job)
+
+    def _drop(self, place: Place) -> None:
+        """Give it back."""
+        self.ray.kill(place.actor)
+        self._places.remove(place)
 
     def _new_place(self) -> Place:
         """One more actor; Ray starts it once there are its CPUs and GPUs."""
         run = self._run
-        options: dict[str, Any] = {
-            "num_cpus": run.cpus_per_trial,
-            "num_gpus": self._gpus(),
-            "max_concurrency": THREADS,
-            "max_restarts": 0,
-        }
-        if run.memory_gigabytes is not None:
-            options["memory"] = int(1e9 * run.memory_gigabytes)
-        made = self._ray.remote(Trainer).options(**options)
+        asked = needs(run, bool(self.ray.cluster_resources().get("GPU")))
+        options = {NAMES[name]: amount for name, amount in asked.items()}
+        options |= {"max_concurrency": THREADS, "max_restarts": 0}
+        made = self.ray.remote(Trainer).options(**options)
         actor = made.remote(TrialLimits.of(run), run.gpus, os.getcwd(), verbosity())
-        place = Place(actor, actor.node.remote())
+        place = Place(actor, actor.node.remote(), actor.hold.remote())
         self._places.append(place)
         return place
 
-    def _gpus(self) -> float:
-        """What Ray is asked for: none where the study trains on the CPU, or no node has one."""
-        if self._run.device == "cpu":
-            return 0
-        there = self._ray.cluster_resources().get("GPU", 0)
-        return self._run.gpus_per_trial if there or self._run.device == "cuda" else 0
-
 
 def _lost(place: Place, error: Exception) -> Failure:
-    where = f" on node {place.node.name}" if place.node else ""
-    memory = "low on memory" in str(error)
-    why = ": killed by Ray, for the node ran out of memory" if memory else ""
+    """What is said of a training whose actor is gone."""
+    node = f" {place.node.name}" if place.node else ""
+    memory = "low on memory" in str(error)  # Ray ends processes before a node has none left
+    if memory:
+        said = f"its process on node{node} was ended by Ray, for the node ran out of memory"
+    elif "node has died" in str(error) or "node died" in str(error):
+        said = f"its node{node} is lost"
+    else:
+        said = f"its process on node{node} is lost"
     epoch = place.epoch + 1 if place.epoch else None
-    return Failure(f"its process{where} is gone{why}", epoch, "", crashed=True, memory=memory)
+    return Failure(said, epoch, "", crashed=True, memory=memory)

@@ -12,11 +12,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 from search.logs import show_logs
 from search.run.job import Event, Failure, Job, Outcome, Rung
 from search.run.local_processes import LocalProcesses
 from search.run.watch import TrialLimits
+
+if TYPE_CHECKING:
+    from search.run.number_formats import Probe
+    from spaces.contract.task import Task
+    from trainers.execution import Execution
 
 TICK = 1.0  # seconds that the actor waits for an event at once
 
@@ -32,8 +38,8 @@ class Node:
 class Trainer:
     """Trains jobs in a process of its own. `folder` is the driver's, from which paths count.
 
-    Three threads call it: one trains, one brings answers, and the next job may come before the last one's thread has
-    ended.
+    Four threads call it: one trains, one brings answers, one says nothing as long as it lives, and the next job may
+    come before the last one's thread has ended.
     """
 
     def __init__(self, limits: TrialLimits, gpus: int, folder: str, verbosity: int) -> None:
@@ -46,6 +52,7 @@ class Trainer:
         if not self._missing:
             os.chdir(folder)
         self._engine = LocalProcesses(1, limits, gpus)
+        self._probe: Probe | None = None
         self._one_job = threading.Lock()
         self._answers: SimpleQueue[bool] = SimpleQueue()
 
@@ -54,6 +61,37 @@ class Trainer:
     def node(self) -> Node:
         """Where it is."""
         return self._node
+
+    def hold(self) -> None:
+        """Never returns: whoever waits for it learns that this process is gone."""
+        threading.Event().wait()
+
+    def device(self, asked: str) -> str:
+        """The device that a job which asks for this one trains on."""
+        there = "cuda" if os.environ.get("CUDA_VISIBLE_DEVICES") else "cpu"
+        return there if asked == "auto" else asked
+
+    def device_name(self, device: str) -> str:
+        """See `search.run.number_formats.Probe`."""
+        return self._formats().device_name(device)
+
+    def fastest(
+        self, job: Job, task: Task, without: tuple[Execution, ...]
+    ) -> tuple[Execution, bool]:
+        """The fastest format, and False; or what took the measuring process down, and True."""
+        from search.run.number_formats import CrashedError
+
+        try:
+            return self._formats().fastest(job, task, without), False
+        except CrashedError as error:
+            return error.tried, True
+
+    def _formats(self) -> Probe:
+        from search.run.number_formats import Probe  # which needs PyTorch
+
+        if self._probe is None:
+            self._probe = Probe()
+        return self._probe
 
     def train(self, job: Job) -> Iterator[Event]:
         """What `search.run.worker.events` yields; after a Rung it waits for `answer`."""

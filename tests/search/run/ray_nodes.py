@@ -20,6 +20,7 @@ ENVIRONMENT = {
 }
 PORTS = ("metrics_agent_port", "metrics_export_port", "runtime_env_agent_port")
 LISTEN_PORT = "dashboard_agent_listen_port"
+TRIES = 3  # to start: half a minute, which Ray waits at most, can be too short where tests fill all cores
 NODE_ID = "RAY_OVERRIDE_NODE_ID_FOR_TESTING"
 
 
@@ -35,12 +36,14 @@ class RayNodes:
         # agents of nodes leave out what a dashboard would show, and start in half the time
         ray._private.utils.get_dashboard_dependency_error = lambda: ImportError("not wanted")
         (self._folder / "ray").mkdir()
-        self._cluster = Cluster()
-        try:
-            self.head = self.add(cpus, include_dashboard=False, no_monitor=True)
-        except BaseException:
-            self.close()
-            raise
+        for tried in range(TRIES):
+            self._cluster = Cluster()
+            try:
+                self.head = self.add(cpus, include_dashboard=False, no_monitor=True)
+                return
+            except Exception:  # its processes end with this one
+                if tried == TRIES - 1:
+                    raise
 
     @property
     def address(self) -> str:
