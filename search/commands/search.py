@@ -18,7 +18,7 @@ from search.objectives import Reference
 from search.report.no_front import no_front_text
 from search.run.books import Books
 from search.run.driver import Driver
-from search.run.engine import Engine, engine_for, probe_for
+from search.run.engine import StudyEngine, engine_for, probe_for
 from search.run.features import feature_store, with_features
 from search.run.heartbeat import Steps
 from search.run.lease import Lease, lease
@@ -77,7 +77,7 @@ def run_study(
 
 
 def _searched(
-    engine: Engine,
+    engine: StudyEngine,
     spec: StudySpec,
     text: str,
     settings: Settings,
@@ -119,7 +119,7 @@ class _Parts(NamedTuple):
     settings: Settings
     store: Store
     task: Task
-    engine: Engine
+    engine: StudyEngine
     held: Lease
 
 

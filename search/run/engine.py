@@ -21,22 +21,17 @@ Say = Callable[[str], None]
 
 
 class Engine(Protocol):
-    """Runs jobs; `slots` at once."""
+    """Runs jobs."""
 
-    slots: int
+    @property
+    def slots(self) -> int:
+        """How many jobs at once; it may change at any time."""
+        ...
 
     @property
     def shared(self) -> bool:
         """Whether several trainings at once share a device, so that one may have to wait for the others to end."""
         ...
-
-    @property
-    def shares_machine(self) -> bool:
-        """The same of the memory of the machine."""
-        ...
-
-    def open(self, say: Say) -> None:
-        """Be ready for jobs; `say` is told what takes seconds."""
 
     def submit(self, job: Job) -> None: ...
 
@@ -53,7 +48,20 @@ class Engine(Protocol):
         ...
 
 
-def engine_for(workers: int, run: Run, trainings: int | None = None) -> Engine:
+class StudyEngine(Engine, Protocol):
+    """One that a search opens, before it drives the engine."""
+
+    @property
+    def shares_machine(self) -> bool:
+        """As `shared`, of the memory of the machine."""
+        ...
+
+    def open(self, say: Say) -> None:
+        """Be ready for jobs; `say` is told what takes seconds."""
+        ...
+
+
+def engine_for(workers: int, run: Run, trainings: int | None = None) -> StudyEngine:
     """Where a study's trials run: in so many worker processes, or with none in this process, or on a Ray cluster.
 
     `trainings`: how many there will be at most; a cluster is asked for no more places. Raises ValueError for a bound

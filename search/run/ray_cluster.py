@@ -160,8 +160,13 @@ def _quiet_ray() -> ModuleType:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     import ray
+    from ray._private import worker
 
     logging.getLogger("ray").setLevel(logging.INFO if verbosity() > 1 else logging.ERROR)
+    if (
+        not verbosity()
+    ):  # of a machine that is lost it prints the log, which a search says in a line
+        worker.print_to_stdstream = lambda *_, **__: None
     return ray
 
 

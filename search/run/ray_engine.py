@@ -65,9 +65,10 @@ class RayEngine:
     # waiting until nothing else trains would empty the cluster for one training
     shared = shares_machine = False
 
-    def __init__(self, run: Run, most: int) -> None:
+    def __init__(self, run: Run, most: int, trainer: type[Trainer] = Trainer) -> None:
         check_installed()
         self._run, self._most = run, min(run.max_trials, most)
+        self._trainer = trainer
         self._places: list[Place] = []
         self._cluster: Cluster | None = None
 
@@ -222,7 +223,7 @@ class RayEngine:
         asked = needs(run, bool(self.ray.cluster_resources().get("GPU")))
         options = {NAMES[name]: amount for name, amount in asked.items()}
         options |= {"max_concurrency": THREADS, "max_restarts": 0}
-        made = self.ray.remote(Trainer).options(**options)
+        made = self.ray.remote(self._trainer).options(**options)
         actor = made.remote(TrialLimits.of(run), run.gpus, os.getcwd(), verbosity())
         place = Place(actor, actor.node.remote(), actor.hold.remote())
         self._places.append(place)

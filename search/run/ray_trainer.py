@@ -35,6 +35,13 @@ class Node:
     name: str
 
 
+def here() -> Node:
+    """The machine that this process runs on. Call it on a cluster."""
+    import ray
+
+    return Node(ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address())
+
+
 class Trainer:
     """Trains jobs in a process of its own. `folder` is the driver's, from which paths count.
 
@@ -56,7 +63,7 @@ class Trainer:
         self._one_job = threading.Lock()
         self._answers: SimpleQueue[bool] = SimpleQueue()
 
-        self._node = Node(ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address())
+        self._node = here()
 
     def node(self) -> Node:
         """Where it is."""

@@ -36,14 +36,8 @@ class RayNodes:
         # agents of nodes leave out what a dashboard would show, and start in half the time
         ray._private.utils.get_dashboard_dependency_error = lambda: ImportError("not wanted")
         (self._folder / "ray").mkdir()
-        for tried in range(TRIES):
-            self._cluster = Cluster()
-            try:
-                self.head = self.add(cpus, include_dashboard=False, no_monitor=True)
-                return
-            except Exception:  # its processes end with this one
-                if tried == TRIES - 1:
-                    raise
+        self._cluster = Cluster()
+        self.head = self.add(cpus, include_dashboard=False, no_monitor=True)
 
     @property
     def address(self) -> str:
@@ -51,6 +45,14 @@ class RayNodes:
 
     def add(self, cpus: int, **more: Any) -> Any:
         """One more node."""
+        for _ in range(TRIES - 1):
+            try:
+                return self._added(cpus, **more)
+            except Exception as error:  # its processes end with this one
+                print(f"a node did not start: {error}")
+        return self._added(cpus, **more)
+
+    def _added(self, cpus: int, **more: Any) -> Any:
         ports = dict(zip((*PORTS, LISTEN_PORT), free_ports(4), strict=True))
         with self._listen_port_is_written(ports[LISTEN_PORT]):
             return self._cluster.add_node(

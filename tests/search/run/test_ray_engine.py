@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,9 +39,9 @@ def trainers(address: str) -> list[psutil.Process]:
     return found
 
 
-def until(seconds: float, what: str, is_so: object) -> None:
+def until(seconds: float, what: str, is_so: Callable[[], object]) -> None:
     end = time.monotonic() + seconds
-    while not is_so():  # type: ignore[operator]
+    while not is_so():
         assert time.monotonic() < end, what
         time.sleep(0.1)
 
@@ -102,7 +102,11 @@ def test_a_training_goes_on_where_a_node_was_added_after_its_own_was_lost(
         assert engine.next_event(0.5) is None, "there is no node"
         nodes.add(cpus=1)
         found = [event for _, event in drained(engine, 1)]
-        assert [one.epoch for one in found if isinstance(one, EpochResult)] == [1, 2, 3, 4]
+        assert [one.epoch for one in found if isinstance(one, EpochResult)] == [
+            2,
+            3,
+            4,
+        ], "from its checkpoint"
     finally:
         engine.close()
     here = InProcess()
