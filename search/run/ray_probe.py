@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +11,6 @@ from search.run.ray_cluster import ClusterError
 from search.run.ray_engine import RayEngine
 from spaces.contract.task import Task
 from trainers.execution import Execution
-
-logger = logging.getLogger(f"dynafront.{__name__}")
 
 TRIES = 3  # places that may be lost while they measure
 
@@ -42,12 +39,9 @@ class ClusterProbe:
 
     def _asked(self, what: str, *arguments: Any) -> Any:
         for _ in range(TRIES):
-            place = self._engine.next_place()
-            try:
-                return self._engine.ray.get(getattr(place.actor, what).remote(*arguments))
-            except self._engine.ray.exceptions.RayActorError as error:
-                logger.warning("a place was lost while it measured", exc_info=error)
-                self._engine.forget(place)
+            answer = self._engine.ask(self._engine.next_place(), what, *arguments)
+            if answer is not None:
+                return answer
         raise ClusterError(
             f"{TRIES} processes of the cluster ended while they measured number formats"
         )

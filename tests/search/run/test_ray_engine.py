@@ -102,11 +102,8 @@ def test_a_training_goes_on_where_a_node_was_added_after_its_own_was_lost(
         assert engine.next_event(0.5) is None, "there is no node"
         nodes.add(cpus=1)
         found = [event for _, event in drained(engine, 1)]
-        assert [one.epoch for one in found if isinstance(one, EpochResult)] == [
-            2,
-            3,
-            4,
-        ], "from its checkpoint"
+        epochs = [event.epoch for event in found if isinstance(event, EpochResult)]
+        assert epochs == [2, 3, 4], "from its checkpoint"
     finally:
         engine.close()
     here = InProcess()
@@ -129,7 +126,8 @@ def test_a_search_that_lost_its_driver_then_its_cluster_ends_as_one_in_this_proc
     tmp_path: Path, nodes: RayNodes
 ) -> None:
     whole, folder = (new_folder(tmp_path, name, SMALL) for name in ("whole", "killed"))
-    place = f"run: {{engine: ray, address: '{nodes.address}', precision: float32, threads: 1}}"
+    place = f"run: {{engine: ray, address: '{nodes.address}', max_trials: 1, precision: float32}}"
+    nodes.add(cpus=1)
     (folder / "study.yml").write_text(SMALL.replace("run: {precision: float32, threads: 1}", place))
     with Launcher() as launcher:
         assert launcher.search(whole, "--workers", "0").ended(600) == 0
