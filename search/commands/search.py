@@ -79,7 +79,8 @@ def run_study(
     with lease(store, spec.study, console.print) as held:
         store.set_spec(spec.study, values, text)
         store.set_data(spec.study, checked.data)
-        scheduler = scheduler_for(spec, checked.task, reference, checked.data["majority"])
+        majority = checked.data["majority"]
+        scheduler = scheduler_for(spec, checked.task, reference, majority, engine.slots)
         with Progress(console, spec.study, spec.budget.trials, max(1, workers)) as progress:
             store.say_on(progress.say)
             if retry_failed:
