@@ -37,8 +37,8 @@ def search(
     (images, labels) in arrays; test may be None. They are written once, as Parquet, into the data folder.
 
     `workers`, `engine`, `baselines`, `finalists` and `retry_failed` are the flags of the command. `show=False` prints
-    nothing. An interrupt loses at most the epoch that is under way; the same call goes on. Raises ValueError for what a person
-    can put right, StorageError, and RuntimeError when nothing came of the search.
+    nothing. An interrupt loses at most the epoch that is under way; the same call goes on. Raises ValueError for what
+    a person can put right, StorageError, and RuntimeError when nothing came of the search.
     """
     from search.engine_keys import on_engine
     from search.inputs import check_inputs

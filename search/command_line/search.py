@@ -111,6 +111,7 @@ def _run(
     from search.commands.finalists import show
     from search.commands.front import print_front
     from search.commands.search import run_study
+    from search.front.stored import study_front
     from search.run.finalists import search_finalists
     from storage.store import Store
 
@@ -126,7 +127,8 @@ def _run(
     if finalists:
         report = search_finalists(spec, settings, console, count=finalists, workers=workers)
     store = Store.open(settings.database_url)
-    print_front(console, store, store.study(spec.study))
+    record = store.study(spec.study)
+    print_front(console, store, record, study_front(store, record))
     console.print()
     if finalists:
         show(console, report)

@@ -97,7 +97,8 @@ def _searched(
     with lease(store, spec.study, console.print) as held:
         store.set_spec(spec.study, values, text)
         store.set_data(spec.study, checked.data)
-        scheduler = scheduler_for(spec, checked.task, reference, checked.data["majority"])
+        majority = checked.data["majority"]
+        scheduler = scheduler_for(spec, checked.task, reference, majority, engine.slots)
         with Progress(console, spec.study, spec.budget.trials, engine.slots) as progress:
             store.say_on(progress.say)
             if retry_failed:
