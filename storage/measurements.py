@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy import delete, insert, select
 
 from storage.database import Database
-from storage.records import EpochRecord, Kind, PointRecord, RungRecord
+from storage.records import TIMED, TIMED_STATIC, EpochRecord, Kind, PointRecord, RungRecord
 from storage.repeated import repeated
 from storage.rows import point_record, record
-from storage.tables import Answers, Epoch, Point, Rung, Trial
+from storage.tables import Answers, Epoch, Point, Rung, Timing, Trial
 from storage.trials import WITH_POINTS, is_trial, trial_id
 
 MOST_NAMED = 500  # values in a statement: databases limit them
@@ -70,7 +70,24 @@ class Measurements:
             trials = {row.id: row for row in connection.execute(select(*columns).where(*of))}
             query = select(Point.__table__).join(Trial, Trial.id == Point.trial_id).where(*of)
             rows = connection.execute(query.order_by(Point.id)).all()
-        return [point_record(row, trials[row.trial_id]) for row in rows]
+        times = self.timings(study)
+        found = [point_record(row, trials[row.trial_id]) for row in rows]
+        return [replace(p, extra=p.extra | times[p.id]) if p.id in times else p for p in found]
+
+    @repeated
+    def add_timing(self, point: int, measured_ms: float, static_ms: float) -> None:
+        """Keep what a point took as a whole network, and the static one beside it; again replaces it."""
+        with self._database.writing() as connection:
+            connection.execute(delete(Timing).where(Timing.point_id == point))
+            values = {"measured_ms": measured_ms, "static_ms": static_ms}
+            connection.execute(insert(Timing).values(point_id=point, **values))
+
+    def timings(self, study: str) -> dict[int | None, dict[str, float]]:
+        """By point of the study what it took as a whole, as it stands in the point's `extra`."""
+        query = select(Timing.__table__).join(Point, Point.id == Timing.point_id)
+        of = query.join(Trial, Trial.id == Point.trial_id).where(Trial.study == study)
+        rows = self._database.rows(of)
+        return {r.point_id: {TIMED: r.measured_ms, TIMED_STATIC: r.static_ms} for r in rows}
 
     def with_answers(self, points: Sequence[PointRecord]) -> list[PointRecord]:
         """The points with which images they answer rightly, as far as that was kept."""

@@ -105,7 +105,7 @@ def _run(
     from search.commands.finalists import show
     from search.commands.front import print_front
     from search.commands.search import run_study
-    from search.run.finalists import search_finalists
+    from search.commands.train_finalists import train_finalists
     from storage.store import Store
 
     finished = run_study(
@@ -118,7 +118,7 @@ def _run(
         retry_failed=retry_failed,
     )
     if finalists:
-        report = search_finalists(spec, settings, console, count=finalists, workers=workers)
+        report = train_finalists(spec, settings, console, count=finalists, workers=workers)
     store = Store.open(settings.database_url)
     print_front(console, store, store.study(spec.study))
     console.print()

@@ -79,18 +79,22 @@ def _dtype(kind: str) -> str:
     return {"float": "float32", "double": "float64"}.get(name, name)
 
 
-def setting(
-    runtime: str, device: str, threads: int, batch: int, versions: Mapping[str, str]
-) -> dict[str, Any]:
-    """What a table says of how it was measured."""
-    machine = {
+def machine() -> dict[str, str]:
+    """This machine, as a table names it."""
+    return {
         "name": platform.node(),
         "system": platform.system(),
         "processor": platform.machine(),
     }
+
+
+def setting(
+    runtime: str, device: str, threads: int, batch: int, versions: Mapping[str, str]
+) -> dict[str, Any]:
+    """What a table says of how it was measured."""
     return {
         "format": FORMAT,
-        "machine": machine,
+        "machine": machine(),
         "runtime": runtime,
         "device": device,
         "threads": threads,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from search.cli import main
+from search.export.timed_points import time_finalists
 from search.front.curves import ReferencePoint
 from search.front.formats import as_csv
 from search.front.pick import pick
@@ -21,12 +23,14 @@ from search.report.front_strip import front_strip_png
 from search.report.front_text import offer
 from search.run.point_run import cost_measure, point_measures
 from search.schedule.limits import limit_of
-from search.service.axes import axes
+from search.service.axes import axes, latencies
 from search.spec import parse_study
 from search.study_parts import Region
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from spaces.contract.task import Task
+from storage.settings import Settings
+from storage.store import Store
 from tests.points import point
 
 STUDY = """
@@ -65,6 +69,7 @@ def test_from_the_table_to_a_model_within_milliseconds(
     early = dynafront("search", "fast.yml")
     assert early.exit_code == 2
     assert "latency: here.json: cannot be read" in early.output
+    assert "Error: latency: here.json" in dynafront("check", "fast.yml").output
     profiled = dynafront("profile", "fast.yml", "--seconds", "0.1")
     assert profiled.exit_code == 0, profiled.output
     assert "wrote here.json" in profiled.output
@@ -92,6 +97,35 @@ def test_from_the_table_to_a_model_within_milliseconds(
     done = dynafront("export", "fast", "--max-latency-ms", "5 ms")
     assert done.exit_code == 0, done.output
     assert "among the points of at most 5 ms" in done.output
+    assert re.search(
+        r"by table  [\d.]+ ms predicted, [\d.]+ ms measured: [\d.]+ times", done.output
+    )
+    _finalists_are_timed_where_the_table_is_of_this_machine(times)
+
+
+def _finalists_are_timed_where_the_table_is_of_this_machine(times: dict[str, Any]) -> None:
+    settings, said = Settings(), list[str]()
+    store = Store.open(settings.database_url)
+    record = store.study("fast")
+    Path("here.json").write_text(json.dumps(times | {"machine": {"name": "phone"}}))
+    assert time_finalists(store, record, settings, [0], said.append) == 0
+    assert re.match(
+        "finalists keep their predicted latency: the latency table is of .*phone", *said
+    )
+    Path("here.json").write_text(json.dumps(times))
+    before = store.stamp("fast")
+    count = time_finalists(store, record, settings, [0], said.append)
+    assert count > 0
+    assert time_finalists(store, record, settings, [0], said.append) == 0, "each is timed once"
+    assert store.stamp("fast") != before, "pages read the study again"
+    rows = json.loads(dynafront("front", "fast", "--format", "json").output)["points"]
+    timed = [row for row in rows if "latency_measured" in row]
+    assert len(timed) == count
+    assert {row["trial"] for row in timed} == {0}
+    assert all(row["latency_measured"] > 0 < row["latency_static"] for row in timed)
+    assert "measured" in dynafront("front", "fast").output
+    shown = latencies(store, "fast")
+    assert {row["point"]: row["latency_measured"] for row in timed}.items() <= shown.items()
 
 
 def test_latency_needs_a_table_and_is_an_objective_like_others() -> None:
