@@ -72,7 +72,7 @@ class Measurements:
             rows = connection.execute(query.order_by(Point.id)).all()
         times = self.timings(study)
         found = [point_record(row, trials[row.trial_id]) for row in rows]
-        return [replace(p, extra=p.extra | times[p.id]) if p.id in times else p for p in found]
+        return [replace(p, extra=p.extra | times.get(p.id or 0, {})) for p in found]
 
     @repeated
     def add_timing(self, point: int, measured_ms: float, static_ms: float) -> None:
@@ -82,7 +82,7 @@ class Measurements:
             values = {"measured_ms": measured_ms, "static_ms": static_ms}
             connection.execute(insert(Timing).values(point_id=point, **values))
 
-    def timings(self, study: str) -> dict[int | None, dict[str, float]]:
+    def timings(self, study: str) -> dict[int, dict[str, float]]:
         """By point of the study what it took as a whole, as it stands in the point's `extra`."""
         query = select(Timing.__table__).join(Point, Point.id == Timing.point_id)
         of = query.join(Trial, Trial.id == Point.trial_id).where(Trial.study == study)

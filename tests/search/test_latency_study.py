@@ -29,6 +29,7 @@ from search.study_parts import Region
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from spaces.contract.task import Task
+from storage.records import Kind
 from storage.settings import Settings
 from storage.store import Store
 from tests.points import point
@@ -88,7 +89,10 @@ def test_from_the_table_to_a_model_within_milliseconds(
     assert other.exit_code == 2
     assert "here.json has other times than study fast began with" in other.output
     Path("here.json").write_text(json.dumps(times))
-    (*_, best) = json.loads(dynafront("front", "fast", "--format", "json").output)["points"]
+    (*_, best) = points = json.loads(dynafront("front", "fast", "--format", "json").output)[
+        "points"
+    ]
+    _no_dynamic_network_is_slower_than_a_static_one_as_accurate(points)
     assert 0 < best["latency_mean"] <= best["latency_p95"] <= best["latency_max"] < 5
     assert re.search(r"[\d.]+ ms", dynafront("front", "fast").output)
     none = dynafront("export", "fast", "--max-latency-ms", "0.000001")
@@ -101,6 +105,17 @@ def test_from_the_table_to_a_model_within_milliseconds(
         r"by table  [\d.]+ ms predicted, [\d.]+ ms measured: [\d.]+ times", done.output
     )
     _finalists_are_timed_where_the_table_is_of_this_machine(times)
+
+
+def _no_dynamic_network_is_slower_than_a_static_one_as_accurate(front: list[Any]) -> None:
+    store = Store.open(Settings().database_url)
+    static = [(p.accuracy, LATENCY.of(p)) for p in store.points("fast", kind=Kind.BASELINE)]
+    dynamic = [row for row in front if row["kind"] == Kind.SEARCH]
+    assert static
+    assert dynamic
+    for row in dynamic:
+        beaten = [ms for accuracy, ms in static if accuracy >= row["accuracy"]]
+        assert all(row["latency_mean"] < ms for ms in beaten), row
 
 
 def _finalists_are_timed_where_the_table_is_of_this_machine(times: dict[str, Any]) -> None:

@@ -50,7 +50,7 @@ def test_a_whole_network_is_timed_beside_its_units(
     *parts, whole = baseline
     assert table.wholes == {whole.key: [unit.key for unit in parts]}
     alone = sum(table.own_ms(unit.key) for unit in parts)
-    assert table.beside_alone == pytest.approx(table.own_ms(whole.key) / alone)
+    assert table.whole_shares == [(alone, pytest.approx(table.own_ms(whole.key) / alone))]
 
 
 def test_what_is_written_as_a_program_still_infers_afterwards() -> None:
