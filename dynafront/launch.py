@@ -123,7 +123,7 @@ def _run(
     steps(console)("loading PyTorch")
     from search.commands.finalists import show
     from search.commands.search import run_study
-    from search.run.finalists import search_finalists
+    from search.commands.train_finalists import train_finalists
 
     finished = run_study(
         spec,
@@ -135,6 +135,6 @@ def _run(
         retry_failed=retry_failed,
     )
     if finalists:
-        show(console, search_finalists(spec, settings, console, count=finalists, workers=workers))
+        show(console, train_finalists(spec, settings, console, count=finalists, workers=workers))
     for line in why_ended(spec, finished):
         console.print(line)

@@ -115,7 +115,11 @@ def check_candidates(spec: StudySpec, spaces: Any, task: Task) -> None:
                 baseline = one.baseline().outline(task)
                 start_from(one.build(task, spec.seed), source, baseline.state_dict())
         except ValueError as error:
-            key = "" if str(error).startswith(("init_from", "image_size")) else f"space.{name}."
+            key = (
+                ""
+                if str(error).startswith(("init_from", "image_size", "latency"))
+                else f"space.{name}."
+            )
             raise ValueError(f"{key}{error}") from None
 
 
