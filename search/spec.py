@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from search.engine_keys import check_engine
 from search.exact import check_count, check_exact, exact_space, is_exact, named_values, settings_of
 from search.objectives import COSTS, LATENCY, MACS
 from search.spec_errors import mistake, shown, yaml_mistake
@@ -76,6 +77,7 @@ def parse_study(text: str, where: str) -> StudySpec:
     _check_data(spec, where)
     _check_objectives(spec, where)
     _check_warm_epochs(spec, where)
+    check_engine(spec.run, where)
     try:
         check_exact(spec)
     except ValueError as error:

@@ -13,7 +13,7 @@ from storage.errors import StorageError, StudyExistsError
 from storage.records import StudyRecord
 from storage.repeated import repeated
 from storage.rows import record, utc_now
-from storage.tables import Point, Study, StudyData, Trial
+from storage.tables import Point, Study, StudyData, Timing, Trial
 
 ASKED_TO_STOP = ":stop"  # behind the owner of a lease
 
@@ -136,11 +136,15 @@ class Studies:
         ).where(Trial.study == name)
         states = select(Trial.state, func.count()).where(Trial.study == name).group_by(Trial.state)
         newest = select(func.max(Point.id)).join(Trial, Trial.id == Point.trial_id)
+        timed = select(func.count(), func.sum(Timing.measured_ms)).select_from(Timing)
+        timed = timed.join(Point, Point.id == Timing.point_id)
+        timed = timed.join(Trial, Trial.id == Point.trial_id)
         with self._database.reading() as connection:
             seen = (
                 tuple(connection.execute(counted).one()),
                 sorted(map(tuple, connection.execute(states))),
                 connection.scalar(newest.where(Trial.study == name)),
+                tuple(connection.execute(timed.where(Trial.study == name)).one()),
             )
         return sha256(repr(seen).encode()).hexdigest()[:16]
 

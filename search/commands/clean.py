@@ -162,8 +162,8 @@ def _needed(store: Store, record: StudyRecord) -> set[tuple[Kind, int]]:
     """The trainings on the study's front or on a family's own, and those of exported models."""
     families = [None, *record.spec["families"]]
     shown = [p for family in families for p in study_front(store, record, family).members]
-    exported = {one.point for one in store.exports(record.name)}
-    shown += [p for p in store.points(record.name) if p.id in exported]
+    exported = {one.point for one in store.exports(record.name) if one.point is not None}
+    shown += store.points_by_id(record.name, sorted(exported))
     return {training for point in shown for training in trainings_of(point)}
 
 

@@ -13,6 +13,7 @@ from search.commands.same_data import check_same_data
 from search.export.card import gates_text, latency_text, metric_of_report, threads_text
 from search.export.extras import PLAIN, Extras
 from search.export.folder import PICTURES
+from search.export.predicted import predicted_text
 from search.export.selection_bias import bias_text
 from search.export.variant_text import variant_lines
 from search.front.flattery import Expected
@@ -249,6 +250,7 @@ def _lines(folder: Path | str, report: dict[str, Any], points: int) -> list[str]
         f"  validation - test: {bias_text(report['selection_bias'], metric)}",
         f"  MACs      {own}",
         *_latency_lines(report["latency_ms"]),
+        *([f"  by table  {text}"] if (text := predicted_text(report)) else []),
         f"  beside    {static['name']}: {_static_text(static, metric)}",
         f"            {static['why']}",
         *(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -18,7 +18,7 @@ from search.objectives import Reference
 from search.report.no_front import no_front_text
 from search.run.books import Books
 from search.run.driver import Driver
-from search.run.engine import Engine, engine_for
+from search.run.engine import StudyEngine, engine_for, probe_for
 from search.run.features import feature_store, with_places
 from search.run.heartbeat import Steps
 from search.run.lease import Lease, lease
@@ -72,17 +72,34 @@ def run_study(
     through with everything stored.
     """
     check_gpus(spec, workers)
-    engine = engine_for(workers, spec.run)
+    with closing(engine_for(workers, spec.run, spec.budget.trials)) as engine:
+        return _searched(
+            engine, spec, text, settings, console, baselines=baselines, retry_failed=retry_failed
+        )
+
+
+def _searched(
+    engine: StudyEngine,
+    spec: StudySpec,
+    text: str,
+    settings: Settings,
+    console: Console,
+    *,
+    baselines: bool,
+    retry_failed: bool,
+) -> Finished:
     with Steps(console) as step:
         checked = checked_study(spec, settings, step, baselines=baselines)
         settings.folder.mkdir(parents=True, exist_ok=True)
         store = Store.open(settings.database_url)
         spec, values, reference = _recorded(store, checked.spec, text, checked.reference)
+        engine.open(step)
     with lease(store, spec.study, console.print) as held:
         store.set_spec(spec.study, values, text)
         store.set_data(spec.study, checked.data)
-        scheduler = scheduler_for(spec, checked.task, reference, checked.data["majority"])
-        with Progress(console, spec.study, spec.budget.trials, max(1, workers)) as progress:
+        majority = checked.data["majority"]
+        scheduler = scheduler_for(spec, checked.task, reference, majority, engine.slots)
+        with Progress(console, spec.study, spec.budget.trials, engine.slots) as progress:
             store.say_on(progress.say)
             if retry_failed:
                 count = retry(store, spec, limit_of(spec, checked.task))
@@ -105,7 +122,7 @@ class _Parts(NamedTuple):
     settings: Settings
     store: Store
     task: Task
-    engine: Engine
+    engine: StudyEngine
     held: Lease
 
 
@@ -124,7 +141,12 @@ def _driven(
     books = Books(store, spec.study, spec.costs, mirror, spec.metric.name)
     publisher = Publisher(store, parts.settings, spec, progress.say)
     formats = NumberFormats(
-        store.formats, spec.study, lambda: parts.task, progress.say, doing=progress.doing
+        store.formats,
+        spec.study,
+        lambda: parts.task,
+        progress.say,
+        probe_for(parts.engine, spec.run),
+        progress.doing,
     )
     driver = Driver(
         spec=spec,
@@ -138,7 +160,7 @@ def _driven(
         ours=lambda: not parts.held.lost,
         formatted=lambda job: with_places(formats.of(job), parts.settings),
         baselines=LostBaselines(lost_in(store, spec, checkpoints, files)),
-        memory=MemoryTries(parts.engine.shared, parts.engine.slots > 1),
+        memory=MemoryTries(parts.engine.shared, parts.engine.shares_machine),
     )
     publisher.start()
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,18 +78,17 @@ def status(
     record: StudyRecord,
     front: StudyFront,
     folder: Path = Path(),
-    trials: Sequence[TrialRecord] | None = None,
 ) -> dict[str, Any]:
-    """How far a study is whose front is known, and its `trials`, if they are; `folder` is the data folder."""
-    trials = store.trials(record.name, results=False) if trials is None else trials
-    searched = [t for t in trials if t.kind == Kind.SEARCH]
-    states = Counter(t.state for t in searched)
+    """How far a study is whose front is known; `folder` is the data folder."""
+    counts = store.trial_counts(record.name)
+    states = {state: counts.get((Kind.SEARCH, state), 0) for state in State}
     budget = record.spec["budget"]["trials"]
     driven = is_driven(record)
     done = states[State.COMPLETE] + states[State.STOPPED] + states[State.FAILED]
     left = max(0, budget - done)
-    running = [_under_way(store, t) for t in trials if t.state == State.RUNNING]
-    by_state = {str(state): count for state, count in states.items()}
+    under_way = store.trials(record.name, state=State.RUNNING, results=False)
+    running = [_under_way(store, t) for t in under_way]
+    by_state = {str(state): count for state, count in states.items() if count}
     if not driven and State.RUNNING in by_state:
         by_state[INTERRUPTED] = by_state.pop(State.RUNNING)
     return {
@@ -99,7 +97,7 @@ def status(
         "trials": {
             "budget": budget,
             "by_state": by_state,
-            "static": sum(t.kind == Kind.BASELINE and t.state == State.COMPLETE for t in trials),
+            "static": counts.get((Kind.BASELINE, State.COMPLETE), 0),
         },
         "seconds": record.seconds_spent,
         "eta_seconds": record.seconds_spent / done * left if done and driven else None,
@@ -115,7 +113,8 @@ def status(
             for export in store.exports(record.name)
         ],
         "failures": [
-            {"trial": t.number, "error": t.error} for t in searched if t.state == State.FAILED
+            {"trial": t.number, "error": t.error}
+            for t in store.trials(record.name, Kind.SEARCH, State.FAILED, results=False)
         ],
     }
 

@@ -50,7 +50,8 @@ def checked_study(
 
     Raises ValueError, and AwayError for a store of checkpoints that cannot be written.
     """
-    check_device(spec.run.device)
+    if not spec.run.uses_ray:  # whose nodes may have what this machine has not
+        check_device(spec.run.device)
     if settings.store is not None:
         step(f"reaching {settings.store}")
         for folder in (CHECKPOINTS, FEATURES):
@@ -114,7 +115,11 @@ def check_candidates(spec: StudySpec, spaces: Any, task: Task) -> None:
                 baseline = one.baseline().outline(task)
                 start_from(one.build(task, spec.seed), source, baseline.state_dict())
         except ValueError as error:
-            key = "" if str(error).startswith(("init_from", "image_size")) else f"space.{name}."
+            key = (
+                ""
+                if str(error).startswith(("init_from", "image_size", "latency"))
+                else f"space.{name}."
+            )
             raise ValueError(f"{key}{error}") from None
 
 

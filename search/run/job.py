@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from storage.records import Kind, OperatingPoint
-from trainers.data.splits import DataSpec
-from trainers.fit import EpochResult
+from trainers.data.spec import DataSpec
+from trainers.epoch_result import EpochResult
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from search.front.eligible import ON_OFFER
@@ -10,12 +11,22 @@ from search.run.job import Job
 from search.schedule.finalist_plan import LONGER
 from search.schedule.warm_start import baseline_key, baseline_of, starts_from_baseline, warm
 from search.spec import StudySpec, narrowed_spaces
+from search.study_parts import Run
 from spaces.contract.family import Candidate
 from spaces.contract.registry import candidate_of
 from spaces.contract.resolution import IMAGE_SIZE
 from storage.checkpoint_files import training_key
 from storage.checkpoints import Checkpoints
 from storage.records import Kind, TrialRecord
+
+
+def threads_for(run: Run, slots: int) -> int | None:
+    """Threads of a trial, `slots` of which train at once, where the study file does not say; None: torch's number."""
+    if run.uses_ray:
+        return max(1, run.cpus_per_trial // run.gpus)
+    # processes that each take all cores slow each other down
+    processes = slots * run.gpus
+    return max(1, (os.cpu_count() or 1) // processes) if processes > 1 else None
 
 
 def _searched_epochs(record: TrialRecord) -> int:
@@ -67,7 +78,7 @@ def job_of(
         device=spec.run.device,
         precision=spec.run.precision,
         compile=spec.run.compile,
-        gpus=spec.run.gpus_per_trial,
+        gpus=spec.run.gpus,
         threads=spec.run.threads or threads,
         gpu_memory=None if gpu_gb is None else int(1e9 * gpu_gb),
         init_from=start,

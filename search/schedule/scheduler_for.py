@@ -26,13 +26,18 @@ from search.schedule.warm_start import epochs_of, two_lengths
 from search.spec import StudySpec, exact_settings, narrowed_spaces
 from spaces.contract.task import Task
 
+# of the slots, so many suggestions are made from one look at what is known: with all slots busy, each decides without
+# what the others will show, and these decide without a little more
+SHARE = 8
+
 
 def scheduler_for(
-    spec: StudySpec, task: Task, reference: Reference, majority: float = 0.0
+    spec: StudySpec, task: Task, reference: Reference, majority: float = 0.0, slots: int = 1
 ) -> Scheduler:
     """What decides for a study, before it knows of any trial.
 
-    `majority` is the accuracy of always answering the most frequent class: what is no better is not shown.
+    `majority` is the accuracy of always answering the most frequent class: what is no better is not shown. `slots`
+    trainings run at once.
     """
     spaces, costs = narrowed_spaces(spec), spec.costs
     baselines = BaselinePool(spec, spaces)
@@ -49,6 +54,7 @@ def scheduler_for(
         limit=limit,
         short=short,
         given=len(starts),
+        together=max(1, slots // SHARE),
     )
     asking = Asking(
         spaces=spaces,
