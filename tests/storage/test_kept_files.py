@@ -173,6 +173,8 @@ def test_while_the_store_is_away_files_wait_and_it_is_said_once(s3: S3, tmp_path
         assert said.startswith(f"{url}: Could not connect to the endpoint URL")
         assert said.endswith("checkpoints stay on this machine, and are put there when it answers")
         assert "secret" not in said
+        assert "?" not in said
+        assert len(said) < 400
         assert one.files.news() == ""
         with pytest.raises(AwayError, match="Could not connect"):
             remote(one).check()
