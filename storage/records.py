@@ -76,7 +76,7 @@ class StudyRecord:
     run_id: str | None
     owner: str | None
     lease_until: float | None
-    lease_left: float | None
+    lease_left: float | None = None
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ QUICK_TO_SAY = {
     }
 }
 OPTIONS: Mapping[str, Mapping[str, Any]] = {"s3": QUICK_TO_SAY, "s3a": QUICK_TO_SAY}
-_OBJECT = re.compile(r"/\d{8,}-[0-9a-f]{64}")
+_DETAILS = re.compile(r"/\d{8,}-[0-9a-f]{64}|\?[^\"\s]*")  # of addresses in messages
 _VERSION = re.compile(r"(?P<name>.+)/(?P<number>\d{8,})-(?P<digest>[0-9a-f]{64})")
 
 
@@ -164,7 +164,7 @@ def reaching(url: str) -> Iterator[None]:
     except (StorageError, ValueError):
         raise
     except Exception as error:  # each filesystem has errors of its own
-        raise AwayError(f"{url}: {_OBJECT.sub('', error_line(error))}") from error
+        raise AwayError(f"{url}: {_DETAILS.sub('', error_line(error))}") from error
 
 
 def puts_whole(files: AbstractFileSystem) -> bool:

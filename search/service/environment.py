@@ -17,6 +17,7 @@ SERVERS_OWN = (
     "DYNAFRONT_SERVER_USERS",
     "_MLFLOW_",
 )
+STORES = ("AWS_", "GOOGLE_", "AZURE_", "FSSPEC_")  # accounts of stores of checkpoints
 SECRET = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN|CREDENTIAL|(API|ACCESS|PRIVATE)_?KEY")
 
 
@@ -33,6 +34,13 @@ def job_environment(settings: Settings, given: Mapping[str, str] | None = None) 
 def reader_environment(
     settings: Settings, given: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """For what only reads tables, checkpoints and images: without secrets too. Paths may name any other variable."""
-    job = job_environment(settings, given)
-    return {name: value for name, value in job.items() if not SECRET.search(name.upper())}
+    """For what only reads tables, checkpoints and images: without secrets too. Paths may name any other variable.
+
+    The account of a store of checkpoints stays where there is one.
+    """
+    job, needed = job_environment(settings, given), STORES if settings.store else ()
+    return {
+        name: value
+        for name, value in job.items()
+        if name.startswith(needed) or not SECRET.search(name.upper())
+    }

@@ -163,3 +163,34 @@ def test_a_wrong_variable_is_named_instead_of_the_file(tmp_path):
 def test_a_file_that_was_asked_for_must_exist(tmp_path):
     with pytest.raises(ValueError, match="cannot be read"):
         settings(tmp_path / "none.yml", {})
+
+
+def test_a_place_for_checkpoints_is_a_whole_path_or_a_url(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SHARE", "/mnt/share")
+    for given, expected in (
+        ("s3://bucket/dynafront/", "s3://bucket/dynafront"),
+        ("$SHARE/dynafront", "/mnt/share/dynafront"),
+        ("shared", str(tmp_path / "shared")),
+    ):
+        Path("mlflow.yml").write_text(f"storage: {{checkpoints: {given}}}")
+        found = settings()
+        assert found.store == expected
+        assert Settings.model_validate_json(found.model_dump_json()).store == expected
+    assert Settings().store is None
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("nonsense://x", "'nonsense://x' is not a place for files; write s3://BUCKET/FOLDER"),
+        ("ftp://ann:sesame@host/x", r"'ftp://ann:\*\*\*@host/x' holds a password; leave it out"),
+        ("dynafront-data/shared", "storage.checkpoints lies in storage.folder"),
+    ],
+)
+def test_a_place_for_checkpoints_that_cannot_be_one_is_said(tmp_path, monkeypatch, given, message):
+    monkeypatch.chdir(tmp_path)
+    Path("mlflow.yml").write_text(f"storage: {{checkpoints: {given!r}}}")
+    with pytest.raises(ValueError, match=message) as error:
+        settings()
+    assert "sesame" not in str(error.value)

@@ -16,7 +16,7 @@ from rich.console import Console
 from search.objectives import Reference
 from search.run.books import Books
 from search.run.driver import Driver, HopelessError
-from search.run.job import Event, Failure, Job, Outcome, Rung
+from search.run.job import Event, Failure, Job, Notice, Outcome, Rung
 from search.run.optuna_mirror import OptunaMirror, mirror_for
 from search.run.progress import Progress
 from search.run.take_up import take_up
@@ -63,7 +63,7 @@ class Scripted:
             raise event
         if isinstance(event, Rung):
             self.asked = event.epoch
-        elif not isinstance(event, EpochResult):
+        elif not isinstance(event, EpochResult | Notice):
             self.waiting.popleft()
         return job, event
 

@@ -45,3 +45,11 @@ def test_what_only_reads_gets_no_secret() -> None:
     found = reader_environment(Settings(), ALL)
     assert {name for name in ALL if name in found} == set(NEEDED)
     assert SETTINGS_VARIABLE in found, "where the database is"
+
+
+def test_what_reads_checkpoints_from_a_store_has_its_account() -> None:
+    given = {"AWS_SECRET_ACCESS_KEY": "s", "MY_PASSWORD": "p", "PATH": "/bin"}
+    stored = Settings.model_validate({"storage": {"checkpoints": "s3://bucket/x"}})
+    assert "AWS_SECRET_ACCESS_KEY" in reader_environment(stored, given)
+    assert "MY_PASSWORD" not in reader_environment(stored, given)
+    assert "AWS_SECRET_ACCESS_KEY" not in reader_environment(Settings(), given)
