@@ -81,8 +81,8 @@ def check_installed() -> None:
         raise ValueError("run.engine: ray is not installed: pip install 'dynafront[ray]'")
 
 
-def connected(address: str, say: Callable[[str], None] = lambda line: None) -> Cluster:
-    """The cluster at the address; one of this machine alone where it names none.
+def connected(address: str | None, say: Callable[[str], None] = lambda line: None) -> Cluster:
+    """The cluster at HOST:PORT; None: one of this machine alone, which is started.
 
     `say` is told what takes seconds. Raises ValueError where Ray is not installed, ClusterError where nothing answers.
     """
@@ -90,18 +90,17 @@ def connected(address: str, say: Callable[[str], None] = lambda line: None) -> C
     ray = _quiet_ray()
     if ray.is_initialized():
         return Cluster(ray, is_ours=False)
-    found = address_of(address)
-    if found is None:
+    if address is None:
         say("starting Ray on this machine")
         return _started(ray)
-    say(f"connecting to the Ray cluster at {found}")
-    _checkanswers(found)
+    say(f"connecting to the Ray cluster at {address}")
+    _check_answers(address)
     try:
         with _own_signals():
-            ray.init(found, log_to_driver=verbosity() > 0, configure_logging=False)
+            ray.init(address, log_to_driver=verbosity() > 0, configure_logging=False)
     except Exception as error:
         raise ClusterError(
-            f"run.address: the Ray cluster at {found} refuses: {_first_line(error)}"
+            f"run.address: the Ray cluster at {address} refuses: {_first_line(error)}"
         ) from error
     return Cluster(ray, is_ours=True)
 
@@ -184,7 +183,7 @@ def _own_signals() -> Iterator[None]:
             signal.signal(one, handler)
 
 
-def _checkanswers(address: str) -> None:
+def _check_answers(address: str) -> None:
     if not answers(address):
         raise ClusterError(
             f"run.address: nothing answers at {address}; start the cluster, or write `address: local` for one of this "
