@@ -37,8 +37,8 @@ def search(
     (images, labels) in arrays; test may be None. They are written once, as Parquet, into the data folder.
 
     `workers`, `engine`, `baselines`, `finalists` and `retry_failed` are the flags of the command. `show=False` prints
-    nothing. An interrupt loses at most the epoch that is under way; the same call goes on. Raises ValueError for what a person
-    can put right, StorageError, and RuntimeError when nothing came of the search.
+    nothing. An interrupt loses at most the epoch that is under way; the same call goes on. Raises ValueError for what
+    a person can put right, StorageError, and RuntimeError when nothing came of the search.
     """
     from search.engine_keys import on_engine
     from search.inputs import check_inputs
@@ -123,7 +123,7 @@ def _run(
     steps(console)("loading PyTorch")
     from search.commands.finalists import show
     from search.commands.search import run_study
-    from search.run.finalists import search_finalists
+    from search.commands.train_finalists import train_finalists
 
     finished = run_study(
         spec,
@@ -135,6 +135,6 @@ def _run(
         retry_failed=retry_failed,
     )
     if finalists:
-        show(console, search_finalists(spec, settings, console, count=finalists, workers=workers))
+        show(console, train_finalists(spec, settings, console, count=finalists, workers=workers))
     for line in why_ended(spec, finished):
         console.print(line)

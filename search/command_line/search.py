@@ -111,7 +111,8 @@ def _run(
     from search.commands.finalists import show
     from search.commands.front import print_front
     from search.commands.search import run_study
-    from search.run.finalists import search_finalists
+    from search.commands.train_finalists import train_finalists
+    from search.front.stored import study_front
     from storage.store import Store
 
     finished = run_study(
@@ -124,9 +125,10 @@ def _run(
         retry_failed=retry_failed,
     )
     if finalists:
-        report = search_finalists(spec, settings, console, count=finalists, workers=workers)
+        report = train_finalists(spec, settings, console, count=finalists, workers=workers)
     store = Store.open(settings.database_url)
-    print_front(console, store, store.study(spec.study))
+    record = store.study(spec.study)
+    print_front(console, store, record, study_front(store, record))
     console.print()
     if finalists:
         show(console, report)

@@ -19,11 +19,12 @@ from search.report.no_front import no_front_text
 from search.run.books import Books
 from search.run.driver import Driver
 from search.run.engine import StudyEngine, engine_for, probe_for
-from search.run.features import feature_store, with_features
+from search.run.features import feature_store, with_places
 from search.run.heartbeat import Steps
 from search.run.lease import Lease, lease
 from search.run.lost_baselines import LostBaselines, lost_in
 from search.run.memory_tries import MemoryTries
+from search.run.missing_files import put_missing
 from search.run.number_formats import NumberFormats
 from search.run.optuna_mirror import mirror_for, optuna_storage
 from search.run.progress import Progress
@@ -42,6 +43,7 @@ from spaces.contract.family import Candidate
 from spaces.contract.task import Task
 from storage.creation_lock import creating
 from storage.errors import StorageError, StudyExistsError
+from storage.kept_files import checkpoint_store
 from storage.settings import Settings
 from storage.store import Store
 
@@ -95,7 +97,8 @@ def _searched(
     with lease(store, spec.study, console.print) as held:
         store.set_spec(spec.study, values, text)
         store.set_data(spec.study, checked.data)
-        scheduler = scheduler_for(spec, checked.task, reference, checked.data["majority"])
+        majority = checked.data["majority"]
+        scheduler = scheduler_for(spec, checked.task, reference, majority, engine.slots)
         with Progress(console, spec.study, spec.budget.trials, engine.slots) as progress:
             store.say_on(progress.say)
             if retry_failed:
@@ -131,6 +134,7 @@ def _driven(
     Returns what `Driver.run` does, and whether MLflow followed.
     """
     spec, store, checkpoints = parts.spec, parts.store, str(parts.settings.checkpoints)
+    files = checkpoint_store(parts.settings.checkpoints, parts.settings.store)
     with creating(parts.settings.optuna_url):
         storage = optuna_storage(parts.settings.optuna_url)
     mirror = mirror_for(storage, store, spec)
@@ -154,8 +158,8 @@ def _driven(
         checkpoints=checkpoints,
         follower=publisher,
         ours=lambda: not parts.held.lost,
-        formatted=lambda job: with_features(formats.of(job), parts.settings),
-        baselines=LostBaselines(lost_in(store, spec, checkpoints)),
+        formatted=lambda job: with_places(formats.of(job), parts.settings),
+        baselines=LostBaselines(lost_in(store, spec, checkpoints, files)),
         memory=MemoryTries(parts.engine.shared, parts.engine.shares_machine),
     )
     publisher.start()
@@ -166,6 +170,7 @@ def _driven(
         _add_cascades(parts, publisher, progress)
     finally:
         formats.close()
+        put_missing(files, spec.study, progress.say)
         progress.doing("bringing MLflow up to date")
         publisher.close()
     return complete, not publisher.away
@@ -173,12 +178,14 @@ def _driven(
 
 def _add_cascades(parts: _Parts, publisher: Publisher, progress: Progress) -> None:
     """Join the networks that were trained; a study whose cascades fail has its front without them."""
+    from search.run.cascade_passes import Passes
     from search.run.cascades import update_cascades
 
-    spec, store, checkpoints = parts.spec, parts.store, parts.settings.checkpoints
-    files = feature_store(parts.settings)
+    spec, store, settings = parts.spec, parts.store, parts.settings
+    kept = checkpoint_store(settings.checkpoints, settings.store)
+    passes = Passes(spec, str(settings.checkpoints), feature_store(settings), settings.store)
     try:
-        if update_cascades(store, spec, checkpoints, files, progress.doing):
+        if update_cascades(store, spec, kept, passes, progress.doing):
             publisher.front_changed()
     # the search went well: what cannot be joined must not end it
     except Exception as error:

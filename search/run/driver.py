@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from search.run.books import Books
 from search.run.engine import Engine
 from search.run.follower import Follower, NoFollower
-from search.run.job import Event, Failure, Job, Outcome, Rung
+from search.run.job import Event, Failure, Job, Notice, Outcome, Rung
 from search.run.jobs import job_of, threads_for
 from search.run.lost_baselines import LostBaselines, trial_of
 from search.run.memory_tries import MemoryTries
@@ -58,6 +58,7 @@ class Driver:
     # last epoch that was stored of a training that was just started
     _expected: dict[tuple[Kind, int], int] = field(default_factory=dict)
     _failed_in_a_row: int = 0
+    _noticed: str = ""
     _news: list[tuple[Kind, int]] = field(default_factory=list)
     _done: Counter[State] = field(default_factory=Counter)
 
@@ -201,6 +202,9 @@ class Driver:
                 self._say_if_behind(trial, event.epoch)
                 self.books.epoch(trial, event)
                 self.progress.epoch(job, event)
+            case Notice() if event.text != self._noticed:
+                self._noticed = event.text  # every worker has it
+                self.progress.say(event.text)
             case Rung():
                 self._judge(trial, job, event)
             case Outcome():

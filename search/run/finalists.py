@@ -12,7 +12,7 @@ from search.run.books import Books
 from search.run.data import data_spec, load_data, task_of
 from search.run.driver import Driver
 from search.run.engine import engine_for, probe_for
-from search.run.features import with_features
+from search.run.features import with_places
 from search.run.lease import lease
 from search.run.memory_tries import MemoryTries
 from search.run.number_formats import NumberFormats
@@ -61,7 +61,7 @@ def search_finalists(
                     checkpoints=str(settings.checkpoints),
                     counts=Kind.FINALIST,
                     ours=lambda: not held.lost,
-                    formatted=lambda job: with_features(formats.of(job), settings),
+                    formatted=lambda job: with_places(formats.of(job), settings),
                     memory=MemoryTries(engine.shared, engine.shares_machine),
                 ).run()
             finally:

@@ -30,6 +30,9 @@ class Job:
     seed: int
     data: DataSpec
     checkpoints: str  # folder
+    store: str | None = (
+        None  # folder or URL where other machines find them too, see storage.kept_files
+    )
     key: str  # of this trial's checkpoint
     device: str = "auto"
     precision: str = "auto"
@@ -101,4 +104,11 @@ class Failure:
     unwritten: bool = False
 
 
-Event = EpochResult | Rung | Outcome | Failure
+@dataclass(frozen=True)
+class Notice:
+    """Something that a person should know of a training that goes on, in one line."""
+
+    text: str
+
+
+Event = EpochResult | Rung | Outcome | Failure | Notice

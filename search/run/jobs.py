@@ -41,9 +41,17 @@ def _baseline_file(spec: StudySpec, trial: Candidate, checkpoints: str) -> str:
 
 
 def job_of(
-    spec: StudySpec, record: TrialRecord, checkpoints: str, threads: int | None = None
+    spec: StudySpec,
+    record: TrialRecord,
+    checkpoints: str,
+    threads: int | None = None,
+    *,
+    store: str | None = None,
 ) -> Job:
-    """The job that trains (or trained) a stored trial; `threads` where the study file does not say."""
+    """The job that trains (or trained) a stored trial; `threads` where the study file does not say.
+
+    `checkpoints` is the folder of this machine, `store` the place where all find them, if there is one.
+    """
     key, start = training_key(spec.study, record.kind, record.number), spec.initial(record.family)
     teacher, gpu_gb = None, spec.run.gpu_memory_gigabytes
     if warm(spec, record.family):
@@ -65,6 +73,7 @@ def job_of(
         seed=record.seed,
         data=data_spec(spec, record.params.get(IMAGE_SIZE)),
         checkpoints=checkpoints,
+        store=store,
         key=key,
         device=spec.run.device,
         precision=spec.run.precision,
