@@ -23,6 +23,11 @@ from search.logs import verbosity
 logger = logging.getLogger(f"dynafront.{__name__}")
 
 AUTO, LOCAL = "auto", "local"
+UNASKED = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # else below `uv run` it sends the folder to every machine
+}
 NOTED = Path("/tmp/ray/ray_current_cluster")  # where `ray start` writes the address of its head
 SHORT = Path("/tmp")  # paths of sockets have 107 bytes at most, of which Ray needs 70
 STORE_BYTES = 2**28  # of shared memory: what trainings report is small
@@ -155,16 +160,15 @@ def _started_once(ray: ModuleType) -> Cluster:
 
 
 def _quiet_ray() -> ModuleType:
-    """Ray, which sends and prints nothing unasked."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    """Ray, which sends and prints nothing unasked, and takes no copy of the folder along."""
+    for name, value in UNASKED.items():
+        os.environ.setdefault(name, value)
     import ray
     from ray._private import worker
 
     logging.getLogger("ray").setLevel(logging.INFO if verbosity() > 1 else logging.ERROR)
-    if (
-        not verbosity()
-    ):  # of a machine that is lost it prints the log, which a search says in a line
+    if not verbosity():
+        # of a machine that is lost Ray prints the end of a log; a search says it in one line
         worker.print_to_stdstream = lambda *_, **__: None
     return ray
 
