@@ -135,7 +135,10 @@ def _started(ray: ModuleType) -> Cluster:
             # Ray gives its processes 15 seconds to start, which can be too few where the cores are busy
             logger.warning("Ray did not start", exc_info=error)
             why = _first_line(error)
-    raise ClusterError(f"Ray does not start on this machine: {why}")
+    raise ClusterError(
+        f"Ray does not start on this machine: {why.rstrip('.')}; try again when it is less busy, or with "
+        "`ray start --head` first"
+    )
 
 
 def _started_once(ray: ModuleType) -> Cluster:
