@@ -105,6 +105,7 @@ def test_a_study_may_go_on_with_more_repeats_but_not_with_other_trials() -> None
         run_id=None,
         owner=None,
         lease_until=None,
+        lease_left=None,
     )
     assert as_begun(spec_of(GATED + "sampler: grid\nrepeats: 3\n"), known).budget.trials == 9
     other = GATED.replace("[0.02, 0.09]", "[0.02]")
