@@ -5,7 +5,8 @@
 Trainings sleep, so that one machine can play all nodes. What is measured is what the driver and Ray add to them: a real
 study in real tables, decided by the sampler, submitted, placed, told and written down. Each node is a raylet with one
 place. Time counts from when all places are there to the end of the last training, so without the start of Ray.
-`share` is trials an hour and node over those of the smallest cluster.
+`share` is trials an hour and node over those of the smallest cluster, `of_sleep` the share of the time that the nodes
+trained.
 """
 
 from __future__ import annotations
@@ -106,6 +107,9 @@ def measured(sizes: Sequence[int], rounds: int, seconds: float) -> Iterator[dict
         for before, nodes in zip((0, *sizes), sizes, strict=False):
             for _ in range(nodes - before):
                 cluster.add(cpus=1)
+            if not before:  # what the driver imports for its first suggestion is not of any size
+                with tempfile.TemporaryDirectory() as folder:
+                    seconds_of(cluster.address, nodes, 2, 1.0, Path(folder))
             with tempfile.TemporaryDirectory() as folder:
                 took = seconds_of(cluster.address, nodes, rounds, seconds, Path(folder))
             hourly = 3600 * rounds * nodes / took

@@ -61,14 +61,14 @@ def _ms(value: object) -> float:
 
 def _gpus(value: object) -> object:
     """GPUs of a training: whole ones, or a share of one."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    whole = number and value in range(1, 65)  # type: ignore[operator]
-    share = number and 0 < value < 1
-    if not (whole or share):
-        raise ValueError(
-            f"{shown(value)} is neither a whole number from 1 to 64 nor a share of a GPU, such as 0.5"
-        )
-    return int(value) if whole else value  # type: ignore[call-overload]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if value in range(1, 65):
+            return int(value)
+        if 0 < value < 1:
+            return value
+    raise ValueError(
+        f"{shown(value)} is neither a whole number from 1 to 64 nor a share of a GPU, such as 0.5"
+    )
 
 
 def _sides(value: object) -> object:

@@ -50,4 +50,5 @@ def check_file(
         print_json(found.as_dict())
         return
     print_lines(console, lines(found), wrap=False)
-    console.print(f"\n{study_file} is ready: dynafront search {study_file}", soft_wrap=True)
+    flag = f" --engine {engine}" if engine else ""
+    console.print(f"\n{study_file} is ready: dynafront search {study_file}{flag}", soft_wrap=True)

@@ -23,6 +23,11 @@ from search.logs import verbosity
 logger = logging.getLogger(f"dynafront.{__name__}")
 
 AUTO, LOCAL = "auto", "local"
+UNASKED = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # else below `uv run` it sends the folder to every machine
+}
 NOTED = Path("/tmp/ray/ray_current_cluster")  # where `ray start` writes the address of its head
 SHORT = Path("/tmp")  # paths of sockets have 107 bytes at most, of which Ray needs 70
 STORE_BYTES = 2**28  # of shared memory: what trainings report is small
@@ -81,8 +86,8 @@ def check_installed() -> None:
         raise ValueError("run.engine: ray is not installed: pip install 'dynafront[ray]'")
 
 
-def connected(address: str, say: Callable[[str], None] = lambda line: None) -> Cluster:
-    """The cluster at the address; one of this machine alone where it names none.
+def connected(address: str | None, say: Callable[[str], None] = lambda line: None) -> Cluster:
+    """The cluster at HOST:PORT; None: one of this machine alone, which is started.
 
     `say` is told what takes seconds. Raises ValueError where Ray is not installed, ClusterError where nothing answers.
     """
@@ -90,18 +95,17 @@ def connected(address: str, say: Callable[[str], None] = lambda line: None) -> C
     ray = _quiet_ray()
     if ray.is_initialized():
         return Cluster(ray, is_ours=False)
-    found = address_of(address)
-    if found is None:
+    if address is None:
         say("starting Ray on this machine")
         return _started(ray)
-    say(f"connecting to the Ray cluster at {found}")
-    _checkanswers(found)
+    say(f"connecting to the Ray cluster at {address}")
+    _check_answers(address)
     try:
         with _own_signals():
-            ray.init(found, log_to_driver=verbosity() > 0, configure_logging=False)
+            ray.init(address, log_to_driver=verbosity() > 0, configure_logging=False)
     except Exception as error:
         raise ClusterError(
-            f"run.address: the Ray cluster at {found} refuses: {_first_line(error)}"
+            f"run.address: the Ray cluster at {address} refuses: {_first_line(error)}"
         ) from error
     return Cluster(ray, is_ours=True)
 
@@ -131,7 +135,10 @@ def _started(ray: ModuleType) -> Cluster:
             # Ray gives its processes 15 seconds to start, which can be too few where the cores are busy
             logger.warning("Ray did not start", exc_info=error)
             why = _first_line(error)
-    raise ClusterError(f"Ray does not start on this machine: {why}")
+    raise ClusterError(
+        f"Ray does not start on this machine: {why.rstrip('.')}; try again when it is less busy, or with "
+        "`ray start --head` first"
+    )
 
 
 def _started_once(ray: ModuleType) -> Cluster:
@@ -156,16 +163,15 @@ def _started_once(ray: ModuleType) -> Cluster:
 
 
 def _quiet_ray() -> ModuleType:
-    """Ray, which sends and prints nothing unasked."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    """Ray, which sends and prints nothing unasked, and takes no copy of the folder along."""
+    for name, value in UNASKED.items():
+        os.environ.setdefault(name, value)
     import ray
     from ray._private import worker
 
     logging.getLogger("ray").setLevel(logging.INFO if verbosity() > 1 else logging.ERROR)
-    if (
-        not verbosity()
-    ):  # of a machine that is lost it prints the log, which a search says in a line
+    if not verbosity():
+        # of a machine that is lost Ray prints the end of a log; a search says it in one line
         worker.print_to_stdstream = lambda *_, **__: None
     return ray
 
@@ -184,7 +190,7 @@ def _own_signals() -> Iterator[None]:
             signal.signal(one, handler)
 
 
-def _checkanswers(address: str) -> None:
+def _check_answers(address: str) -> None:
     if not answers(address):
         raise ClusterError(
             f"run.address: nothing answers at {address}; start the cluster, or write `address: local` for one of this "

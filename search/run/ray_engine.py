@@ -18,6 +18,7 @@ from search.run.ray_offer import offered, resources
 from search.run.ray_places import Place, Places
 from search.run.ray_trainer import Trainer
 from search.study_parts import Run
+from storage.records import training_text
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
@@ -51,7 +52,8 @@ class RayEngine:
     def submit(self, job: Job) -> None:
         place = self.next_place()
         place.begin(job)
-        logger.info("%s %d goes to node %s", job.kind, job.number, place.node or "that is found")
+        where = place.node.name if place.node else "that Ray finds"
+        logger.info("%s goes to node %s", training_text(*job.name), where)
 
     def next_place(self) -> Place:
         """Where the next job goes."""

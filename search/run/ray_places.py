@@ -110,7 +110,8 @@ class Places:
 
         Until Ray has noticed that a node is lost, it looks for places there.
         """
-        logger.info("a place is lost on node %s", place.node or "unknown", exc_info=error)
+        where = f" on node {place.node.name}" if place.node else ""
+        logger.info("a place%s is lost", where, exc_info=error)
         self.drop(place)
         if place.job is not None:
             self.free().begin(place.job)

@@ -62,7 +62,6 @@ class Trainer:
         self._probe: Probe | None = None
         self._one_job = threading.Lock()
         self._answers: SimpleQueue[bool] = SimpleQueue()
-
         self._node = here()
 
     def node(self) -> Node:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from search.cli import main
 from search.run.data import load_data
+from search.run.ray_offer import Offer
 from storage.settings import Settings
 from storage.store import Store
 from tests.search.conftest import TINY, dynafront
@@ -67,6 +68,21 @@ def test_a_longer_study_takes_longer_and_more_workers_less(here: Path) -> None:
     assert seconds("long.yml") > 20 * seconds("tiny.yml")
     assert seconds("long.yml", "--workers", "4") < 0.6 * seconds("long.yml")
     assert seconds("short.yml") == pytest.approx(3.6)
+
+
+def test_a_study_on_a_cluster_says_what_that_has(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = Offer("head:6379", nodes=2, cpus=8, gpus=0, trials=4)
+    monkeypatch.setattr("search.commands.check.offer", lambda run: there)
+    result = dynafront("check", "tiny.yml", "--engine", "ray")
+    assert result.exit_code == 0, result.output
+    said = (
+        "cluster   the Ray cluster at head:6379: 2 nodes, 8 CPUs, 0 GPUs; room for 4 trials at once"
+    )
+    assert said in result.output
+    assert "on nodes as fast as this machine (cpu, 4 at once)" in result.output
+    assert "tiny.yml is ready: dynafront search tiny.yml --engine ray" in result.output
 
 
 def test_what_has_ended_is_not_counted_again(in_finished: Path) -> None:
