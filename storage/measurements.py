@@ -10,10 +10,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, not_, select
 
 from storage.database import Database
-from storage.records import EpochRecord, Kind, PointRecord, RungRecord
+from storage.records import TIMED, TIMED_STATIC, EpochRecord, Kind, PointRecord, RungRecord
 from storage.repeated import repeated
 from storage.rows import point_record, record
-from storage.tables import Answers, Epoch, Point, Rung, Trial
+from storage.tables import Answers, Epoch, Point, Rung, Timing, Trial
 from storage.trials import WITH_POINTS, is_trial, trial_id
 
 MOST_NAMED = 500  # values in a statement: databases limit them
@@ -70,7 +70,7 @@ class Measurements:
             trials = _trials(connection, *of)
             query = select(Point.__table__).join(Trial, Trial.id == Point.trial_id).where(*of)
             rows = connection.execute(query.order_by(Point.id)).all()
-        return _records(rows, trials)
+        return self._timed(study, _records(rows, trials))
 
     def point_values(
         self,
@@ -106,7 +106,27 @@ class Measurements:
                 named = Trial.study == study, Trial.id.in_({row.trial_id for row in rows})
                 records = _records(rows, _trials(connection, *named))
                 found |= {one.id: one for one in records}
-        return [found[one] for one in ids if one in found]
+        return self._timed(study, [found[one] for one in ids if one in found])
+
+    @repeated
+    def add_timing(self, point: int, measured_ms: float, static_ms: float) -> None:
+        """Keep what a point took as a whole network, and the static one beside it; again replaces it."""
+        with self._database.writing() as connection:
+            connection.execute(delete(Timing).where(Timing.point_id == point))
+            values = {"measured_ms": measured_ms, "static_ms": static_ms}
+            connection.execute(insert(Timing).values(point_id=point, **values))
+
+    def timings(self, study: str) -> dict[int, dict[str, float]]:
+        """By point of the study what it took as a whole, as it stands in the point's `extra`."""
+        query = select(Timing.__table__).join(Point, Point.id == Timing.point_id)
+        of = query.join(Trial, Trial.id == Point.trial_id).where(Trial.study == study)
+        rows = self._database.rows(of)
+        return {r.point_id: {TIMED: r.measured_ms, TIMED_STATIC: r.static_ms} for r in rows}
+
+    def _timed(self, study: str, points: list[PointRecord]) -> list[PointRecord]:
+        """The points with what they took as whole networks, where that was measured."""
+        times = self.timings(study)
+        return [replace(p, extra=p.extra | times.get(p.id or 0, {})) for p in points]
 
     def with_answers(self, points: Sequence[PointRecord]) -> list[PointRecord]:
         """The points with which images they answer rightly, as far as that was kept."""

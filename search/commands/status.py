@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from search.front.stored import StudyFront, study_front
 from search.run.lease import dead_here
-from storage.places import place
+from storage.places import place_text
 from storage.records import Kind, State, StudyRecord, TrialRecord, training_text
 from storage.store import Store
 
@@ -36,8 +35,8 @@ def statuses(store: Store, name: str | None = None, folder: Path = Path()) -> li
     return [status(store, record, study_front(store, record), folder)]
 
 
-def as_text(one: dict[str, Any]) -> str:
-    """A few lines for people."""
+def as_text(one: dict[str, Any], disk: str = "") -> str:
+    """A few lines for people; `disk` is what its checkpoints take, in words."""
     trials = one["trials"]
     by_state = trials["by_state"]
     words = {str(state): word for state, word in STATES.items()} | {INTERRUPTED: INTERRUPTED}
@@ -51,6 +50,8 @@ def as_text(one: dict[str, Any]) -> str:
         + (f", about {one['eta_seconds'] / 60:.0f} min left" if one["eta_seconds"] else ""),
         f"  front    {one['front']['points']} points, hypervolume {one['front']['hypervolume']:.4f}",
     ]
+    if disk:
+        lines.append(f"  disk     {disk}")
     for word in (State.RUNNING, INTERRUPTED):
         for under_way in one[word]:
             name = training_text(under_way["kind"], under_way["trial"])
@@ -106,7 +107,7 @@ def status(
         "exports": [
             {
                 "pick": export.pick,
-                "folder": str(place(export.folder, folder)),
+                "folder": place_text(export.folder, folder),
                 "model": export.model_uri,
             }
             for export in store.exports(record.name)
@@ -119,10 +120,10 @@ def status(
 
 
 def is_driven(record: StudyRecord) -> bool:
-    """Whether a process searches the study: its lease lasts, and it is not known to be gone."""
+    """Whether a process searches the study: its lease lasts by the clock that gave it; not one known to be gone."""
     if record.owner is None or dead_here(record.owner):
         return False
-    return (record.lease_until or 0) > time.time()
+    return (record.lease_left or 0) > 0
 
 
 def _state(driven: bool, finished: bool, under_way: bool) -> str:

@@ -22,9 +22,10 @@ from search.export.folder import FORMAT, MODEL, ONNX, PICTURES, WEIGHTS, preproc
 from search.export.latency import latency, session_of
 from search.export.measures import Counts
 from search.export.onnx_check import compare_onnx, onnx_of
+from search.export.predicted import beside_prediction
 from search.export.selection_bias import selection_bias
 from search.export.static_net import Beside, StaticNet, standing, static_net
-from search.export.variants import int8_variant
+from search.export.variants import Float32, variant
 from search.run.job import Job
 from search.run.measured_net import measured_net
 from search.run.worker import kept_epoch
@@ -79,8 +80,12 @@ def export(
     report, counts = compare(net, compact, point.knobs, point.rates, test, data, metric, curve)
     report["metric"] = metric.name
     measured = Measured(compact, test, data.validation, counts, report)
-    models = measured_beside(measured, static_net(net, beside, test), extras, say)
+    static = static_net(net, beside, test)
+    models = measured_beside(measured, static, extras, say)
     report["validation"] = dict(point.validation)
+    report["predicted"] = beside_prediction(
+        job.latency, point.validation, compact, test, static, say
+    )
     report["selection_bias"] = selection_bias(
         point.validation, len(data.validation), report["test"], metric
     )
@@ -126,20 +131,19 @@ def measured_beside(
     beats = standing(measured.counts.packed(metric), static.right, metric)
     report["static"] = static.as_dict() | {"standing": beats}
     say(f"writing it as ONNX, and {static.name} beside it")
-    (model, flat), (theirs, _) = onnx_of(net, test), onnx_of(static.net, static.images)
-    sessions = session_of(model), session_of(theirs)
+    forms, theirs = onnx_of(net, test), onnx_of(static.net, static.images)
+    sessions = session_of(forms.model), session_of(theirs.model)
     report["latency_ms"] = latency((net, static.net), sessions, (test, static.images), say)
     say("comparing onnxruntime's logits")
-    report["onnx"] = compare_onnx(net, sessions[0], test) | {"bytes": model.ByteSize()}
-    models = {ONNX: model}
+    report["onnx"] = compare_onnx(net, sessions[0], test) | {"bytes": forms.model.ByteSize()}
+    models = {ONNX: forms.model}
+    float32 = Float32(forms, sessions[0], measured.counts)
     for name in extras.quantize:
-        say(f"quantizing to {name} on validation images, and measuring that")
-        variant = int8_variant(
-            flat, sessions[0], measured.counts, test, measured.validation, metric
-        )
-        report.setdefault("variants", {})[name] = variant.report
-        if variant.model is not None:
-            models[variant.report["file"]] = variant.model
+        say(f"making the file in {name}, and measuring it")
+        made = variant(name, float32, test, measured.validation, metric)
+        report.setdefault("variants", {})[name] = made.report
+        if made.model is not None:
+            models[made.report["file"]] = made.model
     return models
 
 
