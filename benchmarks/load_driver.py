@@ -177,16 +177,16 @@ def _drive(settings: Settings, engine: Instant, trials: int, *, mlflow: bool) ->
 def utilisation(workers: int, trial_seconds: float, driver_seconds: float) -> float:
     """The share of their time that workers train, where one driver takes so long for each trial.
 
-    Trials last 20 % more or less; over twenty trials a worker, without the first, while all begin at once.
+    Trials last 20 % more or less. Over twenty trials a worker, the first two left out, for all begin at once.
     """
-    draw, now, start, busy = random.Random(0), 0.0, 0.0, 0.0
+    draw, now = random.Random(0), 0.0
     free = [0.0] * workers  # when each worker asks for its next trial
-    for begun in range(workers * 20):
-        asked = heapq.heappop(free)
-        now = max(now, asked) + driver_seconds
-        length = trial_seconds * draw.uniform(1 - SPREAD, 1 + SPREAD)
-        if begun == workers:
-            start = now
-        busy += length if begun >= workers else 0.0
-        heapq.heappush(free, now + length)
-    return min(1.0, busy / (workers * (now - start)))
+    trained: list[tuple[float, float]] = []
+    for _ in range(workers * 20):
+        now = max(now, heapq.heappop(free)) + driver_seconds
+        ends = now + trial_seconds * draw.uniform(1 - SPREAD, 1 + SPREAD)
+        trained.append((now, ends))
+        heapq.heappush(free, ends)
+    first, last = trained[2 * workers][0], now
+    busy = sum(max(0.0, min(end, last) - max(begin, first)) for begin, end in trained)
+    return busy / (workers * (last - first))
