@@ -34,8 +34,9 @@ import copy
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -104,14 +105,16 @@ def row(models: int, args: argparse.Namespace) -> str:
     nets = [candidate.build(task, seed).to(args.device).train() for seed in range(models)]
     numbers = Numbers.of(models, args.device)
     alone = [Alone(copy.deepcopy(net), numbers, i) for i, net in enumerate(nets)]
-    fused, taken = Fused(nets, numbers), ([], [])
+    fused = Fused(nets, numbers)
+    turn, together = list[float](), list[float]()
     for step in range(WARM_UP + args.steps):
-        images, labels, noise = batch(step, nets, args)
-        taken[0].append(seconds(lambda: [one.step(images, labels, noise) for one in alone], args))  # noqa: B023
-        taken[1].append(seconds(lambda: fused.step(images, labels, noise), args))  # noqa: B023
-    turn, together = (1000 * statistics.median(one[WARM_UP:]) for one in taken)
+        given = batch(step, nets, args)
+        turn.append(sum(seconds(partial(one.step, *given), args) for one in alone))
+        together.append(seconds(partial(fused.step, *given), args))
+    one_by_one, as_one = (1000 * statistics.median(one[WARM_UP:]) for one in (turn, together))
     apart = max(fused.apart(one.net, i) for i, one in enumerate(alone))
-    return f"{models:>8} {turn:>12.1f} {together:>10.1f} {turn / together:>7.2f} {apart:>14.1e}"
+    faster = one_by_one / as_one
+    return f"{models:>8} {one_by_one:>12.1f} {as_one:>10.1f} {faster:>7.2f} {apart:>14.1e}"
 
 
 def batch(
@@ -202,9 +205,8 @@ class Fused:
         )
 
 
-def seconds(action: object, args: argparse.Namespace) -> float:
-    """How long it takes, the device's work included."""
-    assert callable(action)
+def seconds(action: Callable[[], None], args: argparse.Namespace) -> float:
+    """How long it takes, the device's work included; of a CPU its time, which other programs disturb less."""
     begin = time.perf_counter() if args.device == "cuda" else time.process_time()
     action()
     if args.device == "cuda":
