@@ -12,7 +12,8 @@ import random
 import resource
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -88,27 +89,28 @@ def resident_mb() -> float:
 
 
 class Meter:
-    """CPU seconds of the current thread in some functions, by part; what one calls of another counts for that."""
+    """CPU seconds of the current thread in some methods, by part of the driver."""
 
     def __init__(self) -> None:
         self.seconds: Counter[str] = Counter()
-        self._patched: list[tuple[type, str, Any]] = []
 
-    def watch(self, owner: type, name: str, part: str) -> None:
-        """Count this method of a class, until `stop`."""
-        own = getattr(owner, name)
-        self._patched.append((owner, name, own))
-        setattr(owner, name, self._counted(own, part))
+    @contextmanager
+    def watching(self, methods: Sequence[tuple[type, str, str]]) -> Iterator[None]:
+        """Count these methods, each a class, a name and a part."""
+        own = [(owner, name, getattr(owner, name)) for owner, name, _ in methods]
+        for (owner, name, method), (_, _, part) in zip(own, methods, strict=True):
+            setattr(owner, name, self._counted(method, part))
+        try:
+            yield
+        finally:
+            for owner, name, method in own:
+                setattr(owner, name, method)
 
-    def stop(self) -> None:
-        for owner, name, own in reversed(self._patched):
-            setattr(owner, name, own)
-
-    def _counted(self, own: Callable[..., Any], part: str) -> Callable[..., Any]:
+    def _counted(self, method: Callable[..., Any], part: str) -> Callable[..., Any]:
         def counted(*args: Any, **kwargs: Any) -> Any:
             begin = time.thread_time()
             try:
-                return own(*args, **kwargs)
+                return method(*args, **kwargs)
             finally:
                 self.seconds[part] += time.thread_time() - begin
 
@@ -118,7 +120,7 @@ class Meter:
 PARTS: tuple[tuple[type, str, str], ...] = (
     (Asking, "suggestion", "sampler"),
     (Asking, "observe", "sampler observes"),
-    *((Books, name, "tables") for name in ("record", "start", "epoch", "end", "trial", "deaths")),
+    *((Books, name, "tables") for name in ("record", "start", "epoch", "end", "deaths")),
     (OptunaMirror, "_unless_broken", "Optuna's mirror"),
     (Publisher, "_try", "MLflow"),
 )
@@ -128,63 +130,63 @@ def driven(
     folder: Path, trials: int, slots: int, *, url: str | None = None, mlflow: bool = False
 ) -> dict[str, Any]:
     """CPU milliseconds a trial of each part of the driver, and its memory, over a study of so many trials."""
-    settings = Settings.model_validate({"storage": {"folder": folder}})
-    store = Store.open(url or settings.database_url)
-    spec = made_up_study(store, f"driven-{trials}-{slots}", trials, EPOCHS)
-    meter = Meter()  # before the scheduler keeps methods of its parts
-    for owner, name, part in PARTS:
-        meter.watch(owner, name, part)
-    plan = scheduler_for(spec, TASK, REFERENCE)
-    storage = optuna_storage(url or settings.optuna_url)
-    books = Books(store, spec.study, spec.costs, mirror_for(storage, store, spec))
-    take_up(plan, books)
-    engine = Instant(slots)
+    settings = Settings.model_validate({"storage": {"folder": folder, "database": url}})
+    engine, meter = Instant(slots), Meter()
     begin, wall = time.process_time(), time.perf_counter()
-    try:
-        with Progress(Console(quiet=True), spec.study, trials, slots) as progress:
-            follower = Publisher(store, settings, spec, progress.say) if mlflow else NoFollower()
-            if isinstance(follower, Publisher):
-                follower.start()
-            Driver(
-                spec=spec,
-                plan=plan,
-                books=books,
-                time=TimeSpent(store, spec.study),
-                engine=engine,
-                progress=progress,
-                follower=follower,
-                checkpoints=str(folder),
-            ).run()
-            if isinstance(follower, Publisher):
-                follower.close(600)
-    finally:
-        meter.stop()
-    whole = time.process_time() - begin
+    with meter.watching(PARTS):  # before the scheduler keeps methods of its parts
+        _drive(settings, engine, trials, mlflow=mlflow)
+    whole, seconds = time.process_time() - begin, time.perf_counter() - wall
     parts = dict(meter.seconds) | {"the rest": whole - sum(meter.seconds.values())}
     return {
         "trials": trials,
         "slots": slots,
         "cpu_ms_a_trial": 1000 * whole / trials,
-        "wall_ms_a_trial": 1000 * (time.perf_counter() - wall) / trials,
-        "parts_ms": {name: 1000 * seconds / trials for name, seconds in parts.items()},
+        "wall_ms_a_trial": 1000 * seconds / trials,
+        "parts_ms": {name: 1000 * taken / trials for name, taken in parts.items()},
         "resident_mb": engine.resident,
     }
+
+
+def _drive(settings: Settings, engine: Instant, trials: int, *, mlflow: bool) -> None:
+    """Search a study of its own to its end."""
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    store = Store.open(settings.database_url)
+    spec = made_up_study(store, f"driven-{trials}-{engine.slots}", trials, EPOCHS)
+    plan = scheduler_for(spec, TASK, REFERENCE, slots=engine.slots)
+    mirror = mirror_for(optuna_storage(settings.optuna_url), store, spec)
+    books = Books(store, spec.study, spec.costs, mirror)
+    take_up(plan, books)
+    with Progress(Console(quiet=True), spec.study, trials, engine.slots) as progress:
+        publisher = Publisher(store, settings, spec, progress.say) if mlflow else None
+        if publisher:
+            publisher.start()
+        Driver(
+            spec=spec,
+            plan=plan,
+            books=books,
+            time=TimeSpent(store, spec.study),
+            engine=engine,
+            progress=progress,
+            follower=publisher or NoFollower(),
+            checkpoints=str(settings.folder),
+        ).run()
+        if publisher:
+            publisher.close(600)
 
 
 def utilisation(workers: int, trial_seconds: float, driver_seconds: float) -> float:
     """The share of their time that workers train, where one driver takes so long for each trial.
 
-    Trials last 20 % more or less; over twenty trials a worker, without the first, while all begin at once.
+    Trials last 20 % more or less. Over twenty trials a worker, the first two left out, for all begin at once.
     """
-    draw, now, busy, begun = random.Random(0), 0.0, 0.0, 0
+    draw, now = random.Random(0), 0.0
     free = [0.0] * workers  # when each worker asks for its next trial
-    start = 0.0
-    for begun in range(workers * 20):
-        asked = heapq.heappop(free)
-        now = max(now, asked) + driver_seconds
-        length = trial_seconds * draw.uniform(1 - SPREAD, 1 + SPREAD)
-        if begun == workers:
-            start = now
-        busy += length if begun >= workers else 0.0
-        heapq.heappush(free, now + length)
-    return min(1.0, busy / (workers * (now - start)))
+    trained: list[tuple[float, float]] = []
+    for _ in range(workers * 20):
+        now = max(now, heapq.heappop(free)) + driver_seconds
+        ends = now + trial_seconds * draw.uniform(1 - SPREAD, 1 + SPREAD)
+        trained.append((now, ends))
+        heapq.heappush(free, ends)
+    first, last = trained[2 * workers][0], now
+    busy = sum(max(0.0, min(end, last) - max(begin, first)) for begin, end in trained)
+    return busy / (workers * (last - first))

@@ -126,7 +126,10 @@ class Measurements:
     def _timed(self, study: str, points: list[PointRecord]) -> list[PointRecord]:
         """The points with what they took as whole networks, where that was measured."""
         times = self.timings(study)
-        return [replace(p, extra=p.extra | times.get(p.id or 0, {})) for p in points]
+        return [
+            replace(p, extra=p.extra | times[p.id]) if p.id is not None and p.id in times else p
+            for p in points
+        ]
 
     def with_answers(self, points: Sequence[PointRecord]) -> list[PointRecord]:
         """The points with which images they answer rightly, as far as that was kept."""

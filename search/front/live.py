@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from search.front.comparison import better_than_majority
 from search.front.curves import Curve, ReferencePoint
@@ -26,7 +26,7 @@ class LiveFront:
     points: list[PointRecord] = field(default_factory=list)
     # whether it has grown too little over the trials that budget.plateau names
     plateau: bool = False
-    # by training
+    # by training its own front, which is what is left of it when another goes on
     _eligible: dict[tuple[Kind, int], list[PointRecord]] = field(default_factory=dict)
     # hypervolume before each trial ended, where plateaus count
     _before: list[float] = field(default_factory=list)
@@ -57,7 +57,8 @@ class LiveFront:
         wait = self.spec.budget.plateau
         if wait and training[0] == Kind.SEARCH:
             self._before.append(self.volume)
-        own = self._eligible[training] = eligible(points, self.reference)
+        best = front(eligible(points, self.reference), self.spec.costs)
+        own = self._eligible[training] = [_lean(p) for p in best]
         self.points = front([*self.points, *own], self.spec.costs)
         if (
             wait
@@ -73,3 +74,8 @@ class LiveFront:
         self._eligible.pop(training, None)
         left = [p for points in self._eligible.values() for p in points]
         self.points = front(left, self.spec.costs)
+
+
+def _lean(p: PointRecord) -> PointRecord:
+    """The point without the open rates of its gates: most of its memory, and a study may have thousands of trials."""
+    return replace(p, extra={name: value for name, value in p.extra.items() if name != "rates"})

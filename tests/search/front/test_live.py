@@ -124,3 +124,16 @@ def test_without_a_region_what_is_ten_points_below_the_best_does_not_count() -> 
     whole = LiveFront(parse_study(TEXT + "region: {within: 1}\n", "s.yml"), REFERENCE)
     whole.extend((Kind.SEARCH, 0), [point(0.9, 1e5)])
     assert list(whole.corner) == [1.0, 1.0]
+
+
+def test_of_a_training_only_its_own_front_is_kept_without_open_rates() -> None:
+    """A search of thousands of trials would keep some 100 kB of each."""
+    live, extra = LiveFront(spec(), REFERENCE), {"rates": {"block0": [0.5]}, "metric": "accuracy"}
+    better, worse = (point(accuracy, 4e6, extra=extra) for accuracy in (0.6, 0.5))
+    rival = point(0.7, 3e6, trial=1)
+    live.extend((Kind.SEARCH, 0), [worse, better])
+    live.extend((Kind.SEARCH, 1), [rival])
+    assert [p.accuracy for p in live.points] == [0.7]
+    live.withdraw((Kind.SEARCH, 1))
+    (kept,) = live.points
+    assert (kept.accuracy, kept.extra) == (0.6, {"metric": "accuracy"})
