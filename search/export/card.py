@@ -9,6 +9,7 @@ from typing import Any
 from search.export.card_curve import curve_text, retuned_text
 from search.export.cascade_card import cascade_text
 from search.export.folder import BATCHES
+from search.export.program_text import program_text
 from search.export.selection_bias import bias_text
 from search.export.variant_text import variant_rows
 from search.objectives import macs_text
@@ -29,7 +30,7 @@ exported by dynafront. {_computes(description["report"]["dynamic"])}
 {retuned_text(description)}{_measures(description["report"])}
 
 {curve_text(description)}{_how_to_run(description)}
-
+{program_text(description)}
 ## How it was made
 
 {_made(description)}
