@@ -24,7 +24,8 @@ from __future__ import annotations
 
 import argparse
 import copy
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -89,11 +90,13 @@ class Subject:
         return [lambda image=image: session.run(None, image) for image in images]  # type: ignore[misc]
 
 
-def candidates(seed: int) -> Iterator[Candidate]:
-    """Of each family in turn, drawn at random from its small networks."""
+def candidates(seed: int, only: Collection[str] = ()) -> Iterator[Candidate]:
+    """Of each family in turn, or of `only` some, drawn at random from its small networks."""
     draw = np.random.default_rng(seed)
     spaces = {
-        name: narrowed(own.space, SMALL.get(name, {}), name) for name, own in families().items()
+        name: narrowed(own.space, SMALL.get(name, {}), name)
+        for name, own in families().items()
+        if not only or name in only
     }
     while True:
         for name, space in spaces.items():
@@ -130,7 +133,9 @@ def _thresholds(net: DynamicNet, pixels: Tensor) -> tuple[float, ...]:
     return tuple(float(one.quantile(LEAVE)) for one in sure)
 
 
-def timed(subjects: list[Subject], seconds: float) -> tuple[LatencyTable, list[float]]:
+def timed(
+    subjects: list[Subject], seconds: float, clock: Callable[[], float]
+) -> tuple[LatencyTable, list[float]]:
     """The table of all their units, and the measured milliseconds of each, mean over its images."""
     units = {u.key: u for one in subjects for u in units_of(copy.deepcopy(one.net))}
     wholes = {}
@@ -145,7 +150,7 @@ def timed(subjects: list[Subject], seconds: float) -> tuple[LatencyTable, list[f
     alone = [session_run(p.SerializeToString(), 1, PROVIDERS["cpu"]) for p in programs.values()]
     whole = [run for one in subjects for run in one.runs()]
     with timing():
-        times = interleaved([*alone, *whole], seconds)
+        times = interleaved([*alone, *whole], seconds, clock=clock)
     found = dict(zip(programs, times, strict=False))
     words = {key: unit.words for key, unit in units.items()}
     table = LatencyTable(
@@ -166,12 +171,21 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=8, help="that each network is timed on")
     parser.add_argument("--seconds", type=float, default=120, help="about how long all are timed")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--cpu-time",
+        action="store_true",
+        help="of the thread that runs, for a machine that is busy",
+    )
+    parser.add_argument(
+        "--family", action="append", default=[], help="only this one; again for more"
+    )
     asked = parser.parse_args()
     torch.set_num_threads(1)
     task = Task(channels=3, height=asked.side, width=asked.side, classes=10)
-    drawn = _built(asked.seed, task, asked.images)
+    drawn = _built(candidates(asked.seed, asked.family), task, asked.images)
     subjects = list(islice(drawn, asked.nets))
-    table, measured = timed(subjects, asked.seconds)
+    clock = time.thread_time if asked.cpu_time else time.perf_counter
+    table, measured = timed(subjects, asked.seconds, clock)
     predicted = [
         float(NetLatency(s.net, table).of(s.knobs, s.rates, s.ran).mean()) for s in subjects
     ]
@@ -189,8 +203,8 @@ def main() -> None:
     print(f"rank correlation with measured time: predicted {ranks:.3f}, MACs {by_macs:.3f}")
 
 
-def _built(seed: int, task: Task, images: int) -> Iterator[Subject]:
-    for candidate in candidates(seed):
+def _built(drawn: Iterator[Candidate], task: Task, images: int) -> Iterator[Subject]:
+    for candidate in drawn:
         try:
             found = subject(candidate, task, images)
         except ValueError:

@@ -13,6 +13,7 @@ LATENCY_MEAN, LATENCY_P95, LATENCY_MAX = (
     "p95 latency ms per image",
     "max latency ms per image",
 )
+LATENCY_MEASURED = "measured latency ms per image"
 SECONDS = "training seconds"
 
 

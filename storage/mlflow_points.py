@@ -33,19 +33,31 @@ class PointRun:
     on_front: bool
 
 
+@dataclass(frozen=True)
+class Known:
+    """The run of a point: its id, its tags that change, the names of its measures."""
+
+    run: str
+    marks: dict[str, str]
+    names: set[str]
+
+
 class MlflowPoints:
     """The runs of studies' operating points. Raises StorageError when MLflow is not there."""
 
     def __init__(self, client: MlflowClient, settings: Settings) -> None:
         self._client, self._settings = client, settings
         self._runs = MlflowRuns(client, settings)
-        # by study: the run of each point, with the tags that change
-        self._known: dict[str, dict[str, tuple[str, dict[str, str]]]] = {}
+        # by study: the run of each point, with the tags that change, and the measures that it has
+        self._known: dict[str, dict[str, Known]] = {}
 
     def show(
         self, experiment_id: str, parent_id: str, study: str, points: Sequence[PointRun]
     ) -> dict[str, str]:
-        """Run ids by key. Missing runs are made; runs of points that are not among these leave the chart, and stay."""
+        """Run ids by key. Missing runs are made; runs of points that are not among these leave the chart, and stay.
+
+        A run gets measures that it lacks; those that it has stay as they are.
+        """
         with asking(self._settings):
             known = self._known_runs(experiment_id, study)
             for point in points:
@@ -53,14 +65,16 @@ class MlflowPoints:
                 marks = {VIEW: SHOWN, PARETO: on_front, PARENT: parent_id}
                 if point.key in known:
                     self._mark(known[point.key], marks)
+                    self._add(known[point.key], point.metrics)
                 else:
-                    known[point.key] = self._made(experiment_id, study, point, marks), marks
+                    run = self._made(experiment_id, study, point, marks)
+                    known[point.key] = Known(run, marks, set(point.metrics))
             wanted = {point.key for point in points}
             for key in known.keys() - wanted:
                 self._mark(known[key], {VIEW: LEFT, PARETO: "false", PARENT: parent_id})
-        return {key: known[key][0] for key in wanted}
+        return {key: known[key].run for key in wanted}
 
-    def _known_runs(self, experiment_id: str, study: str) -> dict[str, tuple[str, dict[str, str]]]:
+    def _known_runs(self, experiment_id: str, study: str) -> dict[str, Known]:
         if study not in self._known:
             found = {}
             for view in (SHOWN, LEFT):
@@ -68,7 +82,8 @@ class MlflowPoints:
                     if run.info.lifecycle_stage != "active":
                         self._client.restore_run(run.info.run_id)
                     marks = {name: run.data.tags.get(name, "") for name in (VIEW, PARETO, PARENT)}
-                    found[run.data.tags[POINT]] = run.info.run_id, marks
+                    own = Known(run.info.run_id, marks, set(run.data.metrics))
+                    found[run.data.tags[POINT]] = own
             self._known[study] = found
         return self._known[study]
 
@@ -85,9 +100,17 @@ class MlflowPoints:
         self._client.set_terminated(run, end_time=began)
         return run
 
-    def _mark(self, known: tuple[str, dict[str, str]], marks: Mapping[str, str]) -> None:
-        run, now = known
+    def _mark(self, known: Known, marks: Mapping[str, str]) -> None:
         for name, value in marks.items():
-            if now[name] != value:
-                self._client.set_tag(run, name, value)
-                now[name] = value
+            if known.marks[name] != value:
+                self._client.set_tag(known.run, name, value)
+                known.marks[name] = value
+
+    def _add(self, known: Known, metrics: Mapping[str, float]) -> None:
+        from mlflow.entities import Metric
+
+        at = now()
+        lacking = [Metric(n, value, at, 0) for n, value in metrics.items() if n not in known.names]
+        if lacking:
+            self._runs.log(known.run, {}, lacking)
+            known.names.update(metrics)

@@ -38,6 +38,7 @@ class JobState(StrEnum):
 
 
 LATENCIES = ("latency_mean", "latency_p95", "latency_max")
+TIMED, TIMED_STATIC = "latency_measured", "latency_static"  # of a point that was timed as a whole
 TRAININGS = {
     Kind.SEARCH: "trial",
     Kind.BASELINE: "baseline",
@@ -60,7 +61,10 @@ def training_text(kind: Kind, number: int) -> str:
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """A study: its checked file as `spec`, the file itself as `text`; `lease_until` in seconds since 1970."""
+    """A study: its checked file as `spec`, the file itself as `text`; `lease_until` in seconds since 1970.
+
+    `lease_left`: seconds that were left of the lease when this was read, by the clock that gave it.
+    """
 
     name: str
     spec: dict[str, Any]
@@ -72,6 +76,7 @@ class StudyRecord:
     run_id: str | None
     owner: str | None
     lease_until: float | None
+    lease_left: float | None
 
 
 @dataclass(frozen=True)
@@ -147,8 +152,12 @@ class OperatingPoint:
 
     @property
     def latencies(self) -> dict[str, float]:
-        """Mean, 95th percentile and maximum in milliseconds an image, where the study has a table of times."""
-        return {name: self.extra[name] for name in LATENCIES if name in self.extra}
+        """Milliseconds an image, where the study has a table of times: mean, 95th percentile and maximum by the table.
+
+        Where the whole network was timed, also what that took on average, and the static network beside it.
+        """
+        names = (*LATENCIES, TIMED, TIMED_STATIC)
+        return {name: self.extra[name] for name in names if name in self.extra}
 
     @property
     def metric(self) -> str:

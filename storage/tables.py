@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 VERSION_TABLE = "dynafront_alembic_version"
-REVISION = "0006"  # of the newest migration
+REVISION = "0007"  # of the newest migration
 NAME = 200  # characters of the name of a study or a device
 SIZE = 1000  # characters of a description of networks of one size
 
@@ -149,6 +149,18 @@ class Answers(Table):
         ForeignKey("dynafront_point.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
     )
     right: Mapped[bytes]
+
+
+class Timing(Table):
+    """What a point took as a whole network on the machine of the study's latency table; others have no row."""
+
+    __tablename__ = "dynafront_timing"
+
+    point_id: Mapped[int] = mapped_column(
+        ForeignKey("dynafront_point.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    measured_ms: Mapped[float]
+    static_ms: Mapped[float]
 
 
 class Failure(Table):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import median
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from search.objectives import COSTS
+from search.objectives import COSTS, LATENCY
 from search.report.front_table import NARROW, WIDE
 from trainers.metrics import ACCURACY, METRICS
 
@@ -26,6 +27,8 @@ def show(console: Console, found: Mapping[str, Any]) -> None:
     )
     console.print(_table(found, console.width))
     console.print(bias_text(found), highlight=False, soft_wrap=True)
+    if timed := timed_text(found):
+        console.print(timed, highlight=False, soft_wrap=True)
 
 
 def _amount(column: str, amount: float) -> str:
@@ -36,6 +39,7 @@ def _amount(column: str, amount: float) -> str:
 def _table(found: Mapping[str, Any], width: int) -> Table:
     """A row a point. Numbers are never cut: a narrow terminal has no column of intervals."""
     narrow, names = width < NARROW, list(found["points"][0]["costs"])
+    timed = any(row["measured_ms"] is not None for row in found["points"])
     table = Table(
         box=None, padding=(0, 2 if width >= WIDE else 1), pad_edge=width >= WIDE, header_style="dim"
     )
@@ -43,6 +47,8 @@ def _table(found: Mapping[str, Any], width: int) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for name in (*(() if narrow else ("95 %\ninterval",)), "seeds", "dominated\nby"):
         table.add_column(name, no_wrap=True)
+    if timed:
+        table.add_column("measured ms\n(static)", no_wrap=True)
     for row in found["points"]:
         dominated = row["dominated_by"]
         interval = "-" if row["low"] is None else f"{row['low']:.1%} - {row['high']:.1%}"
@@ -54,8 +60,32 @@ def _table(found: Mapping[str, Any], width: int) -> Table:
             *(() if narrow else (interval,)),
             f"{len(row['accuracies'])} of {row['seeds']}",
             "" if dominated is None else f"trial {dominated}",
+            *((_measured(row),) if timed else ()),
         )
     return table
+
+
+def _measured(row: Mapping[str, Any]) -> str:
+    """Milliseconds of the whole network, and of the static one beside it."""
+    if row["measured_ms"] is None:
+        return "-"
+    return f"{row['measured_ms']:.3g} ({row['static_ms']:.3g})"
+
+
+def timed_text(found: Mapping[str, Any]) -> str | None:
+    """How the latency of whole networks compares with the prediction, in one line; None where none was timed."""
+    column = LATENCY.column
+    ratios = [
+        row["measured_ms"] / row["costs"][column]
+        for row in found["points"]
+        if row["measured_ms"] is not None and column in row["costs"]
+    ]
+    if not ratios:
+        return None
+    return (
+        f"latency: measured / predicted {median(ratios):.2f} (median), {min(ratios):.2f} to {max(ratios):.2f} "
+        f"(n = {len(ratios)} whole networks, timed on this study's machine)"
+    )
 
 
 def _label(found: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from search.export.export import (
 )
 from search.export.extras import PLAIN, Extras
 from search.export.folder import FORMAT, preprocessing_of
+from search.export.predicted import beside_prediction
 from search.export.selection_bias import selection_bias
 from search.export.static_net import Beside, static_net
 from search.run.cascade_passes import TrainedMember
@@ -86,6 +87,9 @@ def export_cascade(
     measured = Measured(compact, test, largest.data.validation, counts, report)
     models = measured_beside(measured, static, extras, say)
     report["validation"] = dict(validation)
+    report["predicted"] = beside_prediction(
+        largest.job.latency, validation, compact, test, static, say
+    )
     images = len(largest.data.validation)
     report["selection_bias"] = selection_bias(validation, images, report["test"], metric)
     values = list(compact.thresholds.values())

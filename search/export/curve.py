@@ -17,7 +17,7 @@ from spaces.contract.net import DynamicNet
 from spaces.deploy.generic import settled
 from spaces.deploy.ship import DeployedNet
 from spaces.deploy.thresholds import Named, thresholds_at
-from storage.records import PointRecord
+from storage.records import LATENCIES, PointRecord
 from trainers.metrics import Metric
 
 LARGEST = 9  # points in a file; each is measured on all test images
@@ -63,6 +63,7 @@ def validation_of(point: PointRecord) -> dict[str, Any]:
     """What validation said of a point."""
     names = ("accuracy", "accuracy_low", "accuracy_high", "top1", "macs_mean", "macs_p95")
     validation = {name: getattr(point, name) for name in names}
+    validation |= {name: point.extra[name] for name in LATENCIES if name in point.extra}
     if "selection_bias" in point.extra:
         validation["selection_bias"] = point.extra["selection_bias"]
     return validation

@@ -25,6 +25,7 @@ from search.export.folder import FORMAT, MODEL, ONNX, PICTURES, PT2, WEIGHTS, pr
 from search.export.latency import latency, session_of
 from search.export.measures import Counts
 from search.export.onnx_check import compare_onnx, onnx_of
+from search.export.predicted import beside_prediction
 from search.export.program_check import compare_program, program_of
 from search.export.selection_bias import selection_bias
 from search.export.static_net import Beside, StaticNet, standing, static_net
@@ -85,8 +86,12 @@ def export(
     report, counts = compare(net, compact, point.knobs, point.rates, test, data, metric, curve)
     report["metric"] = metric.name
     measured = Measured(compact, test, data.validation, counts, report)
-    models = measured_beside(measured, static_net(net, beside, test), extras, say)
+    static = static_net(net, beside, test)
+    models = measured_beside(measured, static, extras, say)
     report["validation"] = dict(point.validation)
+    report["predicted"] = beside_prediction(
+        job.latency, point.validation, compact, test, static, say
+    )
     report["selection_bias"] = selection_bias(
         point.validation, len(data.validation), report["test"], metric
     )

@@ -21,7 +21,7 @@ from search.front.region import corner_of
 from search.front.stored import study_costs, study_front
 from search.objectives import Cost, Reference
 from search.spec import stored_spec
-from storage.records import Kind, PointRecord, State, StudyRecord
+from storage.records import TIMED, TIMED_STATIC, Kind, PointRecord, State, StudyRecord
 from storage.store import Store
 from trainers.metrics import ACCURACY
 
@@ -48,6 +48,8 @@ class Retrained:
     low: float | None
     high: float | None
     dominated_by: int | None  # a finalist that is better at no more cost
+    measured_ms: float | None  # of the whole network on the machine of the study's latency table
+    static_ms: float | None  # of the static network beside it, measured in turn
 
     @property
     def has_every_seed(self) -> bool:
@@ -60,7 +62,8 @@ def rank_trials(store: Store, record: StudyRecord) -> list[int]:
 
     Baselines on the front are left out.
     """
-    members, points, _, _ = study_front(store, record, cascades=False)
+    front = study_front(store, record, cascades=False)
+    members, points = front.members, front.points
     if not (on_front := sorted({p.trial for p in members if p.kind == Kind.SEARCH})):
         return []
     spec, costs = stored_spec(record.spec), study_costs(record)
@@ -158,6 +161,8 @@ def _row(
         low=low,
         high=high,
         dominated_by=max(better, key=lambda trial: float(np.mean(within[trial])), default=None),
+        measured_ms=point.extra.get(TIMED),
+        static_ms=point.extra.get(TIMED_STATIC),
     )
 
 

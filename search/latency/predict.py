@@ -3,14 +3,16 @@
 A network's time is a call, the units that an image runs, each without its call, and a branch for each choice that the
 image comes to. What units take alone is brought to what they take in a network, by the table's whole baselines.
 
-Shapes: N images, K early exits (K stands for the deepest head).
+Shapes: N images, W whole networks of the table, K early exits (K stands for the deepest head).
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import log
 from typing import Any
 
 import torch
@@ -26,6 +28,8 @@ from spaces.deploy.generic import settled_gates
 from spaces.deploy.onnx_branches import SMALLEST
 from spaces.deploy.ship import ships_as_resnet
 
+NEAR = 2.0  # times the time of a whole network
+LEAST_MS = 1e-6
 Order = tuple[int, ...] | None
 
 
@@ -53,12 +57,12 @@ class NetLatency:
         its share of its batch, which runs what any of its images runs. Settings that draw at random are not shipped:
         they cost what everything open costs, pass by pass. Raises MissingUnitsError.
         """
-        costs = self.costs(knobs, rates)
-        total = torch.full((ran.images,), self.table.call_ms, dtype=torch.float64)
-        total = total / self.table.batch
-        for cost in costs:
-            total += cost.ms * self._share(_runs(cost, ran)) * self.table.beside_alone
-        return total * (knobs.passes if knobs.policy == "ensemble" else 1)
+        alone_N = torch.zeros(ran.images, dtype=torch.float64)
+        for cost in self.costs(knobs, rates):
+            alone_N += cost.ms * self._share(_runs(cost, ran))
+        shares_N = whole_shares(self.table, alone_N * self.table.batch)
+        total_N = self.table.call_ms / self.table.batch + alone_N * shares_N
+        return total_N * (knobs.passes if knobs.policy == "ensemble" else 1)
 
     def costs(self, knobs: Knobs, rates: Rates) -> list[Cost]:
         """What there is to pay under the knobs, unit by unit, and the choices between them."""
@@ -66,7 +70,11 @@ class NetLatency:
         missing = {u.key: u.words for u, _ in plan if u.key not in self.table.units}
         if missing:
             raise MissingUnitsError(missing)
-        found = [Cost(self.table.own_ms(unit.key), unit.exits, guard) for unit, guard in plan]
+        left = self._left(knobs, rates)
+        found = [
+            Cost(self.table.own_ms(unit.key) * left(unit), unit.exits, guard)
+            for unit, guard in plan
+        ]
         branch = self.table.own_ms(BRANCH)
         return [*found, *(Cost(branch, exits, None) for exits in self._choices(plan))]
 
@@ -119,6 +127,13 @@ class NetLatency:
             return {gate.name: (1.0,) * gate.units for gate in self.net.gates}
         return settled_gates(self.net, knobs, rates)
 
+    def _left(self, knobs: Knobs, rates: Rates) -> Callable[[Unit], float]:
+        """The share of a unit that is shipped: ResNets are, without the filters that are closed for good."""
+        if not ships_as_resnet(self.net):
+            return lambda unit: 1.0
+        fixed = self._fixed(knobs, rates)
+        return lambda unit: 1.0 if unit.left is None else unit.left(fixed)
+
     def _share(self, runs: Tensor) -> Tensor:
         """(N,) each image's share of what its batch runs."""
         size = self.table.batch
@@ -140,6 +155,20 @@ def _runs(cost: Cost, ran: Ran) -> Tensor:
 
 def _is_settled(values: Any) -> bool:
     return values is not None and all(one is not None for one in values)
+
+
+def whole_shares(table: LatencyTable, alone_N: Tensor) -> Tensor:
+    """(N,) what units take in a network, in shares of what they take alone, which is milliseconds (N,).
+
+    That of the table's whole networks: the mean over them, weighted by how near they are in time (a normal distribution
+    over the logarithm, NEAR is its deviation); 1 where the table has none. Large networks are nearer to their units.
+    """
+    known = table.whole_shares
+    if not known:
+        return torch.ones_like(alone_N)
+    sizes_W, shares_W = torch.tensor(known, dtype=torch.float64).unbind(1)
+    far_NW = (alone_N.clamp_min(LEAST_MS)[:, None].log() - sizes_W.log()) / log(NEAR)
+    return (-0.5 * far_NW**2).softmax(1) @ shares_W
 
 
 def latency_summary(latency_N: Tensor) -> dict[str, float]:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from math import inf
 from pathlib import Path
-from statistics import median
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -53,16 +52,16 @@ class LatencyTable(BaseModel):
         return max(0.0, self.units[key].median - self.call_ms)
 
     @property
-    def beside_alone(self) -> float:
-        """A whole network's time over the sum of its units, each alone, median over networks; 1 where none is known.
+    def whole_shares(self) -> list[tuple[float, float]]:
+        """Of each whole network the milliseconds of its units, each alone, and what it takes in shares of these.
 
         Weights of a unit that is run again and again stay in the cache; within a network others take their place.
         """
-        shares = []
+        found = []
         for key, parts in self.wholes.items():
             if alone := sum(self.own_ms(part) for part in parts):
-                shares.append(self.own_ms(key) / alone)
-        return median(shares) if shares else 1.0
+                found.append((alone, self.own_ms(key) / alone))
+        return found
 
     @property
     def words(self) -> str:

@@ -28,11 +28,15 @@ CALL, BRANCH = "call", "branch"  # programs that do nothing, and nothing but tak
 
 
 def interleaved(
-    runs: Sequence[Callable[[], object]], seconds: float, rounds: int = ROUNDS
+    runs: Sequence[Callable[[], object]],
+    seconds: float,
+    rounds: int = ROUNDS,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> list[dict[str, float]]:
     """Milliseconds of each callable: the median, and the ends of the middle half of all runs (`low`, `high`).
 
     Round after round, each is called a few times: they share the machine's moods. After `seconds` a few rounds do.
+    `clock` says how late it is, in seconds.
     """
     taken: list[list[float]] = [[] for _ in runs]
     begun = time.perf_counter()
@@ -43,9 +47,9 @@ def interleaved(
             for _ in range(WARM):
                 run()
             for _ in range(TIMED):
-                start = time.perf_counter()
+                start = clock()
                 run()
-                times.append(1000 * (time.perf_counter() - start))
+                times.append(1000 * (clock() - start))
     return [summary(times) for times in taken]
 
 
@@ -79,18 +83,22 @@ def _dtype(kind: str) -> str:
     return {"float": "float32", "double": "float64"}.get(name, name)
 
 
-def setting(
-    runtime: str, device: str, threads: int, batch: int, versions: Mapping[str, str]
-) -> dict[str, Any]:
-    """What a table says of how it was measured."""
-    machine = {
+def machine() -> dict[str, str]:
+    """This machine, as a table names it."""
+    return {
         "name": platform.node(),
         "system": platform.system(),
         "processor": platform.machine(),
     }
+
+
+def setting(
+    runtime: str, device: str, threads: int, batch: int, versions: Mapping[str, str]
+) -> dict[str, Any]:
+    """What a table says of how it was measured."""
     return {
         "format": FORMAT,
-        "machine": machine,
+        "machine": machine(),
         "runtime": runtime,
         "device": device,
         "threads": threads,

@@ -9,12 +9,13 @@ from urllib.parse import quote
 from search.front.formats import leaves
 from search.front.metric import metric_of
 from search.front.pick import DEFAULT
-from search.objectives import LATENCY, MACS, Cost, macs_text
+from search.objectives import MACS, Cost, macs_text
 from search.report.amounts import percent
 from search.report.front_points import evenly
+from search.report.front_table import latency_cells, latency_columns
 from search.report.front_text import about, offer, summary
 from search.report.text import markdown_text, readable_knobs
-from storage.records import LATENCIES, PointRecord
+from storage.records import LATENCIES, TIMED, TIMED_STATIC, PointRecord
 
 STRIP = "pareto/strip.png"  # MLflow shows about 100 pixels of a note until somebody asks for more
 NOTE_BYTES = 7_900  # MLflow cuts a run's tag at 8,000
@@ -25,7 +26,8 @@ def front_table(points: Iterable[PointRecord], cost: Cost = MACS) -> dict[str, l
     points = sorted(points, key=cost.of)
     columns = ["trial", "id", "family", "accuracy", "accuracy_low", "accuracy_high"]
     columns += ["macs_mean", "macs_p95", "macs_max", "parameters"]
-    times = [name for name in LATENCIES if any(name in p.extra for p in points)]
+    names = (*LATENCIES, TIMED, TIMED_STATIC)
+    times = [name for name in names if any(name in p.extra for p in points)]
     data = [
         [
             *(getattr(p, c) for c in columns),
@@ -68,14 +70,14 @@ def note(
         head += f"{about(points, hypervolume, majority)}\n\n"
     if front:
         head += f"{offer(front, cost)}: `dynafront export {study} --pick {DEFAULT}`\n\n"
-    timed = any(p.latencies for p in front)
+    timed = latency_columns(front)
     rows = [_note_row(p, links.get(p.id or 0), timed) for p in front]
     return _fitting(head + _note_heads(metric_of(front).label, timed), rows, picture)
 
 
-def _note_heads(metric: str, timed: bool) -> str:
+def _note_heads(metric: str, timed: Sequence[str]) -> str:
     columns = ["point", "trial", "family", metric, "95 % interval"]
-    columns += ["MACs mean", "MACs p95", "parameters", *(["latency"] if timed else []), "knobs"]
+    columns += ["MACs mean", "MACs p95", "parameters", *timed, "knobs"]
     return f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}\n"
 
 
@@ -99,11 +101,12 @@ def _picture(path: str, run_id: str) -> str:
     return f"![front](/get-artifact?path={quote(path, safe='')}&run_uuid={run_id})"
 
 
-def _note_row(p: PointRecord, address: str | None, timed: bool) -> str:
+def _note_row(p: PointRecord, address: str | None, timed: Sequence[str]) -> str:
     trial = f"[{p.name}]({address})" if address else p.name
     interval = f"{percent(p.accuracy_low)} to {percent(p.accuracy_high)}"
     costs = [macs_text(v) for v in (p.macs_mean, p.macs_p95, p.parameters)]
-    costs += [LATENCY.text(LATENCY.of(p))] if timed else []
+    times = latency_cells(p)
+    costs += [times[name] for name in timed]
     knobs = markdown_text(_settings(readable_knobs(p.knobs)))
     knobs = knobs if len(knobs) <= 120 else knobs[:117] + "..."
     point = "" if p.id is None else str(p.id)

@@ -11,7 +11,7 @@ from search.front.metric import metric_of
 from search.objectives import LATENCY, macs_text
 from search.report.front_points import thinned
 from search.report.text import knobs_text, network_text
-from storage.records import PointRecord
+from storage.records import TIMED, PointRecord
 
 WIDE = 130  # characters of a terminal from which on knobs have a column of their own
 HALF = 100  # below which there is no column of 95th percentiles
@@ -30,8 +30,7 @@ def terminal_table(front: Sequence[PointRecord], width: int, rows: int | None = 
     table = Table(
         box=None, padding=(0, 2 if width >= WIDE else 1), pad_edge=width >= WIDE, header_style="dim"
     )
-    timed = any(point.latencies for point in front)
-    numbers = (*_columns(width), *(("latency",) if timed else ()))
+    numbers = (*_columns(width), *latency_columns(front))
     # a long name in two lines, so that its column stays narrow
     heads = {"accuracy": metric_of(front).label.replace(" ", "\n")}
     for name in numbers:
@@ -51,6 +50,19 @@ def terminal_table(front: Sequence[PointRecord], width: int, rows: int | None = 
     return table
 
 
+def latency_columns(front: Sequence[PointRecord]) -> tuple[str, ...]:
+    """Columns of times: none without a table of times, that of what was measured where any point was timed."""
+    if not any(point.latencies for point in front):
+        return ()
+    return ("latency", "measured") if any(TIMED in point.extra for point in front) else ("latency",)
+
+
+def latency_cells(point: PointRecord) -> dict[str, str]:
+    """What stands in these columns."""
+    times = {"latency": point.extra.get(LATENCY.column), "measured": point.extra.get(TIMED)}
+    return {name: "-" if ms is None else LATENCY.text(ms) for name, ms in times.items()}
+
+
 def _columns(width: int) -> tuple[str, ...]:
     if width >= HALF:
         return NUMBERS
@@ -65,5 +77,4 @@ def _numbers(point: PointRecord) -> dict[str, str]:
         "95 % interval": f"{point.accuracy_low:.1%} - {point.accuracy_high:.1%}",
         "MACs mean": macs_text(point.macs_mean),
         "p95": macs_text(point.macs_p95),
-        "latency": LATENCY.text(LATENCY.of(point)) if point.latencies else "-",
-    }
+    } | latency_cells(point)

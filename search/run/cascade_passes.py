@@ -69,11 +69,18 @@ class TrainedMember:
 
 
 def trained_member(
-    spec: StudySpec, trial: TrialRecord, point: PointRecord, checkpoints: str
+    spec: StudySpec,
+    trial: TrialRecord,
+    point: PointRecord,
+    checkpoints: str,
+    url: str | None = None,
 ) -> TrainedMember:
-    """The network at its point, statistics refreshed where its knobs say so. Raises ValueError without a checkpoint."""
+    """The network at its point, statistics refreshed where its knobs say so. Raises ValueError without a checkpoint.
+
+    `url`: where checkpoints of other machines are found.
+    """
     knobs = Knobs(**point.knobs)
-    net, _, data = measured_net(job_of(spec, trial, checkpoints), knobs)
+    net, _, data = measured_net(job_of(spec, trial, checkpoints, store=url), knobs)
     return TrainedMember(net, knobs, point.rates, data)
 
 
@@ -84,6 +91,7 @@ class Passes:
     spec: StudySpec
     checkpoints: str
     files: FeatureFiles | None = None  # of frozen trunks
+    url: str | None = None  # where checkpoints of other machines are found
     execution: Execution = field(default_factory=lambda: Execution(device=best_device()))
     _done: dict[tuple[int | None, int | None], tuple[Tensor, Floats]] = field(default_factory=dict)
 
@@ -93,7 +101,7 @@ class Passes:
         """What the member answers where the cascade takes images of this side; None: there is one size."""
         key = point.id, size
         if key not in self._done:
-            member = trained_member(self.spec, trial, point, self.checkpoints)
+            member = trained_member(self.spec, trial, point, self.checkpoints, self.url)
             self.execution.placed(member.net)
             split = self._validation(size)
             self._done[key] = member.answers(split, self.execution, self.files)

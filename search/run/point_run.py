@@ -12,7 +12,7 @@ from search.report.front_points import thinned
 from search.report.text import knobs_text, readable_knobs
 from storage import measure_names as names
 from storage.mlflow_points import PointRun
-from storage.records import Kind, OperatingPoint, PointRecord, training_text
+from storage.records import TIMED, Kind, OperatingPoint, PointRecord, training_text
 from trainers.metrics import METRICS
 
 MOST = 100  # runs that MLflow's charts load at once
@@ -24,6 +24,7 @@ LATENCIES = {
     "latency_mean": names.LATENCY_MEAN,
     "latency_p95": names.LATENCY_P95,
     "latency_max": names.LATENCY_MAX,
+    TIMED: names.LATENCY_MEASURED,
 }
 
 

@@ -1,4 +1,4 @@
-"""What accuracy can be drawn against: the costs that every point has, and latency where an export measured it."""
+"""What accuracy can be drawn against: the costs that every point has, and latency where it was measured."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from math import inf, isfinite, nan
 from typing import Any
 
 from search.objectives import LATENCY, Cost, costs_of
-from storage.records import ExportRecord, OperatingPoint, PointRecord
+from storage.records import TIMED, ExportRecord, OperatingPoint, PointRecord
+from storage.store import Store
 
 RUNTIMES = ("onnxruntime", "torch")  # the first that an export was measured in
 
 
 @dataclass(frozen=True)
 class Exported(Cost):
-    """Milliseconds for one image, of points that were exported; others have none, and so cost without end."""
+    """Milliseconds for one image, of points that were timed or exported; others have none, and so cost without end."""
 
     known: Mapping[int, float] = field(default_factory=dict)
 
@@ -23,8 +24,14 @@ class Exported(Cost):
         return self.known.get(getattr(point, "id", None) or 0, inf)
 
 
-def latencies(exports: Sequence[ExportRecord]) -> dict[int, float]:
-    """Median milliseconds at batch 1 by point, as its last export measured them."""
+def latencies(store: Store, study: str) -> dict[int, float]:
+    """Measured milliseconds of an image by point: of finalists as they were timed, else as its last export found."""
+    timed = {point: one[TIMED] for point, one in store.timings(study).items()}
+    return _exported(store.exports(study)) | timed
+
+
+def _exported(exports: Sequence[ExportRecord]) -> dict[int, float]:
+    """Median milliseconds at batch 1."""
     found: dict[int, float] = {}
     for export in exports:
         measured = (export.report.get("latency_ms") or {}).get("batch_1") or {}
@@ -37,13 +44,13 @@ def latencies(exports: Sequence[ExportRecord]) -> dict[int, float]:
 def axes(known: Mapping[int, float], keys: Mapping[str, Any]) -> dict[str, Cost]:
     """All axes by name; `known` are measured latencies by point, `keys` those of the study's file.
 
-    Where the study has a table of times, its latency is that of the table, and what exports measured is another axis.
+    Where the study has a table of times, its latency is that of the table, and what was measured is another axis.
     """
     found = costs_of(keys)
     measured = Exported(
         name="measured" if LATENCY.name in found else LATENCY.name,
         column="latency_ms",
-        label="latency of one image (median, ms), of exported points",
+        label="latency of one image (measured, ms), of timed and exported points",
         unit=LATENCY.unit,
         measure="measured",
         of_baseline=lambda shape: nan,

@@ -43,7 +43,7 @@ def compared(store: Store, found: Sequence[tuple[StudyRecord, StudyFront]]) -> d
 
 
 def _front(store: Store, record: StudyRecord, front: StudyFront) -> dict[str, Any]:
-    known = latencies(store.exports(record.name))
+    known = latencies(store, record.name)
     return {"study": record.name, "front": [drawn(p, known) for p in front.members]}
 
 

@@ -117,7 +117,9 @@ class Drawn(Answer):
     macs_p95: float | None
     macs_max: float | None
     parameters: int
-    latency_ms: float | None = Field(description="of one image, where the point was exported")
+    latency_ms: float | None = Field(
+        description="of one image, where the point was timed or exported"
+    )
     latency_mean: float | None = Field(description="ms, where the study has a latency table")
     latency_p95: float | None
     network: str

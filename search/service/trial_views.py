@@ -56,7 +56,7 @@ def trial(
     found = store.find_trial(record.name, Kind(kind), number)
     if found is None:
         raise ValueError(f"there is no {training_text(Kind(kind), number)} in {record.name}")
-    cost, known = study_cost(record), latencies(store.exports(record.name))
+    cost, known = study_cost(record), latencies(store, record.name)
     own = {p.id: p for p in (*front.points, *front.baselines) if p.training == (found.kind, number)}
     points = sorted(own.values(), key=cost.of)
     best = max(points, key=lambda p: p.accuracy, default=None)

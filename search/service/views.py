@@ -73,7 +73,7 @@ class Views:
     def points(self, name: str) -> dict[str, Any]:
         """The front, the baselines, and the other points, evenly thinned to what can be drawn."""
         record, front = self.known(name)
-        cost, known = study_cost(record), latencies(self.store.exports(name))
+        cost, known = study_cost(record), latencies(self.store, name)
         cloud, members, baselines = points_to_draw(
             front.points, front.members, front.baselines, cost
         )
@@ -97,7 +97,7 @@ class Views:
         record, front = self.known(name)
         p = self.found(name, identifier)
         trial = self.store.trial(name, *p.training)
-        cost, known = study_cost(record), latencies(self.store.exports(name))
+        cost, known = study_cost(record), latencies(self.store, name)
         beside = _rival(p, front.baselines, cost)
         flattered = flattery(front.members).get(p.kind, 0.0)
         own = sorted(
@@ -158,14 +158,13 @@ class Views:
         }
 
     def _status(self, record: StudyRecord, front: StudyFront) -> dict[str, Any]:
-        trials = self._trials(record.name, self.store.stamp(record.name))
-        return status(self.store, record, front, self.folder, trials)
+        return status(self.store, record, front, self.folder)
 
     def _read_trials(self, name: str, _: str) -> list[TrialRecord]:
         return self.store.trials(name, results=False)
 
     def _axes(self, name: str) -> dict[str, Cost]:
-        return axes(latencies(self.store.exports(name)), self.record(name).spec)
+        return axes(latencies(self.store, name), self.record(name).spec)
 
     def _axis(self, name: str, axis: str) -> Cost:
         known = self._axes(name)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from spaces.contract.policies import Decision, Gate, Policy
+from spaces.contract.policies import Decision, Fixed, Gate, Policy
 from spaces.contract.units import Guard, Unit
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class Walk:
         guard: Guard | None = None,
         asks: tuple[str, ...] = (),
         leaving: bool = False,
+        left: Callable[[Fixed], float] | None = None,
     ) -> None:
         """Say to who watches that the unit `run(*inputs)` runs here; see spaces.contract.units for the rest."""
         if self.policy.watch is None:
@@ -88,6 +89,7 @@ class Walk:
             guard=guard,
             asks=asks,
             leaving=leaving,
+            left=left,
         )
         self.policy.watch.units.append(unit)
 

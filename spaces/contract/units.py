@@ -22,6 +22,7 @@ from spaces.contract.exit_rules import ExitRule
 
 if TYPE_CHECKING:
     from spaces.contract.net import DynamicNet, Output
+    from spaces.contract.policies import Fixed
 
 KEY_LENGTH = 12  # hexadecimal digits
 WHOLE = "network"
@@ -46,7 +47,8 @@ class Unit:
     `exits`: an image runs the unit where it did not leave at one of that many early exits. `guard`: only where the gate
     says so. `asks` are the gates that it decides: once they are settled, nobody runs it. `leaving`: it is the head of
     an exit that is decided by confidence, which nobody runs where images do not leave. `parts`: it is a whole network,
-    made of the units with these keys.
+    made of the units with these keys. `left`: the share of its MACs that is left where channels whose gates (by name)
+    are closed for good are cut out of its weights.
     """
 
     kind: str
@@ -58,6 +60,7 @@ class Unit:
     asks: tuple[str, ...] = ()
     leaving: bool = False
     parts: tuple[str, ...] = ()
+    left: Callable[[Fixed], float] | None = None
 
     @cached_property
     def key(self) -> str:

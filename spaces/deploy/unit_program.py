@@ -26,7 +26,7 @@ def unit_program(unit: Unit) -> onnx.ModelProto:
     """
     import onnx
 
-    program, names = _Program(unit), [f"input{i}" for i in range(len(unit.inputs))]
+    program, names = _Program(unit).eval(), [f"input{i}" for i in range(len(unit.inputs))]
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # deprecations, and what a trace takes for constant
         try:

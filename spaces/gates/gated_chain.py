@@ -18,7 +18,7 @@ from spaces.contract.compute import linear_macs
 from spaces.contract.exit_places import Place
 from spaces.contract.forward_pass import Walk
 from spaces.contract.net import Output
-from spaces.contract.policies import Decision, Policy
+from spaces.contract.policies import Decision, Fixed, Policy
 from spaces.contract.units import Guard
 from spaces.gates.gated_blocks import (
     BlockGates,
@@ -269,14 +269,28 @@ def mark_block(block: Closable, u: Tensor, found: Found, walk: Walk) -> None:
 
     macs = float(block.macs({kind: float(n) for kind, n in block.channels.items()}))
     macs += block.shortcut_macs
+    left = partial(_share_left, block, {kind: one.gate.name for kind, one in found.items()})
     if layer is None:
-        walk.mark("block", run, u, *masks, macs=macs)
+        walk.mark("block", run, u, *masks, macs=macs, left=left)
         return
     name, z = layer.gate.name, layer.z_BU.reshape(-1, *(1,) * (u.ndim - 1)).to(u.dtype)
     undecided, open_for_good = (Guard(name, open=True, settled=one) for one in (False, True))
-    walk.mark("block", chosen, u, z, *masks, macs=macs, guard=undecided)
-    walk.mark("block", run, u, *masks, macs=macs, guard=open_for_good)
+    walk.mark("block", chosen, u, z, *masks, macs=macs, guard=undecided, left=left)
+    walk.mark("block", run, u, *masks, macs=macs, guard=open_for_good, left=left)
     walk.mark("closed block", block.closed, u, guard=Guard(name, open=False))
+
+
+def _share_left(block: Closable, gates: Mapping[str, str], fixed: Fixed) -> float:
+    """Of the block's MACs those that are left without the channels that are closed for good; `gates` by kind."""
+    whole = {kind: float(n) for kind, n in block.channels.items()}
+    left = {kind: n * _not_closed(fixed.get(gates.get(kind, ""))) for kind, n in whole.items()}
+    macs, all_macs = float(block.macs(left)), float(block.macs(whole))
+    return (macs + block.shortcut_macs) / (all_macs + block.shortcut_macs)
+
+
+def _not_closed(units: Sequence[float | None] | None) -> float:
+    """The share of a gate's units that are not closed for good."""
+    return 1.0 if units is None else sum(value != 0 for value in units) / len(units)
 
 
 def _either(decision: Decision, run: Tensor, closed: Tensor) -> Tensor:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from search.cli import main
+from search.export.timed_points import time_finalists
 from search.front.curves import ReferencePoint
 from search.front.formats import as_csv
 from search.front.pick import pick
@@ -21,12 +23,15 @@ from search.report.front_strip import front_strip_png
 from search.report.front_text import offer
 from search.run.point_run import cost_measure, point_measures
 from search.schedule.limits import limit_of
-from search.service.axes import axes
+from search.service.axes import axes, latencies
 from search.spec import parse_study
 from search.study_parts import Region
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from spaces.contract.task import Task
+from storage.records import Kind
+from storage.settings import Settings
+from storage.store import Store
 from tests.points import point
 
 STUDY = """
@@ -65,6 +70,7 @@ def test_from_the_table_to_a_model_within_milliseconds(
     early = dynafront("search", "fast.yml")
     assert early.exit_code == 2
     assert "latency: here.json: cannot be read" in early.output
+    assert "Error: latency: here.json" in dynafront("check", "fast.yml").output
     profiled = dynafront("profile", "fast.yml", "--seconds", "0.1")
     assert profiled.exit_code == 0, profiled.output
     assert "wrote here.json" in profiled.output
@@ -83,7 +89,10 @@ def test_from_the_table_to_a_model_within_milliseconds(
     assert other.exit_code == 2
     assert "here.json has other times than study fast began with" in other.output
     Path("here.json").write_text(json.dumps(times))
-    (*_, best) = json.loads(dynafront("front", "fast", "--format", "json").output)["points"]
+    (*_, best) = points = json.loads(dynafront("front", "fast", "--format", "json").output)[
+        "points"
+    ]
+    _no_dynamic_network_is_slower_than_a_static_one_as_accurate(points)
     assert 0 < best["latency_mean"] <= best["latency_p95"] <= best["latency_max"] < 5
     assert re.search(r"[\d.]+ ms", dynafront("front", "fast").output)
     none = dynafront("export", "fast", "--max-latency-ms", "0.000001")
@@ -92,6 +101,46 @@ def test_from_the_table_to_a_model_within_milliseconds(
     done = dynafront("export", "fast", "--max-latency-ms", "5 ms")
     assert done.exit_code == 0, done.output
     assert "among the points of at most 5 ms" in done.output
+    assert re.search(
+        r"by table  [\d.]+ ms predicted, [\d.]+ ms measured: [\d.]+ times", done.output
+    )
+    _finalists_are_timed_where_the_table_is_of_this_machine(times)
+
+
+def _no_dynamic_network_is_slower_than_a_static_one_as_accurate(front: list[Any]) -> None:
+    store = Store.open(Settings().database_url)
+    static = [(p.accuracy, LATENCY.of(p)) for p in store.points("fast", kind=Kind.BASELINE)]
+    dynamic = [row for row in front if row["kind"] == Kind.SEARCH]
+    assert static
+    assert dynamic
+    for row in dynamic:
+        beaten = [ms for accuracy, ms in static if accuracy >= row["accuracy"]]
+        assert all(row["latency_mean"] < ms for ms in beaten), row
+
+
+def _finalists_are_timed_where_the_table_is_of_this_machine(times: dict[str, Any]) -> None:
+    settings, said = Settings(), list[str]()
+    store = Store.open(settings.database_url)
+    record = store.study("fast")
+    Path("here.json").write_text(json.dumps(times | {"machine": {"name": "phone"}}))
+    assert time_finalists(store, record, settings, [0], said.append) == 0
+    assert re.match(
+        "finalists keep their predicted latency: the latency table is of .*phone", *said
+    )
+    Path("here.json").write_text(json.dumps(times))
+    before = store.stamp("fast")
+    count = time_finalists(store, record, settings, [0], said.append)
+    assert count > 0
+    assert time_finalists(store, record, settings, [0], said.append) == 0, "each is timed once"
+    assert store.stamp("fast") != before, "pages read the study again"
+    rows = json.loads(dynafront("front", "fast", "--format", "json").output)["points"]
+    timed = [row for row in rows if "latency_measured" in row]
+    assert len(timed) == count
+    assert {row["trial"] for row in timed} == {0}
+    assert all(row["latency_measured"] > 0 < row["latency_static"] for row in timed)
+    assert "measured" in dynafront("front", "fast").output
+    shown = latencies(store, "fast")
+    assert {row["point"]: row["latency_measured"] for row in timed}.items() <= shown.items()
 
 
 def test_latency_needs_a_table_and_is_an_objective_like_others() -> None:

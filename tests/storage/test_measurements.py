@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from storage.errors import StorageError
 from storage.records import EpochRecord, RungRecord
-from storage.tables import Answers
+from storage.tables import Answers, Timing
 from tests.points import operating_point
 from tests.storage.trials import start, stop
 
@@ -108,3 +108,18 @@ def test_answers_of_any_number_of_points_can_be_asked_for(digits):
     finish(digits, *(bytes([i % 256]) for i in range(1200)))
     found = digits.with_answers(digits.points("digits"))
     assert [p.right for p in found] == [bytes([i % 256]) for i in range(1200)]
+
+
+def test_what_a_whole_network_took_stands_in_its_point_and_goes_with_it(digits):
+    stop(digits, 0, points=[operating_point(0.5), operating_point(0.6)])
+    second = digits.points("digits")[1]
+    before = digits.stamp("digits")
+    digits.add_timing(second.id, 9.0, 9.0)
+    digits.add_timing(second.id, 2.0, 3.0)
+    assert digits.stamp("digits") != before
+    plain, timed = digits.points("digits")
+    assert plain.latencies == {}
+    assert timed.latencies == {"latency_measured": 2.0, "latency_static": 3.0}
+    assert digits.timings("digits") == {second.id: timed.latencies}
+    digits.resume_trial("digits", "search", 0)
+    assert digits._database.rows(select(Timing.point_id)) == []

@@ -135,3 +135,14 @@ def test_a_card_says_which_epoch_the_weights_are_of_where_it_is_not_the_last() -
     assert said in card(description)
     description["epochs"] = {"planned": 9, "trained": 9, "kept": 9}
     assert "Training: 9 epochs\n" in card(description)
+
+
+def test_the_tables_prediction_stands_beside_what_was_measured() -> None:
+    assert "by the study's table" not in card(described())
+    found = {"predicted_ms": 2.0, "measured_ms": 3.0, "static_ms": 4.0, "ratio": 1.5}
+    text = card(described(predicted=found | {"table": "here"}))
+    said = "2 ms predicted, 3 ms measured: 1.50 times that; static 4 ms (here)"
+    assert f"| latency of an image by the study's table | {said} |" in text
+    alone = {"predicted_ms": 2.0, "why": "the latency table is of phone"}
+    said = "2 ms predicted, not measured: the latency table is of phone"
+    assert said in card(described(predicted=alone))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from search.latency.predict import NetLatency, latency_summary
+from search.latency.predict import NetLatency, latency_summary, whole_shares
 from search.latency.table import MissingUnitsError, Timed, merged
 from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs
@@ -51,18 +51,42 @@ def test_an_image_pays_for_the_blocks_that_it_ran_and_for_each_choice() -> None:
     assert none == 1 + sum(max(1.0, u.macs // 1000) for u in always) + 3 + 3 * 0.25
 
 
-def test_units_cost_what_they_take_in_a_network_not_alone() -> None:
+def test_units_cost_what_they_take_in_a_network_of_their_size_not_alone() -> None:
     net = net_of("gated_resnet")
     alone, names = clock_of(net), [gate.name for gate in net.gates]
     static = [u.key for u in alone.units(None) if u.kind in ("stem", "head")]
     own = sum(alone.table.own_ms(key) for key in static)
-    timed = {"whole": Timed(unit="network", median=alone.table.call_ms + 1.5 * own, low=0, high=9)}
-    table = merged(alone.table, timed).model_copy(update={"wholes": {"whole": static}})
-    assert table.beside_alone == pytest.approx(1.5)
+    call = alone.table.call_ms
+    timed = {
+        key: Timed(unit=key, median=call + ms, low=0, high=9e9)
+        for key, ms in (("whole", 1.5 * own), ("large", 0.8e6 * own), ("part", 1e6 * own))
+    }
+    table = merged(alone.table, timed)
     rates, ran = dict.fromkeys(names, (1.0,)), Ran(1, {name: bools(1) for name in names})
-    before, after = (NetLatency(net, one).of(OPEN, rates, ran) for one in (alone.table, table))
-    call = table.call_ms
-    assert float(after) == pytest.approx(call + 1.5 * (float(before) - call))
+    before = float(NetLatency(net, table).of(OPEN, rates, ran))
+    one = table.model_copy(update={"wholes": {"whole": static}})
+    assert float(NetLatency(net, one).of(OPEN, rates, ran)) == pytest.approx(
+        call + 1.5 * (before - call)
+    )
+    both = table.model_copy(update={"wholes": {"whole": static, "large": ["part"]}})
+    near = whole_shares(both, torch.tensor([own, 1e6 * own, 1e3 * own]))
+    assert near.tolist() == pytest.approx([1.5, 0.8, 1.15], abs=1e-5), "half-way in the logarithm"
+
+
+def test_filters_that_are_closed_for_good_are_not_paid_for_where_they_are_cut_out() -> None:
+    net = net_of("gated_resnet", granularity="channel")
+    clock = clock_of(net)
+    gate = next(one for one in net.gates if one.name == "block0.inner")
+    rates = {one.name: (0.5,) * one.units for one in net.gates}
+    half = (0.0,) * (gate.units // 2) + (0.5,) * (gate.units - gate.units // 2)
+    block = next(u for u in clock.units(None) if u.kind == "block")
+    saved = clock.of(Knobs(), rates, Ran(1)) - clock.of(Knobs(), rates | {gate.name: half}, Ran(1))
+    assert float(saved) == pytest.approx(0.5 * clock.table.own_ms(block.key))
+    exits = net_of("gated_resnet", granularity="channel", exits="light")
+    whole = NetLatency(exits, table_of(units_of(exits)))
+    rates = {one.name: (0.5,) * one.units for one in exits.gates}
+    before, after = (whole.of(Knobs(), r, Ran(1)) for r in (rates, rates | {gate.name: half}))
+    assert before == after, "with exits nothing is cut out"
 
 
 def test_a_gate_that_never_varies_costs_nothing() -> None:

@@ -22,6 +22,7 @@ from spaces.contract.narrowing import narrowed
 from spaces.contract.registry import family
 from spaces.contract.task import Task
 from spaces.contract.units import WHOLE, Unit, units_of, whole_unit
+from spaces.deploy.unit_program import unit_program
 from tests.search.latency.tables import table_of
 
 TASK = Task(channels=1, height=8, width=8, classes=3)
@@ -49,7 +50,15 @@ def test_a_whole_network_is_timed_beside_its_units(
     *parts, whole = baseline
     assert table.wholes == {whole.key: [unit.key for unit in parts]}
     alone = sum(table.own_ms(unit.key) for unit in parts)
-    assert table.beside_alone == pytest.approx(table.own_ms(whole.key) / alone)
+    assert table.whole_shares == [(alone, pytest.approx(table.own_ms(whole.key) / alone))]
+
+
+def test_what_is_written_as_a_program_still_infers_afterwards() -> None:
+    own = family("multi_exit")
+    net = untrained(Candidate.of(own, {"backbone": "resnet18", "width": 0.125}, 1), TASK)
+    section = next(unit for unit in units_of(net) if unit.kind == "section")
+    unit_program(section)
+    assert not any(module.training for module in net.modules())
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])

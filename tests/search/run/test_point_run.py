@@ -136,6 +136,16 @@ def test_a_point_that_was_deleted_in_mlflow_comes_back(store: Store, shown: Mlfl
 
 
 @pytest.mark.slow
+def test_what_was_measured_later_joins_the_run_of_its_point(store: Store, shown: Mlflow) -> None:
+    shown.sync()
+    member = study_front(store, store.study("s")).members[0]
+    store.add_timing(member.id or 0, 2.5, 3.0)
+    shown.sync()
+    (run,) = shown.runs(f"tags.`automl.point` = '{member.id}'")
+    assert run.data.metrics["measured latency ms per image"] == 2.5
+
+
+@pytest.mark.slow
 def test_a_trials_run_shows_it_at_its_point_on_the_front(store: Store, shown: Mlflow) -> None:
     view = View(store, shown.settings, parse_study(TEXT, "s"))
     view.show_trial(Kind.SEARCH, 1)

@@ -1,0 +1,104 @@
+"""Whole networks timed on real images by the rules of a latency table, on the machine that the table is of.
+
+Shapes: B images of a run, as many as the table's batch.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from search.latency.lock import timing
+from search.latency.profile import PROVIDERS, check_device
+from search.latency.table import LatencyTable
+from search.latency.time_units import interleaved, machine
+
+if TYPE_CHECKING:
+    from spaces.deploy.ship import DeployedNet
+    from trainers.data.splits import Split
+
+IMAGES = 32  # that networks are timed on, spread evenly over a split
+SECONDS = 8.0  # of a comparison, and a few runs more where one takes long
+Run = Callable[[], object]
+
+
+def elsewhere(table: LatencyTable) -> str | None:
+    """Why networks cannot be timed as the table's units were: another machine, or no such device. None: they can."""
+    if table.machine != machine():
+        return f"the latency table is of {table.words}, and this machine is {platform.node()}"
+    if table.device not in PROVIDERS:
+        return f"the latency table is of {table.device}, and dynafront runs on {' and '.join(PROVIDERS)}"
+    try:
+        check_device(table.runtime, table.device)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def whole_ms(
+    nets: Sequence[DeployedNet], splits: Sequence[Split], table: LatencyTable
+) -> list[float]:
+    """Milliseconds that an image takes in each network, mean over images of the median over runs.
+
+    `splits` are the same images, for each network at the size that it takes. All are timed in turn, with the table's
+    runtime, device, threads and batch, while nothing else of ours is timed.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(table.threads)
+    try:
+        batches = [_batches(split, table.batch) for split in splits]
+        make = _torch_runs if table.runtime == "torch" else _sessions
+        runs = [make(net, own, table) for net, own in zip(nets, batches, strict=True)]
+        with timing(), torch.inference_mode():
+            times = interleaved([run for own in runs for run in own], SECONDS)
+    finally:
+        torch.set_num_threads(before)
+    medians = iter(times)
+    return [
+        sum(next(medians)["median"] for _ in own) / sum(map(len, given))
+        for own, given in zip(runs, batches, strict=True)
+    ]
+
+
+def _batches(split: Split, size: int) -> list[Tensor]:
+    """Pixels (B, C, H, W) in [0, 1] of some images; a last batch that is not full is left out."""
+    found = [batch.images.float() / 255 for batch in split.some(IMAGES * size).batches(size)]
+    return [one for one in found if len(one) == len(found[0])]
+
+
+def _torch_runs(net: DeployedNet, batches: Sequence[Tensor], table: LatencyTable) -> list[Run]:
+    placed = net.to(table.device)
+
+    def run_of(batch: Tensor) -> Run:
+        def run() -> None:
+            placed(batch)
+            if batch.is_cuda:
+                torch.cuda.synchronize(batch.device)
+
+        return run
+
+    return [run_of(one.to(table.device)) for one in batches]
+
+
+def _sessions(net: DeployedNet, batches: Sequence[Tensor], table: LatencyTable) -> list[Run]:
+    import onnxruntime
+
+    from spaces.deploy.ship import onnx_model
+
+    example = batches[0] if len(batches[0]) > 1 else torch.cat([batches[0]] * 2)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = table.threads
+    options.log_severity_level = 3  # it warns that thresholds are no constants
+    providers = [PROVIDERS[table.device]]
+    model = onnx_model(net, example).SerializeToString()
+    session = onnxruntime.InferenceSession(model, options, providers=providers)
+
+    def run_of(batch: Tensor) -> Run:
+        given = {"pixels": batch.numpy()}
+        return lambda: session.run(None, given)
+
+    return [run_of(one) for one in batches]
