@@ -82,6 +82,7 @@ class Point:
         register: bool = False,
         force: bool = False,
         whole_curve: bool = False,
+        formats: Sequence[str] = ("onnx",),
         quantize: Sequence[str] = (),
         show: bool = True,
     ) -> Model:
@@ -89,7 +90,8 @@ class Point:
 
         It is measured on the test images and compared with the trained network, answer by answer. `register` adds a
         version to the MLflow model registry, `force` overwrites an earlier export, `show` prints steps and results.
-        `whole_curve` and `quantize` ("int8", "float16", "bfloat16") are the flags of `dynafront export`.
+        `whole_curve`, `formats` ("onnx", "pt2") and `quantize` ("int8", "float16", "bfloat16") are the flags of
+        `dynafront export`.
         Raises ValueError where the folder holds something, or the images are others than the study's.
         """
         from search.command_line.terminal import print_lines, steps
@@ -111,7 +113,7 @@ class Point:
                 path,
                 register=register,
                 force=force,
-                extras=Extras(quantize=quantize, whole_curve=whole_curve),
+                extras=Extras(formats=formats, quantize=quantize, whole_curve=whole_curve),
                 say=say,
             )
         print_lines(console, lines)

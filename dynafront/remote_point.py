@@ -30,6 +30,7 @@ class RemotePoint(Point):
         register: bool = False,
         force: bool = False,
         whole_curve: bool = False,
+        formats: Sequence[str] = ("onnx",),
         quantize: Sequence[str] = (),
         show: bool = True,
     ) -> Model:
@@ -44,6 +45,7 @@ class RemotePoint(Point):
         connection, name = self.study.connection, self.study.name
         action = "register" if register else "export"
         extras = {"whole_curve": whole_curve or None, "quantize": list(quantize) or None}
+        extras["formats"] = list(formats) if "pt2" in formats else None
         job = connection.post(action, study=name, point=self.record.id, **extras)["job"]
         followed(connection, job, show=show)
         exports: list[dict[str, Any]] = connection.get("exports", study=name)["exports"]

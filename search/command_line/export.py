@@ -10,7 +10,7 @@ from search.command_line.choice import choice_options
 from search.command_line.opening import open_study, read_settings
 from search.command_line.paths import OutPlace
 from search.command_line.terminal import print_lines, steps, terminal
-from search.export.extras import QUANTIZED, Extras
+from search.export.extras import FORMATS, QUANTIZED, Extras
 
 
 @click.command("export")
@@ -28,6 +28,15 @@ from search.export.extras import QUANTIZED, Extras
     "--whole-curve",
     is_flag=True,
     help="Carry all points of the training, though gates then decide that could be settled.",
+)
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    default=("onnx",),
+    show_default=True,
+    type=click.Choice(FORMATS),
+    help="pt2: also a program of torch.export. Can be repeated; the ONNX file is always written.",
 )
 @click.option(
     "--quantize",
@@ -49,6 +58,7 @@ def export_point(
     out: Path | str,
     force: bool,
     whole_curve: bool,
+    formats: tuple[str, ...],
     quantize: tuple[str, ...],
     register: bool,
 ) -> None:
@@ -81,7 +91,9 @@ def export_point(
         out,
         register=register,
         force=force,
-        extras=Extras(quantize=tuple(dict.fromkeys(quantize)), whole_curve=whole_curve),
+        extras=Extras(
+            formats=formats, quantize=tuple(dict.fromkeys(quantize)), whole_curve=whole_curve
+        ),
         say=steps(console),
     )
     print_lines(console, lines, wrap=False)  # one of them is to be pasted

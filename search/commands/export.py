@@ -14,6 +14,7 @@ from search.export.card import gates_text, latency_text, metric_of_report, threa
 from search.export.extras import PLAIN, Extras
 from search.export.folder import PICTURES
 from search.export.predicted import predicted_text
+from search.export.program_text import program_lines
 from search.export.selection_bias import bias_text
 from search.export.variant_text import variant_lines
 from search.front.flattery import Expected
@@ -267,7 +268,7 @@ def _lines(folder: Path | str, report: dict[str, Any], points: int) -> list[str]
         ),
         f"  try it    dynafront predict {folder} IMAGE",
     ]
-    lines[-1:-1] = variant_lines(report)
+    lines[-1:-1] = [*program_lines(report), *variant_lines(report)]
     if not report["dynamic"]:
         lines.insert(
             2, "  static: no gate or exit decides anything; every image takes the same computation"

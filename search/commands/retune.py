@@ -12,9 +12,9 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from search.export.export import check_folder, write_files
+from search.export.export import Save, check_folder, saving, write_files
 from search.export.extras import OPTIONAL
-from search.export.folder import ONNX, THRESHOLDS, WEIGHTS
+from search.export.folder import ONNX, PT2, THRESHOLDS, WEIGHTS
 from search.export.model import load_exported
 from search.export.retune import candidates, held_out, metric_of, read_labelled, within
 from search.objectives import macs_text
@@ -96,10 +96,12 @@ def _set_thresholds(description: dict[str, Any], values: list[float]) -> None:
 
 
 def _write(folder: Path, out: Path, description: dict[str, Any]) -> None:
-    models = {ONNX: _with_thresholds(folder / ONNX, description)}
+    models: dict[str, Save] = {ONNX: saving(_with_thresholds(folder / ONNX, description))}
     for name in OPTIONAL:
-        if (folder / name).is_file():
-            models[name] = _with_thresholds(folder / name, description)
+        if name == PT2 and (folder / name).is_file():  # which is given thresholds with every call
+            models[name] = partial(shutil.copy, folder / name)
+        elif (folder / name).is_file():
+            models[name] = saving(_with_thresholds(folder / name, description))
     write_files(out, description, models, partial(shutil.copy, folder / WEIGHTS))
 
 

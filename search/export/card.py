@@ -10,6 +10,7 @@ from search.export.card_curve import curve_text, retuned_text
 from search.export.cascade_card import cascade_text
 from search.export.folder import BATCHES
 from search.export.predicted import predicted_rows
+from search.export.program_text import program_text
 from search.export.selection_bias import bias_text
 from search.export.variant_text import variant_rows
 from search.objectives import macs_text
@@ -30,7 +31,7 @@ exported by dynafront. {_computes(description["report"]["dynamic"])}
 {retuned_text(description)}{_measures(description["report"])}
 
 {curve_text(description)}{_how_to_run(description)}
-
+{program_text(description)}
 ## How it was made
 
 {_made(description)}

@@ -9,20 +9,24 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from search.export.card import card
 from search.export.comparison import compare
 from search.export.curve import Setting, carried, free_beside, points_listed
 from search.export.description import CHECKSUMS, checksums
 from search.export.extras import OPTIONAL, PLAIN, Extras
-from search.export.folder import FORMAT, MODEL, ONNX, PICTURES, WEIGHTS, preprocessing_of
+from search.export.folder import FORMAT, MODEL, ONNX, PICTURES, PT2, WEIGHTS, preprocessing_of
 from search.export.latency import latency, session_of
 from search.export.measures import Counts
 from search.export.onnx_check import compare_onnx, onnx_of
 from search.export.predicted import beside_prediction
+from search.export.program_check import compare_program, program_of
 from search.export.selection_bias import selection_bias
 from search.export.static_net import Beside, StaticNet, standing, static_net
 from search.export.variants import Float32, variant
@@ -36,6 +40,8 @@ from trainers.metrics import METRICS
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+
+Save = Callable[[Path], object]  # writes a file where it is told
 
 
 @dataclass(frozen=True)
@@ -121,10 +127,11 @@ class Measured:
 
 def measured_beside(
     measured: Measured, static: StaticNet, extras: Extras, say: Callable[[str], None]
-) -> dict[str, ModelProto]:
-    """The ONNX files by their names; what is measured of them goes into the report.
+) -> dict[str, Save]:
+    """What writes each file of the network, by its name; what is measured of them goes into the report.
 
-    That is latency beside the static network's, ONNX Runtime's logits, and each other number format.
+    That is latency beside the static network's, ONNX Runtime's logits, the program of torch.export, and each other
+    number format.
     """
     net, test, report = measured.net, measured.test, measured.report
     metric = METRICS[report["metric"]]
@@ -136,15 +143,27 @@ def measured_beside(
     report["latency_ms"] = latency((net, static.net), sessions, (test, static.images), say)
     say("comparing onnxruntime's logits")
     report["onnx"] = compare_onnx(net, sessions[0], test) | {"bytes": forms.model.ByteSize()}
-    models = {ONNX: forms.model}
+    models: dict[str, Save] = {ONNX: saving(forms.model)}
+    if "pt2" in extras.formats:
+        say("writing it as a program of torch.export, and comparing that")
+        program = program_of(net, test)
+        report["pt2"] = compare_program(net, program, sessions[0], test)
+        models[PT2] = partial(torch.export.save, program)
     float32 = Float32(forms, sessions[0], measured.counts)
     for name in extras.quantize:
         say(f"making the file in {name}, and measuring it")
         made = variant(name, float32, test, measured.validation, metric)
         report.setdefault("variants", {})[name] = made.report
         if made.model is not None:
-            models[made.report["file"]] = made.model
+            models[made.report["file"]] = saving(made.model)
     return models
+
+
+def saving(model: ModelProto) -> Save:
+    """What writes an ONNX file."""
+    import onnx
+
+    return partial(onnx.save, model)
 
 
 def origin(job: Job) -> dict[str, Any]:
@@ -165,7 +184,7 @@ def write_folder(
     folder: Path,
     compact: DeployedNet,
     description: dict[str, Any],
-    models: Mapping[str, ModelProto],
+    models: Mapping[str, Save],
 ) -> None:
     """Write everything aside, then into the folder, so that what fails leaves nothing behind."""
 
@@ -178,19 +197,17 @@ def write_folder(
 def write_files(
     folder: Path,
     description: dict[str, Any],
-    models: Mapping[str, ModelProto],
-    weights: Callable[[Path], object],
+    models: Mapping[str, Save],
+    weights: Save,
 ) -> None:
     """As `write_folder`; `weights` puts the file of the weights where it is told.
 
     What an earlier export left of optional files is taken away.
     """
-    import onnx
-
     with TemporaryDirectory() as name:
         aside = Path(name)
-        for file, model in models.items():
-            onnx.save(model, aside / file)
+        for file, save in models.items():
+            save(aside / file)
         weights(aside / WEIGHTS)
         description[CHECKSUMS] = checksums(aside, (WEIGHTS, *models), description)
         (aside / MODEL).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")

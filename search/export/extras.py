@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 QUANTIZED = ("int8", "float16", "bfloat16")  # number formats that a file of its own may have
+FORMATS = ("onnx", "pt2")  # of files that hold the whole network; that of ONNX is always there
 
 
 @dataclass(frozen=True, kw_only=True)
 class Extras:
-    """What is wanted: files in other number formats, and all points of the training in each file."""
+    """What is wanted: files in other formats and number formats, and all points of the training in each file."""
 
+    formats: Sequence[str] = ("onnx",)
     quantize: Sequence[str] = ()
     whole_curve: bool = False
 
@@ -24,4 +26,5 @@ def variant_file(name: str) -> str:
     return f"model-{name}.onnx"
 
 
-OPTIONAL = tuple(variant_file(name) for name in QUANTIZED)  # files that an export may have
+# files that an export may have
+OPTIONAL = ("model.pt2", *(variant_file(name) for name in QUANTIZED))

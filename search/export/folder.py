@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 MODEL, WEIGHTS, ONNX = "model.json", "model.safetensors", "model.onnx"
+PT2 = "model.pt2"  # a program of torch.export
 THRESHOLDS = "thresholds"  # input of the ONNX file that may be left out
 BATCHES = (1, 64)  # at which latency is measured
 PICTURES = "inspect"  # folder beside them, of a registered model

@@ -73,12 +73,17 @@ def beside_in_onnxruntime(
     ours: InferenceSession, float32: InferenceSession, test: Split
 ) -> dict[str, Any]:
     """Milliseconds at each batch size of a variant of the exported model, measured in turn with the float32 one."""
+    return beside_onnxruntime(_run(ours), float32, test)
+
+
+def beside_onnxruntime(ours: Run, float32: InferenceSession, test: Split) -> dict[str, Any]:
+    """The same of anything that runs the exported model."""
     found: dict[str, Any] = {}
     for size in BATCHES:
         inputs = [(batch, batch) for batch in _first(test, size)]
         with timing():
             both = latencies_ms(
-                (_run(ours), _run(float32)),
+                (ours, _run(float32)),
                 inputs,
                 warm_up=WARM_UP[size],
                 repeats=REPEATS[size],

@@ -150,6 +150,7 @@ class Actions:
         """Into the data folder; an earlier export of the point is replaced. One that is under way is joined."""
         record = self._study(body.study)
         flags = ["--whole-curve"] * body.whole_curve
+        flags += [part for name in body.formats for part in ("--format", name)]
         flags += [part for name in body.quantize for part in ("--quantize", name)]
         for job in self.store.jobs.open_jobs(record.name):
             if job.kind == kind and {str(body.point), *flags} <= set(job.arguments):

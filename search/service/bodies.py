@@ -95,9 +95,11 @@ class PointBody(StudyBody):
 
 
 class ExportBody(PointBody):
-    """A point to export; see the flags of `dynafront export`: all points of its training, other number formats."""
+    """A point to export; see the flags of `dynafront export`: all points of its training, other formats of files and
+    numbers."""
 
     whole_curve: bool = False
+    formats: Annotated[list[Literal["onnx", "pt2"]], Field(max_length=2)] = []
     quantize: Annotated[list[Literal["int8", "float16", "bfloat16"]], Field(max_length=3)] = []
 
 

@@ -8,7 +8,7 @@ Shapes: B images, U units of a gate, V units that are decided per image, C filte
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -102,13 +102,25 @@ class DeployedResNet(nn.Module):
 
     def run(self, pixels: Tensor, thresholds: Values | None = None) -> tuple[Tensor, Tensor]:
         """Logits (B, classes) and the MACs (B,) that each image took; `thresholds` (T,) are other ones than its own."""
+        return self._passed(pixels, thresholds, masked=False)
+
+    def masked(self, pixels: Tensor, thresholds: Values | None = None) -> tuple[Tensor, Tensor]:
+        """What `run` gives, with everything computed and chosen afterwards: the form that exporters can trace."""
+        values = thresholds.float().split(1) if isinstance(thresholds, Tensor) else thresholds
+        return self._passed(pixels, values, masked=True)
+
+    def _passed(
+        self, pixels: Tensor, thresholds: Values | Sequence[Tensor] | None, *, masked: bool
+    ) -> tuple[Tensor, Tensor]:
         own = self.thresholds
         taus = own if thresholds is None else dict(zip(own, thresholds, strict=True))
         u = stem = F.relu(self.stem((pixels - self.mean) / self.std))
-        macs_B = torch.full((len(u),), float(self.ends_macs), dtype=torch.float64, device=u.device)
+        macs_B = u.new_full((u.shape[0],), float(self.ends_macs), dtype=torch.float64)
         for index, block in enumerate(self.blocks):
             by_kind = {kind: taus.get(f"block{index}.{kind}") for kind in KINDS}
-            u, cost_B = block(u, stem if self.gate_source == "stem" else u, by_kind)
+            assert isinstance(block, DeployedBlock)
+            run = block.masked if masked else block
+            u, cost_B = run(u, stem if self.gate_source == "stem" else u, by_kind)
             macs_B = macs_B + cost_B
         return self.fc(u.mean((2, 3))), macs_B
 

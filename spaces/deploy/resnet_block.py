@@ -141,11 +141,31 @@ class DeployedBlock(nn.Module):
         u = skip + residual if rows is None else skip.index_add(0, rows, residual)
         return F.relu(u), macs_B
 
+    def masked(self, u: Tensor, source: Tensor, taus: Taus) -> tuple[Tensor, Tensor]:
+        """What `forward` gives, with open and closed computed for every image: the form that exporters can trace."""
+        macs_B = u.new_full((u.shape[0],), float(self.skip_macs), dtype=torch.float64)
+        if self.closed:
+            return self._without(u), macs_B
+        residual, cost_B = self._residual(u, source, taus, alone=False)
+        opened = F.relu(self.skip(u) + residual)
+        if not self.decides("layer"):
+            return opened, macs_B + cost_B
+        assert self.gates is not None
+        open_B = self.gates.open_units("layer", source.mean((2, 3)), taus["layer"])[:, 0]
+        spent_B = torch.where(open_B, cost_B, torch.zeros_like(macs_B))
+        macs_B = macs_B + self.gates.macs(("layer",)) + spent_B
+        return torch.where(open_B[:, None, None, None], opened, self._without(u)), macs_B
+
     def _without(self, u: Tensor) -> Tensor:
         return u if self.identity else F.relu(self.skip(u))
 
-    def _residual(self, u: Tensor, source: Tensor, taus: Taus) -> tuple[Tensor, Tensor]:
-        """The residual of every image of u, and the MACs (B,) of its open filters and of the gates that opened them."""
+    def _residual(
+        self, u: Tensor, source: Tensor, taus: Taus, *, alone: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """The residual of every image of u, and the MACs (B,) of its open filters and of the gates that opened them.
+
+        `alone`: of a single image, only open filters are computed.
+        """
         masks = self._masks(source, taus)
         gate_macs = 0
         if self.gates is not None:
@@ -157,8 +177,8 @@ class DeployedBlock(nn.Module):
         # with no filter of the last convolution open, the first has no reader and is not run either
         first = n_inner * (pixels * self.conv1.in_channels) * (torch.as_tensor(n_outer) > 0)
         cost = first + n_inner * n_outer * pixels + gate_macs
-        cost_B = cost.double().to(u.device).expand(len(u))
-        if len(u) == 1 and masks:
+        cost_B = cost.double().to(u.device).expand(u.shape[0])
+        if alone and u.shape[0] == 1 and masks:
             return self._of_one_image(u, inner, outer), cost_B
         r = self._convolved(u, inner)
         r = r if outer is None else r * outer[:, :, None, None].to(r.dtype)
@@ -166,7 +186,7 @@ class DeployedBlock(nn.Module):
 
     def _convolved(self, u: Tensor, inner: Tensor | None) -> Tensor:
         if not self.kept_inner:  # nothing but the second batch norm's shift is left of the residual
-            return self.conv2.bias[None, :, None, None].expand(len(u), -1, *self.size)
+            return self.conv2.bias[None, :, None, None].expand(u.shape[0], -1, *self.size)
         h = F.relu(self.conv1(u))
         return self.conv2(h if inner is None else h * inner[:, :, None, None].to(h.dtype))
 
@@ -199,7 +219,7 @@ class DeployedBlock(nn.Module):
             if self.decides(kind):
                 assert self.gates is not None
                 open_BV = self.gates.open_units(kind, source.mean((2, 3)), taus[kind])
-                always = open_BV.new_ones(len(open_BV), 1)
+                always = open_BV.new_ones(open_BV.shape[0], 1)
                 # -1 picks the last column
                 masks[kind] = torch.cat([open_BV, always], 1)[:, unit_of]
         return masks
@@ -207,9 +227,8 @@ class DeployedBlock(nn.Module):
     def _placed(self, r: Tensor) -> Tensor:
         if len(self.kept_outer) == self.filters:
             return r
-        whole = r.new_zeros(len(r), self.filters, *r.shape[2:])
-        whole[:, self.kept_outer] = r
-        return whole
+        places = torch.tensor(self.kept_outer, device=r.device)
+        return r.new_zeros(r.shape[0], self.filters, *r.shape[2:]).index_copy(1, places, r)
 
     @property
     def skip_macs(self) -> int:

@@ -138,21 +138,28 @@ def _flat_model(net: Deployed | DeployedCascade, pixels: Tensor) -> ModelProto:
     return program.model_proto
 
 
-def traced(net: Deployed | DeployedCascade, pixels: Tensor) -> ExportedProgram:
+def given_to(
+    net: DeployedNet, pixels: Tensor
+) -> tuple[tuple[Tensor, ...], tuple[dict[int, Any], ...]]:
+    """What a traced network is given, and which sizes of that may be others."""
+    sizes: tuple[dict[int, Any], ...] = ({0: torch.export.Dim.DYNAMIC},)
+    if not net.thresholds:
+        return (pixels,), sizes
+    thresholds = torch.tensor(list(net.thresholds.values()), dtype=torch.float64)
+    return (pixels, thresholds), (*sizes, {})
+
+
+def traced(net: DeployedNet, pixels: Tensor) -> ExportedProgram:
     """What the masked form computes for batches of any size, as torch.export writes it."""
     from torch._dynamo.exc import UserError  # takes seconds
 
-    given: tuple[Tensor, ...] = (pixels,)
-    sizes: list[dict[int, Any]] = [{0: torch.export.Dim.DYNAMIC}]
-    if net.thresholds:
-        given = (pixels, torch.tensor(list(net.thresholds.values()), dtype=torch.float64))
-        sizes.append({})
+    given, sizes = given_to(net, pixels)
     masked = _Masked(net)
     try:
-        return torch.export.export(masked, given, dynamic_shapes=tuple(sizes), strict=False)
+        return torch.export.export(masked, given, dynamic_shapes=sizes, strict=False)
     except UserError as error:  # a model took the batch for a constant, as `len` does
         logger.debug("reading the network's Python code, which takes four times as long: %s", error)
-        return torch.export.export(masked, given, dynamic_shapes=tuple(sizes), strict=True)
+        return torch.export.export(masked, given, dynamic_shapes=sizes, strict=True)
 
 
 def _set_default(model: ir.Model, values: list[float]) -> None:
@@ -168,7 +175,7 @@ def _set_default(model: ir.Model, values: list[float]) -> None:
 class _Masked(nn.Module):
     """The masked form of a copy, whose activations are not in place: those take exporters twice the time."""
 
-    def __init__(self, net: Deployed | DeployedCascade) -> None:
+    def __init__(self, net: DeployedNet) -> None:
         super().__init__()
         self.net = copy.deepcopy(net).eval()
         for module in self.net.modules():

@@ -68,11 +68,13 @@ async function addActions(panel, study, point, kind = "") {
   else panel.append(place);
   const message = element("p", { class: "failed", role: "alert" });
   const whole = element("input", { type: "checkbox", name: "whole_curve" });
-  const formats = { int8: "8-bit integers", float16: "float16, half the size", bfloat16: "bfloat16, half the size" };
-  const boxes = Object.keys(formats).map((name) => element("input", { type: "checkbox", name }));
+  const numbers = { int8: "8-bit integers", float16: "float16, half the size", bfloat16: "bfloat16, half the size" };
+  const boxes = Object.keys(numbers).map((name) => element("input", { type: "checkbox", name }));
+  const pt2 = element("input", { type: "checkbox", name: "pt2" });
   const start = (path) => (made) => pressed(made, message, async () => {
     const quantize = boxes.filter((box) => box.checked).map((box) => box.name);
-    const { job } = await act(path, { study, point, whole_curve: whole.checked, quantize });
+    const formats = pt2.checked ? ["onnx", "pt2"] : [];
+    const { job } = await act(path, { study, point, whole_curve: whole.checked, formats, quantize });
     location.href = exportAddress(study, { job: job.id });
   });
   const [may, { exports }] = await Promise.all([mayAct, ask("exports", { study })]).catch(() => [true, { exports: [] }]);
@@ -83,7 +85,8 @@ async function addActions(panel, study, point, kind = "") {
     if (!earlier || !earlier.model) buttons.append(button("Export and register in MLflow", start("register")));
     const more = element("details", {}, element("summary", {}, "What else the folder holds"));
     if (kind !== "cascade") more.append(element("label", {}, whole, " all operating points of the training, though more gates then decide per image"));
-    for (const box of boxes) more.append(element("label", {}, box, ` another file in ${formats[box.name]}, measured beside the first`));
+    more.append(element("label", {}, pt2, " a program for PyTorch alone (model.pt2)"));
+    for (const box of boxes) more.append(element("label", {}, box, ` another file in ${numbers[box.name]}, measured beside the first`));
     options.push(more);
   }
   place.append(buttons, ...options, message);
