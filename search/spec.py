@@ -5,7 +5,7 @@ Every mistake is one line that names the file, the key, what was given and what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from spaces.contract.trunk import FINETUNED, FROZEN, TRUNK, trunks
 from storage.yaml_text import NotYamlError, file_text, parsed
 from trainers.metrics import METRICS
 
+Unread = Callable[[str], None]  # takes a message on a key that no candidate reads
 BEFORE = {
     "warm_start": False,
     "early_stopping": False,
@@ -49,8 +50,8 @@ def budget_begun(budget: Mapping[str, Any], warm_start: bool) -> dict[str, Any]:
     return {**budget, "warm_epochs": max(1, round(budget["epochs"] / 3))}
 
 
-def read_study(path: Path) -> tuple[StudySpec, str]:
-    """The spec and the file's own text. Raises ValueError with one line."""
+def read_study(path: Path, unread: Unread | None = None) -> tuple[StudySpec, str]:
+    """The spec and the file's own text. Raises ValueError with one line; for `unread` see `parse_study`."""
     try:
         text = file_text(path)
     except OSError as error:
@@ -59,11 +60,15 @@ def read_study(path: Path) -> tuple[StudySpec, str]:
         raise ValueError(f"{path}: is not a text file in UTF-8") from None
     except NotYamlError as error:
         raise ValueError(f"{path}: {yaml_mistake(error)}") from None
-    return parse_study(text, str(path)), text
+    return parse_study(text, str(path), unread), text
 
 
-def parse_study(text: str, where: str) -> StudySpec:
-    """The spec that a study file's text says; `where` is the file's name in messages."""
+def parse_study(text: str, where: str, unread: Unread | None = None) -> StudySpec:
+    """The spec that a study file's text says; `where` is the file's name in messages.
+
+    A key of `space` that no candidate reads is refused, or given to `unread` as a message, where there is one: studies
+    from before that was refused have such keys.
+    """
     try:
         content = parsed(text)
     except NotYamlError as error:
@@ -85,7 +90,10 @@ def parse_study(text: str, where: str) -> StudySpec:
     spaces = declared_spaces(spec, where)
     _check_trunk(spec, where, spaces)
     for name, space in spaces.items():
-        _check_conditions(where, name, space, named_values(spec, name))
+        for found in _unread(where, name, space, named_values(spec, name)):
+            if unread is None:
+                raise ValueError(found)
+            unread(found)
     return _counted(spec, where) if is_exact(spec) else spec
 
 
@@ -212,10 +220,10 @@ def _check_teacher(spec: StudySpec, where: str, name: str, space: Sequence[Dimen
     )
 
 
-def _check_conditions(
+def _unread(
     where: str, name: str, space: Sequence[Dimension], named: Mapping[str, object]
-) -> None:
-    """What the file names must be read by some candidate of it."""
+) -> Iterator[str]:
+    """A message for each key of the file that no candidate reads."""
     taken = {one.name: one.taken for one in space if one.kind == "choice"}
     for dimension in (one for one in space if one.name in named):
         for other, values in dimension.when.items():
@@ -223,7 +231,7 @@ def _check_conditions(
                 continue
             needed, own = (" or ".join(map(word, each)) for each in (values, taken[other]))
             read = [d.name for d in space if d.name.endswith(f"_{dimension.name}")]
-            raise ValueError(
+            yield (
                 f"{where}: space.{name}.{dimension.name}: has no effect: it needs {other} to be {needed}, and "
                 f"here it is {own}; {f'write {read[0]}' if read else 'leave it out'}"
             )

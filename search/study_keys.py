@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from search.key_types import Fraction, Sides, Weights
-from search.objectives import COSTS, LATENCY, MACS, Cost
+from search.objectives import COSTS, MACS, Cost
 from search.study_parts import Budget, Keys, Limits, Region, Run
 from trainers.metrics import METRICS, Metric
 
@@ -201,11 +201,6 @@ class StudySpec(Keys):
     def costs(self) -> tuple[Cost, ...]:
         """What is minimised."""
         return tuple(COSTS[name] for name in self.objectives[1:])
-
-    @property
-    def has_cascades(self) -> bool:
-        """Whether its networks are joined: not where it minimises latency, of which a cascade's is not known."""
-        return self.cascades and all(cost.measure != LATENCY.measure for cost in self.costs)
 
     @property
     def cost(self) -> Cost:

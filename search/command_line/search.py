@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,10 +69,13 @@ def launch(
     from search.inputs import check_inputs
     from search.spec import read_study
 
-    spec, text = read_study(study_file)
+    unread: list[str] = []
+    spec, text = read_study(study_file, unread.append)
     spec = on_engine(spec, engine, workers)
     check_inputs(spec, str(study_file))
     settings, console = read_settings(config), terminal()
+    for line in _going_on(spec, unread, settings):
+        console.print(line, highlight=False, soft_wrap=True)
     # a scheduler's stop is as gentle as Ctrl-C
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     workers = spec.run.workers if workers is None else workers
@@ -90,6 +94,14 @@ def launch(
     except KeyboardInterrupt:
         console.print(f"\nStopped. Nothing is lost: dynafront search {study_file} goes on.")
         raise
+
+
+def _going_on(spec: StudySpec, unread: Sequence[str], settings: Settings) -> list[str]:
+    if not unread:
+        return []
+    from search.commands.begun import going_on
+
+    return going_on(spec, unread, settings)
 
 
 def _run(

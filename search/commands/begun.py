@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from search.spec import BEFORE, StudySpec, budget_begun
 from search.study_parts import Region
 from storage.records import StudyRecord
+from storage.settings import Settings
+from storage.store import Store
 
 FREE_TO_CHANGE = (
     "budget",
@@ -52,6 +54,22 @@ def as_begun(spec: StudySpec, known: StudyRecord | None) -> StudySpec:
                 "early_stopping may change)"
             )
     return spec
+
+
+def going_on(spec: StudySpec, unread: Sequence[str], settings: Settings) -> list[str]:
+    """Lines for messages on keys that no candidate reads: the study was begun with them, before they were refused.
+
+    Raises ValueError with the first message where it was not.
+    """
+    known = None
+    if settings.folder.exists():
+        known = Store.open(settings.database_url).find_study(spec.study)
+    if known is None or known.spec["space"] != spec.model_dump(mode="json")["space"]:
+        raise ValueError(unread[0])
+    return [
+        f"{one.rpartition(';')[0]}; study {spec.study} was begun with it and goes on"
+        for one in unread
+    ]
 
 
 def _no_region(known: Mapping[str, Any]) -> bool:

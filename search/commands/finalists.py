@@ -39,7 +39,7 @@ def _amount(column: str, amount: float) -> str:
 def _table(found: Mapping[str, Any], width: int) -> Table:
     """A row a point. Numbers are never cut: a narrow terminal has no column of intervals."""
     narrow, names = width < NARROW, list(found["points"][0]["costs"])
-    timed = any(row["measured_ms"] is not None for row in found["points"])
+    timed = any("measured_ms" in row for row in found["points"])
     table = Table(
         box=None, padding=(0, 2 if width >= WIDE else 1), pad_edge=width >= WIDE, header_style="dim"
     )
@@ -67,7 +67,7 @@ def _table(found: Mapping[str, Any], width: int) -> Table:
 
 def _measured(row: Mapping[str, Any]) -> str:
     """Milliseconds of the whole network, and of the static one beside it."""
-    if row["measured_ms"] is None:
+    if "measured_ms" not in row:
         return "-"
     return f"{row['measured_ms']:.3g} ({row['static_ms']:.3g})"
 
@@ -78,7 +78,7 @@ def timed_text(found: Mapping[str, Any]) -> str | None:
     ratios = [
         row["measured_ms"] / row["costs"][column]
         for row in found["points"]
-        if row["measured_ms"] is not None and column in row["costs"]
+        if "measured_ms" in row and column in row["costs"]
     ]
     if not ratios:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from search.commands.gpu_check import check_gpus
 from search.commands.search_text import Finished
 from search.commands.study_check import checked_study
 from search.front.stored import study_front
+from search.latency.table import read_table
 from search.objectives import Reference
 from search.report.no_front import no_front_text
 from search.run.books import Books
@@ -183,7 +185,10 @@ def _add_cascades(parts: _Parts, publisher: Publisher, progress: Progress) -> No
 
     spec, store, settings = parts.spec, parts.store, parts.settings
     kept = checkpoint_store(settings.checkpoints, settings.store)
-    passes = Passes(spec, str(settings.checkpoints), feature_store(settings), settings.store)
+    table = None if spec.latency is None else read_table(Path(spec.latency))
+    passes = Passes(
+        spec, str(settings.checkpoints), feature_store(settings), settings.store, table=table
+    )
     try:
         if update_cascades(store, spec, kept, passes, progress.doing):
             publisher.front_changed()

@@ -107,7 +107,7 @@ def report(store: Store, record: StudyRecord) -> dict[str, Any]:
         **({} if metric is ACCURACY else {"metric": metric.name}),
         "seeds": SEEDS,
         "times_the_epochs": LONGER,
-        "points": [asdict(row) for row in rows],
+        "points": [_shown(row) for row in rows],
         "selection_bias": {
             "mean": float(np.mean(biases)) if biases else None,
             "points": len(biases),
@@ -115,6 +115,12 @@ def report(store: Store, record: StudyRecord) -> dict[str, Any]:
             "left_out": len(rows) - len(biases),
         },
     }
+
+
+def _shown(row: Retrained) -> dict[str, Any]:
+    """The row, without times where none were measured."""
+    untimed = ("measured_ms", "static_ms") if row.measured_ms is None else ()
+    return {key: value for key, value in asdict(row).items() if key not in untimed}
 
 
 def _curves(store: Store, record: StudyRecord) -> dict[int, list[list[PointRecord]]]:

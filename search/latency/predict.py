@@ -44,10 +44,11 @@ class Cost:
 
 @dataclass(frozen=True)
 class NetLatency:
-    """The latency of one network on the machine of a table."""
+    """The latency of one network on the machine of a table; in a cascade no network is shipped as a compact ResNet."""
 
     net: DynamicNet
     table: LatencyTable
+    in_cascade: bool = False
     _units: dict[Order, tuple[Unit, ...]] = field(default_factory=dict)
 
     def of(self, knobs: Knobs, rates: Rates, ran: Ran) -> Tensor:
@@ -59,7 +60,7 @@ class NetLatency:
         """
         alone_N = torch.zeros(ran.images, dtype=torch.float64)
         for cost in self.costs(knobs, rates):
-            alone_N += cost.ms * self._share(_runs(cost, ran))
+            alone_N += cost.ms * share_of_batches(_runs(cost, ran), self.table.batch)
         shares_N = whole_shares(self.table, alone_N * self.table.batch)
         total_N = self.table.call_ms / self.table.batch + alone_N * shares_N
         return total_N * (knobs.passes if knobs.policy == "ensemble" else 1)
@@ -102,6 +103,10 @@ class NetLatency:
             self._units[order] = units_of(self._on_cpu, batch=self.table.batch, order=order)
         return self._units[order]
 
+    @property
+    def _is_compact(self) -> bool:
+        return ships_as_resnet(self.net) and not self.in_cascade
+
     @cached_property
     def _on_cpu(self) -> DynamicNet:
         # keys are of the operations on a CPU
@@ -111,7 +116,7 @@ class NetLatency:
         self, plan: list[tuple[Unit, Guard | None]]
     ) -> list[tuple[Unit, Guard | None]]:
         """In ONNX a block with next to no work is computed for all, see spaces.deploy.onnx_branches."""
-        if self.table.runtime != "onnxruntime" or ships_as_resnet(self.net):
+        if self.table.runtime != "onnxruntime" or self._is_compact:
             return plan
         small = {g.gate for u, g in plan if g is not None and g.open and u.macs < SMALLEST}
         return [(unit, None if g is not None and g.gate in small else g) for unit, g in plan]
@@ -129,18 +134,18 @@ class NetLatency:
 
     def _left(self, knobs: Knobs, rates: Rates) -> Callable[[Unit], float]:
         """The share of a unit that is shipped: ResNets are, without the filters that are closed for good."""
-        if not ships_as_resnet(self.net):
+        if not self._is_compact:
             return lambda unit: 1.0
         fixed = self._fixed(knobs, rates)
         return lambda unit: 1.0 if unit.left is None else unit.left(fixed)
 
-    def _share(self, runs: Tensor) -> Tensor:
-        """(N,) each image's share of what its batch runs."""
-        size = self.table.batch
-        if size == 1:
-            return runs.double()
-        batches = [one.any().expand(len(one)) for one in runs.split(size)]
-        return torch.cat(batches).double() / size
+
+def share_of_batches(runs_N: Tensor, size: int) -> Tensor:
+    """(N,) each image's share of what its batch of this size runs, which is what any of its images runs (N,)."""
+    if size == 1:
+        return runs_N.double()
+    batches = [one.any().expand(len(one)) for one in runs_N.split(size)]
+    return torch.cat(batches).double() / size
 
 
 def _runs(cost: Cost, ran: Ran) -> Tensor:

@@ -15,6 +15,9 @@ import numpy as np
 import torch
 
 from search.front.stored import study_front
+from search.latency.cascades import cascade_ms
+from search.latency.predict import latency_summary
+from search.latency.table import MissingUnitsError
 from search.measure.cascade_choice import Bounds, Region, kept_cascades
 from search.measure.cascade_tables import Cascade, Floats, Outcomes, outcomes
 from search.measure.measured_point import table_point
@@ -27,13 +30,14 @@ from search.study_keys import Limits
 from spaces.contract.cascades import CASCADE
 from spaces.contract.resolution import IMAGE_SIZE
 from storage.kept_files import KeptFiles
-from storage.records import Kind, OperatingPoint
+from storage.records import LATENCIES, Kind, OperatingPoint
 from storage.store import Store
 from trainers.evaluate import Table, answers_of, top_answers
 from trainers.metrics import Metric
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
+LATENCY_MAX = LATENCIES[-1]
 NUMBER = 0  # of the one record that has a study's cascades
 
 
@@ -49,7 +53,7 @@ def update_cascades(
     `kept` has the answers of trainings; `passes` measure.
     """
     known = store.find_trial(spec.study, Kind.CASCADE, NUMBER)
-    wanted = spec.has_cascades
+    wanted = spec.cascades
     trainings = trainings_with_answers(store, spec, kept) if wanted else []
     names = [[str(one.kind), one.number] for one in trainings]
     if known is None and len(trainings) < 2:
@@ -92,12 +96,19 @@ def _found(
     region = region_of(spec, Reference(**record.reference), accuracy, macs)
     kept = kept_cascades(table_of(members), accuracy, macs, region, bounds_of(spec.limits))
     logger.info("%d cascades, flattery %.4f", len(kept.cascades), kept.selection_bias)
-    points = []
+    points, lacking = [], 0
     for i, one in enumerate(kept.cascades, 1):
         say(f"measuring cascade {i} of {len(kept.cascades)}")
         own = [members[m] for m in one.members]
-        points.append(measured_cascade(one, own, passes, spec.metric, kept.selection_bias))
-    return points
+        try:
+            points.append(measured_cascade(one, own, passes, spec.metric, kept.selection_bias))
+        except MissingUnitsError as error:
+            lacking += 1
+            logger.warning("a cascade has no predicted latency: %s", error)
+    if lacking:
+        say(f"{lacking} cascades are left out: the latency table lacks units; profile a new study")
+    most = spec.limits.latency_ms or np.inf
+    return [p for p in points if p.extra.get(LATENCY_MAX, 0.0) <= most]
 
 
 def region_of(spec: StudySpec, reference: Reference, accuracy: Floats, macs: Floats) -> Region:
@@ -122,16 +133,20 @@ def measured_cascade(
     """The cascade as an operating point, its members named by its knobs."""
     size = largest([m.trial.params.get(IMAGE_SIZE) for m in members])
     answers = [passes.answers(m.trial, m.point, size) for m in members]
-    found = outcomes([p for p, _ in answers], [m for _, m in answers], one.rule)
+    found = outcomes([a.probabilities for a in answers], [a.macs for a in answers], one.rule)
     labels = members[0].labels
     right = (found.probabilities.argmax(1) == labels).numpy()
     answer, top5 = top_answers(found.probabilities, labels)
     table = Table(answers_of([answer], [top5], labels), torch.from_numpy(found.macs)[None], {})
     shares = [float((found.stage >= k).mean()) for k in range(len(members))]
-    more = {
+    more: dict[str, Any] = {
         "selection_bias": bias + _of_members(members, found),
         "answered": [_answered(found, right, k) for k in range(len(members))],
     }
+    member_ms = [a.ms for a in answers if a.ms is not None]
+    if passes.table is not None:
+        ms = cascade_ms(member_ms, torch.from_numpy(found.stage), passes.table)
+        more |= latency_summary(ms)
     parameters = sum(m.point.parameters for m in members)
     knobs = knobs_of(one, members, shares)
     return table_point(knobs, table, metric, parameters=parameters, more=more)

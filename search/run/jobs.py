@@ -86,5 +86,5 @@ def job_of(
         metric=spec.metric.name,
         latency=spec.latency,
         trained=record.result.get("stopped_at"),
-        answers=spec.has_cascades and record.kind in ON_OFFER,
+        answers=spec.cascades and record.kind in ON_OFFER,
     )

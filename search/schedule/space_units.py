@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations as pairs
 
 import numpy as np
 
+from search.latency.cascades import resize_unit
 from search.schedule.growth import Draw
 from search.schedule.sampler import InfeasibleError, draw_candidate
 from search.schedule.sizes import baseline_names, combinations, sizes
@@ -15,6 +18,7 @@ from search.schedule.timed_shapes import untrained
 from search.schedule.warm_start import recommended
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
+from spaces.contract.resolution import IMAGE_SIZE
 from spaces.contract.space import Dimension
 from spaces.contract.task import Task
 from spaces.contract.units import Unit, units_of, whole_unit
@@ -28,7 +32,7 @@ Spaces = Mapping[str, Sequence[Dimension]]
 def units_of_space(
     spaces: Spaces, task: Task, *, batch: int = 1, say: Callable[[str], None] = lambda line: None
 ) -> Iterator[Unit]:
-    """Each unit once: of baselines of all sizes, and these as a whole; of recommended settings; of random candidates.
+    """Each unit once: baselines of all sizes, in parts and whole; recommended settings; random candidates; resizing.
 
     Random ones are drawn until ENOUGH in a row bring nothing new. What cannot be built is left out. Raises ValueError
     where nothing can.
@@ -48,6 +52,7 @@ def units_of_space(
             break
     if not seen:
         raise ValueError("no network of the study's space can be built for these images")
+    yield from _resizes(spaces, task, batch)
 
 
 def _new(
@@ -65,6 +70,20 @@ def _new(
         if unit.key not in seen:
             seen.add(unit.key)
             yield unit
+
+
+def _resizes(spaces: Spaces, task: Task, batch: int) -> Iterator[Unit]:
+    """Making images smaller, as a cascade does for members of smaller sides than its largest."""
+    sides = {
+        int(side)
+        for space in spaces.values()
+        for dimension in space
+        if dimension.name == IMAGE_SIZE
+        for side in dimension.choices
+    }
+    for small, large in pairs(sorted(sides), 2):
+        given, made = (replace(task, height=one, width=one) for one in (large, small))
+        yield resize_unit(given, made, batch)
 
 
 def _baselines(spaces: Spaces, task: Task) -> Iterator[Candidate]:

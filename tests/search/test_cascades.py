@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,23 @@ from search.export.classifier import load_classifier
 from search.export.model import Model, load_exported
 from search.front.finalists import rank_trials
 from search.front.stored import study_front
+from search.latency.table import LatencyTable
 from search.report.text import knobs_text
-from search.study_keys import StudySpec
+from search.run.cascade_members import members_of, trainings_with_answers
+from search.run.cascade_passes import Passes
+from search.run.cascades import _found
+from search.run.data import data_spec, load_data, task_of
+from search.schedule.space_units import units_of_space
+from search.schedule.timed_shapes import untrained
+from search.spec import narrowed_spaces, parse_study
+from search.study_parts import Limits
+from spaces.contract.registry import candidate_of
+from spaces.contract.units import units_of
+from storage.kept_files import checkpoint_store
 from storage.records import Kind, PointRecord, trainings_of
 from storage.settings import Settings, Storage
 from storage.store import Store
+from tests.search.latency.tables import table_of
 
 STUDY = """
 study: pair
@@ -212,9 +225,29 @@ def test_cascades_are_searched_again_when_there_are_other_trainings_alone(
     assert len(cascades(store)) == len(before)
 
 
-def test_a_study_that_minimises_latency_has_no_cascades() -> None:
-    spec = StudySpec(study="s", data="digits", families=("gated_resnet",))
-    assert spec.has_cascades
-    timed = spec.model_copy(update={"objectives": ("accuracy", "latency")})
-    assert not timed.has_cascades
-    assert not spec.model_copy(update={"cascades": False}).has_cascades
+@pytest.mark.slow
+def test_with_a_latency_table_cascades_have_predicted_latencies(store: Store) -> None:
+    spec, said = parse_study(STUDY, "pair.yml"), list[str]()
+    task = task_of(load_data(data_spec(spec)))
+    trained = (*store.trials("pair", Kind.SEARCH), *store.trials("pair", Kind.BASELINE))
+    units = [u for one in trained for u in units_of(untrained(candidate_of(one), task))]
+    units += [u for u in units_of_space(narrowed_spaces(spec), task) if u.kind == "resize"]
+    checkpoints = Settings().checkpoints
+    kept = checkpoint_store(checkpoints, None)
+    members = members_of(store, spec, trainings_with_answers(store, spec, kept), kept)
+
+    def found(table: LatencyTable) -> list[Any]:
+        passes = Passes(spec, str(checkpoints), table=table)
+        return _found(store, spec, members, passes, said.append)
+
+    timed = found(table_of(units))
+    assert len(timed) == len(cascades(store))
+    for p in timed:
+        times = p.latencies
+        assert 1 < times["latency_mean"] <= times["latency_p95"] <= times["latency_max"]
+    without = found(table_of(one for one in units if one.kind != "resize"))
+    assert len(without) < len(timed), "those of both sizes cannot be predicted"
+    assert re.search("[1-9] cascades are left out: the latency table lacks units", said[-1])
+    limited = spec.model_copy(update={"limits": Limits(latency_ms=1.5)})
+    passes = Passes(limited, str(checkpoints), table=table_of(units))
+    assert _found(store, limited, members, passes, said.append) == []

@@ -125,7 +125,7 @@ def _finalists_are_timed_where_the_table_is_of_this_machine(times: dict[str, Any
     Path("here.json").write_text(json.dumps(times | {"machine": {"name": "phone"}}))
     assert time_finalists(store, record, settings, [0], said.append) == 0
     assert re.match(
-        "finalists keep their predicted latency: the latency table is of .*phone", *said
+        "finalists keep their predicted latency: the latency table is of .*phone", said[0]
     )
     Path("here.json").write_text(json.dumps(times))
     before = store.stamp("fast")

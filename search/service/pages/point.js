@@ -18,6 +18,11 @@ function macsText(p) {
   return `${amount(p.macs_mean)} mean, ${amount(p.macs_p95)} p95, ${amount(p.macs_max)} max`;
 }
 
+function costText(p) {
+  const macs = `${amount(p.macs_mean)} MACs`;
+  return p.latency_mean === null ? macs : `${macs}, ${amountOf(p, "latency_mean")}`;
+}
+
 function standingText(p) {
   return p.kind === "static" ? ["", "a static network: a baseline"] : STANDINGS[p.standing];
 }
@@ -45,7 +50,7 @@ function pointParts(p) {
     p.latency_ms === null ? null : row("latency, measured", `${amountOf(p, "latency_ms")} for one image`),
     row("network", p.network), row("setting", p.knobs),
   );
-  if (p.beside) rows.append(row("static, of equal cost", `${p.beside.name}, ${p.beside.network}: ${accuracyText(p.beside)} at ${amount(p.beside.macs_mean)} MACs`));
+  if (p.beside) rows.append(row("static, of equal cost", `${p.beside.name}, ${p.beside.network}: ${accuracyText(p.beside)} at ${costText(p.beside)}`));
   const add = element("button", { type: "button" }, view.beside.includes(p.id) ? "take away" : "side by side");
   add.onclick = () => { putBeside(p.id); add.textContent = view.beside.includes(p.id) ? "take away" : "side by side"; };
   return [
