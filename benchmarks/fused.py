@@ -64,7 +64,7 @@ class Drawn(Sampled):
     drawn: Tensor
 
     @property
-    def noise_BT(self) -> Tensor:  # type: ignore[override]
+    def noise_BT(self) -> Tensor:
         return self.drawn
 
 

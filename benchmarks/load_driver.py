@@ -11,7 +11,7 @@ import heapq
 import random
 import resource
 import time
-from collections import Counter, deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,7 +92,7 @@ class Meter:
     """CPU seconds of the current thread in some methods, by part of the driver."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
 
     @contextmanager
     def watching(self, methods: Sequence[tuple[type, str, str]]) -> Iterator[None]:

@@ -78,9 +78,9 @@ class Trials:
 
     def trial_counts(self, study: str) -> dict[tuple[Kind, State], int]:
         """How many trials of each kind are how far."""
-        query = select(Trial.kind, Trial.state, func.count()).where(Trial.study == study)
-        rows = self._database.rows(query.group_by(Trial.kind, Trial.state))
-        return {(Kind(kind), State(state)): count for kind, state, count in rows}
+        query = select(Trial.kind, Trial.state, func.count().label("trials"))
+        query = query.where(Trial.study == study).group_by(Trial.kind, Trial.state)
+        return {(Kind(r.kind), State(r.state)): r.trials for r in self._database.rows(query)}
 
     def trial(self, study: str, kind: Kind, number: int) -> TrialRecord:
         """Raises StorageError when there is none."""

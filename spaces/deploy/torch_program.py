@@ -41,7 +41,7 @@ def _of_graph(program: ExportedProgram) -> ExportedProgram:
 
     graph, signature = program.graph, program.graph_signature
     (results,) = graph.output_node().args
-    for spec, node in zip(signature.output_specs, results, strict=True):  # type: ignore[arg-type]
+    for spec, node in zip(signature.output_specs, results, strict=True):
         spec.arg.name = node.name
     return ExportedProgram(
         root=program.graph_module,

@@ -22,7 +22,12 @@ KNOBS: tuple[dict[str, Any], ...] = (
     {"policy": "stochastic"},
     {"order": "arbitrary"},
 )
-LATENCIES = ({"latency_mean": 1.5}, {"latency_mean": nan}, {"latency_mean": inf}, {})
+LATENCIES: tuple[dict[str, float], ...] = (
+    {"latency_mean": 1.5},
+    {"latency_mean": nan},
+    {"latency_mean": inf},
+    {},
+)
 KINDS = (Kind.SEARCH, Kind.SEARCH, Kind.BASELINE, Kind.FINALIST, Kind.CASCADE)
 
 
@@ -30,7 +35,7 @@ def made_up(draw: random.Random) -> OperatingPoint:
     """Few different numbers, so that many are equal; a random one is often better than the others."""
     knobs, accuracy = draw.choice(KNOBS), draw.randrange(12) / 12
     lucky = 0.05 * (knobs.get("policy") == "stochastic")
-    extra = {"rates": {}} | draw.choice(LATENCIES) | {"latency_p95": draw.random()}
+    extra: dict[str, Any] = {"rates": {}} | draw.choice(LATENCIES) | {"latency_p95": draw.random()}
     return operating_point(
         min(1.0, accuracy + lucky),
         draw.randrange(1, 9) * 1e5,
@@ -94,7 +99,12 @@ def test_no_status_and_no_front_reads_the_records_of_all_points(
     """At 5,000 trials they take 600 MB and most of the time."""
     study(store, ["macs"])
     read, points = list[Any](), store.points
-    monkeypatch.setattr(store, "points", lambda *of, **more: read.append(more) or points(*of, **more))  # fmt: skip
+
+    def counted(*of: Any, **more: Any) -> list[PointRecord]:
+        read.append(more)
+        return points(*of, **more)
+
+    monkeypatch.setattr(store, "points", counted)
     (one,) = statuses(store, "digits")
     assert one["front"]["points"] == len(study_front(store, store.study("digits")).members) > 0
     assert {more.get("kind") for more in read} == {Kind.BASELINE}
