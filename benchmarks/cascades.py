@@ -6,6 +6,7 @@ intervals (Wilson). "At the best static network's accuracy" is chosen on validat
 that is as accurate there as the most accurate baseline.
 
     python benchmarks/cascades.py --weights FILE.safetensors --backbone tf_efficientnet_lite0 --data parquet:PATH
+    python benchmarks/cascades.py --study benchmarks/search_bench/digits/study.yml --trials 60
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+import yaml
 from torch import Tensor
 
 from benchmarks.pretrained import (
@@ -39,7 +41,8 @@ from search.front.curves import volume
 from search.front.stored import study_front
 from search.measure.cascade_choice import Region
 from search.measure.cascade_tables import Floats, outcomes
-from search.run.cascade_passes import trained_member
+from search.report.amounts import macs as macs_text
+from search.run.cascade_passes import largest, trained_member
 from search.run.data import data_spec
 from search.spec import parse_study
 from search.study_keys import StudySpec
@@ -64,7 +67,13 @@ class Measured(NamedTuple):
 
 
 def study_text(args: argparse.Namespace, seed: int) -> str:
-    """The study file of the search."""
+    """The study file of the search: the given one with other trials and seed, or that of frozen networks."""
+    if args.study:
+        given = yaml.safe_load(Path(args.study).read_text())
+        given |= {"study": "cascades", "seed": seed, "run": {"workers": 0, "threads": 1}}
+        given["budget"]["trials"] = args.trials
+        given["data"] = args.data or given["data"]
+        return json.dumps(given)
     keys: dict[str, Any] = {
         "study": "cascades",
         "data": args.data,
@@ -90,15 +99,15 @@ class Examiner:
     settings: Settings
     images: int
     _answers: dict[str, Answers] = field(default_factory=dict)
-    _splits: dict[int, Split] = field(default_factory=dict)
+    splits: dict[int | None, Split] = field(default_factory=dict)
 
     def measure(self, point: PointRecord) -> Measured:
         """Accuracy and mean MACs of a point, a cascade or one network."""
         if not is_cascade(point.knobs):
-            size = point.params[IMAGE_SIZE]
+            size = point.params.get(IMAGE_SIZE)
             return self._measured(*self._of(point, size), self.split(size).labels)
         named = point.knobs["members"]
-        size = max(one[IMAGE_SIZE] for one in named)
+        size = largest([one.get(IMAGE_SIZE) for one in named])
         members = []
         for (kind, number), one in zip(trainings_of(point), named, strict=True):
             known = self.store.points(self.spec.study, kind=kind, number=number)
@@ -107,15 +116,15 @@ class Examiner:
         found = outcomes([p for p, _ in each], [macs for _, macs in each], rule_of(point.knobs))
         return self._measured(found.probabilities, found.macs, self.split(size).labels)
 
-    def split(self, size: int) -> Split:
+    def split(self, size: int | None) -> Split:
         """The first test images of an even spread, at this size."""
-        if size not in self._splits:
+        if size not in self.splits:
             whole = test_split(data_spec(self.spec, size))
-            self._splits[size] = whole.some(self.images)
-        return self._splits[size]
+            self.splits[size] = whole.some(self.images)
+        return self.splits[size]
 
-    def _of(self, point: PointRecord, size: int) -> Answers:
-        """What one network answers where images of this size come in."""
+    def _of(self, point: PointRecord, size: int | None) -> Answers:
+        """What one network answers where images of this size, or of their own, come in."""
         key = f"{point.id} at {size}"
         if key not in self._answers:
             trial = self.store.trial(self.spec.study, point.kind, point.trial)
@@ -146,8 +155,8 @@ def report(args: argparse.Namespace, seed: int, folder: Path) -> None:
     examiner = Examiner(store, spec, settings, args.test)
     shown = {p.id: p for front in fronts.values() for p in front.members} | {static.id: static}
     test = {id: examiner.measure(p) for id, p in shown.items()}
-    print(f"seed {seed}: {args.backbone} at {args.pixels} px, {args.train} training images, ")
-    print(f"{args.validation} of validation, {args.test} of test; {versions()}")
+    images = len(next(iter(examiner.splits.values())).labels)
+    print(f"seed {seed}: {args.study or described(args)}, {images} test images; {versions()}")
     print(f"{args.trials} trials and cascades in {seconds:.0f} s")
     region = Region(static.accuracy - 0.1, static.macs_mean)
     for name, front in fronts.items():
@@ -157,9 +166,9 @@ def report(args: argparse.Namespace, seed: int, folder: Path) -> None:
             f"{name:8} {len(own)} points, hypervolume on validation "
             f"{_volume(region, own_values(own)):.4f}, on test {_volume(region, on_test):.4f}"
         )
-        _at_static(own, static, test, args.test)
+        _at_static(own, static, test, images)
         for share in SHARES:
-            _within(own, share, static, test, args.test)
+            _within(own, share, static, test, images)
     for name, some in (
         ("cascades", [p for p in fronts["with"].members if is_cascade(p.knobs)]),
         ("others", fronts["without"].members),
@@ -171,6 +180,14 @@ def report(args: argparse.Namespace, seed: int, folder: Path) -> None:
                 f"{name}: validation - test {flattered:+.2%}, estimated {said:+.2%}, n = {len(some)}"
             )
     store.close()
+
+
+def described(args: argparse.Namespace) -> str:
+    """The frozen networks' study, in words."""
+    return (
+        f"{args.backbone} at {args.pixels} px, {args.train} training images, "
+        f"{args.validation} of validation"
+    )
 
 
 def own_values(points: Iterable[PointRecord]) -> list[Measured]:
@@ -198,7 +215,7 @@ def _at_static(
         low, high = wilson(found.accuracy, images)
         print(
             f"         {what}: validation {one.accuracy:.1%}, test {found.accuracy:.1%} "
-            f"({low:.1%}-{high:.1%}) at {found.macs / 1e6:.1f} M MACs, "
+            f"({low:.1%}-{high:.1%}) at {macs_text(found.macs)}, "
             f"{found.macs / test[static.id].macs:.2f} of the static network's"
         )
 
@@ -217,7 +234,7 @@ def _within(
         low, high = wilson(test[p.id].accuracy, images)
         print(
             f"         within {share:.0%}: validation {p.accuracy:.1%}, test {test[p.id].accuracy:.1%} "
-            f"({low:.1%}-{high:.1%}) at {test[p.id].macs / 1e6:.1f} M MACs"
+            f"({low:.1%}-{high:.1%}) at {macs_text(test[p.id].macs)}"
         )
 
 
@@ -230,7 +247,7 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    parser = study_parser(__doc__)
+    parser = study_parser(__doc__, own_study=True)
     parser.add_argument("--pixels", type=int, nargs="+", default=[64, 96])
     parser.add_argument("--train", type=int, default=1600, help="training images")
     parser.add_argument("--validation", type=int, default=400, help="images of validation")

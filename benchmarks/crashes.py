@@ -1,6 +1,7 @@
 """Kill searches at random moments, go on with the same command, and compare what is left with an uninterrupted search.
 
     python benchmarks/crashes.py --kills 200
+    python benchmarks/crashes.py --kills 50 --database postgresql+psycopg://USER@HOST/EMPTY --checkpoints FOLDER_OR_URL
 
 Each study is searched in a folder of its own. Its driver, or a worker, is killed (SIGKILL) at a random moment, again
 and again, until the search has ended by itself; then all tables must say what those of an uninterrupted search say, and
@@ -151,8 +152,11 @@ class Search:
         return False
 
 
-def new_folder(parent: Path, name: str, text: str = STUDY) -> Path:
-    """A folder with the study file and a database of MLflow's, which takes seconds to make; the first call makes it."""
+def new_folder(parent: Path, name: str, text: str = STUDY, **storage: str) -> Path:
+    """A folder with the study file and a database of MLflow's, which takes seconds to make; the first call makes it.
+
+    `storage` goes into a settings file there: `database`, `checkpoints`.
+    """
     from storage.mlflow_client import client
     from storage.settings import Settings
 
@@ -161,7 +165,16 @@ def new_folder(parent: Path, name: str, text: str = STUDY) -> Path:
         client(Settings.model_validate({"storage": {"folder": made}}))
     shutil.copytree(made, folder / "dynafront-data")
     (folder / FILE).write_text(text)
+    if storage:
+        (folder / "mlflow.yml").write_text(json.dumps({"storage": storage}))
     return folder
+
+
+def database_of(folder: Path) -> str:
+    """The database of its studies."""
+    file = folder / "mlflow.yml"
+    storage = json.loads(file.read_text())["storage"] if file.exists() else {}
+    return str(storage.get("database", f"sqlite:///{folder / 'dynafront-data' / 'dynafront.db'}"))
 
 
 def left_behind(folder: Path) -> list[int]:
@@ -185,7 +198,7 @@ def known(folder: Path) -> dict[str, Any]:
     """What all tables say of the study, without what differs from one search to the next: times, ids."""
     from storage.store import Store
 
-    store = Store.open(f"sqlite:///{folder / 'dynafront-data' / 'dynafront.db'}")
+    store = Store.open(database_of(folder))
     trials = store.trials("killed")
     found: dict[str, Any] = {
         "trials": [
@@ -211,7 +224,7 @@ def known(folder: Path) -> dict[str, Any]:
 def _optuna(folder: Path) -> list[Any]:
     import optuna
 
-    storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'dynafront-data' / 'dynafront.db'}")
+    storage = optuna.storages.RDBStorage(database_of(folder))
     study = optuna.load_study(study_name="killed", storage=storage)
     trials = [(t.number, t.state.name, t.values, t.params) for t in study.get_trials()]
     storage.remove_session()
@@ -270,22 +283,47 @@ def killed_until_done(
             raise RuntimeError((folder / LOG).read_text())
 
 
+def forgotten(url: str | None) -> None:
+    """Delete the study from a database that the next one shares."""
+    from search.run.optuna_mirror import delete_mirror
+    from storage.store import Store
+
+    if url is None:
+        return
+    store = Store.open(url)
+    if store.find_study("killed"):
+        delete_mirror(url, "killed")
+        store.delete_study("killed")
+    store.close()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20, help="How many, over all studies.")
     parser.add_argument("--seed", type=int, default=0, help="Of the moments and the victims.")
+    parser.add_argument("--database", help="An empty PostgreSQL database. Default: SQLite files.")
+    parser.add_argument("--checkpoints", help="A folder or URL where checkpoints are put, too.")
     arguments = parser.parse_args()
+    database = {"database": arguments.database} if arguments.database else {}
+
+    def folder_of(name: str) -> Path:
+        store = arguments.checkpoints
+        return new_folder(
+            parent, name, **database, **({"checkpoints": f"{store}/{name}"} if store else {})
+        )
+
     draw, kills, studies, bad = random.Random(arguments.seed), 0, 0, 0
     parent = Path(tempfile.mkdtemp(prefix="crashes-"))
     with Launcher() as launcher:
-        whole = new_folder(parent, "whole")
+        whole = folder_of("whole")
         began = time.monotonic()
         if code := launcher.search(whole, "--workers", "0").ended(600):
             raise RuntimeError(f"exit code {code}: {(whole / LOG).read_text()}")
         seconds, expected = time.monotonic() - began, known(whole)
         print(f"uninterrupted: {seconds:.1f} s, {len(expected['points'])} points")
         while kills < arguments.kills:
-            folder = new_folder(parent, f"killed-{studies}")
+            forgotten(arguments.database)
+            folder = folder_of(f"killed-{studies}")
             count = killed_until_done(launcher, folder, draw, seconds, arguments.kills - kills)
             found = differences(folder, expected)
             kills, studies, bad = kills + count, studies + 1, bad + bool(found)

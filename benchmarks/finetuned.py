@@ -4,6 +4,8 @@ The baselines are the same network at each size of the images, trained by the sa
 learn from their answers too (distillation). Points are chosen on validation: the most accurate within a share of the
 best static network's MACs. So are those of parts of the study: without cascades, without distillation, of one size of
 the images. Only chosen points are measured on test, once. Accuracies have 95 % intervals (Wilson).
+A trial trains on from a baseline, so it has more epochs than that. A second study trains the static networks for as
+many epochs as a baseline and a trial have together; the best static network is the most accurate of both.
 
     python benchmarks/finetuned.py --weights FILE.safetensors --backbone tf_efficientnet_lite0 --data parquet:PATH
 """
@@ -17,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,8 +31,9 @@ import torch
 
 from benchmarks.cascades import Examiner, Measured
 from benchmarks.pretrained import SHARES, best_static, searched, study_parser, versions
-from search.front.stored import study_front
+from search.front.stored import StudyFront, study_front
 from search.spec import parse_study
+from search.study_keys import StudySpec
 from spaces.contract.cascades import is_cascade
 from spaces.contract.resolution import IMAGE_SIZE
 from storage.records import PointRecord
@@ -38,6 +42,16 @@ from storage.store import Store
 from trainers.significance import wilson
 
 Part = Callable[[PointRecord], bool]
+
+
+@dataclass(frozen=True)
+class Studied:
+    """A study that has been searched."""
+
+    spec: StudySpec
+    store: Store
+    front: StudyFront
+    examiner: Examiner
 
 
 def study_text(args: argparse.Namespace) -> str:
@@ -74,6 +88,14 @@ def study_text(args: argparse.Namespace) -> str:
         "run": {"workers": 0, "threads": args.threads, "device": "cpu"},
     }
     return json.dumps(keys)  # which is YAML
+
+
+def longer_text(args: argparse.Namespace) -> str:
+    """The study file of static networks with the epochs of a baseline and a trial together; one trial is the least."""
+    keys: dict[str, Any] = json.loads(study_text(args))
+    keys["study"] = "longer"
+    keys["budget"] = {"trials": 1, "epochs": args.epochs + args.warm_epochs, "warm_epochs": 1}
+    return json.dumps(keys)
 
 
 def parts(pixels: Sequence[int]) -> dict[str, Part]:
@@ -114,37 +136,44 @@ def line(why: str, point: PointRecord, test: Measured, static: Measured, images:
     )
 
 
-def report(args: argparse.Namespace, folder: Path) -> None:
-    """The search, and what its chosen points do on test."""
-    settings = Settings(storage=Storage(folder=folder))
-    text = study_text(args)
+def studied(text: str, settings: Settings, images: int) -> Studied:
+    """Search it, and say how long that took."""
     spec = parse_study(text, "study")
     started = time.process_time()
     seconds = searched(spec, text, settings, 0)
     cpu = time.process_time() - started
     store = Store.open(settings.database_url)
-    record = store.study(spec.study)
-    front = study_front(store, record)
-    dynamic = [p for p in front.points if p.kind != "baseline"]
-    static = best_static(front.baselines)
     trials = [t for t in store.trials(spec.study) if t.kind == "search" and t.finished_at]
+    print(f"{spec.study}: {len(trials)} trials in {seconds:.0f} s, {cpu:.0f} s of CPU", flush=True)
+    front = study_front(store, store.study(spec.study))
+    return Studied(spec, store, front, Examiner(store, spec, settings, images))
+
+
+def report(args: argparse.Namespace, folder: Path) -> None:
+    """The search, and what its chosen points do on test."""
+    settings = Settings(storage=Storage(folder=folder))
     print(f"{args.backbone} at {args.pixels} px, {args.train} training images, {args.validation}")
     print(f"of validation, {args.test} of test; seed {args.seed}; {versions()}")
-    print(
-        f"{len(trials)} trials in {seconds:.0f} s, {cpu:.0f} s of CPU; MACs over the static one's"
+    whole, longer = (
+        studied(text, settings, args.test) for text in (study_text(args), longer_text(args))
     )
-    examiner = Examiner(store, spec, settings, args.test)
-    beside = examiner.measure(static)
-    print(line("best static network", static, beside, beside, args.test), flush=True)
-    for one in front.baselines:
-        if one.id != static.id:
-            print(line("static network", one, examiner.measure(one), beside, args.test), flush=True)
-    known: dict[Any, Measured] = {}
+    statics = [(study, p) for study in (whole, longer) for p in study.front.baselines]
+    tested = {p.id: study.examiner.measure(p) for study, p in statics}
+    static = best_static([p for _, p in statics])
+    beside = tested[static.id]
+    print("MACs over the best static network's")
+    for study, one in statics:
+        epochs = study.spec.budget.epochs
+        best = ", the best" if one.id == static.id else ""
+        why = f"static, {epochs} epochs{best}"
+        print(line(why, one, tested[one.id], beside, args.test), flush=True)
+    dynamic = [p for p in whole.front.points if p.kind != "baseline"]
     for why, point in chosen(dynamic, static, parts(args.pixels)).items():
-        if point.id not in known:
-            known[point.id] = examiner.measure(point)
-        print(line(why, point, known[point.id], beside, args.test), flush=True)
-    store.close()
+        if point.id not in tested:
+            tested[point.id] = whole.examiner.measure(point)
+        print(line(why, point, tested[point.id], beside, args.test), flush=True)
+    for study in (whole, longer):
+        study.store.close()
 
 
 def main() -> None:

@@ -15,12 +15,13 @@ px: 11 %, 41 %, 0.91, and 0.95 for MACs. Two things are wrong with the predictio
 for all families: a whole network takes 1.10 (64 px) to 1.16 (32 px) times the sum, since weights stay in the cache
 while a unit alone is run again and again. So tables now time baselines whole too, and sums are brought to these: 27
 networks at 64 px, light jobs on the second core, median error 8.5 %, 90 % within 36 %, rank correlation 0.93 (MACs
-0.95). And ResNets were predicted up to twice too slow, some more:
-filters whose gates never open on the images are taken out of what is shipped, and units are timed with all of them. Without
-the three ResNets it was 7.1 %, 21 %, and 0.99 (MACs 0.93). Since then a block counts by the MACs that are left of it, and
-the share that a whole network takes is that of networks of its size: 12 gated ResNets at 64 px, CPU time of the thread on a
-machine with five busy processes a core, median error 47 % before and 13 % after, all within 29 % (n = 12, before: up to 23
-times too slow). The 30 networks were not measured again since. Results bound to kept memory changed nothing.
+0.95).
+And ResNets were predicted up to twice too slow, some more: filters whose gates never open on the images are taken out
+of what is shipped, and units are timed with all of them. Without the three ResNets it was 7.1 %, 21 %, and 0.99 (MACs
+0.93). Since then a block counts by the MACs that are left of it, and the share that a whole network takes is that of
+networks of its size: 12 gated ResNets at 64 px, CPU time of the thread on a machine with five busy processes a core,
+median error 47 % before and 13 % after, all within 29 % (n = 12, before: up to 23 times too slow). The 30 networks
+were not measured again since. Results bound to kept memory changed nothing.
 """
 
 from __future__ import annotations

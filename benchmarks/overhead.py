@@ -23,11 +23,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 from rich.console import Console
 
-from search.objectives import Reference
+from benchmarks.made_up import POINTS, REFERENCE, curve, epoch_values, fill, made_up_study
 from search.run.books import Books
 from search.run.driver import Driver
 from search.run.follower import NoFollower
@@ -37,23 +36,13 @@ from search.run.progress import Progress
 from search.run.publish import Publisher
 from search.run.take_up import take_up
 from search.run.time_spent import TimeSpent
-from search.schedule.growth import Draw
-from search.schedule.sampler import draw_candidate
 from search.schedule.scheduler_for import scheduler_for
-from search.spec import StudySpec, narrowed_spaces, parse_study
 from spaces.contract.task import Task
-from storage.records import Kind, OperatingPoint
 from storage.settings import Settings
 from storage.store import Store
 from trainers.fit import EpochResult
 
-STUDY = (
-    "study: overhead\ndata: digits\nfamilies: [gated_resnet]\nbudget: {{trials: {trials}, epochs: {epochs}}}\n"
-    "warm_start: false\nearly_stopping: false\n"  # every trial a training from scratch, to its end
-)
 TASK = Task(channels=1, height=8, width=8, classes=10)
-GATES = [f"block{i}.layer" for i in range(9)]  # of a ResNet-20
-POINTS = 30  # operating points a trial, as a real sweep has
 MARKS, WINDOW = (10, 100, 200), 10
 
 
@@ -88,24 +77,14 @@ class Sleeper:
 
     def _events(self, job: Job) -> Iterator[Event]:
         draw = random.Random(job.number)
-        names = (
-            "train/loss",
-            "train/accuracy",
-            "train/macs",
-            "val/accuracy",
-            "val/macs",
-            "gates/open",
-        )
         for epoch in range(job.epochs):
             start = time.perf_counter()
             time.sleep(self.seconds / job.epochs)
             self.slept += time.perf_counter() - start
-            yield EpochResult(
-                epoch + 1, {n: draw.random() for n in names}, {g: draw.random() for g in GATES}
-            )
+            yield EpochResult(epoch + 1, *epoch_values(draw))
         self.finished.append(time.perf_counter() - self.slept)
         yield Outcome(
-            [point(draw, chosen=i == 0) for i in range(POINTS)],
+            curve(draw),
             270_000,
             40_000_000,
             {"device": "none"},
@@ -113,54 +92,15 @@ class Sleeper:
         )
 
 
-def point(draw: random.Random, *, chosen: bool = False) -> OperatingPoint:
-    accuracy, macs = draw.uniform(0.5, 0.9), draw.uniform(5e6, 4e7)
-    return OperatingPoint(
-        knobs={"policy": "threshold", "tau": 0.5},
-        accuracy=accuracy,
-        accuracy_low=accuracy - 0.01,
-        accuracy_high=accuracy + 0.01,
-        macs_mean=macs,
-        macs_p95=macs * 1.1,
-        macs_max=macs * 1.2,
-        parameters=270_000,
-        chosen=chosen,
-        extra={"rates": {gate: [draw.random()] for gate in GATES}, "accuracy_std": 0.0},
-    )
-
-
-def fill(store: Store, spec: StudySpec, trials: int) -> None:
-    """Finished trials of random candidates, as a study that has run for long holds them."""
-    spaces, draw = narrowed_spaces(spec), random.Random(0)
-    for number in range(trials):
-        one = draw_candidate(
-            Draw(np.random.default_rng(number)), spaces, lambda _: spec.budget.epochs
-        )
-        store.add_trial(
-            spec.study,
-            Kind.SEARCH,
-            number,
-            one.family.name,
-            dict(one.params),
-            number,
-            spec.budget.epochs,
-        )
-        points = [point(draw, chosen=i == 0) for i in range(POINTS)]
-        store.finish_trial(spec.study, Kind.SEARCH, number, points=points, result={}, seconds=1.0)
-
-
 def run(
     folder: Path, trials: int, epochs: int, seconds: float, mlflow: bool, stored: int
 ) -> list[float]:
     """Milliseconds of driver time of each trial."""
-    text = STUDY.format(trials=stored + trials, epochs=epochs)
-    spec = parse_study(text, "overhead.yml")
     settings = Settings.model_validate({"storage": {"folder": folder}})
     store = Store.open(settings.database_url)
-    reference = Reference(accuracy=0.1, macs=5e7)
-    store.add_study(spec.study, spec.model_dump(mode="json"), text, {"accuracy": 0.1, "macs": 5e7})
+    spec = made_up_study(store, "overhead", stored + trials, epochs)
     fill(store, spec, stored)
-    plan = scheduler_for(spec, TASK, reference)
+    plan = scheduler_for(spec, TASK, REFERENCE)
     storage = optuna.storages.RDBStorage(settings.optuna_url)
     books = Books(store, spec.study, spec.costs, mirror_for(storage, store, spec))
     take_up(plan, books)

@@ -242,12 +242,15 @@ def versions() -> str:
     return f"Python {platform.python_version()}, torch {torch.__version__}, timm {timm.__version__}"
 
 
-def study_parser(doc: str | None) -> argparse.ArgumentParser:
-    """Options of a benchmark that searches networks on a pretrained one."""
+def study_parser(doc: str | None, *, own_study: bool = False) -> argparse.ArgumentParser:
+    """Options of a benchmark that searches networks on a pretrained one, or, with `own_study`, any study file."""
     parser = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
-    parser.add_argument("--weights", required=True, help="file of the pretrained model's weights")
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("--weights", help="file of the pretrained model's weights")
+    if own_study:
+        given.add_argument("--study", help="a study file in place of the pretrained network's")
     parser.add_argument("--backbone", default="tf_efficientnet_lite0", help="name in timm")
-    parser.add_argument("--data", required=True, help="as `data` in a study file")
+    parser.add_argument("--data", required=not own_study, help="as `data` in a study file")
     parser.add_argument("--folder", help="keeps the study there; without it nothing stays")
     return parser
 

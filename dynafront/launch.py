@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from search.spec import StudySpec
+    from search.study_parts import EngineName
     from storage.settings import Settings
 
 CALL = "search()"  # what messages call keywords, where they name a study file
@@ -21,6 +22,7 @@ def search(
     file: Path | str | None = None,
     *,
     workers: int | None = None,
+    engine: EngineName | None = None,
     baselines: bool = False,
     finalists: int = 0,
     retry_failed: bool = False,
@@ -34,10 +36,11 @@ def search(
     families=["gated_resnet"], budget={"trials": 24})`. `data` may also be a pair (train, test) of torch Datasets, or of
     (images, labels) in arrays; test may be None. They are written once, as Parquet, into the data folder.
 
-    `workers`, `baselines`, `finalists` and `retry_failed` are the flags of the command. `show=False` prints nothing.
-    An interrupt loses at most the epoch that is under way; the same call goes on. Raises ValueError for what a person
-    can put right, StorageError, and RuntimeError when nothing came of the search.
+    `workers`, `engine`, `baselines`, `finalists` and `retry_failed` are the flags of the command. `show=False` prints
+    nothing. An interrupt loses at most the epoch that is under way; the same call goes on. Raises ValueError for what
+    a person can put right, StorageError, and RuntimeError when nothing came of the search.
     """
+    from search.engine_keys import on_engine
     from search.inputs import check_inputs
 
     for name, count in (("workers", workers), ("finalists", finalists)):
@@ -45,6 +48,7 @@ def search(
             raise ValueError(f"{CALL}: {name}: {count} is less than 0")
     own, console = settings_of(settings), console_for(show)
     spec, text = _study_of(file, keys, own, console)
+    spec = on_engine(spec, engine, workers)
     check_inputs(spec, CALL if file is None else str(file))
     try:
         _run(

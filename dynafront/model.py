@@ -72,8 +72,8 @@ def load(
 ) -> Model:
     """The model in a folder that was exported, or the registered one that "models:/NAME@ALIAS" names.
 
-    `variant` is the number format of its file: "int8" where it was exported with it; None: float32. It runs in
-    onnxruntime; families without an ONNX file are run in torch. Raises ValueError and StorageError.
+    `variant` is the number format of its file, "int8", "float16" or "bfloat16", where it was exported with it; None:
+    float32. It runs in onnxruntime; families without an ONNX file are run in torch. Raises ValueError and StorageError.
     """
     from search.commands.predict import REGISTERED, classifier
 

@@ -89,7 +89,7 @@ class Point:
 
         It is measured on the test images and compared with the trained network, answer by answer. `register` adds a
         version to the MLflow model registry, `force` overwrites an earlier export, `show` prints steps and results.
-        `whole_curve` and `quantize` ("int8") are the flags of `dynafront export`.
+        `whole_curve` and `quantize` ("int8", "float16", "bfloat16") are the flags of `dynafront export`.
         Raises ValueError where the folder holds something, or the images are others than the study's.
         """
         from search.command_line.terminal import print_lines, steps

@@ -42,7 +42,7 @@ class Study:
         from search.commands.front import what_is_shown
 
         with opened(self.settings, self.name) as tables:
-            points, shown = what_is_shown(tables.store, tables.record, family)
+            points, shown = what_is_shown(tables.store, tables.record, tables.front(family))
         return front_figure(self.name, points, **shown)
 
     def best(

@@ -34,6 +34,13 @@ SIDES = {"anyOf": [SIDE, {"type": "array", "items": SIDE, "minItems": 1, "unique
 Sides = Annotated[
     int | tuple[int, ...], BeforeValidator(lambda value: _sides(value)), WithJsonSchema(SIDES)
 ]
+GPUS = {
+    "anyOf": [
+        {"type": "integer", "minimum": 1, "maximum": 64},
+        {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+    ]
+}
+Gpus = Annotated[int | float, BeforeValidator(lambda value: _gpus(value)), WithJsonSchema(GPUS)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Trials = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -50,6 +57,18 @@ def _ms(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(f"{clipped(repr(value))} is not a number of milliseconds; write it like 5")
     return milliseconds(value)
+
+
+def _gpus(value: object) -> object:
+    """GPUs of a training: whole ones, or a share of one."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    whole = number and value in range(1, 65)  # type: ignore[operator]
+    share = number and 0 < value < 1
+    if not (whole or share):
+        raise ValueError(
+            f"{shown(value)} is neither a whole number from 1 to 64 nor a share of a GPU, such as 0.5"
+        )
+    return int(value) if whole else value  # type: ignore[call-overload]
 
 
 def _sides(value: object) -> object:

@@ -11,13 +11,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from search.engine_keys import check_engine
+from search.exact import check_count, check_exact, exact_space, is_exact, named_values, settings_of
 from search.objectives import COSTS, LATENCY, MACS
 from search.spec_errors import mistake, shown, yaml_mistake
 from search.study_keys import StudySpec
 from spaces.contract.narrowing import for_trained_weights, narrowed
 from spaces.contract.recipe import CHANGES_OF_IMAGES, PRETRAINED
 from spaces.contract.resolution import IMAGE_SIZE, image_size_dimension
-from spaces.contract.space import Dimension, word
+from spaces.contract.space import Dimension, Value, word
 from spaces.contract.trunk import FINETUNED, FROZEN, TRUNK, trunks
 from storage.yaml_text import NotYamlError, file_text, parsed
 from trainers.metrics import METRICS
@@ -80,14 +82,19 @@ def parse_study(text: str, where: str, unread: Unread | None = None) -> StudySpe
     _check_data(spec, where)
     _check_objectives(spec, where)
     _check_warm_epochs(spec, where)
+    check_engine(spec.run, where)
+    try:
+        check_exact(spec)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
     spaces = declared_spaces(spec, where)
     _check_trunk(spec, where, spaces)
     for name, space in spaces.items():
-        for found in _unread(where, name, space, spec.space.get(name, {})):
+        for found in _unread(where, name, space, named_values(spec, name)):
             if unread is None:
                 raise ValueError(found)
             unread(found)
-    return spec
+    return _counted(spec, where) if is_exact(spec) else spec
 
 
 def narrowed_spaces(spec: StudySpec) -> dict[str, tuple[Dimension, ...]]:
@@ -134,22 +141,57 @@ def _narrowed(
     found = {}
     for name in spec.families:
         try:
-            space = (*_as_trained(spec, name, space_of(name)), *_searched_sides(spec, name))
-            found[name] = narrowed(space, spec.space.get(name, {}), f"space.{name}")
+            space = _whole_space(spec, name, space_of)
+            found[name] = (
+                exact_space(space, settings_of(spec, name, space), f"space.{name}")
+                if is_exact(spec)
+                else narrowed(space, spec.space.get(name, {}), f"space.{name}")
+            )
         except ValueError as error:
-            key = "" if str(error).startswith("space.") else "families: "
-            raise ValueError(f"{where}: {key}{error}") from None
+            own = str(error).startswith(("space.", "trials[", "families:"))
+            raise ValueError(f"{where}: {'' if own else 'families: '}{error}") from None
     for name, space in found.items():
         _check_teacher(spec, where, name, space)
         _check_images_read(where, name, space)
     return found
 
 
+def exact_settings(spec: StudySpec) -> list[tuple[str, dict[str, Value]]]:
+    """(family, a value for each of its dimensions) of each setting of a study that lists them, by family."""
+    from spaces.contract.declarations import declaration
+
+    return [
+        (name, values)
+        for name in spec.families
+        for values in settings_of(
+            spec, name, _whole_space(spec, name, lambda name: declaration(name).space)
+        )
+    ]
+
+
+def _counted(spec: StudySpec, where: str) -> StudySpec:
+    """The spec of exact settings with their number of trials."""
+    settings = len(exact_settings(spec))
+    try:
+        check_count(spec, settings)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    budget = spec.budget.model_copy(update={"trials": settings * spec.repeats})
+    return spec.model_copy(update={"budget": budget})
+
+
+def _whole_space(
+    spec: StudySpec, name: str, space_of: Callable[[str], Sequence[Dimension]]
+) -> tuple[Dimension, ...]:
+    """All dimensions of a family in this study, before the file fixes or narrows any."""
+    return (*_as_trained(spec, name, space_of(name)), *_searched_sides(spec, name))
+
+
 def _searched_sides(spec: StudySpec, family_name: str) -> tuple[Dimension, ...]:
     """The dimension of a study that searches the size of the images."""
     if len(spec.image_sizes) > 1:
         return (image_size_dimension(spec.image_sizes),)
-    if IMAGE_SIZE in spec.space.get(family_name, {}):
+    if IMAGE_SIZE in named_values(spec, family_name):
         raise ValueError(
             f"space.{family_name}.image_size: only narrows a list for one family; write `image_size: [64, 96, 128]` "
             "at the top of the file"
@@ -209,10 +251,11 @@ def _check_images_read(where: str, name: str, space: Sequence[Dimension]) -> Non
 
 def _as_trained(spec: StudySpec, name: str, space: Sequence[Dimension]) -> tuple[Dimension, ...]:
     """The family's space with the recipe for the weights that its trainings start with."""
-    named = spec.space.get(name, {}).get(PRETRAINED, False)
+    values = named_values(spec, name)
+    named = values.get(PRETRAINED, False)
     loads = [one is True for one in (named if isinstance(named, list | tuple) else [named])]
     given = spec.initial(name) is not None or spec.recipe == "fine_tuning"
-    trunk = spec.space.get(name, {}).get(TRUNK, FINETUNED)
+    trunk = values.get(TRUNK, FINETUNED)
     own_trunks = trunk if isinstance(trunk, list | tuple) else [trunk]
     # behind a frozen trunk only new heads are trained
     if spec.recipe == "scratch" or FINETUNED not in own_trunks or not (given or any(loads)):

@@ -12,7 +12,7 @@ from search.study_parts import Budget, Keys, Limits, Region, Run
 from trainers.metrics import METRICS, Metric
 
 # rows of search.schedule.samplers.SAMPLERS
-SamplerName = Literal["growth", "tpe", "nsgaii", "gp", "random"]
+SamplerName = Literal["growth", "tpe", "nsgaii", "gp", "random", "grid"]
 
 
 class StudySpec(Keys):
@@ -43,7 +43,26 @@ class StudySpec(Keys):
             "point has the latency of an image."
         ),
     )
-    sampler: SamplerName = Field(default="growth", description="What chooses the next candidate.")
+    sampler: SamplerName = Field(
+        default="growth",
+        description=(
+            "What chooses the next candidate. `grid`: all combinations of the values listed in `space`; what "
+            "it does not name has its default."
+        ),
+    )
+    trials: Annotated[tuple[dict[str, Any], ...], Field(strict=False)] = Field(
+        default=(),
+        description=(
+            "Exact settings in place of a search: each trial's values of dimensions, and its `family` where there are "
+            "several. Others are as in `space`, else their defaults."
+        ),
+    )
+    repeats: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=1,
+        description=(
+            "How often each setting of `trials` or of `sampler: grid` is trained, each time with another seed."
+        ),
+    )
     warm_start: bool = Field(
         default=True,
         description=(

@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from search.key_types import Epochs, Fraction, Macs, Milliseconds, Positive, Trials
+from search.key_types import Epochs, Fraction, Gpus, Macs, Milliseconds, Positive, Trials
+
+EngineName = Literal["local", "ray"]
 
 
 class Keys(BaseModel):
@@ -96,8 +98,12 @@ class Limits(Keys):
 
 
 class Run(Keys):
-    """Where trials run: processes at once, threads each, device, number format."""
+    """Where trials run: engine, trials at once, threads each, device, number format."""
 
+    engine: EngineName = Field(
+        default="local",
+        description="`local`: processes on this machine. `ray`: a Ray cluster, which is one machine or many.",
+    )
     workers: Annotated[int, Field(ge=0, le=256)] = Field(
         default=1,
         description=(
@@ -106,11 +112,30 @@ class Run(Keys):
             "of GPUs; with `gpus_per_trial` the k-th group of them."
         ),
     )
-    gpus_per_trial: Annotated[int, Field(ge=1, le=64)] = Field(
+    gpus_per_trial: Gpus = Field(
         default=1,
         description=(
             "GPUs that train one network together, each its part of every batch. With `device: cpu` so "
-            "many processes."
+            "many processes. With `engine: ray` also a share of one GPU, such as `0.5`."
+        ),
+    )
+    address: Annotated[str, Field(min_length=1)] = Field(
+        default="auto",
+        description=(
+            "With `engine: ray`, the cluster: `HOST:PORT`, `local` for one of this machine alone, which "
+            "ends with the search, or `auto`: what `RAY_ADDRESS` names, else what `ray start` has "
+            "started here, else `local`."
+        ),
+    )
+    cpus_per_trial: Annotated[int, Field(ge=1, le=1024)] = Field(
+        default=1,
+        description="With `engine: ray`, the CPUs of a trial, and its threads unless `threads` says otherwise.",
+    )
+    max_trials: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=64,
+        description=(
+            "With `engine: ray`, trials at once, at most: as many as the cluster has room for, and an "
+            "autoscaler is asked for."
         ),
     )
     threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
@@ -163,3 +188,12 @@ class Run(Keys):
     max_failures: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         default=5, description="Failures in a row that end the search."
     )
+
+    @property
+    def gpus(self) -> int:
+        """Processes of a training, each with a GPU where there are any: one where it has a share of a GPU."""
+        return max(1, int(self.gpus_per_trial))
+
+    @property
+    def uses_ray(self) -> bool:
+        return self.engine == "ray"

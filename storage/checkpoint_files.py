@@ -8,6 +8,9 @@ from pathlib import Path
 
 from storage.records import Kind
 
+SUFFIX, BEFORE, UNFINISHED = ".safetensors", ".before.safetensors", ".tmp"
+MARK = ".mark"  # behind the name of a file: which version of a remote store it is
+
 
 def training_key(study: str, kind: Kind, number: int) -> str:
     """The key of a training's checkpoint; baselines that trials start from have another."""
@@ -30,6 +33,12 @@ def training_files(folder: Path, key: str) -> list[Path]:
     return _files(place.parent.glob(f"{place.name}.*"))
 
 
+def files_below(folder: Path) -> list[Path]:
+    """The files of a folder that other machines may need: of each training its last epoch, and what goes with it."""
+    apart = (BEFORE, UNFINISHED, MARK)
+    return [file for file in _files(folder.rglob("*")) if not file.name.endswith(apart)]
+
+
 def feature_files(folder: Path) -> list[Path]:
     """The files of kept features of frozen trunks, unfinished ones too."""
     return _files(folder.glob("*.npy*"))
@@ -40,11 +49,9 @@ def bytes_of(files: Iterable[Path]) -> int:
     return sum(file.stat().st_size for file in files if file.exists())
 
 
-def remove_study(folder: Path, study: str) -> int:
-    """Delete all checkpoints of a study; returns how many bytes they had."""
-    count = bytes_of(study_files(folder, study))
+def remove_study(folder: Path, study: str) -> None:
+    """Delete all checkpoints of a study."""
     shutil.rmtree(folder / study, ignore_errors=True)
-    return count
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:

@@ -20,22 +20,27 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, uint8
 
+from storage.checkpoint_files import BEFORE, SUFFIX, UNFINISHED
 from storage.errors import UnwrittenError, error_line
+from storage.kept_files import KeptFiles
 from storage.shared_tensors import keep_shared, shared_file, shared_tensors
 from storage.weights_file import save_weights
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
-SUFFIX, BEFORE, UNFINISHED = ".safetensors", ".before.safetensors", ".tmp"
 SHARED = "shared_tensors"  # in a header: the name of the file with the rest of the tensors
 _KEY = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 
 
 class Checkpoints:
-    """Checkpoints by key (letters, digits, '-', '_', and '/' for folders) below one folder."""
+    """Checkpoints by key (letters, digits, '-', '_', and '/' for folders) below one folder.
 
-    def __init__(self, folder: Path) -> None:
+    `files` puts what is saved there where other machines find it, and brings what they saved.
+    """
+
+    def __init__(self, folder: Path, files: KeptFiles | None = None) -> None:
         self.folder = Path(folder)
+        self.files = files or KeptFiles(self.folder)
         self._shared: dict[str, str] = {}  # by key: what its checkpoints share with others
 
     def save(
@@ -75,6 +80,9 @@ class Checkpoints:
             with suppress(OSError):
                 unfinished.unlink(missing_ok=True)
             raise UnwrittenError(f"{path}: {error_line(error)}") from error
+        if SHARED in header:
+            self.files.put_soon(shared_file(path.parent, header[SHARED]))
+        self.files.put_soon(path)
 
     def load(
         self, key: str, *, latest: bool = False
@@ -84,18 +92,26 @@ class Checkpoints:
         With `latest`, only what was saved last: not the one before, where that is damaged.
         """
         path = self.path(key)
-        for candidate in (path,) if latest else (path, self._before(path)):
-            found = _read(candidate)
-            if found is not None:
-                return found
-        return None
+        self.fetch(path)
+        found = _read(path)
+        if found is None and path.exists() and self.files.remote is not None:
+            self.files.fetch(path, anew=True)
+            found = _read(path)
+        return found if found is not None or latest else _read(self._before(path))
+
+    def fetch(self, path: Path) -> None:
+        """Bring a checkpoint to this path as it was last saved on any machine, with what it shares with others."""
+        self.files.fetch(path)
+        if self.files.remote is not None and (name := _shared_name(path)):
+            self.files.fetch(shared_file(path.parent, name))
 
     def remove(self, key: str) -> None:
         """Delete the key's checkpoint and the one before; nothing happens when there is none."""
         path = self.path(key)
         # one a process that was writing
         unfinished = path.parent.glob(f"{path.name}.*{UNFINISHED}")
-        for file in (path, self._before(path), *unfinished):
+        self.files.remove(path)
+        for file in (self._before(path), *unfinished):
             file.unlink(missing_ok=True)
 
     def keys(self) -> list[str]:
@@ -143,6 +159,15 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         return None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         logger.warning("%s cannot be read: %s", path, error)
+        return None
+
+
+def _shared_name(path: Path) -> str | None:
+    """The name of the tensors that a checkpoint shares with others, if it is there and does."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get(SHARED)
+    except (SafetensorError, OSError):
         return None
 
 

@@ -10,13 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
+    Double,
     Engine,
     RootTransaction,
     Row,
+    cast,
     create_engine,
     event,
+    extract,
+    func,
     inspect,
+    literal,
     make_url,
     text,
 )
@@ -73,6 +79,17 @@ class Database:
 
     def close(self) -> None:
         self._engine.dispose()
+
+    @property
+    def has_clock(self) -> bool:
+        """Whether it is a server, whose clock is the same for all machines."""
+        return self._engine.dialect.name != "sqlite"
+
+    def now(self) -> ColumnElement[float]:
+        """Seconds since 1970 while a statement runs: by the server's clock, or this machine's where there is none."""
+        if self.has_clock:
+            return cast(extract("epoch", func.clock_timestamp()), Double)
+        return literal(time.time())
 
     def rows(self, query: Any) -> Sequence[Row[Any]]:
         return self.repeated(lambda: self._rows(query))

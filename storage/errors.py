@@ -22,6 +22,10 @@ ADVICE = {
     "no such table": "tables are missing; restore a copy or move the file away",
     "disk I/O error": "check that the disk has space and works, and run the same command again",
     "connection": "check that the database server runs and can be reached",
+    "locate credentials": "put the account into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "Access Denied": "let this account read, write, list and delete there",
+    "bucket does not exist": "make it, or name another in storage.checkpoints",
+    "endpoint URL": "check that it can be reached; AWS_ENDPOINT_URL names one that is not Amazon's",
     "password authentication": "check user and password in the URL",
 }
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, not_, select
 
 from storage.database import Database
 from storage.records import TIMED, TIMED_STATIC, EpochRecord, Kind, PointRecord, RungRecord
@@ -65,14 +66,47 @@ class Measurements:
         of = [Trial.study == study, Trial.state.in_(WITH_POINTS)]
         of += [Trial.kind == kind] if kind else []
         of += [Trial.number == number] if number is not None else []
-        columns = (Trial.id, Trial.number, Trial.kind, Trial.family, Trial.params, Trial.run_id)
         with self._database.reading() as connection:
-            trials = {row.id: row for row in connection.execute(select(*columns).where(*of))}
+            trials = _trials(connection, *of)
             query = select(Point.__table__).join(Trial, Trial.id == Point.trial_id).where(*of)
             rows = connection.execute(query.order_by(Point.id)).all()
-        times = self.timings(study)
-        found = [point_record(row, trials[row.trial_id]) for row in rows]
-        return [replace(p, extra=p.extra | times.get(p.id or 0, {})) for p in found]
+        return self._timed(study, _records(rows, trials))
+
+    def point_values(
+        self,
+        study: str,
+        names: Sequence[str],
+        *,
+        kinds: Sequence[Kind],
+        family: str | None = None,
+        latest: int | None = None,
+        beaten_by: Sequence[tuple[float, Mapping[str, float]]] = (),
+    ) -> list[Row[Any]]:
+        """(id, a value for each name) of the operating points of such trainings, in the order of ids.
+
+        A name is a field of points, or a key of one of their dicts: "extra.latency_mean"; None where there is none.
+        Of all, of the `latest` so many, or of those that none of `beaten_by` beats, each an accuracy and the fields
+        that are costs. For a few values of many points: their records take twenty times as long.
+        """
+        of = [Trial.study == study, Trial.state.in_(WITH_POINTS), Trial.kind.in_(kinds)]
+        of += [Trial.family == family] if family else []
+        of += [_unbeaten(accuracy, costs) for accuracy, costs in beaten_by]
+        query = select(Point.id, *map(_column, names)).join(Trial, Trial.id == Point.trial_id)
+        query = query.where(*of)
+        if latest is not None:
+            query = query.order_by(Point.id.desc()).limit(latest)
+        return sorted(self._database.rows(query), key=itemgetter(0))
+
+    def points_by_id(self, study: str, ids: Sequence[int]) -> list[PointRecord]:
+        """The operating points with these ids, in their order; those that are gone are left out."""
+        found: dict[int | None, PointRecord] = {}
+        with self._database.reading() as connection:
+            for some in _batches(ids, MOST_NAMED):
+                rows = connection.execute(select(Point.__table__).where(Point.id.in_(some))).all()
+                named = Trial.study == study, Trial.id.in_({row.trial_id for row in rows})
+                records = _records(rows, _trials(connection, *named))
+                found |= {one.id: one for one in records}
+        return self._timed(study, [found[one] for one in ids if one in found])
 
     @repeated
     def add_timing(self, point: int, measured_ms: float, static_ms: float) -> None:
@@ -89,6 +123,11 @@ class Measurements:
         rows = self._database.rows(of)
         return {r.point_id: {TIMED: r.measured_ms, TIMED_STATIC: r.static_ms} for r in rows}
 
+    def _timed(self, study: str, points: list[PointRecord]) -> list[PointRecord]:
+        """The points with what they took as whole networks, where that was measured."""
+        times = self.timings(study)
+        return [replace(p, extra=p.extra | times.get(p.id or 0, {})) for p in points]
+
     def with_answers(self, points: Sequence[PointRecord]) -> list[PointRecord]:
         """The points with which images they answer rightly, as far as that was kept."""
         query = select(Answers.point_id, Answers.right)
@@ -98,6 +137,28 @@ class Measurements:
                 rows = connection.execute(query.where(Answers.point_id.in_(some)))
                 right |= {row.point_id: row.right for row in rows}
         return [replace(p, right=right.get(p.id)) for p in points]
+
+
+def _trials(connection: Connection, *conditions: Any) -> dict[int, Row[Any]]:
+    """What points take over of their trainings, by the id of these."""
+    columns = (Trial.id, Trial.number, Trial.kind, Trial.family, Trial.params, Trial.run_id)
+    return {row.id: row for row in connection.execute(select(*columns).where(*conditions))}
+
+
+def _records(rows: Sequence[Row[Any]], trials: Mapping[int, Row[Any]]) -> list[PointRecord]:
+    return [point_record(row, trials[row.trial_id]) for row in rows if row.trial_id in trials]
+
+
+def _unbeaten(accuracy: float, costs: Mapping[str, float]) -> ColumnElement[bool]:
+    """Points that are not worse than this accuracy at no lower costs."""
+    dearer = [getattr(Point, name) >= cost for name, cost in costs.items()]
+    return not_(and_(Point.accuracy < accuracy, *dearer))
+
+
+def _column(name: str) -> Any:
+    """A column of points by name, or what stands under a key of one: numbers as numbers, or as text."""
+    column, _, key = name.partition(".")
+    return getattr(Point, column)[key].as_string() if key else getattr(Point, column)
 
 
 def _batches(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

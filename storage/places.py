@@ -30,6 +30,11 @@ def place(stored: str, folder: Path) -> Path:
     return path
 
 
+def place_text(stored: str, folder: Path) -> str:
+    """The same for people; a URL is itself."""
+    return stored if "://" in stored else str(place(stored, folder))
+
+
 def page_files(record: StudyRecord, folder: Path) -> Path:
     """Where what our pages made of a study lies: measures and pictures that can be made again at any time.
 

@@ -61,7 +61,10 @@ def training_text(kind: Kind, number: int) -> str:
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """A study: its checked file as `spec`, the file itself as `text`; `lease_until` in seconds since 1970."""
+    """A study: its checked file as `spec`, the file itself as `text`; `lease_until` in seconds since 1970.
+
+    `lease_left`: seconds that were left of the lease when this was read, by the clock that gave it.
+    """
 
     name: str
     spec: dict[str, Any]
@@ -73,6 +76,7 @@ class StudyRecord:
     run_id: str | None
     owner: str | None
     lease_until: float | None
+    lease_left: float | None
 
 
 @dataclass(frozen=True)

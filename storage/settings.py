@@ -58,6 +58,23 @@ def _database(url: str) -> str:
     return url
 
 
+def _store(url: str | None) -> str | None:
+    """A URL that fsspec knows, or a folder as a whole path."""
+    if url is None:
+        return None
+    if "://" not in url:
+        return str(Path(_expanded(url)).absolute())
+    if without_password(url) != url:
+        raise ValueError(
+            f"{without_password(url)!r} holds a password; leave it out, accounts come from the environment"
+        )
+    from fsspec.registry import known_implementations
+
+    if url.partition("://")[0] not in known_implementations:
+        raise ValueError(f"{url!r} is not a place for files; write s3://BUCKET/FOLDER or a folder")
+    return url.rstrip("/")
+
+
 def _experiment(name: str) -> str:
     if not name.strip() or any(mark in name.replace("{study}", "") for mark in "{}"):
         raise ValueError(f"{name!r} is not an experiment name; the only placeholder is {{study}}")
@@ -99,6 +116,8 @@ class Storage(_Section):
         "dynafront-data"
     )
     database: Annotated[str, AfterValidator(_database)] | None = None
+    # a folder or a URL that every machine of a study reaches
+    checkpoints: Annotated[str | None, AfterValidator(_store)] = None
     # gigabytes (10^9 bytes) that kept features of frozen trunks may take
     features_gb: float = Field(default=4.0, ge=0, le=1e6)
 
@@ -145,6 +164,11 @@ class Settings(_Section):
         return self.folder / "checkpoints"
 
     @property
+    def store(self) -> str | None:
+        """The folder or URL where other machines find checkpoints and features; None: they are on this one alone."""
+        return self.storage.checkpoints
+
+    @property
     def features(self) -> Path:
         """Where features of frozen trunks are kept."""
         return self.folder / "features"
@@ -181,6 +205,10 @@ def settings(path: Path | None = None, environment: Mapping[str, str] | None = N
     if result.tracking_uri == result.database_url:
         raise ValueError(
             f"{given}: tracking_uri and storage.database are the same database; MLflow needs its own"
+        )
+    if result.store is not None and Path(result.store).is_relative_to(result.folder.absolute()):
+        raise ValueError(
+            f"{given}: storage.checkpoints lies in storage.folder, which is this machine's own; name another"
         )
     return result
 

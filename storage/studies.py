@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
@@ -42,7 +41,7 @@ class Studies:
                     f"study {name!r} exists already; give the new one another name"
                 )
             connection.execute(insert(Study).values(values))
-            return record(StudyRecord, connection.execute(_named(name)).one())
+            return record(StudyRecord, connection.execute(self._named(name)).one())
 
     def study(self, name: str) -> StudyRecord:
         """Raises StorageError when there is none."""
@@ -52,17 +51,17 @@ class Studies:
         return study
 
     def find_study(self, name: str) -> StudyRecord | None:
-        rows = self._database.rows(_named(name))
+        rows = self._database.rows(self._named(name))
         return record(StudyRecord, rows[0]) if rows else None
 
     def studies(self) -> list[StudyRecord]:
         """All studies, the oldest first."""
-        rows = self._database.rows(select(Study.__table__).order_by(Study.created_at))
+        rows = self._database.rows(self._all().order_by(Study.created_at))
         return [record(StudyRecord, row) for row in rows]
 
     def delete_study(self, name: str) -> None:
         """Delete a study and all that belongs to it. Raises StorageError for one that a process drives."""
-        free = or_(Study.owner.is_(None), Study.lease_until < time.time())
+        free = or_(Study.owner.is_(None), Study.lease_until < self._database.now())
         with self._database.writing() as connection:
             if not connection.execute(delete(Study).where(Study.name == name, free)).rowcount:
                 raise StorageError(
@@ -72,23 +71,26 @@ class Studies:
     def take_lease(self, name: str, owner: str, seconds: float, *, expired: bool = True) -> bool:
         """Become the one who drives the study; False while somebody else's lease lasts.
 
-        Without `expired`, one that is over by this machine's clock lasts too, until it is released.
+        Leases count by the database's clock, where it has one. Without `expired`, one that is over by the clock lasts
+        too, until it is released.
         """
-        now = time.time()
+        now = self._database.now()
         over = (Study.lease_until < now,) if expired else ()
         free = or_(Study.owner.is_(None), Study.owner == owner, *over)
         return self._set_study(name, {"owner": owner, "lease_until": now + seconds}, free)
 
     def renew_lease(self, name: str, owner: str, seconds: float) -> bool:
         """Keep driving; False if the lease ran out and somebody else has taken it."""
-        return self._set_study(name, {"lease_until": time.time() + seconds}, _held_by(owner))
+        return self._set_study(
+            name, {"lease_until": self._database.now() + seconds}, _held_by(owner)
+        )
 
     def release_lease(self, name: str, owner: str) -> None:
         self._set_study(name, {"owner": None, "lease_until": None}, _held_by(owner))
 
     def ask_to_stop(self, name: str) -> bool:
         """Ask who drives the study, on whichever machine, to stop; False where nobody does."""
-        driven = (Study.owner.is_not(None), Study.lease_until >= time.time())
+        driven = (Study.owner.is_not(None), Study.lease_until >= self._database.now())
         asked = Study.owner.endswith(ASKED_TO_STOP)
         return self._set_study(
             name, {"owner": case((asked, Study.owner), else_=Study.owner + ASKED_TO_STOP)}, *driven
@@ -146,6 +148,18 @@ class Studies:
             )
         return sha256(repr(seen).encode()).hexdigest()[:16]
 
+    @property
+    def has_clock(self) -> bool:
+        """Whether leases count by a clock that all machines share."""
+        return self._database.has_clock
+
+    def _all(self) -> Select[Any]:
+        left = (Study.lease_until - self._database.now()).label("lease_left")
+        return select(Study.__table__, left)
+
+    def _named(self, name: str) -> Select[Any]:
+        return self._all().where(Study.name == name)
+
     @repeated
     def _set_study(self, name: str, values: dict[str, Any], *conditions: Any) -> bool:
         """Change a study where the conditions hold; returns whether they did."""
@@ -160,7 +174,3 @@ class Studies:
 
 def _held_by(owner: str) -> ColumnElement[bool]:
     return Study.owner.in_((owner, owner + ASKED_TO_STOP))
-
-
-def _named(name: str) -> Select[Any]:
-    return select(Study.__table__).where(Study.name == name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from storage.database import Database
 from storage.errors import StorageError
@@ -75,6 +75,12 @@ class Trials:
         rows = self._database.rows(query.order_by(Trial.kind, Trial.number))
         empty: dict[str, Any] = {} if results else {"result": {}}
         return [record(TrialRecord, row, **empty) for row in rows]
+
+    def trial_counts(self, study: str) -> dict[tuple[Kind, State], int]:
+        """How many trials of each kind are how far."""
+        query = select(Trial.kind, Trial.state, func.count()).where(Trial.study == study)
+        rows = self._database.rows(query.group_by(Trial.kind, Trial.state))
+        return {(Kind(kind), State(state)): count for kind, state, count in rows}
 
     def trial(self, study: str, kind: Kind, number: int) -> TrialRecord:
         """Raises StorageError when there is none."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import numpy as np
 from filelock import FileLock
@@ -45,12 +45,28 @@ class Wanted:
         return self.rows * self.width * np.dtype(self.dtype).itemsize
 
 
+class Elsewhere(Protocol):
+    """Where other machines keep the same files, which have the same names there."""
+
+    def fetch(self, file: Path) -> bool:
+        """Make the file; False where it is not there, or cannot be had."""
+        ...
+
+    def put(self, file: Path) -> None:
+        """Keep a copy, if that can be done."""
+        ...
+
+
 @dataclass(frozen=True)
 class FeatureFiles:
-    """The files of a folder, which together take at most `limit` bytes."""
+    """The files of a folder, which together take at most `limit` bytes.
+
+    What another machine computed is fetched from `elsewhere`, and what is computed here is put there.
+    """
 
     folder: Path
     limit: int
+    elsewhere: Elsewhere | None = None
 
     def arrays(
         self,
@@ -72,11 +88,11 @@ class FeatureFiles:
             self.folder.mkdir(parents=True, exist_ok=True)
             # one lock for all: two computations at once would share the same cores
             with FileLock(self.folder / "lock"):
-                found = self._present(wanted)
-                missing = {name: one for name, one in wanted.items() if name not in found}
+                missing = self._missing(wanted)
                 self._make_room(sum(one.nbytes for one in missing.values()), wanted)
-                if missing:
+                if missing := self._not_elsewhere(missing):
                     self._write(missing, compute(list(missing)))
+                    self._put_elsewhere(missing)
                 return self._present(wanted)
         except NoRoomError:
             raise
@@ -101,6 +117,23 @@ class FeatureFiles:
     def _present(self, wanted: Mapping[str, Wanted]) -> Rows:
         found = {name: _opened(self._file(one), one) for name, one in wanted.items()}
         return {name: array for name, array in found.items() if array is not None}
+
+    def _missing(self, wanted: Mapping[str, Wanted]) -> dict[str, Wanted]:
+        found = self._present(wanted)
+        return {name: one for name, one in wanted.items() if name not in found}
+
+    def _not_elsewhere(self, missing: dict[str, Wanted]) -> dict[str, Wanted]:
+        """Fetch what other machines have; returns what has to be computed."""
+        if self.elsewhere is None:
+            return missing
+        for one in missing.values():
+            self.elsewhere.fetch(self._file(one))
+        return self._missing(missing)
+
+    def _put_elsewhere(self, made: Mapping[str, Wanted]) -> None:
+        if self.elsewhere is not None:
+            for one in made.values():
+                self.elsewhere.put(self._file(one))
 
     def _make_room(self, needed: int, wanted: Mapping[str, Wanted]) -> None:
         """Delete what was used longest ago until so many bytes fit; first what a killed process left unfinished."""

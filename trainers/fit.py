@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Collection, Generator, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Protocol
 
 import torch
@@ -20,6 +20,7 @@ from spaces.contract.knobs import Knobs
 from spaces.contract.net import DynamicNet
 from spaces.contract.recipe import Recipe
 from trainers.data.splits import ImageData
+from trainers.epoch_result import EpochResult
 from trainers.epoch_sums import EpochSums
 from trainers.evaluate import evaluate, mean_rates
 from trainers.execution import Execution
@@ -37,15 +38,6 @@ class Slot(Protocol):
     ) -> None: ...
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None: ...
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """One epoch: its number from 1, measures by name, open rate of every gate (of its units, on validation)."""
-
-    epoch: int
-    metrics: dict[str, float]
-    gate_rates: dict[str, float]
 
 
 def fit(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from search.command_line.opening import open_store, open_study, read_settings
+from search.command_line.opening import kept_files, open_store, open_study, read_settings
 from search.command_line.terminal import as_json, print_json
 
 
@@ -27,8 +27,9 @@ def clean_studies(config: Path | None, name: str | None, dry: bool, as_json: boo
 
     settings = read_settings(config)
     store = open_study(settings, name)[0] if name else open_store(settings)
-    found = cleanings(store, settings.checkpoints, name)
-    kept = None if name else feature_line(store, settings.features, dry=dry)
+    files = kept_files(settings)
+    found = cleanings(store, files, name)
+    kept = None if name else feature_line(store, settings, dry=dry)
     if as_json:
         print_json([one.as_dict() for one in found])
     else:
@@ -36,6 +37,6 @@ def clean_studies(config: Path | None, name: str | None, dry: bool, as_json: boo
             click.echo(line)
     if not dry:
         for one in found:
-            clean(store, one, settings.checkpoints)
+            clean(store, one, files)
         if kept:
-            clean_features(store, settings.features)
+            clean_features(store, settings)

@@ -8,7 +8,7 @@ import click
 
 from search.command_line.choice import choice_options
 from search.command_line.opening import open_study, read_settings
-from search.command_line.paths import OutFolder
+from search.command_line.paths import OutPlace
 from search.command_line.terminal import print_lines, steps, terminal
 from search.export.extras import QUANTIZED, Extras
 
@@ -18,10 +18,10 @@ from search.export.extras import QUANTIZED, Extras
 @choice_options
 @click.option(
     "--out",
-    type=OutFolder(),
+    type=OutPlace(),
     default=Path("exported"),
     show_default=True,
-    help="Folder.",
+    help="Folder, or a URL: s3://BUCKET/FOLDER.",
 )
 @click.option("--force", is_flag=True, help="Overwrite an earlier export in the folder.")
 @click.option(
@@ -46,7 +46,7 @@ def export_point(
     min_accuracy: float | None,
     family: str | None,
     point: int | None,
-    out: Path,
+    out: Path | str,
     force: bool,
     whole_curve: bool,
     quantize: tuple[str, ...],

@@ -45,14 +45,14 @@ def show_front(
     if plot and plot.suffix not in (".html", ".png"):
         raise ValueError(f"--plot {plot}: give a name that ends in .html or .png")
     store, record = open_study(read_settings(config), name)
-    if plot:
-        write_plot(store, record, plot, family)
     front = study_front(store, record, family)
+    if plot:
+        write_plot(store, record, front, plot)
     if form == "json":
         print_json(front_json(name, front.members, front.volume))
     elif form == "csv":
         click.echo(as_csv(front.members), nl=False)
     else:
-        print_front(terminal(), store, record, family)
+        print_front(terminal(), store, record, front, family)
     if plot:
         click.echo(f"Wrote {plot}", err=True)

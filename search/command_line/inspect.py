@@ -41,7 +41,7 @@ def inspect_training(
     """Draw what a trained network does with validation images.
 
     It is a network of study NAME, the efficient point of the front where no other is chosen; NAME can also be the
-    folder of an exported model.
+    folder of an exported model, or its URL.
     Writes pictures and one interactive page: easiest and hardest images, gates by class, skip patterns, exits and their
     attention, mixing of layers, layers at other places, as far as the network has them.
     """
@@ -49,10 +49,12 @@ def inspect_training(
 
     settings, knobs = read_settings(config), None
     training = None if trial is None else (Kind.SEARCH, trial)
-    if (Path(name) / "model.json").is_file():
+    if "://" in name or (Path(name) / "model.json").is_file():
         from search.export.folder import exported_point
+        from search.export.remote_folder import local_folder
 
-        name, training, knobs = exported_point(Path(name))
+        with local_folder(name) as folder:
+            name, training, knobs = exported_point(folder)
     store, record = open_study(settings, name)
     console = terminal()
     steps(console)("loading PyTorch")  # a mistyped name is answered without

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from search.command_line.opening import open_store, read_settings
+from search.command_line.opening import kept_files, open_store, read_settings
 from search.command_line.terminal import as_json, print_json, terminal
 
 
@@ -22,7 +22,7 @@ def list_studies(config: Path | None, as_json: bool) -> None:
     from search.commands.studies import print_studies, studies
 
     settings = read_settings(config)
-    found = studies(open_store(settings), settings.folder, settings.checkpoints)
+    found = studies(open_store(settings), settings.folder, kept_files(settings))
     if as_json:
         print_json(found)
     elif found:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from storage.kept_files import KeptFiles
     from storage.records import StudyRecord
     from storage.settings import Settings
     from storage.store import Store
@@ -33,6 +34,13 @@ def open_store(settings: Settings) -> Store:
 
     settings.folder.mkdir(parents=True, exist_ok=True)
     return Store.open(settings.database_url, lambda line: click.echo(line, err=True))
+
+
+def kept_files(settings: Settings) -> KeptFiles:
+    """The checkpoints of this machine, and of the store that the settings name."""
+    from storage.kept_files import checkpoint_store
+
+    return checkpoint_store(settings.checkpoints, settings.store)
 
 
 def open_study(settings: Settings, name: str) -> tuple[Store, StudyRecord]:

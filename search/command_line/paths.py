@@ -33,6 +33,20 @@ class OutFolder(GivenPath):
         return folder
 
 
+class GivenPlace(GivenPath):
+    """A folder as people write it, or a URL, which stays the text that it is."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return str(value) if "://" in str(value) else super().convert(value, param, ctx)
+
+
+class OutPlace(OutFolder):
+    """A folder to write into, or a URL."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return str(value) if "://" in str(value) else super().convert(value, param, ctx)
+
+
 class OutFile(GivenPath):
     """A file to write, in a folder that is there or can be made."""
 

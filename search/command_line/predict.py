@@ -7,13 +7,13 @@ from pathlib import Path
 import click
 
 from search.command_line.opening import read_settings
-from search.command_line.paths import GivenPath
+from search.command_line.paths import GivenPlace
 from search.command_line.terminal import as_json, print_json
 from search.export.extras import QUANTIZED
 
 
 @click.command()
-@click.argument("folder", type=GivenPath())
+@click.argument("folder", type=GivenPlace())
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--max-macs", help="Answer by the model's best point of at most so many MACs: 8M.")
 @click.option("--point", type=int, help="Answer by the model's point with this number.")
@@ -25,7 +25,7 @@ from search.export.extras import QUANTIZED
 @click.pass_obj
 def predict(
     config: Path | None,
-    folder: Path,
+    folder: Path | str,
     images: tuple[Path, ...],
     max_macs: str | None,
     point: int | None,
@@ -36,8 +36,8 @@ def predict(
     """Classify IMAGES with the exported model in FOLDER.
 
     Prints class, probability and MACs of each image. IMAGES are files, folders with images at any depth, or - for
-    file names on standard input, one a line. FOLDER can also be a registered model: models:/NAME@ALIAS. What cannot
-    be read is named, and the exit code is then 1.
+    file names on standard input, one a line. FOLDER can also be the URL that a model was exported
+    to, or a registered model: models:/NAME@ALIAS. What cannot be read is named, and the exit code is then 1.
     """
     from search.commands.predict import answers, classifier, csv_line
     from search.export.points import thresholds_for

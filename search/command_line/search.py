@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from search.command_line.engine import engine_option
 from search.command_line.opening import read_settings
 from search.command_line.paths import GivenPath
 from search.command_line.terminal import steps, terminal
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from search.spec import StudySpec
+    from search.study_parts import EngineName
     from storage.settings import Settings
 
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     type=click.IntRange(0),
     help="Trials at once, each in a process of its own (0: one, in this process). Overrides run.workers.",
 )
+@engine_option
 @click.option(
     "--finalists",
     type=click.IntRange(0),
@@ -53,6 +56,7 @@ def launch(
     baselines: bool,
     ladder: bool,
     workers: int | None,
+    engine: EngineName | None,
     finalists: int,
     retry_failed: bool,
 ) -> None:
@@ -61,11 +65,13 @@ def launch(
     Ctrl-C stops it; the same command resumes, losing at most the epoch that was under way. `trials` in the file is the
     total, so a larger number extends a finished study. See studies/ for files to start from.
     """
+    from search.engine_keys import on_engine
     from search.inputs import check_inputs
     from search.spec import read_study
 
     unread: list[str] = []
     spec, text = read_study(study_file, unread.append)
+    spec = on_engine(spec, engine, workers)
     check_inputs(spec, str(study_file))
     settings, console = read_settings(config), terminal()
     for line in _going_on(spec, unread, settings):
@@ -118,6 +124,7 @@ def _run(
     from search.commands.front import print_front
     from search.commands.search import run_study
     from search.commands.train_finalists import train_finalists
+    from search.front.stored import study_front
     from storage.store import Store
 
     finished = run_study(
@@ -132,7 +139,8 @@ def _run(
     if finalists:
         report = train_finalists(spec, settings, console, count=finalists, workers=workers)
     store = Store.open(settings.database_url)
-    print_front(console, store, store.study(spec.study))
+    record = store.study(spec.study)
+    print_front(console, store, record, study_front(store, record))
     console.print()
     if finalists:
         show(console, report)

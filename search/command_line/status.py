@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from search.command_line.opening import open_store, open_study, read_settings
+from search.command_line.opening import kept_files, open_store, open_study, read_settings
 from search.command_line.terminal import as_json, print_json
 
 if TYPE_CHECKING:
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 def show_status(config: Path | None, name: str | None, as_json: bool, trace: str | None) -> None:
     """Show how far studies are, and what failed and why.
 
-    Trials by state, time spent and left, points on the front, the last failures.
+    Trials by state, time spent and left, points on the front, the size of the checkpoints, the last failures.
     """
+    from search.commands.disk_use import disk_use
     from search.commands.status import as_text, statuses
 
     settings = read_settings(config)
@@ -35,13 +36,15 @@ def show_status(config: Path | None, name: str | None, as_json: bool, trace: str
         _show_trace(settings, name, trace, as_json)
         return
     studies = statuses(open_store(settings), name, settings.folder)
+    files = kept_files(settings)
+    disk = {one["study"]: disk_use(files, one["study"]) for one in studies}
     if as_json:
-        print_json(studies)
+        print_json([one | disk[one["study"]].as_dict() for one in studies])
         return
     if not studies:
         click.echo("No study yet. Launch one: dynafront search studies/digits.yml")
     for study in studies:
-        click.echo(as_text(study))
+        click.echo(as_text(study, disk[study["study"]].text()))
 
 
 def _show_trace(settings: Settings, name: str | None, training: str, as_json: bool) -> None:

@@ -19,6 +19,7 @@ FREE_TO_CHANGE = (
     "limits",
     "early_stopping",
     "cascades",
+    "repeats",  # further ones come after those that were trained
     "skip_broken",  # images that it leaves out would be others than the study began with, which is refused
 )  # of a study that exists
 

@@ -17,6 +17,7 @@ from search.report.amounts import file_size, time_text
 from search.report.text import network_text
 from search.run.data import data_spec, load_data
 from search.run.heartbeat import Steps
+from search.run.ray_offer import offer
 from search.spec import StudySpec
 from spaces.contract.space_size import SpaceSize, space_size
 from storage.records import Kind, State
@@ -51,8 +52,9 @@ class Check:
     trials: int
     ended: int
     workers: int
-    gpus_per_trial: int
+    gpus_per_trial: float
     estimate: Estimate
+    cluster: str | None = None  # what a Ray cluster has, in words
 
     def as_dict(self) -> dict[str, Any]:
         found = self.estimate
@@ -67,6 +69,7 @@ class Check:
             "device": found.device,
             "workers": self.workers,
             "gpus_per_trial": self.gpus_per_trial,
+            "cluster": self.cluster,
         }
 
 
@@ -74,9 +77,13 @@ def check_study(
     spec: StudySpec, settings: Settings, console: Console, *, workers: int | None = None
 ) -> Check:
     """Check what `search` checks before it trains, and measure a few steps. Raises ValueError with one line."""
-    workers = spec.run.workers if workers is None else workers
+    workers, cluster = spec.run.workers if workers is None else workers, None
     check_gpus(spec, workers)
     with Steps(console) as step:
+        if spec.run.uses_ray:
+            step("looking at the Ray cluster")
+            there = offer(spec.run)
+            workers, cluster = max(1, there.trials), there.line(spec.run)
         checked = checked_study(spec, settings, step)
         ended = _ended(settings, spec.study)
         step("timing a few training steps of the smallest and the largest networks")
@@ -90,6 +97,7 @@ def check_study(
         workers=workers,
         gpus_per_trial=spec.run.gpus_per_trial,
         estimate=found,
+        cluster=cluster,
     )
 
 
@@ -109,11 +117,14 @@ def lines(check: Check) -> Iterator[str]:
         yield f"          to {_size_text(found.largest)}"
     if found.beyond:
         yield f"limits    {found.beyond} of {found.sizes} sizes are beyond them, and are not trained"
+    if check.cluster:
+        yield f"cluster   {check.cluster}"
     done = f", of which {check.ended} have ended" if check.ended else ""
     yield f"trials    {check.trials}{done}"
     at_once = f", {check.workers} at once" if check.workers > 1 else ""
     at_once += f", {check.gpus_per_trial} of it a trial" if check.gpus_per_trial > 1 else ""
-    yield f"time      {_range(*map(time_text, found.seconds))} on this machine ({found.device}{at_once})"
+    where = "on nodes as fast as this machine" if check.cluster else "on this machine"
+    yield f"time      {_range(*map(time_text, found.seconds))} {where} ({found.device}{at_once})"
     yield f"disk      {_range(*map(file_size, found.disk))} of checkpoints"
 
 

@@ -10,7 +10,8 @@ import torch
 from search.commands.study_check import CheckedStudy
 from search.objectives import Shape
 from search.run.data import data_spec
-from search.run.speed import Speed, measured_speed, threads_of
+from search.run.jobs import threads_for
+from search.run.speed import Speed, measured_speed
 from search.schedule.limits import limit_of
 from search.schedule.sizes import shape_of, sizes
 from search.schedule.static_nets import static_nets_of
@@ -70,8 +71,8 @@ def estimate(checked: CheckedStudy, trials: int, workers: int) -> Estimate:
     smallest = min(within, key=lambda one: one.shape.macs)
     largest = max(within, key=lambda one: one.shape.macs)
     device = best_device() if spec.run.device == "auto" else spec.run.device
-    processes = max(1, workers) * spec.run.gpus_per_trial
-    torch.set_num_threads(threads_of(spec.run.threads, processes))
+    threads = spec.run.threads or threads_for(spec.run, max(1, workers))
+    torch.set_num_threads(threads or torch.get_num_threads())
     baselines = [int(smallest.warm), sum(one.warm for one in within)]
     lengths = [epochs_of(spec, smallest.dynamic.family.name), spec.budget.epochs]
     seconds, disk = [], []
@@ -97,7 +98,7 @@ def estimate(checked: CheckedStudy, trials: int, workers: int) -> Estimate:
 
 def _speed(checked: CheckedStudy, candidate: Candidate, device: str) -> Speed:
     data = data_spec(checked.spec, candidate.image_size)
-    gpus = checked.spec.run.gpus_per_trial
+    gpus = checked.spec.run.gpus
     return measured_speed(candidate, checked.task, data, Execution(device=device), gpus)
 
 

@@ -43,7 +43,7 @@ def export_choice(
     record: StudyRecord,
     settings: Settings,
     choice: Choice,
-    folder: Path,
+    place: Path | str,
     *,
     register: bool,
     force: bool = False,
@@ -52,7 +52,7 @@ def export_choice(
 ) -> list[str]:
     """Export the chosen point; returns lines that say what came out. Raises ValueError with the nearest offer.
 
-    A folder that holds an earlier export is refused without `force`.
+    `place` is a folder, or a URL. One that holds an earlier export is refused without `force`.
     """
     point = chosen(store, record, choice)
     return export_point(
@@ -61,7 +61,7 @@ def export_choice(
         settings,
         point,
         choice,
-        folder,
+        place,
         register=register,
         force=force,
         extras=extras,
@@ -75,7 +75,7 @@ def export_point(
     settings: Settings,
     point: PointRecord,
     choice: Choice,
-    folder: Path,
+    place: Path | str,
     *,
     register: bool,
     force: bool = False,
@@ -84,8 +84,10 @@ def export_point(
 ) -> list[str]:
     """Export the point, which was picked by `choice`; returns lines that say what came out."""
     from search.export.export import check_folder
+    from search.export.remote_folder import folder_to_fill
 
-    check_folder(folder, force)
+    if isinstance(place, Path):
+        check_folder(place, force)
     found = study_front(store, record, choice.family)
     training, metric = training_text(*point.training), METRICS[point.metric]
     reached = named(f"{point.accuracy:.2%}", metric)
@@ -96,31 +98,55 @@ def export_point(
     )
     if is_cascade(point.knobs):
         say(knobs_text(point.knobs))
-    exported = _export(
-        store,
-        record,
-        settings,
-        point,
-        found,
-        folder,
-        say,
-        expected=expected,
-        force=force,
-        extras=extras,
-    )
-    report = exported.report
-    where = stored_place(folder, settings.folder)
-    stored = store.add_export(
-        record.name, pick=choice.alias, folder=where, report=report, point=point.id
-    )
-    uri = None
-    if register:
-        uri = _register(store, record, settings, point, choice.alias, folder, say)
-        store.set_model_uri(stored.id, uri)
-    lines = _lines(folder, report, exported.points)
+    with folder_to_fill(place, force) as folder:
+        exported = _export(
+            store,
+            record,
+            settings,
+            point,
+            found,
+            folder,
+            say,
+            expected=expected,
+            force=force,
+            extras=extras,
+        )
+        uri = _kept(
+            store, record, settings, point, choice, exported, place, register=register, say=say
+        )
+    lines = _lines(place, exported.report, exported.points)
     if is_cascade(point.knobs):
         lines.insert(1, f"  cascade   {knobs_text(point.knobs)}")
     return lines if uri is None else [*lines, f"  MLflow    {loading_line(settings, uri)}"]
+
+
+def _kept(
+    store: Store,
+    record: StudyRecord,
+    settings: Settings,
+    point: PointRecord,
+    choice: Choice,
+    exported: Exported,
+    place: Path | str,
+    *,
+    register: bool,
+    say: Callable[[str], None],
+) -> str | None:
+    """Put the exported model where it is wanted, remember it, and register it; returns its address in MLflow."""
+    from search.export.remote_folder import put_folder
+
+    if not isinstance(place, Path):
+        say(f"putting it into {place}")
+        put_folder(exported.folder, place)
+    where = place if isinstance(place, str) else stored_place(place, settings.folder)
+    stored = store.add_export(
+        record.name, pick=choice.alias, folder=where, report=exported.report, point=point.id
+    )
+    if not register:
+        return None
+    uri = _register(store, record, settings, point, choice.alias, exported.folder, place, say)
+    store.set_model_uri(stored.id, uri)
+    return uri
 
 
 def _register(
@@ -130,6 +156,7 @@ def _register(
     point: PointRecord,
     alias: str,
     folder: Path,
+    place: Path | str,
     say: Callable[[str], None],
 ) -> str:
     """Put the exported model into MLflow, and the study where it is not there; returns the model's address."""
@@ -146,7 +173,7 @@ def _register(
         return register(store.study(record.name), settings, folder, alias)
     except StorageError as error:
         raise StorageError(
-            f"{folder} is exported, but not registered: {error}; the same command with --force tries again"
+            f"{place} is exported, but not registered: {error}; the same command with --force tries again"
         ) from error
 
 
@@ -167,13 +194,13 @@ def _export(
     from search.export.export import export
     from search.export.static_net import Beside, baseline_beside
 
-    spec = stored_spec(record.spec)
+    spec, checkpoints = stored_spec(record.spec), str(settings.checkpoints)
     check_same_data(store, record.name, data_spec(spec))
     beside = None
     if baseline := baseline_beside(point, found.baselines, study_cost(record)):
         static, why = baseline
         training = store.trial(record.name, static.kind, static.trial)
-        beside = Beside(job_of(spec, training, str(settings.checkpoints)), why)
+        beside = Beside(job_of(spec, training, checkpoints, store=settings.store), why)
     validation = validation_of(point)
     if expected is not None:
         validation["expected"] = expected.accuracy
@@ -185,7 +212,7 @@ def _export(
         return exported_cascade(
             store,
             spec,
-            str(settings.checkpoints),
+            settings,
             point,
             validation=validation,
             beside=beside,
@@ -196,7 +223,7 @@ def _export(
         )
     trial = store.trial(record.name, point.kind, point.trial)
     return export(
-        job_of(spec, trial, str(settings.checkpoints)),
+        job_of(spec, trial, checkpoints, store=settings.store),
         study=record.name,
         point=replace(setting_of(point), validation=validation),
         others=[setting_of(one) for one in siblings(point, found.points, study_costs(record))],
@@ -212,7 +239,7 @@ def _expect(expected: Expected | None) -> str:
     return "" if expected is None else f" ({expected.accuracy:.1%} to be expected of other images)"
 
 
-def _lines(folder: Path, report: dict[str, Any], points: int) -> list[str]:
+def _lines(folder: Path | str, report: dict[str, Any], points: int) -> list[str]:
     test, static, parity = report["test"], report["static"], report["parity"]
     metric = metric_of_report(report)
     own = f"mean {macs_text(test['macs_mean'])}, p95 {macs_text(test['macs_p95'])}, max {macs_text(test['macs_max'])}"

@@ -10,6 +10,7 @@ from search.export.extras import Extras
 from search.run.jobs import job_of
 from search.spec import StudySpec
 from storage.records import PointRecord, rates_of, trainings_of
+from storage.settings import Settings
 from storage.store import Store
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def exported_cascade(
     store: Store,
     spec: StudySpec,
-    checkpoints: str,
+    settings: Settings,
     point: PointRecord,
     *,
     validation: Mapping[str, Any],
@@ -35,7 +36,12 @@ def exported_cascade(
 
     members = []
     for training, one in zip(trainings_of(point), point.knobs["members"], strict=True):
-        job = job_of(spec, store.trial(spec.study, *training), checkpoints)
+        job = job_of(
+            spec,
+            store.trial(spec.study, *training),
+            str(settings.checkpoints),
+            store=settings.store,
+        )
         members.append(MemberJob(job, one["knobs"], rates_of(one["rates"])))
     return export_cascade(
         members,

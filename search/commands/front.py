@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from search.front.metric import metric_of
-from search.front.stored import study_cost, study_front, study_majority
+from search.front.stored import StudyFront, study_cost, study_majority
 from search.report.front_page import front_html
 from search.report.front_plot import front_png
 from search.report.front_table import terminal_table
@@ -20,10 +20,13 @@ from storage.store import Store
 
 
 def print_front(
-    console: Console, store: Store, record: StudyRecord, family: str | None = None
+    console: Console,
+    store: Store,
+    record: StudyRecord,
+    front: StudyFront,
+    family: str | None = None,
 ) -> None:
-    """The front in one line and as a table, and the baselines as another. Raises ValueError for an unknown family."""
-    front = study_front(store, record, family)
+    """The front, of one family if that is named, in one line and as a table, and the baselines as another."""
     if not front.members:
         console.print(no_front_text(store, record, family), soft_wrap=True)
         return
@@ -49,10 +52,9 @@ def print_front(
 
 
 def what_is_shown(
-    store: Store, record: StudyRecord, family: str | None = None
+    store: Store, record: StudyRecord, front: StudyFront
 ) -> tuple[list[PointRecord], dict[str, Any]]:
     """All points of a front's picture, and what else a picture takes."""
-    front = study_front(store, record, family)
     return front.points, {
         "front": front.members,
         "baselines": front.baselines,
@@ -62,9 +64,9 @@ def what_is_shown(
     }
 
 
-def write_plot(store: Store, record: StudyRecord, plot: Path, family: str | None = None) -> None:
+def write_plot(store: Store, record: StudyRecord, front: StudyFront, plot: Path) -> None:
     """The front as FILE.png, or as a page: FILE.html."""
-    points, shown = what_is_shown(store, record, family)
+    points, shown = what_is_shown(store, record, front)
     if plot.suffix == ".png":
         plot.write_bytes(front_png(record.name, points, **shown))
     else:

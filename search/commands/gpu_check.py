@@ -13,17 +13,17 @@ KEY = "run.gpus_per_trial"
 
 def check_gpus(spec: StudySpec, workers: int) -> None:
     """Raises ValueError where a study's networks cannot be trained on so many GPUs each."""
-    each = spec.run.gpus_per_trial
+    each, here = spec.run.gpus, not spec.run.uses_ray
     if each == 1:
         return
-    if spec.run.device != "cpu" and (there := torch.cuda.device_count()) < each:
+    if here and spec.run.device != "cpu" and (there := torch.cuda.device_count()) < each:
         found = f"{there} GPU{'s' * (there != 1)}" if there else "no GPU"
         fix = f"write {there} or less" if there > 1 else "leave it out"
         raise ValueError(
             f"{KEY}: {each} are asked for, and torch finds {found} here; {fix}, or write "
             "`device: cpu` to train with so many processes on the CPU"
         )
-    if not workers:
+    if here and not workers:
         raise ValueError(
             f"{KEY}: a network on several GPUs is trained by processes of its own; "
             "give --workers 1 or more"

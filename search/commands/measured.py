@@ -44,7 +44,7 @@ def measured(
         )
     trial = store.trial(record.name, point.kind, point.trial)
     spec, knobs = stored_spec(record.spec), Knobs(**point.knobs)
-    job = job_of(spec, trial, str(settings.checkpoints))
+    job = job_of(spec, trial, str(settings.checkpoints), store=settings.store)
     check_same_data(store, record.name, data_spec(spec))
     execution = Execution(device=best_device())
     net, _, data = measured_net(job, knobs, say, execution)

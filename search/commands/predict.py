@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from search.export.classifier import Classifier, load_classifier
+from search.export.remote_folder import local_folder
 from storage.settings import Settings
 from trainers.data.formats import image_files, other_text
 
@@ -49,13 +50,16 @@ def csv_line(answer: Answer | None) -> str:
 
 
 @contextmanager
-def classifier(model: Path, settings: Settings, variant: str | None = None) -> Iterator[Classifier]:
-    """The model in an exported folder, or the registered one that `models:/NAME@ALIAS` names.
+def classifier(
+    model: Path | str, settings: Settings, variant: str | None = None
+) -> Iterator[Classifier]:
+    """The model in an exported folder or at a URL, or the registered one that `models:/NAME@ALIAS` names.
 
     `variant`: its file in another number format. Raises ValueError and StorageError.
     """
     if not str(model).startswith(REGISTERED):
-        yield load_classifier(model, variant)
+        with local_folder(model) as local:
+            yield load_classifier(local, variant)
         return
     from storage.mlflow_models import fetch_exported
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -18,12 +18,13 @@ from search.objectives import Reference
 from search.report.no_front import no_front_text
 from search.run.books import Books
 from search.run.driver import Driver
-from search.run.engine import Engine, engine_for
-from search.run.features import feature_store, with_features
+from search.run.engine import StudyEngine, engine_for, probe_for
+from search.run.features import feature_store, with_places
 from search.run.heartbeat import Steps
 from search.run.lease import Lease, lease
 from search.run.lost_baselines import LostBaselines, lost_in
 from search.run.memory_tries import MemoryTries
+from search.run.missing_files import put_missing
 from search.run.number_formats import NumberFormats
 from search.run.optuna_mirror import mirror_for, optuna_storage
 from search.run.progress import Progress
@@ -35,6 +36,7 @@ from search.schedule.limits import limit_of
 from search.schedule.scheduler import Scheduler
 from search.schedule.scheduler_for import scheduler_for
 from search.schedule.static_nets import static_nets
+from search.schedule.timed_shapes import table_of
 from search.schedule.warm_start import all_baselines
 from search.spec import BEFORE
 from search.study_keys import StudySpec
@@ -42,6 +44,7 @@ from spaces.contract.family import Candidate
 from spaces.contract.task import Task
 from storage.creation_lock import creating
 from storage.errors import StorageError, StudyExistsError
+from storage.kept_files import checkpoint_store
 from storage.settings import Settings
 from storage.store import Store
 
@@ -70,17 +73,34 @@ def run_study(
     through with everything stored.
     """
     check_gpus(spec, workers)
-    engine = engine_for(workers, spec.run)
+    with closing(engine_for(workers, spec.run, spec.budget.trials)) as engine:
+        return _searched(
+            engine, spec, text, settings, console, baselines=baselines, retry_failed=retry_failed
+        )
+
+
+def _searched(
+    engine: StudyEngine,
+    spec: StudySpec,
+    text: str,
+    settings: Settings,
+    console: Console,
+    *,
+    baselines: bool,
+    retry_failed: bool,
+) -> Finished:
     with Steps(console) as step:
         checked = checked_study(spec, settings, step, baselines=baselines)
         settings.folder.mkdir(parents=True, exist_ok=True)
         store = Store.open(settings.database_url)
         spec, values, reference = _recorded(store, checked.spec, text, checked.reference)
+        engine.open(step)
     with lease(store, spec.study, console.print) as held:
         store.set_spec(spec.study, values, text)
         store.set_data(spec.study, checked.data)
-        scheduler = scheduler_for(spec, checked.task, reference, checked.data["majority"])
-        with Progress(console, spec.study, spec.budget.trials, max(1, workers)) as progress:
+        majority = checked.data["majority"]
+        scheduler = scheduler_for(spec, checked.task, reference, majority, engine.slots)
+        with Progress(console, spec.study, spec.budget.trials, engine.slots) as progress:
             store.say_on(progress.say)
             if retry_failed:
                 count = retry(store, spec, limit_of(spec, checked.task))
@@ -103,7 +123,7 @@ class _Parts(NamedTuple):
     settings: Settings
     store: Store
     task: Task
-    engine: Engine
+    engine: StudyEngine
     held: Lease
 
 
@@ -115,13 +135,19 @@ def _driven(
     Returns what `Driver.run` does, and whether MLflow followed.
     """
     spec, store, checkpoints = parts.spec, parts.store, str(parts.settings.checkpoints)
+    files = checkpoint_store(parts.settings.checkpoints, parts.settings.store)
     with creating(parts.settings.optuna_url):
         storage = optuna_storage(parts.settings.optuna_url)
     mirror = mirror_for(storage, store, spec)
     books = Books(store, spec.study, spec.costs, mirror, spec.metric.name)
     publisher = Publisher(store, parts.settings, spec, progress.say)
     formats = NumberFormats(
-        store.formats, spec.study, lambda: parts.task, progress.say, doing=progress.doing
+        store.formats,
+        spec.study,
+        lambda: parts.task,
+        progress.say,
+        probe_for(parts.engine, spec.run),
+        progress.doing,
     )
     driver = Driver(
         spec=spec,
@@ -133,9 +159,9 @@ def _driven(
         checkpoints=checkpoints,
         follower=publisher,
         ours=lambda: not parts.held.lost,
-        formatted=lambda job: with_features(formats.of(job), parts.settings),
-        baselines=LostBaselines(lost_in(store, spec, checkpoints)),
-        memory=MemoryTries(parts.engine.shared, parts.engine.slots > 1),
+        formatted=lambda job: with_places(formats.of(job), parts.settings),
+        baselines=LostBaselines(lost_in(store, spec, checkpoints, files)),
+        memory=MemoryTries(parts.engine.shared, parts.engine.shares_machine),
     )
     publisher.start()
     try:
@@ -145,6 +171,7 @@ def _driven(
         _add_cascades(parts, publisher, progress)
     finally:
         formats.close()
+        put_missing(files, spec.study, progress.say)
         progress.doing("bringing MLflow up to date")
         publisher.close()
     return complete, not publisher.away
@@ -152,12 +179,15 @@ def _driven(
 
 def _add_cascades(parts: _Parts, publisher: Publisher, progress: Progress) -> None:
     """Join the networks that were trained; a study whose cascades fail has its front without them."""
+    from search.run.cascade_passes import Passes
     from search.run.cascades import update_cascades
 
-    spec, store, checkpoints = parts.spec, parts.store, parts.settings.checkpoints
-    files = feature_store(parts.settings)
+    spec, store, settings = parts.spec, parts.store, parts.settings
+    kept = checkpoint_store(settings.checkpoints, settings.store)
+    features, place = feature_store(settings), str(settings.checkpoints)
     try:
-        if update_cascades(store, spec, checkpoints, files, progress.doing):
+        passes = Passes(spec, place, features, settings.store, table=table_of(spec))
+        if update_cascades(store, spec, kept, passes, progress.doing):
             publisher.front_changed()
     # the search went well: what cannot be joined must not end it
     except Exception as error:

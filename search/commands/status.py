@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from search.front.stored import StudyFront, study_front
 from search.run.lease import dead_here
-from storage.places import place
+from storage.places import place_text
 from storage.records import Kind, State, StudyRecord, TrialRecord, training_text
 from storage.store import Store
 
@@ -37,8 +35,8 @@ def statuses(store: Store, name: str | None = None, folder: Path = Path()) -> li
     return [status(store, record, study_front(store, record), folder)]
 
 
-def as_text(one: dict[str, Any]) -> str:
-    """A few lines for people."""
+def as_text(one: dict[str, Any], disk: str = "") -> str:
+    """A few lines for people; `disk` is what its checkpoints take, in words."""
     trials = one["trials"]
     by_state = trials["by_state"]
     words = {str(state): word for state, word in STATES.items()} | {INTERRUPTED: INTERRUPTED}
@@ -52,6 +50,8 @@ def as_text(one: dict[str, Any]) -> str:
         + (f", about {one['eta_seconds'] / 60:.0f} min left" if one["eta_seconds"] else ""),
         f"  front    {one['front']['points']} points, hypervolume {one['front']['hypervolume']:.4f}",
     ]
+    if disk:
+        lines.append(f"  disk     {disk}")
     for word in (State.RUNNING, INTERRUPTED):
         for under_way in one[word]:
             name = training_text(under_way["kind"], under_way["trial"])
@@ -78,18 +78,17 @@ def status(
     record: StudyRecord,
     front: StudyFront,
     folder: Path = Path(),
-    trials: Sequence[TrialRecord] | None = None,
 ) -> dict[str, Any]:
-    """How far a study is whose front is known, and its `trials`, if they are; `folder` is the data folder."""
-    trials = store.trials(record.name, results=False) if trials is None else trials
-    searched = [t for t in trials if t.kind == Kind.SEARCH]
-    states = Counter(t.state for t in searched)
+    """How far a study is whose front is known; `folder` is the data folder."""
+    counts = store.trial_counts(record.name)
+    states = {state: counts.get((Kind.SEARCH, state), 0) for state in State}
     budget = record.spec["budget"]["trials"]
     driven = is_driven(record)
     done = states[State.COMPLETE] + states[State.STOPPED] + states[State.FAILED]
     left = max(0, budget - done)
-    running = [_under_way(store, t) for t in trials if t.state == State.RUNNING]
-    by_state = {str(state): count for state, count in states.items()}
+    under_way = store.trials(record.name, state=State.RUNNING, results=False)
+    running = [_under_way(store, t) for t in under_way]
+    by_state = {str(state): count for state, count in states.items() if count}
     if not driven and State.RUNNING in by_state:
         by_state[INTERRUPTED] = by_state.pop(State.RUNNING)
     return {
@@ -98,7 +97,7 @@ def status(
         "trials": {
             "budget": budget,
             "by_state": by_state,
-            "static": sum(t.kind == Kind.BASELINE and t.state == State.COMPLETE for t in trials),
+            "static": counts.get((Kind.BASELINE, State.COMPLETE), 0),
         },
         "seconds": record.seconds_spent,
         "eta_seconds": record.seconds_spent / done * left if done and driven else None,
@@ -108,22 +107,23 @@ def status(
         "exports": [
             {
                 "pick": export.pick,
-                "folder": str(place(export.folder, folder)),
+                "folder": place_text(export.folder, folder),
                 "model": export.model_uri,
             }
             for export in store.exports(record.name)
         ],
         "failures": [
-            {"trial": t.number, "error": t.error} for t in searched if t.state == State.FAILED
+            {"trial": t.number, "error": t.error}
+            for t in store.trials(record.name, Kind.SEARCH, State.FAILED, results=False)
         ],
     }
 
 
 def is_driven(record: StudyRecord) -> bool:
-    """Whether a process searches the study: its lease lasts, and it is not known to be gone."""
+    """Whether a process searches the study: its lease lasts by the clock that gave it; not one known to be gone."""
     if record.owner is None or dead_here(record.owner):
         return False
-    return (record.lease_until or 0) > time.time()
+    return (record.lease_left or 0) > 0
 
 
 def _state(driven: bool, finished: bool, under_way: bool) -> str:

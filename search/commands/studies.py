@@ -10,19 +10,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from search.commands.disk_use import disk_use
 from search.commands.status import status
 from search.front.stored import study_front
 from search.report.amounts import file_size, percent
-from storage.checkpoint_files import bytes_of, study_files
+from storage.kept_files import KeptFiles
 from storage.records import StudyRecord
 from storage.store import Store
 
 COLUMNS = ("study", "state", "trials", "best", "front", "checkpoints", "last change")
 
 
-def studies(store: Store, folder: Path, checkpoints: Path) -> list[dict[str, Any]]:
+def studies(store: Store, folder: Path, files: KeptFiles) -> list[dict[str, Any]]:
     """One entry a study, the oldest first."""
-    return [_entry(store, record, folder, checkpoints) for record in store.studies()]
+    return [_entry(store, record, folder, files) for record in store.studies()]
 
 
 def print_studies(console: Console, entries: list[dict[str, Any]]) -> None:
@@ -38,14 +39,22 @@ def print_studies(console: Console, entries: list[dict[str, Any]]) -> None:
             f"{one['trials']} of {one['budget']}",
             "-" if best is None else percent(best),
             str(one["points"]),
-            file_size(one["checkpoint_bytes"]),
+            _disk(one),
             f"{datetime.fromisoformat(one['changed']).astimezone():%Y-%m-%d %H:%M}",
         )
         table.add_row(*map(Text, cells))
     console.print(table)
 
 
-def _entry(store: Store, record: StudyRecord, folder: Path, checkpoints: Path) -> dict[str, Any]:
+def _disk(one: dict[str, Any]) -> str:
+    here = file_size(one["checkpoint_bytes"])
+    if "stored_bytes" not in one:
+        return here
+    stored = one["stored_bytes"]
+    return f"{here}, stored: {'unknown' if stored is None else file_size(stored)}"
+
+
+def _entry(store: Store, record: StudyRecord, folder: Path, files: KeptFiles) -> dict[str, Any]:
     front = study_front(store, record)
     found, members = status(store, record, front, folder), front.members
     trials, by_state = store.trials(record.name), found["trials"]["by_state"]
@@ -57,7 +66,7 @@ def _entry(store: Store, record: StudyRecord, folder: Path, checkpoints: Path) -
         "budget": found["trials"]["budget"],
         "best_accuracy": max((p.accuracy for p in members), default=None),
         "points": len(members),
-        "checkpoint_bytes": bytes_of(study_files(checkpoints, record.name)),
+        **disk_use(files, record.name).as_dict(),
         "created": record.created_at.isoformat(),
         "changed": max(times, default=record.created_at).isoformat(),
     }

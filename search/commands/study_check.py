@@ -21,7 +21,9 @@ from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from spaces.contract.space import Dimension
 from spaces.contract.task import Task
+from storage.kept_files import CHECKPOINTS, FEATURES
 from storage.records import StudyRecord
+from storage.remote_store import RemoteStore
 from storage.settings import Settings
 from storage.store import Store
 from storage.urls import sqlite_file
@@ -44,8 +46,16 @@ class CheckedStudy:
 def checked_study(
     spec: StudySpec, settings: Settings, step: Steps, *, baselines: bool = False
 ) -> CheckedStudy:
-    """Check what would fail a study before its first training; nothing is stored. Raises ValueError."""
-    check_device(spec.run.device)
+    """Check what would fail a study before its first training; nothing is stored.
+
+    Raises ValueError, and AwayError for a store of checkpoints that cannot be written.
+    """
+    if not spec.run.uses_ray:  # whose nodes may have what this machine has not
+        check_device(spec.run.device)
+    if settings.store is not None:
+        step(f"reaching {settings.store}")
+        for folder in (CHECKPOINTS, FEATURES):
+            RemoteStore(f"{settings.store}/{folder}").check()
     known, before = stored_study(settings, spec.study)
     spec = as_begun(spec, known)
     step("reading the images")

@@ -25,7 +25,7 @@ from search.export.onnx_check import compare_onnx, onnx_of
 from search.export.predicted import beside_prediction
 from search.export.selection_bias import selection_bias
 from search.export.static_net import Beside, StaticNet, standing, static_net
-from search.export.variants import int8_variant
+from search.export.variants import Float32, variant
 from search.run.job import Job
 from search.run.measured_net import measured_net
 from search.run.worker import kept_epoch
@@ -131,20 +131,19 @@ def measured_beside(
     beats = standing(measured.counts.packed(metric), static.right, metric)
     report["static"] = static.as_dict() | {"standing": beats}
     say(f"writing it as ONNX, and {static.name} beside it")
-    (model, flat), (theirs, _) = onnx_of(net, test), onnx_of(static.net, static.images)
-    sessions = session_of(model), session_of(theirs)
+    forms, theirs = onnx_of(net, test), onnx_of(static.net, static.images)
+    sessions = session_of(forms.model), session_of(theirs.model)
     report["latency_ms"] = latency((net, static.net), sessions, (test, static.images), say)
     say("comparing onnxruntime's logits")
-    report["onnx"] = compare_onnx(net, sessions[0], test) | {"bytes": model.ByteSize()}
-    models = {ONNX: model}
+    report["onnx"] = compare_onnx(net, sessions[0], test) | {"bytes": forms.model.ByteSize()}
+    models = {ONNX: forms.model}
+    float32 = Float32(forms, sessions[0], measured.counts)
     for name in extras.quantize:
-        say(f"quantizing to {name} on validation images, and measuring that")
-        variant = int8_variant(
-            flat, sessions[0], measured.counts, test, measured.validation, metric
-        )
-        report.setdefault("variants", {})[name] = variant.report
-        if variant.model is not None:
-            models[variant.report["file"]] = variant.model
+        say(f"making the file in {name}, and measuring it")
+        made = variant(name, float32, test, measured.validation, metric)
+        report.setdefault("variants", {})[name] = made.report
+        if made.model is not None:
+            models[made.report["file"]] = made.model
     return models
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-QUANTIZED = ("int8",)  # number formats that a file of its own may have
+QUANTIZED = ("int8", "float16", "bfloat16")  # number formats that a file of its own may have
 
 
 @dataclass(frozen=True, kw_only=True)

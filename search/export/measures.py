@@ -22,6 +22,7 @@ class Counts:
     """Answers and MACs of the test images so far."""
 
     answers: list[Tensor] = field(default_factory=list)  # (B,) of each batch
+    sure: list[Tensor] = field(default_factory=list)  # probability of that answer
     top5: list[Tensor] = field(default_factory=list)
     labels: list[Tensor] = field(default_factory=list)
     macs: list[Tensor] = field(default_factory=list)
@@ -29,6 +30,7 @@ class Counts:
     def add(self, logits_BC: Tensor, labels_B: Tensor, macs_B: Tensor) -> None:
         answer_B, top5_B = top_answers(logits_BC, labels_B)
         self.answers.append(answer_B)
+        self.sure.append(logits_BC.softmax(1).gather(1, answer_B[:, None])[:, 0])
         self.top5.append(top5_B)
         self.labels.append(labels_B)
         self.macs.append(macs_B)

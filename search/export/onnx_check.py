@@ -9,20 +9,19 @@ import torch
 from torch import Tensor
 
 from search.export.comparison import LOGIT_TOLERANCE, ParityError
-from spaces.deploy.ship import DeployedNet, onnx_models
+from spaces.deploy.ship import DeployedNet, OnnxForms, onnx_forms
 from trainers.data.splits import Split
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
     from onnxruntime import InferenceSession
 
 IMAGES = 64  # that are compared in a batch
 ALONE = 16  # of them, that are compared one by one too
 
 
-def onnx_of(net: DeployedNet, test: Split) -> tuple[ModelProto, ModelProto]:
-    """The network as ONNX, for images of the size of these, and the same without branches."""
-    return onnx_models(net, _pixels(test)[:2])
+def onnx_of(net: DeployedNet, test: Split) -> OnnxForms:
+    """The network as ONNX, for images of the size of these."""
+    return onnx_forms(net, _pixels(test)[:2])
 
 
 def compare_onnx(compact: DeployedNet, session: InferenceSession, test: Split) -> dict[str, Any]:

@@ -70,10 +70,14 @@ def layers(curves: Mapping[int, Curve]) -> dict[int, int]:
     NSGA-II", IEEE Transactions on Evolutionary Computation, 2002. A training without a point
     below the reference point comes last.
     """
-    own = {number: own_front(inside(curve)) for number, curve in curves.items()}
+    return layers_of_fronts({number: own_front(inside(one)) for number, one in curves.items()})
+
+
+def layers_of_fronts(own: Mapping[int, Curve]) -> dict[int, int]:
+    """The same of trainings whose own fronts, of points below the reference point, are known."""
     points = [curve for curve in own.values() if len(curve)]
     if not points:
-        return dict.fromkeys(curves, 0)
+        return dict.fromkeys(own, 0)
     rank = moocore.pareto_rank(np.concatenate(points))
     last, found, start = int(rank.max()) + 1, {}, 0
     for number, curve in own.items():

@@ -62,7 +62,8 @@ def rank_trials(store: Store, record: StudyRecord) -> list[int]:
 
     Baselines on the front are left out.
     """
-    members, points, _, _ = study_front(store, record, cascades=False)
+    front = study_front(store, record, cascades=False)
+    members, points = front.members, front.points
     if not (on_front := sorted({p.trial for p in members if p.kind == Kind.SEARCH})):
         return []
     spec, costs = stored_spec(record.spec), study_costs(record)

@@ -8,12 +8,14 @@ from typing import TypeVar
 
 import moocore
 import numpy as np
+from numpy.typing import NDArray
 
 from search.front.curves import ReferencePoint, volume
 from search.objectives import MACS, Costs, Reference
 from storage.records import OperatingPoint, PointRecord
 
 Measured = TypeVar("Measured", bound=OperatingPoint)
+Values = NDArray[np.float64]  # (points, 1 + costs): accuracy, then costs
 
 
 def front(points: Iterable[Measured], costs: Costs = (MACS,)) -> list[Measured]:
@@ -21,12 +23,19 @@ def front(points: Iterable[Measured], costs: Costs = (MACS,)) -> list[Measured]:
 
     Of several with equal accuracy and costs the first stays. Points that are not finite are left out.
     """
-    finite, values = _finite(points, costs)
-    if not finite:
-        return []
-    kept = moocore.is_nondominated(values, maximise=[True, *[False] * len(costs)])
-    first = costs[0] if costs else MACS
-    return sorted((p for p, keep in zip(finite, kept, strict=True) if keep), key=first.of)
+    given = list(points)
+    return [given[i] for i in front_rows(_values(given, costs))]
+
+
+def front_rows(values: Values) -> NDArray[np.int64]:
+    """Which rows of (accuracy, cost, ...) no other beats, cheapest first; see `front`."""
+    finite = np.flatnonzero(np.isfinite(values).all(axis=1))
+    if not len(finite):
+        return finite
+    costs = values.shape[1] - 1
+    kept = finite[moocore.is_nondominated(values[finite], maximise=[True, *[False] * costs])]
+    # without a cost one row is left, the most accurate
+    return kept[np.argsort(values[kept, -1 if not costs else 1], kind="stable")]
 
 
 def hypervolume(
@@ -36,10 +45,7 @@ def hypervolume(
 
     A point beyond the reference (below chance, or more expensive than the largest baseline) adds nothing.
     """
-    finite, values = _finite(points, costs)
-    if not finite:
-        return 0.0
-    return volume(reference_point_of(reference, costs).curve(values))
+    return volume(reference_point_of(reference, costs).curve(_values(list(points), costs)))
 
 
 def reference_point_of(reference: Reference, costs: Costs) -> ReferencePoint:
@@ -68,10 +74,7 @@ def hypervolume_history(
     return history
 
 
-def _finite(points: Iterable[Measured], costs: Costs) -> tuple[list[Measured], np.ndarray]:
-    """The finite points, and (points, 1 + costs): their accuracy, then costs."""
-    given = list(points)
-    columns = [[p.accuracy for p in given], *([cost.of(p) for p in given] for cost in costs)]
-    values = np.array(columns, dtype=np.float64).T
-    finite = np.isfinite(values).all(axis=1)
-    return [given[i] for i in np.flatnonzero(finite)], values[finite]
+def _values(points: Sequence[OperatingPoint], costs: Costs) -> Values:
+    """(points, 1 + costs): their accuracy, then costs."""
+    columns = [[p.accuracy for p in points], *([cost.of(p) for p in points] for cost in costs)]
+    return np.array(columns, dtype=np.float64).T

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from search.front.comparison import better_than_majority
-from search.front.eligible import ON_OFFER, eligible
-from search.front.pareto import front, hypervolume
-from search.objectives import COSTS, MACS, Cost, Reference
-from storage.records import Kind, PointRecord, StudyRecord
+from search.front.pareto import hypervolume
+from search.front.stored_points import StoredPoints
+from search.objectives import COSTS, MACS, Cost
+from storage.records import PointRecord, StudyRecord
 from storage.store import Store
 
 WORTH_TELLING = 1.5  # times the accuracy of guessing
@@ -40,15 +41,23 @@ def majority_share(store: Store, record: StudyRecord) -> float:
     return max(guessing, store.data(record.name).get("majority") or 0.0)
 
 
-class StudyFront(NamedTuple):
-    """The front of a stored study, and what surrounds it."""
+@dataclass(frozen=True)
+class StudyFront:
+    """The front of a stored study, and what surrounds it.
 
-    members: list[
-        PointRecord
-    ]  # cheapest first, all better than always answering the most frequent class
-    points: list[PointRecord]  # all that may join it
+    `members`: cheapest first, all better than always answering the most frequent class. `volume`: the hypervolume of
+    all points, at the study's reference point. `read`: how all points that may join it are read.
+    """
+
+    members: list[PointRecord]
     baselines: list[PointRecord]
-    volume: float  # hypervolume of all points, at the study's reference point
+    volume: float
+    read: Callable[[], list[PointRecord]] = field(repr=False)
+
+    @cached_property
+    def points(self) -> list[PointRecord]:
+        """All points that may join the front; of a large study that takes seconds, and nearly nobody needs them."""
+        return self.read()
 
 
 def study_front(
@@ -62,25 +71,20 @@ def study_front(
     """The study's front; of one family alone if it is named. With `cascades`, those of its networks too.
 
     Baselines that the study trained may be on it: they are where no dynamic network beats them. Members and baselines
-    have which images they answer rightly, as far as that was kept. `known`: all stored points, where they were read.
+    have which images they answer rightly, as far as that was kept. `known`: all stored points, where they were read;
+    without them only what the front needs of each is read.
     Raises ValueError for a family that the study does not search.
     """
     if family is not None and family not in record.spec["families"]:
         raise ValueError(
             f"--family {family}: study {record.name} searches {', '.join(record.spec['families'])}"
         )
-    read = store.points(record.name) if known is None else known
-    stored = [p for p in read if family in (None, p.family)]
-    reference = Reference(**record.reference)
-    offered = [p for p in stored if p.kind in ON_OFFER and (cascades or p.kind != Kind.CASCADE)]
-    points = eligible(offered, reference)
-    baselines = [p for p in stored if p.kind == Kind.BASELINE]
-    costs = study_costs(record)
-    whole = front(points, costs)
+    stored, costs = StoredPoints(store, record, family, cascades, known), study_costs(record)
+    whole = stored.front(costs)
     members = better_than_majority(whole, majority_share(store, record))
     return StudyFront(
         store.with_answers(members),
-        points,
-        store.with_answers(baselines),
-        hypervolume(whole, costs=costs, reference=reference),
+        store.with_answers(stored.baselines()),
+        hypervolume(whole, costs=costs, reference=stored.reference),
+        stored.eligible,
     )

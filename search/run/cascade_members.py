@@ -18,6 +18,7 @@ from search.run.answer_files import read_answers
 from search.run.jobs import job_of
 from search.spec import StudySpec
 from storage.checkpoint_files import answers_file
+from storage.kept_files import KeptFiles
 from storage.records import Kind, PointRecord, State, TrialRecord
 from storage.store import Store
 
@@ -33,18 +34,19 @@ class Member:
     labels: Tensor  # (N,)
 
 
-def trainings_with_answers(store: Store, spec: StudySpec, checkpoints: Path) -> list[TrialRecord]:
-    """The complete trainings whose answers were kept."""
+def trainings_with_answers(store: Store, spec: StudySpec, files: KeptFiles) -> list[TrialRecord]:
+    """The complete trainings whose answers were kept, on whichever machine."""
     trained = [
         trial
         for trial in store.trials(spec.study, state=State.COMPLETE, results=False)
         if trial.kind in (Kind.SEARCH, Kind.BASELINE) and trial.of_trial is None
     ]
-    return [one for one in trained if _file(spec, one, checkpoints).exists()]
+    known = files.names(spec.study)
+    return [one for one in trained if files.name(_file(spec, one, files)) in known]
 
 
 def members_of(
-    store: Store, spec: StudySpec, trainings: Sequence[TrialRecord], checkpoints: Path
+    store: Store, spec: StudySpec, trainings: Sequence[TrialRecord], files: KeptFiles
 ) -> list[Member]:
     """The members that are worth searching, as many as there is time and memory for."""
     reference = Reference(**store.study(spec.study).reference)
@@ -53,7 +55,9 @@ def members_of(
         points.setdefault(p.training, {})[_key(p.knobs)] = p
     found: list[Member] = []
     for trial in trainings:
-        answers = read_answers(_file(spec, trial, checkpoints))
+        file = _file(spec, trial, files)
+        files.fetch(file)
+        answers = read_answers(file)
         own = points.get((trial.kind, trial.number), {})
         if answers is None or (found and not torch.equal(answers.labels, found[0].labels)):
             continue
@@ -85,8 +89,8 @@ def table_of(members: Sequence[Member]) -> MemberTable:
     )
 
 
-def _file(spec: StudySpec, trial: TrialRecord, checkpoints: Path) -> Path:
-    return answers_file(checkpoints, job_of(spec, trial, str(checkpoints)).key)
+def _file(spec: StudySpec, trial: TrialRecord, files: KeptFiles) -> Path:
+    return answers_file(files.folder, job_of(spec, trial, str(files.folder)).key)
 
 
 def _key(knobs: object) -> str:

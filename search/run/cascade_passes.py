@@ -111,11 +111,15 @@ def trained_member(
     trial: TrialRecord,
     point: PointRecord,
     checkpoints: str,
+    url: str | None = None,
     table: LatencyTable | None = None,
 ) -> TrainedMember:
-    """The network at its point, statistics refreshed where its knobs say so. Raises ValueError without a checkpoint."""
+    """The network at its point, statistics refreshed where its knobs say so. Raises ValueError without a checkpoint.
+
+    `url`: where checkpoints of other machines are found.
+    """
     knobs = Knobs(**point.knobs)
-    net, _, data = measured_net(job_of(spec, trial, checkpoints), knobs)
+    net, _, data = measured_net(job_of(spec, trial, checkpoints, store=url), knobs)
     clock = None if table is None else NetLatency(net, table, in_cascade=True)
     return TrainedMember(net, knobs, point.rates, data, clock)
 
@@ -127,6 +131,7 @@ class Passes:
     spec: StudySpec
     checkpoints: str
     files: FeatureFiles | None = None  # of frozen trunks
+    url: str | None = None  # where checkpoints of other machines are found
     execution: Execution = field(default_factory=lambda: Execution(device=best_device()))
     table: LatencyTable | None = None
     _done: dict[tuple[int | None, int | None], MemberPass] = field(default_factory=dict)
@@ -135,7 +140,7 @@ class Passes:
         """What the member answers where the cascade takes images of this side; None: there is one size."""
         key = point.id, size
         if key not in self._done:
-            member = trained_member(self.spec, trial, point, self.checkpoints, self.table)
+            member = trained_member(self.spec, trial, point, self.checkpoints, self.url, self.table)
             self.execution.placed(member.net)
             data = load_data(data_spec(self.spec, size))
             given = data.height, data.width

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ import torch
 from search.front.stored import study_front
 from search.latency.cascades import cascade_ms
 from search.latency.predict import latency_summary
-from search.latency.table import MissingUnitsError, read_table
+from search.latency.table import MissingUnitsError
 from search.measure.cascade_choice import Bounds, Region, kept_cascades
 from search.measure.cascade_tables import Cascade, Floats, Outcomes, outcomes
 from search.measure.measured_point import table_point
@@ -30,10 +29,10 @@ from search.spec import StudySpec
 from search.study_keys import Limits
 from spaces.contract.cascades import CASCADE
 from spaces.contract.resolution import IMAGE_SIZE
-from storage.records import LATENCIES, Kind, OperatingPoint, TrialRecord
+from storage.kept_files import KeptFiles
+from storage.records import LATENCIES, Kind, OperatingPoint
 from storage.store import Store
 from trainers.evaluate import Table, answers_of, top_answers
-from trainers.feature_files import FeatureFiles
 from trainers.metrics import Metric
 
 logger = logging.getLogger(f"dynafront.{__name__}")
@@ -45,23 +44,24 @@ NUMBER = 0  # of the one record that has a study's cascades
 def update_cascades(
     store: Store,
     spec: StudySpec,
-    checkpoints: Path,
-    files: FeatureFiles | None,
+    kept: KeptFiles,
+    passes: Passes,
     say: Callable[[str], None],
 ) -> bool:
-    """Search the study's cascades, unless that was done for these trainings; whether there are others than before."""
+    """Search the study's cascades, unless that was done for these trainings; whether there are others than before.
+
+    `kept` has the answers of trainings; `passes` measure.
+    """
     known = store.find_trial(spec.study, Kind.CASCADE, NUMBER)
     wanted = spec.cascades
-    trainings = trainings_with_answers(store, spec, checkpoints) if wanted else []
+    trainings = trainings_with_answers(store, spec, kept) if wanted else []
     names = [[str(one.kind), one.number] for one in trainings]
     if known is None and len(trainings) < 2:
         return False
     if known is not None and wanted and _has(known.result, names):
         return False
     started = time.perf_counter()
-    table = None if spec.latency is None else read_table(Path(spec.latency))
-    passes = Passes(spec, str(checkpoints), files, table=table)
-    points = _found(store, spec, passes, trainings, say)
+    points = _found(store, spec, members_of(store, spec, trainings, kept), passes, say)
     if known is None:
         store.add_trial(spec.study, Kind.CASCADE, NUMBER, CASCADE, {}, spec.seed, 0)
     store.finish_trial(
@@ -83,11 +83,10 @@ def _has(result: Mapping[str, Any], names: Sequence[list[Any]]) -> bool:
 def _found(
     store: Store,
     spec: StudySpec,
+    members: Sequence[Member],
     passes: Passes,
-    trainings: Sequence[TrialRecord],
     say: Callable[[str], None],
 ) -> list[OperatingPoint]:
-    members = members_of(store, spec, trainings, Path(passes.checkpoints))
     if len({m.point.training for m in members}) < 2:
         return []
     say(f"searching cascades of {len(members)} operating points")

@@ -11,6 +11,7 @@ from typing import Any
 from search.run.job import Job
 from spaces.contract.family import Candidate
 from storage.checkpoints import Checkpoints
+from storage.kept_files import checkpoint_store
 from trainers.data.splits import DataSpec
 from trainers.initial_weights import TRAINING, digest
 
@@ -21,6 +22,21 @@ MAY_CHANGE = (
 )  # of the data; what the study's fingerprint tells is not repeated here
 DATA_DEFAULTS = {one.name: one.default for one in fields(DataSpec)}
 UNKNOWN = "unknown"  # weights that a training started from, once their file is gone
+
+
+def checkpoints_of(job: Job) -> Checkpoints:
+    """Where the job keeps its checkpoint, on this machine and for others."""
+    folder = Path(job.checkpoints)
+    return Checkpoints(folder, checkpoint_store(folder, job.store))
+
+
+def fetch_sources(job: Job) -> None:
+    """Bring the checkpoints of other trainings here that the job starts or learns from."""
+    found = checkpoints_of(job)
+    for source in {job.init_from, job.teacher} - {None}:
+        path = Path(str(source))
+        if path.is_relative_to(found.folder):
+            found.fetch(path)
 
 
 @dataclass(frozen=True)
@@ -47,9 +63,7 @@ class Slot:
             "init": digest(job.init_from) or UNKNOWN if job.init_from else None,
         }
         defaults = {dimension.name: dimension.default for dimension in candidate.family.space}
-        return cls(
-            Checkpoints(Path(job.checkpoints)), job.key, json.loads(json.dumps(identity)), defaults
-        )
+        return cls(checkpoints_of(job), job.key, json.loads(json.dumps(identity)), defaults)
 
     def save(
         self, tensors: dict[str, Any], state: dict[str, Any], shared: Collection[str] = ()

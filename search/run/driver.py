@@ -6,7 +6,6 @@ Our tables are the truth and are written first; Optuna's mirror follows; MLflow 
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -14,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from search.run.books import Books
 from search.run.engine import Engine
 from search.run.follower import Follower, NoFollower
-from search.run.job import Event, Failure, Job, Outcome, Rung
-from search.run.jobs import job_of
+from search.run.job import Event, Failure, Job, Notice, Outcome, Rung
+from search.run.jobs import job_of, threads_for
 from search.run.lost_baselines import LostBaselines, trial_of
 from search.run.memory_tries import MemoryTries
 from search.run.progress import Progress
@@ -59,6 +58,7 @@ class Driver:
     # last epoch that was stored of a training that was just started
     _expected: dict[tuple[Kind, int], int] = field(default_factory=dict)
     _failed_in_a_row: int = 0
+    _noticed: str = ""
     _news: list[tuple[Kind, int]] = field(default_factory=list)
     _done: Counter[State] = field(default_factory=Counter)
 
@@ -168,9 +168,7 @@ class Driver:
         self._expected.pop(baseline.name)  # it has been said that it is behind
 
     def _job(self, trial: Trial, rungs: tuple[int, ...]) -> Job:
-        # processes that each take all cores slow each other down
-        processes = self.engine.slots * self.spec.run.gpus_per_trial
-        threads = max(1, (os.cpu_count() or 1) // processes) if processes > 1 else None
+        threads = threads_for(self.spec.run, self.engine.slots)
         job = job_of(self.spec, self.books.trial(trial), self.checkpoints, threads)
         return replace(job, rungs=rungs)
 
@@ -204,6 +202,9 @@ class Driver:
                 self._say_if_behind(trial, event.epoch)
                 self.books.epoch(trial, event)
                 self.progress.epoch(job, event)
+            case Notice() if event.text != self._noticed:
+                self._noticed = event.text  # every worker has it
+                self.progress.say(event.text)
             case Rung():
                 self._judge(trial, job, event)
             case Outcome():

@@ -1,4 +1,4 @@
-"""Where trials run: in this process, or in worker processes on this machine, each on its own GPU where there are any.
+"""Where trials run: in this process, in worker processes on this machine, or on a Ray cluster.
 
 One driver decides and writes; workers only train. A worker that dies gives a Failure marked `crashed`, and its
 trial can be submitted again: it continues from its last checkpoint. A training that yields a Rung waits for an answer.
@@ -6,34 +6,31 @@ trial can be submitted again: it continues from its last checkpoint. A training 
 
 from __future__ import annotations
 
-import logging
-import os
-import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import replace
-from multiprocessing.connection import wait
+from collections.abc import Callable, Generator
 from typing import Protocol
 
 from search.run.job import Event, Failure, Job, Outcome, Rung
+from search.run.local_processes import LocalProcesses
+from search.run.number_formats import Measures, Probe
 from search.run.watch import TrialLimits
 from search.run.worker import events
-from search.run.worker_process import WorkerProcess, workers_context
 from search.study_parts import Run
 
-logger = logging.getLogger(f"dynafront.{__name__}")
-
-LOOK_SECONDS = 1.0  # between two looks at whether trainings are within their limits
+Say = Callable[[str], None]
 
 
 class Engine(Protocol):
-    """Runs jobs; `slots` at once."""
+    """Runs jobs."""
 
-    slots: int
+    @property
+    def slots(self) -> int:
+        """How many jobs at once; it may change at any time."""
+        ...
 
     @property
     def shared(self) -> bool:
-        """Whether several trainings at once share a device."""
+        """Whether several trainings at once share a device, so that one may have to wait for the others to end."""
         ...
 
     def submit(self, job: Job) -> None: ...
@@ -51,13 +48,31 @@ class Engine(Protocol):
         ...
 
 
-def engine_for(workers: int, run: Run) -> Engine:
-    """Where a study's trials run: in so many worker processes, or with none in this process.
+class StudyEngine(Engine, Protocol):
+    """One that a search opens, before it drives the engine."""
 
-    Raises ValueError for a bound that only a process of its own can be held to.
+    @property
+    def shares_machine(self) -> bool:
+        """As `shared`, of the memory of the machine."""
+        ...
+
+    def open(self, say: Say) -> None:
+        """Be ready for jobs; `say` is told what takes seconds."""
+        ...
+
+
+def engine_for(workers: int, run: Run, trainings: int | None = None) -> StudyEngine:
+    """Where a study's trials run: in so many worker processes, or with none in this process, or on a Ray cluster.
+
+    `trainings`: how many there will be at most; a cluster is asked for no more places. Raises ValueError for a bound
+    that only a process of its own can be held to, and where Ray is not installed.
     """
+    if run.uses_ray:
+        from search.run.ray_engine import RayEngine
+
+        return RayEngine(run, trainings or run.max_trials)
     if workers:
-        return LocalProcesses(workers, TrialLimits.of(run), run.gpus_per_trial)
+        return LocalProcesses(workers, TrialLimits.of(run), run.gpus)
     for name in ("trial_hours", "stall_minutes", "memory_gigabytes"):
         if getattr(run, name) != Run.model_fields[name].default:
             raise ValueError(
@@ -66,15 +81,29 @@ def engine_for(workers: int, run: Run) -> Engine:
     return InProcess()
 
 
+def probe_for(engine: Engine, run: Run) -> Measures:
+    """What measures number formats where the engine trains."""
+    if run.uses_ray:
+        from search.run.ray_engine import RayEngine
+        from search.run.ray_probe import ClusterProbe
+
+        assert isinstance(engine, RayEngine)
+        return ClusterProbe(engine)
+    return Probe()
+
+
 class InProcess:
     """Trains in this process, one trial at a time: the easiest to debug, and the best on one small machine."""
 
     slots = 1
-    shared = False
+    shared = shares_machine = False
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[Job, Generator[Event, None, None]]] = deque()
         self._unanswered = False
+
+    def open(self, say: Say) -> None:
+        pass
 
     def submit(self, job: Job) -> None:
         self._waiting.append((job, events(job)))
@@ -99,120 +128,3 @@ class InProcess:
     def close(self) -> None:
         self._waiting.clear()
         self._unanswered = False
-
-
-class LocalProcesses:
-    """Worker processes, started once and reused; worker k sees GPU k modulo their number, or the k-th group of GPUs.
-
-    One whose training goes beyond the `limits` is killed, and the next job gets a new one.
-    """
-
-    def __init__(
-        self, workers: int, limits: TrialLimits | None = None, gpus_per_trial: int = 1
-    ) -> None:
-        self.slots = workers
-        self._limits = limits or TrialLimits()
-        if gpus_per_trial > 1:  # torch would warn on stderr whenever a step has used all parameters
-            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-        self._context = workers_context()
-        self._gpus = grouped(_gpus(), gpus_per_trial)
-        self._workers: list[WorkerProcess | None] = [None] * workers
-        self._looked = time.monotonic()
-
-    @property
-    def shared(self) -> bool:
-        """Whether several trainings at once share a GPU, or the machine where there is none."""
-        return self.slots > max(1, len(self._gpus))
-
-    def submit(self, job: Job) -> None:
-        index = next(
-            i for i, worker in enumerate(self._workers) if worker is None or worker.job is None
-        )
-        worker = self._workers[index]
-        if worker is None or not worker.begin(job):
-            worker = self._workers[index] = self._started(index)
-            worker.begin(job)
-
-    def next_event(self, timeout: float) -> tuple[Job, Event] | None:
-        if (ended := self._beyond_limits()) is not None:
-            return ended
-        busy = {w.pipe: (i, w) for i, w in self._busy()}
-        ready = wait(list(busy), timeout)
-        if not ready:
-            return None
-        index, worker = busy[ready[0]]  # type: ignore[index]
-        job = worker.job
-        assert job is not None
-        try:
-            event = worker.received()
-        except (EOFError, OSError):
-            self._workers[index] = None
-            worker.ended()
-            death = worker.death
-            logger.warning("worker %d: %s", index, death.error)
-            return job, death
-        # it leaves, and must not be given the next job on its way out
-        if isinstance(event, Failure) and self._gpus:
-            self._workers[index] = None
-            worker.ended()
-        return job, event
-
-    def answer(self, job: Job, go_on: bool) -> None:
-        worker = next(
-            (w for _, w in self._busy() if w.job is not None and w.job.name == job.name), None
-        )
-        if worker is None:  # it died since, which next_event has said
-            return
-        worker.sent(go_on)  # and if that fails next_event will say so
-        if not go_on:
-            worker.job = None
-
-    def close(self) -> None:
-        workers = [worker for worker in self._workers if worker is not None]
-        for worker in workers:
-            worker.process.terminate()
-        for worker in workers:
-            worker.ended()
-        self._workers = [None] * self.slots
-
-    def _busy(self) -> Iterator[tuple[int, WorkerProcess]]:
-        for index, worker in enumerate(self._workers):
-            if worker is not None and worker.job is not None:
-                yield index, worker
-
-    def _beyond_limits(self) -> tuple[Job, Failure] | None:
-        """The first training that went beyond the limits, whose process is killed; looked for once in a while."""
-        if time.monotonic() - self._looked < LOOK_SECONDS:
-            return None
-        self._looked = time.monotonic()
-        for index, worker in self._busy():
-            job, failure = worker.job, worker.look()
-            if failure is not None and job is not None:
-                logger.warning("worker %d is killed: %s", index, failure.error)
-                self._workers[index] = None
-                worker.kill()
-                worker.pipe.close()
-                return job, replace(failure, epoch=worker.failed_in)
-        return None
-
-    def _started(self, index: int) -> WorkerProcess:
-        gpu = self._gpus[index % len(self._gpus)] if self._gpus else None
-        worker = WorkerProcess(self._context, f"worker-{index}", gpu, self._limits)
-        logger.info("worker %d is process %d, GPU %s", index, worker.process.pid, gpu or "none")
-        return worker
-
-
-def grouped(gpus: Sequence[str], each: int) -> list[str]:
-    """The GPUs that workers see, so many each, as CUDA_VISIBLE_DEVICES names them; those left over are in none."""
-    firsts = range(0, len(gpus) - each + 1, each)
-    return [",".join(gpus[first : first + each]) for first in firsts]
-
-
-def _gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [gpu for gpu in visible.split(",") if gpu.strip()]
-    import torch
-
-    return [str(i) for i in range(torch.cuda.device_count())]

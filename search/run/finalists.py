@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 from rich.console import Console
@@ -10,8 +11,8 @@ from search.front.finalists import SEEDS, rank_trials, report
 from search.run.books import Books
 from search.run.data import data_spec, load_data, task_of
 from search.run.driver import Driver
-from search.run.engine import engine_for
-from search.run.features import with_features
+from search.run.engine import engine_for, probe_for
+from search.run.features import with_places
 from search.run.lease import lease
 from search.run.memory_tries import MemoryTries
 from search.run.number_formats import NumberFormats
@@ -29,13 +30,16 @@ def search_finalists(
 ) -> dict[str, Any]:
     """Train the study's finalists, or those that are still missing, and report. The study must be there."""
     store = Store.open(settings.database_url)
-    with lease(store, spec.study, console.print) as held:
+    trainings = SEEDS * count
+    with (
+        lease(store, spec.study, console.print) as held,
+        closing(engine_for(workers, spec.run, trainings)) as engine,
+    ):
         record = store.study(spec.study)
-        engine = engine_for(workers, spec.run)
         trials = rank_trials(store, record)[:count]
-        with Progress(
-            console, f"{spec.study}, finalists", SEEDS * len(trials), max(1, workers)
-        ) as progress:
+        title = f"{spec.study}, finalists"
+        engine.open(console.print)
+        with Progress(console, title, SEEDS * len(trials), engine.slots) as progress:
             store.say_on(progress.say)
             stored = stored_spec(record.spec)
             formats = NumberFormats(
@@ -43,7 +47,8 @@ def search_finalists(
                 spec.study,
                 lambda: task_of(load_data(data_spec(stored))),
                 progress.say,
-                doing=progress.doing,
+                probe_for(engine, spec.run),
+                progress.doing,
             )
             try:
                 Driver(
@@ -56,8 +61,8 @@ def search_finalists(
                     checkpoints=str(settings.checkpoints),
                     counts=Kind.FINALIST,
                     ours=lambda: not held.lost,
-                    formatted=lambda job: with_features(formats.of(job), settings),
-                    memory=MemoryTries(engine.shared, engine.slots > 1),
+                    formatted=lambda job: with_places(formats.of(job), settings),
+                    memory=MemoryTries(engine.shared, engine.shares_machine),
                 ).run()
             finally:
                 formats.close()

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from storage.records import Kind, OperatingPoint
-from trainers.data.splits import DataSpec
-from trainers.fit import EpochResult
+from trainers.data.spec import DataSpec
+from trainers.epoch_result import EpochResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,9 @@ class Job:
     seed: int
     data: DataSpec
     checkpoints: str  # folder
+    store: str | None = (
+        None  # folder or URL where other machines find them too, see storage.kept_files
+    )
     key: str  # of this trial's checkpoint
     device: str = "auto"
     precision: str = "auto"
@@ -101,4 +104,11 @@ class Failure:
     unwritten: bool = False
 
 
-Event = EpochResult | Rung | Outcome | Failure
+@dataclass(frozen=True)
+class Notice:
+    """Something that a person should know of a training that goes on, in one line."""
+
+    text: str
+
+
+Event = EpochResult | Rung | Outcome | Failure | Notice

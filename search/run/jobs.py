@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from search.front.eligible import ON_OFFER
@@ -10,12 +11,22 @@ from search.run.job import Job
 from search.schedule.finalist_plan import LONGER
 from search.schedule.warm_start import baseline_key, baseline_of, starts_from_baseline, warm
 from search.spec import StudySpec, narrowed_spaces
+from search.study_parts import Run
 from spaces.contract.family import Candidate
 from spaces.contract.registry import candidate_of
 from spaces.contract.resolution import IMAGE_SIZE
 from storage.checkpoint_files import training_key
 from storage.checkpoints import Checkpoints
 from storage.records import Kind, TrialRecord
+
+
+def threads_for(run: Run, slots: int) -> int | None:
+    """Threads of a trial, `slots` of which train at once, where the study file does not say; None: torch's number."""
+    if run.uses_ray:
+        return max(1, run.cpus_per_trial // run.gpus)
+    # processes that each take all cores slow each other down
+    processes = slots * run.gpus
+    return max(1, (os.cpu_count() or 1) // processes) if processes > 1 else None
 
 
 def _searched_epochs(record: TrialRecord) -> int:
@@ -30,9 +41,17 @@ def _baseline_file(spec: StudySpec, trial: Candidate, checkpoints: str) -> str:
 
 
 def job_of(
-    spec: StudySpec, record: TrialRecord, checkpoints: str, threads: int | None = None
+    spec: StudySpec,
+    record: TrialRecord,
+    checkpoints: str,
+    threads: int | None = None,
+    *,
+    store: str | None = None,
 ) -> Job:
-    """The job that trains (or trained) a stored trial; `threads` where the study file does not say."""
+    """The job that trains (or trained) a stored trial; `threads` where the study file does not say.
+
+    `checkpoints` is the folder of this machine, `store` the place where all find them, if there is one.
+    """
     key, start = training_key(spec.study, record.kind, record.number), spec.initial(record.family)
     teacher, gpu_gb = None, spec.run.gpu_memory_gigabytes
     if warm(spec, record.family):
@@ -54,11 +73,12 @@ def job_of(
         seed=record.seed,
         data=data_spec(spec, record.params.get(IMAGE_SIZE)),
         checkpoints=checkpoints,
+        store=store,
         key=key,
         device=spec.run.device,
         precision=spec.run.precision,
         compile=spec.run.compile,
-        gpus=spec.run.gpus_per_trial,
+        gpus=spec.run.gpus,
         threads=spec.run.threads or threads,
         gpu_memory=None if gpu_gb is None else int(1e9 * gpu_gb),
         init_from=start,

@@ -60,8 +60,9 @@ def lease(
 ) -> Iterator[Lease]:
     """Be the only driver of the study; a driver on this machine that died is replaced at once.
 
-    A lease that is over by the clock, but whose owner may be alive, is taken only after a while without a renewal: the
-    clocks of two machines differ, and a clock may jump. `say` gets a line then. Raises ValueError.
+    Leases count by the clock of the database's server. Where there is none, one that is over by this machine's clock,
+    but whose owner may be alive, is taken only after a while without a renewal: a clock may jump. So is one that lasts
+    longer than any can. `say` gets a line then. Raises ValueError.
     """
     owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     record = store.study(name)
@@ -82,11 +83,11 @@ def lease(
 
 def _is_gone(store: Store, record: StudyRecord, say: Callable[[str], None]) -> bool:
     """Whether the study's owner renews its lease no more."""
-    owner, until, now = record.owner or "", record.lease_until or 0.0, time.time()
-    if dead_here(owner) or until < now - LONG_AGO:
+    owner, left = record.owner or "", record.lease_left or 0.0
+    if dead_here(owner) or left < -LONG_AGO or (left < 0 and store.has_clock):
         return True
     # one that ends later than any that was just renewed is of another clock
-    if now <= until <= now + LEASE_SECONDS:
+    if 0 <= left <= LEASE_SECONDS:
         return False
     host, pid = _place(owner)
     say(

@@ -13,6 +13,7 @@ from search.schedule.decisions import Start, Trial
 from search.spec import StudySpec
 from spaces.contract.registry import candidate_of
 from storage.checkpoints import Checkpoints
+from storage.kept_files import KeptFiles
 from storage.records import Kind, State, TrialRecord
 from storage.store import Store
 
@@ -47,15 +48,21 @@ class LostBaselines:
         return self._waiting.pop(baseline.name)
 
 
-def lost_in(store: Store, spec: StudySpec, checkpoints: str) -> Lost:
-    """Names the baseline that a job starts or learns from, if it is stored as trained and its weights are lost."""
+def lost_in(
+    store: Store, spec: StudySpec, checkpoints: str, files: KeptFiles | None = None
+) -> Lost:
+    """Names the baseline that a job starts or learns from, if it is stored as trained and its weights are lost.
+
+    `files` finds those of other machines.
+    """
+    saved = Checkpoints(Path(checkpoints), files)
 
     def lost(job: Job) -> TrialRecord | None:
         needed = {job.init_from, job.teacher} - {None}
         if not needed or job.kind == Kind.BASELINE:
             return None
         for record in store.trials(spec.study, kind=Kind.BASELINE, state=State.COMPLETE):
-            known, saved = job_of(spec, record, checkpoints), Checkpoints(Path(checkpoints))
+            known = job_of(spec, record, checkpoints)
             if str(saved.path(known.key)) in needed:
                 found = saved.load(known.key, latest=True)
                 intact = found is not None and found[1].get("epochs_done") == record.epochs

@@ -13,6 +13,7 @@ from functools import lru_cache
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
@@ -38,6 +39,24 @@ class CrashedError(RuntimeError):
         self.tried = tried
 
 
+class Measures(Protocol):
+    """What measures formats, wherever trials are trained."""
+
+    def device(self, asked: str) -> str:
+        """The device that a job which asks for this one trains on."""
+        ...
+
+    def device_name(self, device: str) -> str:
+        """The kind of the device."""
+        ...
+
+    def fastest(self, job: Job, task: Task, without: Sequence[Execution]) -> Execution:
+        """The fastest format for the job's network, of all but those. Raises CrashedError."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Probe:
     """A process that measures formats; started when it is needed first, and again after a crash.
 
@@ -49,6 +68,10 @@ class Probe:
         self._process: BaseProcess | None = None
         self._pipe: Connection | None = None
 
+    def device(self, asked: str) -> str:
+        """The device that a job which asks for this one trains on."""
+        return best_device() if asked == "auto" else asked
+
     def device_name(self, device: str) -> str:
         """The kind of the device. A GPU is asked over there: a process that has used one keeps some of its memory."""
         if device == "cpu":
@@ -59,7 +82,7 @@ class Probe:
 
     def fastest(self, job: Job, task: Task, without: Sequence[Execution]) -> Execution:
         """The fastest format for the job's network, of all but those. Raises CrashedError."""
-        device = best_device() if job.device == "auto" else job.device
+        device = self.device(job.device)
         tried = Execution(device=device)
         try:
             self._send((job, task, tuple(without)))
@@ -133,14 +156,14 @@ class NumberFormats:
     study: str
     task: Callable[[], Task]
     say: Callable[[str], None]
-    probe: Probe = field(default_factory=Probe)
+    probe: Measures = field(default_factory=Probe)
     doing: Callable[[str], None] = lambda what: None
 
     def of(self, job: Job) -> Job:
         """The job, with the format of its size if it is to be measured; heads on a frozen trunk train in float32."""
         if job.precision != "auto" or is_frozen(job.params):
             return job
-        device = best_device() if job.device == "auto" else job.device
+        device = self.probe.device(job.device)
         name, size = self.probe.device_name(device), size_of(job, self.task())
         known = self.formats.chosen(self.study, name, size)
         if known is None:

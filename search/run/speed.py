@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass, replace
 
@@ -80,10 +79,3 @@ def measured_speed(
     more = len(whole.validation) / measured
     training = len(whole.train) / last.metrics["train/images_per_second"] / gpus
     return Speed(training + more * validating, more * measuring, once)
-
-
-def threads_of(threads: int | None, workers: int) -> int:
-    """Threads of a trial, where so many are trained at once."""
-    if threads:
-        return threads
-    return max(1, (os.cpu_count() or 1) // workers) if workers > 1 else torch.get_num_threads()

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from search.latency.table import LatencyTable, read_table
-from search.run.checkpoint import Slot
+from search.run.checkpoint import Slot, fetch_sources
 from search.run.data import load_data, task_of
-from search.run.job import Event, Failure, Job, Outcome, Rung
+from search.run.features import features_of
+from search.run.job import Event, Failure, Job, Notice, Outcome, Rung
 from search.run.partners import LostError, together
 from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs
@@ -22,6 +23,7 @@ from spaces.contract.registry import family
 from spaces.contract.task import Task
 from storage.checkpoint_files import answers_file
 from storage.errors import UnwrittenError
+from storage.kept_files import KeptFiles
 from storage.records import OperatingPoint, training_text
 from trainers.data.splits import ImageData, Split
 from trainers.epoch_sums import DivergedError
@@ -73,6 +75,7 @@ def _trained(job: Job, started: float) -> Iterator[Event]:
 
 def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
     candidate = Candidate.of(family(job.family), job.params, job.epochs)
+    fetch_sources(job)
     net = initial_net(job, candidate, task_of(data))
     slot = Slot.of(job, candidate)
     execution, metric = _execution(job, net, slot), METRICS[job.metric]
@@ -80,6 +83,7 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
         cap_gpu_memory(job.gpu_memory, execution.device)
     table = None if job.latency is None else read_table(Path(job.latency))
     logger.info("%s trains %d epochs: %s", training_text(*job.name), job.epochs, execution)
+    files = slot.checkpoints.files
     images, data = data, learnt_from(job, net, data, candidate, execution)
     teacher = teacher_net(job, candidate, task_of(data))
     with together(job, execution) as group:
@@ -96,7 +100,9 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
         )
         for result in training:
             yield result
+            yield from _news(files)
             if result.epoch in job.rungs:
+                files.flush()  # it may end here
                 yield Rung(
                     result.epoch,
                     rung_points(net, data, candidate, execution, job.seed, metric, table),
@@ -108,9 +114,11 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
                 )
     points = _points(net, data, candidate, execution, job.seed, metric, table, quick=False)
     if job.answers:
-        _keep_answers(job, net, data, candidate, execution, points)
+        _keep_answers(job, net, data, candidate, execution, points, files)
     features = None if data is images else data.validation
     inspection = _inspection(net, images, points[0], execution, job.seed, features)
+    files.flush()  # what has ended is found by every machine
+    yield from _news(files)
     yield Outcome(
         points,
         sum(p.numel() for p in net.parameters()),
@@ -121,6 +129,12 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
     )
 
 
+def _news(files: KeptFiles) -> Iterator[Notice]:
+    """What there is to say of the place where all machines find files."""
+    if text := files.news():
+        yield Notice(text)
+
+
 def _keep_answers(
     job: Job,
     net: DynamicNet,
@@ -128,6 +142,7 @@ def _keep_answers(
     candidate: Candidate,
     execution: Execution,
     points: list[OperatingPoint],
+    files: KeptFiles,
 ) -> None:
     """Keep the answers to the validation images beside the checkpoint, as far as there is room for them.
 
@@ -142,18 +157,21 @@ def _keep_answers(
         save_answers(file, found)
     except Exception as error:
         logger.warning("the answers of %s are not kept", training_text(*job.name), exc_info=error)
-        file.unlink(missing_ok=True)
+        found = None
+    if found is None:
+        files.remove(file)
+    else:
+        files.put_soon(file)
 
 
 def learnt_from(
     job: Job, net: DynamicNet, data: ImageData, candidate: Candidate, execution: Execution
 ) -> ImageData:
     """What the network trains on: the images, or what its heads read of them where its trunk keeps its weights."""
-    from trainers.feature_files import FeatureFiles
     from trainers.frozen import frozen_data, views_of
 
-    files = FeatureFiles(Path(job.features), job.feature_bytes) if job.features else None
-    found = frozen_data(net, data, views=views_of(candidate), files=files, execution=execution)
+    views, files = views_of(candidate), features_of(job)
+    found = frozen_data(net, data, views=views, files=files, execution=execution)
     return data if found is None else found
 
 

@@ -19,7 +19,6 @@ import psutil
 from search.logs import show_logs, verbosity
 from search.run.job import EpochResult, Event, Failure, Job, Outcome, Rung
 from search.run.watch import TrialLimits, Watch, family_of, kernel_kills, own_memory
-from search.run.worker import events
 from trainers.data.processes import end_with_parent, forked_from_server
 from trainers.data.progress import steps
 
@@ -140,6 +139,8 @@ def begin_process(environment: dict[str, str], verbosity: int) -> None:
 def _work(
     pipe: Connection, environment: dict[str, str], gpu: str | None, verbosity: int, done: Any
 ) -> None:
+    from search.run.worker import events  # the process that starts this one needs no PyTorch
+
     begin_process(environment, verbosity)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu

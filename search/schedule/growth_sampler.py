@@ -9,16 +9,20 @@ Shapes: T trainings, S shares, C candidates, K costs.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
 from optuna.trial import FixedTrial
 
-from search.front.curves import layers, loss_within
+from search.front.curves import Curve, layers_of_fronts, loss_within
 from search.schedule import growth
 from search.schedule.history import History, Params, Training
+from search.schedule.known_trials import Key, KnownTrials, key_of
 from search.schedule.optuna_sampler import complete_params
 from search.schedule.sampler import STARTUP, Epochs, Setting, draw_candidate
 from spaces.contract.family import Candidate
@@ -31,6 +35,7 @@ DRAWN, CONSIDERED = (
     80,
     130,
 )  # candidates: drawn from the space, and with those that are good ones changed a little
+PICKED = 16  # of them are suggested at most
 TRIED = 50  # of them, the best first, until one is within the study's limits
 KEPT = 0.5  # of a good one's values
 
@@ -55,6 +60,10 @@ class Growth:
             int, dict[int, Floats]
         ] = {}  # (S,) within each share, by trial and epoch
         self._sizes: dict[int, tuple[float, ...]] = {}  # of the trials' baselines
+        self._known = KnownTrials()
+        self._found: deque[Params] = deque()  # suggestions that are still to be made
+        # so many more drafts are needed as more suggestions are made of them
+        self._times = ceil(setting.together / PICKED)
 
     def observe(self, number: int, training: Training) -> None:
         if training.curve is None:
@@ -69,28 +78,39 @@ class Growth:
     def suggest(
         self, number: int, history: History, epochs: Epochs, given: Params | None = None
     ) -> Params:
-        params = given or self._best(
-            np.random.default_rng((self.setting.seed, number)), history, epochs
-        )
+        params = given or self._next(number, history, epochs)
         return complete_params(number, params, self.setting)
 
-    def _best(self, draw: np.random.Generator, history: History, epochs: Epochs) -> Params:
-        """The candidate with the largest expected growth per epoch, within the limits; nothing where there is none.
+    def _next(self, number: int, history: History, epochs: Epochs) -> Params:
+        """The best candidate, or the next of those that were found together; nothing where there is none."""
+        if not self._found:
+            draw = np.random.default_rng((self.setting.seed, number))
+            self._found.extend(self._best(draw, history, epochs))
+        return self._found.popleft() if self._found else {}
 
-        Before there is anything to learn from, any candidate.
+    def _best(self, draw: np.random.Generator, history: History, epochs: Epochs) -> list[Params]:
+        """The candidates with the largest expected growth per epoch, within the limits, as many as are due.
+
+        Before there is anything to learn from, any candidates.
         """
-        seen = trainings_to_learn_from(history.measured_trials())
+        measured = history.measured_trials()
+        seen = trainings_to_learn_from(measured, self._known.fronts)
         learned = len(seen) >= STARTUP
         good = self._good(seen, history) if learned else []
         drafts = self._drafts(draw, epochs, [seen[number].params for number in good])
         if learned and drafts:
             improvement = self._expected_improvement(draw, drafts, seen, history)
             drafts = [drafts[i] for i in np.argsort(-improvement, kind="stable")]
-        known = [(dict(one.params), one.full) for one in history.trials.values()]
-        fresh = (
-            one for one in drafts[:TRIED] if (one.params, self._is_full(one.candidate)) not in known
-        )
-        return next((one.params for one in fresh if not self.setting.limit(one.candidate)), {})
+        fresh = self._fresh(drafts[: TRIED * self._times], self._known.asked(history))
+        return list(islice(fresh, self.setting.together))
+
+    def _fresh(self, drafts: Sequence[Draft], asked: set[tuple[Key, bool]]) -> Iterator[Params]:
+        """Of the drafts that were not asked for yet, those within the limits."""
+        for one in drafts:
+            key = key_of(one.params), self._is_full(one.candidate)
+            if key not in asked and not self.setting.limit(one.candidate):
+                asked.add(key)
+                yield one.params
 
     def _budgets(self, history: History) -> Floats:
         """(B, K) budgets of costs at which curves are compared, within the region that counts."""
@@ -108,8 +128,8 @@ class Growth:
     ) -> list[Draft]:
         """Drawn from the space, then good ones with some of their values drawn again; infeasible ones left out."""
         found = []
-        for i in range(CONSIDERED):
-            kept = good[i % len(good)] if good and i >= DRAWN else {}
+        for i in range(CONSIDERED * self._times):
+            kept = good[i % len(good)] if good and i >= DRAWN * self._times else {}
             one = growth.Draw(draw, kept, KEPT)
             try:
                 candidate = draw_candidate(one, self.setting.spaces, epochs)
@@ -171,12 +191,14 @@ class Growth:
         return candidate.recipe.epochs > self.setting.short(candidate.family.name)
 
 
-def trainings_to_learn_from(measured: Mapping[int, Training]) -> Mapping[int, Training]:
-    """Trainings to learn from: all of them, or those nearest to the front and the latest."""
+def trainings_to_learn_from(
+    measured: Mapping[int, Training], fronts: Callable[[Mapping[int, Training]], dict[int, Curve]]
+) -> Mapping[int, Training]:
+    """Trainings to learn from: all of them, or those nearest to the front and the latest; `fronts` are their own."""
     if len(measured) <= growth.REMEMBERED:
         return measured
     numbers = list(measured)
-    layer = layers({number: one.curve for number, one in measured.items() if one.curve is not None})
+    layer = layers_of_fronts(fronts(measured))
     near = sorted(numbers, key=lambda n: layer[n])[: growth.REMEMBERED // 2]
     return {
         number: measured[number] for number in sorted({*near, *numbers[-growth.REMEMBERED // 2 :]})

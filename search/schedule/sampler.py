@@ -62,6 +62,7 @@ class Setting:
     # of a trial of a family, where there are two lengths of the short ones
     short: Epochs = lambda _: 1
     given: int = 0  # how many trials, the first ones, have their parameters given
+    together: int = 1  # suggestions that one look at what is known may answer
 
 
 class InfeasibleError(ValueError):

@@ -35,4 +35,5 @@ SAMPLERS: dict[str, Callable[[Setting], Sampler]] = {
     "nsgaii": partial(_optuna, "nsgaii"),
     "gp": partial(_optuna, "gp"),
     "random": partial(_optuna, "random"),
+    "grid": partial(_optuna, "random"),  # every parameter is given
 }

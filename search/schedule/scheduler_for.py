@@ -2,40 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
+from search.exact import is_exact
 from search.front.live import LiveFront
 from search.front.pareto import reference_point_of
 from search.objectives import Reference
 from search.schedule.asking import Asking
 from search.schedule.baseline_pool import BaselinePool
-from search.schedule.duplicates import Duplicates
+from search.schedule.duplicates import Duplicates, NoDuplicates
 from search.schedule.early_stopping import EarlyStopping
-from search.schedule.history import History
+from search.schedule.history import History, Params
 from search.schedule.limits import limit_of
 from search.schedule.lineup import Lineup
-from search.schedule.sampler import Setting, starting_points
+from search.schedule.sampler import Setting, Spaces, starting_points
 from search.schedule.samplers import SAMPLERS
 from search.schedule.scheduler import Scheduler
 from search.schedule.sizes import baseline_size
 from search.schedule.timed_shapes import shapes_of
 from search.schedule.training_length import TrainingLength
 from search.schedule.warm_start import epochs_of, two_lengths
-from search.spec import StudySpec, narrowed_spaces
+from search.spec import StudySpec, exact_settings, narrowed_spaces
 from spaces.contract.task import Task
+
+# of the slots, so many suggestions are made from one look at what is known: with all slots busy, each decides without
+# what the others will show, and these decide without a little more
+SHARE = 8
 
 
 def scheduler_for(
-    spec: StudySpec, task: Task, reference: Reference, majority: float = 0.0
+    spec: StudySpec, task: Task, reference: Reference, majority: float = 0.0, slots: int = 1
 ) -> Scheduler:
     """What decides for a study, before it knows of any trial.
 
-    `majority` is the accuracy of always answering the most frequent class: what is no better is not shown.
+    `majority` is the accuracy of always answering the most frequent class: what is no better is not shown. `slots`
+    trainings run at once.
     """
     spaces, costs = narrowed_spaces(spec), spec.costs
     baselines = BaselinePool(spec, spaces)
     limit, short = limit_of(spec, task), partial(epochs_of, spec)
-    starts = starting_points(spaces) if spec.starting_points else []
+    exact = is_exact(spec)
+    starts = _first_ones(spec, spaces)
     setting = Setting(
         spaces=spaces,
         costs=len(costs),
@@ -46,12 +54,15 @@ def scheduler_for(
         limit=limit,
         short=short,
         given=len(starts),
+        together=max(1, slots // SHARE),
     )
     asking = Asking(
         spaces=spaces,
-        sampler=SAMPLERS[spec.sampler](setting),
+        sampler=SAMPLERS["grid" if exact else spec.sampler](setting),
         length=TrainingLength(
-            short, (lambda _: spec.budget.epochs) if two_lengths(spec) else None, len(costs)
+            short,
+            (lambda _: spec.budget.epochs) if two_lengths(spec) and not exact else None,
+            len(costs),
         ),
         limit=limit,
         history=History.empty(len(costs)),
@@ -62,6 +73,17 @@ def scheduler_for(
         trials=spec.budget.trials,
         asking=asking,
         stopping=EarlyStopping() if spec.early_stopping else None,
-        lineup=Lineup(spec.seed, baselines, Duplicates()),
+        lineup=Lineup(spec.seed, baselines, NoDuplicates() if exact else Duplicates()),
         front=LiveFront(spec, reference, majority),
     )
+
+
+def _first_ones(spec: StudySpec, spaces: Spaces) -> Sequence[Params]:
+    """The trials whose parameters are given: all that the file lists, repeat by repeat, or known-good ones."""
+    if not is_exact(spec):
+        return starting_points(spaces) if spec.starting_points else []
+    given: list[Params] = []
+    for name, values in exact_settings(spec):
+        family = {"family": name} if len(spaces) > 1 else {}
+        given.append(family | {f"{name}.{key}": value for key, value in values.items()})
+    return given * spec.repeats

@@ -98,7 +98,7 @@ class ExportBody(PointBody):
     """A point to export; see the flags of `dynafront export`: all points of its training, other number formats."""
 
     whole_curve: bool = False
-    quantize: Annotated[list[Literal["int8"]], Field(max_length=1)] = []
+    quantize: Annotated[list[Literal["int8", "float16", "bfloat16"]], Field(max_length=3)] = []
 
 
 class JobBody(Body):

@@ -35,7 +35,8 @@ def front(store: Store, name: str, family: str | None) -> dict[str, Any]:
 
 def picture(store: Store, name: str, family: str | None) -> dict[str, Any]:
     """What a picture of the front is drawn from: all points. Raises ValueError as `front`."""
-    points, shown = what_is_shown(store, _known(store, name), family)
+    record = _known(store, name)
+    points, shown = what_is_shown(store, record, study_front(store, record, family))
     return {
         "points": packed(points),
         "front": packed(shown["front"]),

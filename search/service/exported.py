@@ -13,7 +13,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 from search.export.card import beside_rows, metric_of_report
 from search.export.extras import OPTIONAL
 from search.export.folder import MODEL, ONNX, PICTURES, WEIGHTS
-from storage.places import place
+from storage.places import place, place_text
 from storage.records import ExportRecord
 from storage.settings import Settings
 from storage.store import Store
@@ -89,7 +89,7 @@ class Exported:
             "study": one.study,
             "point": one.point,
             "pick": one.pick,
-            "folder": str(place(one.folder, self.folder)),
+            "folder": place_text(one.folder, self.folder),
             "model": one.model_uri,
             "created": one.created_at.isoformat(),
             "here": bool(self._files(one)),

@@ -158,8 +158,7 @@ class Views:
         }
 
     def _status(self, record: StudyRecord, front: StudyFront) -> dict[str, Any]:
-        trials = self._trials(record.name, self.store.stamp(record.name))
-        return status(self.store, record, front, self.folder, trials)
+        return status(self.store, record, front, self.folder)
 
     def _read_trials(self, name: str, _: str) -> list[TrialRecord]:
         return self.store.trials(name, results=False)

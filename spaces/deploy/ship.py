@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,26 +88,34 @@ def _rebuilt_cascade(values: Mapping[str, Any]) -> DeployedCascade:
     return DeployedCascade(members, rule)
 
 
+@dataclass(frozen=True)
+class OnnxForms:
+    """A network as ONNX: `model` skips what no image of a batch needs, `flat()` computes everything and chooses."""
+
+    model: ModelProto
+    flat: Callable[[], ModelProto]
+
+
 def onnx_model(net: DeployedNet, pixels: Tensor) -> ModelProto:
     """The network as ONNX, with the MACs of each image as second output, thresholds as an input that may be left out.
 
     What no image of a batch needs is skipped: blocks that are closed, what lies behind an exit that answers them all.
     """
-    return onnx_models(net, pixels)[0]
+    return onnx_forms(net, pixels).model
 
 
-def onnx_models(net: DeployedNet, pixels: Tensor) -> tuple[ModelProto, ModelProto]:
-    """What `onnx_model` gives, and the same without branches: everything is computed, and chosen afterwards."""
+def onnx_forms(net: DeployedNet, pixels: Tensor) -> OnnxForms:
+    """What `onnx_model` gives, and the same without branches, the form to quantize."""
     if isinstance(net, DeployedResNet):
         from spaces.deploy.resnet_onnx import resnet_onnx
 
-        return resnet_onnx(net), resnet_onnx(net, flat=True)
+        return OnnxForms(resnet_onnx(net), partial(resnet_onnx, net, flat=True))
     import onnx_ir as ir
 
     flat = _flat_model(net, pixels)
     model = ir.from_proto(flat)
     sink(model)
-    return ir.to_proto(model), flat
+    return OnnxForms(ir.to_proto(model), lambda: flat)
 
 
 def _flat_model(net: Deployed | DeployedCascade, pixels: Tensor) -> ModelProto:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.search_bench import make, others
@@ -24,6 +25,7 @@ from search.schedule.growth import Draw
 from search.schedule.history import History, Training
 from search.schedule.optuna_sampler import OptunaSampler, random
 from search.schedule.sampler import Setting, draw_candidate
+from search.spec import parse_study
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from spaces.contract.space import Dimension
@@ -45,6 +47,23 @@ def replayed(
     world = World(table, seed, budget)
     method(world)
     return [(time, curve.tolist()) for time, curve in world.log]
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar", "frozen"])
+def test_the_study_file_of_a_table_draws_the_candidates_that_were_trained_for_it(name: str) -> None:
+    folder = FOLDER.parent / name
+    spec = parse_study((folder / "study.yml").read_text(), name)
+    few = spec.model_copy(update={"budget": spec.budget.model_copy(update={"trials": 6})})
+    rows = pq.read_table(folder / "runs.parquet").to_pylist()
+    trained = {
+        row["candidate"]: json.loads(row["params"])
+        for row in rows
+        if row["start"] == "scratch" and not row["seed"]
+    }
+    drawn = [params for _, params in make.candidates(few)]
+    for number, params in enumerate(drawn):  # dimensions that came later are at their defaults
+        assert trained[number].items() <= params.items()
+    assert len(drawn) == 6
 
 
 def setting(table: Table) -> Setting:

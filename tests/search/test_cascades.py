@@ -19,7 +19,7 @@ from search.front.finalists import rank_trials
 from search.front.stored import study_front
 from search.latency.table import LatencyTable
 from search.report.text import knobs_text
-from search.run.cascade_members import trainings_with_answers
+from search.run.cascade_members import members_of, trainings_with_answers
 from search.run.cascade_passes import Passes
 from search.run.cascades import _found
 from search.run.data import data_spec, load_data, task_of
@@ -29,6 +29,7 @@ from search.spec import narrowed_spaces, parse_study
 from search.study_parts import Limits
 from spaces.contract.registry import candidate_of
 from spaces.contract.units import units_of
+from storage.kept_files import checkpoint_store
 from storage.records import Kind, PointRecord, trainings_of
 from storage.settings import Settings, Storage
 from storage.store import Store
@@ -232,11 +233,12 @@ def test_with_a_latency_table_cascades_have_predicted_latencies(store: Store) ->
     units = [u for one in trained for u in units_of(untrained(candidate_of(one), task))]
     units += [u for u in units_of_space(narrowed_spaces(spec), task) if u.kind == "resize"]
     checkpoints = Settings().checkpoints
-    trainings = trainings_with_answers(store, spec, checkpoints)
+    kept = checkpoint_store(checkpoints, Settings().store)
+    members = members_of(store, spec, trainings_with_answers(store, spec, kept), kept)
 
     def found(table: LatencyTable) -> list[Any]:
         passes = Passes(spec, str(checkpoints), table=table)
-        return _found(store, spec, passes, trainings, said.append)
+        return _found(store, spec, members, passes, said.append)
 
     timed = found(table_of(units))
     assert len(timed) == len(cascades(store))
@@ -248,4 +250,4 @@ def test_with_a_latency_table_cascades_have_predicted_latencies(store: Store) ->
     assert re.search("[1-9] cascades are left out: the latency table lacks units", said[-1])
     limited = spec.model_copy(update={"limits": Limits(latency_ms=1.5)})
     passes = Passes(limited, str(checkpoints), table=table_of(units))
-    assert _found(store, limited, passes, trainings, said.append) == []
+    assert _found(store, limited, members, passes, said.append) == []

@@ -39,8 +39,8 @@ def test_three_keys_are_enough() -> None:
             r"s.yml: study: '../up' may only have letters, digits",
         ),
         (
-            GOOD + "sampler: grid\n",
-            "s.yml: sampler: grid is not one of 'growth', 'tpe', 'nsgaii', 'gp' or 'random'",
+            GOOD + "sampler: evolution\n",
+            "s.yml: sampler: evolution is not one of 'growth', 'tpe', 'nsgaii', 'gp', 'random' or 'grid'",
         ),
         (GOOD + "seeds: 1\n", r"s.yml: seeds: no such key; did you mean seed\?"),
         (

@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 
 from search.cli import main
 from search.logs import show_logs, verbosity
-from search.run.engine import LocalProcesses
 from search.run.job import Failure, Job
+from search.run.local_processes import LocalProcesses
 from storage.errors import StorageError
 from trainers.data.splits import DataSpec
 

@@ -68,9 +68,11 @@ async function addActions(panel, study, point, kind = "") {
   else panel.append(place);
   const message = element("p", { class: "failed", role: "alert" });
   const whole = element("input", { type: "checkbox", name: "whole_curve" });
-  const int8 = element("input", { type: "checkbox", name: "int8" });
+  const formats = { int8: "8-bit integers", float16: "float16, half the size", bfloat16: "bfloat16, half the size" };
+  const boxes = Object.keys(formats).map((name) => element("input", { type: "checkbox", name }));
   const start = (path) => (made) => pressed(made, message, async () => {
-    const { job } = await act(path, { study, point, whole_curve: whole.checked, quantize: int8.checked ? ["int8"] : [] });
+    const quantize = boxes.filter((box) => box.checked).map((box) => box.name);
+    const { job } = await act(path, { study, point, whole_curve: whole.checked, quantize });
     location.href = exportAddress(study, { job: job.id });
   });
   const [may, { exports }] = await Promise.all([mayAct, ask("exports", { study })]).catch(() => [true, { exports: [] }]);
@@ -81,7 +83,7 @@ async function addActions(panel, study, point, kind = "") {
     if (!earlier || !earlier.model) buttons.append(button("Export and register in MLflow", start("register")));
     const more = element("details", {}, element("summary", {}, "What else the folder holds"));
     if (kind !== "cascade") more.append(element("label", {}, whole, " all operating points of the training, though more gates then decide per image"));
-    more.append(element("label", {}, int8, " a second file in 8-bit integers, measured beside the first"));
+    for (const box of boxes) more.append(element("label", {}, box, ` another file in ${formats[box.name]}, measured beside the first`));
     options.push(more);
   }
   place.append(buttons, ...options, message);

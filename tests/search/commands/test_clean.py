@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from sqlalchemy import func, select
 
 from search.cli import main
 from search.spec import parse_study
+from storage.checkpoint_files import files_below
 from storage.database import Database
+from storage.kept_files import KeptFiles, checkpoint_store
 from storage.records import Kind
 from storage.settings import Settings
 from storage.store import Store
@@ -141,6 +144,57 @@ def test_all_studies_are_listed(store: Store) -> None:
     row = dynafront("list").output.splitlines()[1].split()
     assert row[:9] == ["s", "finished", "6", "of", "6", "90.0", "%", "1", "18"]
     assert row[10] == time.strftime("%Y-%m-%d")
+
+
+@pytest.fixture
+def elsewhere(store: Store, tmp_path: Path) -> KeptFiles:
+    """The study's checkpoints are in a store, and none is on this machine."""
+    (tmp_path / "mlflow.yml").write_text("storage: {checkpoints: shared}")
+    files = checkpoint_store(Settings().checkpoints, str(tmp_path / "shared"))
+    for part in ("checkpoints", "features"):
+        (tmp_path / "shared" / part).mkdir(parents=True)
+    folder = files.folder / "s"
+    assert files.put_all(files_below(folder)) == 0
+    shutil.rmtree(folder)
+    return files
+
+
+def test_a_machine_that_never_held_a_checkpoint_sees_and_cleans_the_store(
+    store: Store, elsewhere: KeptFiles, tmp_path: Path
+) -> None:
+    place = f"9.0 kB in {tmp_path / 'shared' / 'checkpoints'}"
+    assert f"disk     0 bytes of checkpoints here, {place}" in dynafront("status", "s").output
+    (found,) = json.loads(dynafront("list", "--json").output)
+    assert (found["checkpoint_bytes"], found["stored_bytes"]) == (0, 9000)
+    assert "0 bytes, stored: 9.0 kB" in dynafront("list").output
+    assert f"s: 0 bytes of checkpoints here, {place}" in dynafront("clean", "--dry-run").output
+    assert "2.0 kB gone, of 2 trainings" in dynafront("clean", "s").output
+    left = {name.partition("/")[2].partition(".")[0] for name in elsewhere.stored("s")}
+    assert left == KEPT | {"static-0000", PLAIN}
+
+
+def test_a_deleted_study_leaves_nothing_in_the_store(store: Store, elsewhere: KeptFiles) -> None:
+    other = elsewhere.folder / "other" / "search-0000.safetensors"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"another study")
+    elsewhere.put(other)
+    result = dynafront("delete", "s", "--yes")
+    assert result.exit_code == 0, result.output
+    assert "9.0 kB in" in result.output
+    assert elsewhere.stored("") == {"other/search-0000.safetensors": 13}
+
+
+def test_without_the_store_nothing_is_deleted(
+    store: Store, elsewhere: KeptFiles, tmp_path: Path
+) -> None:
+    (tmp_path / "shared").rename(tmp_path / "moved")
+    for command in (["delete", "s", "--yes"], ["clean"]):
+        result = dynafront(*command)
+        assert result.exit_code == 1
+        assert "there is no such folder; mount or make it" in result.output
+    assert store.find_study("s") is not None
+    assert "there is no such folder" in dynafront("clean", "s").output
+    assert "stored: unknown" in dynafront("list").output
 
 
 def test_no_study_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from search.commands.gpu_check import check_gpus
 from search.run.data import load_data, task_of
-from search.run.engine import LocalProcesses, grouped
+from search.run.local_processes import LocalProcesses, grouped
 from search.run.speed import measured_speed
 from search.spec import parse_study
 from search.study_keys import StudySpec

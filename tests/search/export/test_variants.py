@@ -19,6 +19,7 @@ from search.export import variants
 from search.export.classifier import load_classifier
 from search.export.variant_text import variant_lines, variant_rows
 from tests.search.conftest import dynafront
+from trainers.significance import Share
 
 SPREAD = {"median": 2.0, "low": 1.9, "high": 2.1}
 FOUND: dict[str, Any] = {
@@ -57,6 +58,49 @@ def test_a_file_that_is_not_written_says_why() -> None:
     said = "not written: -20.0 points [-24.0, -16.0] to float32 on the test images"
     assert said in "\n".join(variant_lines(report))
     assert "more than 5 points are lost" in "\n".join(variant_rows(report, "accuracy"))
+
+
+def test_each_format_has_limits_of_its_own() -> None:
+    kept = Share(-0.03, -0.04, -0.015)
+    fits = {
+        name: variants.within(limits, kept, 398, 400) for name, limits in variants.LIMITS.items()
+    }
+    assert fits == {"int8": True, "float16": False, "bfloat16": True}
+    fits = {
+        name: variants.within(limits, Share(0, 0, 0), 370, 400)
+        for name, limits in variants.LIMITS.items()
+    }
+    assert fits == {"int8": True, "float16": False, "bfloat16": False}, "other answers, as accurate"
+
+
+def test_a_file_with_other_answers_says_so() -> None:
+    limits = {"lost": 0.01, "same": 0.99}
+    other = FOUND | {"file": None, "same_answers": 300, "limits": limits}
+    said = "\n".join(variant_lines(REPORT | {"variants": {"float16": other}}))
+    assert "not written: 300 of 400 test images get the same class as in float32, fewer" in said
+    assert "than 99%; -0.5 points" in said
+
+
+@pytest.mark.slow
+def test_files_in_16_bits_take_half_the_room_and_answer_alike(
+    in_finished: Path, tmp_path: Path
+) -> None:
+    folder, kinds = tmp_path / "model", ("float16", "bfloat16")
+    flags = [part for kind in kinds for part in ("--quantize", kind)]
+    result = dynafront("export", "tiny", "--pick", "best", *flags, "--out", folder)
+    assert result.exit_code == 0, result.output
+    report = json.loads((folder / "model.json").read_text())["report"]
+    card = (folder / "README.md").read_text()
+    pixels = np.random.default_rng(0).integers(0, 255, (8, 8), dtype=np.uint8)
+    float32 = package.load(folder)(pixels)
+    for kind in kinds:
+        found = report["variants"][kind]
+        assert found["bytes"] == (folder / f"model-{kind}.onnx").stat().st_size
+        assert 0 < found["largest_probability_difference"] < 0.1
+        assert f"weights in 16 bits ({kind})" in card
+        own = package.load(folder, variant=kind)(pixels)
+        assert own.probability != float32.probability
+        assert own.probability == pytest.approx(float32.probability, abs=0.05)
 
 
 @pytest.mark.slow

@@ -134,11 +134,11 @@ def test_a_baseline_that_no_trial_beats_is_on_the_front_and_stops_trials(tmp_pat
     stopped = [number for number, state in bench.states().items() if state == "stopped"]
     assert len(stopped) == 8 - 3, "once three have shown what is still learned after the rung"
     record = bench.store.study("s")
-    members, points, static, volume = study_front(bench.store, record)
-    assert [p.training for p in members] == [("static", 0)]
-    assert {p.kind for p in points} == {"search", "static"}
-    assert {p.kind for p in static} == {"static"}
-    assert volume == pytest.approx(0.9 * 0.9)
+    front = study_front(bench.store, record)
+    assert [p.training for p in front.members] == [("static", 0)]
+    assert {p.kind for p in front.points} == {"search", "static"}
+    assert {p.kind for p in front.baselines} == {"static"}
+    assert front.volume == pytest.approx(0.9 * 0.9)
 
 
 def test_a_study_that_goes_on_knows_its_baselines_still(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from search.run.checkpoint import Slot
-from search.run.engine import InProcess, LocalProcesses
+from search.run.engine import InProcess
 from search.run.job import Failure, Outcome
+from search.run.local_processes import LocalProcesses
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from tests.search.run.jobs import drained, job, kinds

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from search.run.engine import Engine, InProcess, LocalProcesses
+from search.run.engine import Engine, InProcess
 from search.run.job import Failure, Job, Outcome, Rung
+from search.run.local_processes import LocalProcesses
+from search.study_parts import Run
 from tests.search.run.jobs import drained, job, kinds
 from trainers.data.splits import DataSpec
 from trainers.fit import EpochResult
@@ -19,12 +21,30 @@ ENGINES: dict[str, Callable[[], Engine]] = {
     "in process": InProcess,
     "worker processes": lambda: LocalProcesses(2),
 }
+RAY = "ray"
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(params=list(ENGINES))
+@pytest.fixture(scope="module")
+def on_ray() -> Iterator[Engine]:
+    """One for all tests: a cluster takes seconds to start, and so does a place for a training."""
+    pytest.importorskip("ray")
+    from search.run.ray_engine import RayEngine
+    from tests.search.run.ray_nodes import RayNodes
+
+    nodes = RayNodes(cpus=1)
+    made = RayEngine(Run(engine="ray", address=nodes.address), 1)
+    yield made
+    made.close()
+    nodes.close()
+
+
+@pytest.fixture(params=[*ENGINES, RAY])
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    if request.param == RAY:
+        yield request.getfixturevalue("on_ray")
+        return
     made = ENGINES[request.param]()
     yield made
     made.close()

@@ -12,8 +12,8 @@ import psutil
 import pytest
 import torch
 
-from search.run.engine import LocalProcesses
 from search.run.job import Event, Failure, Job, Outcome, Rung
+from search.run.local_processes import LocalProcesses
 from search.run.worker import events
 from storage.checkpoints import Checkpoints
 from tests.search.run.jobs import job

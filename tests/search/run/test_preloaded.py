@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from search.run.engine import LocalProcesses
 from search.run.job import Failure
+from search.run.local_processes import LocalProcesses
 from search.run.worker_process import workers_context
 from tests.search.run.jobs import drained, job
 from trainers.data.splits import DataSpec
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[3]
 DRIVER = """
 import sys
 from pathlib import Path
-from search.run.engine import LocalProcesses
+from search.run.local_processes import LocalProcesses
 from tests.search.run.jobs import job
 
 engine = LocalProcesses(1)

@@ -11,8 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from search.run.engine import LocalProcesses, engine_for
+from search.run.engine import engine_for
 from search.run.job import Failure, Outcome
+from search.run.local_processes import LocalProcesses
 from search.run.watch import LONGEST, TrialLimits, Watch, kernel_kills, own_memory
 from search.study_parts import Run
 from tests.search.run.jobs import drained, job, kinds

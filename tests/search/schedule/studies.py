@@ -67,6 +67,7 @@ class Study:
         starts: bool = False,
         limit: Limit = lambda _: None,
         size: Size | None = None,
+        together: int = 1,
     ) -> None:
         points = starting_points(spaces) if starts else []
         setting = Setting(
@@ -79,6 +80,7 @@ class Study:
             epoch_cost=lambda _: 1.0,
             limit=limit,
             short=short,
+            together=together,
         )
         self.sampler = SAMPLERS[sampler](setting)
         self.history = History.empty(costs)

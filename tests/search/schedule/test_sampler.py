@@ -12,6 +12,7 @@ import pytest
 from search.schedule import growth
 from search.schedule.growth_sampler import Growth, learned_losses, trainings_to_learn_from
 from search.schedule.history import Training
+from search.schedule.known_trials import KnownTrials
 from search.schedule.sampler import (
     STARTUP,
     InfeasibleError,
@@ -112,6 +113,21 @@ def test_growth_asks_for_no_candidate_again(monkeypatch: pytest.MonkeyPatch) -> 
     assert len({one.key for one in found}) == 16
 
 
+def test_growth_answers_many_workers_from_one_look_at_what_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With 64 workers a forest for each suggestion would keep most of them waiting."""
+    looks = list[int]()
+    predict = growth.predict_losses
+    monkeypatch.setattr(growth, "predict_losses", lambda *of: looks.append(1) or predict(*of))
+    study = Study(together=4)
+    run(study, 12)
+    looks.clear()
+    found = candidates([study.ask()[1] for _ in range(8)])
+    assert len({one.key for one in found}) == 8
+    assert len(looks) == 2
+
+
 def test_growth_remembers_the_trainings_nearest_to_the_front_and_the_latest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -120,7 +136,7 @@ def test_growth_remembers_the_trainings_nearest_to_the_front_and_the_latest(
     known = {
         number: Training({}, curve=np.array([[loss, 0.5]])) for number, loss in enumerate(losses)
     }
-    assert list(trainings_to_learn_from(known)) == [1, 3, 5, 6]
+    assert list(trainings_to_learn_from(known, KnownTrials().fronts)) == [1, 3, 5, 6]
 
 
 @dataclass

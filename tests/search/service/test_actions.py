@@ -235,8 +235,9 @@ def test_what_else_an_exported_folder_holds_is_chosen(
 ) -> None:
     point = store.points("s")[0].id
     answer = told(client, "export", 202, study="s", point=point)
-    told(client, "export", 202, study="s", point=point, whole_curve=True, quantize=["int8"])
-    assert started[-1][-3:] == ["--whole-curve", "--quantize", "int8"]
+    formats = ["int8", "bfloat16"]
+    told(client, "export", 202, study="s", point=point, whole_curve=True, quantize=formats)
+    assert started[-1][-5:] == ["--whole-curve", "--quantize", "int8", "--quantize", "bfloat16"]
     again = told(client, "export", 202, study="s", point=point)
     assert again["job"]["id"] == answer["job"]["id"], "what is asked for is in it"
     assert len(started) == 2

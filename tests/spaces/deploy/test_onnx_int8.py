@@ -20,7 +20,7 @@ from spaces.contract.registry import family
 from spaces.contract.task import Task
 from spaces.deploy.onnx_branches import PRODUCTS
 from spaces.deploy.onnx_int8 import decisions, int8_model
-from spaces.deploy.ship import DeployedNet, onnx_models, ship
+from spaces.deploy.ship import DeployedNet, onnx_forms, ship
 from spaces.deploy.thresholds import is_exit
 from tests.spaces.conftest import scrambled
 
@@ -55,8 +55,9 @@ def case(request: pytest.FixtureRequest) -> Case:
     values, knobs, kept = NETS[request.param]
     net = scrambled(Candidate.of(family(request.param), values, 2).build(TASK, 0)).float().eval()
     shipped = ship(net, knobs, {gate.name: (0.5,) * gate.units for gate in net.gates})
-    model, flat = onnx_models(shipped, torch.from_numpy(pixels(2)))
-    return Case(shipped, model, flat, int8_model(flat, [pixels()]), kept)
+    forms = onnx_forms(shipped, torch.from_numpy(pixels(2)))
+    flat = forms.flat()
+    return Case(shipped, forms.model, flat, int8_model(flat, [pixels()]), kept)
 
 
 def everything_runs(net: DeployedNet, *, run: bool = True) -> np.ndarray:

@@ -1,0 +1,58 @@
+"""Which keys of `run` go with which engine, and another engine than a file names."""
+
+from __future__ import annotations
+
+from search.study_keys import StudySpec
+from search.study_parts import EngineName, Run
+
+OF_RAY = ("address", "cpus_per_trial", "max_trials")
+CLIENT = "ray://"  # Ray's proxy for programs outside of a cluster
+
+
+def check_engine(run: Run, where: str) -> None:
+    """Raise ValueError for a key that the engine would not read."""
+    if run.uses_ray:
+        if _is_given(run, "workers"):
+            raise ValueError(
+                f"{where}: run.workers: is not read with engine: ray; write max_trials"
+            )
+        if run.gpus_per_trial < 1 and run.device == "cpu":
+            raise ValueError(
+                f"{where}: run.gpus_per_trial: {run.gpus_per_trial:g} is not read with device: cpu; leave it out"
+            )
+        if run.address.startswith(CLIENT):
+            raise ValueError(
+                f"{where}: run.address: {run.address} is Ray's proxy for programs outside of a cluster; start the "
+                "search on a machine of the cluster, such as with `ray job submit`, and leave address out"
+            )
+        return
+    if run.gpus_per_trial < 1:
+        raise ValueError(
+            f"{where}: run.gpus_per_trial: {run.gpus_per_trial:g}, a share of a GPU, needs engine: ray; without it "
+            "several workers share a GPU once there are more of them than GPUs"
+        )
+    for name in OF_RAY:
+        if _is_given(run, name):
+            raise ValueError(f"{where}: run.{name}: needs engine: ray")
+
+
+def on_engine(spec: StudySpec, engine: EngineName | None, workers: int | None) -> StudySpec:
+    """The spec on this engine in place of its file's, whose own keys hold no more; None: as the file says.
+
+    Raises ValueError, also where `workers` were asked for of an engine that has none.
+    """
+    if engine is not None and engine != spec.run.engine:
+        others = ("workers",) if engine == "ray" else OF_RAY
+        fields = Run.model_fields
+        values = {"engine": engine} | {name: fields[name].default for name in others}
+        spec = spec.model_copy(update={"run": spec.run.model_copy(update=values)})
+        check_engine(spec.run, f"--engine {engine}")
+    if workers is not None and spec.run.uses_ray:
+        raise ValueError(
+            "--workers: is not read with engine: ray; write run.max_trials in the file"
+        )
+    return spec
+
+
+def _is_given(run: Run, name: str) -> bool:
+    return getattr(run, name) != Run.model_fields[name].default

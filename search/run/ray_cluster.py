@@ -1,0 +1,206 @@
+"""The Ray cluster of a search: found, or started on this machine, and left."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+
+from search.logs import verbosity
+
+logger = logging.getLogger(f"dynafront.{__name__}")
+
+AUTO, LOCAL = "auto", "local"
+NOTED = Path("/tmp/ray/ray_current_cluster")  # where `ray start` writes the address of its head
+SHORT = Path("/tmp")  # paths of sockets have 107 bytes at most, of which Ray needs 70
+STORE_BYTES = 2**28  # of shared memory: what trainings report is small
+CHECK_SECONDS = 5.0  # between two looks at whether the head is there
+LOST_SECONDS = 30.0  # without an answer of the head; one that restarts is back by then
+STARTS = 3  # tries to start it on this machine
+SECONDS = 3.0  # until a cluster has to take a connection
+
+
+class ClusterError(RuntimeError):
+    """There is no cluster, or it is gone; says what to do."""
+
+
+@dataclass
+class Cluster:
+    """A cluster that this process is connected to. `folder` is of one that it has started."""
+
+    ray: ModuleType
+    is_ours: bool  # the connection, which `close` ends
+    folder: Path | None = None
+    is_lost: bool = False
+    _checked: float = field(default_factory=time.monotonic)
+    _heard: float = field(default_factory=time.monotonic)
+
+    def check(self) -> None:
+        """Raise ClusterError once its head has not answered for a while.
+
+        Ray itself ends this process after a minute of that, whatever it does then.
+        """
+        now = time.monotonic()
+        if now - self._checked < CHECK_SECONDS:
+            return
+        self._checked = now
+        address = self.ray.get_runtime_context().gcs_address
+        if answers(address):
+            self._heard = now
+        elif now - self._heard > LOST_SECONDS:
+            self.is_lost = True
+            atexit.unregister(self.ray.shutdown)  # it would wait for the head
+            raise ClusterError(
+                f"the head of the Ray cluster at {address} is gone; once there is one, search again to go on"
+            )
+
+    def close(self) -> None:
+        """End the connection, and the cluster where it was started for it; nothing of that is left."""
+        if self.is_ours and not self.is_lost and self.ray.is_initialized():
+            with _own_signals():
+                self.ray.shutdown()
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def check_installed() -> None:
+    """Raise ValueError where there is no Ray."""
+    if find_spec("ray") is None:
+        raise ValueError("run.engine: ray is not installed: pip install 'dynafront[ray]'")
+
+
+def connected(address: str, say: Callable[[str], None] = lambda line: None) -> Cluster:
+    """The cluster at the address; one of this machine alone where it names none.
+
+    `say` is told what takes seconds. Raises ValueError where Ray is not installed, ClusterError where nothing answers.
+    """
+    check_installed()
+    ray = _quiet_ray()
+    if ray.is_initialized():
+        return Cluster(ray, is_ours=False)
+    found = address_of(address)
+    if found is None:
+        say("starting Ray on this machine")
+        return _started(ray)
+    say(f"connecting to the Ray cluster at {found}")
+    _checkanswers(found)
+    try:
+        with _own_signals():
+            ray.init(found, log_to_driver=verbosity() > 0, configure_logging=False)
+    except Exception as error:
+        raise ClusterError(
+            f"run.address: the Ray cluster at {found} refuses: {_first_line(error)}"
+        ) from error
+    return Cluster(ray, is_ours=True)
+
+
+def address_of(address: str) -> str | None:
+    """HOST:PORT of the cluster that a study file names; None where one is to be started on this machine."""
+    if address == LOCAL:
+        return None
+    if address != AUTO:
+        return address
+    if named := os.environ.get("RAY_ADDRESS"):
+        return None if named == LOCAL else named
+    try:
+        noted = NOTED.read_text().strip()
+    except OSError:
+        return None
+    # the note outlives a cluster that was killed
+    return noted if noted and answers(noted) else None
+
+
+def _started(ray: ModuleType) -> Cluster:
+    """A cluster of this machine alone; it answers nobody else, and ends with this process."""
+    for _ in range(STARTS):
+        try:
+            return _started_once(ray)
+        except Exception as error:
+            # Ray gives its processes 15 seconds to start, which can be too few where the cores are busy
+            logger.warning("Ray did not start", exc_info=error)
+            why = _first_line(error)
+    raise ClusterError(f"Ray does not start on this machine: {why}")
+
+
+def _started_once(ray: ModuleType) -> Cluster:
+    where = SHORT if SHORT.is_dir() and os.access(SHORT, os.W_OK) else None
+    folder = Path(tempfile.mkdtemp(prefix="ray-", dir=where))
+    try:
+        with _own_signals():
+            ray.init(
+                LOCAL,
+                include_dashboard=False,
+                log_to_driver=verbosity() > 0,
+                configure_logging=False,
+                object_store_memory=STORE_BYTES,
+                _node_ip_address="127.0.0.1",
+                _temp_dir=str(folder),
+            )
+    except BaseException:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return Cluster(ray, is_ours=True, folder=folder)
+
+
+def _quiet_ray() -> ModuleType:
+    """Ray, which sends and prints nothing unasked."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    import ray
+    from ray._private import worker
+
+    logging.getLogger("ray").setLevel(logging.INFO if verbosity() > 1 else logging.ERROR)
+    if (
+        not verbosity()
+    ):  # of a machine that is lost it prints the log, which a search says in a line
+        worker.print_to_stdstream = lambda *_, **__: None
+    return ray
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray changes what a signal does to this process; afterwards it does what it did before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def _checkanswers(address: str) -> None:
+    if not answers(address):
+        raise ClusterError(
+            f"run.address: nothing answers at {address}; start the cluster, or write `address: local` for one of this "
+            "machine alone"
+        )
+
+
+def answers(address: str) -> bool:
+    """Whether something takes connections there."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), SECONDS):
+            return True
+    except (OSError, ValueError):
+        return False
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

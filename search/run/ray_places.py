@@ -1,0 +1,158 @@
+"""Places for trainings on a Ray cluster: as many as are wanted and there is room for, wherever Ray finds it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from search.logs import verbosity
+from search.run.job import Failure, Job
+from search.run.ray_offer import needs
+from search.run.ray_trainer import Node, Trainer
+from search.run.watch import TrialLimits
+from search.study_parts import Run
+
+logger = logging.getLogger(f"dynafront.{__name__}")
+
+NAMES = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}  # in options of an actor
+THREADS = 4  # of an actor, see Trainer
+IDLE_SECONDS = 60.0  # that a place may be empty while there is another empty one
+
+
+@dataclass(eq=False)
+class Place:
+    """An actor that trains one job after the other. `node` is None as long as Ray has not placed it."""
+
+    actor: Any
+    placed: Any  # reference to its node
+    held: Any  # reference that comes to nothing as long as it lives
+    node: Node | None = None
+    job: Job | None = None
+    events: Any = None  # of the job: a stream of references
+    epoch: int = 0  # the last one that the job has finished
+    idle_since: float = 0.0
+
+    @property
+    def is_free(self) -> bool:
+        return self.job is None
+
+    def begin(self, job: Job) -> None:
+        self.job, self.epoch = job, 0
+        self.events = self.actor.train.options(num_returns="streaming").remote(job)
+
+    def end(self) -> None:
+        """It trains nothing any more."""
+        self.job = self.events = None
+        self.idle_since = time.monotonic()
+
+    def death(self, error: Exception) -> Failure:
+        """What is said of its training once it is lost."""
+        node = f" {self.node.name}" if self.node else ""
+        memory = "low on memory" in str(error)  # Ray ends processes before a node has none left
+        said = f"its process on node{node} is lost"
+        if memory:
+            said = f"its process on node{node} was ended by Ray, for the node ran out of memory"
+        elif "node has died" in str(error):
+            said = f"its node{node} is lost"
+        epoch = self.epoch + 1 if self.epoch else None
+        return Failure(said, epoch, "", crashed=True, memory=memory)
+
+
+class Places:
+    """Up to `most` places, each with what `run` says of a trial.
+
+    As long as none is free, so many are asked for: that is what an autoscaler sees. Of those that are free for long,
+    one is kept.
+    """
+
+    def __init__(self, ray: Any, run: Run, most: int, trainer: type[Trainer]) -> None:
+        self._ray, self._run, self._most, self._trainer = ray, run, most, trainer
+        self._all: list[Place] = []
+
+    @property
+    def count(self) -> int:
+        """How many Ray has found."""
+        return sum(place.node is not None for place in self._all)
+
+    @property
+    def busy(self) -> list[Place]:
+        """Those that have a job, found or not."""
+        return [place for place in self._all if not place.is_free]
+
+    def free(self) -> Place:
+        """Where the next job goes: a place that is free, else the first that will be."""
+        free = [place for place in self._all if place.is_free]
+        found = [place for place in free if place.node is not None]
+        return (found or free or [self._new()])[0]
+
+    def tend(self) -> None:
+        """Take in which places there are, ask for more, and give back what nobody needs."""
+        self._take_in()
+        free = [place for place in self._all if place.node is not None and place.is_free]
+        waiting = [place for place in self.busy if place.node is None]
+        for place, other in zip(waiting, free, strict=False):  # the first that was found is taken
+            assert place.job is not None
+            other.begin(place.job)
+            self.drop(place)
+        free = free[len(waiting) :]
+        if not free:
+            while len(self._all) < self._most:
+                self._new()
+        for place in free[1:]:
+            if time.monotonic() - place.idle_since > IDLE_SECONDS:
+                self.drop(place)
+
+    def lose(self, place: Place, error: Exception | None = None) -> None:
+        """A place is gone that was free or was still to be found; its job has not begun, and goes to another one.
+
+        Until Ray has noticed that a node is lost, it looks for places there.
+        """
+        logger.info("a place is lost on node %s", place.node or "unknown", exc_info=error)
+        self.drop(place)
+        if place.job is not None:
+            self.free().begin(place.job)
+
+    def drop(self, place: Place) -> None:
+        """Give it back, whatever it does."""
+        self._ray.kill(place.actor)
+        self._all.remove(place)
+
+    def drop_all(self) -> None:
+        for place in list(self._all):
+            self.drop(place)
+
+    def _take_in(self) -> None:
+        """Which places Ray has found since, and which free ones are lost."""
+        for place in self._ready({place.placed: place for place in self._all if not place.node}):
+            try:
+                place.node = self._ray.get(place.placed)
+            except self._ray.exceptions.RayError as error:
+                self.lose(place, error)
+                continue
+            place.idle_since = time.monotonic()
+            logger.info("there is a place on node %s", place.node.name)
+        found = (place for place in self._all if place.node is not None and place.is_free)
+        for place in self._ready({place.held: place for place in found}):
+            self.lose(place)
+
+    def _ready(self, places: dict[Any, Place]) -> list[Place]:
+        """Those whose reference has come to something."""
+        found, _ = self._ray.wait(list(places), num_returns=max(1, len(places)), timeout=0)
+        return [places[reference] for reference in found]
+
+    def _new(self) -> Place:
+        """One more actor; Ray starts it once there are its CPUs and GPUs."""
+        run = self._run
+        asked = needs(run, bool(self._ray.cluster_resources().get("GPU")))
+        options: dict[str, Any] = {NAMES[name]: amount for name, amount in asked.items()}
+        # dynafront submits again what is lost, from its checkpoint and with the rungs that are left
+        made = self._ray.remote(self._trainer).options(
+            max_concurrency=THREADS, max_restarts=0, **options
+        )
+        actor = made.remote(TrialLimits.of(run), run.gpus, os.getcwd(), verbosity())
+        place = Place(actor, actor.node.remote(), actor.hold.remote())
+        self._all.append(place)
+        return place

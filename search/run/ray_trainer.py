@@ -1,0 +1,133 @@
+"""What trains on a node of a Ray cluster: an actor that holds one place, and trains one job after the other.
+
+The training itself runs in a process that the actor starts, as a worker process on a single machine does: a crash, a
+hang or too much memory is found and told by the same code, and the actor lives on.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+from search.logs import show_logs
+from search.run.job import Event, Failure, Job, Outcome, Rung
+from search.run.local_processes import LocalProcesses
+from search.run.watch import TrialLimits
+
+if TYPE_CHECKING:
+    from search.run.number_formats import Probe
+    from spaces.contract.task import Task
+    from trainers.execution import Execution
+
+TICK = 1.0  # seconds that the actor waits for an event at once
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of the cluster: Ray's id of it, and the name that people know it by."""
+
+    id: str
+    name: str
+
+
+def here() -> Node:
+    """The machine that this process runs on. Call it on a cluster."""
+    import ray
+
+    return Node(ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address())
+
+
+class Trainer:
+    """Trains jobs in a process of its own. `folder` is the driver's, from which paths count.
+
+    Four threads call it: one trains, one brings answers, one says nothing as long as it lives, and the next job may
+    come before the last one's thread has ended.
+    """
+
+    def __init__(self, limits: TrialLimits, gpus: int, folder: str, verbosity: int) -> None:
+        import ray
+
+        show_logs(verbosity)
+        if not ray.get_gpu_ids():  # those that its node may have are others'
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        self._missing = "" if Path(folder).is_dir() else folder
+        if not self._missing:
+            os.chdir(folder)
+        self._engine = LocalProcesses(1, limits, gpus)
+        self._probe: Probe | None = None
+        self._one_job = threading.Lock()
+        self._answers: SimpleQueue[bool] = SimpleQueue()
+
+        self._node = here()
+
+    def node(self) -> Node:
+        """Where it is."""
+        return self._node
+
+    def hold(self) -> None:
+        """Never returns: whoever waits for it learns that this process is gone."""
+        threading.Event().wait()
+
+    def device(self, asked: str) -> str:
+        """The device that a job which asks for this one trains on."""
+        there = "cuda" if os.environ.get("CUDA_VISIBLE_DEVICES") else "cpu"
+        return there if asked == "auto" else asked
+
+    def device_name(self, device: str) -> str:
+        """See `search.run.number_formats.Probe`."""
+        return self._formats().device_name(device)
+
+    def fastest(
+        self, job: Job, task: Task, without: tuple[Execution, ...]
+    ) -> tuple[Execution, bool]:
+        """The fastest format, and False; or what took the measuring process down, and True."""
+        from search.run.number_formats import CrashedError
+
+        try:
+            return self._formats().fastest(job, task, without), False
+        except CrashedError as error:
+            return error.tried, True
+
+    def _formats(self) -> Probe:
+        from search.run.number_formats import Probe  # which needs PyTorch
+
+        if self._probe is None:
+            self._probe = Probe()
+        return self._probe
+
+    def train(self, job: Job) -> Iterator[Event]:
+        """What `search.run.worker.events` yields; after a Rung it waits for `answer`."""
+        if self._missing:
+            yield Failure(
+                f"node {self._node.name} has no folder {self._missing}: every node of the cluster must "
+                "reach the folder of the search under the same path",
+                None,
+                "",
+            )
+            return
+        with self._one_job:
+            self._engine.submit(job)
+            yield from self._events(job)
+
+    def answer(self, go_on: bool) -> None:
+        """Let the training that waits at a rung go on, or end it."""
+        self._answers.put(go_on)
+
+    def _events(self, job: Job) -> Iterator[Event]:
+        while True:
+            if (happened := self._engine.next_event(TICK)) is None:
+                continue
+            _, event = happened
+            yield event
+            if isinstance(event, Outcome | Failure):
+                return
+            if isinstance(event, Rung):
+                goes_on = self._answers.get()
+                self._engine.answer(job, goes_on)
+                if not goes_on:
+                    return

@@ -1,0 +1,147 @@
+"""Trials on Ray clusters of several nodes, some of which are lost; and whole searches that lose their cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmarks.crashes import LOG, STUDY, Launcher, Search, differences, known, new_folder
+from search.run.engine import InProcess, engine_for
+from search.run.job import Failure, Outcome, Rung
+from search.run.ray_cluster import ClusterError, address_of
+from search.study_parts import Run
+from tests.search.run.jobs import drained, job, kinds
+from trainers.fit import EpochResult
+
+pytest.importorskip("ray")
+from search.run.ray_engine import RayEngine
+from tests.search.run.ray_nodes import RayNodes, free_ports
+
+SMALL = STUDY.replace(
+    "trials: 3, epochs: 6, warm_epochs: 3", "trials: 2, epochs: 4, warm_epochs: 2"
+)
+QUICKLY = "import search.run.ray_cluster as c; c.CHECK_SECONDS, c.LOST_SECONDS = 0.5, 2.0"
+
+
+def trainers(address: str) -> list[psutil.Process]:
+    """The actors of a cluster that are alive; their raylets have its address on their command lines."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if words and words[0].startswith("ray::Trainer"):
+            parents = (" ".join(one.cmdline()) for one in process.parents())
+            found += [process] if any(address in text for text in parents) else []
+    return found
+
+
+def until(seconds: float, what: str, is_so: Callable[[], object]) -> None:
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end, what
+        time.sleep(0.1)
+
+
+def test_a_cluster_is_named_found_or_started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("search.run.ray_cluster.NOTED", tmp_path / "none")
+    assert address_of("head:6379") == "head:6379"
+    assert address_of("local") is None
+    assert address_of("auto") is None
+    (port,) = free_ports(1)
+    (tmp_path / "none").write_text(f"127.0.0.1:{port}")
+    assert address_of("auto") is None, "nothing answers there: its cluster was killed"
+    monkeypatch.setenv("RAY_ADDRESS", "other:6379")
+    assert address_of("auto") == "other:6379"
+
+
+def test_a_cluster_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    address = f"127.0.0.1:{free_ports(1)[0]}"
+    engine = engine_for(1, Run(engine="ray", address=address), 4)
+    with pytest.raises(ClusterError, match=rf"run\.address: nothing answers at {address}; start"):
+        engine.open(lambda line: None)
+    engine.close()
+
+
+def test_without_ray_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("search.run.ray_cluster.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"run\.engine: ray is not installed: pip install 'dyn"):
+        engine_for(1, Run(engine="ray"))
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[RayNodes]:
+    made = RayNodes(cpus=0)
+    yield made
+    made.close()
+
+
+@pytest.mark.slow
+def test_a_training_goes_on_where_a_node_was_added_after_its_own_was_lost(
+    tmp_path: Path, nodes: RayNodes
+) -> None:
+    first = nodes.add(cpus=1)
+    engine = RayEngine(Run(engine="ray", address=nodes.address), 2)
+    one = replace(job(tmp_path / "there", epochs=4), rungs=(2,))
+    try:
+        engine.submit(one)
+        assert kinds(drained(engine, 1)) == [EpochResult, EpochResult, Rung]
+        nodes.kill(first)
+        ((lost, failure),) = drained(engine, 1)
+        assert lost == one
+        assert isinstance(failure, Failure)
+        assert (failure.crashed, failure.epoch) == (True, 3)
+        assert "is lost" in failure.error
+        engine.submit(replace(one, rungs=()))
+        assert engine.next_event(0.5) is None, "there is no node"
+        nodes.add(cpus=1)
+        found = [event for _, event in drained(engine, 1)]
+        epochs = [event.epoch for event in found if isinstance(event, EpochResult)]
+        assert epochs == [2, 3, 4], "from its checkpoint"
+    finally:
+        engine.close()
+    here = InProcess()
+    here.submit(job(tmp_path / "here", epochs=4))
+    (ours, theirs) = (drained(here, 1)[-1][1], found[-1])
+    assert isinstance(ours, Outcome)
+    assert isinstance(theirs, Outcome)
+    assert ours.points == theirs.points
+    until(20, "actors are left", lambda: not trainers(nodes.address))
+
+
+def begun(search: Search) -> bool:
+    """Whether a training of the search has finished an epoch."""
+    assert search.ended(0.1) in (None, 0), (search.folder / LOG).read_text()
+    return bool(list(search.folder.rglob("*.safetensors")))
+
+
+@pytest.mark.slow
+def test_a_search_that_lost_its_driver_then_its_cluster_ends_as_one_in_this_process(
+    tmp_path: Path, nodes: RayNodes
+) -> None:
+    whole, folder = (new_folder(tmp_path, name, SMALL) for name in ("whole", "killed"))
+    place = f"run: {{engine: ray, address: '{nodes.address}', max_trials: 1, precision: float32}}"
+    nodes.add(cpus=1)
+    (folder / "study.yml").write_text(SMALL.replace("run: {precision: float32, threads: 1}", place))
+    with Launcher() as launcher:
+        assert launcher.search(whole, "--workers", "0").ended(600) == 0
+        first = launcher.search(folder)
+        until(300, "nothing is trained", lambda: begun(first))
+        first.kill()
+        until(30, "actors outlive their driver", lambda: not trainers(nodes.address))
+        second = launcher.search(folder, before=QUICKLY)
+        until(300, "no actor", lambda: second.ended(0.1) is None and trainers(nodes.address))
+        nodes.kill(nodes.head)
+        assert second.ended(120) == 1
+        said = (folder / LOG).read_text()
+        assert said.rstrip().endswith("is gone; once there is one, search again to go on"), said
+        assert "Traceback" not in said
+        third = launcher.search(folder, "--engine", "local")
+        assert third.ended(600) == 0, (folder / LOG).read_text()
+        assert differences(folder, known(whole)) == []

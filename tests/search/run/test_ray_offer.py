@@ -1,0 +1,56 @@
+"""How many trials find room on a cluster, worked out by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from search.run.ray_offer import needs, offered
+from search.study_parts import Run
+
+SMALL: dict[str, float] = {"CPU": 4, "memory": 16e9}
+LARGE: dict[str, float] = {"CPU": 16, "GPU": 2, "memory": 64e9}
+
+
+def run(**values: Any) -> Run:
+    return Run(engine="ray", **values)
+
+
+@pytest.mark.parametrize(
+    ("values", "trials"),
+    [
+        ({"device": "cpu"}, 4 + 16),
+        ({"device": "cpu", "cpus_per_trial": 3}, 1 + 5),
+        ({}, 2),  # a GPU each, as there are some
+        ({"gpus_per_trial": 0.5, "cpus_per_trial": 2}, 4),
+        ({"gpus_per_trial": 0.4}, 4),  # two on each GPU
+        ({"gpus_per_trial": 2}, 1),
+        ({"gpus_per_trial": 4}, 0),
+        ({"device": "cpu", "memory_gigabytes": 10.0}, 1 + 6),
+        ({"device": "cpu", "max_trials": 5}, 5),
+    ],
+)
+def test_trials_find_room_where_cpus_gpus_and_memory_are(
+    values: dict[str, Any], trials: int
+) -> None:
+    assert offered(None, [SMALL, LARGE], run(**values)).trials == trials
+
+
+def test_a_gpu_is_asked_for_where_there_is_one_or_the_file_insists() -> None:
+    assert "GPU" not in needs(run(), has_gpus=False)
+    assert "GPU" not in needs(run(device="cpu"), has_gpus=True)
+    assert needs(run(gpus_per_trial=0.5), has_gpus=True)["GPU"] == 0.5
+    assert needs(run(device="cuda"), has_gpus=False)["GPU"] == 1
+
+
+def test_the_cluster_is_said_in_one_line() -> None:
+    half = run(gpus_per_trial=0.5, cpus_per_trial=4)
+    assert offered("head:6379", [SMALL, LARGE], half).line(half) == (
+        "the Ray cluster at head:6379: 2 nodes, 20 CPUs, 2 GPUs; room for 4 trials at once"
+    )
+    large = run(cpus_per_trial=32, gpus_per_trial=4, memory_gigabytes=8.0)
+    assert offered(None, [SMALL], large).line(large) == (
+        "Ray on this machine: 1 node, 4 CPUs, 0 GPUs; no node has room for a trial of 32 CPUs and 4 GPU and 8 GB of "
+        "memory, so the search waits for one that has"
+    )

@@ -1,0 +1,195 @@
+"""Places on a cluster that come, go and are lost, on a Ray made by hand: what is asked of it, and where jobs go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from search.run import ray_places
+from search.run.ray_places import Place, Places
+from search.run.ray_trainer import Node, Trainer
+from search.study_parts import Run
+from tests.search.run.jobs import job
+
+
+class RayError(Exception):
+    """As ray.exceptions.RayError."""
+
+
+class Reference:
+    """Comes to `value` once that is set; an exception is raised by whoever gets it."""
+
+    def __init__(self) -> None:
+        self.value: Any = None
+
+
+class Actor:
+    """Remembers what was begun on it."""
+
+    def __init__(self) -> None:
+        self.references: dict[str, Reference] = {}
+        self.begun: list[Any] = []
+
+    def __getattr__(self, name: str) -> Any:
+        def remote(*arguments: Any) -> Reference:
+            self.begun += arguments if name == "train" else ()
+            return self.references.setdefault(name, Reference())
+
+        return SimpleNamespace(remote=remote, options=lambda **_: SimpleNamespace(remote=remote))
+
+
+class Ray:
+    """What `Places` uses of Ray."""
+
+    exceptions = SimpleNamespace(RayError=RayError)
+
+    def __init__(self) -> None:
+        self.actors: list[Actor] = []
+        self.asked: list[dict[str, Any]] = []
+        self.killed: list[Actor] = []
+
+    def remote(self, trainer: type) -> Any:
+        def options(**values: Any) -> Any:
+            self.asked.append(values)
+            return SimpleNamespace(remote=self._made)
+
+        return SimpleNamespace(options=options)
+
+    def _made(self, *arguments: Any) -> Actor:
+        self.actors.append(Actor())
+        return self.actors[-1]
+
+    def wait(
+        self, references: list[Reference], **_: Any
+    ) -> tuple[list[Reference], list[Reference]]:
+        return [one for one in references if one.value is not None], []
+
+    def get(self, reference: Reference) -> Any:
+        if isinstance(reference.value, Exception):
+            raise reference.value
+        return reference.value
+
+    def kill(self, actor: Actor) -> None:
+        self.killed.append(actor)
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 8, "GPU": 1}
+
+    def find(self, number: int) -> Actor:
+        """Ray finds room for the actor with this number."""
+        actor = self.actors[number]
+        actor.references["node"].value = Node(f"id{number}", f"node{number}")
+        return actor
+
+
+@pytest.fixture
+def ray() -> Ray:
+    return Ray()
+
+
+def places(ray: Ray, most: int, **run: Any) -> Places:
+    made = Places(ray, Run(engine="ray", **run), most, Trainer)
+    made.tend()
+    return made
+
+
+def begin(made: Places, folder: Path, number: int) -> Place:
+    place = made.free()
+    place.begin(job(folder, number))
+    return place
+
+
+def test_as_many_are_asked_for_as_are_wanted_with_what_a_trial_takes(ray: Ray) -> None:
+    made = places(ray, 3, gpus_per_trial=0.5, cpus_per_trial=2, memory_gigabytes=4.0)
+    assert len(ray.asked) == 3
+    assert ray.asked[0] == {
+        "num_cpus": 2,
+        "num_gpus": 0.5,
+        "memory": 4_000_000_000,
+        "max_concurrency": 4,
+        "max_restarts": 0,
+    }
+    assert made.count == 0
+    ray.find(1)
+    made.tend()
+    assert made.count == 1
+
+
+def test_a_job_goes_to_the_place_that_is_found_first(ray: Ray, tmp_path: Path) -> None:
+    made = places(ray, 2)
+    waiting = begin(made, tmp_path, 0)
+    found = ray.find(1)
+    made.tend()
+    assert [one.number for one in found.begun] == [0]
+    assert ray.killed == [waiting.actor], "nobody trains it twice"
+    assert len(made.busy) == 1
+
+
+def test_a_job_whose_place_is_lost_before_it_is_found_goes_to_another(
+    ray: Ray, tmp_path: Path
+) -> None:
+    made = places(ray, 1)
+    begin(made, tmp_path, 0)
+    ray.actors[0].references["node"].value = RayError("its node has died")
+    made.tend()
+    assert [one.number for one in ray.actors[1].begun] == [0]
+    assert ray.killed == [ray.actors[0]]
+
+
+def test_a_free_place_that_is_lost_gets_no_job(ray: Ray, tmp_path: Path) -> None:
+    made = places(ray, 2)
+    ray.find(0)
+    ray.find(1)
+    made.tend()
+    ray.actors[0].references["hold"].value = RayError("its node has died")
+    made.tend()
+    assert begin(made, tmp_path, 0).actor is ray.actors[1]
+    assert made.count == 1
+    made.tend()
+    assert len(ray.actors) == 3, "one more is asked for once none is free"
+
+
+def test_places_that_are_free_for_long_are_given_back_all_but_one(
+    ray: Ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(ray_places.time, "monotonic", lambda: now[0])
+    made = places(ray, 4)
+    for number in range(4):
+        ray.find(number)
+    made.tend()
+    begin(made, tmp_path, 0)
+    now[0] = ray_places.IDLE_SECONDS - 1
+    made.tend()
+    assert made.count == 4
+    now[0] += 2
+    made.tend()
+    assert made.count == 2, "one that trains, and one that is free"
+    assert len(ray.actors) == 4, "nothing is asked for as long as one is free"
+    begin(made, tmp_path, 1)
+    made.tend()
+    assert len(ray.actors) == 6
+
+
+@pytest.mark.parametrize(
+    ("said", "error", "memory"),
+    [
+        ("The actor died because its node has died.", "its node here is lost", False),
+        ("RPC error: Socket closed", "its process on node here is lost", False),
+        (
+            "the node was running low on memory",
+            "ended by Ray, for the node ran out of memory",
+            True,
+        ),
+    ],
+)
+def test_what_is_said_of_a_training_whose_place_is_lost(
+    said: str, error: str, memory: bool
+) -> None:
+    place = Place(None, None, None, node=Node("id", "here"), epoch=3)
+    failure = place.death(RayError(said))
+    assert error in failure.error
+    assert (failure.crashed, failure.memory, failure.epoch) == (True, memory, 4)
