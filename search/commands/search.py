@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from contextlib import closing, suppress
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -15,7 +14,6 @@ from search.commands.gpu_check import check_gpus
 from search.commands.search_text import Finished
 from search.commands.study_check import checked_study
 from search.front.stored import study_front
-from search.latency.table import read_table
 from search.objectives import Reference
 from search.report.no_front import no_front_text
 from search.run.books import Books
@@ -38,6 +36,7 @@ from search.schedule.limits import limit_of
 from search.schedule.scheduler import Scheduler
 from search.schedule.scheduler_for import scheduler_for
 from search.schedule.static_nets import static_nets
+from search.schedule.timed_shapes import table_of
 from search.schedule.warm_start import all_baselines
 from search.spec import BEFORE
 from search.study_keys import StudySpec
@@ -185,11 +184,9 @@ def _add_cascades(parts: _Parts, publisher: Publisher, progress: Progress) -> No
 
     spec, store, settings = parts.spec, parts.store, parts.settings
     kept = checkpoint_store(settings.checkpoints, settings.store)
-    table = None if spec.latency is None else read_table(Path(spec.latency))
-    passes = Passes(
-        spec, str(settings.checkpoints), feature_store(settings), settings.store, table=table
-    )
+    features, place = feature_store(settings), str(settings.checkpoints)
     try:
+        passes = Passes(spec, place, features, settings.store, table=table_of(spec))
         if update_cascades(store, spec, kept, passes, progress.doing):
             publisher.front_changed()
     # the search went well: what cannot be joined must not end it

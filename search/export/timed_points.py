@@ -12,6 +12,7 @@ from search.export.static_net import baseline_beside
 from search.front.stored import study_cost, study_front
 from search.latency.table import LatencyTable, read_table
 from search.latency.whole import elsewhere, whole_ms
+from search.run.job import Job
 from search.run.jobs import job_of
 from search.run.measured_net import measured_net
 from search.run.worker import trained_net
@@ -54,7 +55,7 @@ def time_finalists(
     front = study_front(store, record, cascades=False)
     wanted = [p for p in front.members if p.kind == Kind.SEARCH and p.trial in trials]
     wanted = [p for p in wanted if TIMED not in p.extra]
-    bench = _Bench(store, spec, str(settings.checkpoints), table, front.baselines)
+    bench = _Bench(store, spec, settings, table, front.baselines)
     return sum(bench.timed(p, say, doing) for p in wanted)
 
 
@@ -64,7 +65,7 @@ class _Bench:
 
     store: Store
     spec: StudySpec
-    checkpoints: str
+    settings: Settings
     table: LatencyTable
     baselines: Sequence[PointRecord]
     _static: dict[Any, tuple[DeployedNet, Split]] = field(default_factory=dict)
@@ -75,9 +76,8 @@ class _Bench:
         """Time one point and store it; False where its network cannot be read, which is said."""
         doing(f"timing point {p.id} of {training_text(*p.training)}")
         knobs = Knobs(**p.knobs)
-        trial = self.store.trial(self.spec.study, *p.training)
         try:
-            net, _, data = measured_net(job_of(self.spec, trial, self.checkpoints), knobs)
+            net, _, data = measured_net(self._job(p), knobs)
             theirs, images = self._beside(p, ship_baseline(net), data.validation)
         except ValueError as error:
             say(f"point {p.id} keeps its predicted latency: {error}")
@@ -95,7 +95,10 @@ class _Bench:
             return own, split
         training = beside[0].training
         if training not in self._static:
-            job = job_of(self.spec, self.store.trial(self.spec.study, *training), self.checkpoints)
-            net, _, data = trained_net(job)
+            net, _, data = trained_net(self._job(beside[0]))
             self._static[training] = ship_baseline(net), data.validation
         return self._static[training]
+
+    def _job(self, p: PointRecord) -> Job:
+        trial, own = self.store.trial(self.spec.study, *p.training), self.settings
+        return job_of(self.spec, trial, str(own.checkpoints), store=own.store)

@@ -233,7 +233,7 @@ def test_with_a_latency_table_cascades_have_predicted_latencies(store: Store) ->
     units = [u for one in trained for u in units_of(untrained(candidate_of(one), task))]
     units += [u for u in units_of_space(narrowed_spaces(spec), task) if u.kind == "resize"]
     checkpoints = Settings().checkpoints
-    kept = checkpoint_store(checkpoints, None)
+    kept = checkpoint_store(checkpoints, Settings().store)
     members = members_of(store, spec, trainings_with_answers(store, spec, kept), kept)
 
     def found(table: LatencyTable) -> list[Any]:
