@@ -52,7 +52,7 @@ class StudyFront:
     members: list[PointRecord]
     baselines: list[PointRecord]
     volume: float
-    read: Callable[[], list[PointRecord]] = field(repr=False)
+    read: Callable[[], list[PointRecord]] = field(repr=False, compare=False)
 
     @cached_property
     def points(self) -> list[PointRecord]:
