@@ -9,8 +9,9 @@ difference over the largest weight.
 Measured on one thread of a busy two-core AMD EPYC (CPU time, medians of 5 steps), torch 2.15, digits, batches of 64:
 gated ResNet-8 at half width, 2, 4, 8, 16 and 32 networks: 1.06, 1.64, 2.09, 2.20 and 2.48 times as fast as in turn.
 Eight networks at a quarter of the width in batches of 32: 2.84, with gates on filters 1.95, on both 2.09; of a
-ResNet-20 at full width: 1.39. Weights are apart by 1e-6, until a gate's logit is so near its threshold that rounding
-decides it: one image then takes another way, and the two trainings part (up to 0.9 after 7 steps at the largest rate).
+ResNet-20 at full width: 1.39. Weights are apart by 1e-6 in most runs, and by up to 0.9 after 7 steps in
+others. Probably a gate's logit is so near its threshold there that rounding decides it, so that one image takes another
+way and the two trainings part; that was not checked.
 
 How a search could use it, which is not built: the trials of a group have equal family, config, batch, epochs, images
 and number format (`Candidate.config` without targets and weights of losses, which become tensors). An engine holds

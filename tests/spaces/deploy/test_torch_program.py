@@ -33,10 +33,17 @@ NETS: dict[str, tuple[str, dict[str, Any], Knobs]] = {
         Knobs(),
     ),
     "exits": ("multi_exit", {"backbone": "resnet18", "width": 0.25}, EXITS),
+    "inverted residuals": ("gated_mobilenet", {"width": 0.25}, Knobs()),
     "layers of a ViT": ("skip_vit", {"layers": 3, "dim": 64, "head_dim": 32, "patch": 4}, Knobs()),
 }
 # products that are not run where as little as possible is; single filters are never skipped
-SKIPPED = {"compact ResNet": 6, "gates of filters": 0, "exits": 6, "layers of a ViT": 6}
+SKIPPED = {
+    "compact ResNet": 6,
+    "gates of filters": 0,
+    "exits": 6,
+    "inverted residuals": 30,
+    "layers of a ViT": 6,
+}
 
 
 def pixels(count: int) -> Tensor:
