@@ -206,10 +206,7 @@ def _export(
     if expected is not None:
         validation["expected"] = expected.accuracy
     if is_cascade(point.knobs):
-        if extras.whole_curve:
-            raise ValueError(
-                f"--whole-curve: point {point.id} is a cascade, whose file answers at one point; leave it out"
-            )
+        _check_one_point(point, extras)
         return exported_cascade(
             store,
             spec,
@@ -234,6 +231,13 @@ def _export(
         extras=extras,
         say=say,
     )
+
+
+def _check_one_point(point: PointRecord, extras: Extras) -> None:
+    if extras.whole_curve:
+        raise ValueError(
+            f"--whole-curve: point {point.id} is a cascade, whose file answers at one point; leave it out"
+        )
 
 
 def _expect(expected: Expected | None) -> str:

@@ -107,10 +107,7 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
                     result.epoch,
                     rung_points(net, data, candidate, execution, job.seed, metric, table),
                     result.metrics.get("objective/outlook"),
-                    sum(p.numel() for p in net.parameters()),
-                    net.plain_macs,
-                    execution.as_dict(),
-                    time.perf_counter() - started,
+                    *_spent(net, execution, started),
                 )
     points = _points(net, data, candidate, execution, job.seed, metric, table, quick=False)
     if job.answers:
@@ -119,14 +116,15 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
     inspection = _inspection(net, images, points[0], execution, job.seed, features)
     files.flush()  # what has ended is found by every machine
     yield from _news(files)
-    yield Outcome(
-        points,
-        sum(p.numel() for p in net.parameters()),
-        net.plain_macs,
-        execution.as_dict(),
-        time.perf_counter() - started,
-        inspection,
-    )
+    yield Outcome(points, *_spent(net, execution, started), inspection)
+
+
+def _spent(
+    net: DynamicNet, execution: Execution, started: float
+) -> tuple[int, int, dict[str, Any], float]:
+    """Parameters and MACs of the whole network, how it is run, and seconds so far."""
+    parameters = sum(p.numel() for p in net.parameters())
+    return parameters, net.plain_macs, execution.as_dict(), time.perf_counter() - started
 
 
 def _news(files: KeptFiles) -> Iterator[Notice]:
