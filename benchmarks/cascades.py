@@ -143,7 +143,7 @@ def report(args: argparse.Namespace, seed: int, folder: Path) -> None:
     """One study from one seed, both of its fronts on validation and on test."""
     settings = Settings(storage=Storage(folder=folder))
     text = study_text(args, seed)
-    spec = parse_study(text, "study")
+    spec = parse_study(text, "study", lambda message: print(message, file=sys.stderr))
     seconds = searched(spec, text, settings, 0)
     store = Store.open(settings.database_url)
     record = store.study(spec.study)
