@@ -188,7 +188,7 @@ def test_a_trial_that_is_logged_again_is_still_shown_at_its_point_on_the_front(
 def test_the_chart_has_no_more_runs_than_mlflow_draws() -> None:
     members = [point(0.5 + i / 1000, 1e5 * (i + 1), i, id=i) for i in range(300)]
     baselines = [point(0.4, 1e6 * (i + 1), i, kind=Kind.BASELINE, id=1000 + i) for i in range(60)]
-    shown = point_runs(StudyFront(members, members, baselines, 0.5), MACS)
+    shown = point_runs(StudyFront(members, baselines, 0.5, list), MACS)
     assert len(shown) == MOST
     on_front = [one for one in shown if one.on_front]
     assert len(on_front) == 60
@@ -199,5 +199,5 @@ def test_the_chart_has_no_more_runs_than_mlflow_draws() -> None:
 
 def test_a_baseline_on_the_front_is_one_run() -> None:
     winner: PointRecord = point(0.9, 1e5, 0, kind=Kind.BASELINE, id=5)
-    (one,) = point_runs(StudyFront([winner], [winner], [winner], 0.5), MACS)
+    (one,) = point_runs(StudyFront([winner], [winner], 0.5, list), MACS)
     assert (one.on_front, one.tags["automl.kind"]) == (True, "baseline")
