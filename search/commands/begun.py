@@ -41,8 +41,9 @@ def as_begun(spec: StudySpec, known: StudyRecord | None) -> StudySpec:
     if "warm_epochs" not in known.spec["budget"] and spec.budget.warm_epochs is None:
         budget = spec.budget.model_copy(update={"warm_epochs": begun.get("warm_epochs")})
         spec = spec.model_copy(update={"budget": budget})
+    defaults = _defaults()
     for key, value in spec.model_dump(mode="json").items():
-        before = known.spec.get(key, BEFORE.get(key, StudySpec.model_fields[key].default))
+        before = known.spec.get(key, BEFORE.get(key, defaults[key]))
         if key == "budget":
             key, before, value = _changed_epochs(begun, value)
         elif key in FREE_TO_CHANGE:
@@ -70,6 +71,12 @@ def going_on(spec: StudySpec, unread: Sequence[str], settings: Settings) -> list
         f"{one.rpartition(';')[0]}; study {spec.study} was begun with it and goes on"
         for one in unread
     ]
+
+
+def _defaults() -> dict[str, Any]:
+    """What each key says where a file does not have it, as it is stored."""
+    found = {key: field.default for key, field in StudySpec.model_fields.items()}
+    return {key: list(one) if isinstance(one, tuple) else one for key, one in found.items()}
 
 
 def _no_region(known: Mapping[str, Any]) -> bool:

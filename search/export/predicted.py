@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.latency.table import read_table
-from search.latency.whole import elsewhere, whole_ms
 from search.objectives import LATENCY
 
 if TYPE_CHECKING:
@@ -29,6 +28,11 @@ def beside_prediction(
     The prediction is a mean over validation images, what is measured one over some test images. `why` says why nothing
     was measured.
     """
+    from search.latency.whole import (
+        elsewhere,
+        whole_ms,
+    )  # PyTorch, which pages that show a card do without
+
     predicted = validation.get(LATENCY.column)
     if table_file is None or predicted is None:
         return None

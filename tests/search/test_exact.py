@@ -51,6 +51,22 @@ def scheduler_of(spec: StudySpec) -> Scheduler:
     return scheduler_for(spec, TASK, Reference(accuracy=0.1, macs=1e6, parameters=1e5))
 
 
+def record_of(stored: dict[str, Any]) -> StudyRecord:
+    return StudyRecord(
+        name="exact",
+        spec=stored,
+        text=GATED,
+        reference={},
+        seconds_spent=0.0,
+        created_at=datetime.now(UTC),
+        experiment_id=None,
+        run_id=None,
+        owner=None,
+        lease_until=None,
+        lease_left=None,
+    )
+
+
 def trained(spec: StudySpec) -> list[tuple[str, dict[str, Any], int]]:
     """(family, parameters, seed) of each training of the search, in their order."""
     scheduler, found = scheduler_of(spec), []
@@ -93,24 +109,19 @@ def test_listed_trials_are_trained_as_they_are_listed_with_defaults_for_the_rest
 
 def test_a_study_may_go_on_with_more_repeats_but_not_with_other_trials() -> None:
     spec = spec_of(GATED + "sampler: grid\n")
-    stored = spec.model_dump(mode="json")
-    known = StudyRecord(
-        name="exact",
-        spec=stored,
-        text=GATED,
-        reference={},
-        seconds_spent=0.0,
-        created_at=datetime.now(UTC),
-        experiment_id=None,
-        run_id=None,
-        owner=None,
-        lease_until=None,
-        lease_left=None,
-    )
+    known = record_of(spec.model_dump(mode="json"))
     assert as_begun(spec_of(GATED + "sampler: grid\nrepeats: 3\n"), known).budget.trials == 9
     other = GATED.replace("[0.02, 0.09]", "[0.02]")
     with pytest.raises(ValueError, match="exists with another space"):
         as_begun(spec_of(other + "sampler: grid\n"), known)
+
+
+def test_a_study_from_before_there_were_exact_settings_goes_on() -> None:
+    spec = spec_of(GATED)
+    stored = {
+        k: v for k, v in spec.model_dump(mode="json").items() if k not in ("trials", "repeats")
+    }
+    assert as_begun(spec, record_of(stored)).trials == ()
 
 
 @pytest.mark.parametrize(
