@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",  # else Ray writes a token into the home folder
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -91,6 +93,19 @@ class RayNodes:
         while not over.wait(0.05):
             for folder in (self._folder / "ray").glob("session_2*"):
                 (folder / f"{LISTEN_PORT}_{node}").write_text(str(port))
+
+
+@contextmanager
+def cluster(cpus: int) -> Iterator[RayNodes]:
+    """A cluster of one node for tests, which are skipped where Ray does not start in the seconds that it waits."""
+    try:
+        made = RayNodes(cpus)
+    except Exception as error:  # Ray's own, of many kinds
+        pytest.skip(f"Ray does not start here: {error}")
+    try:
+        yield made
+    finally:
+        made.close()
 
 
 def free_ports(count: int) -> list[int]:

@@ -31,13 +31,12 @@ def on_ray() -> Iterator[Engine]:
     """One for all tests: a cluster takes seconds to start, and so does a place for a training."""
     pytest.importorskip("ray")
     from search.run.ray_engine import RayEngine
-    from tests.search.run.ray_nodes import RayNodes
+    from tests.search.run.ray_nodes import cluster
 
-    nodes = RayNodes(cpus=1)
-    made = RayEngine(Run(engine="ray", address=nodes.address), 1)
-    yield made
-    made.close()
-    nodes.close()
+    with cluster(cpus=1) as nodes:
+        made = RayEngine(Run(engine="ray", address=nodes.address), 1)
+        yield made
+        made.close()
 
 
 @pytest.fixture(params=[*ENGINES, RAY])
