@@ -45,8 +45,12 @@ def ship(net: DynamicNet, knobs: Knobs, rates: Rates, others: Settings = ()) -> 
     settings = [(knobs, rates), *others]
     if ships_as_resnet(net):
         assert isinstance(net, GatedResNet)
-        settled = resnet.by_block(net, generic.settled(net, settings))
-        return resnet.deploy(net, settled, resnet.gate_taus(net, knobs))
+        fixed = generic.settled(net, settings)
+        undecided = any(value is None for units in fixed.values() for value in units)
+        # gates that no image matters to have no heads there; points that settle them otherwise need them
+        if net.config.gate != "independent" or not undecided:
+            taus = resnet.gate_taus(net, knobs)
+            return resnet.deploy(net, resnet.by_block(net, fixed), taus)
     return generic.deploy(net, settings)
 
 

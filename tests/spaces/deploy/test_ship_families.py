@@ -175,3 +175,22 @@ def test_settings_that_draw_at_random_are_refused(knobs: Knobs) -> None:
     net, _, _, rates = built("shuffled_vit")
     with pytest.raises(ValueError, match="draws at random and cannot be exported"):
         settled_gates(net, knobs, rates)
+
+
+@pytest.mark.parametrize("granularity", ["layer", "channel", "joint"])
+def test_gates_that_no_image_matters_to_answer_at_the_thresholds_of_all_points(
+    granularity: str,
+) -> None:
+    values = {"backbone": "resnet8", "gate": "independent", "granularity": granularity}
+    task = Task(channels=1, height=8, width=8, classes=10)
+    net = scrambled(Candidate.of(family("gated_resnet"), values, 2).build(task, 0)).float().eval()
+    points = [Knobs(tau=0.3), Knobs(tau=0.7)]
+    pixels = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    rates = {gate.name: (0.5,) * gate.units for gate in net.gates}
+    both = ship(net, points[0], rates, [(points[1], rates)])
+    for knobs in points:
+        alone = ship(net, knobs, rates)
+        logits_BC, macs_B = both.run(pixels, [knobs.tau] * len(both.thresholds))
+        wanted_BC, wanted_B = alone.run(pixels, list(alone.thresholds.values()))
+        torch.testing.assert_close(logits_BC, wanted_BC, rtol=1e-4, atol=1e-4)
+        assert macs_B.tolist() == pytest.approx(wanted_B.tolist())
