@@ -184,13 +184,14 @@ def test_gates_that_no_image_matters_to_answer_at_the_thresholds_of_all_points(
     values = {"backbone": "resnet8", "gate": "independent", "granularity": granularity}
     task = Task(channels=1, height=8, width=8, classes=10)
     net = scrambled(Candidate.of(family("gated_resnet"), values, 2).build(task, 0)).float().eval()
-    points = [Knobs(tau=0.3), Knobs(tau=0.7)]
+    taus = 0.3, 0.7
+    points = [Knobs(tau=tau) for tau in taus]
     pixels = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     rates = {gate.name: (0.5,) * gate.units for gate in net.gates}
     both = ship(net, points[0], rates, [(points[1], rates)])
-    for knobs in points:
+    for tau, knobs in zip(taus, points, strict=True):
         alone = ship(net, knobs, rates)
-        logits_BC, macs_B = both.run(pixels, [knobs.tau] * len(both.thresholds))
+        logits_BC, macs_B = both.run(pixels, [tau] * len(both.thresholds))
         wanted_BC, wanted_B = alone.run(pixels, list(alone.thresholds.values()))
         torch.testing.assert_close(logits_BC, wanted_BC, rtol=1e-4, atol=1e-4)
         assert macs_B.tolist() == pytest.approx(wanted_B.tolist())
