@@ -105,9 +105,7 @@ def _is_of(trial: TrialRecord, row: Row, table: PaperTable, scale: str, count: i
 
 def _point(store: Store, spec: StudySpec, trial: TrialRecord) -> PointRecord:
     """The network as it was trained."""
-    points = store.points(spec.study, kind=trial.kind, number=trial.number)
-    chosen = chosen_of(points)
-    return next(point for point in points if point is chosen)
+    return chosen_of(store.points(spec.study, kind=trial.kind, number=trial.number))
 
 
 def printed(table: PaperTable, ours: Sequence[Ours], scale: str) -> str:

@@ -70,33 +70,36 @@ def exact_space(
     return narrowed(space, values, where)
 
 
-def check_exact(spec: StudySpec) -> None:
+def check_exact(spec: StudySpec, where: str) -> None:
     """Raise ValueError, in one line, where keys do not go together."""
     if not is_exact(spec):
         if spec.repeats > 1:
             raise ValueError(
-                "repeats: a search has no settings to repeat; write `sampler: grid`, or list `trials`"
+                f"{where}: repeats: a search has no settings to repeat; write `sampler: grid`, or list `trials`"
             )
         return
     if spec.trials and "sampler" in spec.model_fields_set:
-        raise ValueError("sampler: nothing is sampled where `trials` are listed; leave it out")
+        raise ValueError(
+            f"{where}: sampler: nothing is sampled where `trials` are listed; leave it out"
+        )
     if spec.starting_points and "starting_points" in spec.model_fields_set:
         raise ValueError(
-            "starting_points: exact settings have none; leave it out, or list them too"
+            f"{where}: starting_points: exact settings have none; leave it out, or list them too"
         )
     for place in range(len(spec.trials)):
         if _family_of(spec, place) not in spec.families:
             families = ", ".join(spec.families)
-            raise ValueError(f"trials[{place}].{FAMILY}: write one of {families}")
+            raise ValueError(f"{where}: trials[{place}].{FAMILY}: write one of {families}")
 
 
-def check_count(spec: StudySpec, settings: int) -> None:
+def check_count(spec: StudySpec, settings: int, where: str) -> None:
     """Raise ValueError where the file's own number of trials is another than its settings and repeats give."""
     count = settings * spec.repeats
     if "trials" in spec.budget.model_fields_set and spec.budget.trials != count:
         times = f" x {spec.repeats} repeats" if spec.repeats > 1 else ""
         raise ValueError(
-            f"budget.trials: {spec.budget.trials}, but {settings} settings{times} are {count} trials; leave it out"
+            f"{where}: budget.trials: {spec.budget.trials}, but {settings} settings{times} are {count} trials; "
+            "leave it out"
         )
 
 

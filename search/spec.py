@@ -83,10 +83,7 @@ def parse_study(text: str, where: str, unread: Unread | None = None) -> StudySpe
     _check_objectives(spec, where)
     _check_warm_epochs(spec, where)
     check_engine(spec.run, where)
-    try:
-        check_exact(spec)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+    check_exact(spec, where)
     spaces = declared_spaces(spec, where)
     _check_trunk(spec, where, spaces)
     for name, space in spaces.items():
@@ -172,10 +169,7 @@ def exact_settings(spec: StudySpec) -> list[tuple[str, dict[str, Value]]]:
 def _counted(spec: StudySpec, where: str) -> StudySpec:
     """The spec of exact settings with their number of trials."""
     settings = len(exact_settings(spec))
-    try:
-        check_count(spec, settings)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+    check_count(spec, settings, where)
     budget = spec.budget.model_copy(update={"trials": settings * spec.repeats})
     return spec.model_copy(update={"budget": budget})
 

@@ -156,7 +156,7 @@ class KeptFiles:
     def _fetched(self, file: Path, version: Version) -> bool:
         assert self.remote is not None
         file.parent.mkdir(parents=True, exist_ok=True)
-        aside = file.with_name(f"{file.name}.{os.getpid()}.{threading.get_ident()}{UNFINISHED}")
+        aside = _aside(file)
         try:
             if not self.remote.get(self.name(file), version, aside):
                 return False
@@ -199,7 +199,7 @@ def checkpoint_store(folder: Path, store: str | None) -> KeptFiles:
 @contextmanager
 def _held(file: Path) -> Iterator[Path]:
     """What the file holds now, under a name of its own: it may be replaced meanwhile."""
-    aside = file.with_name(f"{file.name}.{os.getpid()}.{threading.get_ident()}.put{UNFINISHED}")
+    aside = _aside(file, ".put")
     aside.unlink(missing_ok=True)
     try:
         try:
@@ -209,6 +209,11 @@ def _held(file: Path) -> Iterator[Path]:
         yield aside
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _aside(file: Path, what: str = "") -> Path:
+    """A name beside the file that no other process or thread takes."""
+    return file.with_name(f"{file.name}.{os.getpid()}.{threading.get_ident()}{what}{UNFINISHED}")
 
 
 def _mark_file(file: Path) -> Path:
@@ -235,7 +240,7 @@ def _write_mark(file: Path, mark: _Mark) -> None:
         "time": mark.time,
     }
     place = _mark_file(file)
-    aside = place.with_name(f"{place.name}.{os.getpid()}.{threading.get_ident()}{UNFINISHED}")
+    aside = _aside(place)
     aside.write_text(json.dumps(found))
     os.replace(aside, place)
 

@@ -1,4 +1,4 @@
-"""Database URLs: what may be shown of them, and which file they mean."""
+"""URLs: what is one, what may be shown of those of databases, and which file these mean."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from pathlib import Path
 _PASSWORD = re.compile(r"(://[^:/@\s]*):\S*@")  # a password may itself hold @, : and /
 _USER = re.compile(r"://[^/\s]*@")
 SQLITE = "sqlite:///"
+
+
+def is_url(place: Path | str) -> bool:
+    """Whether the place is a URL, and no folder of this machine."""
+    return "://" in str(place)
 
 
 def without_password(url: str) -> str:

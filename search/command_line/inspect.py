@@ -10,6 +10,7 @@ from search.command_line.choice import choice_options
 from search.command_line.opening import open_study, read_settings
 from search.command_line.paths import OutFolder
 from search.command_line.terminal import print_lines, steps, terminal
+from storage.urls import is_url
 
 
 @click.command("inspect")
@@ -49,7 +50,7 @@ def inspect_training(
 
     settings, knobs = read_settings(config), None
     training = None if trial is None else (Kind.SEARCH, trial)
-    if "://" in name or (Path(name) / "model.json").is_file():
+    if is_url(name) or (Path(name) / "model.json").is_file():
         from search.export.folder import exported_point
         from search.export.remote_folder import local_folder
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from storage.urls import is_url
+
 
 class GivenPath(click.Path):
     """A path as people write it."""
@@ -33,18 +35,19 @@ class OutFolder(GivenPath):
         return folder
 
 
-class GivenPlace(GivenPath):
-    """A folder as people write it, or a URL, which stays the text that it is."""
+class _OrUrl(GivenPath):
+    """A URL stays the text that it is."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return str(value) if "://" in str(value) else super().convert(value, param, ctx)
+        return str(value) if is_url(value) else super().convert(value, param, ctx)
 
 
-class OutPlace(OutFolder):
+class GivenPlace(_OrUrl):
+    """A folder as people write it, or a URL."""
+
+
+class OutPlace(_OrUrl, OutFolder):
     """A folder to write into, or a URL."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return str(value) if "://" in str(value) else super().convert(value, param, ctx)
 
 
 class OutFile(GivenPath):

@@ -9,11 +9,7 @@ from tempfile import TemporaryDirectory
 
 from search.export.folder import MODEL
 from storage.remote_store import filesystem, puts_whole, reaching
-
-
-def is_url(place: Path | str) -> bool:
-    """Whether the place is a URL, and no folder of this machine."""
-    return "://" in str(place)
+from storage.urls import is_url
 
 
 @contextmanager

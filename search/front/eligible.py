@@ -33,6 +33,6 @@ def curve_of(
     )
 
 
-def chosen_of(points: Sequence[OperatingPoint]) -> OperatingPoint:
+def chosen_of(points: Sequence[Measured]) -> Measured:
     """The point that the training was made for."""
     return next((p for p in points if p.chosen), points[0])
