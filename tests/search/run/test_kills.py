@@ -33,6 +33,14 @@ def after(seconds: float, search: Search) -> Search:
     return search
 
 
+def killed_after(seconds: float, search: Search) -> None:
+    """Kill the search so much later, where it has not come to its end by itself."""
+    code = search.ended(seconds)
+    assert code in (None, 0), (search.folder / LOG).read_text()
+    if code is None:
+        search.kill()
+
+
 def test_a_search_that_is_killed_at_random_moments_ends_as_one_that_was_not(
     launcher: Launcher, tmp_path: Path
 ) -> None:
@@ -46,11 +54,9 @@ def test_a_search_that_is_killed_at_random_moments_ends_as_one_that_was_not(
         after(0.2, search)
         if search.kill_worker():
             break
-    after(draw.uniform(0.0, seconds / 4), search).kill()
-    after(
-        draw.uniform(0.0, seconds / 2),
-        launcher.search(folder, "--workers", "0", before=DRAWN_OFTEN),
-    ).kill()
+    killed_after(draw.uniform(0.0, seconds / 4), search)
+    search = launcher.search(folder, "--workers", "0", before=DRAWN_OFTEN)
+    killed_after(draw.uniform(0.0, seconds / 2), search)
     assert launcher.search(folder, "--workers", "0").ended(600) == 0, (folder / LOG).read_text()
     assert differences(folder, known(whole)) == []
 
