@@ -1,4 +1,4 @@
-"""Networks whose gates are settled for good are shipped as plain ones: nothing of gates and of closed blocks is left."""
+"""Networks whose gates are settled for good are shipped as plain ones: no gates, no blocks that never run."""
 
 from __future__ import annotations
 
