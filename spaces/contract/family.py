@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from spaces.contract.recipe import Recipe
@@ -112,9 +112,9 @@ class Candidate:
     @classmethod
     def of(cls, family: Family, values: Mapping[str, Any], epochs: int) -> Candidate:
         """From a value for each dimension; those not given take their defaults."""
-        names = {f.name for f in fields(family.config)}
+        names = _field_names(family.config)
         config = family.config(**{k: v for k, v in values.items() if k in names})
-        recipe_names = {f.name for f in fields(family.recipe)} - {"epochs"}
+        recipe_names = _field_names(family.recipe) - {"epochs"}
         recipe = family.recipe(
             epochs=epochs, **{k: v for k, v in values.items() if k in recipe_names}
         )
@@ -170,9 +170,9 @@ class Candidate:
 
     def outline(self, task: Task) -> DynamicNet:
         """The network without memory for its weights: its shapes. Raises ValueError where it cannot be built."""
-        import torch
+        from spaces.contract.outlines import shapes_only
 
-        with torch.device("meta"):
+        with shapes_only():
             return self.family.build(self.config, self.task(task))
 
     def build(self, task: Task, seed: int) -> DynamicNet:
@@ -182,3 +182,8 @@ class Candidate:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return self.family.build(self.config, self.task(task))
+
+
+@cache
+def _field_names(config: type) -> frozenset[str]:
+    return frozenset(f.name for f in fields(config))
