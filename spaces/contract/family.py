@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from spaces.contract.recipe import Recipe
@@ -81,6 +81,14 @@ class Family:
     def space(self) -> tuple[Dimension, ...]:
         return dimensions(self.config) + dimensions(self.recipe)
 
+    @cached_property
+    def config_names(self) -> frozenset[str]:
+        return frozenset(f.name for f in fields(self.config))
+
+    @cached_property
+    def recipe_names(self) -> frozenset[str]:
+        return frozenset(f.name for f in fields(self.recipe)) - {"epochs"}
+
     @property
     def declaration(self) -> Declaration:
         return Declaration(**{f.name: getattr(self, f.name) for f in fields(Declaration)})
@@ -112,9 +120,9 @@ class Candidate:
     @classmethod
     def of(cls, family: Family, values: Mapping[str, Any], epochs: int) -> Candidate:
         """From a value for each dimension; those not given take their defaults."""
-        names = _field_names(family.config)
+        names = family.config_names
         config = family.config(**{k: v for k, v in values.items() if k in names})
-        recipe_names = _field_names(family.recipe) - {"epochs"}
+        recipe_names = family.recipe_names
         recipe = family.recipe(
             epochs=epochs, **{k: v for k, v in values.items() if k in recipe_names}
         )
@@ -182,8 +190,3 @@ class Candidate:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return self.family.build(self.config, self.task(task))
-
-
-@cache
-def _field_names(config: type) -> frozenset[str]:
-    return frozenset(f.name for f in fields(config))
