@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection, Engine
 
 from search.run.books import Books
 from search.run.job import Outcome
@@ -14,7 +15,7 @@ from search.spec import parse_study
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from storage.database import Database
-from storage.records import Kind
+from storage.records import Kind, State
 from storage.store import Store
 from tests.points import operating_point
 from trainers.fit import EpochResult
@@ -36,9 +37,12 @@ def books(tmp_path: Path) -> Books:
 def transactions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     begun: list[str] = []
     real = Database._in_transaction
-    monkeypatch.setattr(
-        Database, "_in_transaction", lambda *given: (begun.append("one"), real(*given))[1]
-    )
+
+    def counted(self: Database, engine: Engine) -> Connection:
+        begun.append(engine.url.database or "")
+        return real(self, engine)
+
+    monkeypatch.setattr(Database, "_in_transaction", counted)
     return begun
 
 
@@ -76,8 +80,10 @@ def test_a_start_that_was_not_ended_counts_as_a_death_and_sessions_add_their_sec
 
 def _stopped(books: Books) -> Trial:
     seconds = books.store.trial("s", Kind.SEARCH, 0).seconds
-    done = {"points": [], "result": {"stopped_at": 1}, "seconds": seconds, "state": "stopped"}
-    books.store.finish_trial("s", Kind.SEARCH, 0, **done)
+    result = {"stopped_at": 1}
+    books.store.finish_trial(
+        "s", Kind.SEARCH, 0, points=[], result=result, seconds=seconds, state=State.STOPPED
+    )
     return TRIAL
 
 
