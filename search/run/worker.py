@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from search.latency.table import LatencyTable, read_table
+from search.measure.effort import Effort
 from search.run.checkpoint import Slot, fetch_sources
 from search.run.data import load_data, task_of
 from search.run.features import features_of
@@ -111,7 +112,10 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
                     result.metrics.get("objective/outlook"),
                     *_spent(net, execution, started),
                 )
-    points = _points(net, data, candidate, execution, job.seed, metric, table, quick=False)
+    effort = Effort(**job.effort)
+    points = _points(
+        net, data, candidate, execution, job.seed, metric, table, quick=False, effort=effort
+    )
     if job.answers:
         _keep_answers(job, net, data, candidate, execution, points, files)
     features = None if data is images else data.validation
@@ -198,6 +202,7 @@ def _points(
     latency: LatencyTable | None,
     *,
     quick: bool,
+    effort: Effort | None = None,
 ) -> list[OperatingPoint]:
     from search.measure.operating_points import operating_points
 
@@ -212,6 +217,7 @@ def _points(
         quick=quick,
         metric=metric,
         latency=latency,
+        effort=effort,
     )
 
 
