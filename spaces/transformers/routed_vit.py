@@ -16,8 +16,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from spaces.backbones.timm_vits import NO_BACKBONE, sized
 from spaces.backbones.vit import PLAIN, ViT, ViTConfig
-from spaces.contract.compute import linear_macs
 from spaces.contract.exit_places import Place
 from spaces.contract.family import Family
 from spaces.contract.forward_pass import Walk
@@ -57,6 +57,8 @@ class RoutedViTConfig(ExitConfig, OrderConfig, SkippingConfig, MixingConfig, ViT
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.pretrained and self.backbone == NO_BACKBONE:
+            raise ValueError("pretrained: write in `backbone` which timm ViT or DeiT is meant")
         if (self.moves or self.layerdrop) and self.aggregator != "none":
             raise ValueError(
                 f"aggregator: {self.aggregator} weighs layers by their place, so they cannot be shuffled or left out; "
@@ -109,7 +111,7 @@ class RoutedViT(ViT, ExitNet):
             if on and config.stochastic_depth < 1
             else None
         )
-        self.plain_macs, self.head_macs = self.total_macs(), linear_macs(self.fc)
+        self.plain_macs, self.head_macs = self.total_macs(), self.answer_macs()
         self.standing_macs = sum(
             m.macs(self.tokens) for m in [*self.mixings, *self.places] if hasattr(m, "macs")
         )
@@ -314,4 +316,6 @@ routed_family = partial(
     smaller_sizes={"layers": (2, 3, 4)},
     baseline_dimensions=PLAIN,
     size_words={"layers": "{} layers", "dim": "dim {}"},
+    sized_by="backbone",
+    sized=sized,
 )
