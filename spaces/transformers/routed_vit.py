@@ -40,6 +40,7 @@ from spaces.transformers.layer_order import (
     survival_rates,
 )
 from spaces.transformers.layer_skipping import Oracle, SkippingConfig, SkippingObjective, remember
+from spaces.transformers.open_rows import pays_on, run_where_open
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,18 +250,14 @@ class RoutedViT(ViT, ExitNet):
             return layer(u)
         walk.pay(macs * counted(decision))
         z = z.to(u.dtype)
-        if not walk.compact:
-            if not walk.policy.branches:
-                return mixed(u, layer(u), z[:, :, None])
-            if decision is not None and walk.policy.settled(decision.gate) == (0.0,):
-                return u
-            return torch.where(z[:, :, None] > 0, mixed(u, layer(u), z[:, :, None]), u)
-        rows = (z[:, 0] > 0).expand(u.shape[0]).nonzero()[:, 0]
-        if not len(rows):
+        learns_if_closed = self.config.dt_grad == "st" and z.requires_grad
+        if walk.compact or (not learns_if_closed and pays_on(u, walk)):
+            return run_where_open(layer, u, z)
+        if not walk.policy.branches:
+            return mixed(u, layer(u), z[:, :, None])
+        if decision is not None and walk.policy.settled(decision.gate) == (0.0,):
             return u
-        chosen = u if len(rows) == len(u) else u[rows]
-        run = mixed(chosen, layer(chosen), z.expand(len(u), 1)[rows][:, :, None])
-        return run if len(rows) == len(u) else u.index_copy(0, rows, run)
+        return torch.where(z[:, :, None] > 0, mixed(u, layer(u), z[:, :, None]), u)
 
     def _mark_layer(self, index: int, u: Tensor, decision: Decision | None, walk: Walk) -> None:
         """Show the layer as a unit: as it runs while its gate decides, and once it is open for good."""
