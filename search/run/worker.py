@@ -253,8 +253,8 @@ def _inspection(
 def initial_net(job: Job, candidate: Candidate, task: Task) -> DynamicNet:
     """The network before its first step: random weights, or those that the job starts from. Raises ValueError."""
     net = candidate.build(task, job.seed)
-    if job.init_from:
-        start_from(net, job.init_from, candidate.baseline().outline(task).state_dict())
+    if source := job.init_from or candidate.published:
+        start_from(net, source, candidate.baseline().outline(task).state_dict())
     return net
 
 
