@@ -172,7 +172,30 @@ def _whole_space(
     spec: StudySpec, name: str, space_of: Callable[[str], Sequence[Dimension]]
 ) -> tuple[Dimension, ...]:
     """All dimensions of a family in this study, before the file fixes or narrows any."""
-    return (*_as_trained(spec, name, space_of(name)), *_searched_sides(spec, name))
+    trained = _as_trained(spec, name, space_of(name))
+    return (*_sized(spec, name, trained), *_searched_sides(spec, name))
+
+
+def _sized(spec: StudySpec, name: str, space: tuple[Dimension, ...]) -> tuple[Dimension, ...]:
+    """The space with the sizes of the published network that the file names, for a family that can be one."""
+    from spaces.contract.declarations import declaration
+
+    by = declaration(name).sized_by
+    named = named_values(spec, name).get(by) if by else None
+    if named is None:
+        return space
+    if isinstance(named, list | tuple):
+        if len(named) > 1:
+            raise ValueError(
+                f"space.{name}.{by}: sizes are those of one network, so only one can be named; write a study for each"
+            )
+        named = named[0]
+    from spaces.contract.registry import family
+
+    own = family(name)
+    (dimension,) = (d for d in space if d.name == by)
+    assert own.sized is not None
+    return own.sized(space, str(dimension.canonical(named)))
 
 
 def _searched_sides(spec: StudySpec, family_name: str) -> tuple[Dimension, ...]:

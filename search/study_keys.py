@@ -112,7 +112,7 @@ class StudySpec(Keys):
     )
     init_from: Weights | None = Field(
         default=None,
-        description="Weights to start from: a file or `torchvision:NAME`, or one of these by family.",
+        description="Weights to start from: a file, `torchvision:NAME` or `timm:NAME`, or one of these by family.",
     )
     recipe: Literal["auto", "scratch", "fine_tuning"] = Field(
         default="auto",

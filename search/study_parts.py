@@ -174,7 +174,9 @@ class Run(Keys):
         ),
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto", description="`auto` measures and takes the faster one."
+        default="auto",
+        description="`auto` measures and takes the faster one. A network that this machine computes wrongly in "
+        "bfloat16 trains in float32.",
     )
     compile: bool = Field(default=False, description="Use `torch.compile`.")
     trial_hours: Positive | None = Field(
