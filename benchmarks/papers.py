@@ -27,7 +27,8 @@ from rich.console import Console
 from scipy import stats
 
 from benchmarks.cascades import Examiner, Measured
-from benchmarks.paper_tables import SCALES, TABLES, PaperTable, Row
+from benchmarks.paper_tables.every import TABLES
+from benchmarks.paper_tables.table import SCALES, PaperTable, Row
 from benchmarks.pretrained import versions
 from search.commands.search import NoFrontError, run_study
 from search.front.eligible import chosen_of

@@ -14,13 +14,19 @@ from pydantic import ValidationError
 from search.engine_keys import check_engine
 from search.exact import check_count, check_exact, exact_space, is_exact, named_values, settings_of
 from search.objectives import COSTS, LATENCY, MACS
+from search.recipe_checks import (
+    check_images_read,
+    check_milestones,
+    check_teacher,
+    check_trunks,
+)
 from search.spec_errors import mistake, shown, yaml_mistake
 from search.study_keys import StudySpec
 from spaces.contract.narrowing import for_trained_weights, narrowed
-from spaces.contract.recipe import CHANGES_OF_IMAGES, PRETRAINED
+from spaces.contract.recipe import PRETRAINED
 from spaces.contract.resolution import IMAGE_SIZE, image_size_dimension
 from spaces.contract.space import Dimension, Value, word
-from spaces.contract.trunk import FINETUNED, FROZEN, TRUNK, trunks
+from spaces.contract.trunk import FINETUNED, FROZEN, TRUNK
 from storage.yaml_text import NotYamlError, file_text, parsed
 from trainers.metrics import METRICS
 
@@ -85,7 +91,7 @@ def parse_study(text: str, where: str, unread: Unread | None = None) -> StudySpe
     check_engine(spec.run, where)
     check_exact(spec, where)
     spaces = declared_spaces(spec, where)
-    _check_trunk(spec, where, spaces)
+    check_trunks(spec, where, spaces)
     for name, space in spaces.items():
         for found in _unread(where, name, space, named_values(spec, name)):
             if unread is None:
@@ -99,19 +105,6 @@ def narrowed_spaces(spec: StudySpec) -> dict[str, tuple[Dimension, ...]]:
     from spaces.contract.registry import family
 
     return _narrowed(spec, "study file", lambda name: family(name).space)
-
-
-def _check_trunk(spec: StudySpec, where: str, spaces: Mapping[str, tuple[Dimension, ...]]) -> None:
-    """A trunk that keeps its weights needs some that were trained."""
-    for name, space in spaces.items():
-        pretrained = next((d for d in space if d.name == PRETRAINED), None)
-        if FROZEN not in trunks(space) or spec.initial(name) is not None:
-            continue
-        loads = pretrained is not None and pretrained.searched and pretrained.choices == (True,)
-        if not loads:
-            fix = "name a file in `init_from`"
-            fix = f"write `pretrained: true` beside it, or {fix}" if pretrained else fix
-            raise ValueError(f"{where}: space.{name}.trunk: frozen needs trained weights: {fix}")
 
 
 def declared_spaces(spec: StudySpec, where: str = "study file") -> dict[str, tuple[Dimension, ...]]:
@@ -148,8 +141,9 @@ def _narrowed(
             own = str(error).startswith(("space.", "trials[", "families:"))
             raise ValueError(f"{where}: {'' if own else 'families: '}{error}") from None
     for name, space in found.items():
-        _check_teacher(spec, where, name, space)
-        _check_images_read(where, name, space)
+        check_teacher(spec, where, name, space)
+        check_images_read(where, name, space)
+        check_milestones(spec, where, name, space)
     return found
 
 
@@ -216,27 +210,6 @@ def _searched_sides(spec: StudySpec, family_name: str) -> tuple[Dimension, ...]:
     return ()
 
 
-def _check_teacher(spec: StudySpec, where: str, name: str, space: Sequence[Dimension]) -> None:
-    """Trials learn from baselines of the study's own, which it trains for warm starts and which read whole images."""
-    searched = {dimension.name: dimension for dimension in space if dimension.searched}
-    distill = searched.get("distill")
-    if distill is None or not any(distill.choices or [True]):
-        return
-    if FROZEN in trunks(space):
-        raise ValueError(
-            f"{where}: space.{name}.distill: heads of a frozen trunk train on features, which no baseline can answer "
-            "for; leave distill or trunk: frozen out"
-        )
-    if spec.warm(name):
-        return
-    reason, fix = "warm_start: false", "leave one of the two out"
-    if spec.warm_start:
-        reason, fix = "init_from", "with `budget.warm_epochs` the file's network is trained first"
-    raise ValueError(
-        f"{where}: space.{name}.distill: no baseline is trained to learn from, because of {reason}; {fix}"
-    )
-
-
 def _unread(
     where: str, name: str, space: Sequence[Dimension], named: Mapping[str, object]
 ) -> Iterator[str]:
@@ -252,18 +225,6 @@ def _unread(
                 f"{where}: space.{name}.{dimension.name}: has no effect: it needs {other} to be {needed}, and "
                 f"here it is {own}; {f'write {read[0]}' if read else 'leave it out'}"
             )
-
-
-def _check_images_read(where: str, name: str, space: Sequence[Dimension]) -> None:
-    """Behind a frozen trunk, heads read features of images that were changed once: nothing changes them in training."""
-    searched = {dimension.name: dimension for dimension in space if dimension.searched}
-    if trunks(space) != (FROZEN,):
-        return
-    for unread in sorted(CHANGES_OF_IMAGES & searched.keys()):
-        raise ValueError(
-            f"{where}: space.{name}.{unread}: has no effect on a frozen trunk, whose features are computed once; "
-            "leave it out; `feature_views` says how many views of an image are kept"
-        )
 
 
 def _as_trained(spec: StudySpec, name: str, space: Sequence[Dimension]) -> tuple[Dimension, ...]:

@@ -151,8 +151,9 @@ def recalibrated(
 ) -> DynamicNet:
     """A copy of the network with batch-norm statistics of `knobs.recalibration_batches` training batches.
 
-    Averages are cumulative, images augmented as in training (unless told not to), parameters untouched. Gates
-    decide as the knobs say ("same") or are drawn as in training ("sample").
+    A batch has `knobs.recalibration_images` images, else `batch`. Averages are cumulative, images shifted and mirrored
+    as by default in training (unless told not to), parameters untouched. Gates decide as the knobs say ("same") or are
+    drawn as in training ("sample").
     """
     execution = execution or Execution()
     net = copy.deepcopy(net).eval()
@@ -164,7 +165,11 @@ def recalibrated(
         norm.train()
     used = Knobs(policy="stochastic") if knobs.recalibrate == "sample" else knobs
     for step, images, ids in _training_batches(
-        data, batch, knobs.recalibration_batches, execution, seed
+        data,
+        knobs.recalibration_images or batch,
+        knobs.recalibration_batches,
+        execution,
+        seed,
     ):
         if augment:
             pad = max(1, images.shape[-1] // 8)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from search.latency.table import LatencyTable, read_table
+from search.measure.effort import Effort
 from search.run.checkpoint import Slot, fetch_sources
 from search.run.data import load_data, task_of
 from search.run.features import features_of
@@ -32,6 +33,7 @@ from trainers.fit import EpochResult, fit, net_tensors
 from trainers.initial_weights import initial_state, start_from
 from trainers.memory import cap_gpu_memory, is_out_of_memory
 from trainers.metrics import METRICS, Metric
+from trainers.wrong_results import random_images, wrong_operations
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
@@ -79,6 +81,7 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
     net = initial_net(job, candidate, task_of(data))
     slot = Slot.of(job, candidate)
     execution, metric = _execution(job, net, slot), METRICS[job.metric]
+    execution = yield from _rightly_computed(job, net, candidate, execution)
     if job.gpu_memory is not None and execution.device.startswith("cuda"):
         cap_gpu_memory(job.gpu_memory, execution.device)
     table = None if job.latency is None else read_table(Path(job.latency))
@@ -109,7 +112,10 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
                     result.metrics.get("objective/outlook"),
                     *_spent(net, execution, started),
                 )
-    points = _points(net, data, candidate, execution, job.seed, metric, table, quick=False)
+    effort = Effort(**job.effort)
+    points = _points(
+        net, data, candidate, execution, job.seed, metric, table, quick=False, effort=effort
+    )
     if job.answers:
         _keep_answers(job, net, data, candidate, execution, points, files)
     features = None if data is images else data.validation
@@ -196,6 +202,7 @@ def _points(
     latency: LatencyTable | None,
     *,
     quick: bool,
+    effort: Effort | None = None,
 ) -> list[OperatingPoint]:
     from search.measure.operating_points import operating_points
 
@@ -210,6 +217,7 @@ def _points(
         quick=quick,
         metric=metric,
         latency=latency,
+        effort=effort,
     )
 
 
@@ -283,6 +291,22 @@ def _execution(job: Job, net: DynamicNet, slot: Slot) -> Execution:
         compile=job.compile,
         micro_batch=job.micro_batch or chosen.micro_batch,
     )
+
+
+def _rightly_computed(
+    job: Job, net: DynamicNet, candidate: Candidate, execution: Execution
+) -> Generator[Notice, None, Execution]:
+    """The same, or in float32 where a library computes the network wrongly in the number format."""
+    images = random_images(net, max(1, candidate.recipe.batch // job.gpus), execution.device)
+    wrong = wrong_operations(net, execution, images)
+    if not wrong:
+        return execution
+    name, found = training_text(*job.name), "; ".join(wrong)
+    said = f"{name} trains in float32, since torch's {execution.dtype} is wrong here for {found}"
+    logger.info(said)
+    if job.precision != "auto":  # somebody asked for it
+        yield Notice(said)
+    return replace(execution, dtype="float32")
 
 
 def kept_epoch(job: Job) -> int:

@@ -86,6 +86,14 @@ class Family:
     def space(self) -> tuple[Dimension, ...]:
         return dimensions(self.config) + dimensions(self.recipe)
 
+    @cached_property
+    def config_names(self) -> frozenset[str]:
+        return frozenset(f.name for f in fields(self.config))
+
+    @cached_property
+    def recipe_names(self) -> frozenset[str]:
+        return frozenset(f.name for f in fields(self.recipe)) - {"epochs"}
+
     @property
     def declaration(self) -> Declaration:
         return Declaration(**{f.name: getattr(self, f.name) for f in fields(Declaration)})
@@ -117,9 +125,9 @@ class Candidate:
     @classmethod
     def of(cls, family: Family, values: Mapping[str, Any], epochs: int) -> Candidate:
         """From a value for each dimension; those not given take their defaults."""
-        names = {f.name for f in fields(family.config)}
+        names = family.config_names
         config = family.config(**{k: v for k, v in values.items() if k in names})
-        recipe_names = {f.name for f in fields(family.recipe)} - {"epochs"}
+        recipe_names = family.recipe_names
         recipe = family.recipe(
             epochs=epochs, **{k: v for k, v in values.items() if k in recipe_names}
         )
@@ -180,9 +188,9 @@ class Candidate:
 
     def outline(self, task: Task) -> DynamicNet:
         """The network without memory for its weights: its shapes. Raises ValueError where it cannot be built."""
-        import torch
+        from spaces.contract.outlines import shapes_only
 
-        with torch.device("meta"):
+        with shapes_only():
             return self.family.build(self.config, self.task(task))
 
     def build(self, task: Task, seed: int) -> DynamicNet:

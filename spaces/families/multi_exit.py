@@ -25,7 +25,7 @@ from spaces.contract.policies import AlwaysOn, Policy
 from spaces.contract.recipe import Recipe
 from spaces.contract.space import choice, one_of
 from spaces.contract.task import Task
-from spaces.exits.exit_heads import CONV_EXITS, ExitConfig
+from spaces.exits.exit_config import CONV_EXITS, ExitConfig
 from spaces.exits.exit_objective import ExitObjective
 from spaces.exits.frozen_trunk import (
     CLASSIFIER,

@@ -18,7 +18,7 @@ from spaces.contract.forward_pass import Walk
 from spaces.contract.net import Objective, Plan
 from spaces.contract.policies import AlwaysOn, Decision, Gate, Policy
 from spaces.contract.units import Guard
-from spaces.exits.exit_heads import ExitConfig
+from spaces.exits.exit_config import ExitConfig
 from spaces.exits.exit_objective import ExitObjective
 from spaces.exits.exits import ExitNet
 from spaces.gates.gate_heads import GateConfig, GateHeads

@@ -149,7 +149,7 @@ EACH = tuple(name for name in TARGETED if LOSSES[name].takes == "gates")  # a ta
 _MEAN = tuple(name for name in TARGETED if LOSSES[name].takes == "mean")
 # a target for each kind of gate
 _RATES = tuple(name for name in TARGETED if LOSSES[name].takes in ("gates", "mean"))
-_open_rate = partial(real, 0.1, 1.0, within=PART, default=0.6)
+_open_rate = partial(real, 0.1, 1.0, within=SHARE, default=0.6)
 
 
 def _with(dimension: str) -> tuple[str, ...]:

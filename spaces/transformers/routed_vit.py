@@ -27,7 +27,7 @@ from spaces.contract.recipe import TransformerRecipe
 from spaces.contract.space import choice
 from spaces.contract.task import Task
 from spaces.contract.units import Guard
-from spaces.exits.exit_heads import ExitConfig
+from spaces.exits.exit_config import ExitConfig
 from spaces.exits.exit_objective import ExitObjective
 from spaces.exits.exits import ExitNet
 from spaces.gates.gated_blocks import counted, decided, mixed

@@ -6,7 +6,10 @@ import pytest
 import yaml
 
 from benchmarks.cascades import Measured
-from benchmarks.paper_tables import DLCG_1, DT_1, SCALES, TABLES, PaperTable, Row
+from benchmarks.paper_tables.dynamic_transformers import TABLE_1 as DT_1
+from benchmarks.paper_tables.every import TABLES
+from benchmarks.paper_tables.layer_and_channel_gates import TABLE_1 as DLCG_1
+from benchmarks.paper_tables.table import SCALES, PaperTable, Row
 from benchmarks.papers import Ours, printed
 from search.spec import exact_settings, parse_study
 

@@ -166,7 +166,15 @@ GATED_DENSENET: Variants = (
     (COLOUR, {}),
     (COLOUR, {"gated": False}),
     (COLOUR, {"exits": "none", "gate_source": "stem", "forced_open": "first_last"}),
-    (GRAY, {"exit_after": "transition", "exit_gate": "conv", "compression": 1.0}),
+    (
+        GRAY,
+        {
+            "exit_after": "transition",
+            "exit_gate": "published",
+            "msdnet_pool": "squares",
+            "compression": 1.0,
+        },
+    ),
     (DIGITS, {"exits": "light", "exit_decision": "confidence", "gate": "independent"}),
     (COLOUR, {"gate": "lstm", "gate_hidden": 8}),
 )

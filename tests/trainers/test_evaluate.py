@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from search.run.data import task_of
 from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs
 from spaces.contract.net import DynamicNet
@@ -112,6 +115,17 @@ def test_recalibration_changes_statistics_only_and_leaves_the_original_alone(
     parameters = dict(fresh.named_parameters())
     assert all(torch.equal(before[k], v) for k, v in parameters.items())
     assert any(not torch.equal(before[k], v) for k, v in norms(fresh).items())
+
+
+def test_batches_that_refresh_statistics_have_a_size_of_their_own(digits: ImageData) -> None:
+    made = partial(Knobs, policy="always_on", recalibrate="same", recalibration_batches=1)
+    net = Candidate.of(family("gated_resnet"), {"backbone": "resnet8", "width": 0.25}, 1).build(
+        task_of(digits), 0
+    )
+    own = recalibrated(net, digits, made(recalibration_images=64), batch=16)
+    large, small = (recalibrated(net, digits, made(), batch=batch) for batch in (64, 16))
+    assert torch.equal(own.bn1.running_mean, large.bn1.running_mean)
+    assert not torch.equal(own.bn1.running_mean, small.bn1.running_mean)
 
 
 def test_recalibrating_again_changes_nothing(net: DynamicNet, digits: ImageData) -> None:

@@ -29,7 +29,14 @@ def changed(images_BCHW: Tensor, recipe: Recipe, *, seed: int, step: int, flip: 
         images_BCHW = resized_crops(images_BCHW, draws, least=recipe.crop_least, flip=flip)
     else:
         pad = max(1, images_BCHW.shape[-1] // 8)
-        images_BCHW = augmented(images_BCHW, seed=seed, step=step, flip=flip, pad=pad)
+        images_BCHW = augmented(
+            images_BCHW,
+            seed=seed,
+            step=step,
+            flip=flip,
+            pad=pad,
+            border=recipe.shift_border,
+        )
     draws = np.random.default_rng((seed, step, OPERATIONS))
     if recipe.auto_augment == "rand":
         return rand_augmented(
