@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from itertools import chain
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +12,12 @@ import pytest
 import torch
 import yaml
 
+from benchmarks.paper_tables import (
+    dynamic_transformers,
+    layer_and_channel_gates,
+    probabilistic_gates,
+    scan,
+)
 from benchmarks.paper_tables.dynamic_transformers import TABLE_1 as DT_1
 from benchmarks.paper_tables.every import TABLES
 from benchmarks.paper_tables.layer_and_channel_gates import TABLE_1 as DLCG_1
@@ -171,3 +179,10 @@ def test_what_gates_let_leave_is_read_of_all_images_and_of_those_alone() -> None
     assert READINGS["exit chosen"](net, 0) == Reading(1.0, 1.0, share=0.25)
     assert READINGS["exit chosen"](net, 1) == Reading(2 / 3, 2.0, share=0.75)
     assert math.isnan(READINGS["exit chosen"](net, 2).accuracy)
+
+
+def test_the_tables_of_these_papers_are_in_the_docs() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "papers.md").read_text()
+    modules = (probabilistic_gates, layer_and_channel_gates, scan, dynamic_transformers)
+    for table in chain.from_iterable(module.TABLES for module in modules):
+        assert f"`{table.name}`" in text, table.name
