@@ -39,8 +39,10 @@ class Deployed(nn.Module):
         self.register_buffer("std", torch.tensor(net.task.std)[:, None, None], persistent=False)
         self.policy = settled_policy(net, knobs, fixed)
         self.thresholds = thresholds_of(net.gates, knobs, fixed)
-        for name in net.unneeded(self.policy):
-            net.set_submodule(name, nn.Identity())
+        self.unneeded = tuple(net.unneeded(self.policy))
+        for name in self.unneeded:
+            _empty(net.get_submodule(name))
+        self.register_load_state_dict_pre_hook(_without_unneeded)
         self.eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -61,7 +63,7 @@ class Deployed(nn.Module):
 
     def every_exit(self, pixels: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Logits (B, C) of each exit and of the network's own head, and the MACs (B,) of an image that leaves there."""
-        policy = replace(self.policy, exits=ExitRule(every=True))
+        policy = replace(self.policy, exits=ExitRule(every=True), branches=True)
         found = self.net((pixels - self.mean) / self.std, policy).exits
         return found.logits, found.macs
 
@@ -85,6 +87,24 @@ class Deployed(nn.Module):
         return gate_counts(
             v for gate in self.net.gates for v in self.fixed.get(gate.name, (None,) * gate.units)
         )
+
+
+def _empty(unneeded: nn.Module) -> None:
+    """Take its weights away; its sizes, which costs are told by, stay."""
+    for module in unneeded.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase):
+            module.track_running_stats = False  # loading would put a counter in
+        for name in list(module._parameters):
+            module.register_parameter(name, None)
+        for name in list(module._buffers):
+            module.register_buffer(name, None)
+
+
+def _without_unneeded(module: Deployed, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Leave out the weights that nothing needs: exports by older versions hold more of them."""
+    parts = tuple(f"{prefix}net.{name}." for name in module.unneeded)
+    for key in [key for key in state if key.startswith(parts)]:
+        del state[key]
 
 
 def gate_counts(units: Iterable[float | None]) -> dict[str, int]:
