@@ -28,7 +28,7 @@ from __future__ import annotations
 import argparse
 import copy
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -50,8 +50,8 @@ from spaces.contract.narrowing import narrowed
 from spaces.contract.net import DynamicNet
 from spaces.contract.registry import families
 from spaces.contract.task import Task
-from spaces.contract.units import Ran, units_of, whole_unit
-from spaces.deploy.ship import onnx_model, ship
+from spaces.contract.units import Ran, Unit, units_of, whole_unit
+from spaces.deploy.ship import DeployedNet, onnx_model, ship
 from spaces.deploy.unit_program import branch_program, empty_program, unit_program
 
 SMALL: dict[str, dict[str, object]] = {  # networks that are exported in less than a minute
@@ -80,17 +80,18 @@ class Subject:
     macs: float
     pixels: Tensor
 
-    def runs(self) -> list[Run]:
-        """The whole exported network on each image."""
-        import onnxruntime
 
-        model = onnx_model(ship(self.net, self.knobs, self.rates), self.pixels[:2])
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3  # thresholds that can be set are no mistake
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options)
-        images = [{"pixels": one[None].numpy()} for one in self.pixels]
-        return [lambda image=image: session.run(None, image) for image in images]  # type: ignore[misc]
+def runs_of(net: DeployedNet, pixels: Tensor) -> list[Run]:
+    """The exported network on each image of pixels (images, C, H, W) alone."""
+    import onnxruntime
+
+    model = onnx_model(net, pixels[:2])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3  # thresholds that can be set are no mistake
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    images = [{"pixels": one[None].numpy()} for one in pixels]
+    return [lambda image=image: session.run(None, image) for image in images]  # type: ignore[misc]
 
 
 def candidates(seed: int, only: Collection[str] = ()) -> Iterator[Candidate]:
@@ -109,15 +110,14 @@ def candidates(seed: int, only: Collection[str] = ()) -> Iterator[Candidate]:
                 continue
 
 
-def subject(candidate: Candidate, task: Task, images: int) -> Subject:
-    """The network with random weights and decisions. Raises ValueError where it cannot be built."""
+def subject(candidate: Candidate, task: Task, pixels: Tensor) -> Subject:
+    """The network with random weights and decisions on these images. Raises ValueError where it cannot be built."""
     config = replace(candidate.config, **candidate.family.rebuilt_with)
     net = replace(candidate, config=config).build(task, 0).eval().requires_grad_(False)
     torch.manual_seed(0)
     for name, parameter in net.named_parameters():
         if name.startswith(SHAKEN):
             parameter.copy_(torch.randn_like(parameter) * (1.0 if parameter.ndim > 1 else 0.3))
-    pixels = torch.rand(images, task.channels, task.height, task.width)
     knobs = Knobs() if net.gates else Knobs(policy="always_on")
     with torch.inference_mode():
         if net.exit_count and not any(gate.kind == "exit" for gate in net.gates):
@@ -137,10 +137,15 @@ def _thresholds(net: DynamicNet, pixels: Tensor) -> tuple[float, ...]:
 
 
 def timed(
-    subjects: list[Subject], seconds: float, clock: Callable[[], float]
+    subjects: list[Subject],
+    runs: list[list[Run]],
+    seconds: float,
+    clock: Callable[[], float],
+    more: Iterable[Unit] = (),
 ) -> tuple[LatencyTable, list[float]]:
-    """The table of all their units, and the measured milliseconds of each, mean over its images."""
+    """The table of all their units and `more`, and the milliseconds of each list of runs, mean over its images."""
     units = {u.key: u for one in subjects for u in units_of(copy.deepcopy(one.net))}
+    units |= {u.key: u for u in more}
     wholes = {}
     for one in subjects:
         baseline = one.candidate.baseline().build(one.net.task, 0).eval().requires_grad_(False)
@@ -151,9 +156,8 @@ def timed(
     programs = {CALL: empty_program(), BRANCH: branch_program()}
     programs |= {key: unit_program(unit) for key, unit in units.items()}
     alone = [session_run(p.SerializeToString(), 1, PROVIDERS["cpu"]) for p in programs.values()]
-    whole = [run for one in subjects for run in one.runs()]
     with timing():
-        times = interleaved([*alone, *whole], seconds, clock=clock)
+        times = interleaved([*alone, *(r for own in runs for r in own)], seconds, clock=clock)
     found = dict(zip(programs, times, strict=False))
     words = {key: unit.words for key, unit in units.items()}
     table = LatencyTable(
@@ -161,8 +165,8 @@ def timed(
         units={key: Timed(unit=words.get(key, key), **one) for key, one in found.items()},
         wholes=wholes,
     )
-    medians = [one["median"] for one in times[len(alone) :]]
-    return table, np.array(medians).reshape(len(subjects), -1).mean(1).tolist()
+    medians = iter([one["median"] for one in times[len(alone) :]])
+    return table, [sum(next(medians) for _ in own) / len(own) for own in runs]
 
 
 def main() -> None:
@@ -188,7 +192,8 @@ def main() -> None:
     drawn = _built(candidates(asked.seed, asked.family), task, asked.images)
     subjects = list(islice(drawn, asked.nets))
     clock = time.thread_time if asked.cpu_time else time.perf_counter
-    table, measured = timed(subjects, asked.seconds, clock)
+    runs = [runs_of(ship(s.net, s.knobs, s.rates), s.pixels) for s in subjects]
+    table, measured = timed(subjects, runs, asked.seconds, clock)
     predicted = [
         float(NetLatency(s.net, table).of(s.knobs, s.rates, s.ran).mean()) for s in subjects
     ]
@@ -209,7 +214,8 @@ def main() -> None:
 def _built(drawn: Iterator[Candidate], task: Task, images: int) -> Iterator[Subject]:
     for candidate in drawn:
         try:
-            found = subject(candidate, task, images)
+            pixels = torch.rand(images, task.channels, task.height, task.width)
+            found = subject(candidate, task, pixels)
         except ValueError:
             continue
         print(f"built {candidate.family.name}", flush=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
 from typing import Any, NamedTuple
 
@@ -65,10 +65,12 @@ def run_study(
     workers: int,
     baselines: bool,
     retry_failed: bool = False,
+    beside: Sequence[Candidate] = (),
 ) -> Finished:
     """Run the study until its budget is spent; the same call goes on with one that was interrupted.
 
-    With `retry_failed`, trials that failed in earlier sessions are trained again, from their seeds.
+    With `retry_failed`, trials that failed in earlier sessions are trained again, from their seeds. `beside` are
+    baselines to train too.
 
     Raises ValueError for what a person can put right, NoFrontError when nothing came of it. KeyboardInterrupt passes
     through with everything stored.
@@ -76,7 +78,14 @@ def run_study(
     check_gpus(spec, workers)
     with closing(engine_for(workers, spec.run, spec.budget.trials)) as engine:
         return _searched(
-            engine, spec, text, settings, console, baselines=baselines, retry_failed=retry_failed
+            engine,
+            spec,
+            text,
+            settings,
+            console,
+            baselines=baselines,
+            retry_failed=retry_failed,
+            beside=beside,
         )
 
 
@@ -89,6 +98,7 @@ def _searched(
     *,
     baselines: bool,
     retry_failed: bool,
+    beside: Sequence[Candidate],
 ) -> Finished:
     with Steps(console) as step:
         checked = checked_study(spec, settings, step, baselines=baselines)
@@ -106,7 +116,7 @@ def _searched(
             if retry_failed:
                 count = retry(store, spec, limit_of(spec, checked.task))
                 progress.say(f"{count} failed trials are trained again")
-            more = [*static_nets(spec, checked.spaces, checked.task)]
+            more = [*static_nets(spec, checked.spaces, checked.task), *beside]
             more += all_baselines(checked.spaces, spec.budget.epochs) if baselines else []
             parts = _Parts(spec, settings, store, checked.task, engine, held)
             complete, followed = _driven(parts, scheduler, more, progress)

@@ -1,4 +1,7 @@
-"""How long the exported model takes on this machine beside a static network, in ONNX Runtime and in PyTorch."""
+"""How long the exported model takes on this machine beside a static network, in ONNX Runtime and in PyTorch.
+
+Always with one thread: on cores that others use too, threads that wait for each other take many times as long.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,13 @@ from search.export.folder import BATCHES
 from search.latency.lock import timing
 from spaces.deploy.ship import DeployedNet
 from trainers.data.splits import Split
-from trainers.latency import Latency, latencies_ms
+from trainers.latency import Latency, latencies_ms, torch_threads
 
 if TYPE_CHECKING:
     from onnx import ModelProto
     from onnxruntime import InferenceSession
 
+THREADS = 1
 REPEATS = {1: 200, 64: 30}
 WARM_UP = {1: 20, 64: 2}
 SECONDS = 4.0  # of each comparison, and a few runs more where one takes long
@@ -26,12 +30,12 @@ INPUTS = {1: 64, 64: 8}  # batches that are taken in turn
 Run = Callable[[Tensor], object]
 
 
-def session_of(model: ModelProto) -> InferenceSession:
-    """The model in ONNX Runtime, with as many threads as PyTorch has."""
+def session_of(model: ModelProto, threads: int = THREADS) -> InferenceSession:
+    """The model in ONNX Runtime, with so many threads: those that latency is measured with, unless told otherwise."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = threads
     options.log_severity_level = 3  # it warns that thresholds are no constants
     providers = ["CPUExecutionProvider"]
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
@@ -56,13 +60,13 @@ def latency(
     }
     found: dict[str, Any] = {
         "device": f"CPU, {platform.machine()}",
-        "threads": torch.get_num_threads(),
+        "threads": THREADS,
         "versions": {"onnxruntime": onnxruntime.__version__, "torch": torch.__version__},
     }
     for size in BATCHES:
         say(f"measuring latency at batch {size}")
         inputs = list(zip(*(_first(test, size) for test in tests), strict=True))
-        with timing():
+        with timing(), torch_threads(THREADS):
             found[f"batch_{size}"] = {
                 name: _side_by_side(both, inputs, size) for name, both in runtimes.items()
             }
@@ -81,7 +85,7 @@ def beside_onnxruntime(ours: Run, float32: InferenceSession, test: Split) -> dic
     found: dict[str, Any] = {}
     for size in BATCHES:
         inputs = [(batch, batch) for batch in _first(test, size)]
-        with timing():
+        with timing(), torch_threads(THREADS):
             both = latencies_ms(
                 (ours, _run(float32)),
                 inputs,

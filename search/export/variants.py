@@ -67,8 +67,7 @@ class Float32:
 def variant(name: str, float32: Float32, test: Split, validation: Split, metric: Metric) -> Variant:
     """The model in the number format of this name, beside the float32 one; int8 is calibrated on validation images."""
     model, report = _made(name, float32, validation)
-    session = session_of(model)
-    found = _answered(session, test, float32.counts)
+    found = _answered(session_of(model, torch.get_num_threads()), test, float32.counts)
     difference = _difference(found.counts, float32.counts, metric)
     report |= {
         "file": variant_file(name),
@@ -81,7 +80,7 @@ def variant(name: str, float32: Float32, test: Split, validation: Split, metric:
     }
     if not within(LIMITS[name], difference, report["same_answers"], len(test)):
         return Variant(None, report | {"file": None})
-    latency = beside_in_onnxruntime(session, float32.session, test)
+    latency = beside_in_onnxruntime(session_of(model), float32.session, test)
     return Variant(model, report | {"latency_ms": latency})
 
 

@@ -11,6 +11,7 @@ from search.latency.table import LatencyTable, Runtime, Timed
 from search.latency.time_units import BRANCH, CALL, interleaved, session_run, setting
 from spaces.contract.units import Unit
 from spaces.deploy.unit_program import branch_program, empty_program, unit_program
+from trainers.latency import torch_threads
 
 SECONDS = 60.0  # about how long all units are timed
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -30,9 +31,7 @@ def profiled(
 ) -> LatencyTable:
     """The table of these units, which are of this batch size. Raises ValueError where the device cannot be had."""
     check_device(runtime, device)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with torch_threads(threads):
         make = _torch_run(device) if runtime == "torch" else _session(threads, PROVIDERS[device])
         runs, words = _idle_runs(runtime, device, threads), dict(WORDS)
         wholes = {}
@@ -44,8 +43,6 @@ def profiled(
         with timing(), torch.inference_mode():
             say(f"timing {len(runs)} units for up to {seconds:.0f} s")
             times = interleaved(list(runs.values()), seconds)
-    finally:
-        torch.set_num_threads(before)
     timed = {key: Timed(unit=words[key], **one) for key, one in zip(runs, times, strict=True)}
     where = setting(runtime, device, threads, batch, _versions(runtime))
     return LatencyTable(**where, units=timed, wholes=wholes)

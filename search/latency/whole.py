@@ -16,6 +16,7 @@ from search.latency.lock import timing
 from search.latency.profile import PROVIDERS, check_device
 from search.latency.table import LatencyTable
 from search.latency.time_units import interleaved, machine
+from trainers.latency import torch_threads
 
 if TYPE_CHECKING:
     from spaces.deploy.ship import DeployedNet
@@ -47,16 +48,12 @@ def whole_ms(
     `splits` are the same images, for each network at the size that it takes. All are timed in turn, with the table's
     runtime, device, threads and batch, while nothing else of ours is timed.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(table.threads)
-    try:
+    with torch_threads(table.threads):
         batches = [_batches(split, table.batch) for split in splits]
         make = _torch_runs if table.runtime == "torch" else _sessions
         runs = [make(net, own, table) for net, own in zip(nets, batches, strict=True)]
         with timing(), torch.inference_mode():
             times = interleaved([run for own in runs for run in own], SECONDS)
-    finally:
-        torch.set_num_threads(before)
     medians = iter(times)
     return [
         sum(next(medians)["median"] for _ in own) / sum(map(len, given))

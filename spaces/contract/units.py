@@ -47,8 +47,8 @@ class Unit:
     `exits`: an image runs the unit where it did not leave at one of that many early exits. `guard`: only where the gate
     says so. `asks` are the gates that it decides: once they are settled, nobody runs it. `leaving`: it is the head of
     an exit that is decided by confidence, which nobody runs where images do not leave. `parts`: it is a whole network,
-    made of the units with these keys. `left`: the share of its MACs that is left where channels whose gates (by name)
-    are closed for good are cut out of its weights.
+    made of the units with these keys. `left`: the share of its MACs that is computed where channels whose gates (by
+    name) are closed for good are cut out of its weights; CPUs compute channels in groups.
     """
 
     kind: str

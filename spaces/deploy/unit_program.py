@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     import onnx
 
 OPSET = 17
+NEWER = (
+    "resize",
+)  # kinds of units that the older exporter does not know: it prints a graph before it fails
 IR_VERSION = 8  # what onnxruntime 1.18 reads
 
 
@@ -24,28 +28,32 @@ def unit_program(unit: Unit) -> onnx.ModelProto:
     The older exporter of PyTorch takes a hundredth of the newer one's time; where it does not know an operation, or is
     gone, the newer one is used.
     """
-    import onnx
-
     program, names = _Program(unit).eval(), [f"input{i}" for i in range(len(unit.inputs))]
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # deprecations, and what a trace takes for constant
-        try:
-            file = io.BytesIO()
-            torch.onnx.export(
-                program,
-                unit.inputs,
-                file,  # type: ignore[arg-type]
-                input_names=names,
-                dynamo=False,
-                opset_version=OPSET,
-            )
-            return onnx.load_from_string(file.getvalue())
-        except Exception:
-            newer = torch.onnx.export(
-                program, unit.inputs, input_names=names, dynamo=True, verbose=False
-            )
+        if unit.kind not in NEWER:
+            with suppress(Exception):
+                return _by_older(program, unit.inputs, names)
+        newer = torch.onnx.export(
+            program, unit.inputs, input_names=names, dynamo=True, verbose=False
+        )
     assert newer is not None
     return newer.model_proto
+
+
+def _by_older(program: nn.Module, inputs: tuple[Tensor, ...], names: list[str]) -> onnx.ModelProto:
+    import onnx
+
+    file = io.BytesIO()
+    torch.onnx.export(
+        program,
+        inputs,
+        file,  # type: ignore[arg-type]
+        input_names=names,
+        dynamo=False,
+        opset_version=OPSET,
+    )
+    return onnx.load_from_string(file.getvalue())
 
 
 def empty_program() -> onnx.ModelProto:

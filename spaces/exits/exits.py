@@ -18,7 +18,9 @@ from spaces.contract.forward_pass import Walk
 from spaces.contract.net import DynamicNet, Output
 from spaces.contract.policies import Decision, Gate, Policy, straight_through
 from spaces.contract.units import Guard
-from spaces.exits.exit_heads import HEADS, ExitConfig, ExitGate
+from spaces.exits.exit_config import ExitConfig
+from spaces.exits.exit_gates import ExitGate
+from spaces.exits.exit_heads import HEADS
 
 POOLED = (
     "pooled"  # in the memory of a forward pass: (A, D) of the places passed, where exits read all

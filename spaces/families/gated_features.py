@@ -103,9 +103,10 @@ class GatedFeatures(DynamicNet):
         if compact and self.training:
             raise RuntimeError("compact execution is for inference; call eval() first")
         walk = Walk(images, policy or AlwaysOn(), compact=compact, gates=self.gates)
-        walk.mark("first", self._first_layer, images, macs=linear_macs(self.fc1))
         x_BFP = self.cells_of(images)
         decision = self._decided(walk, images)
+        masks = () if decision is None else (decision.z_BU.to(x_BFP.dtype),)
+        walk.mark("first", self._first_layer, images, *masks, macs=linear_macs(self.fc1))
         if decision is None:
             walk.pay(linear_macs(self.fc1))
             h = self.fc1(x_BFP.flatten(1))
@@ -118,8 +119,11 @@ class GatedFeatures(DynamicNet):
         walk.mark("head", self._rest, h, macs=self.rest_macs)
         return walk.output(self._rest(h))
 
-    def _first_layer(self, images: Tensor) -> Tensor:
-        return self.fc1(self.cells_of(images).flatten(1))
+    def _first_layer(self, images: Tensor, *masks_BF: Tensor) -> Tensor:
+        x_BFP = self.cells_of(images)
+        for z_BF in masks_BF:
+            x_BFP = x_BFP * z_BF[:, :, None]
+        return self.fc1(x_BFP.flatten(1))
 
     def _rest(self, h: Tensor) -> Tensor:
         return self.fc(F.relu(self.fc2(F.relu(h))))

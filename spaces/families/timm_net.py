@@ -30,7 +30,7 @@ from spaces.contract.policies import Policy
 from spaces.contract.recipe import Recipe
 from spaces.contract.space import choice, only_under
 from spaces.contract.task import Task
-from spaces.exits.exit_heads import CONV_EXITS, ExitConfig
+from spaces.exits.exit_config import CONV_EXITS, ExitConfig
 from spaces.exits.frozen_trunk import TrunkConfig
 from spaces.exits.timm_trunk import MapsOf, TimmTrunk
 from spaces.gates.gate_heads import GateConfig

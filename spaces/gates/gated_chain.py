@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from math import ceil
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,9 @@ from spaces.gates.gated_blocks import (
 )
 
 Found = dict[str, Decision]
+REGISTER = (
+    16  # channels that CPUs compute at once, with zeros where there are fewer: float32 in AVX-512
+)
 
 
 class Closable:
@@ -281,16 +285,21 @@ def mark_block(block: Closable, u: Tensor, found: Found, walk: Walk) -> None:
 
 
 def _share_left(block: Closable, gates: Mapping[str, str], fixed: Fixed) -> float:
-    """Of the block's MACs those that are left without the channels that are closed for good; `gates` by kind."""
+    """The share of the block's MACs that is computed without the channels closed for good; `gates` by kind."""
     whole = {kind: float(n) for kind, n in block.channels.items()}
-    left = {kind: n * _not_closed(fixed.get(gates.get(kind, ""))) for kind, n in whole.items()}
+    left = {
+        kind: _computed(fixed.get(gates.get(kind, "")), n) for kind, n in block.channels.items()
+    }
     macs, all_macs = float(block.macs(left)), float(block.macs(whole))
     return (macs + block.shortcut_macs) / (all_macs + block.shortcut_macs)
 
 
-def _not_closed(units: Sequence[float | None] | None) -> float:
-    """The share of a gate's units that are not closed for good."""
-    return 1.0 if units is None else sum(value != 0 for value in units) / len(units)
+def _computed(units: Sequence[float | None] | None, channels: int) -> float:
+    """How many channels are computed: those whose units are not closed for good, filled up to whole registers."""
+    if units is None:
+        return float(channels)
+    open_units = sum(value != 0 for value in units)
+    return float(min(channels, REGISTER * ceil(open_units * channels / len(units) / REGISTER)))
 
 
 def _either(decision: Decision, run: Tensor, closed: Tensor) -> Tensor:

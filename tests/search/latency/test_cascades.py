@@ -16,6 +16,7 @@ from spaces.contract.knobs import Knobs
 from spaces.contract.registry import family
 from spaces.contract.task import Task
 from spaces.contract.units import Ran, units_of
+from spaces.deploy.unit_program import unit_program
 from tests.search.latency.tables import table_of
 
 OPEN = Knobs(policy="always_on")
@@ -48,3 +49,9 @@ def test_a_member_of_smaller_images_pays_for_making_them() -> None:
     assert (member_ms(NetLatency(net, table), OPEN, {}, ran, LARGE) - own).tolist() == [7, 7]
     with pytest.raises(MissingUnitsError, match="resize 1x16x16"):
         member_ms(NetLatency(net, table_of(units)), OPEN, {}, ran, LARGE)
+
+
+def test_resizing_is_written_as_onnx_without_a_word(capfd: pytest.CaptureFixture[str]) -> None:
+    program = unit_program(resize_unit(LARGE, SMALL))
+    assert "Resize" in {node.op_type for node in program.graph.node}
+    assert capfd.readouterr() == ("", "")

@@ -73,18 +73,32 @@ def test_units_cost_what_they_take_in_a_network_of_their_size_not_alone() -> Non
     assert near.tolist() == pytest.approx([1.5, 0.8, 1.15], abs=1e-5), "half-way in the logarithm"
 
 
-def test_filters_that_are_closed_for_good_are_not_paid_for_where_they_are_cut_out() -> None:
-    net = net_of("gated_resnet", granularity="channel")
+def test_filters_that_are_closed_for_good_save_time_in_groups_where_they_are_cut_out() -> None:
+    net = net_of("gated_resnet", granularity="channel", width=2.0)
     clock = clock_of(net)
     gate = next(one for one in net.gates if one.name == "block0.inner")
     rates = {one.name: (0.5,) * one.units for one in net.gates}
-    half = (0.0,) * (gate.units // 2) + (0.5,) * (gate.units - gate.units // 2)
     block = next(u for u in clock.units(None) if u.kind == "block")
-    saved = clock.of(Knobs(), rates, Ran(1)) - clock.of(Knobs(), rates | {gate.name: half}, Ran(1))
-    assert float(saved) == pytest.approx(0.5 * clock.table.own_ms(block.key))
-    member = NetLatency(net, clock.table, in_cascade=True)
-    before, after = (member.of(Knobs(), r, Ran(1)) for r in (rates, rates | {gate.name: half}))
-    assert before == after, "in a cascade nothing is cut out"
+    assert block.inputs[0].shape[1] == 32
+
+    def saved(share: float, clock: NetLatency = clock) -> float:
+        """Of the block's time, with this share of its filters closed."""
+        closed = round(share * gate.units)
+        some = {gate.name: (0.0,) * closed + (0.5,) * (gate.units - closed)}
+        before, after = (clock.of(Knobs(), r, Ran(1)) for r in (rates, rates | some))
+        return float(before - after) / clock.table.own_ms(block.key)
+
+    assert saved(0.25) == 0, "32 filters take as long as 24"
+    assert saved(0.5) == saved(0.75) == pytest.approx(0.5)
+    assert saved(1.0) == pytest.approx(1.0, abs=1e-3)
+    assert saved(0.5, NetLatency(net, clock.table, in_cascade=True)) == 0, "nothing is cut there"
+
+
+def test_cells_times_their_gates_are_timed_too() -> None:
+    plain, gated = (net_of("gated_features", gated=one) for one in (False, True))
+    firsts = [next(u for u in units_of(net) if u.kind == "first") for net in (plain, gated)]
+    assert [len(unit.inputs) for unit in firsts] == [1, 2]
+    assert firsts[0].key != firsts[1].key
 
 
 def test_a_gate_that_never_varies_costs_nothing() -> None:

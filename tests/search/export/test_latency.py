@@ -1,0 +1,49 @@
+"""With how many threads the latency of an exported model is measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from search.export import latency as measure
+from search.export.card import threads_text
+from spaces.deploy.unit_program import empty_program
+from trainers.data.pixels import HeldPixels
+from trainers.data.splits import Split
+from trainers.latency import torch_threads
+
+
+class Net:
+    """Stands for a network in PyTorch and in ONNX Runtime; keeps PyTorch's threads at each call."""
+
+    def __init__(self) -> None:
+        self.threads: set[int] = set()
+
+    def __call__(self, pixels: Tensor) -> None:
+        self.threads.add(torch.get_num_threads())
+
+    def run(self, outputs: None, given: dict[str, Any]) -> None:
+        self.threads.add(torch.get_num_threads())
+
+
+def test_latency_is_of_one_thread_and_the_card_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "REPEATS", {1: 2, 64: 2})
+    black = HeldPixels(np.zeros((8, 3, 8, 8), np.uint8))
+    images = Split(torch.zeros(8, dtype=torch.int64), torch.arange(8), black)
+    ours, static = Net(), Net()
+    with torch_threads(4):
+        found = measure.latency((ours, static), (ours, static), (images, images))
+        measure.beside_onnxruntime(ours, static, images)
+        assert torch.get_num_threads() == 4
+    assert ours.threads == static.threads == {1}
+    assert threads_text(found) == "1 thread"
+
+
+def test_onnxruntime_has_one_thread_however_many_pytorch_has() -> None:
+    with torch_threads(4):
+        session = measure.session_of(empty_program())
+    assert session.get_session_options().intra_op_num_threads == 1
