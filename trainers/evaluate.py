@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from itertools import count
 
 import torch
 from torch import Tensor, nn
@@ -90,7 +90,8 @@ def evaluate(
 ) -> Table:
     """Run every image of a split through the network (put in eval mode) under the knobs.
 
-    A stochastic policy or an arbitrary order takes `knobs.passes` passes over the split; an ensemble is one pass.
+    A stochastic policy or an arbitrary order takes `knobs.passes` passes over the split, and each batch has an order of
+    its own; an ensemble is one pass.
     """
     execution = execution or Execution()
     net.eval()
@@ -101,8 +102,15 @@ def evaluate(
     counts: dict[str, Tensor] = {}
     ran: list[Ran] = []
     images_seen = 0
-    for step in range(passes):
-        run = partial(net.run, knobs=knobs, rates=rates, seed=seed, step=step, compact=compact)
+    forward_pass = count()
+    for number in range(passes):
+
+        def run(inputs: Tensor, ids: Tensor, number: int = number) -> Output:
+            step = next(forward_pass) if knobs.order == "arbitrary" else number
+            return net.run(
+                inputs, knobs, ids=ids, rates=rates, seed=seed, step=step, compact=compact
+            )
+
         for batch, output in outputs(run, split, data, execution):
             answer_B, top5_B = top_answers(output.logits_BC, batch.labels)
             classes.append(answer_B)

@@ -29,6 +29,7 @@ from search.run.number_formats import NumberFormats
 from search.run.optuna_mirror import mirror_for, optuna_storage
 from search.run.progress import Progress
 from search.run.publish import Publisher
+from search.run.publisher_process import PublisherProcess, publisher_for
 from search.run.retry import retry
 from search.run.take_up import take_up
 from search.run.time_spent import TimeSpent
@@ -150,7 +151,7 @@ def _driven(
         storage = optuna_storage(parts.settings.optuna_url)
     mirror = mirror_for(storage, store, spec)
     books = Books(store, spec.study, spec.costs, mirror, spec.metric.name)
-    publisher = Publisher(store, parts.settings, spec, progress.say)
+    publisher = publisher_for(parts.engine, store, parts.settings, spec, progress.say)
     formats = NumberFormats(
         store.formats,
         spec.study,
@@ -187,7 +188,9 @@ def _driven(
     return complete, not publisher.away
 
 
-def _add_cascades(parts: _Parts, publisher: Publisher, progress: Progress) -> None:
+def _add_cascades(
+    parts: _Parts, publisher: Publisher | PublisherProcess, progress: Progress
+) -> None:
     """Join the networks that were trained; a study whose cascades fail has its front without them."""
     from search.run.cascade_passes import Passes
     from search.run.cascades import update_cascades

@@ -245,7 +245,7 @@ def _shares(point: ExitPoint, exits: int) -> list[dict[str, float]]:
 
 
 def _layer_points(bench: _Bench, base: Mapping[str, Any]) -> list[OperatingPoint]:
-    """Fewer layers, and layers in arbitrary order, of a network that was trained for it."""
+    """Fewer layers, layers in arbitrary order, and both, of a network that was trained for it."""
     start, layers = Knobs(**base), tuple(range(bench.net.movable_layers))
     points = [bench.point(replace(start, order="arbitrary", passes=ORDERS))]
     kept: dict[tuple[int, ...], None] = {layers[:k]: None for k in range(1, len(layers))}
@@ -254,6 +254,11 @@ def _layer_points(bench: _Bench, base: Mapping[str, Any]) -> list[OperatingPoint
     drawn = (permutation(bench.seed, step, len(layers))[:half] for step in range(SUBSETS))
     kept |= {tuple(sorted(one)): None for one in drawn}
     points += [bench.point(replace(start, keep=keep)) for keep in kept]
+    shares = {round(len(layers) * quarters / 4) for quarters in (1, 2, 3)} - {0, 1, len(layers)}
+    points += [
+        bench.point(replace(start, keep=layers[:k], order="arbitrary", passes=ORDERS))
+        for k in sorted(shares)
+    ]
     return points + _without_the_least(bench, start, layers)
 
 

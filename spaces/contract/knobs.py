@@ -28,7 +28,7 @@ class Knobs:
     gates "sample"d as in training or deciding the "same" as at inference, by so many batches of so many images (None:
     as in training). exit_*, fallback: see ExitRule; "none"
     leaves exits without a gate unused, "every" evaluates all of them and lets nobody leave. order: of layers that can
-    change places, sequential, or arbitrary (a new one each pass, for the whole batch). keep: the layers that are run,
+    change places, sequential, or arbitrary (a new one each batch). keep: the layers that are run,
     None for all.
     """
 

@@ -53,8 +53,8 @@ class Recipe(Optimization):
         doc="least share of the area that such a part has",
     )  # fmt: skip
     auto_augment: str = _choice(
-        "none", "rand", "trivial", when=_augmented,
-        doc="RandAugment, or TrivialAugment: shapes and colours changed",
+        "none", "rand", "trivial", "auto", when=_augmented,
+        doc="RandAugment, TrivialAugment, or AutoAugment's policy for CIFAR: shapes and colours changed",
     )  # fmt: skip
     rand_operations: int = _whole(
         1, 3, default=2, within=(1, 14), when={"auto_augment": ("rand",)}, doc="operations on an image"

@@ -293,7 +293,9 @@ def _places(config: RoutedViTConfig) -> nn.ModuleList:
     table = nn.Embedding(config.layers, config.pos_dim)
     nn.init.zeros_(table.weight)
     tables = [table if config.pos_shared else copy.deepcopy(table) for _ in range(config.layers)]
-    return nn.ModuleList(Places(config.dim, config.pos_dim, one) for one in tables)
+    return nn.ModuleList(
+        Places(config.dim, config.pos_dim, one, config.pos_dropout) for one in tables
+    )
 
 
 def _gated_layers(config: RoutedViTConfig) -> list[int]:

@@ -12,7 +12,8 @@ from torch import Tensor
 from search.run.data import task_of
 from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs
-from spaces.contract.net import DynamicNet
+from spaces.contract.net import DynamicNet, Output
+from spaces.contract.policies import Policy
 from spaces.contract.registry import family
 from spaces.contract.task import Task
 from trainers.answers import Answers
@@ -192,3 +193,28 @@ def test_exit_logits_are_those_of_each_head_in_the_order_of_the_images(
     )
     assert torch.equal(raw.logits[0].argmax(1) == raw.labels, first.correct_PN[0])
     assert torch.equal(raw.macs[0], first.macs_PN[0])
+
+
+def test_each_batch_and_each_pass_has_an_arbitrary_order_of_its_own(
+    digits: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"layers": 6, "dim": 32, "patch": 4}
+    one = Candidate.of(family("shuffled_vit"), values, 1).build(task_of(digits), 0)
+    orders: list[tuple[int, ...]] = []
+
+    def watched(images: Tensor, policy: Policy, **_: object) -> Output:
+        assert policy.order is not None
+        orders.append(policy.order)
+        return Output(torch.zeros(len(images), 10), (), torch.zeros(len(images)))
+
+    monkeypatch.setattr(one, "forward", watched)
+    monkeypatch.setattr("trainers.evaluate.BATCH", 8)
+    knobs = Knobs(order="arbitrary", passes=2)
+    evaluate(one, digits.validation, digits, knobs, seed=3)
+    batches = -(-len(digits.validation) // 8)
+    assert len(orders) == 2 * batches
+    assert len(set(orders)) > batches
+    again = list(orders)
+    orders.clear()
+    evaluate(one, digits.validation, digits, knobs, seed=3)
+    assert orders == again

@@ -14,6 +14,7 @@ from spaces.contract.recipe import Recipe
 from spaces.contract.truth import Labels, Truth
 from trainers.data.augment import augmented
 from trainers.data.auto_augment import rand_augmented, trivially_augmented
+from trainers.data.auto_policy import auto_augmented
 from trainers.data.mixing import erased, mixed
 from trainers.data.resized_crop import resized_crops
 
@@ -41,6 +42,8 @@ def changed(images_BCHW: Tensor, recipe: Recipe, *, seed: int, step: int, flip: 
         return rand_augmented(
             images_BCHW, draws, operations=recipe.rand_operations, magnitude=recipe.rand_magnitude
         )
+    if recipe.auto_augment == "auto":
+        return auto_augmented(images_BCHW, draws)
     return (
         trivially_augmented(images_BCHW, draws) if recipe.auto_augment == "trivial" else images_BCHW
     )

@@ -94,6 +94,7 @@ CHANGES = {
     "resized": {"crop": "resized"},
     "rand": {"auto_augment": "rand"},
     "trivial": {"auto_augment": "trivial"},
+    "auto": {"auto_augment": "auto"},
     "erasing": {"erasing": 0.5},
     "mixup": {"mixup": 0.4},
     "cutmix": {"cutmix": 1.0},
