@@ -26,6 +26,7 @@ from search.measure.measured_point import measured_point
 from spaces.contract.knobs import Knobs
 from spaces.contract.net import DynamicNet
 from spaces.contract.noise import permutation
+from spaces.deploy.generic import needed_parameters
 from storage.records import OperatingPoint
 from trainers.data.splits import ImageData
 from trainers.evaluate import Table, evaluate, recalibrated
@@ -66,10 +67,6 @@ class _Bench:
     clock: NetLatency | None = None
     effort: Effort = field(default_factory=Effort)
 
-    @property
-    def parameters(self) -> int:
-        return sum(p.numel() for p in self.net.parameters())
-
     def point(
         self, knobs: Knobs, rates: Any = None, net: DynamicNet | None = None
     ) -> OperatingPoint:
@@ -94,7 +91,7 @@ class _Bench:
             knobs,
             table,
             self.metric,
-            parameters=self.parameters,
+            parameters=needed_parameters(self.net, knobs, rates or table.rates),
             rates=rates,
             clock=self.clock,
             more=more,
