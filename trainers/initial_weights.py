@@ -44,19 +44,26 @@ def initial_state(source: str) -> dict[str, Tensor]:
     return tensors_of(weights_file(source), source)
 
 
-def _torchvision(name: str) -> dict[str, Tensor]:
+def _torchvision(source: str) -> dict[str, Tensor]:
+    """Those of NAME that torchvision recommends, or NAME.WEIGHTS: resnet50.IMAGENET1K_V1."""
     import torchvision
 
+    name, _, weights = source.partition(".")
     if name not in torchvision.models.list_models():
         from spaces.contract.space import nearest
 
         known = nearest(name, torchvision.models.list_models())
         raise ValueError(f"init_from: torchvision has no model {name}{known}")
+    named = [one.name for one in torchvision.models.get_model_weights(name)]
+    if weights and weights not in named:
+        raise ValueError(
+            f"init_from: torchvision has no weights {weights} of {name}; it has {', '.join(named)}"
+        )
     try:
-        return dict(torchvision.models.get_model(name, weights="DEFAULT").state_dict())
+        return dict(torchvision.models.get_model(name, weights=weights or "DEFAULT").state_dict())
     except (OSError, RuntimeError) as error:
         raise ValueError(
-            f"init_from: the weights of torchvision:{name} cannot be had on this machine "
+            f"init_from: the weights of torchvision:{source} cannot be had on this machine "
             f"({str(error).splitlines()[0]}); download them elsewhere and give the file"
         ) from None
 

@@ -167,12 +167,12 @@ def _gate_points(bench: _Bench) -> list[OperatingPoint]:
     points.append(bench.point(OPEN))
     # behind which rates are of the images that stayed
     exits = any(gate.kind == "exit" for gate in bench.net.gates)
-    if not exits:
-        points.append(bench.point(Knobs(policy="scaled_on"), rates))
     passes = bench.effort.passes
-    points += [
-        bench.point(Knobs(policy=policy, passes=passes)) for policy in ("stochastic", "ensemble")
-    ]
+    drawn = bench.point(Knobs(policy="stochastic", passes=passes))
+    if not exits:
+        scales = drawn.extra["rates"] if _same_for_all(rates) else rates
+        points.append(bench.point(Knobs(policy="scaled_on"), scales))
+    points += [drawn, bench.point(Knobs(policy="ensemble", passes=passes))]
     if not exits and any(r <= PRUNE or r >= 1 - PRUNE for units in rates.values() for r in units):
         points.append(bench.point(Knobs(prune=PRUNE), rates))
     points += gate_threshold_points(points, bench.net.gates, _cheapest_good(points), bench.point)
@@ -181,6 +181,11 @@ def _gate_points(bench: _Bench) -> list[OperatingPoint]:
             _recalibrated(bench, knobs) for knobs in _recalibrated_knobs(points, bench.effort)
         ]
     return points
+
+
+def _same_for_all(rates: Mapping[str, Sequence[float]]) -> bool:
+    """Whether a threshold opens each unit for all images or none: then how often it is drawn says more of it."""
+    return all(rate in (0, 1) for units in rates.values() for rate in units)
 
 
 def _recalibrated(bench: _Bench, knobs: Knobs) -> OperatingPoint:

@@ -17,6 +17,7 @@ from search.run.data import load_data, task_of
 from search.run.features import features_of
 from search.run.job import Event, Failure, Job, Notice, Outcome, Rung
 from search.run.partners import LostError, together
+from search.run.trial_execution import execution_of, rightly_computed
 from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs
 from spaces.contract.net import DynamicNet
@@ -28,12 +29,11 @@ from storage.kept_files import KeptFiles
 from storage.records import OperatingPoint, training_text
 from trainers.data.splits import ImageData, Split
 from trainers.epoch_sums import DivergedError
-from trainers.execution import Execution, best_device, whole_vectors
+from trainers.execution import Execution
 from trainers.fit import EpochResult, fit, net_tensors
 from trainers.initial_weights import initial_state, start_from
 from trainers.memory import cap_gpu_memory, is_out_of_memory
 from trainers.metrics import METRICS, Metric
-from trainers.wrong_results import random_images, wrong_operations
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
@@ -80,8 +80,8 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
     fetch_sources(job)
     net = initial_net(job, candidate, task_of(data))
     slot = Slot.of(job, candidate)
-    execution, metric = _execution(job, net, slot), METRICS[job.metric]
-    execution = yield from _rightly_computed(job, net, candidate, execution)
+    execution, metric = execution_of(job, net, slot), METRICS[job.metric]
+    execution = yield from rightly_computed(job, net, candidate, execution)
     if job.gpu_memory is not None and execution.device.startswith("cuda"):
         cap_gpu_memory(job.gpu_memory, execution.device)
     table = None if job.latency is None else read_table(Path(job.latency))
@@ -271,42 +271,6 @@ def teacher_net(job: Job, candidate: Candidate, task: Task) -> DynamicNet | None
         reason = str(error).splitlines()[0]
         raise ValueError(f"distill: {job.teacher} is no baseline of this size: {reason}") from None
     return net
-
-
-def _execution(job: Job, net: DynamicNet, slot: Slot) -> Execution:
-    """Number format and layout as the checkpoint was trained, else as asked for or measured, else plain float32."""
-    device = best_device() if job.device == "auto" else job.device
-    chosen = Execution(device=device)
-    if saved := slot.load():
-        chosen = Execution(**saved[1]["execution"])
-    elif job.precision != "auto":
-        chosen = Execution(dtype=job.precision)
-    elif job.execution is not None:
-        chosen = Execution(**job.execution)
-    layout = chosen.channels_last and (device != "cpu" or whole_vectors(net))
-    return replace(
-        chosen,
-        device=device,
-        channels_last=layout,
-        compile=job.compile,
-        micro_batch=job.micro_batch or chosen.micro_batch,
-    )
-
-
-def _rightly_computed(
-    job: Job, net: DynamicNet, candidate: Candidate, execution: Execution
-) -> Generator[Notice, None, Execution]:
-    """The same, or in float32 where a library computes the network wrongly in the number format."""
-    images = random_images(net, max(1, candidate.recipe.batch // job.gpus), execution.device)
-    wrong = wrong_operations(net, execution, images)
-    if not wrong:
-        return execution
-    name, found = training_text(*job.name), "; ".join(wrong)
-    said = f"{name} trains in float32, since torch's {execution.dtype} is wrong here for {found}"
-    logger.info(said)
-    if job.precision != "auto":  # somebody asked for it
-        yield Notice(said)
-    return replace(execution, dtype="float32")
 
 
 def kept_epoch(job: Job) -> int:

@@ -110,7 +110,7 @@ def agreement(logits: Sequence[Tensor]) -> Tensor:
     import torch
 
     answers = [one.argmax(1) for one in logits]
-    streak = torch.zeros(len(answers[0]), device=answers[0].device)
+    streak = torch.zeros_like(answers[0], dtype=torch.float32)
     running = torch.ones_like(streak)
     for earlier in reversed(answers[:-1]):
         running = running * (earlier == answers[-1])

@@ -105,6 +105,11 @@ class ExitConfig:
         return self.exit_reads == "all" and pooled
 
     @property
+    def head_side(self) -> int:
+        """Pixels on a side of the map that scan heads pool, where the network's own map can be that small."""
+        return 4
+
+    @property
     def head_filters(self) -> int:
         """Filters of the heads' bottlenecks, at most; families with a width multiplier scale them."""
         return 128

@@ -61,13 +61,14 @@ class Attention(nn.Module):
 
 
 class ScanHead(nn.Module):
-    """Attention, three bottleneck convolutions down to a 4x4 map (up to 7x7 from odd sizes), pooled, linear."""
+    """Attention, three bottleneck convolutions down to a 4x4 map (or 7x7, up to 7x7 from odd sizes), pooled, linear."""
 
     def __init__(self, config: ExitConfig, place: Place, features: int, classes: int) -> None:
         super().__init__()
         self.attention = None if config.attention == "none" else Attention(config.attention, place)
         width = min(config.head_filters, features)
-        steps = (max(1, place.height // 4), max(1, place.width // 4))
+        side = config.head_side
+        steps = (max(1, place.height // side), max(1, place.width // side))
         self.reduce = nn.Conv2d(place.channels, width, 1)
         self.shrink = nn.Conv2d(width, width, steps, steps)
         self.expand = nn.Conv2d(width, features, 1)

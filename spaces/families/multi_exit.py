@@ -56,6 +56,10 @@ class MultiExitConfig(ExitConfig, TrunkConfig, SectionedConfig):
     gated: bool = True
 
     @property
+    def head_side(self) -> int:
+        return 7 if self.stem == "imagenet" else super().head_side
+
+    @property
     def head_filters(self) -> int:
         return self.scaled(super().head_filters)
 
@@ -134,7 +138,8 @@ class MultiExitNet(SectionedNet, FrozenTrunkNet):
         return [self.stem, self.sections]
 
     def trunk_identity(self) -> str:
-        return f"multi_exit {self.config.backbone} {self.config.width}"
+        large = " imagenet" if self.config.stem == "imagenet" else ""
+        return f"multi_exit {self.config.backbone} {self.config.width}{large}"
 
     def place_module(self, place: Place) -> nn.Module:
         return self.sections[place.unit]
@@ -177,7 +182,7 @@ FAMILY = Family(
     recipe=Recipe,
     build=MultiExitNet,
     size_dimensions=("backbone", "width"),
-    baseline_dimensions=("trunk", "feature_views"),
+    baseline_dimensions=("stem", "trunk", "feature_views"),
     smaller_sizes={"width": (0.125, 0.25)},
     size_words={"backbone": "{}", "width": "x{}"},
     traits=("exits", "attention"),

@@ -17,6 +17,7 @@ GATED_RESNET: Variants = (
     (COLOUR, {"gated": False}),
     (COLOUR, {"shortcut": "A", "gate_bn": False, "two_logit": True}),
     (COLOUR, {"gate": "independent"}),
+    (COLOUR, {"gate": "survival", "loss": "none"}),
     (COLOUR, {"forced_open": "first_last", "backbone": "resnet14"}),
     (COLOUR, {"forced_open": "downsample", "granularity": "joint"}),
     (COLOUR, {"granularity": "channel", "channel_group": 1}),

@@ -142,3 +142,15 @@ def test_points_have_top_5_accuracy_beside_top_1(digits: ImageData) -> None:
     table = evaluate(net, digits.validation, digits, Knobs(policy="always_on"))
     assert point.top5 == table.answers.top5_PN.mean()
     assert point.top5 > point.top1
+
+
+@pytest.mark.slow
+def test_stochastic_depth_is_measured_with_all_blocks_scaled_by_their_rates(
+    digits: ImageData,
+) -> None:
+    values = {"backbone": "resnet8", "width": 0.5, "batch": 32, "gate": "survival", "loss": "none"}
+    net = trained(digits, "gated_resnet", 1, **values)
+    points = operating_points(net, digits, batch=32, execution=Execution(), seed=0)
+    (scaled,) = [p for p in points if p.knobs["policy"] == "scaled_on"]
+    found = [units[0] for units in scaled.extra["rates"].values()]
+    assert found == pytest.approx([5 / 6, 4 / 6, 0.5], abs=0.12)

@@ -14,7 +14,7 @@ import pytest
 import search.run.number_formats as module
 from search.run.job import Job
 from search.run.number_formats import CrashedError, NumberFormats, Probe, size_of
-from search.run.worker import _execution
+from search.run.trial_execution import execution_of
 from spaces.contract.family import Candidate
 from spaces.contract.recipe import Recipe
 from spaces.contract.registry import family
@@ -159,7 +159,7 @@ def test_a_worker_trains_in_the_format_that_its_job_says(tmp_path: Path) -> None
 
     def execution(one: Job, width: float) -> Execution:
         candidate = Candidate.of(family("gated_resnet"), {"backbone": "resnet8", "width": width}, 1)
-        return _execution(one, candidate.build(TASK, 0), NoCheckpoint())
+        return execution_of(one, candidate.build(TASK, 0), NoCheckpoint())
 
     one = replace(job(tmp_path), execution=LAST.as_dict())
     assert execution(one, 1.0) == LAST

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import search.run.trial_execution as trial_execution
 import search.run.worker as module
 from search.run.job import Event, Job, Notice, Outcome, Rung
 from search.run.worker import events, kept_epoch, teacher_net, trained_net
@@ -210,7 +211,7 @@ def test_a_network_that_bfloat16_computes_wrongly_trains_in_float32(
     """oneDNN's convolutions of some shapes are wrong on some CPUs; trained so, an exported network is worthless."""
     wrong: list[str] = []
     monkeypatch.setattr(
-        module,
+        trial_execution,
         "wrong_operations",
         lambda net, execution, images: wrong if execution.dtype != "float32" else [],
     )
