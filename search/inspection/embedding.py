@@ -89,11 +89,12 @@ def between_places(embedded: Embedding) -> float:
 def headline(embedded: Embedding, images: int) -> Headline:
     share = between_places(embedded)
     finding = f"What layer{embedded.layer} puts out {_verdict(share)}"
-    about = f"{embedded.method} of all output tokens, a point an image, coloured by the place at which the layer ran"
+    about = f"{embedded.method} of all output tokens, "
+    about += "a point an image, " if embedded.trained else ""
+    about += "coloured by the place at which the layer ran"
+    about += "" if embedded.trained else " (not trained for it)"
     if embedded.explained is not None:
         about += f"; two components keep {percent(embedded.explained, 0)} of the variance"
-    if not embedded.trained:
-        about += "; the network was not trained to move layers"
     return Headline(f"{finding}: {percent(share, 0)} of the spread is between places", about)
 
 
