@@ -1,8 +1,8 @@
 """A table of a paper, trained again and printed beside what was published.
 
 The study file in studies/papers/tables has the paper's recipe; `--scale smoke` and `cpu` make it small, and then only
-the order of the rows can be compared. Accuracy is of the test images, read once, of each network as it was trained;
-with repeats the mean, and its 95 % interval by Student's t.
+the order of the rows can be compared. Accuracy is of the test images, read once, of each network as the row says; with
+repeats the mean, and its 95 % interval by Student's t. Rows of ImageNet need `--data folder:FOLDER` at `gpu` scale.
 
     python benchmarks/papers.py --list
     python benchmarks/papers.py dlcg-table-1 --scale gpu --folder FOLDER    # keeps the study there, and goes on with it
@@ -11,10 +11,11 @@ with repeats the mean, and its 95 % interval by Student's t.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +27,18 @@ import numpy as np
 from rich.console import Console
 from scipy import stats
 
-from benchmarks.cascades import Examiner, Measured
-from benchmarks.paper_tables import SCALES, TABLES, PaperTable, Row
+from benchmarks.paper_tables.every import TABLES
+from benchmarks.paper_tables.merged import JOINT
+from benchmarks.paper_tables.readings import READINGS, Reading, TrainedNet
+from benchmarks.paper_tables.table import SCALES, PaperTable, Row
 from benchmarks.pretrained import versions
 from search.commands.search import NoFrontError, run_study
 from search.front.eligible import chosen_of
-from search.spec import exact_settings, parse_study
+from search.schedule.warm_start import sized_baseline
+from search.spec import exact_settings, narrowed_spaces, parse_study
 from search.study_keys import StudySpec
+from spaces.contract.family import Candidate
+from spaces.contract.registry import family
 from storage.records import Kind, PointRecord, State, TrialRecord
 from storage.settings import Settings, Storage
 from storage.store import Store
@@ -40,18 +46,19 @@ from storage.store import Store
 
 @dataclass(frozen=True)
 class Ours:
-    """A row as it was trained here: test accuracy and MACs of each repeat."""
+    """A row as it was trained here: what was read of each repeat on the test images."""
 
     row: Row
-    tested: Sequence[Measured]
+    tested: Sequence[Reading]
 
     @property
     def accuracy(self) -> float:
         return float(np.mean([one.accuracy for one in self.tested]))
 
-    @property
-    def macs(self) -> float:
-        return float(np.mean([one.macs for one in self.tested]))
+    def mean(self, name: str) -> float | None:
+        """The mean of another measure over repeats; None where a reading has it not."""
+        values = [getattr(one, name) for one in self.tested]
+        return None if not values or None in values else float(np.mean(values))
 
     @property
     def half_width(self) -> float | None:
@@ -63,6 +70,8 @@ class Ours:
 
     def verdict(self, scale: str) -> str:
         """Whether the published accuracy is within the interval; only where it was trained as published."""
+        if self.row.accuracy is None:
+            return "published as a picture"
         if scale != "gpu":
             return f"not at {scale} scale"
         if self.half_width is None:
@@ -79,28 +88,52 @@ def trained(
     """Train what is missing, and test each network once."""
     spec = parse_study(text, table.name)
     console = Console(stderr=True)
-    wanted = any(row.setting is None for row in table.rows)
+    rows = table.rows_at(scale)
     with suppress(NoFrontError):  # the small scales may learn next to nothing
-        run_study(spec, text, settings, console, workers=workers, baselines=wanted)
+        run_study(
+            spec,
+            text,
+            settings,
+            console,
+            workers=workers,
+            baselines=False,
+            beside=static_nets(spec, rows),
+        )
     store = Store.open(settings.database_url)
-    examiner = Examiner(store, spec, settings, sys.maxsize)
+    nets = [
+        TrainedNet(spec, trial, _point(store, spec, trial), settings)
+        for trial in store.trials(spec.study)
+        if trial.state == State.COMPLETE and trial.kind in (Kind.SEARCH, Kind.BASELINE)
+    ]
     count = len(exact_settings(spec))
     found = []
-    for row in table.rows:
-        trials = [t for t in store.trials(spec.study) if _is_of(t, row, table, scale, count)]
-        points = [_point(store, spec, trial) for trial in trials]
-        found.append(Ours(row, [examiner.measure(point) for point in points]))
+    for row in rows:
+        own = [net for net in nets if _is_of(net.trial, row, count)]
+        found.append(Ours(row, _read(row, own)))
     store.close()
     return found
 
 
-def _is_of(trial: TrialRecord, row: Row, table: PaperTable, scale: str, count: int) -> bool:
-    if trial.state != State.COMPLETE:
-        return False
+def _read(row: Row, nets: Sequence[TrainedNet]) -> list[Reading]:
+    """What the row says of each network, or of all repeats together."""
+    if row.reading in JOINT:
+        return JOINT[row.reading](nets) if nets else []
+    return [READINGS[row.reading](net, row.exit) for net in nets]
+
+
+def static_nets(spec: StudySpec, rows: Sequence[Row]) -> list[Candidate]:
+    """The baselines that rows are of, by the study's recipe."""
+    name = spec.families[0]
+    own, space = family(name), narrowed_spaces(spec)[name]
+    sizes = [row.baseline for row in rows if row.setting is None]
+    made = [sized_baseline(own, space, size, spec.budget.epochs) for size in sizes]
+    return list({one.key: one for one in made}.values())
+
+
+def _is_of(trial: TrialRecord, row: Row, count: int) -> bool:
     if row.setting is not None:
         return trial.kind == Kind.SEARCH and trial.number % count == row.setting
-    wanted = table.baseline_of(row, scale)
-    return trial.kind == Kind.BASELINE and wanted.items() <= trial.params.items()
+    return trial.kind == Kind.BASELINE and row.baseline.items() <= trial.params.items()
 
 
 def _point(store: Store, spec: StudySpec, trial: TrialRecord) -> PointRecord:
@@ -108,35 +141,51 @@ def _point(store: Store, spec: StudySpec, trial: TrialRecord) -> PointRecord:
     return chosen_of(store.points(spec.study, kind=trial.kind, number=trial.number))
 
 
+# measures beside accuracy: what it is called, how it is written
+MORE: dict[str, tuple[str, Callable[[float], str]]] = {
+    "top5": ("top-5", lambda value: f"{value:.2%}"),
+    "macs": ("MACs", lambda value: f"{value / 1e6:.2f} M"),
+    "rate": ("open rate", lambda value: f"{value:.3f}"),
+    "share": ("images answered", lambda value: f"{value:.2%}"),
+}
+
+
 def printed(table: PaperTable, ours: Sequence[Ours], scale: str) -> str:
-    """The table in Markdown: published beside ours."""
+    """The table in Markdown: published beside ours. MACs stand there in any case, other measures where published."""
+    shown = ["macs", *(n for n in MORE if any(getattr(one.row, n) is not None for one in ours))]
+    shown = list(dict.fromkeys(shown))
+    heads = [f"published {MORE[name][0]} | ours" for name in shown]
     lines = [
         f"{table.name} at {scale} scale: {table.source}",
         "",
-        "| | published accuracy | ours | repeats | published MACs | ours | |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        f"| | published accuracy | ours | repeats | {' | '.join(heads)} | |",
+        f"| {' | '.join(['---'] * (5 + 2 * len(shown)))} |",
+        *(f"| {' | '.join(_cells(one, shown, scale))} |" for one in ours),
     ]
-    for one in ours:
-        if not one.tested:
-            lines.append(
-                f"| {one.row.label} | {one.row.accuracy:.2%} | failed | 0 | {_macs(one.row.macs)} | | |"
-            )
-            continue
-        width = "" if one.half_width is None else f" +- {100 * one.half_width:.2f}"
-        lines.append(
-            f"| {one.row.label} | {one.row.accuracy:.2%} | {one.accuracy:.2%}{width} | {len(one.tested)} "
-            f"| {_macs(one.row.macs)} | {_macs(one.macs)} | {one.verdict(scale)} |"
-        )
-    known = [one for one in ours if one.tested]
+    known = [
+        (one.row.accuracy, one.accuracy)
+        for one in ours
+        if one.tested and one.row.accuracy is not None and math.isfinite(one.accuracy)
+    ]
     if len(known) > 2:
-        pairs = [[one.row.accuracy for one in known], [one.accuracy for one in known]]
-        lines += ["", f"Rank correlation of the accuracies: {stats.spearmanr(*pairs)[0]:.2f}"]
+        correlation = stats.spearmanr(*zip(*known, strict=True))[0]
+        lines += ["", f"Rank correlation of the accuracies: {correlation:.2f}"]
     lines += [f"Differs from the paper: {one}." for one in table.differs]
     return "\n".join(lines)
 
 
-def _macs(value: float | None) -> str:
-    return "" if value is None else f"{value / 1e6:.2f} M"
+def _cells(one: Ours, shown: Sequence[str], scale: str) -> list[str]:
+    row, published = one.row, "" if one.row.accuracy is None else f"{one.row.accuracy:.2%}"
+    width = "" if one.half_width is None else f" +- {100 * one.half_width:.2f}"
+    own = f"{one.accuracy:.2%}{width}" if one.tested else "failed"
+    if one.tested and math.isnan(one.accuracy):
+        own = "no image"
+    cells = [row.label, published, own, str(len(one.tested))]
+    for name in shown:
+        text = MORE[name][1]
+        values = (getattr(row, name), one.mean(name))
+        cells += ["" if value is None or math.isnan(value) else text(value) for value in values]
+    return [*cells, one.verdict(scale) if one.tested else ""]
 
 
 def main() -> None:

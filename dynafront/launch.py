@@ -71,14 +71,15 @@ def _study_of(
     file: Path | str | None, keys: dict[str, Any], settings: Settings, console: Console
 ) -> tuple[StudySpec, str]:
     """The spec and its text. Raises ValueError."""
-    from search.spec import parse_study, read_study
+    from search.commands.study_file import read_begun
+    from search.spec import parse_study
 
     if file is not None:
         if keys:
             raise ValueError(
                 f"{CALL}: {', '.join(keys)} and a study file: give the file, or all keys as keywords"
             )
-        return read_study(Path(file).expanduser())
+        return read_begun(Path(file).expanduser(), settings, console.print)
     data = keys.get("data", "")
     if isinstance(data, Path):
         keys = {**keys, "data": f"folder:{data}"}

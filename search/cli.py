@@ -21,6 +21,7 @@ from search.command_line.front import show_front
 from search.command_line.init import write_study
 from search.command_line.inspect import inspect_training
 from search.command_line.list import list_studies
+from search.command_line.merge import merge_trainings
 from search.command_line.paths import GivenPath
 from search.command_line.predict import predict
 from search.command_line.profile import profile
@@ -55,6 +56,7 @@ COMMANDS = (  # in the order of use, not of the alphabet
     predict,
     retune_model,
     inspect_training,
+    merge_trainings,
     sync,
     clean_studies,
     delete,

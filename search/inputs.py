@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from search.spec import StudySpec
-from trainers.data.paths import TORCHVISION, expanded, weights_file
+from trainers.data.paths import LIBRARIES, expanded, weights_file
 from trainers.data.sources import folder_of
 
 
@@ -23,7 +23,7 @@ def check_inputs(spec: StudySpec, where: str) -> None:
 
 
 def _check_weights(source: str) -> None:
-    if source == TORCHVISION:
-        raise ValueError(f"init_from: {source} names no model; write {TORCHVISION}NAME")
-    if not source.startswith(TORCHVISION):
+    if source in LIBRARIES:
+        raise ValueError(f"init_from: {source} names no model; write {source}NAME")
+    if not source.startswith(LIBRARIES):
         weights_file(source)

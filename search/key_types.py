@@ -90,6 +90,6 @@ def _weights(value: object) -> object:
     sources = value.values() if isinstance(value, dict) else [value]
     if not all(isinstance(source, str) and source for source in sources):
         raise ValueError(
-            f"{shown(value)} is neither a file, nor torchvision:NAME, nor one of these by family"
+            f"{shown(value)} is neither a file, nor torchvision:NAME or timm:NAME, nor one of these by family"
         )
     return value

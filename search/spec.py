@@ -14,13 +14,19 @@ from pydantic import ValidationError
 from search.engine_keys import check_engine
 from search.exact import check_count, check_exact, exact_space, is_exact, named_values, settings_of
 from search.objectives import COSTS, LATENCY, MACS
+from search.recipe_checks import (
+    check_images_read,
+    check_milestones,
+    check_teacher,
+    check_trunks,
+)
 from search.spec_errors import mistake, shown, yaml_mistake
 from search.study_keys import StudySpec
 from spaces.contract.narrowing import for_trained_weights, narrowed
-from spaces.contract.recipe import CHANGES_OF_IMAGES, PRETRAINED
+from spaces.contract.recipe import PRETRAINED
 from spaces.contract.resolution import IMAGE_SIZE, image_size_dimension
 from spaces.contract.space import Dimension, Value, word
-from spaces.contract.trunk import FINETUNED, FROZEN, TRUNK, trunks
+from spaces.contract.trunk import FINETUNED, FROZEN, TRUNK
 from storage.yaml_text import NotYamlError, file_text, parsed
 from trainers.metrics import METRICS
 
@@ -85,7 +91,7 @@ def parse_study(text: str, where: str, unread: Unread | None = None) -> StudySpe
     check_engine(spec.run, where)
     check_exact(spec, where)
     spaces = declared_spaces(spec, where)
-    _check_trunk(spec, where, spaces)
+    check_trunks(spec, where, spaces)
     for name, space in spaces.items():
         for found in _unread(where, name, space, named_values(spec, name)):
             if unread is None:
@@ -99,19 +105,6 @@ def narrowed_spaces(spec: StudySpec) -> dict[str, tuple[Dimension, ...]]:
     from spaces.contract.registry import family
 
     return _narrowed(spec, "study file", lambda name: family(name).space)
-
-
-def _check_trunk(spec: StudySpec, where: str, spaces: Mapping[str, tuple[Dimension, ...]]) -> None:
-    """A trunk that keeps its weights needs some that were trained."""
-    for name, space in spaces.items():
-        pretrained = next((d for d in space if d.name == PRETRAINED), None)
-        if FROZEN not in trunks(space) or spec.initial(name) is not None:
-            continue
-        loads = pretrained is not None and pretrained.searched and pretrained.choices == (True,)
-        if not loads:
-            fix = "name a file in `init_from`"
-            fix = f"write `pretrained: true` beside it, or {fix}" if pretrained else fix
-            raise ValueError(f"{where}: space.{name}.trunk: frozen needs trained weights: {fix}")
 
 
 def declared_spaces(spec: StudySpec, where: str = "study file") -> dict[str, tuple[Dimension, ...]]:
@@ -148,8 +141,9 @@ def _narrowed(
             own = str(error).startswith(("space.", "trials[", "families:"))
             raise ValueError(f"{where}: {'' if own else 'families: '}{error}") from None
     for name, space in found.items():
-        _check_teacher(spec, where, name, space)
-        _check_images_read(where, name, space)
+        check_teacher(spec, where, name, space)
+        check_images_read(where, name, space)
+        check_milestones(spec, where, name, space)
     return found
 
 
@@ -178,7 +172,30 @@ def _whole_space(
     spec: StudySpec, name: str, space_of: Callable[[str], Sequence[Dimension]]
 ) -> tuple[Dimension, ...]:
     """All dimensions of a family in this study, before the file fixes or narrows any."""
-    return (*_as_trained(spec, name, space_of(name)), *_searched_sides(spec, name))
+    trained = _as_trained(spec, name, space_of(name))
+    return (*_sized(spec, name, trained), *_searched_sides(spec, name))
+
+
+def _sized(spec: StudySpec, name: str, space: tuple[Dimension, ...]) -> tuple[Dimension, ...]:
+    """The space with the sizes of the published network that the file names, for a family that can be one."""
+    from spaces.contract.declarations import declaration
+
+    by = declaration(name).sized_by
+    named = named_values(spec, name).get(by) if by else None
+    if named is None:
+        return space
+    if isinstance(named, list | tuple):
+        if len(named) > 1:
+            raise ValueError(
+                f"space.{name}.{by}: sizes are those of one network, so only one can be named; write a study for each"
+            )
+        named = named[0]
+    from spaces.contract.registry import family
+
+    own = family(name)
+    (dimension,) = (d for d in space if d.name == by)
+    assert own.sized is not None
+    return own.sized(space, str(dimension.canonical(named)))
 
 
 def _searched_sides(spec: StudySpec, family_name: str) -> tuple[Dimension, ...]:
@@ -191,27 +208,6 @@ def _searched_sides(spec: StudySpec, family_name: str) -> tuple[Dimension, ...]:
             "at the top of the file"
         )
     return ()
-
-
-def _check_teacher(spec: StudySpec, where: str, name: str, space: Sequence[Dimension]) -> None:
-    """Trials learn from baselines of the study's own, which it trains for warm starts and which read whole images."""
-    searched = {dimension.name: dimension for dimension in space if dimension.searched}
-    distill = searched.get("distill")
-    if distill is None or not any(distill.choices or [True]):
-        return
-    if FROZEN in trunks(space):
-        raise ValueError(
-            f"{where}: space.{name}.distill: heads of a frozen trunk train on features, which no baseline can answer "
-            "for; leave distill or trunk: frozen out"
-        )
-    if spec.warm(name):
-        return
-    reason, fix = "warm_start: false", "leave one of the two out"
-    if spec.warm_start:
-        reason, fix = "init_from", "with `budget.warm_epochs` the file's network is trained first"
-    raise ValueError(
-        f"{where}: space.{name}.distill: no baseline is trained to learn from, because of {reason}; {fix}"
-    )
 
 
 def _unread(
@@ -229,18 +225,6 @@ def _unread(
                 f"{where}: space.{name}.{dimension.name}: has no effect: it needs {other} to be {needed}, and "
                 f"here it is {own}; {f'write {read[0]}' if read else 'leave it out'}"
             )
-
-
-def _check_images_read(where: str, name: str, space: Sequence[Dimension]) -> None:
-    """Behind a frozen trunk, heads read features of images that were changed once: nothing changes them in training."""
-    searched = {dimension.name: dimension for dimension in space if dimension.searched}
-    if trunks(space) != (FROZEN,):
-        return
-    for unread in sorted(CHANGES_OF_IMAGES & searched.keys()):
-        raise ValueError(
-            f"{where}: space.{name}.{unread}: has no effect on a frozen trunk, whose features are computed once; "
-            "leave it out; `feature_views` says how many views of an image are kept"
-        )
 
 
 def _as_trained(spec: StudySpec, name: str, space: Sequence[Dimension]) -> tuple[Dimension, ...]:

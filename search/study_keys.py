@@ -8,7 +8,7 @@ from pydantic import Field
 
 from search.key_types import Fraction, Sides, Weights
 from search.objectives import COSTS, MACS, Cost
-from search.study_parts import Budget, Keys, Limits, Region, Run
+from search.study_parts import Budget, Keys, Limits, Measure, Region, Run
 from trainers.metrics import METRICS, Metric
 
 # rows of search.schedule.samplers.SAMPLERS
@@ -90,6 +90,9 @@ class StudySpec(Keys):
     limits: Limits = Field(
         default=Limits(), description="What no network may exceed, checked before it is trained."
     )
+    measure: Measure = Field(
+        default=Measure(), description="How trained networks are measured on the held-out images."
+    )
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(
         default=0, description="The seed of the split, of all trainings and of the sampler."
     )
@@ -109,7 +112,7 @@ class StudySpec(Keys):
     )
     init_from: Weights | None = Field(
         default=None,
-        description="Weights to start from: a file or `torchvision:NAME`, or one of these by family.",
+        description="Weights to start from: a file, `torchvision:NAME` or `timm:NAME`, or one of these by family.",
     )
     recipe: Literal["auto", "scratch", "fine_tuning"] = Field(
         default="auto",

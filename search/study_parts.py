@@ -63,6 +63,24 @@ class Budget(Keys):
         return self.epochs if self.warm_epochs is None else self.warm_epochs
 
 
+class Measure(Keys):
+    """How a trained network is measured: what is drawn at random, and batch-norm statistics that are refreshed."""
+
+    passes: Annotated[int, Field(ge=2, le=100)] = Field(
+        default=3,
+        description=(
+            "Passes over the held-out images with gates drawn at random: their mean and deviation are "
+            "a point, and so is their ensemble."
+        ),
+    )
+    recalibration_batches: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=20, description="Batches of training images that refresh batch-norm statistics."
+    )
+    recalibration_images: Annotated[int, Field(ge=2, le=65_536)] | None = Field(
+        default=None, description="Images of such a batch. Default: as many as in training."
+    )
+
+
 class Region(Keys):
     """The part of the front that counts: a highest cost, a least accuracy, or a distance from the best accuracy.
 
@@ -156,7 +174,9 @@ class Run(Keys):
         ),
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto", description="`auto` measures and takes the faster one."
+        default="auto",
+        description="`auto` measures and takes the faster one. A network that this machine computes wrongly in "
+        "bfloat16 trains in float32.",
     )
     compile: bool = Field(default=False, description="Use `torch.compile`.")
     trial_hours: Positive | None = Field(

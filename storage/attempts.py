@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
 from storage.database import Database
 from storage.records import Kind
 from storage.repeated import repeated
 from storage.tables import Attempt, Epoch
 from storage.trials import trial_id
+
+LAST = select(func.max(Epoch.epoch)).where(Epoch.trial_id == bindparam("own"))
 
 
 class Attempts:
@@ -23,7 +25,7 @@ class Attempts:
         with self._database.writing() as connection:
             trial = trial_id(connection, study, kind, number)
             epoch = _last_epoch(connection, trial)
-            connection.execute(insert(Attempt).values(trial_id=trial, epoch=epoch))
+            connection.execute(insert(Attempt), {"trial_id": trial, "epoch": epoch})
         return epoch
 
     @repeated
@@ -52,4 +54,4 @@ class Attempts:
 
 
 def _last_epoch(connection: Connection, trial: int) -> int:
-    return connection.scalar(select(func.max(Epoch.epoch)).where(Epoch.trial_id == trial)) or 0
+    return connection.scalar(LAST, {"own": trial}) or 0

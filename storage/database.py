@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -91,12 +91,13 @@ class Database:
             return cast(extract("epoch", func.clock_timestamp()), Double)
         return literal(time.time())
 
-    def rows(self, query: Any) -> Sequence[Row[Any]]:
-        return self.repeated(lambda: self._rows(query))
+    def rows(self, query: Any, values: Mapping[str, Any] | None = None) -> Sequence[Row[Any]]:
+        """What the query finds; `values` are those of its bound parameters."""
+        return self.repeated(lambda: self._rows(query, values))
 
-    def _rows(self, query: Any) -> Sequence[Row[Any]]:
+    def _rows(self, query: Any, values: Mapping[str, Any] | None) -> Sequence[Row[Any]]:
         with self.reading() as connection:
-            return connection.execute(query).all()
+            return connection.execute(query, values).all()
 
     def repeated(self, action: Callable[[], Result]) -> Result:
         """Do it, which is one transaction; again where a patient database lost its server in the middle of it."""

@@ -1,6 +1,7 @@
 """What runs call their measures, in words that a person reads: MLflow's charts write them on their axes."""
 
 ACCURACY = "validation accuracy"
+TOP5 = "validation top-5 accuracy"
 MACS_MEAN, MACS_P95, MACS_MAX = (
     "mean M MACs per image",
     "p95 M MACs per image",

@@ -7,7 +7,7 @@ from dataclasses import replace
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, not_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, insert, not_, select
 
 from storage.database import Database
 from storage.records import TIMED, TIMED_STATIC, EpochRecord, Kind, PointRecord, RungRecord
@@ -17,6 +17,7 @@ from storage.tables import Answers, Epoch, Point, Rung, Timing, Trial
 from storage.trials import WITH_POINTS, is_trial, trial_id
 
 MOST_NAMED = 500  # values in a statement: databases limit them
+SAME = delete(Epoch).where(Epoch.trial_id == bindparam("own"), Epoch.epoch == bindparam("at"))
 
 
 class Measurements:
@@ -30,9 +31,8 @@ class Measurements:
         values = {"metrics": epoch.metrics, "gate_rates": epoch.gate_rates, "epoch": epoch.epoch}
         with self._database.writing() as connection:
             trial = trial_id(connection, study, kind, number)
-            same = Epoch.trial_id == trial, Epoch.epoch == epoch.epoch
-            connection.execute(delete(Epoch).where(*same))
-            connection.execute(insert(Epoch).values(trial_id=trial, **values))
+            connection.execute(SAME, {"own": trial, "at": epoch.epoch})
+            connection.execute(insert(Epoch), values | {"trial_id": trial})
 
     def epochs(self, study: str, kind: Kind, number: int) -> list[EpochRecord]:
         columns = Epoch.epoch, Epoch.metrics, Epoch.gate_rates

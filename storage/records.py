@@ -169,6 +169,11 @@ class OperatingPoint:
         """The share of images that are answered rightly, whatever the metric."""
         return float(self.extra.get("top1", self.accuracy))
 
+    @property
+    def top5(self) -> float | None:
+        """The share of images whose label is among the five likeliest; None with fewer than six classes."""
+        return self.extra.get("top5")
+
 
 @dataclass(frozen=True, kw_only=True)
 class PointRecord(OperatingPoint):

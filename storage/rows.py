@@ -35,15 +35,19 @@ def record(
 def point_record(row: Row[Any], trial: Row[Any]) -> PointRecord:
     """A point together with what it takes over from its trial's row."""
     columns = row._mapping
-    own = {name: columns[name] for name in POINT}
+    return new_point(columns["id"], {name: columns[name] for name in POINT}, trial)
+
+
+def new_point(own_id: int, columns: Mapping[str, Any], trial: Row[Any]) -> PointRecord:
+    """A point with this id and these columns, together with what it takes over from its trial's row."""
     return PointRecord(
-        id=columns["id"],
+        id=own_id,
         trial=trial.number,
         kind=Kind(trial.kind),
         family=trial.family,
         params=trial.params,
         run_id=trial.run_id,
-        **own,
+        **columns,
     )
 
 

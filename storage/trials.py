@@ -5,16 +5,38 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, delete, func, insert, select, update
 
 from storage.database import Database
 from storage.errors import StorageError
-from storage.records import FailureRecord, Kind, OperatingPoint, State, TrialRecord, training_text
+from storage.records import (
+    FailureRecord,
+    Kind,
+    OperatingPoint,
+    PointRecord,
+    State,
+    TrialRecord,
+    training_text,
+)
 from storage.repeated import repeated
-from storage.rows import point_row, record, utc_now
+from storage.rows import new_point, point_row, record, utc_now
 from storage.tables import Answers, Attempt, Failure, Point, Trial
 
 WITH_POINTS = (State.COMPLETE, State.STOPPED)
+NAMED = (
+    Trial.study == bindparam("study"),
+    Trial.kind == bindparam("kind"),
+    Trial.number == bindparam("number"),
+)
+# built once: to build a statement takes as long as to run it, and a driver runs these for every trial
+WHOLE, ID = select(Trial.__table__).where(*NAMED), select(Trial.id).where(*NAMED)
+KNOWN = select(Trial.id, Trial.state).where(*NAMED)
+OWNER = select(Trial.id, Trial.number, Trial.kind, Trial.family, Trial.params, Trial.run_id)
+OWNER = OWNER.where(*NAMED)
+CHANGE = update(Trial).where(Trial.id == bindparam("own"))
+NO_POINTS = delete(Point).where(Point.trial_id == bindparam("own"))
+NO_ATTEMPTS = delete(Attempt).where(Attempt.trial_id == bindparam("own"))
+NEW_POINTS = insert(Point).returning(Point.id, sort_by_parameter_order=True)
 
 
 class Trials:
@@ -43,12 +65,11 @@ class Trials:
         }
         fresh |= {"started_at": utc_now(), "finished_at": None, "error": None, "published": False}
         with self._database.writing() as connection:
-            query = select(Trial.id, Trial.state).where(*is_trial(study, kind, number))
-            known = connection.execute(query).first()
+            name = {"study": study, "kind": kind, "number": number}
+            known = connection.execute(KNOWN, name).first()
             if known is None:
-                name = {"study": study, "kind": kind, "number": number}
                 empty = {"seconds": 0.0, "result": {}}
-                connection.execute(insert(Trial).values(fresh | name | empty))
+                connection.execute(insert(Trial), fresh | name | empty)
             elif known.state in WITH_POINTS:
                 training = training_text(kind, number)
                 raise StorageError(
@@ -90,7 +111,7 @@ class Trials:
         return trial
 
     def find_trial(self, study: str, kind: Kind, number: int) -> TrialRecord | None:
-        rows = self._database.rows(select(Trial.__table__).where(*is_trial(study, kind, number)))
+        rows = self._database.rows(WHOLE, {"study": study, "kind": kind, "number": number})
         return record(TrialRecord, rows[0]) if rows else None
 
     @repeated
@@ -105,23 +126,25 @@ class Trials:
         seconds: float,
         of_trial: int | None = None,
         state: State = State.COMPLETE,
-    ) -> None:
+    ) -> list[PointRecord]:
         """End a trial, complete or stopped, with all its operating points, or not at all; again replaces the points.
 
-        No start of it is under way any more.
+        No start of it is under way any more. Returns the points as they are stored.
         """
         rows = [point_row(point) for point in points]
         done: dict[str, Any] = {"state": state, "result": dict(result), "of_trial": of_trial}
         done |= {"seconds": seconds, "finished_at": utc_now(), "error": None, "published": False}
         with self._database.writing() as connection:
-            trial = trial_id(connection, study, kind, number)
-            connection.execute(delete(Point).where(Point.trial_id == trial))
+            trial = _found(connection, OWNER, study, kind, number)
+            connection.execute(NO_POINTS, {"own": trial.id})
+            ids: Sequence[int] = []
             if rows:
-                named = insert(Point).returning(Point.id, sort_by_parameter_order=True)
-                ids = connection.scalars(named, [row | {"trial_id": trial} for row in rows]).all()
+                owned = [row | {"trial_id": trial.id} for row in rows]
+                ids = connection.scalars(NEW_POINTS, owned).all()
                 _keep_answers(connection, ids, points)
-            connection.execute(update(Trial).where(Trial.id == trial).values(done))
-            connection.execute(delete(Attempt).where(Attempt.trial_id == trial))
+            connection.execute(CHANGE, done | {"own": trial.id})
+            connection.execute(NO_ATTEMPTS, {"own": trial.id})
+        return [new_point(own, row, trial) for own, row in zip(ids, rows, strict=True)]
 
     @repeated
     def resume_trial(self, study: str, kind: Kind, number: int) -> None:
@@ -215,7 +238,14 @@ def is_trial(study: str, kind: Kind, number: int) -> tuple[Any, ...]:
 
 def trial_id(connection: Connection, study: str, kind: Kind, number: int) -> int:
     """Raises StorageError when there is no such trial."""
-    known = connection.scalar(select(Trial.id).where(*is_trial(study, kind, number)))
-    if known is None:
+    return int(_found(connection, ID, study, kind, number).id)
+
+
+def _found(
+    connection: Connection, query: Select[Any], study: str, kind: Kind, number: int
+) -> Row[Any]:
+    """The row of a trial. Raises StorageError when there is none."""
+    found = connection.execute(query, {"study": study, "kind": kind, "number": number}).first()
+    if found is None:
         raise StorageError(f"study {study!r} has no {training_text(kind, number)}")
-    return known
+    return found

@@ -31,6 +31,11 @@ class Answers:
         right: Bools = self.classes_PN == self.labels_N
         return right
 
+    @property
+    def top5(self) -> float | None:
+        """The share of images whose label is among the five likeliest; None with five classes or fewer."""
+        return float(self.top5_PN.mean()) if self.labels_N.max(initial=0) >= TOP else None
+
     def passes(self) -> Iterator[Answers]:
         """The answers of each pass alone."""
         for classes_N, top5_N in zip(self.classes_PN, self.top5_PN, strict=True):

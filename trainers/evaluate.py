@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from itertools import count
 
 import torch
 from torch import Tensor, nn
@@ -90,7 +90,8 @@ def evaluate(
 ) -> Table:
     """Run every image of a split through the network (put in eval mode) under the knobs.
 
-    A stochastic policy or an arbitrary order takes `knobs.passes` passes over the split; an ensemble is one pass.
+    A stochastic policy or an arbitrary order takes `knobs.passes` passes over the split, and each batch has an order of
+    its own; an ensemble is one pass.
     """
     execution = execution or Execution()
     net.eval()
@@ -101,8 +102,15 @@ def evaluate(
     counts: dict[str, Tensor] = {}
     ran: list[Ran] = []
     images_seen = 0
-    for step in range(passes):
-        run = partial(net.run, knobs=knobs, rates=rates, seed=seed, step=step, compact=compact)
+    forward_pass = count()
+    for number in range(passes):
+
+        def run(inputs: Tensor, ids: Tensor, number: int = number) -> Output:
+            step = next(forward_pass) if knobs.order == "arbitrary" else number
+            return net.run(
+                inputs, knobs, ids=ids, rates=rates, seed=seed, step=step, compact=compact
+            )
+
         for batch, output in outputs(run, split, data, execution):
             answer_B, top5_B = top_answers(output.logits_BC, batch.labels)
             classes.append(answer_B)
@@ -151,8 +159,9 @@ def recalibrated(
 ) -> DynamicNet:
     """A copy of the network with batch-norm statistics of `knobs.recalibration_batches` training batches.
 
-    Averages are cumulative, images augmented as in training (unless told not to), parameters untouched. Gates
-    decide as the knobs say ("same") or are drawn as in training ("sample").
+    A batch has `knobs.recalibration_images` images, else `batch`. Averages are cumulative, images shifted and mirrored
+    as by default in training (unless told not to), parameters untouched. Gates decide as the knobs say ("same") or are
+    drawn as in training ("sample").
     """
     execution = execution or Execution()
     net = copy.deepcopy(net).eval()
@@ -164,7 +173,11 @@ def recalibrated(
         norm.train()
     used = Knobs(policy="stochastic") if knobs.recalibrate == "sample" else knobs
     for step, images, ids in _training_batches(
-        data, batch, knobs.recalibration_batches, execution, seed
+        data,
+        knobs.recalibration_images or batch,
+        knobs.recalibration_batches,
+        execution,
+        seed,
     ):
         if augment:
             pad = max(1, images.shape[-1] // 8)

@@ -132,6 +132,7 @@ def _result(
         "val/accuracy": table.accuracy,
         f"val/{metric.name}": value,
         "val/macs": table.macs_mean,
+        **({} if table.answers.top5 is None else {"val/top5": table.answers.top5}),
     }
     if training.kept.keeps_best:
         metrics["kept/epoch"] = float(training.kept.epoch)

@@ -1,4 +1,4 @@
-"""Weights that a training starts from: a file of the user's, or torchvision's pretrained ones where they can be had.
+"""Weights that a training starts from: a file of the user's, or those of torchvision or timm where they can be had.
 
 Shapes: none fixed; tensors are matched by name.
 """
@@ -14,9 +14,10 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from spaces.backbones.timm_models import published_state
 from spaces.contract.net import DynamicNet
 from spaces.contract.new_heads import start_at_zero
-from trainers.data.paths import TORCHVISION, expanded, weights_file
+from trainers.data.paths import LIBRARIES, TIMM, TORCHVISION, expanded, weights_file
 from trainers.weights_source import tensors_of
 
 TRAINING = "training:"  # before the digest of what a checkpoint of ours is of
@@ -32,28 +33,37 @@ COMPUTED = (
 
 @lru_cache(maxsize=2)
 def initial_state(source: str) -> dict[str, Tensor]:
-    """Tensors by name from PATH (safetensors, or what torch saved) or `torchvision:NAME`.
+    """Tensors by name from PATH (safetensors, or what torch saved), `torchvision:NAME` or `timm:NAME`.
 
     Nothing in a file is executed. Raises ValueError with one line.
     """
     if source.startswith(TORCHVISION):
         return _torchvision(source.removeprefix(TORCHVISION))
+    if source.startswith(TIMM):
+        return published_state(source.removeprefix(TIMM))
     return tensors_of(weights_file(source), source)
 
 
-def _torchvision(name: str) -> dict[str, Tensor]:
+def _torchvision(source: str) -> dict[str, Tensor]:
+    """Those of NAME that torchvision recommends, or NAME.WEIGHTS: resnet50.IMAGENET1K_V1."""
     import torchvision
 
+    name, _, weights = source.partition(".")
     if name not in torchvision.models.list_models():
         from spaces.contract.space import nearest
 
         known = nearest(name, torchvision.models.list_models())
         raise ValueError(f"init_from: torchvision has no model {name}{known}")
+    named = [one.name for one in torchvision.models.get_model_weights(name)]
+    if weights and weights not in named:
+        raise ValueError(
+            f"init_from: torchvision has no weights {weights} of {name}; it has {', '.join(named)}"
+        )
     try:
-        return dict(torchvision.models.get_model(name, weights="DEFAULT").state_dict())
+        return dict(torchvision.models.get_model(name, weights=weights or "DEFAULT").state_dict())
     except (OSError, RuntimeError) as error:
         raise ValueError(
-            f"init_from: the weights of torchvision:{name} cannot be had on this machine "
+            f"init_from: the weights of torchvision:{source} cannot be had on this machine "
             f"({str(error).splitlines()[0]}); download them elsewhere and give the file"
         ) from None
 
@@ -63,7 +73,7 @@ def digest(source: str) -> str | None:
 
     A training of ours that is done again is the same source. None when the file is gone.
     """
-    if source.startswith(TORCHVISION):
+    if source.startswith(LIBRARIES):
         return source
     path = expanded(source)
     if not path.is_file():

@@ -44,7 +44,8 @@ def lr_factor(recipe: Recipe, progress: float) -> float:
     if progress < recipe.warmup:
         return max(progress / recipe.warmup, 0.01)
     if recipe.lr_schedule == "multistep":
-        return float(0.1 ** sum(progress >= one for one in milestones(recipe.lr_milestones)))
+        drops = milestones(recipe.lr_milestones, recipe.epochs, recipe.first_epochs)
+        return float(0.1 ** sum(progress >= one for one in drops))
     return (1 + cos(pi * (progress - recipe.warmup) / (1 - recipe.warmup))) / 2
 
 

@@ -17,7 +17,7 @@ from spaces.contract.recipe import Recipe
 
 
 def parameter_groups(net: DynamicNet, recipe: Recipe) -> list[dict[str, Any]]:
-    """Groups for an optimiser, one a rate: weights (decayed), biases and norms (not); then gates, with their own decay.
+    """Groups for an optimiser, one a rate: weights, biases and norms, gates. Each of the three has its own decay.
 
     Each group keeps its learning rate's factor under "scale".
     """
@@ -30,7 +30,8 @@ def parameter_groups(net: DynamicNet, recipe: Recipe) -> list[dict[str, Any]]:
             into = weights if parameter.ndim > 1 else rest
             into.setdefault(scale_of(name), []).append(parameter)
     decayed = [_group(some, recipe.weight_decay, scale) for scale, some in weights.items()]
-    others = [_group(some, 0.0, scale) for scale, some in rest.items()]
+    rest_decay = recipe.weight_decay if recipe.norm_decay else 0.0
+    others = [_group(some, rest_decay, scale) for scale, some in rest.items()]
     gate_decay = recipe.weight_decay if recipe.gate_decay else 0.0
     own = _group(net.gate_parameters(), gate_decay, recipe.gate_lr_mult)
     return [group for group in (*decayed, *others, own) if group["params"]]

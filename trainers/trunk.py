@@ -21,7 +21,7 @@ class Trunk:
 
     def __init__(self, net: DynamicNet, recipe: Recipe) -> None:
         self.net = net
-        self.head_epochs = min(recipe.head_epochs, recipe.epochs - 1)
+        self.head_epochs = recipe.first_epochs
         self.norms = list(_norms(net)) if recipe.freeze_norm or self.head_epochs else []
         self.freeze_norm = recipe.freeze_norm
         if recipe.freeze_norm:

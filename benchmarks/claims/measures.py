@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from benchmarks.merging import donors_of, ensemble, merged
 from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs, Rates
 from spaces.contract.net import DynamicNet, Plan
+from spaces.transformers.merging import donors_of, ensemble, merged
 from trainers.data.augment import normalized
 from trainers.data.splits import ImageData
 from trainers.evaluate import Table, evaluate, recalibrated
@@ -54,7 +54,7 @@ class Bench:
         )  # fmt: skip
 
     def in_any_order(self, net: DynamicNet, draw: int) -> float:
-        """Accuracy in the order of this number, the same for every network of as many layers."""
+        """Accuracy in the orders of this number, one a batch, the same for every network of as many layers."""
         return self.table(net, Knobs(order="arbitrary", passes=1), seed=draw).accuracy
 
     def recalibrated(self, knobs: Knobs, rates: Rates | None = None) -> DynamicNet:

@@ -34,14 +34,16 @@ def check_file(
     The file, the images, the device and the weights are checked, and each family's network is built. A few training
     steps are timed. Nothing is trained, and nothing is written to the database.
     """
+    from search.commands.study_file import read_begun
     from search.engine_keys import on_engine
     from search.inputs import check_inputs
-    from search.spec import read_study
 
-    spec, _ = read_study(study_file)
+    settings, console = read_settings(config), terminal(stderr=as_json)
+    spec, _ = read_begun(
+        study_file, settings, lambda line: print_lines(console, [line], wrap=False)
+    )
     spec = on_engine(spec, engine, workers)
     check_inputs(spec, str(study_file))
-    settings, console = read_settings(config), terminal(stderr=as_json)
     console.print("  loading PyTorch", style="dim")
     from search.commands.check import check_study, lines
 

@@ -74,14 +74,16 @@ def profile(
     gates, exits and head that the image runs. Nothing else should run on the machine meanwhile. What else of dynafront
     measures time waits.
     """
+    from search.commands.study_file import read_begun
     from search.inputs import check_inputs
-    from search.spec import read_study
 
     if bundle is not None and table is not None:
         raise ValueError("--bundle and --table: first the one, there the script, then the other")
-    spec, _ = read_study(study_file)
-    check_inputs(spec, str(study_file))
     settings, console = read_settings(config), terminal()
+    spec, _ = read_begun(
+        study_file, settings, lambda line: print_lines(console, [line], wrap=False)
+    )
+    check_inputs(spec, str(study_file))
     steps(console)("loading PyTorch")
     from search.commands.profile import Profile
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ import click
 from search.command_line.engine import engine_option
 from search.command_line.opening import read_settings
 from search.command_line.paths import GivenPath
-from search.command_line.terminal import steps, terminal
+from search.command_line.terminal import print_lines, steps, terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,17 +64,16 @@ def launch(
     Ctrl-C stops it; the same command resumes, losing at most the epoch that was under way. `trials` in the file is the
     total, so a larger number extends a finished study. See studies/ for files to start from.
     """
+    from search.commands.study_file import read_begun
     from search.engine_keys import on_engine
     from search.inputs import check_inputs
-    from search.spec import read_study
 
-    unread: list[str] = []
-    spec, text = read_study(study_file, unread.append)
+    settings, console = read_settings(config), terminal()
+    spec, text = read_begun(
+        study_file, settings, lambda line: print_lines(console, [line], wrap=False)
+    )
     spec = on_engine(spec, engine, workers)
     check_inputs(spec, str(study_file))
-    settings, console = read_settings(config), terminal()
-    for line in _going_on(spec, unread, settings):
-        console.print(line, highlight=False, soft_wrap=True)
     # a scheduler's stop is as gentle as Ctrl-C
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     workers = spec.run.workers if workers is None else workers
@@ -94,14 +92,6 @@ def launch(
     except KeyboardInterrupt:
         console.print(f"\nStopped. Nothing is lost: dynafront search {study_file} goes on.")
         raise
-
-
-def _going_on(spec: StudySpec, unread: Sequence[str], settings: Settings) -> list[str]:
-    if not unread:
-        return []
-    from search.commands.begun import going_on
-
-    return going_on(spec, unread, settings)
 
 
 def _run(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from search.spec import BEFORE, StudySpec, budget_begun
-from search.study_parts import Region
+from search.study_parts import Keys, Region
 from storage.records import StudyRecord
 from storage.settings import Settings
 from storage.store import Store
@@ -76,7 +76,14 @@ def going_on(spec: StudySpec, unread: Sequence[str], settings: Settings) -> list
 def _defaults() -> dict[str, Any]:
     """What each key says where a file does not have it, as it is stored."""
     found = {key: field.default for key, field in StudySpec.model_fields.items()}
-    return {key: list(one) if isinstance(one, tuple) else one for key, one in found.items()}
+    return {key: _stored(one) for key, one in found.items()}
+
+
+def _stored(value: Any) -> Any:
+    """The value of a key as studies store it."""
+    if isinstance(value, Keys):
+        return value.model_dump(mode="json")
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _no_region(known: Mapping[str, Any]) -> bool:

@@ -33,7 +33,7 @@ from storage.places import stored_place
 from storage.records import PointRecord, StudyRecord, training_text
 from storage.settings import Settings
 from storage.store import Store
-from trainers.metrics import ACCURACY, METRICS, Metric
+from trainers.metrics import ACCURACY, METRICS, TOP5, Metric
 
 if TYPE_CHECKING:
     from search.export.export import Exported
@@ -252,6 +252,11 @@ def _lines(folder: Path | str, report: dict[str, Any], points: int) -> list[str]
         f"{folder}: test {metric.label} {test['accuracy']:.2%} "
         f"({test['accuracy_low']:.1%} to {test['accuracy_high']:.1%}, n = {test['images']})",
         *([f"  top-1     {test['top1']:.2%} accuracy"] if metric is not ACCURACY else []),
+        *(
+            [f"  top-5     {test['top5']:.2%} accuracy"]
+            if "top5" in test and metric is not TOP5
+            else []
+        ),
         f"  validation - test: {bias_text(report['selection_bias'], metric)}",
         f"  MACs      {own}",
         *_latency_lines(report["latency_ms"]),

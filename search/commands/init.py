@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import timm
 from rich.console import Console
 
 from search.commands.first_look import look, source_of
-from search.commands.plan import Networks, Plan, plan, reasons, sides_text
+from search.commands.plan import Plan, plan, reasons, sides_text
+from search.commands.plan_networks import Networks, trained
 from search.commands.study_check import checked_study
 from search.run.data import data_spec, load_data, task_of
 from search.run.heartbeat import Steps
 from search.run.speed import measured_speed
 from search.schedule.sizes import shape_of
 from search.spec import StudySpec, parse_study
+from spaces.backbones.timm_models import known
 from spaces.backbones.timm_weights import pretrained_arguments
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
@@ -26,20 +30,49 @@ from trainers.execution import Execution, best_device
 PLAIN = re.compile(r"[\w./~$-]+(:[\w./~$-]+)?")  # what YAML reads as a text without quotes
 
 
+@dataclass(frozen=True)
+class Wishes:
+    """What somebody asks of a study: its name, hours, a timm model to start from, its weights, a budget of latency.
+
+    Without a `name` it is that of the folder; without `weights` the model's published ones are loaded.
+    """
+
+    hours: float
+    name: str | None = None
+    backbone: str | None = None
+    weights: str | None = None
+    max_latency_ms: float | None = None
+
+    def start(self) -> Networks | None:
+        """The networks that were asked for, if any. Raises ValueError where timm has no such model."""
+        if self.backbone is None:
+            if self.weights is not None:
+                raise ValueError(
+                    "--weights needs --backbone: the timm model that the weights are of"
+                )
+            return None
+        return trained(known(self.backbone), self.weights or "")
+
+
 def study_for(
-    path: str, name: str | None, hours: float, settings: Settings, console: Console, where: str
+    path: str, wishes: Wishes, settings: Settings, console: Console, where: str
 ) -> tuple[str, list[str]]:
     """(a study file's text, what was found and why it says what it says). Raises ValueError where no study can be."""
+    start = wishes.start()
     with Steps(console) as step:
         source = source_of(path)
         step("looking at the images")
         found = look(source)
         step("timing a few training steps")
-        chosen = plan(found, hours, _Speed(source, found.broken > 0), _has_weights)
-        text = as_yaml(chosen, name or name_of(path))
+        chosen = plan(found, wishes.hours, _Speed(source, found.broken > 0), _has_weights, start)
+        name = wishes.name or name_of(path)
+        text = as_yaml(chosen, name)
         step("checking the file")
         spec = parse_study(text, where)
         checked_study(spec, settings, step)
+    if wishes.max_latency_ms is not None:  # only now: its table of times is not there yet
+        text = as_yaml(chosen, name, wishes.max_latency_ms)
+        parse_study(text, where)
     return text, reasons(chosen)
 
 
@@ -64,7 +97,9 @@ class _Speed:
         candidate = _largest(networks, batch)
         macs = shape_of(candidate.baseline(), task).macs
         if not self._seconds_a_mac:
-            speed = measured_speed(candidate, task, wanted, Execution(device=best_device()))
+            speed = measured_speed(
+                candidate, task, wanted, Execution(device=best_device()), points=False
+            )
             self._seconds_a_mac = speed.epoch / macs
         return self._seconds_a_mac * macs
 
@@ -89,8 +124,8 @@ def name_of(path: str) -> str:
     return name or "my-images"
 
 
-def as_yaml(found: Plan, name: str) -> str:
-    """The commented study file."""
+def as_yaml(found: Plan, name: str, max_latency_ms: float | None = None) -> str:
+    """The commented study file; with milliseconds of an image, latency is what is minimised."""
     images, spaces = found.look, found.networks
     lines = [
         f"# Written by `dynafront init`. All keys: docs/study-file.md; sizes: `dynafront spaces {spaces.family}`.",
@@ -99,6 +134,7 @@ def as_yaml(found: Plan, name: str) -> str:
         *_row("families", f"[{spaces.family}]", ""),
         *_row("image_size", sides_text(found), _side_comment(found)),
         *_row("resize", found.resize, "crop: the centre; pad: all, with borders; squash: all, squashed"),
+        *_as_published(spaces),
         "",
         "space:",
         f"  {spaces.family}:",
@@ -109,10 +145,10 @@ def as_yaml(found: Plan, name: str) -> str:
         "budget:",
         *_row("  trials", found.trials, "in total; raise it later to go on"),
         *_row("  epochs", found.epochs, "of a baseline, and of a trial from random weights"),
-        *_row("  warm_epochs", found.short, "of a trial that starts from a baseline"),
+        *(_row("  warm_epochs", found.short, "of a trial that starts from a baseline") if found.short else ()),
         *_row("  hours", f"{found.hours:g}", "the search ends after so long, over all its runs"),
         "",
-        "objectives: [accuracy, macs]",
+        *_objectives(name, max_latency_ms),
         *_row("validation", found.validation, "share of the training images to measure accuracy on"),
     ]  # fmt: skip
     if not images.has_test:
@@ -124,6 +160,34 @@ def as_yaml(found: Plan, name: str) -> str:
             "skip_broken", "true", "images that cannot be decoded are left out and listed"
         )
     return "\n".join([*lines, "seed: 0", ""])
+
+
+def _as_published(networks: Networks) -> list[str]:
+    """Where weights come from a file, which; and how the published network was tested."""
+    rows = []
+    if networks.weights:
+        rows += _row("init_from", _text(networks.weights), "trained weights, with timm's names")
+    if networks.trained:
+        published = timm.models.get_pretrained_cfg(networks.trained)
+        if published is not None and published.interpolation == "bicubic":
+            rows += _row("interpolation", "bicubic", "as its published weights were trained")
+        if published is not None and published.crop_pct < 1:
+            rows += _row(
+                "# crop_pct",
+                f"{published.crop_pct:g}",
+                "as they were tested: what lies at the border is lost",
+            )
+    return rows
+
+
+def _objectives(name: str, max_latency_ms: float | None) -> list[str]:
+    if max_latency_ms is None:
+        return ["objectives: [accuracy, macs]"]
+    return [
+        *_row("objectives", "[accuracy, latency]", "of an image, on the machine of the table"),
+        *_row("latency", f"{name}-latency.json", "written by `dynafront profile` of this file"),
+        *_row("region", f"{{max_latency_ms: {max_latency_ms:g}}}", "slower points do not count"),
+    ]
 
 
 def _side_comment(found: Plan) -> str:

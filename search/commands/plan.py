@@ -2,86 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from search.commands.first_look import CUT, Look
+from search.commands.plan_networks import (
+    FOR_LARGE_IMAGES,
+    FOR_PHOTOS,
+    FOR_SMALL_IMAGES,
+    Networks,
+)
 from search.report.amounts import time_text
 
 SMALL = 64  # pixels of a side, up to which networks for CIFAR suit
 SIDES = (16, 24, 32, 48, 64, 96, 128, 160, 192, 224)
-MOST, TRIED = (
-    160,
-    3,
-)  # pixels of photos' largest side, and how many sides are tried; larger ones take long
+MOST, TRIED = 160, 3  # pixels of photos' largest side; sides that are tried; larger ones take long
+ENLARGED = 96  # pixels that small images get where a network was trained on photos
 BATCHES = (16, 32, 64, 128, 256)
 STEPS = 20  # of an epoch, at least: the batch is chosen for it
 EPOCHS = ((2_000, 60), (20_000, 40))  # with fewer images than these, so many; else the last
 MANY_IMAGES = 30
 TRIALS, MOST_TRIALS = 24, 60
 FEWEST_EPOCHS = 3
-FINE_TUNED = 15  # epochs from published weights, however many images there are
+FINE_TUNED = 15  # epochs from trained weights, however many images there are
+FROZEN_TRIALS, FROZEN_EPOCHS = 60, 40  # of exits on features, each a matter of seconds
+FEATURES = 0.7  # computing features of two views, over an epoch of training
 SHORT = 3  # a trial from a baseline takes the epochs over this
 OVERHEAD = 1.5  # measuring operating points and starting, over training
 VALIDATION_IMAGES = 400  # where 90 % are right, the interval is then 3 points to either side
 LEAST_VALIDATION, MOST_VALIDATION = 0.1, 0.25
 
-
-@dataclass(frozen=True)
-class Networks:
-    """What a study can search: a family, sizes of it, and the largest size as values of its dimensions.
-
-    `published` is the model whose published weights they start from; empty where they start from random ones.
-    """
-
-    family: str
-    space: Mapping[str, Any]
-    largest: Mapping[str, Any]
-    sizes: int
-    published: str = ""
-
-
-def _resnets(backbones: list[str], widths: list[float]) -> Networks:
-    space = {"backbone": backbones, "width": widths}
-    largest = {"backbone": backbones[-1], "width": widths[-1]}
-    return Networks("gated_resnet", space, largest, len(backbones) * len(widths))
-
-
-def _mobilenets(widths: list[float]) -> Networks:
-    return Networks("gated_mobilenet", {"width": widths}, {"width": widths[-1]}, len(widths))
-
-
-def _published(backbone: str) -> Networks:
-    """A model with published weights, under the recipe of studies/pretrained.yml."""
-    space = {"backbone": backbone, "pretrained": True, "dynamics": "both", **FINE_TUNING}
-    largest = {"backbone": backbone, "dynamics": "both"}
-    return Networks("timm", space, largest, 1, published=backbone)
-
-
-FINE_TUNING = {
-    "crop": "resized",
-    "label_smoothing": 0.1,
-    "gate_lr_mult": 10.0,
-    "head_lr_mult": 10.0,
-    "ema": 0.99,
-    "distill": [0.0, 0.5],
-}
-# the cheapest first
-FOR_PHOTOS = (_published("mobilenetv2_050"), _published("mobilenetv2_100"), _published("efficientnet_b0"))  # fmt: skip
-FOR_SMALL_IMAGES = (
-    _resnets(["resnet8"], [0.25, 0.5]),
-    _resnets(["resnet8", "resnet14"], [0.25, 0.5]),
-    _resnets(["resnet8", "resnet14"], [0.5, 1.0]),
-    _resnets(["resnet8", "resnet14", "resnet20"], [1.0]),
-    _resnets(["resnet14", "resnet20", "resnet32"], [1.0]),
-)
-FOR_LARGE_IMAGES = (
-    _mobilenets([0.25, 0.35]),
-    _mobilenets([0.25, 0.35, 0.5]),
-    _mobilenets([0.35, 0.5, 0.75]),
-    _mobilenets([0.5, 0.75, 1.0]),
-)
 
 # whether the published weights of a model can be had here
 Weights = Callable[[str], bool]
@@ -116,25 +66,29 @@ class Plan:
         return "pad" if self.look.aspect >= CUT else "crop"
 
 
-def plan(look: Look, hours: float, speed: Speed, weights: Weights = lambda _: False) -> Plan:
-    """The most accurate networks whose study ends within the hours; for photos, with published weights if possible."""
-    sides, batch, wanted = sides_of(look), batch_of(look), epochs_of(look)
+def plan(
+    look: Look,
+    hours: float,
+    speed: Speed,
+    weights: Weights = lambda _: False,
+    start: Networks | None = None,
+) -> Plan:
+    """The most accurate networks whose study ends within the hours; for photos, with published weights if possible.
+
+    With `start` these networks, whatever the images are. Where the time is short for fine-tuning, trained weights stay
+    as they are, and exits alone are trained.
+    """
+    sides = sides_of(look, enlarged=start is not None)
+    batch, wanted = batch_of(look), epochs_of(look)
     small = sides[-1] <= SMALL
     photos = not small and not look.gray
     choices: tuple[Networks, ...] = FOR_SMALL_IMAGES if small else FOR_LARGE_IMAGES
-    known = tuple(one for one in FOR_PHOTOS if weights(one.published)) if photos else ()
-    if known:
-        choices, wanted = known, FINE_TUNED
-    chosen, possible = choices[0], 0.0
-    for networks in choices:
-        affordable = _affordable(hours, networks, speed(networks, sides[-1], batch), sides)
-        if affordable < wanted and possible:
-            break
-        chosen, possible = networks, affordable
-        if affordable < wanted:
-            break
+    known = tuple(one for one in FOR_PHOTOS if weights(one.trained)) if photos else ()
+    if start is not None or known:
+        choices, wanted = known if start is None else (start,), FINE_TUNED
+    chosen, possible = _most_accurate(choices, wanted, hours, sides, batch, speed)
     epochs = max(FEWEST_EPOCHS, min(wanted, int(possible)))
-    return Plan(
+    found = Plan(
         look=look,
         networks=chosen,
         sides=sides,
@@ -145,7 +99,44 @@ def plan(look: Look, hours: float, speed: Speed, weights: Weights = lambda _: Fa
         hours=hours,
         validation=_validation(look),
         tight=possible < wanted / 2,
-        no_weights=photos and not known,
+        no_weights=photos and start is None and not known,
+    )
+    if chosen.trained and found.tight:
+        return _frozen(found, speed)
+    return found
+
+
+def _most_accurate(
+    choices: tuple[Networks, ...],
+    wanted: int,
+    hours: float,
+    sides: tuple[int, ...],
+    batch: int,
+    speed: Speed,
+) -> tuple[Networks, float]:
+    """(the last of the choices that can be trained for as many epochs as wanted, for how many it can)."""
+    chosen, possible = choices[0], 0.0
+    for networks in choices:
+        affordable = _affordable(hours, networks, speed(networks, sides[-1], batch), sides)
+        if affordable < wanted and possible:
+            break
+        chosen, possible = networks, affordable
+        if affordable < wanted:
+            break
+    return chosen, possible
+
+
+def _frozen(found: Plan, speed: Speed) -> Plan:
+    """The same study with a frozen trunk; the time is short where features take more than half of it."""
+    pixels = sum((side / found.side) ** 2 for side in found.sides)
+    seconds = FEATURES * pixels * speed(found.networks, found.side, found.batch)
+    return replace(
+        found,
+        networks=found.networks.with_frozen_trunk(),
+        trials=FROZEN_TRIALS,
+        epochs=FROZEN_EPOCHS,
+        short=0,
+        tight=seconds > 3600 * found.hours / 2,
     )
 
 
@@ -161,8 +152,7 @@ def reasons(found: Plan) -> list[str]:
         f"families: {networks.family}: "
         + _family_reason(found),
         f"batch: {found.batch}: at least {STEPS} steps an epoch, where there are enough images",
-        f"{found.trials} trials, {found.epochs} epochs, {found.short} from a baseline: about what fits into "
-        f"{time_text(3600 * found.hours)} here",
+        f"{found.trials} trials, {_epochs_reason(found)}",
     ]  # fmt: skip
     if found.no_weights:
         lines.append(
@@ -188,15 +178,33 @@ def reasons(found: Plan) -> list[str]:
     return lines
 
 
+def _epochs_reason(found: Plan) -> str:
+    if found.networks.frozen:
+        return f"{found.epochs} epochs: of exits on features that are computed once, seconds each"
+    hours = time_text(3600 * found.hours)
+    return (
+        f"{found.epochs} epochs, {found.short} from a baseline: about what fits into {hours} here"
+    )
+
+
 def _family_reason(found: Plan) -> str:
-    if found.networks.published:
-        return f"{found.networks.published} with its published weights, which know photos already"
+    networks = found.networks
+    if networks.trained:
+        whose = (
+            f"the weights in {networks.weights}" if networks.weights else "its published weights"
+        )
+        said = f"{networks.trained} with {whose}, which know photos already"
+        if networks.frozen:
+            said += "; they stay as they are, since the time is short for fine-tuning, and exits are trained"
+        return said
     if found.side <= SMALL:
         return "ResNets for small images"
     return "MobileNets cost least on large images"
 
 
 def _side_reason(found: Plan) -> str:
+    if found.side > max(side_of(found.look), found.look.side):
+        return "larger than the images, since such a network knows larger ones"
     if len(found.sides) > 1:
         return "the smallest that is accurate enough is found by the search: half the side costs a fourth"
     if found.look.one_size == (found.side, found.side):
@@ -209,11 +217,15 @@ def sides_text(found: Plan) -> str:
     return str(found.side if len(found.sides) == 1 else list(found.sides))
 
 
-def sides_of(look: Look) -> tuple[int, ...]:
-    """Of small images their own side, of photos the largest usual ones that are not above their own."""
-    if (own := side_of(look)) <= SMALL:
+def sides_of(look: Look, enlarged: bool = False) -> tuple[int, ...]:
+    """Of small images their own side, of photos the largest usual ones that are not above their own.
+
+    `enlarged`: small images become as large as networks for photos need them.
+    """
+    if (own := side_of(look)) <= SMALL and not enlarged:
         return (own,)
-    return tuple(side for side in SIDES if SMALL <= side <= min(own, MOST))[-TRIED:]
+    most = max(ENLARGED, min(own, MOST)) if enlarged else min(own, MOST)
+    return tuple(side for side in SIDES if SMALL <= side <= most)[-TRIED:]
 
 
 def side_of(look: Look) -> int:

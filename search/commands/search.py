@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ from search.run.number_formats import NumberFormats
 from search.run.optuna_mirror import mirror_for, optuna_storage
 from search.run.progress import Progress
 from search.run.publish import Publisher
+from search.run.publisher_process import PublisherProcess, publisher_for
 from search.run.retry import retry
 from search.run.take_up import take_up
 from search.run.time_spent import TimeSpent
@@ -64,10 +65,12 @@ def run_study(
     workers: int,
     baselines: bool,
     retry_failed: bool = False,
+    beside: Sequence[Candidate] = (),
 ) -> Finished:
     """Run the study until its budget is spent; the same call goes on with one that was interrupted.
 
-    With `retry_failed`, trials that failed in earlier sessions are trained again, from their seeds.
+    With `retry_failed`, trials that failed in earlier sessions are trained again, from their seeds. `beside` are
+    baselines to train too.
 
     Raises ValueError for what a person can put right, NoFrontError when nothing came of it. KeyboardInterrupt passes
     through with everything stored.
@@ -75,7 +78,14 @@ def run_study(
     check_gpus(spec, workers)
     with closing(engine_for(workers, spec.run, spec.budget.trials)) as engine:
         return _searched(
-            engine, spec, text, settings, console, baselines=baselines, retry_failed=retry_failed
+            engine,
+            spec,
+            text,
+            settings,
+            console,
+            baselines=baselines,
+            retry_failed=retry_failed,
+            beside=beside,
         )
 
 
@@ -88,6 +98,7 @@ def _searched(
     *,
     baselines: bool,
     retry_failed: bool,
+    beside: Sequence[Candidate],
 ) -> Finished:
     with Steps(console) as step:
         checked = checked_study(spec, settings, step, baselines=baselines)
@@ -105,7 +116,7 @@ def _searched(
             if retry_failed:
                 count = retry(store, spec, limit_of(spec, checked.task))
                 progress.say(f"{count} failed trials are trained again")
-            more = [*static_nets(spec, checked.spaces, checked.task)]
+            more = [*static_nets(spec, checked.spaces, checked.task), *beside]
             more += all_baselines(checked.spaces, spec.budget.epochs) if baselines else []
             parts = _Parts(spec, settings, store, checked.task, engine, held)
             complete, followed = _driven(parts, scheduler, more, progress)
@@ -140,7 +151,7 @@ def _driven(
         storage = optuna_storage(parts.settings.optuna_url)
     mirror = mirror_for(storage, store, spec)
     books = Books(store, spec.study, spec.costs, mirror, spec.metric.name)
-    publisher = Publisher(store, parts.settings, spec, progress.say)
+    publisher = publisher_for(parts.engine, store, parts.settings, spec, progress.say)
     formats = NumberFormats(
         store.formats,
         spec.study,
@@ -177,7 +188,9 @@ def _driven(
     return complete, not publisher.away
 
 
-def _add_cascades(parts: _Parts, publisher: Publisher, progress: Progress) -> None:
+def _add_cascades(
+    parts: _Parts, publisher: Publisher | PublisherProcess, progress: Progress
+) -> None:
     """Join the networks that were trained; a study whose cascades fail has its front without them."""
     from search.run.cascade_passes import Passes
     from search.run.cascades import update_cascades

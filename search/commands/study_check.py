@@ -106,8 +106,9 @@ def check_candidates(spec: StudySpec, spaces: Any, task: Task) -> None:
     for name, space in spaces.items():
         own, values = family(name), recommended(space)
         try:
-            if not (source := spec.initial(name)):
-                shapes_of(spec)(Candidate.of(own, values, spec.budget.epochs), task)
+            usual = Candidate.of(own, values, spec.budget.epochs)
+            if not (source := spec.initial(name) or usual.published):
+                shapes_of(spec)(usual, task)
                 check_sides(own, space, task)
                 continue
             for size in sizes(own, space):

@@ -16,7 +16,7 @@ from search.export.variant_text import variant_rows
 from search.objectives import macs_text
 from search.report.text import markdown_text
 from storage.records import training_text
-from trainers.metrics import ACCURACY, METRICS, Metric
+from trainers.metrics import ACCURACY, METRICS, TOP5, Metric
 
 
 def card(description: dict[str, Any]) -> str:
@@ -126,7 +126,9 @@ def beside_rows(report: dict[str, Any], metric: Metric) -> Iterator[tuple[str, s
     test, static = report["test"], report["static"]
     yield f"{metric.label} (95 % interval)", _accuracy(test), _accuracy(static)
     if metric is not ACCURACY:
-        yield "top-1 accuracy", _top1(test), _top1(static)
+        yield "top-1 accuracy", _share(test, "top1"), _share(static, "top1")
+    if metric is not TOP5 and "top5" in test:
+        yield "top-5 accuracy", _share(test, "top5"), _share(static, "top5")
     for name, label in (("mean", "mean"), ("p95", "95th percentile"), ("max", "maximum")):
         key = f"macs_{name}"
         yield f"MACs an image, {label}", macs_text(test[key]), macs_text(static[key])
@@ -144,8 +146,8 @@ def _accuracy(measured: dict[str, Any]) -> str:
     return f"{measured['accuracy']:.2%} ({interval})"
 
 
-def _top1(measured: dict[str, Any]) -> str:
-    return f"{measured['top1']:.2%}" if "top1" in measured else "not trained"
+def _share(measured: dict[str, Any], name: str) -> str:
+    return f"{measured[name]:.2%}" if name in measured else "not trained"
 
 
 def latency_text(ms: dict[str, float]) -> str:

@@ -48,15 +48,19 @@ class Counts:
         return int((torch.cat(self.answers) == torch.cat(other.answers)).sum())
 
     def accuracy_and_cost(self, metric: Metric) -> dict[str, Any]:
-        """`accuracy` is what the metric says, `top1` the share that is answered rightly in any case."""
+        """`accuracy` is what the metric says, `top1` the share that is answered rightly in any case, `top5` of more
+        than five classes alone.
+        """
         table = self._table
         value, low, high = metric.measure(table.answers)
+        top5 = table.answers.top5
         return {
             "images": len(table.answers.labels_N),
             "accuracy": value,
             "accuracy_low": low,
             "accuracy_high": high,
             "top1": table.accuracy,
+            **({} if top5 is None else {"top5": top5}),
             "macs_mean": table.macs_mean,
             "macs_p95": table.macs_p95,
             "macs_max": table.macs_max,

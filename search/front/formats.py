@@ -21,6 +21,7 @@ JSON_KEYS = (
         "accuracy_low",
         "accuracy_high",
         "top1",
+        "top5",
     ),
     *("macs_mean", "macs_p95", "macs_max", "parameters", "knobs", "params"),
 )

@@ -60,6 +60,8 @@ def table_point(
     extra: dict[str, Any] = {"rates": shown, "accuracy_std": _deviation(table, metric)}
     if metric is not ACCURACY:
         extra |= {"metric": metric.name, "top1": table.accuracy}
+    if (top5 := table.answers.top5) is not None:
+        extra["top5"] = top5
     return OperatingPoint(
         knobs=knobs,
         accuracy=value,

@@ -4,26 +4,29 @@ A gate's decision changes what later gates see, so each gate threshold is a real
 exit's threshold changes nothing for the images that stay: all of them are read off the tables of one pass.
 
 Passes over validation: of gates at most 25 (7 thresholds for all gates, 6 with one a gate, 3 sampled, 3 of an ensemble,
-3 recalibrated and 3 more), of exits one a gate setting (at most 3), of layers that can be left out at most 35 beside 5
-orders and as many as there are layers and 4. A quick call takes at most 4 in all.
+3 recalibrated and 3 more; an `Effort` may ask for other numbers of samples), of exits one a gate setting (at most 3),
+of layers that can be left out at most 35 beside 5 orders and as many as there are layers and 4. A quick call takes at
+most 4 in all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
 
 from search.latency.predict import NetLatency
 from search.latency.table import LatencyTable
+from search.measure.effort import Effort
 from search.measure.exit_points import ExitPoint, exit_points
 from search.measure.gate_points import GOOD, front_rows, gate_threshold_points
 from search.measure.measured_point import measured_point
 from spaces.contract.knobs import Knobs
 from spaces.contract.net import DynamicNet
 from spaces.contract.noise import permutation
+from spaces.deploy.generic import needed_parameters
 from storage.records import OperatingPoint
 from trainers.data.splits import ImageData
 from trainers.evaluate import Table, evaluate, recalibrated
@@ -41,8 +44,6 @@ TAUS = (
     0.9,
 )  # the first is the setting that samplers of one objective observe
 QUICK_TAUS = (0.5, 0.3, 0.7)  # of a quick call; some of TAUS
-RECALIBRATION_BATCHES = 20
-PASSES = 3  # of the stochastic policy
 PRUNE = 0.01
 ORDERS = 5  # arbitrary orders that a network trained for them is measured in
 SUBSETS = 2  # halves of the layers drawn at random
@@ -64,10 +65,7 @@ class _Bench:
     augment: bool
     metric: Metric
     clock: NetLatency | None = None
-
-    @property
-    def parameters(self) -> int:
-        return sum(p.numel() for p in self.net.parameters())
+    effort: Effort = field(default_factory=Effort)
 
     def point(
         self, knobs: Knobs, rates: Any = None, net: DynamicNet | None = None
@@ -93,7 +91,7 @@ class _Bench:
             knobs,
             table,
             self.metric,
-            parameters=self.parameters,
+            parameters=needed_parameters(self.net, knobs, rates or table.rates),
             rates=rates,
             clock=self.clock,
             more=more,
@@ -111,6 +109,7 @@ def operating_points(
     quick: bool = False,
     metric: Metric = ACCURACY,
     latency: LatencyTable | None = None,
+    effort: Effort | None = None,
 ) -> list[OperatingPoint]:
     """Every point measured on validation; the first is the one that represents the training.
 
@@ -119,7 +118,7 @@ def operating_points(
     passes, to rank trainings under way. With a table of a machine's `latency`, points have that too.
     """
     clock = None if latency is None else NetLatency(net, latency)
-    bench = _Bench(net, data, batch, execution, seed, augment, metric, clock)
+    bench = _Bench(net, data, batch, execution, seed, augment, metric, clock, effort or Effort())
     points = _quick_points(bench) if quick else _all_points(bench)
     return [replace(points[0], chosen=True), *points[1:]]
 
@@ -165,16 +164,25 @@ def _gate_points(bench: _Bench) -> list[OperatingPoint]:
     points.append(bench.point(OPEN))
     # behind which rates are of the images that stayed
     exits = any(gate.kind == "exit" for gate in bench.net.gates)
+    passes = bench.effort.passes
+    drawn = bench.point(Knobs(policy="stochastic", passes=passes))
     if not exits:
-        points.append(bench.point(Knobs(policy="scaled_on"), rates))
-    points.append(bench.point(Knobs(policy="stochastic", passes=PASSES)))
-    points.append(bench.point(Knobs(policy="ensemble", passes=PASSES)))
+        scales = drawn.extra["rates"] if _same_for_all(rates) else rates
+        points.append(bench.point(Knobs(policy="scaled_on"), scales))
+    points += [drawn, bench.point(Knobs(policy="ensemble", passes=passes))]
     if not exits and any(r <= PRUNE or r >= 1 - PRUNE for units in rates.values() for r in units):
         points.append(bench.point(Knobs(prune=PRUNE), rates))
     points += gate_threshold_points(points, bench.net.gates, _cheapest_good(points), bench.point)
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in bench.net.modules()):
-        points += [_recalibrated(bench, knobs) for knobs in _recalibrated_knobs(points)]
+        points += [
+            _recalibrated(bench, knobs) for knobs in _recalibrated_knobs(points, bench.effort)
+        ]
     return points
+
+
+def _same_for_all(rates: Mapping[str, Sequence[float]]) -> bool:
+    """Whether a threshold opens each unit for all images or none: then how often it is drawn says more of it."""
+    return all(rate in (0, 1) for units in rates.values() for rate in units)
 
 
 def _recalibrated(bench: _Bench, knobs: Knobs) -> OperatingPoint:
@@ -237,7 +245,7 @@ def _shares(point: ExitPoint, exits: int) -> list[dict[str, float]]:
 
 
 def _layer_points(bench: _Bench, base: Mapping[str, Any]) -> list[OperatingPoint]:
-    """Fewer layers, and layers in arbitrary order, of a network that was trained for it."""
+    """Fewer layers, layers in arbitrary order, and both, of a network that was trained for it."""
     start, layers = Knobs(**base), tuple(range(bench.net.movable_layers))
     points = [bench.point(replace(start, order="arbitrary", passes=ORDERS))]
     kept: dict[tuple[int, ...], None] = {layers[:k]: None for k in range(1, len(layers))}
@@ -246,6 +254,11 @@ def _layer_points(bench: _Bench, base: Mapping[str, Any]) -> list[OperatingPoint
     drawn = (permutation(bench.seed, step, len(layers))[:half] for step in range(SUBSETS))
     kept |= {tuple(sorted(one)): None for one in drawn}
     points += [bench.point(replace(start, keep=keep)) for keep in kept]
+    shares = {round(len(layers) * quarters / 4) for quarters in (1, 2, 3)} - {0, 1, len(layers)}
+    points += [
+        bench.point(replace(start, keep=layers[:k], order="arbitrary", passes=ORDERS))
+        for k in sorted(shares)
+    ]
     return points + _without_the_least(bench, start, layers)
 
 
@@ -282,9 +295,13 @@ def _cheapest_good(points: list[OperatingPoint]) -> Any:
     return min(good, key=lambda p: p.macs_mean).knobs["tau"]
 
 
-def _recalibrated_knobs(points: list[OperatingPoint]) -> list[Knobs]:
+def _recalibrated_knobs(points: list[OperatingPoint], effort: Effort) -> list[Knobs]:
     """Batch norm saw sampled gates in training: refresh it for the first threshold and for the cheapest good one."""
-    base = Knobs(recalibrate="same", recalibration_batches=RECALIBRATION_BATCHES)
+    base = Knobs(
+        recalibrate="same",
+        recalibration_batches=effort.recalibration_batches,
+        recalibration_images=effort.recalibration_images,
+    )
     cheap = _cheapest_good(points)
     found = [replace(base, tau=tau) for tau in (TAUS[0], cheap)]
     return [*(found if cheap != TAUS[0] else found[:1]), replace(base, recalibrate="sample")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from search.front.eligible import chosen_of, repeatable
@@ -30,12 +30,21 @@ class Books:
     costs: Sequence[Cost]
     mirror: OptunaMirror | None = None
     metric: str = "accuracy"  # what its points' accuracy is called
+    # trainings under way, as the tables had them when they were started: nobody else changes them
+    _under_way: dict[tuple[Kind, int], TrialRecord] = field(default_factory=dict)
+    _fresh: set[tuple[Kind, int]] = field(default_factory=set)  # recorded just now, not started yet
 
     def trial(self, trial: Trial) -> TrialRecord:
-        return self.store.trial(self.study, trial.kind, trial.number)
+        """What the tables knew of it when it was recorded or went on."""
+        if trial.name not in self._under_way:
+            known = self.store.trial(self.study, trial.kind, trial.number)
+            self._under_way[trial.name] = known
+        return self._under_way[trial.name]
 
     def record(self, trial: Trial) -> None:
         """The trial was suggested."""
+        self._under_way.pop(trial.name, None)
+        self._fresh.add(trial.name)
         candidate = trial.candidate
         params, epochs = dict(candidate.params), candidate.recipe.epochs
         self.store.add_trial(
@@ -55,10 +64,13 @@ class Books:
 
     def start(self, trial: Trial) -> int:
         """The training is about to start; returns the last epoch of it that is stored, 0 when there is none."""
+        self._fresh.discard(trial.name)
         return self.store.attempts.begin(self.study, trial.kind, trial.number)
 
     def deaths(self, trial: Trial) -> int:
         """How often the training's process died since the last epoch that it finished."""
+        if trial.name in self._fresh:
+            return 0
         return self.store.attempts.lost(self.study, trial.kind, trial.number)
 
     def interrupt(self, trial: Trial) -> None:
@@ -67,6 +79,7 @@ class Books:
 
     def over(self, trial: Trial) -> None:
         """The training ended and its record stays as it was; nothing of it is under way."""
+        self._under_way.pop(trial.name, None)
         self.store.attempts.clear(self.study, trial.kind, trial.number)
 
     def epoch(self, trial: Trial, result: EpochResult) -> None:
@@ -93,23 +106,29 @@ class Books:
             else {"stopped_at": seen.epoch}
         )
         result |= {} if trial.source is None else {"finalist_of": trial.source}
-        self.store.finish_trial(
+        known = self.trial(trial)
+        state = State.COMPLETE if isinstance(seen, Outcome) else State.STOPPED
+        points = self.store.finish_trial(
             self.study,
             trial.kind,
             trial.number,
             points=seen.points,
             result=result,
-            seconds=self.trial(trial).seconds + seen.seconds,
-            state=State.COMPLETE if isinstance(seen, Outcome) else State.STOPPED,
+            seconds=known.seconds + seen.seconds,
+            state=state,
         )
-        self.mirror_end(self.trial(trial), seen.points)
-        return self.store.points(self.study, kind=trial.kind, number=trial.number)
+        self._under_way.pop(trial.name)
+        self.mirror_end(replace(known, state=state, result=result), seen.points)
+        return points
 
     def resume(self, trial: Trial) -> None:
         """A stopped trial goes on."""
+        self._under_way.pop(trial.name, None)
         self.store.resume_trial(self.study, trial.kind, trial.number)
 
     def fail(self, kind: Kind, number: int, failure: Failure) -> None:
+        self._under_way.pop((kind, number), None)
+        self._fresh.discard((kind, number))
         self.store.fail_trial(
             self.study, kind, number, error=failure.error, epoch=failure.epoch, trace=failure.trace
         )

@@ -46,6 +46,9 @@ class Job:
     teacher: str | None = None  # file of the baseline that a recipe with `distill` learns from
     metric: str = "accuracy"  # that operating points are measured by
     latency: str | None = None  # file of a table, see search.latency.table
+    effort: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # of measuring, see search.measure.effort
     rungs: tuple[int, ...] = ()
     trained: int | None = None
     features: str | None = None

@@ -85,6 +85,7 @@ def job_of(
         teacher=teacher,
         metric=spec.metric.name,
         latency=spec.latency,
+        effort=spec.measure.model_dump(),
         trained=record.result.get("stopped_at"),
         answers=spec.cascades and record.kind in ON_OFFER,
     )

@@ -21,12 +21,15 @@ from search.report.text import network_text
 from search.run.job import Job
 from search.run.worker_process import workers_context
 from spaces.contract.family import Candidate
+from spaces.contract.net import DynamicNet
+from spaces.contract.recipe import Recipe
 from spaces.contract.registry import family
 from spaces.contract.task import Task
 from spaces.contract.trunk import is_frozen
 from storage.formats import Formats
 from trainers.data.processes import end_with_parent
-from trainers.execution import Execution, best_device, measured, whole_vectors
+from trainers.execution import Execution, best_device, measured, options, whole_vectors
+from trainers.wrong_results import random_images, wrong_operations
 
 PATIENCE = 300.0  # seconds that measuring a size may take without a word
 
@@ -137,15 +140,31 @@ def _serve(pipe: Connection) -> None:
             torch.set_num_threads(job.threads)
         candidate = Candidate.of(family(job.family), job.params, job.epochs)
         device = best_device() if job.device == "auto" else job.device
-        recipe = candidate.recipe
-        chosen = measured(
-            candidate.build(task, 0),
-            replace(recipe, batch=max(1, recipe.batch // job.gpus)),
-            device,
-            without=without,
-            trying=lambda execution: pipe.send((execution, False)),
-        )
-        pipe.send((chosen, True))
+        recipe = replace(candidate.recipe, batch=max(1, candidate.recipe.batch // job.gpus))
+
+        def trying(execution: Execution) -> None:
+            pipe.send((execution, False))
+
+        net = candidate.build(task, 0)
+        without = {*without, *_wrong(net, recipe, device, without, trying)}
+        pipe.send((measured(net, recipe, device, without=without, trying=trying), True))
+
+
+def _wrong(
+    net: DynamicNet,
+    recipe: Recipe,
+    device: str,
+    without: Sequence[Execution],
+    trying: Callable[[Execution], None],
+) -> list[Execution]:
+    """Formats in which the network's steps are not computed rightly."""
+    images, found = random_images(net, recipe.batch, device), []
+    for execution in options(net, device):
+        if execution not in without and execution.dtype != "float32":
+            trying(execution)
+            if wrong_operations(net, execution, images):
+                found.append(execution)
+    return found
 
 
 @dataclass

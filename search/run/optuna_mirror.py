@@ -16,6 +16,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError
 
+from search.run.optuna_tables import commit_without_sync, writer_of
 from search.schedule.history import Params
 from search.schedule.sampler import params_of, quiet_experimental_warnings, replay_params
 from search.spec import StudySpec, narrowed_spaces
@@ -55,7 +56,8 @@ class OptunaMirror:
         """
         self.spaces, self.metrics = spaces, tuple(metrics)
         self.study = _created(name, storage, self.metrics)
-        self._storage = self.study._storage  # as the study sees it: with a cache before the tables
+        # the storage as the study sees it: with a cache before the tables
+        self._writer = writer_of(self.study._storage, self.study._study_id)
         _check_choices(name, self.study, spaces)
         for record in stored[len(self.study.get_trials(deepcopy=False)) :]:
             self.study.add_trial(self._frozen(params_of(record.family, record.params, spaces)))
@@ -111,9 +113,7 @@ class OptunaMirror:
         )
 
     def _create(self, trial: FrozenTrial) -> None:
-        # what Study.add_trial does; it keeps the new trial's id to itself, and to look it up takes a query
-        new = self._storage.create_new_trial(self.study._study_id, template_trial=trial)
-        self._ids[len(self._ids)] = new
+        self._ids[len(self._ids)] = self._writer.create(trial)
 
     def _finish(
         self, number: int, values: Sequence[float], points: Sequence[Mapping[str, float]]
@@ -132,15 +132,9 @@ class OptunaMirror:
         values: Sequence[float] | None = None,
         shown: Mapping[str, object] = MappingProxyType({}),
     ) -> None:
-        """Write how a trial ended, and what is shown of it; one that ended before stays as it is.
-
-        By the storage's own calls: Study.tell reads all trials again, twice, before it writes.
-        """
-        trial = self._ids[number]
+        """Write how a trial ended, and what is shown of it; one that ended before stays as it is."""
         with suppress(UpdateFinishedTrialError):
-            for name, value in shown.items():
-                self._storage.set_trial_user_attr(trial, name, value)
-            self._storage.set_trial_state_values(trial, state, values)
+            self._writer.end(self._ids[number], state, values, shown)
 
     def _write(self, action: Callable[[], object]) -> None:
         self._check()
@@ -233,7 +227,10 @@ def optuna_storage(url: str) -> optuna.storages.RDBStorage:
         settings: dict[str, Any] = {"connect_args": {"timeout": PATIENCE}}
     else:
         settings = {"pool_pre_ping": True}  # a server may have hung up since
-    return optuna.storages.RDBStorage(url, engine_kwargs=settings)
+    storage = optuna.storages.RDBStorage(url, engine_kwargs=settings)
+    if sqlite_file(url):
+        commit_without_sync(storage.engine)
+    return storage
 
 
 def mirror_for(storage: optuna.storages.BaseStorage, store: Store, spec: StudySpec) -> OptunaMirror:

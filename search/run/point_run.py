@@ -42,7 +42,7 @@ def point_runs(front: StudyFront, cost: Cost) -> list[PointRun]:
 
 
 def point_measures(p: OperatingPoint) -> dict[str, float]:
-    """The metric with its interval, top-1 accuracy, and costs in units that read well."""
+    """The metric with its interval, top-1 and top-5 accuracy, and costs in units that read well."""
     own = names.validation(METRICS[p.metric].label)
     measures = {
         names.ACCURACY: p.top1,
@@ -57,6 +57,8 @@ def point_measures(p: OperatingPoint) -> dict[str, float]:
     for column, name in LATENCIES.items():
         if column in p.extra:
             measures[name] = p.extra[column]
+    if p.top5 is not None:
+        measures[names.TOP5] = p.top5
     if p.macs_mean > 0:
         measures[names.MACS_LOG] = log10(p.macs_mean)
     return measures

@@ -38,9 +38,15 @@ class Speed:
 
 
 def measured_speed(
-    candidate: Candidate, task: Task, data: DataSpec, execution: Execution, gpus: int = 1
+    candidate: Candidate,
+    task: Task,
+    data: DataSpec,
+    execution: Execution,
+    gpus: int = 1,
+    *,
+    points: bool = True,
 ) -> Speed:
-    """The speed of a candidate, timed on a few images and counted up to all.
+    """The speed of a candidate, timed on a few images and counted up to all; without `points` training alone is.
 
     Of several GPUs one is timed with its part of a batch; what they tell each other is not counted.
     Raises ValueError where the device has too little memory for it.
@@ -65,9 +71,10 @@ def measured_speed(
         evaluate(net, few.validation, few, Knobs(), execution=execution)
         validating = time.perf_counter() - started
         started = time.perf_counter()
-        operating_points(
-            net, few, batch=recipe.batch, execution=execution, seed=0, augment=recipe.augment
-        )
+        if points:
+            operating_points(
+                net, few, batch=recipe.batch, execution=execution, seed=0, augment=recipe.augment
+            )
         measuring = time.perf_counter() - started
     except torch.OutOfMemoryError:
         raise ValueError(

@@ -20,13 +20,16 @@ class TimeSpent:
     ) -> None:
         self._store, self._study, self._hours, self._clock = store, study, hours, clock
         self._counted = clock()
+        self._spent: float | None = None  # by the tables: only this process adds to it now
 
     @property
     def left(self) -> bool:
         """Whether the study may go on."""
         if self._hours is None:
             return True
-        return self._store.study(self._study).seconds_spent + self._uncounted() < 3600 * self._hours
+        if self._spent is None:
+            self._spent = self._store.study(self._study).seconds_spent
+        return self._spent + self._uncounted() < 3600 * self._hours
 
     def count(self, at_least: float = 0.0) -> None:
         """Add the time that went by to the study's, once it is so many seconds."""
@@ -34,6 +37,7 @@ class TimeSpent:
         if passed >= at_least:
             self._store.add_seconds(self._study, passed)
             self._counted += passed
+            self._spent = None
 
     def _uncounted(self) -> float:
         return self._clock() - self._counted

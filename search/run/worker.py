@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from search.latency.table import LatencyTable, read_table
+from search.measure.effort import Effort
 from search.run.checkpoint import Slot, fetch_sources
 from search.run.data import load_data, task_of
 from search.run.features import features_of
 from search.run.job import Event, Failure, Job, Notice, Outcome, Rung
 from search.run.partners import LostError, together
+from search.run.trial_execution import execution_of, rightly_computed
 from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs
 from spaces.contract.net import DynamicNet
@@ -27,7 +29,7 @@ from storage.kept_files import KeptFiles
 from storage.records import OperatingPoint, training_text
 from trainers.data.splits import ImageData, Split
 from trainers.epoch_sums import DivergedError
-from trainers.execution import Execution, best_device, whole_vectors
+from trainers.execution import Execution
 from trainers.fit import EpochResult, fit, net_tensors
 from trainers.initial_weights import initial_state, start_from
 from trainers.memory import cap_gpu_memory, is_out_of_memory
@@ -78,7 +80,8 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
     fetch_sources(job)
     net = initial_net(job, candidate, task_of(data))
     slot = Slot.of(job, candidate)
-    execution, metric = _execution(job, net, slot), METRICS[job.metric]
+    execution, metric = execution_of(job, net, slot), METRICS[job.metric]
+    execution = yield from rightly_computed(job, net, candidate, execution)
     if job.gpu_memory is not None and execution.device.startswith("cuda"):
         cap_gpu_memory(job.gpu_memory, execution.device)
     table = None if job.latency is None else read_table(Path(job.latency))
@@ -109,7 +112,10 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
                     result.metrics.get("objective/outlook"),
                     *_spent(net, execution, started),
                 )
-    points = _points(net, data, candidate, execution, job.seed, metric, table, quick=False)
+    effort = Effort(**job.effort)
+    points = _points(
+        net, data, candidate, execution, job.seed, metric, table, quick=False, effort=effort
+    )
     if job.answers:
         _keep_answers(job, net, data, candidate, execution, points, files)
     features = None if data is images else data.validation
@@ -196,6 +202,7 @@ def _points(
     latency: LatencyTable | None,
     *,
     quick: bool,
+    effort: Effort | None = None,
 ) -> list[OperatingPoint]:
     from search.measure.operating_points import operating_points
 
@@ -210,6 +217,7 @@ def _points(
         quick=quick,
         metric=metric,
         latency=latency,
+        effort=effort,
     )
 
 
@@ -245,8 +253,8 @@ def _inspection(
 def initial_net(job: Job, candidate: Candidate, task: Task) -> DynamicNet:
     """The network before its first step: random weights, or those that the job starts from. Raises ValueError."""
     net = candidate.build(task, job.seed)
-    if job.init_from:
-        start_from(net, job.init_from, candidate.baseline().outline(task).state_dict())
+    if source := job.init_from or candidate.published:
+        start_from(net, source, candidate.baseline().outline(task).state_dict())
     return net
 
 
@@ -263,26 +271,6 @@ def teacher_net(job: Job, candidate: Candidate, task: Task) -> DynamicNet | None
         reason = str(error).splitlines()[0]
         raise ValueError(f"distill: {job.teacher} is no baseline of this size: {reason}") from None
     return net
-
-
-def _execution(job: Job, net: DynamicNet, slot: Slot) -> Execution:
-    """Number format and layout as the checkpoint was trained, else as asked for or measured, else plain float32."""
-    device = best_device() if job.device == "auto" else job.device
-    chosen = Execution(device=device)
-    if saved := slot.load():
-        chosen = Execution(**saved[1]["execution"])
-    elif job.precision != "auto":
-        chosen = Execution(dtype=job.precision)
-    elif job.execution is not None:
-        chosen = Execution(**job.execution)
-    layout = chosen.channels_last and (device != "cpu" or whole_vectors(net))
-    return replace(
-        chosen,
-        device=device,
-        channels_last=layout,
-        compile=job.compile,
-        micro_batch=job.micro_batch or chosen.micro_batch,
-    )
 
 
 def kept_epoch(job: Job) -> int:

@@ -78,15 +78,16 @@ class Growth:
     def suggest(
         self, number: int, history: History, epochs: Epochs, given: Params | None = None
     ) -> Params:
-        params = given or self._next(number, history, epochs)
-        return complete_params(number, params, self.setting)
+        if not given and (own := self._next(number, history, epochs)) is not None:
+            return own
+        return complete_params(number, given or {}, self.setting)
 
-    def _next(self, number: int, history: History, epochs: Epochs) -> Params:
-        """The best candidate, or the next of those that were found together; nothing where there is none."""
+    def _next(self, number: int, history: History, epochs: Epochs) -> Params | None:
+        """The best candidate, or the next of those that were found together, with all parameters that matter."""
         if not self._found:
             draw = np.random.default_rng((self.setting.seed, number))
             self._found.extend(self._best(draw, history, epochs))
-        return self._found.popleft() if self._found else {}
+        return self._found.popleft() if self._found else None
 
     def _best(self, draw: np.random.Generator, history: History, epochs: Epochs) -> list[Params]:
         """The candidates with the largest expected growth per epoch, within the limits, as many as are due.

@@ -14,7 +14,7 @@ from itertools import product
 
 from search.schedule.sizes import baseline_names, sizes
 from search.spec import StudySpec
-from spaces.contract.family import Candidate
+from spaces.contract.family import Candidate, Family
 from spaces.contract.registry import family
 from spaces.contract.space import Dimension, Value
 from spaces.contract.trunk import is_frozen
@@ -59,8 +59,7 @@ def baseline_of(spec: StudySpec, space: Sequence[Dimension], candidate: Candidat
     """The baseline that a candidate starts from: its size, under the family's recommended recipe."""
     own, values = candidate.family, candidate.values
     size = {name: values[name] for name in baseline_names(own) if name in values}
-    values = for_heads(space, recommended(space) | size)
-    return Candidate.of(own, values, spec.budget.epochs).baseline()
+    return sized_baseline(own, space, size, spec.budget.epochs)
 
 
 def baseline_key(spec: StudySpec, baseline: Candidate) -> str:
@@ -80,10 +79,17 @@ def all_baselines(spaces: Mapping[str, tuple[Dimension, ...]], epochs: int) -> l
             for size in names
         ]
         for one in product(*choices):
-            values = for_heads(space, recommended(space) | dict(zip(names, one, strict=True)))
-            candidate = Candidate.of(own, values, epochs).baseline()
+            candidate = sized_baseline(own, space, dict(zip(names, one, strict=True)), epochs)
             found[candidate.key] = candidate
     return list(found.values())
+
+
+def sized_baseline(
+    own: Family, space: Sequence[Dimension], size: Mapping[str, Value], epochs: int
+) -> Candidate:
+    """The baseline of a size, by the recipe that the narrowed space recommends."""
+    values = for_heads(space, recommended(space) | dict(size))
+    return Candidate.of(own, values, epochs).baseline()
 
 
 def recommended(space: Sequence[Dimension]) -> dict[str, Value]:

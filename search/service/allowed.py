@@ -7,7 +7,7 @@ from pathlib import Path
 
 from search.spec import StudySpec
 from storage.settings import Settings
-from trainers.data.paths import TORCHVISION, expanded
+from trainers.data.paths import LIBRARIES, expanded
 from trainers.data.sources import data_root
 
 
@@ -19,7 +19,7 @@ def check_places(spec: StudySpec, settings: Settings, where: str) -> None:
         named["data_root"] = spec.data_root
     for family in spec.families:
         source = spec.initial(family)
-        if source and not source.startswith(TORCHVISION):
+        if source and not source.startswith(LIBRARIES):
             named["init_from"] = source
     for key, text in named.items():
         try:

@@ -38,6 +38,8 @@ def _sentences(p: PointRecord, whole: PointRecord | None) -> Iterator[str]:
     yield from _gates(p)
     yield from _exits(p)
     yield from _rest(p)
+    if p.top5 is not None:
+        yield f"For {percent(p.top5)} of the images the right class is among the five likeliest."
 
 
 def _gates(p: PointRecord) -> Iterator[str]:

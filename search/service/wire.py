@@ -22,7 +22,7 @@ FIELDS = (
     "knobs",
 )
 # of `extra`, which has much that only inspection reads: by what a point was measured, and costs that stand there
-EXTRA = ("metric", "top1", *(cost.column for cost in COSTS.values()))
+EXTRA = ("metric", "top1", "top5", *(cost.column for cost in COSTS.values()))
 
 
 def packed(points: Iterable[PointRecord]) -> dict[str, Any]:

@@ -3,12 +3,12 @@
 ResNet-18 to -152: He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition", CVPR, 2016. VGG-16 and -19:
 Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", ICLR, 2015. Wide ResNets:
 Zagoruyko and Komodakis, "Wide Residual Networks", BMVC, 2016.
-Differs: all start with a 3x3 convolution of stride 1 and without pooling, for small images; any number of channels and
-any image size work; a width multiplier scales every layer. VGGs have batch norm, and a global average pool and one
-linear layer in place of three; their first two blocks make one section, so that those before the exits cost much the
-same. Wide ResNets of 20 and 44 layers have 6n + 2 layers, not the 6n + 4 of the paper: they are CIFAR ResNets of 3 and
-7 blocks a stage with 8 times the channels, and keep the activation after the sum, so that what an exit reads is what
-the next section reads.
+Differs: all start with a 3x3 convolution of stride 1 and without pooling, for small images, unless a ResNet's `stem`
+says otherwise; any number of channels and any image size work; a width multiplier scales every layer. VGGs have batch
+norm, and a global average pool and one linear layer in place of three; their first two blocks make one section, so
+that those before the exits cost much the same. Wide ResNets of 20 and 44 layers have 6n + 2 layers, not the 6n + 4 of
+the paper: they are CIFAR ResNets of 3 and 7 blocks a stage with 8 times the channels, and keep the activation after
+the sum, so that what an exit reads is what the next section reads.
 
 Shapes: B images, C channels, H x W pixels.
 """
@@ -45,6 +45,10 @@ class SectionedConfig:
     backbone: str = choice(
         *BACKBONES, default="resnet18", doc="residual, plain (VGG) or wide residual network"
     )
+    stem: str = choice(
+        "cifar", "imagenet", when={"backbone": tuple(RESNETS)}, searched=False, later=True,
+        doc="3x3 convolution, or 7x7 with stride 2 and max pooling, which leave a sixteenth of the pixels",
+    )  # fmt: skip
     width: float = choice(
         0.125, 0.25, 0.5, 1.0, default=0.25, searched=False, doc="multiplies all channels"
     )
@@ -62,6 +66,17 @@ class ConvNorm(nn.Sequential):
     def __init__(self, inputs: int, outputs: int) -> None:
         conv = nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False)
         super().__init__(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+class LargeStem(nn.Sequential):
+    """7x7 convolution, batch norm, ReLU, max pooling: a sixteenth of the pixels."""
+
+    stride = 2  # of the convolution, and of the pooling
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        conv = nn.Conv2d(inputs, outputs, 7, 2, 3, bias=False)
+        pool = nn.MaxPool2d(3, 2, 1)
+        super().__init__(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True), pool)
 
 
 @dataclass(frozen=True)
@@ -82,11 +97,16 @@ class SectionedNet(nn.Module):
         super().__init__()
         self.task = task
         stem = config.scaled(16 if config.backbone in WIDE_RESNETS else 64)
-        self.stem = ConvNorm(task.channels, stem)
-        self.stem_macs = unit_macs(self.stem, (task.height, task.width), (task.height, task.width))
+        large = config.stem == "imagenet" and config.backbone in RESNETS
+        self.stem = (LargeStem if large else ConvNorm)(task.channels, stem)
+        pixels = (task.height, task.width)
+        size = _size_after(self.stem, pixels)
+        self.stem_macs = unit_macs(self.stem, pixels, size)
+        if large:
+            size = _size_after(self.stem, size)
         self.places: list[Place] = []
         self.section_macs: list[int] = []
-        chains, size = [], (task.height, task.width)
+        chains = []
         for index, section in enumerate(_sections(config, stem)):
             macs = 0
             for unit in section.units:

@@ -64,14 +64,27 @@ def created(name: str, task: Task, *, pretrained: bool = False, stem: str = "kee
     except Exception as error:
         if not pretrained:
             raise
-        raise ValueError(
-            f"pretrained: the weights of {name} could not be loaded ({line(error)}); {ELSEWHERE}"
-        ) from None
+        raise _not_loaded(name, error) from None
     if pretrained and model.default_cfg["num_classes"] != task.classes:  # type: ignore[index]
         start_at_zero(model, classifiers(model))
     if stem == "small":
         _keep_pixels(model, name)
     return model
+
+
+def published_state(name: str) -> dict[str, torch.Tensor]:
+    """The published tensors of a model by timm's names. Raises ValueError where there are none, or none can be had."""
+    import timm
+
+    try:
+        name = known(name)
+    except ValueError as error:
+        raise ValueError(f"init_from: {error}") from None
+    arguments = pretrained_arguments(name)
+    try:
+        return dict(timm.create_model(name, **arguments).state_dict())
+    except Exception as error:
+        raise _not_loaded(name, error) from None
 
 
 def own_classifier(model: nn.Module, name: str) -> nn.Linear:
@@ -83,6 +96,12 @@ def own_classifier(model: nn.Module, name: str) -> nn.Linear:
             "choose trunk: finetuned, or another model"
         )
     return layer
+
+
+def _not_loaded(name: str, error: Exception) -> ValueError:
+    return ValueError(
+        f"pretrained: the weights of {name} could not be loaded ({line(error)}); {ELSEWHERE}"
+    )
 
 
 def line(error: Exception) -> str:

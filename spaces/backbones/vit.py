@@ -1,10 +1,12 @@
 """The plain vision transformer: backbone of routed transformers and their static reference.
 
 Dosovitskiy et al., "An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale", ICLR, 2021. Pre-norm,
-a class token, learned positions. Attention is written out, so that its products can be counted and every execution
-computes the same numbers. Differs: an image that patches do not fill is padded with zeros.
+a class token, learned positions. With two class tokens it is a distilled DeiT, which answers by the mean of two
+classifiers: Touvron et al., "Training data-efficient image transformers & distillation through attention", ICML, 2021.
+Attention is written out, so that its products can be counted and every execution computes the same numbers. Differs: an
+image that patches do not fill is padded with zeros.
 
-Shapes: B images, N tokens (the class token first), D width, H heads, M hidden units of an MLP.
+Shapes: B images, N tokens (class tokens first), D width, H heads, M hidden units of an MLP.
 """
 
 from __future__ import annotations
@@ -17,30 +19,48 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spaces.backbones.timm_vits import NO_BACKBONE, SOME, TIMM, is_timms, known_vit, renamed
 from spaces.contract.compute import conv_macs, linear_macs
-from spaces.contract.space import BELOW_ONE, choice, flag, real
+from spaces.contract.space import BELOW_ONE, choice, flag, real, whole_from
 from spaces.contract.task import Task
 
+# dimensions of a ViT, beside layers and dim
 PLAIN = (
     "head_dim",
     "mlp_ratio",
     "patch",
     "hidden_dropout",
     "cifar_quirks",
-)  # of a ViT, beside layers and dim
+    "backbone",
+    "pretrained",
+    "norm_eps",
+    "class_tokens",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ViTConfig:
     """Size of a vision transformer."""
 
-    layers: int = choice(2, 3, 4, 6, 8, 10, 12, 16, default=6, doc="transformer layers")
-    dim: int = choice(32, 64, 96, 128, 192, 384, default=64, searched=False, doc="width of a token")
-    head_dim: int = choice(16, 32, 64, default=32, searched=False, doc="width of an attention head")
+    layers: int = choice(
+        2, 3, 4, 6, 8, 10, 12, 16, default=6, accepts=whole_from(1, 64), doc="transformer layers"
+    )  # fmt: skip
+    dim: int = choice(
+        32, 64, 96, 128, 192, 384, default=64, accepts=whole_from(8, 4096), searched=False,
+        doc="width of a token",
+    )  # fmt: skip
+    head_dim: int = choice(
+        16, 32, 64, default=32, accepts=whole_from(4, 256), searched=False,
+        doc="width of an attention head",
+    )  # fmt: skip
     mlp_ratio: int = choice(
-        1, 2, 4, default=2, searched=False, doc="hidden units of a layer's MLP over its width"
-    )
-    patch: int = choice(2, 4, 8, 14, 16, default=4, searched=False, doc="pixels on a patch's side")
+        1, 2, 4, default=2, accepts=whole_from(1, 16), searched=False,
+        doc="hidden units of a layer's MLP over its width",
+    )  # fmt: skip
+    patch: int = choice(
+        2, 4, 8, 14, 16, default=4, accepts=whole_from(1, 64), searched=False,
+        doc="pixels on a patch's side",
+    )  # fmt: skip
     hidden_dropout: float = real(
         0.0, 0.5, within=BELOW_ONE, default=0.0, searched=False, doc="of features in training"
     )
@@ -49,6 +69,26 @@ class ViTConfig:
         searched=False,
         doc="scale attention by the width, activate after the MLP, as a public recipe does",
     )
+    backbone: str = choice(
+        NO_BACKBONE, *SOME, accepts=known_vit, searched=False, later=True,
+        doc="a ViT or DeiT of timm by its name: all sizes are its own, fewer layers are its first ones",
+    )  # fmt: skip
+    pretrained: bool = flag(
+        default=False, searched=False, later=True,
+        doc="start from the backbone's published weights, which are downloaded",
+    )  # fmt: skip
+    norm_eps: float = choice(
+        1e-5, 1e-6, searched=False, later=True, doc="added to variances by layer norms; timm's: 1e-6"
+    )  # fmt: skip
+    class_tokens: int = choice(
+        1, 2, searched=False, later=True,
+        doc="2: also a distillation token with a classifier of its own, as in DeiT",
+    )  # fmt: skip
+
+    @property
+    def published(self) -> str | None:
+        """The published weights that a training starts from, if the config asks for some."""
+        return f"{TIMM}{self.backbone}" if self.pretrained else None
 
 
 class Layer(nn.Module):
@@ -58,10 +98,12 @@ class Layer(nn.Module):
         super().__init__()
         dim, hidden = config.dim, config.dim * config.mlp_ratio
         self.heads = dim // min(config.head_dim, dim)
+        if dim % self.heads:
+            raise ValueError(f"head_dim: {config.head_dim} does not divide dim, {dim}")
         self.scale = dim**-0.5 if config.cifar_quirks else (dim // self.heads) ** -0.5
         self.activate_last = config.cifar_quirks
         self.dropout = config.hidden_dropout
-        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.norm1, self.norm2 = (nn.LayerNorm(dim, config.norm_eps) for _ in range(2))
         self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         self.up, self.down = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
 
@@ -99,19 +141,21 @@ class ViT(nn.Module):
             raise ValueError(
                 f"patch: {config.patch} pixels do not fit an image of {task.height}x{task.width}; take a smaller one"
             )
-        self.task = task
+        self.task, self.backbone = task, config.backbone
         self.grid = (ceil(task.height / config.patch), ceil(task.width / config.patch))
-        self.tokens = self.grid[0] * self.grid[1] + 1
+        self.class_tokens = config.class_tokens
+        self.tokens = self.grid[0] * self.grid[1] + self.class_tokens
         self.pad = (
             0, self.grid[1] * config.patch - task.width, 0, self.grid[0] * config.patch - task.height,
         )  # fmt: skip
         self.patches = nn.Conv2d(task.channels, config.dim, config.patch, config.patch)
-        self.cls = nn.Parameter(torch.zeros(1, 1, config.dim))
+        self.cls = nn.Parameter(torch.zeros(1, self.class_tokens, config.dim))
         self.positions = nn.Parameter(torch.empty(1, self.tokens, config.dim))
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.layer_macs = Layer.macs(self.layers[0], self.tokens)  # type: ignore[arg-type]
-        self.norm = nn.LayerNorm(config.dim)
+        self.norm = nn.LayerNorm(config.dim, config.norm_eps)
         self.fc = nn.Linear(config.dim, task.classes)
+        self.fc_dist = nn.Linear(config.dim, task.classes) if self.class_tokens > 1 else None
         nn.init.trunc_normal_(self.positions, std=0.02)
         nn.init.trunc_normal_(self.cls, std=0.02)
         for module in self.layers.modules():
@@ -120,17 +164,42 @@ class ViT(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def plain_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The state of a ViT for images of another size, its positions resampled; the class token keeps its own."""
+        """The state of a ViT of ours or timm's, for images and patches of another size.
+
+        Positions of patches and their filters are resampled. Of a named backbone the first layers are enough.
+        """
+        given = renamed(state) if is_timms(state) else dict(state)
+        for name, own in (("positions", self._positions), ("patches.weight", self._filters)):
+            if name in given:
+                given[name] = own(given[name])
+        return {name: value for name, value in given.items() if not self._is_left_out(name)}
+
+    def _positions(self, given_1ND: Tensor) -> Tensor:
         from timm.layers import resample_abs_pos_embed
 
-        given = state.get("positions")
-        if given is None or given.shape[1] == self.tokens:
-            return dict(state)
-        places = given.shape[1] - 1
-        if isqrt(places) ** 2 != places:  # whose order nobody knows
-            return dict(state)
-        own = resample_abs_pos_embed(given, list(self.grid), num_prefix_tokens=1)
-        return {**state, "positions": own}
+        places = given_1ND.shape[1] - self.class_tokens
+        if given_1ND.shape[1] == self.tokens or isqrt(places) ** 2 != places:
+            return given_1ND  # of the latter nobody knows the order
+        grid = list(self.grid)
+        return resample_abs_pos_embed(given_1ND, grid, num_prefix_tokens=self.class_tokens)
+
+    def _filters(self, given: Tensor) -> Tensor:
+        from timm.layers import resample_patch_embed
+
+        if given.shape[2:] == self.patches.weight.shape[2:]:
+            return given
+        return resample_patch_embed(given, list(self.patches.kernel_size))
+
+    def _is_left_out(self, name: str) -> bool:
+        """Whether a tensor is of a layer of the backbone behind the last one that is kept."""
+        part, _, rest = name.partition(".")
+        if self.backbone == NO_BACKBONE or part != "layers":
+            return False
+        return int(rest.partition(".")[0]) >= len(self.layers)
+
+    @property
+    def classifiers(self) -> tuple[str, ...]:
+        return () if self.fc_dist is None else ("fc", "fc_dist")
 
     def stem(self, images: Tensor) -> Tensor:
         """(B, N, D) tokens of (B, C, H, W) images."""
@@ -146,10 +215,18 @@ class ViT(nn.Module):
         return self.norm(u[:, 0])
 
     def head(self, u: Tensor) -> Tensor:
-        return self.fc(self.head_feature(u))
+        """(B, C) logits; with a distillation token the mean of both classifiers'."""
+        logits_BC = self.fc(self.head_feature(u))
+        if self.fc_dist is None:
+            return logits_BC
+        return (logits_BC + self.fc_dist(self.norm(u[:, 1]))) / 2
 
     def stem_macs(self) -> int:
         return conv_macs(self.patches, *self.grid)
 
+    def answer_macs(self) -> int:
+        """MACs of the classifiers."""
+        return linear_macs(self.fc) * self.class_tokens
+
     def total_macs(self) -> int:
-        return self.stem_macs() + len(self.layers) * self.layer_macs + linear_macs(self.fc)
+        return self.stem_macs() + len(self.layers) * self.layer_macs + self.answer_macs()

@@ -111,6 +111,7 @@ def _from_json(values: Mapping[str, Any]) -> Declaration:
         size_dimensions=tuple(values["size_dimensions"]),
         size_words=values["size_words"],
         traits=tuple(values["traits"]),
+        sized_by=values["sized_by"],
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ class Declaration:
     size_dimensions: tuple[str, ...]
     size_words: Mapping[str, str]
     traits: tuple[str, ...]
+    sized_by: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +43,10 @@ class Family:
 
     A network is described by its size, as `size_words` puts the value of each size dimension, and by the values of
     `traits`, the dimensions that tell what makes it dynamic. `rebuilt_with` are values of the config that a network
-    takes when its weights are in a file already. Raises ValueError when `size_words` are not of the size dimensions, or
-    when the family declares the size of the images, which is a dimension of every family.
+    takes when its weights are in a file already. `sized_by` is the dimension that names a published network, if there
+    is one, and `sized(space, its value)` is the space with the sizes of that network. Raises ValueError when
+    `size_words` are not of the size dimensions, or when the family declares the size of the images, which is a
+    dimension of every family.
     """
 
     name: str
@@ -57,6 +60,8 @@ class Family:
     size_words: Mapping[str, str]  # such as {"layers": "{} layers"}, in the order of reading
     traits: tuple[str, ...] = ()
     rebuilt_with: Mapping[str, Value] = field(default_factory=dict)
+    sized_by: str = ""
+    sized: Callable[[Sequence[Dimension], str], tuple[Dimension, ...]] | None = None
 
     def __post_init__(self) -> None:
         if set(self.size_words) != set(self.size_dimensions):
@@ -80,6 +85,14 @@ class Family:
     @cached_property  # read for every candidate that a search weighs
     def space(self) -> tuple[Dimension, ...]:
         return dimensions(self.config) + dimensions(self.recipe)
+
+    @cached_property
+    def config_names(self) -> frozenset[str]:
+        return frozenset(f.name for f in fields(self.config))
+
+    @cached_property
+    def recipe_names(self) -> frozenset[str]:
+        return frozenset(f.name for f in fields(self.recipe)) - {"epochs"}
 
     @property
     def declaration(self) -> Declaration:
@@ -112,13 +125,18 @@ class Candidate:
     @classmethod
     def of(cls, family: Family, values: Mapping[str, Any], epochs: int) -> Candidate:
         """From a value for each dimension; those not given take their defaults."""
-        names = {f.name for f in fields(family.config)}
+        names = family.config_names
         config = family.config(**{k: v for k, v in values.items() if k in names})
-        recipe_names = {f.name for f in fields(family.recipe)} - {"epochs"}
+        recipe_names = family.recipe_names
         recipe = family.recipe(
             epochs=epochs, **{k: v for k, v in values.items() if k in recipe_names}
         )
         return cls(family, config, recipe, values.get(IMAGE_SIZE))
+
+    @property
+    def published(self) -> str | None:
+        """The published weights that a training starts from where it is given none; None for those it is built with."""
+        return getattr(self.config, "published", None)
 
     @property
     def params(self) -> dict[str, Value]:
@@ -170,9 +188,9 @@ class Candidate:
 
     def outline(self, task: Task) -> DynamicNet:
         """The network without memory for its weights: its shapes. Raises ValueError where it cannot be built."""
-        import torch
+        from spaces.contract.outlines import shapes_only
 
-        with torch.device("meta"):
+        with shapes_only():
             return self.family.build(self.config, self.task(task))
 
     def build(self, task: Task, seed: int) -> DynamicNet:

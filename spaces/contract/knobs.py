@@ -25,9 +25,10 @@ class Knobs:
     drawn with its probability), ensemble (mean probability of `passes` stochastic passes).
     tau: one threshold, or one a gate by name. prune: gates whose open rate is within this of 0 or 1 are settled
     for good; None keeps all. recalibrate: batch-norm statistics refreshed on training images before use, with
-    gates "sample"d as in training or deciding the "same" as at inference. exit_*, fallback: see ExitRule; "none"
+    gates "sample"d as in training or deciding the "same" as at inference, by so many batches of so many images (None:
+    as in training). exit_*, fallback: see ExitRule; "none"
     leaves exits without a gate unused, "every" evaluates all of them and lets nobody leave. order: of layers that can
-    change places, sequential, or arbitrary (a new one each pass, for the whole batch). keep: the layers that are run,
+    change places, sequential, or arbitrary (a new one each batch). keep: the layers that are run,
     None for all.
     """
 
@@ -37,6 +38,7 @@ class Knobs:
     prune: float | None = None
     recalibrate: str = "none"
     recalibration_batches: int = 0
+    recalibration_images: int | None = None
     exit_rule: str = "none"
     exit_thresholds: tuple[float, ...] = ()
     exit_temperatures: tuple[float, ...] = ()
@@ -76,6 +78,8 @@ class Knobs:
         if self.recalibrate != "none":
             out["recalibrate"] = self.recalibrate
             out["recalibration_batches"] = self.recalibration_batches
+            if self.recalibration_images is not None:
+                out["recalibration_images"] = self.recalibration_images
         if self.exit_rule != "none":
             out |= self._exits_as_dict()
         if self.order != "sequential":

@@ -25,15 +25,28 @@ RATES = (1e-8, 100.0)  # that a study file may name
 MILESTONES = "0.5+0.75+0.9375"
 
 
-def milestones(text: str) -> tuple[float, ...]:
-    """The fractions of a training that a text such as "0.5+0.75" names. Raises ValueError."""
+def milestones(text: str, epochs: int = 1, start: int = 0) -> tuple[float, ...]:
+    """The fractions of a schedule that a text names: such as "0.5+0.75", or as epochs, "75+130+180".
+
+    The schedule is of a training of so many epochs, behind its first `start`. Raises ValueError.
+    """
     try:
         found = tuple(float(part) for part in text.split("+"))
     except ValueError:
         found = ()
-    if not found or list(found) != sorted(set(found)) or not 0 < found[0] <= found[-1] < 1:
-        raise ValueError(f"{text} is no rising list of fractions of the training; write 0.5+0.75")
+    rising = bool(found) and list(found) == sorted(set(found))
+    if rising and found[0] >= 1 and all(one.is_integer() for one in found):
+        return tuple((one - start) / (epochs - start) for one in found)
+    if not rising or not 0 < found[0] <= found[-1] < 1:
+        raise ValueError(
+            f"{text} is no rising list of fractions of the training, or of epochs; write 0.5+0.75, or 75+130+180"
+        )
     return found
+
+
+def last_epoch(text: str) -> float:
+    """The last of the milestones that are given as epochs; less than 1 where they are fractions."""
+    return milestones(text)[-1]
 
 
 def milestones_text(text: str) -> str:
@@ -101,7 +114,10 @@ class Optimization:
         default=5e-4,
         log=True,
         within=SHARE,
-        doc="of weights; never of biases and norms",
+        doc="of weights; of biases and norms where norm_decay says so",
+    )
+    norm_decay: bool = flag(
+        default=False, searched=False, later=True, doc="weight decay on biases and norms too"
     )
     batch: int = choice(
         16,
@@ -128,7 +144,7 @@ class Optimization:
         when={"lr_schedule": ("multistep",)},
         searched=False,
         later=True,
-        doc="fractions of the training, such as 0.3+0.6+0.8",
+        doc="fractions of the training, such as 0.3+0.6+0.8, or epochs, such as 75+130+180",
     )
     warmup: float = real(
         0.0,

@@ -31,7 +31,9 @@ _real, _whole = (
 )
 _augmented = {"augment": (True,)}
 # dimensions that say how a training image is changed each time that it is read
-CHANGES_OF_IMAGES = frozenset({"crop", "auto_augment", "erasing", "mixup", "cutmix"})
+CHANGES_OF_IMAGES = frozenset(
+    {"crop", "shift_border", "auto_augment", "erasing", "mixup", "cutmix"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +44,17 @@ class Recipe(Optimization):
         "shift", "resized", when=_augmented,
         doc="images shifted by up to an eighth, or a random part of each resized",
     )  # fmt: skip
+    shift_border: str = _choice(
+        "reflect", "zero", when={"crop": ("shift",)},
+        doc="what comes in where an image is shifted: its own reflection, or black",
+    )  # fmt: skip
     crop_least: float = _real(
         0.08, 1.0, default=0.35, within=PART, when={"crop": ("resized",)},
         doc="least share of the area that such a part has",
     )  # fmt: skip
     auto_augment: str = _choice(
-        "none", "rand", "trivial", when=_augmented,
-        doc="RandAugment, or TrivialAugment: shapes and colours changed",
+        "none", "rand", "trivial", "auto", when=_augmented,
+        doc="RandAugment, TrivialAugment, or AutoAugment's policy for CIFAR: shapes and colours changed",
     )  # fmt: skip
     rand_operations: int = _whole(
         1, 3, default=2, within=(1, 14), when={"auto_augment": ("rand",)}, doc="operations on an image"
@@ -100,6 +106,11 @@ class Recipe(Optimization):
         doc="images in memory at once, gradients of a batch add up; 0: the whole batch",
     )  # fmt: skip
 
+    @property
+    def first_epochs(self) -> int:
+        """Epochs in which heads learn alone, before the schedule of the learning rate begins."""
+        return min(self.head_epochs, self.epochs - 1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerRecipe(Recipe):
@@ -119,7 +130,7 @@ class TransformerRecipe(Recipe):
         default=1e-2,
         log=True,
         within=SHARE,
-        doc="of weights; never of biases and norms",
+        doc="of weights; of biases and norms where norm_decay says so",
     )
     warmup: float = real(
         0.0,

@@ -270,7 +270,7 @@ def active_names(space: Iterable[Dimension], values: Mapping[str, Value]) -> tup
 
 def matters(dimension: Dimension, values: Mapping[str, Value], active: set[str]) -> bool:
     """Whether the dimension's condition holds; a condition on a dimension that does not matter never does."""
-    return all(
+    return not dimension.when or all(
         name in active and values[name] in allowed for name, allowed in dimension.when.items()
     )
 

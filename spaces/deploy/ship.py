@@ -27,6 +27,7 @@ from spaces.deploy.onnx_small_ops import shorten
 from spaces.deploy.resnet import DeployedResNet
 from spaces.deploy.thresholds import THRESHOLDS
 from spaces.families.gated_resnet import GatedResNet, GatedResNetConfig
+from spaces.gates.gate_heads import HEEDLESS
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -48,7 +49,7 @@ def ship(net: DynamicNet, knobs: Knobs, rates: Rates, others: Settings = ()) -> 
         fixed = generic.settled(net, settings)
         undecided = any(value is None for units in fixed.values() for value in units)
         # gates that no image matters to have no heads there; points that settle them otherwise need them
-        if net.config.gate != "independent" or not undecided:
+        if net.config.gate not in HEEDLESS or not undecided:
             taus = resnet.gate_taus(net, knobs)
             return resnet.deploy(net, resnet.by_block(net, fixed), taus)
     return generic.deploy(net, settings)

@@ -20,7 +20,7 @@ from spaces.contract.exit_rules import ExitRule
 from spaces.contract.net import Objective, Output, Plan, WrappingObjective
 from spaces.contract.policies import AlwaysOn, Policy, Sampled
 from spaces.contract.truth import Labels, distillation
-from spaces.exits.exit_heads import ExitConfig
+from spaces.exits.exit_config import ExitConfig
 from spaces.exits.exits import ExitNet
 
 

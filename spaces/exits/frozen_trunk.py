@@ -27,7 +27,8 @@ from spaces.contract.net import Output
 from spaces.contract.policies import AlwaysOn, Policy
 from spaces.contract.space import choice
 from spaces.contract.trunk import FINETUNED, FROZEN, TRUNK
-from spaces.exits.exit_heads import POOLED_EXITS, LinearHead
+from spaces.exits.exit_config import POOLED_EXITS
+from spaces.exits.exit_heads import LinearHead
 from spaces.exits.exits import ExitNet
 
 POOLED, MAPS = "pooled", "maps"
@@ -214,7 +215,7 @@ class FrozenTrunkNet(ExitNet):
     def _kind(self, number: int) -> str:
         """Whether what is read at an exit can be pooled: neither its head nor its gate reads the maps themselves."""
         pooled = self.exit_config.exits in POOLED_EXITS
-        gate = self.exit_config.exit_decision == "gate" and self.exit_config.exit_gate == "conv"
+        gate = self.exit_config.exit_decision == "gate" and self.exit_config.exit_gate != "light"
         return POOLED if pooled and not gate else MAPS
 
     def answers(self, rows: Tensor, policy: Policy | None = None) -> Output:

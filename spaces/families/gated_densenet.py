@@ -3,7 +3,8 @@
 Backbone: Huang, Liu, van der Maaten and Weinberger, "Densely Connected Convolutional Networks", CVPR, 2017. Masked
 layers and gated exits behind the first two dense blocks: Herrmann, Bowen and Zabih, "Deep networks with probabilistic
 gates", 2018. A closed layer's maps are zeros that are still concatenated, for a dense layer has no shortcut.
-Differs: no dropout; a light exit gate by default, for at 32x32 the published one alone costs more than the network.
+Differs: no dropout; a light exit gate by default, for at 32x32 the published one (`exit_gate: published`) alone costs
+more than the network.
 
 Shapes: B samples, C channels so far, H x W pixels.
 """

@@ -21,13 +21,13 @@ from spaces.backbones.bottleneck import Bottleneck, from_torchvision
 from spaces.backbones.resnet import Block, ResNet, ResNetConfig
 from spaces.contract.family import Family
 from spaces.contract.recipe import Recipe
-from spaces.contract.space import choice
+from spaces.contract.space import choice, one_of
 from spaces.contract.task import Task
 from spaces.gates.block_execution import compact_residual
 from spaces.gates.closable import Closable
 from spaces.gates.gated_blocks import GatedConfig, as_maps
 from spaces.gates.gated_chain import GatedChain, weighed
-from spaces.gates.sparsity import AIG50, EACH
+from spaces.gates.sparsity import EACH, PUBLISHED_TARGETS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,21 +35,24 @@ class GatedResNetConfig(GatedConfig, ResNetConfig):
     """A gated ResNet; `gated=False` is the baseline of the same size."""
 
     target_vector: str = choice(
-        "constant", "ramp_up", "ramp_down", "aig50", default="constant", when={"loss": EACH}, searched=False,
-        doc="one target for all gates, rising or falling with depth, or the published one of resnet50's layer gates",
+        "constant", "ramp_up", "ramp_down", "aig50", default="constant",
+        accepts=one_of("constant", "ramp_up", "ramp_down", *PUBLISHED_TARGETS), when={"loss": EACH}, searched=False,
+        doc="one target for all gates, rising or falling with depth, or the published one of resnet50's layer gates; "
+        "also aig101, that of resnet101's",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
-        if self.published_targets and (self.backbone, self.granularity) != ("resnet50", "layer"):
+        backbone = self.target_vector.replace("aig", "resnet")
+        if self.published_targets and (self.backbone, self.granularity) != (backbone, "layer"):
             raise ValueError(
-                "target_vector: aig50 is of the layer gates of resnet50, not of the "
+                f"target_vector: {self.target_vector} is of the layer gates of {backbone}, not of the "
                 f"{self.granularity} gates of {self.backbone}; choose ramp_up, ramp_down or constant"
             )
 
     @property
     def published_targets(self) -> bool:
         """Whether each block has the target that is published for it; where that is 1 it has no gate."""
-        return self.loss in EACH and self.target_vector == "aig50"
+        return self.loss in EACH and self.target_vector in PUBLISHED_TARGETS
 
 
 class GatedResNet(ResNet, GatedChain):
@@ -65,10 +68,10 @@ class GatedResNet(ResNet, GatedChain):
         self.add_gates_and_exits(config, self.stage_ends(), self.fc)
 
     def always_open(self) -> set[int]:
-        published = AIG50 if self.config.published_targets else ()
-        return super().always_open() | {
-            index for index, target in enumerate(published) if target == 1
-        }
+        if not self.config.published_targets:
+            return super().always_open()
+        published = PUBLISHED_TARGETS[self.config.target_vector]
+        return super().always_open() | {i for i, target in enumerate(published) if target == 1}
 
     def plain_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return from_torchvision(state)

@@ -25,7 +25,7 @@ from spaces.contract.policies import AlwaysOn, Policy
 from spaces.contract.recipe import Recipe
 from spaces.contract.space import choice, one_of
 from spaces.contract.task import Task
-from spaces.exits.exit_heads import CONV_EXITS, ExitConfig
+from spaces.exits.exit_config import CONV_EXITS, ExitConfig
 from spaces.exits.exit_objective import ExitObjective
 from spaces.exits.frozen_trunk import (
     CLASSIFIER,
@@ -54,6 +54,10 @@ class MultiExitConfig(ExitConfig, TrunkConfig, SectionedConfig):
         doc="side branches that answer early",
     )
     gated: bool = True
+
+    @property
+    def head_side(self) -> int:
+        return 7 if self.stem == "imagenet" else super().head_side
 
     @property
     def head_filters(self) -> int:
@@ -112,6 +116,9 @@ class MultiExitNet(SectionedNet, FrozenTrunkNet):
                 break
         return self.finish(u, walk)
 
+    def behind_unit(self, unit: int) -> list[str]:
+        return [*(f"sections.{i}" for i in range(unit + 1, len(self.sections))), "fc"]
+
     def head(self, u: Tensor) -> Tensor:
         return self.answer(self.vector(u)) if self.frozen else super().head(u)
 
@@ -134,7 +141,8 @@ class MultiExitNet(SectionedNet, FrozenTrunkNet):
         return [self.stem, self.sections]
 
     def trunk_identity(self) -> str:
-        return f"multi_exit {self.config.backbone} {self.config.width}"
+        large = " imagenet" if self.config.stem == "imagenet" else ""
+        return f"multi_exit {self.config.backbone} {self.config.width}{large}"
 
     def place_module(self, place: Place) -> nn.Module:
         return self.sections[place.unit]
@@ -177,7 +185,7 @@ FAMILY = Family(
     recipe=Recipe,
     build=MultiExitNet,
     size_dimensions=("backbone", "width"),
-    baseline_dimensions=("trunk", "feature_views"),
+    baseline_dimensions=("stem", "trunk", "feature_views"),
     smaller_sizes={"width": (0.125, 0.25)},
     size_words={"backbone": "{}", "width": "x{}"},
     traits=("exits", "attention"),

@@ -22,6 +22,7 @@ from spaces.backbones.timm_depths import timm_depths
 from spaces.backbones.timm_graph import INPUT, Step, filled
 from spaces.backbones.timm_models import created, known, unfit
 from spaces.backbones.timm_state import classifiers, fitted
+from spaces.backbones.timm_trunk import modules_behind
 from spaces.backbones.timm_units import Unit, Units, units_of
 from spaces.contract.family import Family
 from spaces.contract.forward_pass import Walk
@@ -30,7 +31,7 @@ from spaces.contract.policies import Policy
 from spaces.contract.recipe import Recipe
 from spaces.contract.space import choice, only_under
 from spaces.contract.task import Task
-from spaces.exits.exit_heads import CONV_EXITS, ExitConfig
+from spaces.exits.exit_config import CONV_EXITS, ExitConfig
 from spaces.exits.frozen_trunk import TrunkConfig
 from spaces.exits.timm_trunk import MapsOf, TimmTrunk
 from spaces.gates.closable import Closable
@@ -187,6 +188,9 @@ class TimmNet(GatedChain, TimmTrunk):
             return found[steps[-1].name]
 
         walk.mark(kind, run, *(known[name] for name in names), macs=macs)
+
+    def behind_unit(self, unit: int) -> list[str]:
+        return modules_behind(self, self.parts, unit)
 
     def head(self, u: Tensor) -> Tensor:
         if self.frozen:

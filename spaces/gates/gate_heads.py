@@ -3,8 +3,10 @@
 Data-dependent gates follow Veit and Belongie, "Convolutional Networks with Adaptive Inference Graphs", ECCV, 2018
 (global average pool, a small hidden layer, a logit); the shared trunk with a layer head and channel heads follows
 Ehteshami Bejnordi and Krestel, "Dynamic Channel and Layer Gating in Convolutional Neural Networks", KI, 2020;
-data-independent gates follow Herrmann, Bowen and Zabih, "Deep networks with probabilistic gates", 2018.
-Differs: two-logit heads are reduced to their difference, and the hidden layer's batch norm is a plain BatchNorm1d.
+data-independent gates follow Herrmann, Bowen and Zabih, "Deep networks with probabilistic gates", 2018. Gates with
+fixed rates, which drop blocks in training: Huang, Sun, Liu, Sedra and Weinberger, "Deep Networks with Stochastic
+Depth", ECCV, 2016. Differs: those drop blocks image by image, not batch by batch; two-logit heads are reduced to their
+difference, and the hidden layer's batch norm is a plain BatchNorm1d.
 
 Shapes: B samples, C channels, U units of a gate.
 """
@@ -14,18 +16,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import gcd
+from math import gcd, log
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.contract.space import SHARE, WARMTH, choice, flag, one_of, real
+from spaces.contract.space import PART, SHARE, WARMTH, choice, flag, one_of, real
 from spaces.gates.shared_gates import PolicyNet, RecurrentGate
 
 _CHANNEL = ("channel", "joint")
 _RELAXED = ("gumbel_st", "soft_then_hard")
 SHARED = ("lstm", "policy_net")
+SURVIVAL = "survival"
+HEEDLESS = ("independent", SURVIVAL)  # kinds of gates that read no image
 # dimensions that gates of layers of transformers have too
 relaxed_temperature = partial(
     real,
@@ -69,9 +73,13 @@ class GateConfig:
         doc="equal groups that the block's output filters are split into",
     )
     gate: str = choice(
-        "dependent", "independent", accepts=one_of("dependent", "independent", *SHARED),
-        doc="decide by the image, or by a learned rate; also lstm (one for all gates, along the blocks) and policy_net "
-        "(one small network that sees the image once)",
+        "dependent", "independent", accepts=one_of("dependent", "independent", *SHARED, SURVIVAL),
+        doc="decide by the image, or by a learned rate; also lstm (one for all gates, along the blocks), policy_net "
+        "(one small network that sees the image once) and survival (stochastic depth: fixed rates, falling with depth)",
+    )  # fmt: skip
+    survival_last: float = real(
+        0.3, 0.9, default=0.5, within=PART, when={"gate": (SURVIVAL,)}, searched=False, later=True,
+        doc="share of the images that run the last block in training",
     )  # fmt: skip
     shared_trunk: bool = flag(
         default=True, when={"granularity": ("joint",), "gate": ("dependent",)}, searched=False,
@@ -142,14 +150,17 @@ class GateConfig:
 class GateHeads(nn.Module):
     """The gates of one block: a layer logit and logits for its channel groups, as far as it has them.
 
-    `units` maps "layer" and kinds of channel gates to the number of logits; absent kinds have no gate.
+    `units` maps "layer" and kinds of channel gates to the number of logits; absent kinds have no gate. `depth` is the
+    place of the block among those with gates, from above 0 to 1 at the last one.
     """
 
-    def __init__(self, config: GateConfig, channels: int, units: dict[str, int]) -> None:
+    def __init__(
+        self, config: GateConfig, channels: int, units: dict[str, int], depth: float = 1.0
+    ) -> None:
         super().__init__()
         self.units = dict(units)
         self.kind = config.gate
-        self.dependent = config.gate != "independent"
+        self.dependent = config.gate not in HEEDLESS
         self.logits_a_unit = 2 if config.two_logit else 1
         both = "layer" in units and len(units) > 1
         self.separate = config.gate == "dependent" and both and not config.shared_trunk
@@ -164,7 +175,7 @@ class GateHeads(nn.Module):
         elif config.gate == "policy_net":
             self.hidden = PolicyNet.WIDEST * config.gate_hidden
         self.heads = nn.ModuleDict(
-            {kind: self._head(n, config.bias_init) for kind, n in units.items()}
+            {kind: self._head(n, _first_logit(config, depth)) for kind, n in units.items()}
         )
 
     def features(self, x: Tensor, kind: str = "layer") -> Tensor | None:
@@ -226,9 +237,12 @@ class GateHeads(nn.Module):
         """MACs of one gate unit's logit."""
         return self.hidden * self.logits_a_unit
 
+    def _bias(self, outputs: int) -> _Bias:
+        return _Bias(outputs, learned=self.kind != SURVIVAL)
+
     def _head(self, units: int, bias_init: float) -> nn.Module:
         outputs = units * self.logits_a_unit
-        head = nn.Linear(self.hidden, outputs) if self.dependent else _Bias(outputs)
+        head = nn.Linear(self.hidden, outputs) if self.dependent else self._bias(outputs)
         with torch.no_grad():
             if isinstance(head, nn.Linear):
                 nn.init.normal_(head.weight, std=0.001)
@@ -241,11 +255,26 @@ class GateHeads(nn.Module):
 
 
 class _Bias(nn.Module):
-    """A learned vector of logits that no image changes."""
+    """A vector of logits that no image changes, learned or as it is built."""
 
-    def __init__(self, outputs: int) -> None:
+    def __init__(self, outputs: int, *, learned: bool) -> None:
         super().__init__()
-        self.bias = nn.Parameter(torch.zeros(outputs))
+        if learned:
+            self.bias = nn.Parameter(torch.zeros(outputs))
+        else:
+            self.register_buffer("bias", torch.zeros(outputs))
+
+
+def survival(last: float, depth: float) -> float:
+    """Share of images that run a block: falls linearly with its depth in (0, 1], from 1 to `last`."""
+    return 1 - depth * (1 - last)
+
+
+def _first_logit(config: GateConfig, depth: float) -> float:
+    if config.gate != SURVIVAL:
+        return config.bias_init
+    open_rate = min(survival(config.survival_last, depth), 1 - 1e-6)
+    return log(open_rate / (1 - open_rate))
 
 
 def _trunk(channels: int, config: GateConfig) -> nn.Sequential:

@@ -18,10 +18,10 @@ from spaces.contract.forward_pass import Walk
 from spaces.contract.net import Objective, Plan
 from spaces.contract.policies import AlwaysOn, Decision, Gate, Policy
 from spaces.contract.units import Guard
-from spaces.exits.exit_heads import ExitConfig
+from spaces.exits.exit_config import ExitConfig
 from spaces.exits.exit_objective import ExitObjective
 from spaces.exits.exits import ExitNet
-from spaces.gates.gate_heads import GateConfig, GateHeads
+from spaces.gates.gate_heads import HEEDLESS, SURVIVAL, GateConfig, GateHeads
 from spaces.gates.gate_objective import GateObjective
 from spaces.gates.shared_gates import PolicyNet, RecurrentGate
 from spaces.gates.sparsity import SparsityConfig
@@ -57,8 +57,15 @@ class GatedBlocks(ExitNet):
         self.config = config
         self.gate_heads = nn.ModuleDict()
         gates: list[Gate] = []
-        for block in blocks:
-            self.gate_heads[str(block.index)] = GateHeads(config, block.channels, dict(block.units))
+        if config.gated and config.gate == SURVIVAL and config.loss != "none":
+            raise ValueError(
+                f"gate: {SURVIVAL} has rates that no loss moves; write loss: none beside it"
+            )
+        blocks = list(blocks)
+        for number, block in enumerate(blocks, start=1):
+            self.gate_heads[str(block.index)] = GateHeads(
+                config, block.channels, dict(block.units), number / len(blocks)
+            )
             for kind, n in block.units.items():
                 name, offset = f"block{block.index}.{kind}", sum(gate.units for gate in gates)
                 macs = block.macs[kind] / n
@@ -163,7 +170,7 @@ class GatedBlocks(ExitNet):
         """Show the gate as a unit: what its kind reads, unless another kind has read it, and the decision."""
         heads, kind = self.heads(index), gate.kind
         assert heads is not None
-        if walk.policy.watch is None or heads.kind == "independent":
+        if walk.policy.watch is None or heads.kind in HEEDLESS:
             return
         known = read.get(heads.trunk_of(kind), walk.memory.get("policy"))
         layer = self.gate(index, "layer")

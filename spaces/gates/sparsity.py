@@ -23,8 +23,11 @@ from torch import Tensor
 
 from spaces.contract.space import BELOW_ONE, PART, SHARE, WEIGHT, choice, one_of, real
 
-# of the 16 blocks of Veit and Belongie's ResNet-50; None: the target, 1: no gate
-AIG50 = (1.0, 1.0, 0.8, 1.0, *(None,) * 3, 1.0, *(None,) * 5, 1.0, 0.7, 1.0)
+# of the blocks of Veit and Belongie's ResNet-50 and ResNet-101; None: the target, 1: no gate
+PUBLISHED_TARGETS: dict[str, tuple[float | None, ...]] = {
+    "aig50": (1.0, 1.0, 0.8, 1.0, *(None,) * 3, 1.0, *(None,) * 5, 1.0, 0.7, 1.0),
+    "aig101": (*(1.0,) * 8, *(None,) * 25),
+}
 
 
 def per_gate(m_G: Tensor, t_G: Tensor | float, denominator: int | None = None) -> Tensor:
@@ -149,7 +152,7 @@ EACH = tuple(name for name in TARGETED if LOSSES[name].takes == "gates")  # a ta
 _MEAN = tuple(name for name in TARGETED if LOSSES[name].takes == "mean")
 # a target for each kind of gate
 _RATES = tuple(name for name in TARGETED if LOSSES[name].takes in ("gates", "mean"))
-_open_rate = partial(real, 0.1, 1.0, within=PART, default=0.6)
+_open_rate = partial(real, 0.1, 1.0, within=SHARE, default=0.6)
 
 
 def _with(dimension: str) -> tuple[str, ...]:
@@ -309,12 +312,13 @@ class SparsityConfig:
 
 
 def target_vector(shape: str, target: float, gates: int) -> list[float]:
-    """One target a gate: constant, linear in depth as far as [0, 1] allows (half of it), or as published (aig50).
+    """One target a gate: constant, linear in depth as far as [0, 1] allows (half of it), or as published (aig*).
 
-    The mean of all but aig50 is `target`; aig50 is of the blocks that have a gate there, and needs that many gates.
+    The mean of all but the published ones is `target`; those are of the blocks that have a gate there, and need that
+    many gates.
     """
-    if shape == "aig50":
-        own = [target if one is None else one for one in AIG50 if one != 1]
+    if published := PUBLISHED_TARGETS.get(shape):
+        own = [target if one is None else one for one in published if one != 1]
         assert len(own) == gates
         return own
     if shape == "constant" or gates == 1:

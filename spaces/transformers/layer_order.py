@@ -61,6 +61,10 @@ class OrderConfig:
         default=True, when={"ls_variant": ("position",)}, searched=False,
         doc="one table of places for the network (as in the code), or one a layer (as in the paper)",
     )  # fmt: skip
+    pos_dropout: float = real(
+        0.0, 0.5, within=BELOW_ONE, default=0.0, when={"ls_variant": ("position",)}, searched=False, later=True,
+        doc="of what layers are told, in training",
+    )  # fmt: skip
     pred_weight: float = real(
         0.05, 12.0, within=WEIGHT, default=1.0, log=True, when={"ls_variant": ("predict",)}, searched=False,
         doc="of the loss on told places, a mean over layers (the paper's sum: the number of layers)",
@@ -88,17 +92,21 @@ class OrderConfig:
 
 
 class Places(nn.Module):
-    """Tells tokens the place at which their layer runs: u + GELU(linear(norm(u, embedding of the place)))."""
+    """Tells tokens the place at which their layer runs: u + dropout(GELU(linear(norm(u, embedding of the place))))."""
 
-    def __init__(self, dim: int, width: int, table: nn.Embedding) -> None:
+    def __init__(self, dim: int, width: int, table: nn.Embedding, dropout: float = 0.0) -> None:
         super().__init__()
+        self.dropout = dropout
         self.norm = nn.LayerNorm(dim + width)
         self.fc = nn.Linear(dim + width, dim)
         self.table = table
 
     def forward(self, u_BND: Tensor, place: int) -> Tensor:
         one = self.table.weight[place].expand(*u_BND.shape[:2], -1).to(u_BND.dtype)
-        return u_BND + F.gelu(self.fc(self.norm(torch.cat([u_BND, one], -1))))
+        told_BND = F.gelu(self.fc(self.norm(torch.cat([u_BND, one], -1))))
+        return u_BND + (
+            F.dropout(told_BND, self.dropout, self.training) if self.dropout else told_BND
+        )
 
     def macs(self, tokens: int) -> int:
         return tokens * self.fc.in_features * self.fc.out_features
@@ -145,6 +153,19 @@ class OrderObjective(WrappingObjective):
     ) -> None:
         super().__init__(net, plan, inner)
         self.config, self.layers = config, layers
+        self._told_right: list[
+            Tensor
+        ] = []  # of each pass of this epoch, the share of right guesses
+
+    def start_epoch(self, epoch: int) -> None:
+        super().start_epoch(epoch)
+        self._told_right = []
+
+    def report(self) -> dict[str, float]:
+        """How often layers told their place rightly in this epoch's training."""
+        if not self._told_right:
+            return super().report()
+        return super().report() | {"place_accuracy": float(torch.stack(self._told_right).mean())}
 
     def policy(self, step: int, ids_B: Tensor) -> Policy:
         policy, survival = self.inner.policy(step, ids_B), None
@@ -168,4 +189,6 @@ class OrderObjective(WrappingObjective):
                 for place, logits in enumerate(told)
             ]
             terms["places"] = self.config.pred_weight * torch.stack(each).mean()
+            right = [(logits.argmax(1) == place).float() for place, logits in enumerate(told)]
+            self._told_right.append(torch.cat(right).mean())
         return terms

@@ -16,8 +16,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from spaces.backbones.timm_vits import NO_BACKBONE, sized
 from spaces.backbones.vit import PLAIN, ViT, ViTConfig
-from spaces.contract.compute import linear_macs
 from spaces.contract.exit_places import Place
 from spaces.contract.family import Family
 from spaces.contract.forward_pass import Walk
@@ -27,7 +27,7 @@ from spaces.contract.recipe import TransformerRecipe
 from spaces.contract.space import choice
 from spaces.contract.task import Task
 from spaces.contract.units import Guard
-from spaces.exits.exit_heads import ExitConfig
+from spaces.exits.exit_config import ExitConfig
 from spaces.exits.exit_objective import ExitObjective
 from spaces.exits.exits import ExitNet
 from spaces.gates.gated_blocks import counted, decided, mixed
@@ -40,6 +40,7 @@ from spaces.transformers.layer_order import (
     survival_rates,
 )
 from spaces.transformers.layer_skipping import Oracle, SkippingConfig, SkippingObjective, remember
+from spaces.transformers.open_rows import pays_on, run_where_open
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,8 @@ class RoutedViTConfig(ExitConfig, OrderConfig, SkippingConfig, MixingConfig, ViT
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.pretrained and self.backbone == NO_BACKBONE:
+            raise ValueError("pretrained: write in `backbone` which timm ViT or DeiT is meant")
         if (self.moves or self.layerdrop) and self.aggregator != "none":
             raise ValueError(
                 f"aggregator: {self.aggregator} weighs layers by their place, so they cannot be shuffled or left out; "
@@ -109,7 +112,7 @@ class RoutedViT(ViT, ExitNet):
             if on and config.stochastic_depth < 1
             else None
         )
-        self.plain_macs, self.head_macs = self.total_macs(), linear_macs(self.fc)
+        self.plain_macs, self.head_macs = self.total_macs(), self.answer_macs()
         self.standing_macs = sum(
             m.macs(self.tokens) for m in [*self.mixings, *self.places] if hasattr(m, "macs")
         )
@@ -138,6 +141,11 @@ class RoutedViT(ViT, ExitNet):
             if gate.kind == "layer" and (gate.block not in run or policy.settled(gate) is not None):
                 unused.append(f"oracles.{gate.block}")
         return unused
+
+    def behind_unit(self, unit: int) -> list[str]:
+        if self.movable_layers:  # any layer may run before an exit
+            return []
+        return [f"layers.{i}" for i in range(unit + 1, len(self.layers))]
 
     def gate_parameters(self) -> list[nn.Parameter]:
         return [*self.oracles.parameters(), *self.exit_gate_parameters()]
@@ -247,18 +255,14 @@ class RoutedViT(ViT, ExitNet):
             return layer(u)
         walk.pay(macs * counted(decision))
         z = z.to(u.dtype)
-        if not walk.compact:
-            if not walk.policy.branches:
-                return mixed(u, layer(u), z[:, :, None])
-            if decision is not None and walk.policy.settled(decision.gate) == (0.0,):
-                return u
-            return torch.where(z[:, :, None] > 0, mixed(u, layer(u), z[:, :, None]), u)
-        rows = (z[:, 0] > 0).expand(u.shape[0]).nonzero()[:, 0]
-        if not len(rows):
+        learns_if_closed = self.config.dt_grad == "st" and z.requires_grad
+        if walk.compact or (not learns_if_closed and pays_on(u, walk)):
+            return run_where_open(layer, u, z)
+        if not walk.policy.branches:
+            return mixed(u, layer(u), z[:, :, None])
+        if decision is not None and walk.policy.settled(decision.gate) == (0.0,):
             return u
-        chosen = u if len(rows) == len(u) else u[rows]
-        run = mixed(chosen, layer(chosen), z.expand(len(u), 1)[rows][:, :, None])
-        return run if len(rows) == len(u) else u.index_copy(0, rows, run)
+        return torch.where(z[:, :, None] > 0, mixed(u, layer(u), z[:, :, None]), u)
 
     def _mark_layer(self, index: int, u: Tensor, decision: Decision | None, walk: Walk) -> None:
         """Show the layer as a unit: as it runs while its gate decides, and once it is open for good."""
@@ -289,7 +293,9 @@ def _places(config: RoutedViTConfig) -> nn.ModuleList:
     table = nn.Embedding(config.layers, config.pos_dim)
     nn.init.zeros_(table.weight)
     tables = [table if config.pos_shared else copy.deepcopy(table) for _ in range(config.layers)]
-    return nn.ModuleList(Places(config.dim, config.pos_dim, one) for one in tables)
+    return nn.ModuleList(
+        Places(config.dim, config.pos_dim, one, config.pos_dropout) for one in tables
+    )
 
 
 def _gated_layers(config: RoutedViTConfig) -> list[int]:
@@ -314,4 +320,6 @@ routed_family = partial(
     smaller_sizes={"layers": (2, 3, 4)},
     baseline_dimensions=PLAIN,
     size_words={"layers": "{} layers", "dim": "dim {}"},
+    sized_by="backbone",
+    sized=sized,
 )

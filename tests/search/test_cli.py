@@ -96,7 +96,7 @@ def test_a_mistake_in_a_study_file_is_one_line_and_writes_nothing(
     )
     result = dynafront("search", "bad.yml")
     assert result.exit_code == 2
-    assert "bad.yml: space.gated_resnet.target: 7 is not between 0.001 and 1" in result.output
+    assert "bad.yml: space.gated_resnet.target: 7 is not between 0 and 1" in result.output
     assert [p.name for p in tmp_path.iterdir()] == ["bad.yml"]
 
 
@@ -145,6 +145,7 @@ def test_front_as_json_is_non_dominated_and_complete(in_finished: Path) -> None:
         "family",
         "metric",
         "top1",
+        "top5",
         "accuracy",
         "accuracy_low",
         "accuracy_high",

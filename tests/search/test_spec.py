@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from search.commands.begun import as_begun
 from search.commands.search import _recorded
 from search.commands.search_text import opening_line
 from search.objectives import MACS, Reference
@@ -132,7 +133,7 @@ def test_three_keys_are_enough() -> None:
         ),
         (
             GOOD + "space: {gated_resnet: {target: 1.4}}\n",
-            "gated_resnet.target: 1.4 is not between 0.001 and 1",
+            "gated_resnet.target: 1.4 is not between 0 and 1",
         ),
         (
             GOOD + "space: {gated_resnet: {gate: [mlp]}}\n",
@@ -439,3 +440,24 @@ def test_a_key_with_effect_in_some_candidates_is_taken() -> None:
     space = "{optimizer: [sgd, adamw], lr: 0.1, adamw_lr: 0.001}"
     text = f"study: s\ndata: digits\nfamilies: [gated_resnet]\nspace: {{gated_resnet: {space}}}\n"
     assert parse_study(text, "s.yml").space["gated_resnet"]["lr"] == 0.1
+
+
+def test_milestones_in_epochs_lie_within_every_training() -> None:
+    space = "space: {gated_resnet: {lr_schedule: multistep, lr_milestones: 20+30}}\n"
+    assert parse_study(GOOD + space + "budget: {epochs: 31}\n", "s.yml")
+    for budget, epochs in (("epochs: 30", 30), ("epochs: 40, warm_epochs: 13", 13)):
+        message = f"s.yml: space.gated_resnet.lr_milestones: 20.30: a training has {epochs} epochs"
+        with pytest.raises(ValueError, match=message):
+            parse_study(f"{GOOD}{space}budget: {{{budget}}}\n", "s.yml")
+
+
+def test_a_study_from_before_measure_was_a_key_goes_on(tmp_path: Path) -> None:
+    spec = parse_study(GOOD, "s.yml")
+    store = Store.open(f"sqlite:///{tmp_path / 'dynafront.db'}")
+    old = spec.model_dump(mode="json")
+    old.pop("measure")
+    store.add_study("s", old, GOOD, REFERENCE.as_dict())
+    assert as_begun(spec, store.find_study("s")) == spec
+    changed = parse_study(GOOD + "measure: {passes: 5}\n", "s.yml")
+    with pytest.raises(ValueError, match="exists with another measure"):
+        as_begun(changed, store.find_study("s"))

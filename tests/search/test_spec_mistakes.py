@@ -89,7 +89,7 @@ def test_a_wrong_name_is_told_what_it_is(line: str, said: str) -> None:
         ("seed: 1\nseed: 2", "seed: stands in line 4 and again in line 5; keep one of them"),
         ("budget: {trials: 1, trials: 1}", "budget.trials: stands in line 4 and again in line 4"),
         ("warm_start: no", "warm_start: 'no': input should be a valid boolean; write true or false"),
-        ("init_from: 3", "init_from: 3 is neither a file, nor torchvision:NAME, nor one of these by family"),
+        ("init_from: 3", "init_from: 3 is neither a file, nor torchvision:NAME or timm:NAME, nor one of these by"),
         ("init_from: ''", "init_from: '' is neither a file"),
         ("init_from: {gated_resnet: [a]}", "is neither a file"),
         ("image_size: true", "image_size: true: input should be a valid integer"),

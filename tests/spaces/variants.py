@@ -17,6 +17,7 @@ GATED_RESNET: Variants = (
     (COLOUR, {"gated": False}),
     (COLOUR, {"shortcut": "A", "gate_bn": False, "two_logit": True}),
     (COLOUR, {"gate": "independent"}),
+    (COLOUR, {"gate": "survival", "loss": "none"}),
     (COLOUR, {"forced_open": "first_last", "backbone": "resnet14"}),
     (COLOUR, {"forced_open": "downsample", "granularity": "joint"}),
     (COLOUR, {"granularity": "channel", "channel_group": 1}),
@@ -105,6 +106,7 @@ _SKIP: Variants = (
         },
     ),
     (COLOUR, {"aggregator": "wsdc"}),
+    (COLOUR, {"class_tokens": 2, "norm_eps": 1e-6, "exits": "cls"}),
     (GRAY, {"aggregator": "wdc", "exits": "cls"}),
     (COLOUR, {"exits": "cls", "exit_decision": "gate", "dt_history": "none", "layerdrop": 0.2}),
 )
@@ -165,7 +167,15 @@ GATED_DENSENET: Variants = (
     (COLOUR, {}),
     (COLOUR, {"gated": False}),
     (COLOUR, {"exits": "none", "gate_source": "stem", "forced_open": "first_last"}),
-    (GRAY, {"exit_after": "transition", "exit_gate": "conv", "compression": 1.0}),
+    (
+        GRAY,
+        {
+            "exit_after": "transition",
+            "exit_gate": "published",
+            "msdnet_pool": "squares",
+            "compression": 1.0,
+        },
+    ),
     (DIGITS, {"exits": "light", "exit_decision": "confidence", "gate": "independent"}),
     (COLOUR, {"gate": "lstm", "gate_hidden": 8}),
 )

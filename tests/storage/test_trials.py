@@ -64,6 +64,16 @@ def test_a_finished_trial_has_its_result_and_all_its_points(digits):
     assert (first.extra, second.extra) == ({}, {"rates": [1, 0]})
 
 
+def test_what_ends_a_trial_returns_its_points_as_they_are_stored(digits):
+    start(digits, 0)
+    start(digits, 1)
+    finish(digits, 0)
+    answered = replace(POINT, accuracy=0.7, right=b"x")  # which are kept elsewhere
+    assert finish(digits, 1, [POINT, answered]) == digits.points("digits", "search", 1)
+    assert finish(digits, 1, [answered]) == digits.points("digits", "search", 1)
+    assert finish(digits, 0, []) == []
+
+
 def test_points_can_be_asked_for_by_kind_and_number(digits):
     for kind, number in (("search", 0), ("search", 1), ("static", 1)):
         start(digits, number, kind)

@@ -1,6 +1,6 @@
 """Trials to store in tests."""
 
-from storage.records import OperatingPoint
+from storage.records import OperatingPoint, PointRecord
 from storage.store import Store
 
 POINT = OperatingPoint(
@@ -21,8 +21,8 @@ def start(store: Store, number: int, kind="search", study="digits") -> None:
     )
 
 
-def finish(store: Store, number: int, points=(POINT,), kind="search", **more) -> None:
-    store.finish_trial(
+def finish(store: Store, number: int, points=(POINT,), kind="search", **more) -> list[PointRecord]:
+    return store.finish_trial(
         "digits", kind, number, points=points, result={"parameters": 7}, seconds=3.5, **more
     )
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from search.run.data import task_of
 from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs
-from spaces.contract.net import DynamicNet
+from spaces.contract.net import DynamicNet, Output
+from spaces.contract.policies import Policy
 from spaces.contract.registry import family
 from spaces.contract.task import Task
 from trainers.answers import Answers
@@ -114,6 +118,17 @@ def test_recalibration_changes_statistics_only_and_leaves_the_original_alone(
     assert any(not torch.equal(before[k], v) for k, v in norms(fresh).items())
 
 
+def test_batches_that_refresh_statistics_have_a_size_of_their_own(digits: ImageData) -> None:
+    made = partial(Knobs, policy="always_on", recalibrate="same", recalibration_batches=1)
+    net = Candidate.of(family("gated_resnet"), {"backbone": "resnet8", "width": 0.25}, 1).build(
+        task_of(digits), 0
+    )
+    own = recalibrated(net, digits, made(recalibration_images=64), batch=16)
+    large, small = (recalibrated(net, digits, made(), batch=batch) for batch in (64, 16))
+    assert torch.equal(own.bn1.running_mean, large.bn1.running_mean)
+    assert not torch.equal(own.bn1.running_mean, small.bn1.running_mean)
+
+
 def test_recalibrating_again_changes_nothing(net: DynamicNet, digits: ImageData) -> None:
     # gates read activations that batch norm scales, so only settled gates make the second run see the same
     knobs = Knobs(policy="always_on", recalibrate="same", recalibration_batches=4)
@@ -178,3 +193,28 @@ def test_exit_logits_are_those_of_each_head_in_the_order_of_the_images(
     )
     assert torch.equal(raw.logits[0].argmax(1) == raw.labels, first.correct_PN[0])
     assert torch.equal(raw.macs[0], first.macs_PN[0])
+
+
+def test_each_batch_and_each_pass_has_an_arbitrary_order_of_its_own(
+    digits: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"layers": 6, "dim": 32, "patch": 4}
+    one = Candidate.of(family("shuffled_vit"), values, 1).build(task_of(digits), 0)
+    orders: list[tuple[int, ...]] = []
+
+    def watched(images: Tensor, policy: Policy, **_: object) -> Output:
+        assert policy.order is not None
+        orders.append(policy.order)
+        return Output(torch.zeros(len(images), 10), (), torch.zeros(len(images)))
+
+    monkeypatch.setattr(one, "forward", watched)
+    monkeypatch.setattr("trainers.evaluate.BATCH", 8)
+    knobs = Knobs(order="arbitrary", passes=2)
+    evaluate(one, digits.validation, digits, knobs, seed=3)
+    batches = -(-len(digits.validation) // 8)
+    assert len(orders) == 2 * batches
+    assert len(set(orders)) > batches
+    again = list(orders)
+    orders.clear()
+    evaluate(one, digits.validation, digits, knobs, seed=3)
+    assert orders == again

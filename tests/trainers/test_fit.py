@@ -64,7 +64,14 @@ def made(data: ImageData, epochs: int = 4, **values: Any) -> tuple[DynamicNet, C
 @pytest.mark.parametrize(
     "values",
     [
-        {"target_schedule": "ema", "loss": "per_batch"},
+        {
+            "target_schedule": "ema",
+            "loss": "per_batch",
+            "norm_decay": True,
+            "shift_border": "zero",
+            "lr_schedule": "multistep",
+            "lr_milestones": "1+3",
+        },
         {"granularity": "joint", "target_schedule": "step", "anneal_every": 0.2, "clip": 1.0},
         {
             "optimizer": "adamw",

@@ -108,11 +108,30 @@ def test_a_file_that_would_execute_something_is_refused(
     [
         ("nowhere.pt", "is not a file"),
         ("torchvision:resnet51", "torchvision has no model resnet51; did you mean resnet5"),
+        (
+            "torchvision:resnet50.V1",
+            "no weights V1 of resnet50; it has IMAGENET1K_V1, IMAGENET1K_V2",
+        ),
     ],
 )
 def test_what_is_not_there_is_said(source: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         initial_state(source)
+
+
+def test_weights_of_torchvision_have_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def model(name: str, weights: str) -> torch.nn.Module:
+        asked.append(weights)
+        return torch.nn.Linear(2, 2)
+
+    monkeypatch.setattr("torchvision.models.get_model", model)
+    initial_state.cache_clear()
+    for source in ("torchvision:resnet50", "torchvision:resnet50.IMAGENET1K_V1"):
+        assert set(initial_state(source)) == {"weight", "bias"}
+    initial_state.cache_clear()
+    assert asked == ["DEFAULT", "IMAGENET1K_V1"]
 
 
 def test_the_digest_follows_the_content(tmp_path: Path) -> None:

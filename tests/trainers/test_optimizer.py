@@ -65,9 +65,35 @@ def test_milestones_of_a_multistep_schedule_are_free() -> None:
     assert factors == pytest.approx([1.0, 0.1, 0.01, 0.01])
 
 
-@pytest.mark.parametrize("text", ["", "0.5+", "half", "0.7+0.5", "0.5+0.5", "0+0.5", "0.5+1"])
+@pytest.mark.parametrize(
+    ("epochs", "text"), [(200, "75+130+180"), (350, "150+250"), (400, "200+300+375")]
+)
+def test_milestones_may_be_epochs_and_fall_on_their_first_step(epochs: int, text: str) -> None:
+    recipe = Recipe(epochs=epochs, warmup=0.0, lr_schedule="multistep", lr_milestones=text)
+    steps = 391  # of an epoch
+    drops = [
+        step
+        for step in range(1, epochs * steps)
+        if step_lr(recipe, step, epochs * steps) < step_lr(recipe, step - 1, epochs * steps)
+    ]
+    assert drops == [int(epoch) * steps for epoch in text.split("+")]
+
+
+def test_milestones_in_epochs_count_those_in_which_heads_learn_alone() -> None:
+    recipe = Recipe(
+        epochs=10, head_epochs=2, warmup=0.0, lr_schedule="multistep", lr_milestones="6"
+    )
+    rates = [step_lr(recipe, epoch * 5, 50, alone=10) for epoch in range(10)]
+    assert rates == pytest.approx([0.1] * 6 + [0.01] * 4)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0.5+", "half", "0.7+0.5", "0.5+0.5", "0+0.5", "0.5+1", "1.5+3", "9+3"]
+)
 def test_milestones_that_are_no_rising_fractions_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no rising list of fractions of the training; write 0"):
+    with pytest.raises(
+        ValueError, match="is no rising list of fractions of the training, or of epochs; write 0"
+    ):
         milestones(text)
 
 
@@ -130,3 +156,11 @@ def test_layers_of_a_timm_model_are_those_of_timm() -> None:
 def test_gate_decay_decays_gates_too() -> None:
     net, recipe = built(gate_decay=True, weight_decay=1e-3)
     assert optimizer(net, recipe).param_groups[-1]["weight_decay"] == 1e-3
+
+
+def test_norm_decay_decays_biases_and_norms_and_leaves_gates_alone() -> None:
+    net, recipe = built(norm_decay=True, weight_decay=1e-3)
+    gates = {id(p) for p in net.gate_parameters()}
+    for group in optimizer(net, recipe).param_groups:
+        of_gates = id(group["params"][0]) in gates
+        assert group["weight_decay"] == (0.0 if of_gates else 1e-3)

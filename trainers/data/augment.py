@@ -12,10 +12,13 @@ import torch
 from torch import Tensor
 
 
-def augmented(images_BCHW: Tensor, *, seed: int, step: int, flip: bool, pad: int) -> Tensor:
+def augmented(
+    images_BCHW: Tensor, *, seed: int, step: int, flip: bool, pad: int, border: str = "reflect"
+) -> Tensor:
     """Each image moved by up to `pad` pixels both ways and, with `flip`, mirrored half of the time.
 
-    The same as a crop from an image padded by reflection, which unlike zeros adds no edge.
+    The same as a crop from a padded image. What comes in at a border is the image's own reflection, which adds no edge,
+    or, with "zero", black.
     The draws depend on (seed, step) alone and are made on the CPU: every device gets the same.
     """
     B, C, H, W = images_BCHW.shape
@@ -30,12 +33,16 @@ def augmented(images_BCHW: Tensor, *, seed: int, step: int, flip: bool, pad: int
     columns_BW = _reflected(torch.arange(W) + shift_2B[1, :, None], W)
     columns_BW = torch.where(mirror_B[:, None], columns_BW.flip(1), columns_BW)
     device = images_BCHW.device
-    return images_BCHW[
+    moved_BCHW = images_BCHW[
         torch.arange(B, device=device)[:, None, None, None],
         torch.arange(C, device=device)[:, None, None],
         rows_BH.to(device, non_blocking=True)[:, None, :, None],
         columns_BW.to(device, non_blocking=True)[:, None, None, :],
     ]
+    if border == "reflect":
+        return moved_BCHW
+    inside_BHW = _inside(shift_2B[0], H)[:, :, None] & _inside(shift_2B[1], W, mirror_B)[:, None]
+    return moved_BCHW * inside_BHW.to(device, non_blocking=True)[:, None]
 
 
 def normalized(
@@ -49,6 +56,15 @@ def normalized(
     mean_C11 = torch.tensor(mean, dtype=torch.float32, device=device)[:, None, None]
     std_C11 = torch.tensor(std, dtype=torch.float32, device=device)[:, None, None]
     return ((images_BCHW.float() / 255 - mean_C11) / std_C11).to(dtype)
+
+
+def _inside(shift_B: Tensor, size: int, mirror_B: Tensor | None = None) -> Tensor:
+    """(B, size) which places show the image itself, once it is shifted and then mirrored where asked for."""
+    place_BS = torch.arange(size) + shift_B[:, None]
+    inside_BS = (place_BS >= 0) & (place_BS < size)
+    if mirror_B is None:
+        return inside_BS
+    return torch.where(mirror_B[:, None], inside_BS.flip(1), inside_BS)
 
 
 def _reflected(index: Tensor, size: int) -> Tensor:

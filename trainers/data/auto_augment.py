@@ -21,6 +21,10 @@ from torch import Tensor
 
 Floats = NDArray[np.float64]
 BINS = 31  # strengths of an operation
+NAMES = (  # torchvision's
+    "ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Brightness", "Color", "Contrast",
+    "Sharpness", "Posterize", "Solarize", "AutoContrast", "Equalize",
+)  # fmt: skip
 Transform = Callable[[Tensor, Tensor], Tensor]  # of images (S, C, H, W) with strengths (S,)
 
 
@@ -40,31 +44,40 @@ def trivially_augmented(images_BCHW: Tensor, draws: np.random.Generator) -> Tens
 
 
 @dataclass(frozen=True)
-class _Operation:
-    """A transform and its strengths at each of the 31 levels; signed ones go either way."""
+class Operation:
+    """A transform and its strength at each level; signed ones go either way."""
 
     transform: Transform
     levels: Floats
     signed: bool = False
+
+    def at(
+        self,
+        images_BCHW: Tensor,
+        rows: NDArray[np.int64],
+        level_S: NDArray[np.int64],
+        sign_S: NDArray[np.int64],
+    ) -> None:
+        """Change the images at these rows in place."""
+        strength_S = self.levels[level_S] * (sign_S if self.signed else 1)
+        at = torch.from_numpy(rows).to(images_BCHW.device)
+        strengths = torch.from_numpy(strength_S).to(images_BCHW.device, torch.float32)
+        images_BCHW[at] = self.transform(images_BCHW[at], strengths)
 
 
 def _one_operation(
     images_BCHW: Tensor,
     draws: np.random.Generator,
     level_B: NDArray[np.int64],
-    operations: tuple[_Operation, ...],
+    operations: tuple[Operation, ...],
 ) -> Tensor:
     B = len(images_BCHW)
     which_B, sign_B = draws.integers(0, len(operations) + 1, B), 1 - 2 * draws.integers(0, 2, B)
     found = images_BCHW.clone()
     for index, operation in enumerate(operations):  # the last number is the identity
         rows = np.flatnonzero(which_B == index)
-        if not len(rows):
-            continue
-        strength_S = operation.levels[level_B[rows]] * (sign_B[rows] if operation.signed else 1)
-        at = torch.from_numpy(rows).to(images_BCHW.device)
-        strengths = torch.from_numpy(strength_S).to(images_BCHW.device, torch.float32)
-        found[at] = operation.transform(images_BCHW[at], strengths)
+        if len(rows):
+            operation.at(found, rows, level_B[rows], sign_B[rows])
     return found
 
 
@@ -145,26 +158,36 @@ def _equalized(images: Tensor, _: Tensor) -> Tensor:
     return F.equalize(images)
 
 
-def _operations(
-    *, shear: float, translate: float, rotate: float, colour: float, bits: int, of_width: bool
-) -> tuple[_Operation, ...]:
-    """All operations but the identity, from the strongest of each kind and the bits that posterize takes at most."""
-    to = partial(np.linspace, 0.0, num=BINS)
+def operations_of(
+    *,
+    shear: float,
+    translate: float,
+    rotate: float,
+    colour: float,
+    bits: int,
+    of_width: bool,
+    bins: int = BINS,
+) -> tuple[Operation, ...]:
+    """All operations but the identity, in the order of NAMES, each with so many strengths.
+
+    From the strongest of each kind and the bits that posterize takes at most.
+    """
+    to = partial(np.linspace, 0.0, num=bins)
     moves: list[Transform] = [partial(_sheared, axis="x"), partial(_sheared, axis="y")]
     shifts = [partial(_translated, axis=axis, of_width=of_width) for axis in ("x", "y")]
     colours = ("brightness", "saturation", "contrast", "sharpness")
-    left = 8 - (np.arange(BINS) / ((BINS - 1) / bits)).round()
+    left = 8 - (np.arange(bins) / ((bins - 1) / bits)).round()
     return (
-        *(_Operation(move, to(shear), signed=True) for move in moves),
-        *(_Operation(shift, to(translate), signed=True) for shift in shifts),
-        _Operation(_rotated, to(rotate), signed=True),
-        *(_Operation(partial(_blended, kind=k), to(colour), signed=True) for k in colours),
-        _Operation(_posterized, left),
-        _Operation(_solarized, np.linspace(255.0, 0.0, BINS)),
-        _Operation(_with_contrast, to(0.0)),
-        _Operation(_equalized, to(0.0)),
+        *(Operation(move, to(shear), signed=True) for move in moves),
+        *(Operation(shift, to(translate), signed=True) for shift in shifts),
+        Operation(_rotated, to(rotate), signed=True),
+        *(Operation(partial(_blended, kind=k), to(colour), signed=True) for k in colours),
+        Operation(_posterized, left),
+        Operation(_solarized, np.linspace(255.0, 0.0, bins)),
+        Operation(_with_contrast, to(0.0)),
+        Operation(_equalized, to(0.0)),
     )
 
 
-_RAND = _operations(shear=0.3, translate=150.0, rotate=30.0, colour=0.9, bits=4, of_width=True)
-_WIDE = _operations(shear=0.99, translate=32.0, rotate=135.0, colour=0.99, bits=6, of_width=False)
+_RAND = operations_of(shear=0.3, translate=150.0, rotate=30.0, colour=0.9, bits=4, of_width=True)
+_WIDE = operations_of(shear=0.99, translate=32.0, rotate=135.0, colour=0.99, bits=6, of_width=False)

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 TORCHVISION = "torchvision:"  # before the name of a model whose weights torchvision has
+TIMM = "timm:"  # and timm
+LIBRARIES = (TORCHVISION, TIMM)
 
 
 def expanded(text: str) -> Path:

@@ -14,6 +14,7 @@ from spaces.contract.recipe import Recipe
 from spaces.contract.truth import Labels, Truth
 from trainers.data.augment import augmented
 from trainers.data.auto_augment import rand_augmented, trivially_augmented
+from trainers.data.auto_policy import auto_augmented
 from trainers.data.mixing import erased, mixed
 from trainers.data.resized_crop import resized_crops
 
@@ -28,12 +29,21 @@ def changed(images_BCHW: Tensor, recipe: Recipe, *, seed: int, step: int, flip: 
         images_BCHW = resized_crops(images_BCHW, draws, least=recipe.crop_least, flip=flip)
     else:
         pad = max(1, images_BCHW.shape[-1] // 8)
-        images_BCHW = augmented(images_BCHW, seed=seed, step=step, flip=flip, pad=pad)
+        images_BCHW = augmented(
+            images_BCHW,
+            seed=seed,
+            step=step,
+            flip=flip,
+            pad=pad,
+            border=recipe.shift_border,
+        )
     draws = np.random.default_rng((seed, step, OPERATIONS))
     if recipe.auto_augment == "rand":
         return rand_augmented(
             images_BCHW, draws, operations=recipe.rand_operations, magnitude=recipe.rand_magnitude
         )
+    if recipe.auto_augment == "auto":
+        return auto_augmented(images_BCHW, draws)
     return (
         trivially_augmented(images_BCHW, draws) if recipe.auto_augment == "trivial" else images_BCHW
     )

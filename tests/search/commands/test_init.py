@@ -10,18 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import timm
+import torch
 import yaml
 from PIL import Image
 
 from search.commands.first_look import Look
 from search.commands.init import as_yaml, name_of
-from search.commands.plan import (
-    FOR_LARGE_IMAGES,
-    FOR_PHOTOS,
-    FOR_SMALL_IMAGES,
-    plan,
-    reasons,
-)
+from search.commands.plan import plan, reasons
+from search.commands.plan_networks import FOR_LARGE_IMAGES, FOR_PHOTOS, FOR_SMALL_IMAGES, trained
 from search.run.data import load_data
 from search.spec import parse_study, read_study
 from tests.search.conftest import dynafront
@@ -213,7 +210,7 @@ PHOTOS: dict[str, Any] = {"one_size": None, "side": 300}
 
 @pytest.mark.parametrize("number", range(len(FOR_PHOTOS)))
 def test_photos_get_networks_with_published_weights_and_the_recipe_for_them(number: int) -> None:
-    wanted = FOR_PHOTOS[number].published
+    wanted = FOR_PHOTOS[number].trained
     found = plan(looked(**PHOTOS), 200, lambda *_: 1.0, lambda name: name == wanted)
     spec = parse_study(as_yaml(found, "photos"), "s.yml")
     own = spec.space["timm"]
@@ -233,5 +230,71 @@ def test_photos_without_weights_to_be_had_start_from_random_ones_and_are_told_so
     assert any("studies/pretrained.yml" in line for line in reasons(found))
     for small in (looked(), looked(**PHOTOS, gray=True)):
         with_weights = plan(small, 2, lambda *_: 1.0, lambda _: True)
-        assert not with_weights.networks.published
+        assert not with_weights.networks.trained
         assert not any("published" in line for line in reasons(plan(looked(), 2, lambda *_: 1.0)))
+
+
+@pytest.mark.parametrize("weights", ["", "mine.safetensors"])
+@pytest.mark.parametrize("hours", [200, 0.5])
+def test_a_model_to_start_from_is_taken_frozen_where_the_time_is_short(
+    weights: str, hours: float
+) -> None:
+    start = trained("tf_efficientnet_lite0", weights)
+    found = plan(looked(**PHOTOS), hours, lambda *_: 100.0, start=start)
+    spec = parse_study(as_yaml(found, "photos"), "s.yml")
+    own, frozen = spec.space["timm"], hours < 1
+    assert own["backbone"] == "tf_efficientnet_lite0"
+    assert own.get("pretrained", False) == (not weights)
+    assert spec.init_from == (weights or None)
+    assert own.get("trunk") == ("frozen" if frozen else None)
+    assert own["dynamics"] == ("exits" if frozen else "both")
+    assert spec.budget.warm_epochs == (None if frozen else 5)
+    whose = "the weights in mine.safetensors" if weights else "its published weights"
+    said = "\n".join(reasons(found))
+    assert f"families: timm: tf_efficientnet_lite0 with {whose}" in said
+    assert ("they stay as they are" in said) == frozen
+    assert spec.interpolation == "bicubic"
+    assert "# crop_pct: 0.875" in as_yaml(found, "photos")
+
+
+def test_small_images_become_larger_for_a_model_that_knows_photos() -> None:
+    found = plan(looked(), 200, lambda *_: 1.0, start=trained("mobilenetv2_100"))
+    assert found.sides == (64, 96)
+    assert any("larger than the images" in line for line in reasons(found))
+    assert plan(looked(), 200, lambda *_: 1.0).sides == (32,)
+
+
+def test_a_budget_of_latency_is_what_is_searched() -> None:
+    found = plan(looked(), 200, lambda *_: 1.0)
+    spec = parse_study(as_yaml(found, "pets", 4.5), "s.yml")
+    assert spec.objectives == ("accuracy", "latency")
+    assert (spec.latency, spec.region.max_latency_ms) == ("pets-latency.json", 4.5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--weights", __file__), "--weights needs --backbone"),
+        (("--backbone", "mobilenetv2_10"), "mobilenetv2_10 is not a timm model; did you mean"),
+    ],
+)
+def test_what_is_wrong_with_a_model_is_said_before_images_are_read(
+    flags: tuple[str, ...], message: str
+) -> None:
+    result = dynafront("init", "nothing", *flags)
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+@pytest.mark.slow
+def test_the_file_for_a_model_passes_check_and_says_to_profile_first(here: Path) -> None:
+    for part in ("train", "test"):
+        fill(f"pets/{part}", (70, 70), ant=12, bee=12)
+    torch.save(timm.create_model("mobilenetv2_050", num_classes=7).state_dict(), "mine.pth")
+    flags = ("--backbone", "mobilenetv2_050", "--weights", "mine.pth", "--hours", "0.001")
+    result = dynafront("init", "pets", *flags, "--max-latency-ms", "3")
+    assert result.exit_code == 0, result.output
+    assert "dynafront profile my-images.yml" in result.output
+    spec, _ = read_study(Path("my-images.yml"))
+    assert spec.init_from == "mine.pth"
+    assert spec.space["timm"]["trunk"] == "frozen"

@@ -127,6 +127,12 @@ def test_the_card_names_the_metric_and_has_top_1_beside_it() -> None:
     assert any("(a test by random swaps of answers, 95 %)" in row for row in rows)
 
 
+def test_the_card_has_top_5_accuracy_where_there_are_more_than_five_classes() -> None:
+    test, static = MEASURED | {"top5": 0.991}, STATIC | {"top5": 0.985}
+    assert "| top-5 accuracy | 99.10% | 98.50% |" in card(described(test=test, static=static))
+    assert "top-5" not in card(described())
+
+
 def test_a_card_says_which_epoch_the_weights_are_of_where_it_is_not_the_last() -> None:
     description = described()
     assert "Training: 1 epochs\n" in card(description)

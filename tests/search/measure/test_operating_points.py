@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from search.measure import operating_points as module
+from search.measure.effort import Effort
 from search.measure.operating_points import LAYER_PASSES, operating_points
 from search.run.data import task_of
 from spaces.contract.family import Candidate
+from spaces.contract.knobs import Knobs
 from spaces.contract.net import DynamicNet
 from spaces.contract.registry import family
 from trainers.data.splits import DataSpec, ImageData, load
@@ -115,3 +117,40 @@ def test_with_fewer_passes_than_layers_no_more_are_spent(
         operating_points(net, digits, batch=32, execution=Execution(), seed=0)
         spent.append(sum(passes))
     assert spent[1] - spent[0] == 3
+
+
+@pytest.mark.slow
+def test_an_effort_says_how_often_gates_are_drawn_and_on_what_statistics_are_refreshed(
+    digits: ImageData, passes: list[int]
+) -> None:
+    net = trained(digits, *NETS["gates"][:1], 1, **NETS["gates"][1])
+    effort = Effort(passes=5, recalibration_batches=2, recalibration_images=64)
+    points = operating_points(net, digits, batch=32, execution=Execution(), seed=0, effort=effort)
+    assert passes.count(5) == 2
+    drawn = [p.knobs["passes"] for p in points if "passes" in p.knobs]
+    refreshed = [p.knobs for p in points if "recalibrate" in p.knobs]
+    assert drawn == [5, 5]
+    assert refreshed
+    assert all(
+        (one["recalibration_batches"], one["recalibration_images"]) == (2, 64) for one in refreshed
+    )
+
+
+def test_points_have_top_5_accuracy_beside_top_1(digits: ImageData) -> None:
+    net = Candidate.of(family("gated_resnet"), NETS["plain"][1], 1).build(task_of(digits), 0)
+    (point,) = operating_points(net, digits, batch=32, execution=Execution(), seed=0)
+    table = evaluate(net, digits.validation, digits, Knobs(policy="always_on"))
+    assert point.top5 == table.answers.top5_PN.mean()
+    assert point.top5 > point.top1
+
+
+@pytest.mark.slow
+def test_stochastic_depth_is_measured_with_all_blocks_scaled_by_their_rates(
+    digits: ImageData,
+) -> None:
+    values = {"backbone": "resnet8", "width": 0.5, "batch": 32, "gate": "survival", "loss": "none"}
+    net = trained(digits, "gated_resnet", 1, **values)
+    points = operating_points(net, digits, batch=32, execution=Execution(), seed=0)
+    (scaled,) = [p for p in points if p.knobs["policy"] == "scaled_on"]
+    found = [units[0] for units in scaled.extra["rates"].values()]
+    assert found == pytest.approx([5 / 6, 4 / 6, 0.5], abs=0.12)

@@ -104,13 +104,14 @@ def test_a_driver_that_is_killed_at_any_write_decides_as_an_uninterrupted_one(
     for at in (0, 3, 4) if name != "resume_trial" else (0,):
         bench, left = Bench(tmp_path / str(at), STOPPING), [at]
 
-        def killed(self: Store, *given: Any, left: list[int] = left, **named: Any) -> None:
+        def killed(self: Store, *given: Any, left: list[int] = left, **named: Any) -> Any:
             left[0] -= 1
             if left[0] == -1 and not done:
                 raise KeyboardInterrupt
-            real(self, *given, **named)
+            answer = real(self, *given, **named)
             if left[0] == -1:
                 raise KeyboardInterrupt
+            return answer
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Store, name, killed)

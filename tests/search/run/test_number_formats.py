@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+import search.run.number_formats as module
 from search.run.job import Job
 from search.run.number_formats import CrashedError, NumberFormats, Probe, size_of
-from search.run.worker import _execution
+from search.run.trial_execution import execution_of
 from spaces.contract.family import Candidate
+from spaces.contract.recipe import Recipe
 from spaces.contract.registry import family
 from spaces.contract.task import Task
 from storage.store import Store
@@ -157,9 +159,26 @@ def test_a_worker_trains_in_the_format_that_its_job_says(tmp_path: Path) -> None
 
     def execution(one: Job, width: float) -> Execution:
         candidate = Candidate.of(family("gated_resnet"), {"backbone": "resnet8", "width": width}, 1)
-        return _execution(one, candidate.build(TASK, 0), NoCheckpoint())
+        return execution_of(one, candidate.build(TASK, 0), NoCheckpoint())
 
     one = replace(job(tmp_path), execution=LAST.as_dict())
     assert execution(one, 1.0) == LAST
     assert execution(one, 0.25) == FAST, "a layout that corrupts memory is never used"
     assert execution(job(tmp_path), 1.0) == PLAIN, "nothing is measured in the process that trains"
+
+
+def test_formats_that_a_library_computes_wrongly_are_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    half, last = (Execution(dtype="bfloat16", channels_last=one) for one in (False, True))
+    monkeypatch.setattr(module, "options", lambda net, device: (Execution(), half, last))
+    monkeypatch.setattr(
+        module, "wrong_operations", lambda net, execution, images: ["x"] * (execution == half)
+    )
+    task = Task(channels=1, height=8, width=8, classes=3)
+    net = Candidate.of(family("gated_resnet"), {"backbone": "resnet8", "width": 0.25}, 1).build(
+        task, 0
+    )
+    tried: list[Execution] = []
+    assert module._wrong(net, Recipe(batch=4), "cpu", (), tried.append) == [half]
+    assert tried == [half, last]

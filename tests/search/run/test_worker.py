@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+import search.run.trial_execution as trial_execution
 import search.run.worker as module
-from search.run.job import Event, Job, Outcome, Rung
+from search.run.job import Event, Job, Notice, Outcome, Rung
 from search.run.worker import events, kept_epoch, teacher_net, trained_net
 from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs
@@ -201,3 +202,30 @@ def test_a_distilled_trial_learns_from_the_trained_baseline(
     other = Candidate.of(family(taught.family), {**taught.params, "backbone": "resnet14"}, 3)
     with pytest.raises(ValueError, match=r"^distill: .*plain.* is no baseline of this size"):
         teacher_net(taught, other, trained.task)
+
+
+@pytest.mark.parametrize("precision", ["auto", "bfloat16"])
+def test_a_network_that_bfloat16_computes_wrongly_trains_in_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    """oneDNN's convolutions of some shapes are wrong on some CPUs; trained so, an exported network is worthless."""
+    wrong: list[str] = []
+    monkeypatch.setattr(
+        trial_execution,
+        "wrong_operations",
+        lambda net, execution, images: wrong if execution.dtype != "float32" else [],
+    )
+    asked = replace(
+        job(tmp_path),
+        epochs=1,
+        precision=precision,
+        execution=Execution(dtype="bfloat16").as_dict(),
+    )
+    for name, wrong in (("right", []), ("wrong", ["aten.convolution.default of 1x2"])):
+        found = list(events(replace(asked, key=f"s/{name}")))
+        outcome = found[-1]
+        assert isinstance(outcome, Outcome)
+        assert outcome.execution["dtype"] == ("float32" if wrong else "bfloat16")
+        notices = [event.text for event in found if isinstance(event, Notice)]
+        said = "trial 3 trains in float32, since torch's bfloat16 is wrong here for aten.convolution.default of 1x2"
+        assert notices == ([said] if wrong and precision == "bfloat16" else [])

@@ -29,7 +29,7 @@ from spaces.deploy.generic import Deployed
 from spaces.families.gated_resnet import FAMILY, GatedResNet, GatedResNetConfig
 from spaces.gates.block_execution import SMALLEST_GROUP, compact_residual
 from spaces.gates.gate_objective import GateObjective
-from spaces.gates.sparsity import AIG50, target_vector
+from spaces.gates.sparsity import PUBLISHED_TARGETS, target_vector
 
 IMAGENET = Task(channels=3, height=224, width=224, classes=1000)
 SMALL = Task(channels=3, height=8, width=8, classes=5)
@@ -299,7 +299,7 @@ def test_exits_stand_behind_the_stages() -> None:
 
 def test_published_targets_leave_the_blocks_of_target_1_without_gates() -> None:
     net = on_meta(SMALL, backbone="resnet50", loss="per_gate", target_vector="aig50", target=0.5)
-    assert len(AIG50) == len(net.blocks)
+    assert len(PUBLISHED_TARGETS["aig50"]) == len(net.blocks)
     assert [gate.block for gate in net.gates] == [2, 4, 5, 6, 8, 9, 10, 11, 12, 14]
     assert target_vector("aig50", 0.5, len(net.gates)) == [0.8, *[0.5] * 8, 0.7]
     for forced in ("first", "first_last", "downsample"):
@@ -309,6 +309,12 @@ def test_published_targets_leave_the_blocks_of_target_1_without_gates() -> None:
         assert [gate.block for gate in again.gates] == [gate.block for gate in net.gates]
     unused = on_meta(SMALL, backbone="resnet50", loss="target_free", target_vector="aig50")
     assert len(unused.gates) == 16
+
+
+def test_published_targets_of_resnet101_leave_its_first_8_blocks_without_gates() -> None:
+    net = on_meta(SMALL, backbone="resnet101", loss="per_gate", target_vector="aig101", target=0.3)
+    assert [gate.block for gate in net.gates] == list(range(8, 33))
+    assert target_vector("aig101", 0.3, len(net.gates)) == [0.3] * 25
 
 
 def test_published_targets_are_what_the_objective_compares_with(

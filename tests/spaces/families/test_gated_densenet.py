@@ -13,9 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spaces.contract.exit_places import Place
 from spaces.contract.net import DynamicNet, Plan
 from spaces.contract.policies import AlwaysOn, Threshold
 from spaces.contract.task import Task
+from spaces.exits.exit_gates import ExitGate
 from spaces.families.gated_densenet import DenseNet, GatedDenseNet, GatedDenseNetConfig
 from tests.spaces.gated import Told, builder
 
@@ -71,6 +73,26 @@ def test_a_gate_decides_by_default_and_the_published_one_costs_more_than_the_net
     first, _ = own_macs(conv.exit_gates)
     assert first == 1024 * 9 * (216 * 128 + 128 * 128) + 128
     assert first > conv.plain_macs
+
+
+def test_published_exits_read_squares_of_their_maps() -> None:
+    net = published(exit_gate="published", msdnet_pool="squares")
+    # 32x32 and 16x16 maps: gates average squares of 4, classifiers behind two strides of 2 squares of 2
+    assert [gate.fc.in_features for gate in net.exit_gates] == [128 * 8 * 8, 128 * 4 * 4]
+    assert [head.fc.in_features for head in net.exit_heads] == [128 * 4 * 4, 128 * 2 * 2]
+    first, _ = own_macs(net.exit_gates)
+    assert first == 1024 * 9 * (216 * 128 + 128 * 128) + 128 * 8 * 8
+
+
+def test_a_published_gate_has_no_relu_and_means_over_squares_of_4() -> None:
+    torch.manual_seed(0)
+    gate = ExitGate("published", Place(0, 3, 8, 12), tokens=False).eval()
+    u = torch.randn(2, 3, 8, 12)
+    map_ = u
+    for conv, norm in zip(gate.convs, gate.norms, strict=True):
+        map_ = norm(conv(map_))
+    squares = map_.view(2, 128, 2, 4, 3, 4).mean((3, 5)).flatten(1)
+    torch.testing.assert_close(gate(u), gate.fc(squares))
 
 
 def own_macs(modules: nn.ModuleList) -> list[int]:

@@ -194,3 +194,12 @@ def test_the_published_cost_is_the_mean_of_constants() -> None:
     for wrong in ([0.5, 0.5], [0.5, 0.5, 0.5, 0.0, 0.0], [1.5, -0.5, 0.0, 0.0, 0.0]):
         with pytest.raises(ValueError, match=r"^share_by_exit: .* are not 5 shares that sum to 1$"):
             paper_cost(wrong)
+
+
+def test_a_stem_for_large_images_leaves_the_published_maps_and_heads() -> None:
+    task = Task(channels=3, height=224, width=224, classes=1000)
+    with torch.device("meta"):
+        net = MultiExitNet(MultiExitConfig(backbone="resnet18", width=1.0, stem="imagenet"), task)
+    assert [place.height for place in net.places] == [56, 28, 14, 7]
+    assert net.plain_macs == 1_814_073_344  # of torchvision's resnet18
+    assert [head.shrink.stride for head in net.exit_heads] == [(8, 8), (4, 4), (2, 2)]

@@ -7,6 +7,10 @@ import math
 import pytest
 import torch
 
+from spaces.contract.family import Candidate
+from spaces.contract.net import Plan
+from spaces.contract.registry import family
+from spaces.contract.task import Task
 from spaces.gates.gate_heads import GateConfig, GateHeads
 
 UNITS = {"layer": 1, "inner": 4}
@@ -118,3 +122,28 @@ def test_layer_gates_come_without_channel_gates() -> None:
 
 def test_the_default_bias_opens_what_its_doc_says() -> None:
     assert 1 / (1 + math.exp(-GateConfig().bias_init)) == pytest.approx(0.87, abs=0.005)
+
+
+def test_stochastic_depth_drops_blocks_at_fixed_rates_that_fall_with_depth() -> None:
+    candidate = Candidate.of(
+        family("gated_resnet"),
+        {"backbone": "resnet14", "gate": "survival", "survival_last": 0.4, "loss": "none"},
+        1,
+    )
+    net = candidate.build(Task(channels=3, height=8, width=8, classes=3), 0)
+    rates = [float(net.heads(i).logit("layer", None).sigmoid()) for i in range(6)]
+    # 1 - l / L (1 - p_L) of Huang et al., of the layers 1 to 6
+    assert rates == pytest.approx([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
+    assert net.gate_parameters() == []
+    draw = torch.zeros(6)
+    for step in range(20):
+        policy = net.objective(Plan(epochs=1, steps=20, seed=1)).policy(step, torch.arange(64))
+        output = net(torch.zeros(64, 3, 8, 8), policy)
+        draw += torch.stack([d.z_BU.mean() for d in output.decisions]).detach() / 20
+    assert draw.tolist() == pytest.approx(rates, abs=0.05)
+
+
+def test_stochastic_depth_is_refused_with_a_loss_that_could_move_nothing() -> None:
+    candidate = Candidate.of(family("gated_resnet"), {"gate": "survival"}, 1)
+    with pytest.raises(ValueError, match="gate: survival has rates that no loss moves; write loss"):
+        candidate.build(Task(channels=3, height=8, width=8, classes=3), 0)

@@ -177,3 +177,31 @@ def test_fewer_layers_and_another_order_combine(images: Draw) -> None:
         layer.register_forward_hook(lambda *_, index=index: ran.append(index))
     net.run(x, Knobs(order="arbitrary", keep=(1, 3)), seed=1, step=1)
     assert sorted(ran) == [1, 3]
+
+
+def test_what_layers_are_told_can_be_dropped_in_training_alone() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        places = Places(64, 3, nn.Embedding(4, 3), dropout=0.5)
+        u_BND = torch.zeros(2, 50, 64)
+        told, dropped = places.eval()(u_BND, 1), places.train()(u_BND, 1)
+    kept = dropped != 0
+    assert 0.4 < float(kept.double().mean()) < 0.6
+    torch.testing.assert_close(dropped[kept], 2 * told[kept])
+
+
+def test_an_epoch_reports_how_often_layers_told_their_place(images: Draw) -> None:
+    net = vit("shuffled_vit", ls_variant="predict").train()
+    with torch.no_grad():
+        for index, head in enumerate(net.place_heads):
+            head.fc.weight.zero_()
+            head.fc.bias.zero_()
+            head.fc.bias[index] = 40.0  # each says its own place
+    objective = net.objective(Plan(epochs=1, steps=1))
+    objective.start_epoch(0)
+    labels = torch.zeros(2, dtype=torch.long)
+    for order in ((0, 1, 2, 3), (0, 2, 1, 3)):
+        objective.losses(net(images(2, TASK), AlwaysOn(order=order)), labels)
+    assert objective.report()["place_accuracy"] == pytest.approx(0.75)
+    objective.start_epoch(1)
+    assert "place_accuracy" not in objective.report()

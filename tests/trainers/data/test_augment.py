@@ -12,10 +12,10 @@ def images(count: int = 64, height: int = 5, width: int = 7) -> Tensor:
     return torch.randint(0, 256, (count, 3, height, width), dtype=torch.uint8, generator=draws)
 
 
-def crops(image_CHW: Tensor, pad: int, flip: bool) -> list[Tensor]:
-    """Every image that augmentation may make of one, by torch's own reflection padding."""
+def crops(image_CHW: Tensor, pad: int, flip: bool, mode: str) -> list[Tensor]:
+    """Every image that augmentation may make of one, by torch's own padding."""
     height, width = image_CHW.shape[1:]
-    padded = torch.nn.functional.pad(image_CHW[None].float(), (pad,) * 4, mode="reflect")[0].to(
+    padded = torch.nn.functional.pad(image_CHW[None].float(), (pad,) * 4, mode=mode)[0].to(
         torch.uint8
     )
     shifts = [(top, left) for top in range(2 * pad + 1) for left in range(2 * pad + 1)]
@@ -23,14 +23,16 @@ def crops(image_CHW: Tensor, pad: int, flip: bool) -> list[Tensor]:
     return found + [crop.flip(2) for crop in found] if flip else found
 
 
+@pytest.mark.parametrize(("border", "mode"), [("reflect", "reflect"), ("zero", "constant")])
 @pytest.mark.parametrize("flip", [True, False])
-def test_each_image_becomes_one_of_the_crops_of_its_reflection_padded_self(flip: bool) -> None:
+def test_each_image_becomes_one_of_the_crops_of_its_padded_self(
+    flip: bool, border: str, mode: str
+) -> None:
     before = images()
     chosen = []
-    for image, result in zip(
-        before, augmented(before, seed=1, step=2, flip=flip, pad=2), strict=True
-    ):
-        matches = [torch.equal(result, crop) for crop in crops(image, 2, flip)]
+    after = augmented(before, seed=1, step=2, flip=flip, pad=2, border=border)
+    for image, result in zip(before, after, strict=True):
+        matches = [torch.equal(result, crop) for crop in crops(image, 2, flip, mode)]
         assert any(matches)
         chosen.append(matches.index(True))
     assert len(set(chosen)) > 15

@@ -37,6 +37,17 @@ def test_a_resized_crop_is_that_part_of_the_image_as_torchvision_resizes_it() ->
         assert (result[inner].int() - expected[inner].int()).abs().max() <= 1
 
 
+def test_a_recipe_says_what_comes_in_where_an_image_is_shifted() -> None:
+    white = torch.full((16, 1, 16, 16), 255, dtype=torch.uint8)
+    borders = [
+        changed(white, Recipe(shift_border=border), seed=0, step=0, flip=False)
+        for border in ("reflect", "zero")
+    ]
+    assert (borders[0] == 255).all()
+    assert (borders[1] == 0).any()
+    assert (borders[1][:, :, 2:-2, 2:-2] == 255).all()
+
+
 def test_crops_have_the_shares_and_shapes_that_are_asked_for() -> None:
     top, left, height, width = boxes(np.random.default_rng(0), 4000, 100, 80, 0.3)
     share, ratio = height * width / 8000, width / height
@@ -83,6 +94,7 @@ CHANGES = {
     "resized": {"crop": "resized"},
     "rand": {"auto_augment": "rand"},
     "trivial": {"auto_augment": "trivial"},
+    "auto": {"auto_augment": "auto"},
     "erasing": {"erasing": 0.5},
     "mixup": {"mixup": 0.4},
     "cutmix": {"cutmix": 1.0},

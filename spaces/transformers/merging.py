@@ -71,10 +71,9 @@ def merged(nets: Sequence[DynamicNet], draw: Sequence[int]) -> DynamicNet:
 
 
 class Ensemble(DynamicNet):
-    """Several networks asked about every image: the mean of their probabilities, the sum of their MACs.
+    """Several networks asked about every image: the mean of their logits, the sum of their MACs.
 
-    Logits are the log of the mean probability. Where answers depend on a draw (of gates, of orders), each network has
-    its own.
+    Where answers depend on a draw (of gates, of orders), each network has its own.
     """
 
     def __init__(self, nets: Sequence[DynamicNet]) -> None:
@@ -119,9 +118,9 @@ def ensemble(nets: Sequence[DynamicNet]) -> Ensemble:
 
 
 def _averaged(outputs: Sequence[Output]) -> Output:
-    probability_BC = torch.stack([one.logits_BC.float().softmax(1) for one in outputs]).mean(0)
+    logits_BC = torch.stack([one.logits_BC.float() for one in outputs]).mean(0)
     macs_B = torch.stack([one.macs_B for one in outputs]).sum(0)
-    return Output(probability_BC.log(), (), macs_B)
+    return Output(logits_BC, (), macs_B)
 
 
 def _layer(name: str) -> int | None:

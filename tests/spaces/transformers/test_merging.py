@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.merging import donors_of, ensemble, merged
 from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs
 from spaces.contract.net import DynamicNet
 from spaces.contract.registry import family
 from spaces.contract.task import Task
+from spaces.transformers.merging import donors_of, ensemble, merged
 
 TASK = Task(channels=1, height=8, width=8, classes=10)
 SMALL = {"layers": 4, "dim": 32, "head_dim": 16, "mlp_ratio": 1, "patch": 4}
@@ -107,23 +107,18 @@ def test_an_ensemble_of_identical_networks_answers_as_one_of_them_and_costs_all(
     one, knobs = net(0), Knobs()
     both = ensemble([one, one, one]).run(images(), knobs)
     alone = one.run(images(), knobs)
-    torch.testing.assert_close(both.logits_BC.exp(), alone.logits_BC.softmax(1))
+    torch.testing.assert_close(both.logits_BC, alone.logits_BC)
     assert torch.equal(both.macs_B, 3 * alone.macs_B)
-    torch.testing.assert_close(
-        ensemble([one, one])(images()).logits_BC.exp(), alone.logits_BC.softmax(1)
-    )
+    torch.testing.assert_close(ensemble([one, one])(images()).logits_BC, alone.logits_BC)
 
 
-def test_an_ensemble_is_the_mean_of_probabilities_of_networks_that_each_run_in_their_own_order() -> (
-    None
-):
+def test_an_ensemble_is_the_mean_of_logits_of_networks_that_each_run_in_their_own_order() -> None:
     nets = [net(0), net(1)]
     got = ensemble(nets).run(images(), Knobs())
-    expected = sum(one(images()).logits_BC.softmax(1) for one in nets) / 2
-    torch.testing.assert_close(got.logits_BC.exp(), expected)
+    expected = sum(one(images()).logits_BC for one in nets) / 2
+    torch.testing.assert_close(got.logits_BC, expected)
     copies, arbitrary = ensemble([nets[0]] * 2), Knobs(order="arbitrary")
-    own = [nets[0].run(images(), arbitrary, seed=seed).logits_BC.softmax(1) for seed in (0, 1)]
+    own = [nets[0].run(images(), arbitrary, seed=seed).logits_BC for seed in (0, 1)]
     assert not torch.allclose(own[0], own[1])
-    torch.testing.assert_close(
-        copies.run(images(), arbitrary).logits_BC.exp(), (own[0] + own[1]) / 2
-    )
+    expected = (own[0] + own[1]) / 2
+    torch.testing.assert_close(copies.run(images(), arbitrary).logits_BC, expected)

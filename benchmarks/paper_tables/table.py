@@ -1,0 +1,95 @@
+"""Tables of the papers: what was published, the study file that trains it, and how small it can be made.
+
+A row is one of the study's settings, in the file's order, or the baseline of a size, and one reading of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+FOLDER = Path(__file__).parents[2] / "studies" / "papers" / "tables"
+SCALES = ("smoke", "cpu", "gpu")
+HELD_OUT = "2 % of the training images are held out, where the paper has no validation images"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was published of one network: test accuracy, as a share, and what else the table has; None: nothing.
+
+    `setting` is its place among the study's settings. A `baseline` is found by its dimensions instead; it is left out
+    at a scale that leaves out the setting `beside` it. `reading` is what is read of the network, a name of READINGS in
+    readings.py, `exit` the exit that it is of. `rate` is the mean open rate of layer gates, `share` that of the images
+    that are answered there.
+    """
+
+    label: str
+    accuracy: float | None
+    macs: float | None = None
+    setting: int | None = None
+    baseline: Mapping[str, Any] = field(default_factory=dict)
+    beside: int = 0
+    reading: str = "trained"
+    exit: int = 0
+    rate: float | None = None
+    share: float | None = None
+    top5: float | None = None
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Changes that make a study file smaller: its keys, those of every family's space, values by other values.
+
+    Of the settings, every `every`-th is trained.
+    """
+
+    keys: Mapping[str, Any] = field(default_factory=dict)
+    space: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Mapping[Any, Any]] = field(default_factory=dict)
+    every: int = 1
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """A table, where it is from, and what the exact study still does differently."""
+
+    name: str  # of its study file
+    source: str
+    rows: tuple[Row, ...]
+    scales: Mapping[str, Scale]
+    differs: tuple[str, ...] = ()
+
+    def text(self, scale: str, data: str | None = None, repeats: int | None = None) -> str:
+        """The study file at a scale; "gpu" is as published."""
+        keys: dict[str, Any] = yaml.safe_load((FOLDER / f"{self.name}.yml").read_text())
+        small = self.scales.get(scale, Scale())
+        keys |= small.keys
+        for space in keys["space"].values():
+            space.update(small.space)
+        keys["trials"] = keys["trials"][:: small.every]
+        for trial in keys["trials"]:
+            for name, other in small.values.items():
+                if name in trial:
+                    trial[name] = other[trial[name]]
+        keys |= {"data": data} if data else {}
+        keys |= {"repeats": repeats} if repeats else {}
+        return yaml.safe_dump(keys, sort_keys=False)
+
+    def rows_at(self, scale: str) -> list[Row]:
+        """The rows that are trained at a scale, with their places among its settings and its baselines."""
+        small, found = self.scales.get(scale, Scale()), []
+        for row in self.rows:
+            if row.setting is None:
+                if row.beside % small.every == 0:
+                    found.append(replace(row, baseline=_changed(row.baseline, small)))
+            elif row.setting % small.every == 0:
+                found.append(replace(row, setting=row.setting // small.every))
+        return found
+
+
+def _changed(values: Mapping[str, Any], small: Scale) -> dict[str, Any]:
+    return {name: small.values.get(name, {}).get(one, one) for name, one in values.items()}

@@ -1,0 +1,102 @@
+"""What the driver writes down costs few questions to the database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, Engine
+
+from search.run.books import Books
+from search.run.job import Outcome
+from search.run.time_spent import TimeSpent
+from search.schedule.decisions import Trial
+from search.spec import parse_study
+from spaces.contract.family import Candidate
+from spaces.contract.registry import family
+from storage.database import Database
+from storage.records import Kind, State
+from storage.store import Store
+from tests.points import operating_point
+from trainers.fit import EpochResult
+
+TEXT = (
+    "study: s\ndata: digits\nfamilies: [gated_resnet]\nbudget: {trials: 9, epochs: 1, hours: 1}\n"
+)
+TRIAL = Trial(Kind.SEARCH, 0, Candidate.of(family("gated_resnet"), {}, 1), 0)
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Books:
+    spec, store = parse_study(TEXT, "s"), Store.open(f"sqlite:///{tmp_path / 'd.db'}")
+    store.add_study("s", spec.model_dump(mode="json"), TEXT, {"accuracy": 0.1, "macs": 1e9})
+    return Books(store, "s", spec.costs)
+
+
+@pytest.fixture
+def transactions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    begun: list[str] = []
+    real = Database._in_transaction
+
+    def counted(self: Database, engine: Engine) -> Connection:
+        begun.append(engine.url.database or "")
+        return real(self, engine)
+
+    monkeypatch.setattr(Database, "_in_transaction", counted)
+    return begun
+
+
+def trained(books: Books) -> None:
+    books.start(TRIAL)
+    books.epoch(TRIAL, EpochResult(1, {"val/accuracy": 0.5}, {}))
+    points = [operating_point(0.5, 1e6)]
+    shown = books.end(TRIAL, Outcome(points, 10, 100, {"device": "cpu"}, 2.5))
+    assert shown == books.store.points("s", number=0)
+
+
+def test_a_trial_of_one_epoch_takes_five_transactions(
+    books: Books, transactions: list[str]
+) -> None:
+    books.record(TRIAL)
+    assert books.deaths(TRIAL) == 0
+    assert books.trial(TRIAL) == books.trial(TRIAL)
+    books.start(TRIAL)
+    books.epoch(TRIAL, EpochResult(1, {"val/accuracy": 0.5}, {}))
+    books.end(TRIAL, Outcome([operating_point()], 10, 100, {"device": "cpu"}, 2.5))
+    assert len(transactions) == 5
+
+
+def test_a_start_that_was_not_ended_counts_as_a_death_and_sessions_add_their_seconds(
+    books: Books,
+) -> None:
+    books.record(TRIAL)
+    books.start(TRIAL)
+    assert books.deaths(TRIAL) == 1
+    trained(books)
+    books.resume(_stopped(books))
+    trained(books)
+    assert books.store.trial("s", Kind.SEARCH, 0).seconds == 5.0
+
+
+def _stopped(books: Books) -> Trial:
+    seconds = books.store.trial("s", Kind.SEARCH, 0).seconds
+    result = {"stopped_at": 1}
+    books.store.finish_trial(
+        "s", Kind.SEARCH, 0, points=[], result=result, seconds=seconds, state=State.STOPPED
+    )
+    return TRIAL
+
+
+def test_time_that_is_left_is_read_once_between_two_counts(
+    books: Books, transactions: list[str]
+) -> None:
+    now = [0.0]
+    spent = TimeSpent(books.store, "s", 1.0, lambda: now[0])
+    assert all(spent.left for _ in range(5))
+    assert len(transactions) == 1
+    now[0] = 3000.0
+    spent.count()
+    assert spent.left
+    now[0] = 3601.0
+    assert not spent.left
+    assert len(transactions) == 3
