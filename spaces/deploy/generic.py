@@ -43,8 +43,10 @@ class Deployed(nn.Module):
         self.policy = settled_policy(net, knobs, fixed)
         self.thresholds = thresholds_of(net.gates, knobs, fixed)
         self.ends_at = ends_at
-        for name in net.unneeded(_cut_at(self.policy, ends_at)):
-            net.set_submodule(name, nn.Identity())
+        self.unneeded = tuple(net.unneeded(_cut_at(self.policy, ends_at)))
+        for name in self.unneeded:
+            _empty(net.get_submodule(name))
+        self.register_load_state_dict_pre_hook(_without_unneeded)
         self.eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -70,7 +72,7 @@ class Deployed(nn.Module):
                 f"all images of this model leave at exit {self.ends_at + 1}, and it has nothing behind that; export a "
                 "point that goes deeper"
             )
-        policy = replace(self.policy, exits=ExitRule(every=True))
+        policy = replace(self.policy, exits=ExitRule(every=True), branches=True)
         found = self.net((pixels - self.mean) / self.std, policy).exits
         return found.logits, found.macs
 
@@ -95,6 +97,24 @@ class Deployed(nn.Module):
         return gate_counts(
             v for gate in self.net.gates for v in self.fixed.get(gate.name, (None,) * gate.units)
         )
+
+
+def _empty(unneeded: nn.Module) -> None:
+    """Take its weights away; its sizes, which costs are told by, stay."""
+    for module in unneeded.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase):
+            module.track_running_stats = False  # loading would put a counter in
+        for name in list(module._parameters):
+            module.register_parameter(name, None)
+        for name in list(module._buffers):
+            module.register_buffer(name, None)
+
+
+def _without_unneeded(module: Deployed, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Leave out the weights that nothing needs: exports by older versions hold more of them."""
+    parts = tuple(f"{prefix}net.{name}." for name in module.unneeded)
+    for key in [key for key in state if key.startswith(parts)]:
+        del state[key]
 
 
 def gate_counts(units: Iterable[float | None]) -> dict[str, int]:

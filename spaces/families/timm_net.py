@@ -10,7 +10,7 @@ Shapes: B images, C channels, H x W pixels, U units of a gate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,9 +34,10 @@ from spaces.contract.task import Task
 from spaces.exits.exit_config import CONV_EXITS, ExitConfig
 from spaces.exits.frozen_trunk import TrunkConfig
 from spaces.exits.timm_trunk import MapsOf, TimmTrunk
+from spaces.gates.closable import Closable
 from spaces.gates.gate_heads import GateConfig
 from spaces.gates.gated_blocks import BlockGates, GatedConfig, mixed
-from spaces.gates.gated_chain import Closable, GatedChain
+from spaces.gates.gated_chain import GatedChain
 from spaces.gates.sparsity import SparsityConfig
 
 _GATES, _EXITS = ("gates", "both"), ("exits", "both")
@@ -136,6 +137,9 @@ class TimmNet(GatedChain, TimmTrunk):
 
     def depths(self) -> dict[str, int]:
         return {f"model.{name}": depth for name, depth in timm_depths(self.model).items()}
+
+    def chain(self) -> list[_GatedUnit]:
+        return [_GatedUnit(self, unit, {}) for unit in self.parts.units]
 
     def forward(
         self, images: Tensor, policy: Policy | None = None, *, compact: bool = False
@@ -275,6 +279,15 @@ class _GatedUnit(Closable):
         if isinstance(activation, nn.ReLU):
             return torch.relu(u)
         return activation(u.clone())  # for it may work in place
+
+    def open_parts(self) -> Iterable[nn.Module]:
+        block = self.unit.block
+        if block.kind != "call_module":
+            return []
+        behind = self.unit.activation
+        if behind is not None and list(self.net.get_submodule(behind).parameters()):
+            return []  # it lies in the block, and runs where that is closed too
+        return [self.net.get_submodule(block.target)]
 
     def joined(
         self, u: Tensor, residual: Callable[[], Tensor], z: Tensor | None, rows: Tensor | None

@@ -8,7 +8,8 @@ from argparse import Namespace
 import pytest
 import torch
 
-from benchmarks.fused import Alone, Fused, Numbers, batch
+import benchmarks.fused
+from benchmarks.fused import Alone, Fused, Numbers, apart_after, batch
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from spaces.contract.task import Task
@@ -38,3 +39,13 @@ def test_weights_and_statistics_of_each_are_those_of_its_training_alone(
         assert fused.apart(one.net, i) < 1e-4 < fused.apart(before[i], i)
         for name, known in one.net.named_buffers():
             torch.testing.assert_close(fused.buffers[name][i], known, rtol=1e-4, atol=1e-5)
+
+
+def test_in_double_precision_only_the_last_bits_of_weights_differ(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(benchmarks.fused, "SHOWN", (1, 3))
+    sizes = Namespace(**vars(SIZES), backbone="resnet8", width=0.25, granularity="layer")
+    found = dict(apart_after(2, torch.float64, sizes))
+    assert list(found) == [1, 3]
+    assert max(found[3]) < 1e-14
