@@ -190,7 +190,10 @@ def _cells(one: Ours, shown: Sequence[str], scale: str) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("table", nargs="?", choices=sorted(TABLES))
+    parser.add_argument(
+        "tables", nargs="*", metavar="TABLE", help="one or several; --list names them"
+    )
+    parser.add_argument("--all", action="store_true", help="all tables, one after the other")
     parser.add_argument("--list", action="store_true", help="all tables")
     parser.add_argument("--scale", choices=SCALES, default="smoke")
     parser.add_argument("--data", help="as `data` in a study file, in place of the table's")
@@ -201,14 +204,17 @@ def main() -> None:
     if args.list:
         print("\n".join(f"{name}: {table.source}" for name, table in TABLES.items()))
         return
-    if not args.table:
-        parser.error("name a table; --list shows all")
-    table = TABLES[args.table]
-    text = table.text(args.scale, args.data, args.repeats)
-    with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(storage=Storage(folder=Path(args.folder or folder)))
-        ours = trained(table, args.scale, text, settings, args.workers)
-    print(printed(table, ours, args.scale))
+    if unknown := set(args.tables) - set(TABLES):
+        parser.error(f"no table {', '.join(sorted(unknown))}; --list shows all")
+    if bool(args.tables) == args.all:
+        parser.error("name tables, or --all; --list shows all")
+    for name in TABLES if args.all else args.tables:
+        table = TABLES[name]
+        text = table.text(args.scale, args.data, args.repeats)
+        with tempfile.TemporaryDirectory() as folder:
+            settings = Settings(storage=Storage(folder=Path(args.folder or folder)))
+            ours = trained(table, args.scale, text, settings, args.workers)
+        print(printed(table, ours, args.scale), flush=True)
     print(versions())
 
 

@@ -87,5 +87,7 @@ def scale_on(
             raise ValueError(f"--{option}: {number} is too small; give {fewest} or more")
     scale = SCALES[name]
     data = replace(scale.data, source=source) if source else scale.data
-    numbers = {option: number for option, (number, _) in least.items() if number is not None}
+    numbers: dict[str, Any] = {
+        option: number for option, (number, _) in least.items() if number is not None
+    }
     return replace(scale, data=data, **numbers)
