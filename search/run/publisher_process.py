@@ -111,7 +111,7 @@ def _publish(
 
 def _follow(follower: Follower, message: object) -> None:
     match message:
-        case (kind, number):
+        case (Kind() as kind, int() as number):
             follower.trial_finished(kind, number)
         case _:
             follower.front_changed()
