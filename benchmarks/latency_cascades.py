@@ -6,6 +6,9 @@ About 60 % of the images go on at each member. Units, members and cascades are t
 
     python benchmarks/latency_cascades.py
     python benchmarks/latency_cascades.py --cpu-time      # on a machine that is busy
+
+Measured: 64 px, 8 images of equal brightness, ONNX Runtime 1.32, CPU time on a busy Intel Xeon. Predicted over
+measured: gated_resnet > multi_exit 1.00, multi_exit > timm 0.87, gated_mobilenet > skip_vit > gated_densenet 0.96.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from rich.console import Console
 from scipy import stats
 
 from benchmarks.paper_tables.every import TABLES
+from benchmarks.paper_tables.merged import JOINT
 from benchmarks.paper_tables.readings import READINGS, Reading, TrainedNet
 from benchmarks.paper_tables.table import SCALES, PaperTable, Row
 from benchmarks.pretrained import versions
@@ -107,11 +108,17 @@ def trained(
     count = len(exact_settings(spec))
     found = []
     for row in rows:
-        read = READINGS[row.reading]
         own = [net for net in nets if _is_of(net.trial, row, count)]
-        found.append(Ours(row, [read(net, row.exit) for net in own]))
+        found.append(Ours(row, _read(row, own)))
     store.close()
     return found
+
+
+def _read(row: Row, nets: Sequence[TrainedNet]) -> list[Reading]:
+    """What the row says of each network, or of all repeats together."""
+    if row.reading in JOINT:
+        return JOINT[row.reading](nets) if nets else []
+    return [READINGS[row.reading](net, row.exit) for net in nets]
 
 
 def static_nets(spec: StudySpec, rows: Sequence[Row]) -> list[Candidate]:

@@ -1,4 +1,4 @@
-"""Wall-clock time of inference, several callables measured side by side."""
+"""Time of inference, several callables measured side by side."""
 
 from __future__ import annotations
 
@@ -41,11 +41,12 @@ def latencies_ms(
     warm_up: int = 20,
     repeats: int = 100,
     seconds: float = inf,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> list[Latency]:
     """Milliseconds of each callable over the inputs, interleaved so that they share the machine's moods.
 
     Input k of a round is the same for every callable, for what a dynamic network computes depends on the image; or a
-    tuple with one for each, the image as each takes it. After `seconds` a few runs are enough.
+    tuple with one for each, the image as each takes it. After `seconds` a few runs are enough. `clock` tells seconds.
     """
     taken: list[list[float]] = [[] for _ in callables]
     begun = time.perf_counter()
@@ -57,18 +58,20 @@ def latencies_ms(
             batch = inputs[repeat % len(inputs)]
             for index, function in enumerate(callables):
                 own = batch[index] if isinstance(batch, tuple) else batch
-                spent = _milliseconds(function, own)
+                spent = _milliseconds(function, own, clock)
                 if late or repeat >= warm_up:
                     taken[index].append(spent)
     return [_summary(times) for times in taken]
 
 
-def _milliseconds(function: Callable[[Tensor], object], batch: Tensor) -> float:
+def _milliseconds(
+    function: Callable[[Tensor], object], batch: Tensor, clock: Callable[[], float]
+) -> float:
     _synchronize(batch)
-    start = time.perf_counter()
+    start = clock()
     function(batch)
     _synchronize(batch)
-    return 1000 * (time.perf_counter() - start)
+    return 1000 * (clock() - start)
 
 
 def _summary(times: Sequence[float]) -> Latency:

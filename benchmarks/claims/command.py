@@ -27,7 +27,7 @@ def main(doc: str | None = None) -> None:
     args = parser.parse_args()
     try:
         claims = chosen(args.only)
-        scale = scale_on(args.scale, args.data, args.seeds)
+        scale = scale_on(args.scale, args.data, args.seeds, args.copies, args.draws)
     except ValueError as error:
         parser.error(str(error))
     torch.set_float32_matmul_precision("high")  # of GPUs that have it
@@ -78,6 +78,12 @@ def _parser(doc: str | None) -> argparse.ArgumentParser:
         help="digits, parquet:PATH or another source; else the scale's own",
     )
     parser.add_argument("--seeds", type=int, metavar="N", help="else the scale's own")
+    parser.add_argument(
+        "--copies", type=int, metavar="N", help="transformers to merge; the paper's: 12"
+    )
+    parser.add_argument(
+        "--draws", type=int, metavar="N", help="orders and merged models; the paper's: 100"
+    )
     parser.add_argument("--json", action="store_true")
     parser.add_argument(
         "--out",

@@ -73,10 +73,21 @@ GPU = Scale(
 SCALES = {scale.name: scale for scale in (SMOKE, CPU, GPU)}
 
 
-def scale_on(name: str, source: str | None = None, seeds: int | None = None) -> Scale:
-    """The scale of this name, with another data set or number of seeds where given. Raises ValueError."""
-    if seeds is not None and seeds < 1:
-        raise ValueError(f"--seeds: {seeds} is too small; give 1 or more")
+def scale_on(
+    name: str,
+    source: str | None = None,
+    seeds: int | None = None,
+    copies: int | None = None,
+    draws: int | None = None,
+) -> Scale:
+    """The scale of this name, with another data set, or other numbers, where given. Raises ValueError."""
+    least = {"seeds": (seeds, 1), "copies": (copies, 2), "draws": (draws, 1)}
+    for option, (number, fewest) in least.items():
+        if number is not None and number < fewest:
+            raise ValueError(f"--{option}: {number} is too small; give {fewest} or more")
     scale = SCALES[name]
     data = replace(scale.data, source=source) if source else scale.data
-    return replace(scale, data=data, seeds=seeds or scale.seeds)
+    numbers: dict[str, Any] = {
+        option: number for option, (number, _) in least.items() if number is not None
+    }
+    return replace(scale, data=data, **numbers)

@@ -131,6 +131,7 @@ def _imagenet(
             HELD_OUT,
             "training images are the centre of the image too, 0.875 of its sides, before a part is cut out",
             "statistics are refreshed on shifted images, not on cropped ones",
+            "numbers of AIG are its own paper's, whose gates are drawn at random; here they are thresholds too",
             "the ResNet itself is not a row: its accuracy is that of torchvision's weights",
             "per-batch gates with a constant, then quadratic loss and an annealed target are left out: the paper does "
             "not give their targets",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 from torch import Tensor
@@ -19,6 +19,7 @@ from search.run.measured_net import measured_net
 from search.study_keys import StudySpec
 from spaces.contract.knobs import Knobs
 from spaces.contract.net import DynamicNet
+from spaces.contract.noise import permutation
 from storage.records import PointRecord, TrialRecord
 from storage.settings import Settings
 from trainers.answers import TOP
@@ -26,6 +27,8 @@ from trainers.data.splits import ImageData, test_split
 from trainers.evaluate import Table, evaluate, top_answers
 from trainers.execution import Execution, best_device
 from trainers.exit_logits import ExitLogits, exit_logits
+
+DRAWS = 5  # of layers to keep
 
 
 class Reading(NamedTuple):
@@ -62,8 +65,13 @@ class TrainedNet:
     def execution(self) -> Execution:
         return Execution(device=best_device())
 
-    def under(self, knobs: Knobs) -> Table:
-        """What the network answers and costs under the knobs."""
+    @property
+    def network(self) -> DynamicNet:
+        """The network itself, made anew."""
+        return self._loaded(Knobs())[0]
+
+    def under(self, knobs: Knobs, draw: int = 0) -> Table:
+        """What the network answers and costs under the knobs, what is random drawn for this time."""
         net, _ = self._loaded(knobs)
         data = self.data
         return evaluate(
@@ -72,7 +80,7 @@ class TrainedNet:
             data,
             knobs,
             execution=self.execution,
-            seed=self.trial.seed,
+            seed=self.trial.seed + draw,
         )
 
     @cached_property
@@ -166,6 +174,24 @@ def exit_chosen(net: TrainedNet, exit: int) -> Reading:
     return Reading(right, macs, share=_share(seen, exit))
 
 
+def any_order(net: TrainedNet, exit: int) -> Reading:
+    """All layers, in a new order each batch."""
+    return _summary(net.under(Knobs(policy="always_on", order="arbitrary")))
+
+
+def fewer_layers(net: TrainedNet, exit: int, *, share: float, order: str) -> Reading:
+    """A share of the layers, drawn at random; the mean of several draws."""
+    layers = int(net.trial.params["layers"])
+    kept = [permutation(0, draw, layers)[: round(share * layers)] for draw in range(DRAWS)]
+    tables = [
+        net.under(Knobs(policy="always_on", order=order, keep=tuple(sorted(one))), draw)
+        for draw, one in enumerate(kept)
+    ]
+    return Reading(
+        sum(one.accuracy for one in tables) / DRAWS, sum(one.macs_mean for one in tables) / DRAWS
+    )
+
+
 def _share(seen: ForwardPass, exit: int) -> float:
     assert seen.exit_N is not None
     return float((seen.exit_N == exit).double().mean())
@@ -179,4 +205,10 @@ READINGS: dict[str, Callable[[TrainedNet, int], Reading]] = {
     "ensemble": all_exits,
     "exit alone": exit_alone,
     "exit chosen": exit_chosen,
+    "any order": any_order,
+    **{
+        f"{name}{words}": partial(fewer_layers, share=share, order=order)
+        for name, share in (("a quarter", 0.25), ("half", 0.5), ("three quarters", 0.75))
+        for words, order in (("", "sequential"), (", any order", "arbitrary"))
+    },
 }

@@ -14,7 +14,7 @@ from search.objectives import Costs
 from search.report.front_points import thinned
 from spaces.contract.knobs import Knobs, Rates
 from spaces.contract.net import DynamicNet
-from spaces.deploy.generic import settled
+from spaces.deploy.generic import common_end, settled
 from spaces.deploy.ship import DeployedNet
 from spaces.deploy.thresholds import Named, thresholds_at
 from storage.records import LATENCIES, PointRecord
@@ -87,10 +87,16 @@ def siblings(point: PointRecord, points: Iterable[PointRecord], costs: Costs) ->
 def free_beside(net: DynamicNet, point: Setting, others: Sequence[Setting]) -> list[Setting]:
     """The others at whose thresholds the network of this point can be run as it is.
 
-    The rest need gates to decide that the point settles for good, which takes time at every point.
+    The rest need gates to decide that the point settles for good, which takes time at every point, or parts of the
+    network behind an exit at which all images of the point leave.
     """
-    own = settled(net, [point.measured])
-    return [one for one in others if settled(net, [point.measured, one.measured]) == own]
+    own, end = settled(net, [point.measured]), common_end([point.knobs])
+    return [
+        one
+        for one in others
+        if settled(net, [point.measured, one.measured]) == own
+        and common_end([one.knobs, point.knobs]) == end
+    ]
 
 
 def carried(net: DeployedNet, settings: Sequence[Setting]) -> list[Carried]:

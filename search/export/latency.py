@@ -14,6 +14,7 @@ from torch import Tensor
 
 from search.export.folder import BATCHES
 from search.latency.lock import timing
+from search.latency.time_units import clock_of
 from spaces.deploy.ship import DeployedNet
 from trainers.data.splits import Split
 from trainers.latency import Latency, latencies_ms, torch_threads
@@ -92,6 +93,7 @@ def beside_onnxruntime(ours: Run, float32: InferenceSession, test: Split) -> dic
                 warm_up=WARM_UP[size],
                 repeats=REPEATS[size],
                 seconds=SECONDS,
+                clock=clock_of(THREADS),
             )
         names = ("variant", "float32")
         rows: dict[str, Any] = {name: _row(one) for name, one in zip(names, both, strict=True)}
@@ -103,7 +105,12 @@ def _side_by_side(
     both: tuple[Run, Run], inputs: list[tuple[Tensor, ...]], size: int
 ) -> dict[str, Any]:
     ours, static = latencies_ms(
-        both, inputs, warm_up=WARM_UP[size], repeats=REPEATS[size], seconds=SECONDS
+        both,
+        inputs,
+        warm_up=WARM_UP[size],
+        repeats=REPEATS[size],
+        seconds=SECONDS,
+        clock=clock_of(THREADS),
     )
     ratio = ours.median / static.median
     return {"exported": _row(ours), "static": _row(static), "ratio": ratio}

@@ -35,10 +35,11 @@ class Embedding:
     method: str
     points: list[list[tuple[float, float]]]
     explained: float | None
+    trained: bool = True  # to move
 
 
 def measure(subject: Subject) -> Embedding | None:
-    """None where layers were not trained to move, or for too few images."""
+    """None where layers cannot move, or for too few images."""
     return (
         embedding(subject.layer_places, umap=subject.effort.umap) if subject.layer_places else None
     )
@@ -62,7 +63,7 @@ def embedding(places: LayerPlaces, *, umap: bool) -> Embedding | None:
         [(round(float(x), 3), round(float(y), 3)) for x, y in place]
         for place in np.split(points, ends)
     ]
-    return Embedding(places.chosen, method, by_place, explained)
+    return Embedding(places.chosen, method, by_place, explained, places.trained)
 
 
 def _umap(values: np.ndarray) -> np.ndarray | None:
@@ -88,7 +89,10 @@ def between_places(embedded: Embedding) -> float:
 def headline(embedded: Embedding, images: int) -> Headline:
     share = between_places(embedded)
     finding = f"What layer{embedded.layer} puts out {_verdict(share)}"
-    about = f"{embedded.method} of all output tokens, a point an image, coloured by the place at which the layer ran"
+    about = f"{embedded.method} of all output tokens, "
+    about += "a point an image, " if embedded.trained else ""
+    about += "coloured by the place at which the layer ran"
+    about += "" if embedded.trained else " (not trained for it)"
     if embedded.explained is not None:
         about += f"; two components keep {percent(embedded.explained, 0)} of the variance"
     return Headline(f"{finding}: {percent(share, 0)} of the spread is between places", about)

@@ -35,6 +35,7 @@ class LayerMoves:
     counts: list[list[list[int]]]
     means: list[list[float]]
     norms: list[float]  # each layer's mean, which its numbers are multiples of
+    trained: bool = True  # to move
 
     def curve(self) -> np.ndarray:
         """Where the points of a histogram's line lie: its middles between its ends."""
@@ -43,7 +44,7 @@ class LayerMoves:
 
 
 def measure(subject: Subject) -> LayerMoves | None:
-    """None where layers were not trained to move."""
+    """None where layers cannot move."""
     return layer_moves(subject.layer_places) if subject.layer_places else None
 
 
@@ -61,6 +62,7 @@ def layer_moves(places: LayerPlaces) -> LayerMoves:
         ],
         means=[[round(float(place.mean()), 4) for place in layer] for layer in relative_LPB],
         norms=[round(float(norm), 5) for norm in mean_L],
+        trained=places.trained,
     )
 
 
@@ -68,9 +70,13 @@ def headline(moves: LayerMoves, images: int) -> Headline:
     table = np.array(moves.means)
     layer, place = np.unravel_index(int(table.argmax()), table.shape)
     largest = f"{table[layer, place]:.1f} times as much as on average"
+    about = (
+        f"change (L2 norm) of the class token over the layer's mean; {moves.images} images, "
+        "layers in arbitrary orders"
+    )
     return Headline(
         f"At place {place}, layer{layer} changes the class token {largest}",
-        f"change (L2 norm) of the class token over the layer's mean; {moves.images} images, layers in arbitrary orders",
+        about if moves.trained else f"{about}, not trained for them",
     )
 
 

@@ -26,18 +26,23 @@ VALUES = 20_000_000  # numbers held for an embedding, at most
 
 @dataclass(frozen=True)
 class LayerPlaces:
-    """Changes of the class token (L2 norm), and the outputs of layer `chosen`: (images, V) a place."""
+    """Changes of the class token (L2 norm), and the outputs of layer `chosen`: (images, V) a place.
+
+    `trained`: the layers were trained to move; others are shown to compare them with.
+    """
 
     norms_LPB: Tensor
     chosen: int
     outputs: list[Tensor]
+    trained: bool = True
 
 
 def layer_places(net: DynamicNet, pixels_BCHW: Tensor, *, seed: int = 0) -> LayerPlaces | None:
-    """All layers run at every place; None for networks whose layers were not trained to move."""
+    """All layers run at every place; None for networks whose layers cannot move, or were only trained to be skipped."""
     layers = getattr(net, "layers", None)
     count = net.movable_layers
-    if not (net.trained_to_move and count > 1 and isinstance(layers, nn.ModuleList)):
+    shown = net.trained_to_move or not net.gates
+    if not (shown and count > 1 and isinstance(layers, nn.ModuleList)):
         return None
     record = _Record(count)
     with hook_modules((layer, record.hook(i)) for i, layer in enumerate(layers)):
@@ -52,7 +57,10 @@ def layer_places(net: DynamicNet, pixels_BCHW: Tensor, *, seed: int = 0) -> Laye
         [torch.stack([torch.cat(place) for place in layer]) for layer in record.changes]
     )
     return LayerPlaces(
-        norms_LPB, record.chosen, [torch.cat(place)[: record.kept] for place in record.outputs]
+        norms_LPB,
+        record.chosen,
+        [torch.cat(place)[: record.kept] for place in record.outputs],
+        net.trained_to_move,
     )
 
 

@@ -8,7 +8,7 @@ import torch
 
 from search.latency.lock import timing
 from search.latency.table import LatencyTable, Runtime, Timed
-from search.latency.time_units import BRANCH, CALL, interleaved, session_run, setting
+from search.latency.time_units import BRANCH, CALL, clock_of, interleaved, session_run, setting
 from spaces.contract.units import Unit
 from spaces.deploy.unit_program import branch_program, empty_program, unit_program
 from trainers.latency import torch_threads
@@ -42,7 +42,8 @@ def profiled(
                 runs[unit.key], words[unit.key] = make(unit), unit.words
         with timing(), torch.inference_mode():
             say(f"timing {len(runs)} units for up to {seconds:.0f} s")
-            times = interleaved(list(runs.values()), seconds)
+            clock = clock_of(threads, device)
+            times = interleaved(list(runs.values()), seconds, clock=clock)
     timed = {key: Timed(unit=words[key], **one) for key, one in zip(runs, times, strict=True)}
     where = setting(runtime, device, threads, batch, _versions(runtime))
     return LatencyTable(**where, units=timed, wholes=wholes)

@@ -15,7 +15,7 @@ from torch import Tensor
 from search.latency.lock import timing
 from search.latency.profile import PROVIDERS, check_device
 from search.latency.table import LatencyTable
-from search.latency.time_units import interleaved, machine
+from search.latency.time_units import clock_of, interleaved, machine
 from trainers.latency import torch_threads
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ def whole_ms(
         make = _torch_runs if table.runtime == "torch" else _sessions
         runs = [make(net, own, table) for net, own in zip(nets, batches, strict=True)]
         with timing(), torch.inference_mode():
-            times = interleaved([run for own in runs for run in own], SECONDS)
+            clock = clock_of(table.threads, table.device)
+            times = interleaved([run for own in runs for run in own], SECONDS, clock=clock)
     medians = iter(times)
     return [
         sum(next(medians)["median"] for _ in own) / sum(map(len, given))

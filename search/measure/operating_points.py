@@ -5,8 +5,8 @@ exit's threshold changes nothing for the images that stay: all of them are read 
 
 Passes over validation: of gates at most 25 (7 thresholds for all gates, 6 with one a gate, 3 sampled, 3 of an ensemble,
 3 recalibrated and 3 more; an `Effort` may ask for other numbers of samples), of exits one a gate setting (at most 3),
-of layers that can be left out at most 35 beside 5 orders and as many as there are layers and 4. A quick call takes at
-most 4 in all.
+of layers that can be left out at most 35 beside 5 in other orders and as many as there are layers and 4. A quick call
+takes at most 4 in all.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from search.measure.measured_point import measured_point
 from spaces.contract.knobs import Knobs
 from spaces.contract.net import DynamicNet
 from spaces.contract.noise import permutation
+from spaces.deploy.generic import needed_parameters
 from storage.records import OperatingPoint
 from trainers.data.splits import ImageData
 from trainers.evaluate import Table, evaluate, recalibrated
@@ -44,7 +45,7 @@ TAUS = (
 )  # the first is the setting that samplers of one objective observe
 QUICK_TAUS = (0.5, 0.3, 0.7)  # of a quick call; some of TAUS
 PRUNE = 0.01
-ORDERS = 5  # arbitrary orders that a network trained for them is measured in
+ORDERS = 3  # passes in arbitrary orders, one a batch, of a network trained for them
 SUBSETS = 2  # halves of the layers drawn at random
 LAYER_PASSES = 35  # in search of layers to leave out: all that there are to try for 8 layers
 
@@ -65,10 +66,6 @@ class _Bench:
     metric: Metric
     clock: NetLatency | None = None
     effort: Effort = field(default_factory=Effort)
-
-    @property
-    def parameters(self) -> int:
-        return sum(p.numel() for p in self.net.parameters())
 
     def point(
         self, knobs: Knobs, rates: Any = None, net: DynamicNet | None = None
@@ -94,7 +91,7 @@ class _Bench:
             knobs,
             table,
             self.metric,
-            parameters=self.parameters,
+            parameters=needed_parameters(self.net, knobs, rates or table.rates),
             rates=rates,
             clock=self.clock,
             more=more,
@@ -257,10 +254,10 @@ def _layer_points(bench: _Bench, base: Mapping[str, Any]) -> list[OperatingPoint
     drawn = (permutation(bench.seed, step, len(layers))[:half] for step in range(SUBSETS))
     kept |= {tuple(sorted(one)): None for one in drawn}
     points += [bench.point(replace(start, keep=keep)) for keep in kept]
-    shares = {round(len(layers) * quarters / 4) for quarters in (1, 2, 3)} - {0, 1, len(layers)}
+    shares = {round(len(layers) * quarters / 4) for quarters in (2, 3)} - {1, len(layers)}
+    # one pass each: batches have orders of their own
     points += [
-        bench.point(replace(start, keep=layers[:k], order="arbitrary", passes=ORDERS))
-        for k in sorted(shares)
+        bench.point(replace(start, keep=layers[:k], order="arbitrary")) for k in sorted(shares)
     ]
     return points + _without_the_least(bench, start, layers)
 

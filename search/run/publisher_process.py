@@ -8,6 +8,7 @@ import signal
 import threading
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from typing import Any
 
 from search.logs import verbosity
 from search.run.engine import Say, StudyEngine
@@ -103,13 +104,14 @@ def _publish(
     store.say_on(logger.warning)
     publisher.start()
     with suppress(EOFError, OSError):
+        message: Any
         while not isinstance(message := pipe.recv(), float | int):
             _follow(publisher, message)
         publisher.close(message)
         pipe.send(publisher.away)
 
 
-def _follow(follower: Follower, message: object) -> None:
+def _follow(follower: Follower, message: tuple[Kind, int] | str) -> None:
     match message:
         case (Kind() as kind, int() as number):
             follower.trial_finished(kind, number)

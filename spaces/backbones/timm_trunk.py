@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from torch import nn
@@ -32,11 +32,9 @@ def cut_behind(root: nn.Module, parts: Units, last: int) -> tuple[Units, tuple[s
 
     What the last unit puts out is then what the head reads; the model's own head is gone too.
     """
-    kept = steps_to(parts.units[: last + 1])
-    needed = tuple(step.target for step in kept if step.kind == "call_module")
-    needed += tuple(s.target.rpartition(".")[0] for s in kept if s.kind == "get_attr")
-    gone: list[str] = []
-    _empty(root, "model", needed, gone)
+    gone = modules_behind(root, parts, last)
+    for name in gone:
+        root.set_submodule(name, nn.Identity())
     end = parts.units[last]
     short = replace(
         parts,
@@ -50,14 +48,21 @@ def cut_behind(root: nn.Module, parts: Units, last: int) -> tuple[Units, tuple[s
     return short, tuple(gone)
 
 
-def _empty(root: nn.Module, name: str, needed: tuple[str, ...], gone: list[str]) -> None:
-    """Put nothing in the place of every module below `name` that none of the needed ones is, holds or lies in."""
-    for child, _ in list(root.get_submodule(name).named_children()):
+def modules_behind(root: nn.Module, parts: Units, last: int) -> list[str]:
+    """The names of the modules of `root.model` that no unit up to number `last` runs or reads."""
+    kept = steps_to(parts.units[: last + 1])
+    needed = tuple(step.target for step in kept if step.kind == "call_module")
+    needed += tuple(s.target.rpartition(".")[0] for s in kept if s.kind == "get_attr")
+    return list(_not_needed(root, "model", needed))
+
+
+def _not_needed(root: nn.Module, name: str, needed: tuple[str, ...]) -> Iterator[str]:
+    """Every module below `name` that none of the needed ones is, holds or lies in."""
+    for child, _ in root.get_submodule(name).named_children():
         path = f"{name}.{child}"
         if any(one == path or path.startswith(f"{one}.") for one in needed):
             continue
         if any(one.startswith(f"{path}.") for one in needed):
-            _empty(root, path, needed, gone)
-            continue
-        root.set_submodule(path, nn.Identity())
-        gone.append(path)
+            yield from _not_needed(root, path, needed)
+        else:
+            yield path

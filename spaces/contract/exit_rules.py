@@ -60,6 +60,12 @@ class ExitRule:
                 f"temperatures: {given} for {needed} thresholds; give one an exit, or none"
             )
 
+    @property
+    def ends_at(self) -> int | None:
+        """The first exit at which all images leave, for its threshold is below any confidence; None: there is none."""
+        ends = (k for k, t in enumerate(self.thresholds) if isinstance(t, int | float) and t < 0)
+        return None if self.every else next(ends, None)
+
     def confidence(self, exit: int, logits: Sequence[Tensor]) -> Tensor:
         """(B,) how sure exit number `exit` is of its answer; `logits` are those of the exits up to and with it.
 

@@ -54,6 +54,7 @@ class Walk:
         self.given_maps = False  # whether exits are given maps, whatever the network's own layout
         self._visited = 0  # exits
         self._masks: list[Tensor] = []  # masked: (B,) bool, who is answered by each early exit
+        self._final: Tensor | None = None  # logits of an exit at which all end
 
     def pay(self, macs: int | float | Tensor) -> None:
         """Add MACs, a number or one a sample still in, (A,) or (1,), to those who are still in."""
@@ -162,6 +163,11 @@ class Walk:
         self.exit_logits = [one[on] for one in self.exit_logits]
         return on
 
+    def end(self, logits: Tensor) -> None:
+        """All that are still in are answered by this exit: what lies behind is not run (in masked execution)."""
+        self._answered()
+        self._final, self.exit_count = logits, self._visited
+
     def pass_by(self) -> None:
         """An exit was evaluated, and nobody left there."""
         self._answered()
@@ -188,8 +194,8 @@ class Walk:
 
     @property
     def empty(self) -> bool:
-        """Whether everybody has left (in compact execution)."""
-        return self.rows is not None and not len(self.rows)
+        """Whether everybody has left: in compact execution, or at an exit where all end."""
+        return self._final is not None or (self.rows is not None and not len(self.rows))
 
     def output(self, logits_AC: Tensor | None, fallback_A: Tensor | None = None) -> Output:
         """The answers of the whole batch; gates that nobody reached read closed.
@@ -200,6 +206,7 @@ class Walk:
         """
         from spaces.contract.net import Exits, Output
 
+        logits_AC = logits_AC if self._final is None else self._final
         deepest = self._visited if self.exit_count is None else self.exit_count
         decisions = self._all_decisions()
         ensemble = None

@@ -31,7 +31,10 @@ class Deployed(nn.Module):
     mean: Tensor  # (C, 1, 1)
     std: Tensor
 
-    def __init__(self, net: DynamicNet, knobs: Knobs, fixed: Fixed) -> None:
+    def __init__(
+        self, net: DynamicNet, knobs: Knobs, fixed: Fixed, ends_at: int | None = None
+    ) -> None:
+        """`ends_at`: the exit at which all images have left, whatever thresholds are given; None: there is none."""
         super().__init__()
         self.task: Task = net.task
         self.net, self.knobs, self.fixed = net, knobs, dict(fixed)
@@ -39,8 +42,11 @@ class Deployed(nn.Module):
         self.register_buffer("std", torch.tensor(net.task.std)[:, None, None], persistent=False)
         self.policy = settled_policy(net, knobs, fixed)
         self.thresholds = thresholds_of(net.gates, knobs, fixed)
-        for name in net.unneeded(self.policy):
-            net.set_submodule(name, nn.Identity())
+        self.ends_at = ends_at
+        self.unneeded = tuple(net.unneeded(_cut_at(self.policy, ends_at)))
+        for name in self.unneeded:
+            _empty(net.get_submodule(name))
+        self.register_load_state_dict_pre_hook(_without_unneeded)
         self.eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -61,23 +67,29 @@ class Deployed(nn.Module):
 
     def every_exit(self, pixels: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Logits (B, C) of each exit and of the network's own head, and the MACs (B,) of an image that leaves there."""
-        policy = replace(self.policy, exits=ExitRule(every=True))
+        if self.ends_at is not None:
+            raise ValueError(
+                f"all images of this model leave at exit {self.ends_at + 1}, and it has nothing behind that; export a "
+                "point that goes deeper"
+            )
+        policy = replace(self.policy, exits=ExitRule(every=True), branches=True)
         found = self.net((pixels - self.mean) / self.std, policy).exits
         return found.logits, found.macs
 
     def _policy(self, thresholds: Values | None) -> Policy:
         if thresholds is None:
             return self.policy
-        return policy_at(self.policy, self.thresholds, thresholds)
+        return ended_at(policy_at(self.policy, self.thresholds, thresholds), self.ends_at)
 
     def description(self) -> dict[str, Any]:
         """What must be known beside config and weights to build it again."""
-        return {"deployed": "generic", "knobs": self.knobs.as_dict(), "fixed": self.fixed}
+        ends = {} if self.ends_at is None else {"ends_at": self.ends_at}
+        return {"deployed": "generic", "knobs": self.knobs.as_dict(), "fixed": self.fixed} | ends
 
     @property
     def dynamic(self) -> bool:
         """Whether what is computed depends on the image: a gate decides, or images leave at an exit."""
-        leaves = self.net.exit_count > 0 and self.policy.exits is not None
+        leaves = self.net.exit_count > 0 and self.policy.exits is not None and self.ends_at != 0
         return leaves or self.gate_counts()["dynamic"] > 0
 
     def gate_counts(self) -> dict[str, int]:
@@ -85,6 +97,24 @@ class Deployed(nn.Module):
         return gate_counts(
             v for gate in self.net.gates for v in self.fixed.get(gate.name, (None,) * gate.units)
         )
+
+
+def _empty(unneeded: nn.Module) -> None:
+    """Take its weights away; its sizes, which costs are told by, stay."""
+    for module in unneeded.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase):
+            module.track_running_stats = False  # loading would put a counter in
+        for name in list(module._parameters):
+            module.register_parameter(name, None)
+        for name in list(module._buffers):
+            module.register_buffer(name, None)
+
+
+def _without_unneeded(module: Deployed, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Leave out the weights that nothing needs: exports by older versions hold more of them."""
+    parts = tuple(f"{prefix}net.{name}." for name in module.unneeded)
+    for key in [key for key in state if key.startswith(parts)]:
+        del state[key]
 
 
 def gate_counts(units: Iterable[float | None]) -> dict[str, int]:
@@ -132,12 +162,49 @@ def settled_policy(net: DynamicNet, knobs: Knobs, fixed: Fixed) -> Policy:
     return replace(policy, fixed=dict(fixed)) if knobs.policy == "threshold" else policy
 
 
+def common_end(settings: Sequence[Knobs]) -> int | None:
+    """The exit at which all images have left at every one of these settings; None where some go to the end."""
+    ends = [None if (rule := knobs.exits()) is None else rule.ends_at for knobs in settings]
+    return None if None in ends else max(end for end in ends if end is not None)
+
+
+def ended_at(policy: Policy, exit: int | None) -> Policy:
+    """The policy with a threshold at this exit that lets all images leave; None changes nothing."""
+    if exit is None or policy.exits is None:
+        return policy
+    levels = list(policy.exits.thresholds)
+    levels[exit] = -1.0
+    return replace(policy, exits=replace(policy.exits, thresholds=tuple(levels)))
+
+
+def _cut_at(policy: Policy, exit: int | None) -> Policy:
+    """The policy with thresholds by which no image leaves before this exit and all do there; None: all stay."""
+    if policy.exits is None:
+        return policy
+    levels = tuple(-1.0 if k == exit else 1.0 for k in range(len(policy.exits.thresholds)))
+    return replace(policy, exits=replace(policy.exits, thresholds=levels))
+
+
+def needed_parameters(net: DynamicNet, knobs: Knobs, rates: Rates) -> int:
+    """Parameters of the network without the parts that its export under these knobs leaves out.
+
+    What an export cuts out of single blocks is counted: closed blocks and filters of ResNets are not left out here.
+    """
+    unused: tuple[str, ...] = ()
+    if not knobs.random:
+        policy = settled_policy(net, knobs, settled_gates(net, knobs, rates))
+        names = net.unneeded(_cut_at(policy, common_end([knobs])))
+        unused = tuple(f"{name}." for name in names)
+    return sum(p.numel() for name, p in net.named_parameters() if not name.startswith(unused))
+
+
 def deploy(net: DynamicNet, settings: Settings) -> Deployed:
     """A copy of the trained network under the first setting's knobs, in eval mode.
 
     What is settled is so at every setting: the thresholds of the others can be given to `run`.
     """
-    return Deployed(copy.deepcopy(net).eval(), settings[0][0], settled(net, settings))
+    ends_at = common_end([knobs for knobs, _ in settings])
+    return Deployed(copy.deepcopy(net).eval(), settings[0][0], settled(net, settings), ends_at)
 
 
 def settled(net: DynamicNet, settings: Settings) -> dict[str, tuple[float | None, ...]]:
@@ -148,7 +215,7 @@ def settled(net: DynamicNet, settings: Settings) -> dict[str, tuple[float | None
 def rebuild(net: DynamicNet, values: Mapping[str, Any]) -> Deployed:
     """The network of an exported description, its weights still to be loaded."""
     fixed = {name: tuple(units) for name, units in values["fixed"].items()}
-    return Deployed(net, Knobs(**values["knobs"]), fixed)
+    return Deployed(net, Knobs(**values["knobs"]), fixed, values.get("ends_at"))
 
 
 def _random_part(knobs: Knobs) -> str:

@@ -90,10 +90,18 @@ class ExitNet(DynamicNet):
         passed = [policy.settled(g) is not None and policy.settled(g) != (0.0,) for g in gates]
         if not gates:
             passed = [policy.exits is None] * self.exit_count
+            end = None if policy.exits is None else policy.exits.ends_at
+            if end is not None:
+                passed[end + 1 :] = [True] * (self.exit_count - end - 1)
+                unused += self.behind_unit(next(u for u, k in self._exit_at.items() if k == end))
         unused += [f"exit_heads.{i}" for i, never in enumerate(passed) if never]
         return unused + [
             f"exit_gates.{i}" for i, g in enumerate(gates) if policy.settled(g) is not None
         ]
+
+    def behind_unit(self, unit: int) -> list[str]:
+        """Names of submodules of the baseline that only run behind a unit; those that a family does not name stay."""
+        return []
 
     def exit_gate_parameters(self) -> list[nn.Parameter]:
         return list(self.exit_gates.parameters())
@@ -136,6 +144,9 @@ class ExitNet(DynamicNet):
         walk.pay(head.own_macs)  # type: ignore[arg-type]
         walk.mark("exit", partial(_sure, head), source, macs=head.own_macs, leaving=True)  # type: ignore[arg-type]
         logits, feature = head(source)
+        if walk.policy.branches and rule.ends_at == number:
+            walk.end(logits)
+            return None
         return walk.leave(rule.leaves(number, [*walk.exit_logits, logits]), logits, feature)
 
     def _by_gate(self, number: int, source: Tensor, walk: Walk) -> Tensor | None:
@@ -186,9 +197,9 @@ class ExitNet(DynamicNet):
         self, head: Callable[[], Tensor], head_feature: Callable[[], Tensor], walk: Walk
     ) -> Output:
         """`finish`, where `head` and `head_feature` give what the methods of these names do."""
-        walk.exit_count = self.exit_count
         if walk.empty:
             return walk.output(None)
+        walk.exit_count = self.exit_count
         walk.pay(self.head_macs)
         logits = head()
         rule = walk.policy.exits

@@ -11,7 +11,7 @@ Shapes: B samples, C channels so far, H x W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -25,8 +25,9 @@ from spaces.contract.forward_pass import Walk
 from spaces.contract.recipe import Recipe
 from spaces.contract.space import choice
 from spaces.contract.task import Task
+from spaces.gates.closable import Closable
 from spaces.gates.gated_blocks import GatedConfig
-from spaces.gates.gated_chain import Closable, GatedChain, weighed
+from spaces.gates.gated_chain import GatedChain, weighed
 
 BLOCKS = 3
 _SMALLEST = 4  # pixels of an image's side, halved twice
@@ -248,6 +249,9 @@ class _GatedLayer(Closable):
 
     def closed(self, u_BCHW: Tensor) -> Tensor:
         return torch.cat([u_BCHW, self._zeros(u_BCHW)], 1)
+
+    def open_parts(self) -> Iterable[nn.Module]:
+        return [self.layer]
 
     def joined(
         self, u: Tensor, residual: Callable[[], Tensor], z: Tensor | None, rows: Tensor | None

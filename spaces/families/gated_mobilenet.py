@@ -8,10 +8,10 @@ here layer gates stand on units that are added to their input, channel gates on 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from spaces.backbones.mobilenet import Bottleneck, MobileNet, MobileNetConfig, divisible
 from spaces.contract.family import Family
@@ -19,8 +19,9 @@ from spaces.contract.recipe import Recipe
 from spaces.contract.space import choice
 from spaces.contract.task import Task
 from spaces.gates.block_execution import compact_residual
+from spaces.gates.closable import Closable
 from spaces.gates.gated_blocks import GatedConfig
-from spaces.gates.gated_chain import Closable, GatedChain, weighed
+from spaces.gates.gated_chain import GatedChain, weighed
 
 _CHANNEL = ("channel", "joint")
 
@@ -88,6 +89,9 @@ class _GatedUnit(Closable):
 
     def closed(self, u: Tensor) -> Tensor:
         return u
+
+    def open_parts(self) -> Iterable[nn.Module]:
+        return [self.unit.conv]
 
     def joined(
         self, u: Tensor, residual: Callable[[], Tensor], z: Tensor | None, rows: Tensor | None

@@ -9,13 +9,13 @@ of the first two convolutions, each with a gate of its own: "inner" and "middle"
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from spaces.backbones.bottleneck import Bottleneck, from_torchvision
 from spaces.backbones.resnet import Block, ResNet, ResNetConfig
@@ -24,8 +24,9 @@ from spaces.contract.recipe import Recipe
 from spaces.contract.space import choice, one_of
 from spaces.contract.task import Task
 from spaces.gates.block_execution import compact_residual
+from spaces.gates.closable import Closable
 from spaces.gates.gated_blocks import GatedConfig, as_maps
-from spaces.gates.gated_chain import Closable, GatedChain, weighed
+from spaces.gates.gated_chain import GatedChain, weighed
 from spaces.gates.sparsity import EACH, PUBLISHED_TARGETS
 
 
@@ -106,6 +107,9 @@ class _ResidualBlock(Closable):
 
     def closed(self, u: Tensor) -> Tensor:
         return u if self.identity else F.relu(self.block.skip(u))
+
+    def open_parts(self) -> Iterable[nn.Module]:
+        return [part for name, part in self.block.named_children() if name != "shortcut"]
 
     def joined(
         self, u: Tensor, residual: Callable[[], Tensor], z: Tensor | None, rows: Tensor | None

@@ -116,6 +116,9 @@ class MultiExitNet(SectionedNet, FrozenTrunkNet):
                 break
         return self.finish(u, walk)
 
+    def behind_unit(self, unit: int) -> list[str]:
+        return [*(f"sections.{i}" for i in range(unit + 1, len(self.sections))), "fc"]
+
     def head(self, u: Tensor) -> Tensor:
         return self.answer(self.vector(u)) if self.frozen else super().head(u)
 

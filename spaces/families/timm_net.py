@@ -10,7 +10,7 @@ Shapes: B images, C channels, H x W pixels, U units of a gate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from spaces.backbones.timm_depths import timm_depths
 from spaces.backbones.timm_graph import INPUT, Step, filled
 from spaces.backbones.timm_models import created, known, unfit
 from spaces.backbones.timm_state import classifiers, fitted
+from spaces.backbones.timm_trunk import modules_behind
 from spaces.backbones.timm_units import Unit, Units, units_of
 from spaces.contract.family import Family
 from spaces.contract.forward_pass import Walk
@@ -33,9 +34,10 @@ from spaces.contract.task import Task
 from spaces.exits.exit_config import CONV_EXITS, ExitConfig
 from spaces.exits.frozen_trunk import TrunkConfig
 from spaces.exits.timm_trunk import MapsOf, TimmTrunk
+from spaces.gates.closable import Closable
 from spaces.gates.gate_heads import GateConfig
 from spaces.gates.gated_blocks import BlockGates, GatedConfig, mixed
-from spaces.gates.gated_chain import Closable, GatedChain
+from spaces.gates.gated_chain import GatedChain
 from spaces.gates.sparsity import SparsityConfig
 
 _GATES, _EXITS = ("gates", "both"), ("exits", "both")
@@ -136,6 +138,9 @@ class TimmNet(GatedChain, TimmTrunk):
     def depths(self) -> dict[str, int]:
         return {f"model.{name}": depth for name, depth in timm_depths(self.model).items()}
 
+    def chain(self) -> list[_GatedUnit]:
+        return [_GatedUnit(self, unit, {}) for unit in self.parts.units]
+
     def forward(
         self, images: Tensor, policy: Policy | None = None, *, compact: bool = False
     ) -> Output:
@@ -183,6 +188,9 @@ class TimmNet(GatedChain, TimmTrunk):
             return found[steps[-1].name]
 
         walk.mark(kind, run, *(known[name] for name in names), macs=macs)
+
+    def behind_unit(self, unit: int) -> list[str]:
+        return modules_behind(self, self.parts, unit)
 
     def head(self, u: Tensor) -> Tensor:
         if self.frozen:
@@ -271,6 +279,15 @@ class _GatedUnit(Closable):
         if isinstance(activation, nn.ReLU):
             return torch.relu(u)
         return activation(u.clone())  # for it may work in place
+
+    def open_parts(self) -> Iterable[nn.Module]:
+        block = self.unit.block
+        if block.kind != "call_module":
+            return []
+        behind = self.unit.activation
+        if behind is not None and list(self.net.get_submodule(behind).parameters()):
+            return []  # it lies in the block, and runs where that is closed too
+        return [self.net.get_submodule(block.target)]
 
     def joined(
         self, u: Tensor, residual: Callable[[], Tensor], z: Tensor | None, rows: Tensor | None

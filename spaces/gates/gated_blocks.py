@@ -97,8 +97,11 @@ class GatedBlocks(ExitNet):
         return [*self.gate_heads.parameters(), *shared, *self.exit_gate_parameters()]
 
     def unneeded(self, policy: Policy) -> list[str]:
-        unasked = self.gate_net is not None and not self._asks(policy)
-        return [*super().unneeded(policy), *(["gate_net"] if unasked else [])]
+        unused = [*super().unneeded(policy)]
+        if self.gate_net is not None and not self._asks(policy):
+            unused.append("gate_net")
+        undecided = {gate.block for gate in self._by_block.values() if policy.settled(gate) is None}
+        return unused + [f"gate_heads.{block}" for block in self._gated - undecided]
 
     def _asks(self, policy: Policy) -> bool:
         """Whether any gate of a block is decided image by image."""

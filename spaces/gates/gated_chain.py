@@ -1,4 +1,4 @@
-"""Networks of gated blocks in a row: what a block says of itself, and the one way to run it.
+"""Networks of gated blocks in a row, and the one way to run a block.
 
 Masked execution computes a block for every image and channel and multiplies by the decisions. Compact execution
 computes it only for the images and channels that are open. Both return the same.
@@ -8,9 +8,8 @@ Shapes: B images, A of them still in, C channels, H x W pixels, U units of a gat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from math import ceil
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +18,8 @@ from spaces.contract.compute import linear_macs
 from spaces.contract.exit_places import Place
 from spaces.contract.forward_pass import Walk
 from spaces.contract.net import Output
-from spaces.contract.policies import Decision, Fixed, Policy
-from spaces.contract.units import Guard
+from spaces.contract.policies import Decision, Policy
+from spaces.gates.closable import Closable, Found, mark_block, masks_of
 from spaces.gates.gated_blocks import (
     BlockGates,
     GatedBlocks,
@@ -32,64 +31,6 @@ from spaces.gates.gated_blocks import (
     open_rows,
     scattered,
 )
-
-Found = dict[str, Decision]
-REGISTER = (
-    16  # channels that CPUs compute at once, with zeros where there are fewer: float32 in AVX-512
-)
-
-
-class Closable:
-    """A block as its gates see it: a family says here what its block is.
-
-    `inputs` channels come in, `identity` says whether the block keeps their shape, and `skippable` whether a layer
-    gate may close it. `channels` says how many channels the channel gate of each kind closes, in the order in which
-    these gates are asked. `shortcut_macs` are paid by every image, also where the block is closed.
-    """
-
-    inputs: int
-    identity = True
-    skippable = True
-    channels: Mapping[str, int] = {}
-    shortcut_macs = 0
-
-    def residual(self, u: Tensor, *masks: Tensor | None) -> Tensor:
-        """What the block computes of u; `masks` (B or 1, channels) are of the kinds of `channels`, None: all open."""
-        raise NotImplementedError
-
-    def compact_residual(self, u: Tensor, *masks: Tensor | None) -> Tensor:
-        """The same, closed channels left out of the computation."""
-        return self.residual(u, *masks)
-
-    def closed(self, u: Tensor) -> Tensor:
-        """What goes on where the block is closed."""
-        raise NotImplementedError
-
-    def joined(
-        self, u: Tensor, residual: Callable[[], Tensor], z: Tensor | None, rows: Tensor | None
-    ) -> Tensor:
-        """What goes on: u with the residual, where it was computed.
-
-        `residual()` computes it, for the images `rows` (None: for all). `z` (1 or as many, 1) says of each of them how
-        far the block is open; None: fully.
-        """
-        raise NotImplementedError
-
-    def masked(self, u: Tensor, residual: Callable[[], Tensor], z: Tensor | None) -> Tensor:
-        """`joined` for all images, as in training; a block overrides it that can do so in fewer steps."""
-        return self.joined(u, residual, z, None)
-
-    def source(self, u: Tensor) -> Tensor:
-        """(B, C, H, W) the maps of u that gates read."""
-        return u
-
-    def macs(self, open_channels: Mapping[str, Tensor | float]) -> Tensor | float:
-        """MACs of the residual with so many channels of each kind open."""
-        raise NotImplementedError
-
-    def guarded_macs(self) -> Mapping[str, int]:
-        """MACs that the gates of each kind guard together; "layer" is the kind that closes the block."""
-        raise NotImplementedError
 
 
 class GatedChain(GatedBlocks):
@@ -135,6 +76,15 @@ class GatedChain(GatedBlocks):
     def always_open(self) -> set[int]:
         """Blocks that get no gate."""
         return forced_open(self.config, [block.identity for block in self.chain()])
+
+    def unneeded(self, policy: Policy) -> list[str]:
+        names = {module: name for name, module in self.named_modules()}
+        unused = [*super().unneeded(policy)]
+        for index, block in enumerate(self.chain()):
+            gate = self.gate(index, "layer")
+            if gate is not None and policy.settled(gate) == (0.0,):
+                unused += [names[part] for part in block.open_parts()]
+        return unused
 
     def _block_gates(self) -> Iterator[BlockGates]:
         blocks, always_open = self.chain(), self.always_open()
@@ -194,7 +144,7 @@ class GatedChain(GatedBlocks):
             if decision is not None:
                 found[kind] = decision
         mark_block(block, u, found, walk)
-        residual = partial(block.residual, u, *_masks(block, found))
+        residual = partial(block.residual, u, *masks_of(block, found))
         layer = found.get("layer")
         if walk.policy.branches and layer is not None:
             if walk.policy.settled(layer.gate) == (0.0,):
@@ -223,7 +173,7 @@ class GatedChain(GatedBlocks):
             index, block, chosen if source is u else source, walk, read, rows
         )
         found |= {kind: scattered(decision, rows, len(u)) for kind, decision in channel.items()}
-        residual = partial(block.compact_residual, chosen, *_masks(block, channel))
+        residual = partial(block.compact_residual, chosen, *masks_of(block, channel))
         return block.joined(u, residual, z, rows), found
 
     def _channels_of(
@@ -252,54 +202,6 @@ class GatedChain(GatedBlocks):
             for kind, gate in gates.items()
             if gate is not None
         }
-
-
-def mark_block(block: Closable, u: Tensor, found: Found, walk: Walk) -> None:
-    """Show the block as a unit, and where a gate may close it, what is done then as another one."""
-    if walk.policy.watch is None:
-        return
-    given = [None if mask is None else mask.to(u.dtype) for mask in _masks(block, found)]
-    masks = [mask for mask in given if mask is not None]
-    layer = found.get("layer")
-
-    def run(u: Tensor, *masks: Tensor) -> Tensor:
-        left = iter(masks)
-        taken = [None if one is None else next(left) for one in given]
-        return block.masked(u, partial(block.residual, u, *taken), None)
-
-    def chosen(u: Tensor, z: Tensor, *masks: Tensor) -> Tensor:
-        made = run(u, *masks)
-        return torch.where(z > 0, made, torch.zeros_like(made))
-
-    macs = float(block.macs({kind: float(n) for kind, n in block.channels.items()}))
-    macs += block.shortcut_macs
-    left = partial(_share_left, block, {kind: one.gate.name for kind, one in found.items()})
-    if layer is None:
-        walk.mark("block", run, u, *masks, macs=macs, left=left)
-        return
-    name, z = layer.gate.name, layer.z_BU.reshape(-1, *(1,) * (u.ndim - 1)).to(u.dtype)
-    undecided, open_for_good = (Guard(name, open=True, settled=one) for one in (False, True))
-    walk.mark("block", chosen, u, z, *masks, macs=macs, guard=undecided, left=left)
-    walk.mark("block", run, u, *masks, macs=macs, guard=open_for_good, left=left)
-    walk.mark("closed block", block.closed, u, guard=Guard(name, open=False))
-
-
-def _share_left(block: Closable, gates: Mapping[str, str], fixed: Fixed) -> float:
-    """The share of the block's MACs that is computed without the channels closed for good; `gates` by kind."""
-    whole = {kind: float(n) for kind, n in block.channels.items()}
-    left = {
-        kind: _computed(fixed.get(gates.get(kind, "")), n) for kind, n in block.channels.items()
-    }
-    macs, all_macs = float(block.macs(left)), float(block.macs(whole))
-    return (macs + block.shortcut_macs) / (all_macs + block.shortcut_macs)
-
-
-def _computed(units: Sequence[float | None] | None, channels: int) -> float:
-    """How many channels are computed: those whose units are not closed for good, filled up to whole registers."""
-    if units is None:
-        return float(channels)
-    open_units = sum(value != 0 for value in units)
-    return float(min(channels, REGISTER * ceil(open_units * channels / len(units) / REGISTER)))
 
 
 def _either(decision: Decision, run: Tensor, closed: Tensor) -> Tensor:
@@ -331,16 +233,6 @@ def _openness(layer: Decision | None, policy: Policy) -> Tensor | None:
     if layer is None or policy.settled(layer.gate) == (1.0,):
         return None
     return layer.z_BU
-
-
-def _masks(block: Closable, found: Found) -> list[Tensor | None]:
-    """For each kind of channel gate (B or 1, channels) one value a channel from one a group; None: all open."""
-    masks: list[Tensor | None] = []
-    for kind, channels in block.channels.items():
-        decision = found.get(kind)
-        group = 0 if decision is None else channels // decision.gate.units
-        masks.append(None if decision is None else decision.z_BU.repeat_interleave(group, dim=1))
-    return masks
 
 
 def _open_channels(decision: Decision | None, channels: int) -> Tensor | float:

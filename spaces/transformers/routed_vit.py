@@ -142,6 +142,11 @@ class RoutedViT(ViT, ExitNet):
                 unused.append(f"oracles.{gate.block}")
         return unused
 
+    def behind_unit(self, unit: int) -> list[str]:
+        if self.movable_layers:  # any layer may run before an exit
+            return []
+        return [f"layers.{i}" for i in range(unit + 1, len(self.layers))]
+
     def gate_parameters(self) -> list[nn.Parameter]:
         return [*self.oracles.parameters(), *self.exit_gate_parameters()]
 

@@ -98,6 +98,9 @@ def test_every_claim_names_its_paper_and_states_itself_and_each_paper_has_claims
         chosen("scam")
     with pytest.raises(ValueError, match="--seeds: 0 is too small"):
         scale_on("smoke", seeds=0)
+    with pytest.raises(ValueError, match="--copies: 1 is too small; give 2 or more"):
+        scale_on("smoke", copies=1)
+    assert scale_on("smoke", copies=12, draws=100) == replace(SMOKE, copies=12, draws=100)
 
 
 def test_each_paper_has_a_study_file_that_can_be_read() -> None:

@@ -15,17 +15,25 @@ import yaml
 from benchmarks.paper_tables import (
     dynamic_transformers,
     layer_and_channel_gates,
+    layershuffle,
+    merged,
     probabilistic_gates,
     scan,
 )
 from benchmarks.paper_tables.dynamic_transformers import TABLE_1 as DT_1
 from benchmarks.paper_tables.every import TABLES
 from benchmarks.paper_tables.layer_and_channel_gates import TABLE_1 as DLCG_1
+from benchmarks.paper_tables.merged import JOINT
 from benchmarks.paper_tables.probabilistic_gates import FIGURE_9, IMAGENET_50, LOSSES, TABLE_S5
 from benchmarks.paper_tables.readings import READINGS, Reading
 from benchmarks.paper_tables.table import SCALES, PaperTable, Row
 from benchmarks.papers import Ours, printed, static_nets
+from search.run.data import task_of
 from search.spec import exact_settings, parse_study
+from spaces.contract.family import Candidate
+from spaces.contract.knobs import Knobs
+from spaces.contract.registry import family
+from trainers.data.splits import DataSpec, load
 from trainers.exit_logits import ExitLogits
 
 EACH = pytest.mark.parametrize("table", TABLES.values(), ids=list(TABLES))
@@ -40,7 +48,7 @@ def test_each_setting_has_a_row_and_each_baseline_can_be_trained(
     rows, settings = table.rows_at(scale), exact_settings(spec)
     assert {row.setting for row in rows} - {None} == set(range(len(settings)))
     for row in rows:
-        assert row.reading in READINGS
+        assert row.reading in READINGS or row.reading in JOINT
         if row.setting is None:
             (made,) = static_nets(spec, [row])
             assert row.baseline.items() <= made.params.items()
@@ -92,6 +100,53 @@ def test_each_row_of_scan_is_of_the_network_in_its_label() -> None:
         for row in table.rows:
             own = row.baseline if row.setting is None else settings[row.setting][1]
             assert row.label.startswith(f"{own['backbone']}, ")
+
+
+def test_each_row_of_layershuffle_is_of_the_approach_in_its_label() -> None:
+    for name in layershuffle.TABLE_1:
+        settings = exact_settings(parse_study(TABLES[name].text("gpu"), "s"))
+        assert len(TABLES[name].rows) == 8
+        for row in TABLES[name].rows:
+            own = settings[row.setting or 0][1]
+            moved = own["order_train"] == "shuffle"
+            variant = "" if own["ls_variant"] == "plain" else f"-{own['ls_variant']}"
+            said = f"LayerShuffle{variant}" if moved else "baseline"
+            assert row.label.startswith(f"{said}, ")
+            assert (row.reading == "any order") == row.label.endswith("in any order")
+            assert own["class_tokens"] == (2 if "deit" in name else 1)
+            assert own["dim"] == 768
+
+
+def test_layers_are_left_out_and_shuffled_at_once() -> None:
+    asked: list[tuple[Knobs, int]] = []
+
+    def under(knobs: Knobs, draw: int = 0) -> Any:
+        asked.append((knobs, draw))
+        return SimpleNamespace(accuracy=0.1 * draw, macs_mean=2.0)
+
+    net: Any = SimpleNamespace(trial=SimpleNamespace(params={"layers": 12}), under=under)
+    read = READINGS["a quarter, any order"](net, 0)
+    assert read == Reading(pytest.approx(0.2), 2.0)
+    assert all(knobs.order == "arbitrary" and len(knobs.keep or ()) == 3 for knobs, _ in asked)
+    assert [draw for _, draw in asked] == list(range(5))
+    assert len({knobs.keep for knobs, _ in asked}) > 1
+
+
+def test_merged_models_are_read_of_all_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merged, "MODELS", 3)
+    values = {"layers": 2, "dim": 32, "patch": 4}
+    data = load(DataSpec(source="digits", validation=0.2, train_limit=64))
+    candidate = Candidate.of(family("shuffled_vit"), values, 1)
+    trial = SimpleNamespace(params=values)
+    nets: Any = [
+        SimpleNamespace(
+            network=candidate.build(task_of(data), seed), data=data, trial=trial, execution=None
+        )
+        for seed in (0, 1)
+    ]
+    assert len(JOINT["merged"](nets)) == 3
+    (both,) = JOINT["together, any order"](nets)
+    assert both.macs == 2 * nets[0].network.plain_macs
 
 
 def test_published_numbers_fit_each_other() -> None:
@@ -183,6 +238,12 @@ def test_what_gates_let_leave_is_read_of_all_images_and_of_those_alone() -> None
 
 def test_the_tables_of_these_papers_are_in_the_docs() -> None:
     text = (Path(__file__).parents[2] / "docs" / "papers.md").read_text()
-    modules = (probabilistic_gates, layer_and_channel_gates, scan, dynamic_transformers)
+    modules = (
+        probabilistic_gates,
+        layer_and_channel_gates,
+        scan,
+        dynamic_transformers,
+        layershuffle,
+    )
     for table in chain.from_iterable(module.TABLES for module in modules):
         assert f"`{table.name}`" in text, table.name

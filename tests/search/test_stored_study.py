@@ -55,6 +55,7 @@ def shown(command: str, study: str) -> Any:
         assert all(point.pop("point") for point in found["points"])
         assert all(point.pop("metric") == "accuracy" for point in found["points"])
         assert all(point.pop("top1") == point["accuracy"] for point in found["points"])
+        assert all(point.pop("top5") is None for point in found["points"])
     if command == "finalists":
         assert found.pop("metric", "accuracy") == "accuracy"
     return found

@@ -292,6 +292,7 @@ def test_the_json_has_exactly_the_promised_keys():
                 "accuracy_low": 0.89,
                 "accuracy_high": 0.91,
                 "top1": 0.9,
+                "top5": None,
                 "macs_mean": 10,
                 "macs_p95": 20,
                 "macs_max": 30,

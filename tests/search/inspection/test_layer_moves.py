@@ -46,3 +46,19 @@ def test_a_change_is_the_norm_of_what_the_layer_adds_to_the_class_token(data: Im
     assert found.means[1] == pytest.approx(
         np.array(changes[1])[::-1] / np.mean(changes[1]), rel=1e-3
     )
+
+
+def test_a_network_that_was_not_trained_to_move_layers_is_shown_to_compare_with() -> None:
+    pixels = torch.randn(16, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        places = layer_places(
+            network("shuffled_vit", **(VIT | {"order_train": "identity"})), pixels
+        )
+        gated = layer_places(network("skip_vit", **(VIT | {"oracle": "cls"})), pixels)
+    assert gated is None
+    assert places is not None
+    moves = layer_moves.layer_moves(places)
+    assert "not trained" in layer_moves.headline(moves, 16).about
+    embedded = embedding.embedding(places, umap=False)
+    assert embedded is not None
+    assert "not trained" in embedding.headline(embedded, 16).about

@@ -17,8 +17,9 @@ from spaces.contract.net import Plan
 from spaces.contract.policies import AlwaysOn, Policy, Sampled, ScaledOn, Threshold
 from spaces.contract.registry import family
 from spaces.contract.task import Task
+from spaces.gates.closable import Closable
 from spaces.gates.gated_blocks import GatedConfig
-from spaces.gates.gated_chain import Closable, GatedChain, weighed
+from spaces.gates.gated_chain import GatedChain, weighed
 from tests.spaces.gated import SMALL, Told
 
 TWO_PIXELS = Task(channels=2, height=1, width=1, classes=2)
