@@ -113,7 +113,7 @@ def _publish(
 
 def _follow(follower: Follower, message: tuple[Kind, int] | str) -> None:
     match message:
-        case (kind, number):
+        case (Kind() as kind, int() as number):
             follower.trial_finished(kind, number)
         case _:
             follower.front_changed()

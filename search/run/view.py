@@ -93,7 +93,7 @@ class View:
     def _bring_back(self) -> None:
         """Let what was deleted in MLflow appear again; what is gone for good counts as not shown."""
         study = self.spec.study
-        shown = {t.run_id: t for t in self.store.trials(study) if t.run_id}
+        shown = {t.run_id: t for t in self.store.trials(study, results=False) if t.run_id}
         known = {run: (KIND_TAGS[t.kind], str(t.number)) for run, t in shown.items()}
         for run in self.log.reconcile(self._experiment, study, known):
             trial = shown[run]
@@ -155,7 +155,7 @@ class View:
 
     def _write_front(self) -> None:
         log, study = self.log, self.spec.study
-        record, trials = self._study(), self.store.trials(study)
+        record, trials = self._study(), self.store.trials(study, results=False)
         front = study_front(self.store, record)
         majority = study_majority(self.store, record)
         points = log.log_points(
@@ -203,7 +203,7 @@ class View:
         self._reopen()
         missed = [
             t
-            for t in self.store.trials(self.spec.study)
+            for t in self.store.trials(self.spec.study, results=False)
             if t.state != State.RUNNING and not t.published and t.kind != Kind.CASCADE
         ]
         for trial in missed:

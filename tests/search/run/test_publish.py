@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from search.run.publish import Publisher
 from search.run.view import View, sync_study
 from search.spec import parse_study
+from storage.records import TrialRecord
 from storage.settings import Settings
 from storage.store import Store
 from tests.points import operating_point
@@ -157,3 +159,19 @@ def test_pictures_that_cannot_be_drawn_keep_no_trial_out_of_mlflow(
     found = module.trial_artifacts(trial, store.points("s", number=trial.number), [])
     assert b"no picture today" in found["inspect/error.txt"]
     assert "operating_points.json" in found
+
+
+@pytest.mark.slow
+def test_a_large_study_is_brought_over_without_reading_the_pictures_of_every_trial(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    real = Store.trials
+
+    def watched(self: Store, *given: Any, **named: Any) -> list[TrialRecord]:
+        asked.append(named.get("results"))
+        return real(self, *given, **named)
+
+    monkeypatch.setattr(Store, "trials", watched)
+    assert sync_study(store, settings(tmp_path), store.study("s")) == 2
+    assert set(asked) == {False}
