@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from search.front.eligible import ON_OFFER
 from search.front.stored import StudyFront, study_front, study_majority
 from search.objectives import Reference
-from search.report.text import describing_params
 from search.run.point_run import cost_measure, point_measures, point_runs
 from search.run.study_run import front_artifacts, front_history, front_note
 from search.run.trial_run import (
@@ -19,6 +18,7 @@ from search.run.trial_run import (
     trial_measures,
     trial_tags,
 )
+from search.run.varied_params import varied_params
 from search.spec import StudySpec, stored_spec
 from storage.errors import StorageError
 from storage.measure_names import validation
@@ -66,7 +66,7 @@ class View:
         )
         log.write_saved_views(
             self._experiment,
-            describing_params(spec.families, sides=len(spec.image_sizes) > 1),
+            varied_params(spec),
             cost_measure(spec.cost),
             validation(spec.metric.label),
             f"val/{spec.metric.name}",
