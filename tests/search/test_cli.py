@@ -31,6 +31,7 @@ COMMANDS = (
     "status",
     "finalists",
     "front",
+    "merge",
     "compare",
     "spaces",
     "schema",

@@ -110,7 +110,7 @@ def test_a_policy_network_costs_nothing_where_every_gate_is_settled(
     fixed = {gate.name: (1.0,) for gate in net.gates}
     for policy in (AlwaysOn(), Threshold(fixed=fixed)):
         assert net(x, policy).macs_B.item() == net.plain_macs
-        assert net.unneeded(policy) == ["gate_net"]
+        assert net.unneeded(policy) == ["gate_net", *(f"gate_heads.{i}" for i in range(3))]
     assert net.unneeded(Threshold()) == []
     # of 16 filters it is a ResNet-8 without its head, and every gate reads 64 features
     logits = 3 * 64
