@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.crashes import LOG, STUDY, Launcher, Search, differences, known, new_folder
+from benchmarks.crashes import LOG, PATIENT, STUDY, Launcher, Search, differences, known, new_folder
 
 pytestmark = pytest.mark.slow
 SMALL = STUDY.replace(
     "trials: 3, epochs: 6, warm_epochs: 3", "trials: 2, epochs: 4, warm_epochs: 2"
 )
 # points that the front loses again have runs then
-DRAWN_OFTEN = "import search.run.publish; search.run.publish.FRONT_SECONDS = 0.0"
+DRAWN_OFTEN = f"{PATIENT}; import search.run.publish; search.run.publish.FRONT_SECONDS = 0.0"
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,8 @@ def test_a_search_that_is_killed_at_random_moments_ends_as_one_that_was_not(
     killed_after(draw.uniform(0.0, seconds / 4), search)
     search = launcher.search(folder, "--workers", "0", before=DRAWN_OFTEN)
     killed_after(draw.uniform(0.0, seconds / 2), search)
-    assert launcher.search(folder, "--workers", "0").ended(600) == 0, (folder / LOG).read_text()
+    search = launcher.search(folder, "--workers", "0", before=PATIENT)
+    assert search.ended(600) == 0, (folder / LOG).read_text()
     assert differences(folder, known(whole)) == []
 
 
