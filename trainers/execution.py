@@ -84,9 +84,7 @@ def measured(
     that may not outlive it.
     """
     candidates = [one for one in options(net, device) if one not in without]
-    images = torch.randn(
-        recipe.batch, net.task.channels, net.task.height, net.task.width, device=device
-    )
+    images = random_images(net, recipe.batch, device)
     copies = [execution.placed(copy.deepcopy(net)) for execution in candidates]
     seconds = [float("inf")] * len(candidates)
     for repeat in range(WARM_UP + STEPS):
@@ -97,6 +95,12 @@ def measured(
                 seconds[index] = min(seconds[index], taken)
     best = min(range(len(candidates)), key=seconds.__getitem__)
     return candidates[best] if seconds[best] < WORTHWHILE * seconds[0] else candidates[0]
+
+
+def random_images(net: DynamicNet, count: int, device: str) -> Tensor:
+    """Images (count, C, H, W) as the network takes them, of noise."""
+    task = net.task
+    return torch.randn(count, task.channels, task.height, task.width, device=device)
 
 
 def _step_seconds(net: DynamicNet, execution: Execution, images: Tensor, step: int) -> float:

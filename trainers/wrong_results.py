@@ -58,12 +58,6 @@ def wrong_operations(net: DynamicNet, execution: Execution, images: Tensor) -> l
     return sorted(found.wrong)
 
 
-def random_images(net: DynamicNet, count: int, device: str) -> Tensor:
-    """Images (count, C, H, W) as the network takes them, of noise."""
-    task = net.task
-    return torch.randn(count, task.channels, task.height, task.width, device=device)
-
-
 class _Compared(TorchDispatchMode):
     """Computes what is computed in 16 bits in float32 as well, and keeps where the two differ."""
 

@@ -5,7 +5,7 @@ The figures are pictures: their points have no numbers, but those of Table 1.
 
 from __future__ import annotations
 
-from benchmarks.paper_tables.table import HELD_OUT, PaperTable, Row, Scale
+from benchmarks.paper_tables.table import HELD_OUT, TINY, PaperTable, Row, Scale
 
 PAPER = "Ehteshami Bejnordi and Krestel, Dynamic Channel and Layer Gating in Convolutional Neural Networks, KI, 2020"
 # layer factor, channel factor, accuracy in percent, GMACs
@@ -20,13 +20,6 @@ PUBLISHED = (
     (0.00, 0.05, 92.74, 0.0320),
     (0.00, 0.00, 92.86, 0.0353),
 )
-TINY = {
-    "data": "digits",
-    "budget": {"epochs": 1},
-    "repeats": 1,
-    "train_limit": 128,
-    "validation": 0.1,
-}
 FRACTIONS = {"lr_milestones": "0.5+0.75+0.9375"}  # of the training, as published
 SMALL = {
     "budget": {"epochs": 20},

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from itertools import chain
 
-from benchmarks.paper_tables.table import HELD_OUT, PaperTable, Row, Scale
+from benchmarks.paper_tables.table import HELD_OUT, TINY, PaperTable, Row, Scale
 
 PAPER = "Herrmann, Bowen and Zabih, Deep networks with probabilistic gates, 2018"
-TINY = {
-    "data": "digits",
-    "budget": {"epochs": 1},
-    "repeats": 1,
-    "train_limit": 128,
-    "validation": 0.1,
-}
 LOSSES = ("Dep PG", "Dep PB", "Ind PG", "Ind PB")
 # final error in percent, and mean activation, of targets 0.0 to 0.8
 CIFAR10 = (

@@ -15,6 +15,14 @@ import yaml
 FOLDER = Path(__file__).parents[2] / "studies" / "papers" / "tables"
 SCALES = ("smoke", "cpu", "gpu")
 HELD_OUT = "2 % of the training images are held out, where the paper has no validation images"
+# keys of a study file at smoke scale
+TINY: dict[str, Any] = {
+    "data": "digits",
+    "budget": {"epochs": 1},
+    "repeats": 1,
+    "train_limit": 128,
+    "validation": 0.1,
+}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import click
 from search.command_line.engine import engine_option
 from search.command_line.opening import read_settings
 from search.command_line.paths import GivenPath
-from search.command_line.terminal import as_json, print_json, print_lines, terminal
+from search.command_line.terminal import as_json, notes, print_json, print_lines, terminal
 
 if TYPE_CHECKING:
     from search.study_parts import EngineName
@@ -39,9 +39,7 @@ def check_file(
     from search.inputs import check_inputs
 
     settings, console = read_settings(config), terminal(stderr=as_json)
-    spec, _ = read_begun(
-        study_file, settings, lambda line: print_lines(console, [line], wrap=False)
-    )
+    spec, _ = read_begun(study_file, settings, notes(console))
     spec = on_engine(spec, engine, workers)
     check_inputs(spec, str(study_file))
     console.print("  loading PyTorch", style="dim")

@@ -9,7 +9,7 @@ import click
 
 from search.command_line.opening import read_settings
 from search.command_line.paths import GivenPath, OutFile, OutFolder
-from search.command_line.terminal import print_lines, steps, terminal
+from search.command_line.terminal import notes, print_lines, steps, terminal
 
 if TYPE_CHECKING:
     from search.latency.table import Runtime
@@ -80,9 +80,7 @@ def profile(
     if bundle is not None and table is not None:
         raise ValueError("--bundle and --table: first the one, there the script, then the other")
     settings, console = read_settings(config), terminal()
-    spec, _ = read_begun(
-        study_file, settings, lambda line: print_lines(console, [line], wrap=False)
-    )
+    spec, _ = read_begun(study_file, settings, notes(console))
     check_inputs(spec, str(study_file))
     steps(console)("loading PyTorch")
     from search.commands.profile import Profile

@@ -11,7 +11,7 @@ import click
 from search.command_line.engine import engine_option
 from search.command_line.opening import read_settings
 from search.command_line.paths import GivenPath
-from search.command_line.terminal import print_lines, steps, terminal
+from search.command_line.terminal import notes, steps, terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,9 +69,7 @@ def launch(
     from search.inputs import check_inputs
 
     settings, console = read_settings(config), terminal()
-    spec, text = read_begun(
-        study_file, settings, lambda line: print_lines(console, [line], wrap=False)
-    )
+    spec, text = read_begun(study_file, settings, notes(console))
     spec = on_engine(spec, engine, workers)
     check_inputs(spec, str(study_file))
     # a scheduler's stop is as gentle as Ctrl-C

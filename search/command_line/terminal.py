@@ -37,6 +37,11 @@ def steps(console: Console) -> Callable[[str], None]:
     return lambda line: console.print(f"  {line}", style="dim")
 
 
+def notes(console: Console) -> Callable[[str], None]:
+    """Prints what a person should know, a line each, as long as it is."""
+    return lambda line: console.print(line, soft_wrap=True)
+
+
 def print_lines(console: Console, lines: Iterable[str], *, wrap: bool = True) -> None:
     for line in lines:
         console.print(line, soft_wrap=not wrap)

@@ -28,8 +28,15 @@ from spaces.contract.task import Task
 from spaces.contract.trunk import is_frozen
 from storage.formats import Formats
 from trainers.data.processes import end_with_parent
-from trainers.execution import Execution, best_device, measured, options, whole_vectors
-from trainers.wrong_results import random_images, wrong_operations
+from trainers.execution import (
+    Execution,
+    best_device,
+    measured,
+    options,
+    random_images,
+    whole_vectors,
+)
+from trainers.wrong_results import wrong_operations
 
 PATIENCE = 300.0  # seconds that measuring a size may take without a word
 

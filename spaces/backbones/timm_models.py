@@ -28,6 +28,7 @@ SMALL = (
     "deit_tiny_patch16_224",
     "swin_tiny_patch4_window7_224",
 )
+TIMM = "timm:"  # may stand before the name of a model
 LONGEST_NAME = 100  # characters
 _FEWEST_PATCHES = 7  # on an image's shorter side: as many as a 32-pixel patch leaves of 224 pixels
 _STEMS = ("conv1", "maxpool", "stem", "conv_stem")
@@ -35,7 +36,7 @@ _STEMS = ("conv1", "maxpool", "stem", "conv_stem")
 
 def known(name: str) -> str:
     """The name of a timm model, `timm:` in front left out. Raises ValueError with the nearest name otherwise."""
-    name = name.removeprefix("timm:")
+    name = name.removeprefix(TIMM)
     if name in SMALL:
         return name
     import timm

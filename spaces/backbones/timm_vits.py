@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from spaces.backbones.timm_models import known
 from spaces.contract.space import Dimension, whole_from
 
-TIMM = "timm:"  # before the name of a model whose published weights are meant
 NO_BACKBONE = "none"
 SOME = (
     "vit_tiny_patch16_224",

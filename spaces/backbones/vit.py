@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaces.backbones.timm_vits import NO_BACKBONE, SOME, TIMM, is_timms, known_vit, renamed
+from spaces.backbones.timm_models import TIMM
+from spaces.backbones.timm_vits import NO_BACKBONE, SOME, is_timms, known_vit, renamed
 from spaces.contract.compute import conv_macs, linear_macs
 from spaces.contract.space import BELOW_ONE, choice, flag, real, whole_from
 from spaces.contract.task import Task

@@ -13,8 +13,8 @@ from spaces.contract.family import Candidate
 from spaces.contract.net import DynamicNet
 from spaces.contract.registry import families, family
 from spaces.contract.task import Task
-from trainers.execution import Execution
-from trainers.wrong_results import random_images, wrong_operations
+from trainers.execution import Execution, random_images
+from trainers.wrong_results import wrong_operations
 
 BFLOAT16 = Execution(dtype="bfloat16")
 SMALL: dict[str, dict[str, object]] = {
