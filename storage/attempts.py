@@ -7,10 +7,10 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select
 from storage.database import Database
 from storage.records import Kind
 from storage.repeated import repeated
-from storage.tables import Attempt, Epoch
+from storage.tables import ATTEMPTS, EPOCHS
 from storage.trials import trial_id
 
-LAST = select(func.max(Epoch.epoch)).where(Epoch.trial_id == bindparam("own"))
+LAST = select(func.max(EPOCHS.c.epoch)).where(EPOCHS.c.trial_id == bindparam("own"))
 
 
 class Attempts:
@@ -25,7 +25,7 @@ class Attempts:
         with self._database.writing() as connection:
             trial = trial_id(connection, study, kind, number)
             epoch = _last_epoch(connection, trial)
-            connection.execute(insert(Attempt), {"trial_id": trial, "epoch": epoch})
+            connection.execute(insert(ATTEMPTS), {"trial_id": trial, "epoch": epoch})
         return epoch
 
     @repeated
@@ -34,7 +34,9 @@ class Attempts:
         with self._database.reading() as connection:
             trial = trial_id(connection, study, kind, number)
             epoch = _last_epoch(connection, trial)
-            count = select(func.count()).where(Attempt.trial_id == trial, Attempt.epoch == epoch)
+            count = select(func.count()).where(
+                ATTEMPTS.c.trial_id == trial, ATTEMPTS.c.epoch == epoch
+            )
             return int(connection.scalar(count) or 0)
 
     @repeated
@@ -42,15 +44,15 @@ class Attempts:
         """The latest start was interrupted on purpose: it does not count."""
         with self._database.writing() as connection:
             trial = trial_id(connection, study, kind, number)
-            latest = select(func.max(Attempt.id)).where(Attempt.trial_id == trial)
-            connection.execute(delete(Attempt).where(Attempt.id == connection.scalar(latest)))
+            latest = select(func.max(ATTEMPTS.c.id)).where(ATTEMPTS.c.trial_id == trial)
+            connection.execute(delete(ATTEMPTS).where(ATTEMPTS.c.id == connection.scalar(latest)))
 
     @repeated
     def clear(self, study: str, kind: Kind, number: int) -> None:
         """The training is over, or is given new attempts."""
         with self._database.writing() as connection:
             trial = trial_id(connection, study, kind, number)
-            connection.execute(delete(Attempt).where(Attempt.trial_id == trial))
+            connection.execute(delete(ATTEMPTS).where(ATTEMPTS.c.trial_id == trial))
 
 
 def _last_epoch(connection: Connection, trial: int) -> int:
