@@ -170,6 +170,7 @@ def _trials(connection: Connection, *conditions: Any) -> dict[int, Row[Any]]:
 
 def _without_rates(connection: Connection) -> list[ColumnElement[Any]]:
     """The columns of points, `extra` without the open rates of gates."""
+    left: ColumnElement[Any]
     if connection.dialect.name == "sqlite":
         left = func.json_remove(POINTS.c.extra, f"$.{RATES}", type_=JSON)
     else:
