@@ -19,11 +19,12 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 VERSION_TABLE = "dynafront_alembic_version"
-REVISION = "0007"  # of the newest migration
+REVISION = "0008"  # of the newest migration
 NAME = 200  # characters of the name of a study or a device
 SIZE = 1000  # characters of a description of networks of one size
 
@@ -195,7 +196,10 @@ class Export(Table):
 
 
 class Attempt(Table):
-    """A start of a training that has not ended, and the last epoch that was stored then."""
+    """A start of a training that has not ended, and the last epoch that was stored then.
+
+    `died`: its driver saw its process end. All others ended together with their driver or machine, or go on.
+    """
 
     __tablename__ = "dynafront_attempt"
 
@@ -204,6 +208,7 @@ class Attempt(Table):
         ForeignKey("dynafront_trial.id", ondelete="CASCADE"), index=True
     )
     epoch: Mapped[int]
+    died: Mapped[bool] = mapped_column(server_default=false())
 
 
 class Format(Table):
