@@ -16,6 +16,8 @@ from multiprocessing import context
 from multiprocessing.connection import wait
 from types import ModuleType
 
+from trainers.data import fork_server
+
 _ONE_THREAD = threading.Lock()  # two at once could put the empty module back in the end
 
 
@@ -66,13 +68,17 @@ else:
     def forked_from_server(preload: list[str]) -> context.BaseContext:
         """Every process is a fork of one that has imported the modules `preload`, and does nothing else.
 
-        That one begins at once, and ends with this program. There is one a program: modules of a second call are
-        imported by each process for itself.
+        That one begins at once, and ends with this program, also while it imports. There is one a program: modules of
+        a second call are imported by each process for itself.
         """
         found = _ForkServerContext()
-        found.set_forkserver_preload(preload)
+        found.set_forkserver_preload([fork_server.__name__, *preload])
         with _without_main():
-            forkserver.ensure_running()
+            os.environ[fork_server.STARTED_BY] = str(os.getpid())
+            try:
+                forkserver.ensure_running()
+            finally:
+                del os.environ[fork_server.STARTED_BY]
         return found
 
 

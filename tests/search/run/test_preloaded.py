@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -34,6 +35,17 @@ while engine.next_event(60) is None:
 print(engine._workers[0].process.pid, flush=True)
 while True:
     engine.next_event(1)
+"""
+IMPORT = """
+import os, time
+print(os.getpid(), flush=True)
+while True:
+    time.sleep(0.1)
+"""
+STARTER = """
+from trainers.data.processes import forked_from_server
+forked_from_server(["endless"])
+__import__("time").sleep(60)
 """
 
 
@@ -81,6 +93,29 @@ def test_a_worker_and_the_process_that_it_is_a_fork_of_end_with_the_driver(tmp_p
     while worker.is_running() or server.is_running():
         assert time.monotonic() < until, "they are still there"
         time.sleep(0.05)
+
+
+def test_the_process_that_workers_are_forks_of_ends_with_the_driver_while_it_imports(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "endless.py").write_text(IMPORT)
+    driver = subprocess.Popen(
+        [sys.executable, "-c", STARTER],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"},
+        cwd=tmp_path,
+    )
+    assert driver.stdout is not None
+    server = psutil.Process(int(driver.stdout.readline()))
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    driver.stdout.close()
+    try:
+        server.wait(20)
+    finally:
+        with suppress(psutil.Error):
+            server.kill()
 
 
 @pytest.mark.slow
