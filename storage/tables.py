@@ -211,6 +211,18 @@ class Attempt(Table):
     died: Mapped[bool] = mapped_column(server_default=false())
 
 
+class Suggestion(Table):
+    """Parameters of a trial that is still to come, found together with those of an earlier one."""
+
+    __tablename__ = "dynafront_suggestion"
+
+    study: Mapped[str] = mapped_column(
+        String(NAME), ForeignKey("dynafront_study.name", ondelete="CASCADE"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    params: Mapped[dict[str, Any]]
+
+
 class Format(Table):
     """The number format in which networks of a size train, as it was measured once for the study on a device."""
 

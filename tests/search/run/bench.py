@@ -61,7 +61,11 @@ class Bench:
         self.spec = parse_study(self.text, "s.yml")
         self.store.add_study("s", self.spec.model_dump(mode="json"), self.text, REFERENCE.as_dict())
 
-    def drive(self, script: Script, *, slots: int = 1, **settings: Any) -> Scheduler:
+    def drive(
+        self, script: Script, *, slots: int = 1, planned: int = 1, **settings: Any
+    ) -> Scheduler:
+        """`slots` trainings at once; suggestions are made for `planned` at once."""
+
         def started(job: Job, attempt: int) -> list[Any]:
             self.jobs.append(job)
             return script(job, attempt)
@@ -71,6 +75,7 @@ class Bench:
             "reference": REFERENCE,
             "checkpoints": str(self.folder),
             "follower": Follower(),
+            "slots": planned,
             **settings,
         }
         drives = driver(self.spec, self.store, self.storage, engine, **settings)
