@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import count
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.contract.knobs import Knobs, Rates
@@ -28,13 +29,15 @@ BATCH = 512
 class Table:
     """Per pass and image: the answer, and how many MACs it took; per gate unit: its open rate.
 
-    `ran` is what decided which units each image ran, pass after pass.
+    `ran` is what decided which units each image ran, pass after pass. `cross_entropy` is that of the answers with the
+    labels, mean over images and passes; None where nobody computed it.
     """
 
     answers: Answers
     macs_PN: Tensor
     rates: dict[str, tuple[float, ...]]
     ran: Ran | None = None
+    cross_entropy: float | None = None
 
     @property
     def correct_PN(self) -> Tensor:
@@ -99,6 +102,7 @@ def evaluate(
     classes: list[Tensor] = []
     top5: list[Tensor] = []
     macs: list[Tensor] = []
+    losses: list[Tensor] = []
     counts: dict[str, Tensor] = {}
     ran: list[Ran] = []
     images_seen = 0
@@ -115,6 +119,7 @@ def evaluate(
             answer_B, top5_B = top_answers(output.logits_BC, batch.labels)
             classes.append(answer_B)
             top5.append(top5_B)
+            losses.append(F.cross_entropy(output.logits_BC.float(), batch.labels, reduction="none"))
             macs.append(output.macs_B.expand(len(batch.labels)))
             ran.append(Ran.of(output))
             for decision in output.decisions:
@@ -124,7 +129,8 @@ def evaluate(
             images_seen += len(batch.labels)
     found = {name: tuple((total / images_seen).tolist()) for name, total in counts.items()}
     answers = answers_of(classes, top5, split.labels, passes)
-    return Table(answers, torch.cat(macs).view(passes, -1).cpu(), found, Ran.joined(ran))
+    macs_PN, loss = torch.cat(macs).view(passes, -1).cpu(), float(torch.cat(losses).double().mean())
+    return Table(answers, macs_PN, found, Ran.joined(ran), loss)
 
 
 def outputs(

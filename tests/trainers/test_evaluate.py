@@ -74,9 +74,21 @@ def test_p95_is_a_cost_that_some_image_has_and_95_percent_stay_within() -> None:
     assert table.macs_mean == 50.5
 
 
+def test_a_table_has_the_mean_cross_entropy_of_its_answers(
+    net: DynamicNet, digits: ImageData
+) -> None:
+    images = torch.cat([b.images for b in digits.validation.batches(50)]).float() / 255
+    with torch.no_grad():
+        logits = net.run((images - digits.mean[0]) / digits.std[0], Knobs()).logits_BC
+    probability_N = logits.double().softmax(1)[torch.arange(len(logits)), digits.validation.labels]
+    table = evaluate(net, digits.validation, digits, Knobs())
+    assert table.cross_entropy == pytest.approx(float(-probability_N.log().mean()), rel=1e-4)
+
+
 def test_masked_and_compact_evaluation_agree(net: DynamicNet, digits: ImageData) -> None:
     masked = evaluate(net, digits.validation, digits, Knobs())
     compact = evaluate(net, digits.validation, digits, Knobs(), compact=True)
+    assert masked.cross_entropy == pytest.approx(compact.cross_entropy, rel=1e-4)
     assert torch.equal(masked.correct_PN, compact.correct_PN)
     assert torch.equal(masked.macs_PN, compact.macs_PN)
 
