@@ -58,10 +58,9 @@ class Bench:
         return self.table(net, Knobs(order="arbitrary", passes=1), seed=draw).accuracy
 
     def recalibrated(self, knobs: Knobs, rates: Rates | None = None) -> DynamicNet:
-        recipe = self.candidate.recipe
         return recalibrated(
             self.net, self.data, replace(knobs, recalibration_batches=self.options["recalibration"]),
-            batch=recipe.batch, execution=self.execution, rates=rates, augment=recipe.augment,
+            self.candidate.recipe, execution=self.execution, rates=rates,
         )  # fmt: skip
 
 
