@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 VERSION_TABLE = "dynafront_alembic_version"
-REVISION = "0008"  # of the newest migration
+REVISION = "0009"  # of the newest migration
 NAME = 200  # characters of the name of a study or a device
 SIZE = 1000  # characters of a description of networks of one size
 
