@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 VERSION_TABLE = "dynafront_alembic_version"
-REVISION = "0008"  # of the newest migration
+REVISION = "0009"  # of the newest migration
 NAME = 200  # characters of the name of a study or a device
 SIZE = 1000  # characters of a description of networks of one size
 
@@ -124,11 +124,16 @@ class Rung(Table):
 
 class Point(Table):
     __tablename__ = "dynafront_point"
+    # with what fronts compare: rows are large, and a study may have hundreds of thousands
+    __table_args__ = (
+        Index(
+            "ix_dynafront_point_values",
+            *("trial_id", "accuracy", "macs_mean", "macs_p95", "parameters"),
+        ),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    trial_id: Mapped[int] = mapped_column(
-        ForeignKey("dynafront_trial.id", ondelete="CASCADE"), index=True
-    )
+    trial_id: Mapped[int] = mapped_column(ForeignKey("dynafront_trial.id", ondelete="CASCADE"))
     knobs: Mapped[dict[str, Any]]
     accuracy: Mapped[float]
     accuracy_low: Mapped[float]
