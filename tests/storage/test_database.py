@@ -182,9 +182,9 @@ def test_a_backup_that_is_made_while_a_study_is_written_is_whole(tmp_path):
     writer = threading.Thread(target=write)
     writer.start()
     writing.wait()
-    with closing(sqlite3.connect(tmp_path / "study.db")) as used:
-        with closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
-            used.backup(copy)
+    used, copy = (sqlite3.connect(tmp_path / name) for name in ("study.db", "copy.db"))
+    with closing(used), closing(copy):
+        used.backup(copy)
     writer.join()
     store.close()
     restored = Store.open(f"sqlite:///{tmp_path / 'copy.db'}")
