@@ -70,7 +70,8 @@ class Measurements:
             trials = _trials(connection, *of)
             query = select(Point.__table__).join(Trial, Trial.id == Point.trial_id).where(*of)
             rows = connection.execute(query.order_by(Point.id)).all()
-        return self._timed(study, _records(rows, trials))
+            times = _times(connection, *of)
+        return _timed(_records(rows, trials), times)
 
     def point_values(
         self,
@@ -85,17 +86,16 @@ class Measurements:
         """(id, a value for each name) of the operating points of such trainings, in the order of ids.
 
         A name is a field of points, or a key of one of their dicts: "extra.latency_mean"; None where there is none.
-        Of all, of the `latest` so many, or of those that none of `beaten_by` beats, each an accuracy and the fields
-        that are costs. For a few values of many points: their records take twenty times as long.
+        Of all trainings, or of the `latest` so many; without those points that one of `beaten_by` beats, each an
+        accuracy and the fields that are costs. For a few values of many points: their records take twenty times as
+        long.
         """
         of = [Trial.study == study, Trial.state.in_(WITH_POINTS), Trial.kind.in_(kinds)]
         of += [Trial.family == family] if family else []
-        of += [_unbeaten(accuracy, costs) for accuracy, costs in beaten_by]
-        query = select(Point.id, *map(_column, names)).join(Trial, Trial.id == Point.trial_id)
-        query = query.where(*of)
-        if latest is not None:
-            query = query.order_by(Point.id.desc()).limit(latest)
-        return sorted(self._database.rows(query), key=itemgetter(0))
+        trainings = select(Trial.id).where(*of).order_by(Trial.id.desc()).limit(latest)
+        query = select(Point.id, *map(_column, names)).where(Point.trial_id.in_(trainings))
+        unbeaten = [_unbeaten(accuracy, costs) for accuracy, costs in beaten_by]
+        return sorted(self._database.rows(query.where(*unbeaten)), key=itemgetter(0))
 
     def points_by_id(self, study: str, ids: Sequence[int]) -> list[PointRecord]:
         """The operating points with these ids, in their order; those that are gone are left out."""
@@ -105,8 +105,9 @@ class Measurements:
                 rows = connection.execute(select(Point.__table__).where(Point.id.in_(some))).all()
                 named = Trial.study == study, Trial.id.in_({row.trial_id for row in rows})
                 records = _records(rows, _trials(connection, *named))
-                found |= {one.id: one for one in records}
-        return self._timed(study, [found[one] for one in ids if one in found])
+                times = _times(connection, Point.id.in_(some))
+                found |= {one.id: one for one in _timed(records, times)}
+        return [found[one] for one in ids if one in found]
 
     @repeated
     def add_timing(self, point: int, measured_ms: float, static_ms: float) -> None:
@@ -118,18 +119,8 @@ class Measurements:
 
     def timings(self, study: str) -> dict[int, dict[str, float]]:
         """By point of the study what it took as a whole, as it stands in the point's `extra`."""
-        query = select(Timing.__table__).join(Point, Point.id == Timing.point_id)
-        of = query.join(Trial, Trial.id == Point.trial_id).where(Trial.study == study)
-        rows = self._database.rows(of)
-        return {r.point_id: {TIMED: r.measured_ms, TIMED_STATIC: r.static_ms} for r in rows}
-
-    def _timed(self, study: str, points: list[PointRecord]) -> list[PointRecord]:
-        """The points with what they took as whole networks, where that was measured."""
-        times = self.timings(study)
-        return [
-            replace(p, extra=p.extra | times[p.id]) if p.id is not None and p.id in times else p
-            for p in points
-        ]
+        with self._database.reading() as connection:
+            return _times(connection, Trial.study == study)
 
     def with_answers(self, points: Sequence[PointRecord]) -> list[PointRecord]:
         """The points with which images they answer rightly, as far as that was kept."""
@@ -150,6 +141,24 @@ def _trials(connection: Connection, *conditions: Any) -> dict[int, Row[Any]]:
 
 def _records(rows: Sequence[Row[Any]], trials: Mapping[int, Row[Any]]) -> list[PointRecord]:
     return [point_record(row, trials[row.trial_id]) for row in rows if row.trial_id in trials]
+
+
+def _times(connection: Connection, *conditions: Any) -> dict[int, dict[str, float]]:
+    """By point what it took as a whole network, of the timed points where the conditions hold."""
+    query = select(Timing.__table__).join(Point, Point.id == Timing.point_id)
+    query = query.join(Trial, Trial.id == Point.trial_id).where(*conditions)
+    rows = connection.execute(query)
+    return {r.point_id: {TIMED: r.measured_ms, TIMED_STATIC: r.static_ms} for r in rows}
+
+
+def _timed(
+    points: list[PointRecord], times: Mapping[int, Mapping[str, float]]
+) -> list[PointRecord]:
+    """The points with what they took as whole networks, where that was measured."""
+    return [
+        replace(p, extra={**p.extra, **times[p.id]}) if p.id is not None and p.id in times else p
+        for p in points
+    ]
 
 
 def _unbeaten(accuracy: float, costs: Mapping[str, float]) -> ColumnElement[bool]:

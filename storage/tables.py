@@ -19,11 +19,12 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 VERSION_TABLE = "dynafront_alembic_version"
-REVISION = "0007"  # of the newest migration
+REVISION = "0009"  # of the newest migration
 NAME = 200  # characters of the name of a study or a device
 SIZE = 1000  # characters of a description of networks of one size
 
@@ -123,11 +124,16 @@ class Rung(Table):
 
 class Point(Table):
     __tablename__ = "dynafront_point"
+    # with what fronts compare: rows are large, and a study may have hundreds of thousands
+    __table_args__ = (
+        Index(
+            "ix_dynafront_point_values",
+            *("trial_id", "accuracy", "macs_mean", "macs_p95", "parameters"),
+        ),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    trial_id: Mapped[int] = mapped_column(
-        ForeignKey("dynafront_trial.id", ondelete="CASCADE"), index=True
-    )
+    trial_id: Mapped[int] = mapped_column(ForeignKey("dynafront_trial.id", ondelete="CASCADE"))
     knobs: Mapped[dict[str, Any]]
     accuracy: Mapped[float]
     accuracy_low: Mapped[float]
@@ -195,7 +201,10 @@ class Export(Table):
 
 
 class Attempt(Table):
-    """A start of a training that has not ended, and the last epoch that was stored then."""
+    """A start of a training that has not ended, and the last epoch that was stored then.
+
+    `died`: its driver saw its process end. All others ended together with their driver or machine, or go on.
+    """
 
     __tablename__ = "dynafront_attempt"
 
@@ -204,6 +213,7 @@ class Attempt(Table):
         ForeignKey("dynafront_trial.id", ondelete="CASCADE"), index=True
     )
     epoch: Mapped[int]
+    died: Mapped[bool] = mapped_column(server_default=false())
 
 
 class Format(Table):

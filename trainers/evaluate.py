@@ -16,9 +16,11 @@ from torch import Tensor, nn
 
 from spaces.contract.knobs import Knobs, Rates
 from spaces.contract.net import DynamicNet, Output
+from spaces.contract.recipe import Recipe
 from spaces.contract.units import Ran
 from trainers.answers import TOP, Answers
-from trainers.data.augment import augmented, normalized
+from trainers.data.augment import normalized
+from trainers.data.recipe_augment import changed
 from trainers.data.splits import Batch, ImageData, Split
 from trainers.execution import Execution
 
@@ -156,18 +158,17 @@ def recalibrated(
     net: DynamicNet,
     data: ImageData,
     knobs: Knobs,
+    recipe: Recipe,
     *,
-    batch: int,
-    augment: bool = True,
     execution: Execution | None = None,
     rates: Rates | None = None,
     seed: int = 0,
 ) -> DynamicNet:
     """A copy of the network with batch-norm statistics of `knobs.recalibration_batches` training batches.
 
-    A batch has `knobs.recalibration_images` images, else `batch`. Averages are cumulative, images shifted and mirrored
-    as by default in training (unless told not to), parameters untouched. Gates decide as the knobs say ("same") or are
-    drawn as in training ("sample").
+    A batch has `knobs.recalibration_images` images, else as many as in training. Averages are cumulative, parameters
+    untouched. Shapes and colours of images are changed as the training's recipe says; none is mixed or erased. Gates
+    decide as the knobs say ("same") or are drawn as in training ("sample").
     """
     execution = execution or Execution()
     net = copy.deepcopy(net).eval()
@@ -180,14 +181,12 @@ def recalibrated(
     used = Knobs(policy="stochastic") if knobs.recalibrate == "sample" else knobs
     for step, images, ids in _training_batches(
         data,
-        knobs.recalibration_images or batch,
+        knobs.recalibration_images or recipe.batch,
         knobs.recalibration_batches,
         execution,
         seed,
     ):
-        if augment:
-            pad = max(1, images.shape[-1] // 8)
-            images = augmented(images, seed=seed, step=step, flip=data.flip, pad=pad)
+        images = changed(images, recipe, seed=seed, step=step, flip=data.flip, size=data.size)
         pixels = execution.laid_out(normalized(images, data.mean, data.std))
         net.run(pixels, used, ids=ids, rates=rates, seed=seed, step=step)
     for norm, momentum in zip(norms, momenta, strict=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from benchmarks.claims.claim import Claim, Results, Variant, average
+from benchmarks.claims.claim import Claim, Results, Variant, average, between
 from benchmarks.claims.scales import Scale
 from benchmarks.claims.verdicts import Pair
 
@@ -53,12 +53,7 @@ def at_macs(results: Results, kind: str, macs: float) -> float | None:
         for role, result in results.items()
         if role.startswith(kind)
     ]
-    below = [point for point in points if point[0] <= macs]
-    above = [point for point in points if point[0] >= macs]
-    if not below or not above:
-        return None
-    (x, a), (y, b) = max(below), min(above)
-    return float(a if x == y else a + (b - a) * (macs - x) / (y - x))
+    return between(points, macs)
 
 
 def channel_layer_pair(results: Results) -> Pair | None:

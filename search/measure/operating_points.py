@@ -26,6 +26,7 @@ from search.measure.measured_point import measured_point
 from spaces.contract.knobs import Knobs
 from spaces.contract.net import DynamicNet
 from spaces.contract.noise import permutation
+from spaces.contract.recipe import Recipe
 from spaces.deploy.generic import needed_parameters
 from storage.records import OperatingPoint
 from trainers.data.splits import ImageData
@@ -59,10 +60,9 @@ class _Bench:
 
     net: DynamicNet
     data: ImageData
-    batch: int
+    recipe: Recipe
     execution: Execution
     seed: int
-    augment: bool
     metric: Metric
     clock: NetLatency | None = None
     effort: Effort = field(default_factory=Effort)
@@ -101,11 +101,10 @@ class _Bench:
 def operating_points(
     net: DynamicNet,
     data: ImageData,
+    recipe: Recipe,
     *,
-    batch: int,
     execution: Execution,
     seed: int,
-    augment: bool = True,
     quick: bool = False,
     metric: Metric = ACCURACY,
     latency: LatencyTable | None = None,
@@ -118,7 +117,7 @@ def operating_points(
     passes, to rank trainings under way. With a table of a machine's `latency`, points have that too.
     """
     clock = None if latency is None else NetLatency(net, latency)
-    bench = _Bench(net, data, batch, execution, seed, augment, metric, clock, effort or Effort())
+    bench = _Bench(net, data, recipe, execution, seed, metric, clock, effort or Effort())
     points = _quick_points(bench) if quick else _all_points(bench)
     return [replace(points[0], chosen=True), *points[1:]]
 
@@ -190,10 +189,9 @@ def _recalibrated(bench: _Bench, knobs: Knobs) -> OperatingPoint:
         bench.net,
         bench.data,
         knobs,
-        batch=bench.batch,
+        bench.recipe,
         execution=bench.execution,
         seed=bench.seed,
-        augment=bench.augment,
     )
     return bench.point(knobs, net=fresh)
 

@@ -206,14 +206,12 @@ def _points(
 ) -> list[OperatingPoint]:
     from search.measure.operating_points import operating_points
 
-    recipe = candidate.recipe
     return operating_points(
         net,
         data,
-        batch=recipe.batch,
+        candidate.recipe,
         execution=execution,
         seed=seed,
-        augment=recipe.augment,
         quick=quick,
         metric=metric,
         latency=latency,

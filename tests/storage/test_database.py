@@ -15,6 +15,7 @@ from sqlalchemy import insert, inspect, select, update
 from sqlalchemy.exc import OperationalError
 
 from storage import database as module
+from storage.attempts import Ends
 from storage.database import Database, ours
 from storage.errors import StorageError
 from storage.rows import point_row, utc_now
@@ -108,15 +109,28 @@ def test_a_database_from_before_attempts_and_formats_keeps_its_trials_and_gets_t
     older.close()
     newer = Store.open(url)
     assert newer.trials("digits") == before
-    assert newer.attempts.lost("digits", "search", 0) == 0
+    assert newer.attempts.ends("digits", "search", 0).lost == 0
     newer.attempts.begin("digits", "search", 0)
-    assert newer.attempts.lost("digits", "search", 0) == 1
+    assert newer.attempts.ends("digits", "search", 0).lost == 1
     newer.formats.choose("digits", "cpu", "small", {"dtype": "float32"})
     assert newer.formats.chosen("digits", "cpu", "small") == {"dtype": "float32"}
     with newer._database.writing() as connection:
         connection.exec_driver_sql("DELETE FROM dynafront_study")
     assert newer._database.rows(select(Attempt.id)) == [], "attempts go with their trial"
     assert newer._database.rows(select(Format.id)) == [], "formats go with their study"
+    newer.close()
+
+
+def test_starts_from_before_their_ends_were_told_apart_speak_against_no_training(url):
+    as_of(url, "0007")
+    older = Store(Database(module._engine(url), url))
+    older.add_study("digits", {}, "", {})
+    older.add_trial("digits", "search", 0, "gated_resnet", {"depth": 20}, 1, 3)
+    with older._database.writing() as connection:
+        connection.exec_driver_sql("INSERT INTO dynafront_attempt (trial_id, epoch) VALUES (1, 0)")
+    older.close()
+    newer = Store.open(url)
+    assert newer.attempts.ends("digits", "search", 0) == Ends(died=0, lost=1)
     newer.close()
 
 

@@ -60,6 +60,20 @@ def made(data: ImageData, epochs: int = 4, **values: Any) -> tuple[DynamicNet, C
     return candidate.build(task, 3), candidate
 
 
+@pytest.mark.parametrize("augment", [True, False])
+def test_a_network_learns_from_images_of_the_size_that_it_is_tested_on(augment: bool) -> None:
+    spec = DataSpec(
+        source="digits", train_limit=64, validation_limit=32, image_size=16, crop_pct=0.8
+    )
+    data = load(spec)
+    assert next(data.train.batches(1)).images.shape[2:] == (20, 20)
+    net, candidate = made(data, epochs=1, augment=augment)
+    sizes = set()
+    net.register_forward_pre_hook(lambda _, inputs: sizes.add(tuple(inputs[0].shape[2:])))
+    list(fit(net, data, candidate.recipe, seed=1))
+    assert sizes == {(16, 16)}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "values",

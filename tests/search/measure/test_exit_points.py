@@ -23,6 +23,7 @@ from search.run.data import task_of
 from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs
 from spaces.contract.net import DynamicNet
+from spaces.contract.recipe import Recipe
 from spaces.contract.registry import family
 from trainers.data.splits import DataSpec, ImageData, load
 from trainers.evaluate import evaluate
@@ -171,7 +172,7 @@ def test_without_enough_mistakes_there_is_no_judge(digits: ImageData, gated: Dyn
 def test_a_network_with_exits_and_gates_has_points_of_both_together(
     digits: ImageData, gated: DynamicNet
 ) -> None:
-    points = operating_points(gated, digits, batch=32, execution=Execution(), seed=0)
+    points = operating_points(gated, digits, Recipe(batch=32), execution=Execution(), seed=0)
     knobs = [p.knobs for p in points]
     assert "exit_rule" in knobs[0], "what the network was trained to do represents it"
     assert any("exit_rule" in k and k["policy"] == "threshold" for k in knobs)
@@ -185,7 +186,7 @@ def test_a_network_with_exits_and_gates_has_points_of_both_together(
 def test_a_point_says_which_images_it_answers_rightly_in_one_order(
     digits: ImageData, gated: DynamicNet
 ) -> None:
-    points = operating_points(gated, digits, batch=32, execution=Execution(), seed=0)
+    points = operating_points(gated, digits, Recipe(batch=32), execution=Execution(), seed=0)
     images = len(digits.validation)
     for p in points:
         assert (p.right is None) == (p.knobs["policy"] == "stochastic")
@@ -204,7 +205,7 @@ def test_a_points_accuracy_is_what_the_metric_says_with_top_1_beside_it(
     digits: ImageData, gated: DynamicNet, metric: Metric
 ) -> None:
     points = operating_points(
-        gated, digits, batch=32, execution=Execution(), seed=0, quick=True, metric=metric
+        gated, digits, Recipe(batch=32), execution=Execution(), seed=0, quick=True, metric=metric
     )
     assert any("exit_rule" in p.knobs for p in points)
     assert any(p.accuracy != p.extra["top1"] for p in points)
@@ -224,7 +225,7 @@ def test_a_points_accuracy_is_what_the_metric_says_with_top_1_beside_it(
 def test_a_network_trained_to_move_is_measured_with_fewer_layers_and_in_other_orders(
     digits: ImageData, shuffled: DynamicNet
 ) -> None:
-    points = operating_points(shuffled, digits, batch=32, execution=Execution(), seed=0)
+    points = operating_points(shuffled, digits, Recipe(batch=32), execution=Execution(), seed=0)
     kept = {tuple(p.knobs["keep"]) for p in points if "keep" in p.knobs}
     assert {(0,), (0, 1), (0, 2), (1,)} <= kept
     moved = [p.knobs.get("keep") for p in points if p.knobs.get("order") == "arbitrary"]
