@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,26 @@ def test_a_coarse_grid_flatters_less_than_a_fine_one() -> None:
                 tables, thin_out(search_thresholds(tables, fine=fine), 10), fine=fine
             )
     assert np.mean(biases[False]) < 0.8 * np.mean(biases[True])
+
+
+@pytest.mark.parametrize("fine", [True, False])
+def test_a_threshold_of_the_deepest_head_finds_what_no_other_vector_gives(fine: bool) -> None:
+    plain = lucky(300, 3)
+    draw = np.random.default_rng(3)
+    # the deepest head is right where it is sure, and the ensemble where it is not
+    sure = draw.random(300)
+    told = replace(plain, deepest=sure, ensemble=sure < 0.5)
+    told.correct[-1] = sure >= 0.5
+    without = search_thresholds({"maxprob": replace(told, deepest=None)}, fine=fine)
+    found = search_thresholds({"maxprob": told}, fine=fine)
+    assert all(
+        any(o.macs <= one.macs and o.accuracy >= one.accuracy for o in found) for one in without
+    )
+    assert found[-1].accuracy > without[-1].accuracy + 0.1
+    assert len(found[-1].thresholds) == 4
+    assert found[-1].accuracy == setting(told, found[-1].thresholds, "ensemble").accuracy
+    own = [one for one in found if len(one.thresholds) == 4]
+    assert all(0 <= one.thresholds[-1] < 1 and one.fallback == "ensemble" for one in own)
 
 
 def test_images_that_are_all_alike_leave_nothing_to_luck() -> None:
