@@ -10,7 +10,7 @@ from sqlalchemy import delete, insert, select
 
 from storage.database import Database
 from storage.repeated import repeated
-from storage.tables import Suggestion
+from storage.tables import SUGGESTIONS
 
 
 class Suggestions:
@@ -27,11 +27,13 @@ class Suggestions:
             for number, one in enumerate(params, first)
         ]
         with self._database.writing() as connection:
-            connection.execute(delete(Suggestion).where(Suggestion.study == study))
-            connection.execute(insert(Suggestion), rows)
+            connection.execute(delete(SUGGESTIONS).where(SUGGESTIONS.c.study == study))
+            connection.execute(insert(SUGGESTIONS), rows)
 
     def left(self, study: str, first: int) -> list[dict[str, Any]]:
         """What trial `first` and those after it try; nothing where that of `first` is not known."""
-        query = select(Suggestion.number, Suggestion.params).where(Suggestion.study == study)
+        query = select(SUGGESTIONS.c.number, SUGGESTIONS.c.params).where(
+            SUGGESTIONS.c.study == study
+        )
         known = {row.number: row.params for row in self._database.rows(query)}
         return [known[number] for number in takewhile(known.__contains__, count(first))]

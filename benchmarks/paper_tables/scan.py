@@ -77,7 +77,7 @@ TABLE_2 = PaperTable(
     },
     differs=(
         HELD_OUT,
-        "training images are the centre of the image too, 0.875 of its sides, before a part is cut out",
+        "parts are cut out of the largest centred square of an image at 256 pixels, not of the whole photo",
     ),
 )
 TABLES = (TABLE_1, TABLE_2)

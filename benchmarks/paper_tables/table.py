@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -48,6 +48,15 @@ class Row:
     top5: float | None = None
 
 
+class Other(NamedTuple):
+    """What the paper says of somebody else's method: test accuracy, as a share, MACs and top-5. Nothing is trained."""
+
+    label: str
+    accuracy: float
+    macs: float | None = None
+    top5: float | None = None
+
+
 @dataclass(frozen=True)
 class Scale:
     """Changes that make a study file smaller: its keys, those of every family's space, values by other values.
@@ -70,6 +79,7 @@ class PaperTable:
     rows: tuple[Row, ...]
     scales: Mapping[str, Scale]
     differs: tuple[str, ...] = ()
+    others: tuple[Other, ...] = ()
 
     def text(self, scale: str, data: str | None = None, repeats: int | None = None) -> str:
         """The study file at a scale; "gpu" is as published."""

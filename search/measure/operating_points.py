@@ -216,29 +216,30 @@ def _exit_points(bench: _Bench, settings: Sequence[Knobs]) -> list[OperatingPoin
         raw = exit_logits(
             bench.net, bench.data.validation, bench.data, knobs, execution=bench.execution
         )
-        for one in exit_points(raw, knobs):
-            answers = raw.answers(one.index, one.knobs.fallback)
+        for one in exit_points(raw, knobs, bench.effort.thresholds):
+            answers = raw.answers(one.index)
             ran = None if raw.ran is None else replace(raw.ran, exit=one.index)
             table = Table(answers, one.macs[None], raw.rates, ran)
             shares = _shares(one, bench.net.exit_count)
             more = {
                 "exits": shares,
-                "paper_cost": bench.net.paper_cost(
-                    [row["share"] for row in shares], one.knobs.fallback
-                ),
+                "paper_cost": bench.net.paper_cost([row["share"] for row in shares]),
                 "selection_bias": one.selection_bias,
             }
             found.append(bench.point_of(one.knobs, table, more=more))
     return sorted(found, key=lambda p: p.macs_mean)
 
 
-def _shares(point: ExitPoint, exits: int) -> list[dict[str, float]]:
-    """Share of images and accuracy at each exit, the deepest (or fallback) last."""
+def _shares(point: ExitPoint, exits: int) -> list[dict[str, Any]]:
+    """Share of images and accuracy at each early exit, at the deepest head and, where it answers, the ensemble."""
     rows = []
-    for k in range(exits + 1):
+    names = [*(f"exit {k + 1}" for k in range(exits)), "deepest"]
+    if point.knobs.fallback == "ensemble":
+        names.append("ensemble")
+    for k, name in enumerate(names):
         here = point.index == k
         accuracy = float(point.correct[here].double().mean()) if bool(here.any()) else 0.0
-        rows.append({"share": float(here.double().mean()), "accuracy": accuracy})
+        rows.append({"name": name, "share": float(here.double().mean()), "accuracy": accuracy})
     return rows
 
 
