@@ -9,10 +9,10 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 from storage.database import Database
 from storage.records import Kind
 from storage.repeated import repeated
-from storage.tables import Attempt, Epoch
+from storage.tables import ATTEMPTS, EPOCHS
 from storage.trials import trial_id
 
-LAST = select(func.max(Epoch.epoch)).where(Epoch.trial_id == bindparam("own"))
+LAST = select(func.max(EPOCHS.c.epoch)).where(EPOCHS.c.trial_id == bindparam("own"))
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Attempts:
         with self._database.writing() as connection:
             trial = trial_id(connection, study, kind, number)
             epoch = _last_epoch(connection, trial)
-            connection.execute(insert(Attempt), {"trial_id": trial, "epoch": epoch})
+            connection.execute(insert(ATTEMPTS), {"trial_id": trial, "epoch": epoch})
         return epoch
 
     @repeated
@@ -46,7 +46,7 @@ class Attempts:
         """The process of the latest start ended by itself, or had to be ended."""
         with self._database.writing() as connection:
             latest = _latest(connection, trial_id(connection, study, kind, number))
-            connection.execute(update(Attempt).where(Attempt.id == latest).values(died=True))
+            connection.execute(update(ATTEMPTS).where(ATTEMPTS.c.id == latest).values(died=True))
 
     @repeated
     def ends(self, study: str, kind: Kind, number: int) -> Ends:
@@ -54,7 +54,9 @@ class Attempts:
         with self._database.reading() as connection:
             trial = trial_id(connection, study, kind, number)
             epoch = _last_epoch(connection, trial)
-            starts = select(Attempt.died).where(Attempt.trial_id == trial, Attempt.epoch == epoch)
+            starts = select(ATTEMPTS.c.died).where(
+                ATTEMPTS.c.trial_id == trial, ATTEMPTS.c.epoch == epoch
+            )
             found = connection.scalars(starts).all()
         return Ends(died=found.count(True), lost=found.count(False))
 
@@ -63,18 +65,18 @@ class Attempts:
         """The latest start was interrupted on purpose: it does not count."""
         with self._database.writing() as connection:
             latest = _latest(connection, trial_id(connection, study, kind, number))
-            connection.execute(delete(Attempt).where(Attempt.id == latest))
+            connection.execute(delete(ATTEMPTS).where(ATTEMPTS.c.id == latest))
 
     @repeated
     def clear(self, study: str, kind: Kind, number: int) -> None:
         """The training is over, or is given new attempts."""
         with self._database.writing() as connection:
             trial = trial_id(connection, study, kind, number)
-            connection.execute(delete(Attempt).where(Attempt.trial_id == trial))
+            connection.execute(delete(ATTEMPTS).where(ATTEMPTS.c.trial_id == trial))
 
 
 def _latest(connection: Connection, trial: int) -> int | None:
-    return connection.scalar(select(func.max(Attempt.id)).where(Attempt.trial_id == trial))
+    return connection.scalar(select(func.max(ATTEMPTS.c.id)).where(ATTEMPTS.c.trial_id == trial))
 
 
 def _last_epoch(connection: Connection, trial: int) -> int:

@@ -31,7 +31,7 @@ from sqlalchemy.exc import ArgumentError, OperationalError
 from storage import json_text
 from storage.creation_lock import creating
 from storage.errors import LOCKED, LostConnectionError, StorageError, told
-from storage.tables import REVISION, VERSION_TABLE, Table
+from storage.tables import METADATA, REVISION, VERSION_TABLE
 from storage.urls import sqlite_file, without_password
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ def _config() -> Config:
 
 def ours(thing: Any, name: str | None, kind: str, *_: Any) -> bool:
     """Whether a table is one of ours: Optuna's may lie beside them."""
-    return kind != "table" or name in Table.metadata.tables
+    return kind != "table" or name in METADATA.tables
 
 
 def _revision(connection: Connection) -> str | None:

@@ -7,17 +7,34 @@ from dataclasses import replace
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, insert, not_, select
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    bindparam,
+    cast,
+    delete,
+    func,
+    insert,
+    not_,
+    select,
+)
+from sqlalchemy.dialects.postgresql import JSONB
 
 from storage.database import Database
 from storage.records import TIMED, TIMED_STATIC, EpochRecord, Kind, PointRecord, RungRecord
 from storage.repeated import repeated
 from storage.rows import point_record, record
-from storage.tables import Answers, Epoch, Point, Rung, Timing, Trial
+from storage.tables import ANSWERS, EPOCHS, POINTS, RUNGS, TIMINGS, TRIALS
 from storage.trials import WITH_POINTS, is_trial, trial_id
 
+RATES = "rates"  # of gates, in `extra`
 MOST_NAMED = 500  # values in a statement: databases limit them
-SAME = delete(Epoch).where(Epoch.trial_id == bindparam("own"), Epoch.epoch == bindparam("at"))
+SAME = delete(EPOCHS).where(
+    EPOCHS.c.trial_id == bindparam("own"), EPOCHS.c.epoch == bindparam("at")
+)
 
 
 class Measurements:
@@ -32,13 +49,13 @@ class Measurements:
         with self._database.writing() as connection:
             trial = trial_id(connection, study, kind, number)
             connection.execute(SAME, {"own": trial, "at": epoch.epoch})
-            connection.execute(insert(Epoch), values | {"trial_id": trial})
+            connection.execute(insert(EPOCHS), values | {"trial_id": trial})
 
     def epochs(self, study: str, kind: Kind, number: int) -> list[EpochRecord]:
-        columns = Epoch.epoch, Epoch.metrics, Epoch.gate_rates
-        query = select(*columns).join(Trial, Trial.id == Epoch.trial_id)
+        columns = EPOCHS.c.epoch, EPOCHS.c.metrics, EPOCHS.c.gate_rates
+        query = select(*columns).join(TRIALS, TRIALS.c.id == EPOCHS.c.trial_id)
         rows = self._database.rows(
-            query.where(*is_trial(study, kind, number)).order_by(Epoch.epoch)
+            query.where(*is_trial(study, kind, number)).order_by(EPOCHS.c.epoch)
         )
         return [record(EpochRecord, row) for row in rows]
 
@@ -49,27 +66,38 @@ class Measurements:
         """Keep what a trial showed at a rung; the same rung again replaces it and counts as reported last."""
         with self._database.writing() as connection:
             trial = trial_id(connection, study, kind, number)
-            connection.execute(delete(Rung).where(Rung.trial_id == trial, Rung.epoch == epoch))
-            connection.execute(insert(Rung).values(trial_id=trial, epoch=epoch, data=dict(data)))
+            connection.execute(
+                delete(RUNGS).where(RUNGS.c.trial_id == trial, RUNGS.c.epoch == epoch)
+            )
+            connection.execute(insert(RUNGS).values(trial_id=trial, epoch=epoch, data=dict(data)))
 
     def rungs(self, study: str, kind: Kind = Kind.SEARCH) -> list[RungRecord]:
         """What all trials of a kind showed at their rungs, in the order of reporting."""
-        columns = Trial.number.label("trial"), Rung.epoch, Rung.data
-        query = select(*columns).join(Trial, Trial.id == Rung.trial_id)
-        of = query.where(Trial.study == study, Trial.kind == kind)
-        return [record(RungRecord, row) for row in self._database.rows(of.order_by(Rung.id))]
+        columns = TRIALS.c.number.label("trial"), RUNGS.c.epoch, RUNGS.c.data
+        query = select(*columns).join(TRIALS, TRIALS.c.id == RUNGS.c.trial_id)
+        of = query.where(TRIALS.c.study == study, TRIALS.c.kind == kind)
+        return [record(RungRecord, row) for row in self._database.rows(of.order_by(RUNGS.c.id))]
 
     def points(
-        self, study: str, kind: Kind | None = None, number: int | None = None
+        self,
+        study: str,
+        kind: Kind | None = None,
+        number: int | None = None,
+        *,
+        rates: bool = True,
     ) -> list[PointRecord]:
-        """The operating points of all complete and stopped trials, or of those of one kind, or of one number."""
-        of = [Trial.study == study, Trial.state.in_(WITH_POINTS)]
-        of += [Trial.kind == kind] if kind else []
-        of += [Trial.number == number] if number is not None else []
+        """The operating points of all complete and stopped trials, or of those of one kind, or of one number.
+
+        Without `rates` they lack the open rates of their gates, which are most of what is read and kept in memory.
+        """
+        of = [TRIALS.c.study == study, TRIALS.c.state.in_(WITH_POINTS)]
+        of += [TRIALS.c.kind == kind] if kind else []
+        of += [TRIALS.c.number == number] if number is not None else []
         with self._database.reading() as connection:
             trials = _trials(connection, *of)
-            query = select(Point.__table__).join(Trial, Trial.id == Point.trial_id).where(*of)
-            rows = connection.execute(query.order_by(Point.id)).all()
+            columns = POINTS.c if rates else _without_rates(connection)
+            query = select(*columns).join(TRIALS, TRIALS.c.id == POINTS.c.trial_id).where(*of)
+            rows = connection.execute(query.order_by(POINTS.c.id)).all()
             times = _times(connection, *of)
         return _timed(_records(rows, trials), times)
 
@@ -90,10 +118,10 @@ class Measurements:
         accuracy and the fields that are costs. For a few values of many points: their records take twenty times as
         long.
         """
-        of = [Trial.study == study, Trial.state.in_(WITH_POINTS), Trial.kind.in_(kinds)]
-        of += [Trial.family == family] if family else []
-        trainings = select(Trial.id).where(*of).order_by(Trial.id.desc()).limit(latest)
-        query = select(Point.id, *map(_column, names)).where(Point.trial_id.in_(trainings))
+        of = [TRIALS.c.study == study, TRIALS.c.state.in_(WITH_POINTS), TRIALS.c.kind.in_(kinds)]
+        of += [TRIALS.c.family == family] if family else []
+        trainings = select(TRIALS.c.id).where(*of).order_by(TRIALS.c.id.desc()).limit(latest)
+        query = select(POINTS.c.id, *map(_column, names)).where(POINTS.c.trial_id.in_(trainings))
         unbeaten = [_unbeaten(accuracy, costs) for accuracy, costs in beaten_by]
         return sorted(self._database.rows(query.where(*unbeaten)), key=itemgetter(0))
 
@@ -102,10 +130,10 @@ class Measurements:
         found: dict[int | None, PointRecord] = {}
         with self._database.reading() as connection:
             for some in _batches(ids, MOST_NAMED):
-                rows = connection.execute(select(Point.__table__).where(Point.id.in_(some))).all()
-                named = Trial.study == study, Trial.id.in_({row.trial_id for row in rows})
+                rows = connection.execute(select(POINTS).where(POINTS.c.id.in_(some))).all()
+                named = TRIALS.c.study == study, TRIALS.c.id.in_({row.trial_id for row in rows})
                 records = _records(rows, _trials(connection, *named))
-                times = _times(connection, Point.id.in_(some))
+                times = _times(connection, POINTS.c.id.in_(some))
                 found |= {one.id: one for one in _timed(records, times)}
         return [found[one] for one in ids if one in found]
 
@@ -113,30 +141,41 @@ class Measurements:
     def add_timing(self, point: int, measured_ms: float, static_ms: float) -> None:
         """Keep what a point took as a whole network, and the static one beside it; again replaces it."""
         with self._database.writing() as connection:
-            connection.execute(delete(Timing).where(Timing.point_id == point))
+            connection.execute(delete(TIMINGS).where(TIMINGS.c.point_id == point))
             values = {"measured_ms": measured_ms, "static_ms": static_ms}
-            connection.execute(insert(Timing).values(point_id=point, **values))
+            connection.execute(insert(TIMINGS).values(point_id=point, **values))
 
     def timings(self, study: str) -> dict[int, dict[str, float]]:
         """By point of the study what it took as a whole, as it stands in the point's `extra`."""
         with self._database.reading() as connection:
-            return _times(connection, Trial.study == study)
+            return _times(connection, TRIALS.c.study == study)
 
     def with_answers(self, points: Sequence[PointRecord]) -> list[PointRecord]:
         """The points with which images they answer rightly, as far as that was kept."""
-        query = select(Answers.point_id, Answers.right)
+        query = select(ANSWERS.c.point_id, ANSWERS.c.right)
         right: dict[int | None, bytes] = {}
         with self._database.reading() as connection:
             for some in _batches([p.id for p in points], MOST_NAMED):
-                rows = connection.execute(query.where(Answers.point_id.in_(some)))
+                rows = connection.execute(query.where(ANSWERS.c.point_id.in_(some)))
                 right |= {row.point_id: row.right for row in rows}
         return [replace(p, right=right.get(p.id)) for p in points]
 
 
 def _trials(connection: Connection, *conditions: Any) -> dict[int, Row[Any]]:
     """What points take over of their trainings, by the id of these."""
-    columns = (Trial.id, Trial.number, Trial.kind, Trial.family, Trial.params, Trial.run_id)
-    return {row.id: row for row in connection.execute(select(*columns).where(*conditions))}
+    names = ("id", "number", "kind", "family", "params", "run_id")
+    query = select(*(TRIALS.c[name] for name in names))
+    return {row.id: row for row in connection.execute(query.where(*conditions))}
+
+
+def _without_rates(connection: Connection) -> list[ColumnElement[Any]]:
+    """The columns of points, `extra` without the open rates of gates."""
+    left: ColumnElement[Any]
+    if connection.dialect.name == "sqlite":
+        left = func.json_remove(POINTS.c.extra, f"$.{RATES}", type_=JSON)
+    else:
+        left = cast(cast(POINTS.c.extra, JSONB).op("-")(RATES), JSON)
+    return [left.label("extra") if column.name == "extra" else column for column in POINTS.c]
 
 
 def _records(rows: Sequence[Row[Any]], trials: Mapping[int, Row[Any]]) -> list[PointRecord]:
@@ -145,8 +184,8 @@ def _records(rows: Sequence[Row[Any]], trials: Mapping[int, Row[Any]]) -> list[P
 
 def _times(connection: Connection, *conditions: Any) -> dict[int, dict[str, float]]:
     """By point what it took as a whole network, of the timed points where the conditions hold."""
-    query = select(Timing.__table__).join(Point, Point.id == Timing.point_id)
-    query = query.join(Trial, Trial.id == Point.trial_id).where(*conditions)
+    query = select(TIMINGS).join(POINTS, POINTS.c.id == TIMINGS.c.point_id)
+    query = query.join(TRIALS, TRIALS.c.id == POINTS.c.trial_id).where(*conditions)
     rows = connection.execute(query)
     return {r.point_id: {TIMED: r.measured_ms, TIMED_STATIC: r.static_ms} for r in rows}
 
@@ -163,14 +202,14 @@ def _timed(
 
 def _unbeaten(accuracy: float, costs: Mapping[str, float]) -> ColumnElement[bool]:
     """Points that are not worse than this accuracy at no lower costs."""
-    dearer = [getattr(Point, name) >= cost for name, cost in costs.items()]
-    return not_(and_(Point.accuracy < accuracy, *dearer))
+    dearer = [POINTS.c[name] >= cost for name, cost in costs.items()]
+    return not_(and_(POINTS.c.accuracy < accuracy, *dearer))
 
 
 def _column(name: str) -> Any:
     """A column of points by name, or what stands under a key of one: numbers as numbers, or as text."""
     column, _, key = name.partition(".")
-    return getattr(Point, column)[key].as_string() if key else getattr(Point, column)
+    return POINTS.c[column][key].as_string() if key else POINTS.c[column]
 
 
 def _batches(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

@@ -30,6 +30,7 @@ class Scale:
     large: str
     small: str
     fractions: tuple[float, ...]
+    pressure: float = 0.5  # times the published factors of losses without a target
     exits: Mapping[str, Any]
     deeper_exits: str  # a deeper backbone
     exits_epochs: int
@@ -74,6 +75,7 @@ GPU = Scale(
     name="gpu", data=DataSpec(source="cifar10"), seeds=3,
     gates={"backbone": "resnet32", "batch": 256}, gates_epochs=15, mid_targets=(0.4, 0.6),
     residual={"batch": 256}, residual_epochs=15, large="resnet20", small="resnet14", fractions=(0.35, 0.55, 0.8),
+    pressure=0.1,
     exits={"backbone": "resnet18", "width": 0.5, "batch": 256}, deeper_exits="resnet50", exits_epochs=20,
     routed=_VIT_GPU, routed_epochs=25, refining={"adamw_lr": 3e-4}, refining_epochs=10, copies=4, draws=20,
     power=0.9,

@@ -13,6 +13,7 @@ from search.report.front_points import thinned
 from search.run.job import Failure, Outcome, Rung
 from search.run.optuna_mirror import OptunaMirror
 from search.schedule.decisions import Reject, Repeat, Trial
+from search.schedule.history import Params
 from storage.attempts import Ends
 from storage.records import EpochRecord, Kind, OperatingPoint, PointRecord, State, TrialRecord
 from storage.rows import point_row
@@ -53,6 +54,10 @@ class Books:
         )
         if mirror := self._mirror_of(trial.kind):
             mirror.add(candidate.family.name, params)
+
+    def keep(self, first: int, params: Sequence[Params]) -> None:
+        """Trial `first` and those after it try these."""
+        self.store.suggestions.keep(self.study, first, params)
 
     def reject(self, one: Reject) -> None:
         """What was suggested is infeasible."""

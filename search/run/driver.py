@@ -20,7 +20,17 @@ from search.run.lost_baselines import LostBaselines, trial_of
 from search.run.memory_tries import MemoryTries
 from search.run.progress import Progress
 from search.run.time_spent import TimeSpent
-from search.schedule.decisions import Ended, Plan, Record, Reject, Repeat, Resume, Start, Trial
+from search.schedule.decisions import (
+    Ended,
+    Keep,
+    Plan,
+    Record,
+    Reject,
+    Repeat,
+    Resume,
+    Start,
+    Trial,
+)
 from search.spec import StudySpec
 from storage.attempts import Ends
 from storage.errors import UnwrittenError
@@ -118,6 +128,8 @@ class Driver:
         match ready.popleft() if ready else self.plan.next():
             case None:
                 return False
+            case Keep(first, params):
+                self.books.keep(first, params)
             case Record(trial):
                 self.books.record(trial)
             case Reject() as rejected:

@@ -316,6 +316,26 @@ def test_accuracy_at_equal_macs_is_on_the_line_between_the_neighbours_and_unknow
     assert layer_and_channel_gates.layer_plain_pair(results) == pytest.approx((0.725, 0.74))
 
 
+def test_joint_gates_are_compared_where_both_kinds_have_networks_and_at_half_of_the_macs() -> None:
+    def one(total: float, accuracy: float) -> dict[str, float]:
+        return {"total": total, "accuracy": accuracy}
+
+    results = {
+        "joint 0.15": one(10.0, 0.5),
+        "joint 0.1": one(48.0, 0.8),
+        "joint 0.03": one(60.0, 0.9),
+        "channel 0.15": one(30.0, 0.6),
+        "channel 0.03": one(90.0, 0.9),
+        "plain": one(100.0, 0.82),
+    }
+    at_45 = (0.5 + 0.3 * 35 / 38, 0.6 + 0.3 * 15 / 60)  # both have networks from 30 to 60
+    assert layer_and_channel_gates.joint_channel_pair(results) == pytest.approx(at_45)
+    assert layer_and_channel_gates.half_pair(results) == (0.8, 0.82)
+    small = results | {"plain": one(19.0, 0.7), "channel 0.15": one(70.0, 0.6)}
+    assert layer_and_channel_gates.joint_channel_pair(small) is None
+    assert layer_and_channel_gates.half_pair(small) is None
+
+
 def test_pruning_says_nothing_where_no_gate_was_settled() -> None:
     def one(settled: float) -> dict[str, Any]:
         return {"threshold": 0.8, "pruned_0.1": {"accuracy": 0.79, "settled": settled}}

@@ -35,6 +35,10 @@ GATED_RESNET: Variants = (
         GRAY,
         {"granularity": "channel", "channel_where": "both", "channel_group": 2, "shortcut": "A"},
     ),
+    (
+        COLOUR,
+        {"granularity": "channel", "channel_where": "both", "outer_groups": 4, "shortcut": "none"},
+    ),
     (COLOUR, {"granularity": "joint", "channel_group": 2}),
     (
         COLOUR,
