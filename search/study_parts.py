@@ -83,6 +83,13 @@ class Measure(Keys):
     recalibration_images: Annotated[int, Field(ge=2, le=65_536)] | None = Field(
         default=None, description="Images of such a batch. Default: as many as in training."
     )
+    thresholds: Literal["grid", "genetic"] = Field(
+        default="grid",
+        description=(
+            "How thresholds of exits are searched: on a grid over all rules, or, to compare with, by SCAN's genetic "
+            "search."
+        ),
+    )
 
 
 class Region(Keys):

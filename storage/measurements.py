@@ -7,7 +7,21 @@ from dataclasses import replace
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, insert, not_, select
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    bindparam,
+    cast,
+    delete,
+    func,
+    insert,
+    not_,
+    select,
+)
+from sqlalchemy.dialects.postgresql import JSONB
 
 from storage.database import Database
 from storage.records import TIMED, TIMED_STATIC, EpochRecord, Kind, PointRecord, RungRecord
@@ -16,6 +30,7 @@ from storage.rows import point_record, record
 from storage.tables import ANSWERS, EPOCHS, POINTS, RUNGS, TIMINGS, TRIALS
 from storage.trials import WITH_POINTS, is_trial, trial_id
 
+RATES = "rates"  # of gates, in `extra`
 MOST_NAMED = 500  # values in a statement: databases limit them
 SAME = delete(EPOCHS).where(
     EPOCHS.c.trial_id == bindparam("own"), EPOCHS.c.epoch == bindparam("at")
@@ -64,15 +79,24 @@ class Measurements:
         return [record(RungRecord, row) for row in self._database.rows(of.order_by(RUNGS.c.id))]
 
     def points(
-        self, study: str, kind: Kind | None = None, number: int | None = None
+        self,
+        study: str,
+        kind: Kind | None = None,
+        number: int | None = None,
+        *,
+        rates: bool = True,
     ) -> list[PointRecord]:
-        """The operating points of all complete and stopped trials, or of those of one kind, or of one number."""
+        """The operating points of all complete and stopped trials, or of those of one kind, or of one number.
+
+        Without `rates` they lack the open rates of their gates, which are most of what is read and kept in memory.
+        """
         of = [TRIALS.c.study == study, TRIALS.c.state.in_(WITH_POINTS)]
         of += [TRIALS.c.kind == kind] if kind else []
         of += [TRIALS.c.number == number] if number is not None else []
         with self._database.reading() as connection:
             trials = _trials(connection, *of)
-            query = select(POINTS).join(TRIALS, TRIALS.c.id == POINTS.c.trial_id).where(*of)
+            columns = POINTS.c if rates else _without_rates(connection)
+            query = select(*columns).join(TRIALS, TRIALS.c.id == POINTS.c.trial_id).where(*of)
             rows = connection.execute(query.order_by(POINTS.c.id)).all()
             times = _times(connection, *of)
         return _timed(_records(rows, trials), times)
@@ -142,6 +166,16 @@ def _trials(connection: Connection, *conditions: Any) -> dict[int, Row[Any]]:
     names = ("id", "number", "kind", "family", "params", "run_id")
     query = select(*(TRIALS.c[name] for name in names))
     return {row.id: row for row in connection.execute(query.where(*conditions))}
+
+
+def _without_rates(connection: Connection) -> list[ColumnElement[Any]]:
+    """The columns of points, `extra` without the open rates of gates."""
+    left: ColumnElement[Any]
+    if connection.dialect.name == "sqlite":
+        left = func.json_remove(POINTS.c.extra, f"$.{RATES}", type_=JSON)
+    else:
+        left = cast(cast(POINTS.c.extra, JSONB).op("-")(RATES), JSON)
+    return [left.label("extra") if column.name == "extra" else column for column in POINTS.c]
 
 
 def _records(rows: Sequence[Row[Any]], trials: Mapping[int, Row[Any]]) -> list[PointRecord]:

@@ -44,8 +44,10 @@ class StoredPoints:
         return Reference(**self.record.reference)
 
     def eligible(self) -> list[PointRecord]:
-        """All points that may join the front."""
-        read = self.store.points(self.record.name) if self.known is None else self.known
+        """All points that may join the front, without the open rates of their gates."""
+        read = self.known
+        if read is None:
+            read = self.store.points(self.record.name, rates=False)
         return eligible((p for p in read if self._is_offered(p)), self.reference)
 
     def baselines(self) -> list[PointRecord]:

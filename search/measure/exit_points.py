@@ -12,6 +12,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,7 +23,13 @@ from torch import Tensor
 
 from search.measure.exit_grid import ExitTable, Floats
 from search.measure.exit_thresholds import exit_outcomes, thin_out
-from search.measure.threshold_search import search_thresholds, selection_biases
+from search.measure.threshold_search import (
+    GENETIC_RULE,
+    Search,
+    genetic_thresholds,
+    search_thresholds,
+    selection_biases,
+)
 from spaces.contract.exit_rules import RULES, ExitRule, agreement, judged
 from spaces.contract.knobs import Knobs
 from trainers.exit_logits import ExitLogits
@@ -50,11 +57,50 @@ class ExitPoint:
     selection_bias: float
 
 
-def exit_points(raw: ExitLogits, base: Knobs) -> list[ExitPoint]:
-    """The front of exit settings over all rules and fallbacks, thinned, cheapest first; chosen on all images.
+def exit_points(raw: ExitLogits, base: Knobs, thresholds: str = "grid") -> list[ExitPoint]:
+    """The front of exit settings, thinned, cheapest first; chosen on all images.
 
-    `base` are the knobs that filled the tables.
+    `base` are the knobs that filled the tables. `thresholds` are searched on a grid, over all rules and fallbacks, or
+    by the "genetic" search that SCAN published.
     """
+    genetic = thresholds == "genetic"
+    search = genetic_thresholds if genetic else _grid_search(raw)
+    known = _uncalibrated(raw) if genetic else _calibrated(raw)
+    kept = thin_out(search(known.tables), POINTS)
+    points = []
+    for found, bias in zip(kept, selection_biases(known.tables, kept, search), strict=True):
+        table = known.tables[found.rule]
+        correct, macs, index = exit_outcomes(table, found.thresholds, found.fallback)
+        judges = known.judges[: len(found.thresholds)] if found.rule == "judge" else ()
+        knobs = replace(
+            base,
+            exit_rule=found.rule,
+            exit_thresholds=found.thresholds,
+            exit_temperatures=known.temperatures,
+            exit_judges=judges,
+            fallback=found.fallback,
+        )
+        points.append(
+            ExitPoint(knobs, torch.tensor(correct), torch.tensor(macs), torch.tensor(index), bias)
+        )
+    return points
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The tables that thresholds are searched on, by rule, and what their confidences were computed with."""
+
+    tables: Mapping[str, ExitTable]
+    temperatures: tuple[float, ...] = ()
+    judges: tuple[tuple[float, ...], ...] = ()
+
+
+def _grid_search(raw: ExitLogits) -> Search:
+    return partial(search_thresholds, fine=len(raw.labels) >= ENOUGH)
+
+
+def _calibrated(raw: ExitLogits) -> _Known:
+    """Of all rules, on logits at the temperatures that fit them best."""
     temperatures = tuple(temperature(logits, raw.labels) for logits in raw.logits)
     judges, judged_confidence = judges_of(raw, temperatures)
     rules = [
@@ -64,23 +110,13 @@ def exit_points(raw: ExitLogits, base: Knobs) -> list[ExitPoint]:
     ]
     confidence = {rule.rule: confidences(raw, rule) for rule in rules}
     tables = tables_of(raw, confidence | ({"judge": judged_confidence} if judges else {}))
-    fine = len(raw.labels) >= ENOUGH
-    kept = thin_out(search_thresholds(tables, fine=fine), POINTS)
-    points = []
-    for found, bias in zip(kept, selection_biases(tables, kept, fine=fine), strict=True):
-        correct, macs, index = exit_outcomes(tables[found.rule], found.thresholds, found.fallback)
-        knobs = replace(
-            base,
-            exit_rule=found.rule,
-            exit_thresholds=found.thresholds,
-            exit_temperatures=temperatures,
-            exit_judges=judges[: len(found.thresholds)] if found.rule == "judge" else (),
-            fallback=found.fallback,
-        )
-        points.append(
-            ExitPoint(knobs, torch.tensor(correct), torch.tensor(macs), torch.tensor(index), bias)
-        )
-    return points
+    return _Known(tables, temperatures, judges)
+
+
+def _uncalibrated(raw: ExitLogits) -> _Known:
+    """Of the maximum probability as the network gives it."""
+    rule = ExitRule(rule=GENETIC_RULE, every=True)
+    return _Known(tables_of(raw, {rule.rule: confidences(raw, rule)}))
 
 
 def temperature(logits_NC: Tensor, labels_N: Tensor) -> float:

@@ -216,7 +216,7 @@ def _exit_points(bench: _Bench, settings: Sequence[Knobs]) -> list[OperatingPoin
         raw = exit_logits(
             bench.net, bench.data.validation, bench.data, knobs, execution=bench.execution
         )
-        for one in exit_points(raw, knobs):
+        for one in exit_points(raw, knobs, bench.effort.thresholds):
             answers = raw.answers(one.index)
             ran = None if raw.ran is None else replace(raw.ran, exit=one.index)
             table = Table(answers, one.macs[None], raw.rates, ran)

@@ -5,7 +5,7 @@ Shapes: N images, K early exits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,8 +19,11 @@ from search.measure.exit_thresholds import (
     quantile_levels,
     setting,
 )
+from search.measure.genetic_thresholds import genetic_front
 from spaces.contract.exit_rules import FALLBACKS
 
+GENETIC_RULE = "maxprob"
+Search = Callable[[Mapping[str, ExitTable]], list[Setting]]
 FEWEST = 20  # images that a coarse grid has levels for, however few there are
 
 
@@ -41,6 +44,11 @@ def search_thresholds(tables: Mapping[str, ExitTable], *, fine: bool) -> list[Se
             own += map(_shortened, _grid_with_deepest(table.with_deepest(), fine=fine))
         found += [replace(one, rule=rule) for one in own]
     return front_of(found)
+
+
+def genetic_thresholds(tables: Mapping[str, ExitTable]) -> list[Setting]:
+    """The front that SCAN's genetic search finds on the table of maximum probabilities, the only rule that it has."""
+    return front_of([_shortened(one) for one in genetic_front(tables[GENETIC_RULE])])
 
 
 def _grid(table: ExitTable, fallback: str, *, fine: bool) -> list[Setting]:
@@ -79,22 +87,22 @@ def _shortened(one: Setting) -> Setting:
 
 
 def selection_biases(
-    tables: Mapping[str, ExitTable], kept: Sequence[Setting], *, fine: bool
+    tables: Mapping[str, ExitTable], kept: Sequence[Setting], search: Search
 ) -> list[float]:
     """For each setting how much choosing at its cost flatters: chosen on one half of the images, measured on the other.
 
-    On each half the front is searched as on all images. Of the setting there that costs about what the kept one does:
-    accuracy on the half that it was chosen on minus accuracy on the other half, mean over the two halves, in which how
-    easy either half is cancels. Positive is flattery. It is an estimate with the noise of two halves, and on the high
-    side for a setting chosen on twice as many images. Temperatures and judges are those of all images. Nothing is
-    subtracted from what a point reports.
+    On each half the front is searched as on all images, by `search`. Of the setting there that costs about what the
+    kept one does: accuracy on the half that it was chosen on minus accuracy on the other half, mean over the two
+    halves, in which how easy either half is cancels. Positive is flattery. It is an estimate with the noise of two
+    halves, and on the high side for a setting chosen on twice as many images. Temperatures and judges are those of all
+    images. Nothing is subtracted from what a point reports.
     """
     images = next(iter(tables.values())).confidence.shape[1]
     order = np.random.default_rng(0).permutation(images)
     halves = order[: images // 2], order[images // 2 :]
     biases = np.zeros(len(kept))
     for own, other in (halves, halves[::-1]):
-        front, unseen = search_thresholds(_some(tables, own), fine=fine), _some(tables, other)
+        front, unseen = search(_some(tables, own)), _some(tables, other)
         costs = np.array([one.macs for one in front])
         for i, one in enumerate(kept):
             chosen = front[int(np.abs(costs - one.macs).argmin())]

@@ -85,6 +85,6 @@ def _repeat(
 
 def _points(books: Books) -> dict[tuple[Kind, int], list[PointRecord]]:
     found: dict[tuple[Kind, int], list[PointRecord]] = {}
-    for point in books.store.points(books.study):
+    for point in books.store.points(books.study, rates=False):
         found.setdefault(point.training, []).append(point)
     return found

@@ -127,10 +127,13 @@ class Views:
     def found(self, name: str, identifier: int) -> PointRecord:
         """The point of a study by its id. Raises ValueError where the study shows none."""
         _, front = self.known(name)
-        for p in (*front.members, *front.baselines, *front.points):
-            if p.id == identifier:
-                return p
-        raise ValueError(f"study {name} shows no point {identifier}; it may have left the front")
+        shown = {p.id for p in (*front.members, *front.baselines, *front.points)}
+        found = self.store.points_by_id(name, [identifier]) if identifier in shown else []
+        if not found:
+            raise ValueError(
+                f"study {name} shows no point {identifier}; it may have left the front"
+            )
+        return self.store.with_answers(found)[0]
 
     def training(self, name: str, identifier: int) -> tuple[StudyRecord, TrialRecord, PointRecord]:
         """A point by its id, with its training and its study. Raises ValueError."""

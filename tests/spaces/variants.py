@@ -112,6 +112,7 @@ _SKIP: Variants = (
     (COLOUR, {"aggregator": "wsdc"}),
     (COLOUR, {"class_tokens": 2, "norm_eps": 1e-6, "exits": "cls"}),
     (GRAY, {"aggregator": "wdc", "exits": "cls"}),
+    (DIGITS, {"oracle": "shared", "exits": "cls", "patch": 2}),
     (COLOUR, {"exits": "cls", "exit_decision": "gate", "dt_history": "none", "layerdrop": 0.2}),
 )
 _SHUFFLED: Variants = (

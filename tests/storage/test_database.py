@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,32 @@ def test_a_sqlite_file_is_set_up_for_many_readers_and_one_writer(tmp_path):
         "foreign_keys": 1,
         "busy_timeout": 20_000,
     }
+
+
+def test_a_backup_that_is_made_while_a_study_is_written_is_whole(tmp_path):
+    store, writing = Store.open(f"sqlite:///{tmp_path / 'study.db'}"), threading.Event()
+    store.add_study("digits", {}, "", {})
+
+    def write() -> None:
+        for number in range(60):
+            store.add_trial("digits", "search", number, "gated_resnet", {"depth": 20}, 1, 3)
+            store.finish_trial(
+                "digits", "search", number, points=[operating_point()], result={}, seconds=1.0
+            )
+            writing.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    writing.wait()
+    used, copy = (sqlite3.connect(tmp_path / name) for name in ("study.db", "copy.db"))
+    with closing(used), closing(copy):
+        used.backup(copy)
+    writer.join()
+    store.close()
+    restored = Store.open(f"sqlite:///{tmp_path / 'copy.db'}")
+    complete = restored.trials("digits", state="complete")
+    assert len(restored.points("digits")) == len(complete) > 0, "trials end with all their points"
+    restored.close()
 
 
 def test_opening_an_up_to_date_database_takes_no_lock(tmp_path):

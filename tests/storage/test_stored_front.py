@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from math import inf, nan
 from typing import Any
 
@@ -36,7 +37,11 @@ def made_up(draw: random.Random) -> OperatingPoint:
     """Few different numbers, so that many are equal; a random one is often better than the others."""
     knobs, accuracy = draw.choice(KNOBS), draw.randrange(12) / 12
     lucky = 0.05 * (knobs.get("policy") == "stochastic")
-    extra: dict[str, Any] = {"rates": {}} | draw.choice(LATENCIES) | {"latency_p95": draw.random()}
+    extra: dict[str, Any] = (
+        {"rates": {"gate": [draw.random()]}}
+        | draw.choice(LATENCIES)
+        | {"latency_p95": draw.random()}
+    )
     return operating_point(
         min(1.0, accuracy + lucky),
         draw.randrange(1, 9) * 1e5,
@@ -66,6 +71,10 @@ def told(points: Sequence[PointRecord]) -> str:
     return repr([(p, p.right) for p in points])
 
 
+def without_rates(points: Sequence[PointRecord]) -> list[PointRecord]:
+    return [replace(p, extra={k: v for k, v in p.extra.items() if k != "rates"}) for p in points]
+
+
 @pytest.mark.parametrize(
     "objectives",
     [[], ["macs"], ["macs_p95", "parameters"], ["latency"], ["macs", "latency_p95"]],
@@ -84,8 +93,9 @@ def test_it_is_the_front_of_all_records(
             whole = study_front(store, record, family, cascades=cascades, known=known)
             assert whole.members
             assert whole.volume == found.volume > 0
-            for name in ("members", "baselines", "points"):
+            for name in ("members", "baselines"):
                 assert told(getattr(found, name)) == told(getattr(whole, name))
+            assert told(found.points) == told(without_rates(whole.points))
 
 
 def test_a_study_without_points_has_an_empty_front(store: Store) -> None:

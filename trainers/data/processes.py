@@ -83,9 +83,14 @@ else:
 
 
 def end_with_parent() -> None:
-    """Let this process end as soon as the one that started it is gone, however that ended."""
+    """Let this process end as soon as the one that started it is gone, however that ended.
+
+    A fork that hangs ends with the program at least.
+    """
     parent = multiprocessing.parent_process()
     if parent is not None:
+        if parent.pid != os.getppid():
+            fork_server.end_with_server()
         threading.Thread(
             target=_end_after, args=(parent.sentinel,), name="end with parent", daemon=True
         ).start()

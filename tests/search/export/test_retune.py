@@ -16,12 +16,13 @@ from PIL import Image
 from search.commands.retune import retune
 from search.export.classifier import load_classifier
 from search.export.folder import FORMAT, MODEL, ONNX, WEIGHTS
-from search.export.model import load_exported
-from search.export.retune import candidates, held_out, read_labelled
+from search.export.model import Model, load_exported
+from search.export.retune import Labelled, candidates, held_out, read_labelled
 from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs
 from spaces.contract.registry import family
 from spaces.contract.task import Task
+from spaces.deploy import generic
 from spaces.deploy.ship import onnx_model, ship
 from storage.weights_file import save_weights
 from tests.search.export.test_card import described
@@ -132,3 +133,12 @@ def test_a_budget_is_kept_and_what_is_wrong_is_named(
         retune(folder, images, tmp_path / "no", max_macs=None, **quiet)
     with pytest.raises(ValueError, match="holds no folders of images"):
         retune(folder, tmp_path / "none", tmp_path / "no", max_macs=None, **quiet)
+
+
+def test_exits_are_chosen_again_where_all_images_leave_at_one() -> None:
+    values, _ = NETS["multi_exit"]
+    net = scrambled(Candidate.of(family("multi_exit"), values, 2).build(TASK, 0)).float().eval()
+    knobs = Knobs(policy="always_on", exit_rule="margin", exit_thresholds=(0.9, -1.0, 0.4))
+    images = Labelled(torch.rand(60, 1, 16, 16), torch.arange(60) % 3)
+    found = candidates(Model(generic.deploy(net, [(knobs, {})]), {}), images, [])
+    assert {tuple(one.thresholds[1:]) for one in found} == {(-1.0, 0.4)}

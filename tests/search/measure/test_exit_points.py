@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from search.measure.effort import Effort
 from search.measure.exit_grid import ExitTable
 from search.measure.exit_points import (
     exit_points,
@@ -111,8 +113,9 @@ def test_the_bias_is_about_what_choosing_on_the_measured_images_flatters() -> No
     for seed in range(12):
         both = lucky(10_300, seed)
         seen, fresh = both.of(np.arange(300)), both.of(np.arange(300, 10_300))
-        kept = thin_out(search_thresholds({"maxprob": seen}, fine=True), 10)
-        estimated += selection_biases({"maxprob": seen}, kept, fine=True)
+        search = partial(search_thresholds, fine=True)
+        kept = thin_out(search({"maxprob": seen}), 10)
+        estimated += selection_biases({"maxprob": seen}, kept, search)
         actual += [
             one.accuracy - setting(fresh, one.thresholds, one.fallback).accuracy for one in kept
         ]
@@ -124,9 +127,8 @@ def test_a_coarse_grid_flatters_less_than_a_fine_one() -> None:
     for seed in range(12):
         tables = {"maxprob": lucky(300, seed)}
         for fine, found in biases.items():
-            found += selection_biases(
-                tables, thin_out(search_thresholds(tables, fine=fine), 10), fine=fine
-            )
+            search = partial(search_thresholds, fine=fine)
+            found += selection_biases(tables, thin_out(search(tables), 10), search)
     assert np.mean(biases[False]) < 0.8 * np.mean(biases[True])
 
 
@@ -153,8 +155,34 @@ def test_a_threshold_of_the_deepest_head_finds_what_no_other_vector_gives(fine: 
 def test_images_that_are_all_alike_leave_nothing_to_luck() -> None:
     one = lucky(1, 0)
     tables = {"maxprob": one.of(np.zeros(40, np.int64))}
-    kept = search_thresholds(tables, fine=False)
-    assert selection_biases(tables, kept, fine=False) == [0.0] * len(kept)
+    search = partial(search_thresholds, fine=False)
+    kept = search(tables)
+    assert selection_biases(tables, kept, search) == [0.0] * len(kept)
+
+
+@pytest.mark.slow
+def test_the_genetic_search_finds_points_as_scan_has_them(
+    digits: ImageData, gated: DynamicNet
+) -> None:
+    raw = exit_logits(gated, digits.validation, digits, Knobs(policy="always_on"))
+    raw = replace(raw, logits=8 * raw.logits)  # its levels are those of sure networks
+    found = exit_points(raw, Knobs(policy="always_on"), "genetic")
+    assert any(len(one.knobs.exit_thresholds) == gated.exit_count + 1 for one in found)
+    for one in found:
+        assert (one.knobs.exit_rule, one.knobs.fallback) == ("maxprob", "ensemble")
+        assert one.knobs.exit_temperatures == ()
+        assert all(0.7 <= level <= 1 for level in one.knobs.exit_thresholds)
+        rule = one.knobs.exits()
+        assert rule is not None
+        logits, macs = raw.under(rule)
+        assert torch.equal(logits.argmax(1) == raw.labels, one.correct)
+        assert torch.equal(macs, one.macs)
+    effort = Effort(thresholds="genetic")
+    points = operating_points(
+        gated, digits, Recipe(batch=32), execution=Execution(), seed=0, quick=True, effort=effort
+    )
+    rules = {p.knobs["exit_rule"] for p in points if "exit_rule" in p.knobs}
+    assert rules == {"maxprob"}, "also under way"
 
 
 @pytest.mark.slow

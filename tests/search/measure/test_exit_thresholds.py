@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.threshold_searches import SCAN_LEVELS, scores
+from benchmarks.threshold_searches import SCAN_LEVELS
 from search.measure.exit_grid import ExitTable, grid_front, levels_within, totals
 from search.measure.exit_thresholds import (
     exhaustive_front,
@@ -20,6 +20,7 @@ from search.measure.exit_thresholds import (
     setting,
     thin_out,
 )
+from search.measure.genetic_thresholds import scores
 from tests.exit_tables import drawn
 
 

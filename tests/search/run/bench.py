@@ -51,13 +51,14 @@ class Bench:
 
     folder: Path
     text: str
+    url: str = ""  # of the database; a file in the folder where it is empty
     jobs: list[Job] = field(default_factory=list)  # in the order of starting
     answers: list[tuple[int, int, bool]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(exist_ok=True)
-        self.store = Store.open(f"sqlite:///{self.folder / 'db.sqlite'}")
-        self.storage = optuna.storages.InMemoryStorage()
+        self.store = Store.open(self.url or f"sqlite:///{self.folder / 'db.sqlite'}")
+        self.storage: optuna.storages.BaseStorage = optuna.storages.InMemoryStorage()
         self.spec = parse_study(self.text, "s.yml")
         self.store.add_study("s", self.spec.model_dump(mode="json"), self.text, REFERENCE.as_dict())
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,9 +77,11 @@ def test_of_eight_searches_that_start_at_once_one_drives_and_the_others_say_who_
                 codes.append(code)
                 waiting.remove(search)
     (driver,) = waiting
-    driver.kill()
+    os.kill(driver.pid, signal.SIGTERM)
+    assert driver.ended(60) == 130
     said = (folder / LOG).read_text()
     assert codes == [2] * 7, said
+    assert "Stopped. Nothing is lost: dynafront search study.yml goes on." in said
     line = (
         rf"^Error: study killed is being searched by process {driver.pid} on \S+; "
         "watch it with `dynafront status killed`$"
