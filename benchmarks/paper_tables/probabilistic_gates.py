@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from itertools import chain
 
-from benchmarks.paper_tables.table import HELD_OUT, TINY, Other, PaperTable, Row, Scale
+from benchmarks.paper_tables.table import (
+    CENTRE,
+    HELD_OUT,
+    SMALL,
+    TINY,
+    Other,
+    PaperTable,
+    Row,
+    Scale,
+)
 
 PAPER = "Herrmann, Bowen and Zabih, Deep networks with probabilistic gates, 2018"
 LOSSES = ("Dep PG", "Dep PB", "Ind PG", "Ind PB")
@@ -94,14 +103,8 @@ TABLE_S5 = PaperTable(
             every=13,
         ),
         "cpu": Scale(
-            {
-                "budget": {"epochs": 20},
-                "repeats": 1,
-                "train_limit": 5000,
-                "image_size": 16,
-                "validation": 0.1,
-            },
-            {"backbone": "resnet20", "batch": 64, "lr_milestones": "0.43+0.71"},
+            SMALL,
+            {"backbone": "resnet14", "width": 0.5, "batch": 64, "lr_milestones": "0.43+0.71"},
             every=3,
         ),
     },
@@ -144,15 +147,14 @@ def _imagenet(
         {
             "smoke": Scale(TINY | scratch | {"image_size": 8, "crop_pct": 1.0}, small, every=len(rows) // 2),
             "cpu": Scale(
-                {"data": "cifar100", "budget": {"epochs": 20}, "train_limit": 5000, "image_size": 16}
-                | {"crop_pct": 1.0, "validation": 0.1} | scratch,
+                SMALL | {"data": "cifar100", "crop_pct": 1.0} | scratch,
                 small,
                 every=len(rows) // 2,
             ),
         },
         differs=(
             HELD_OUT,
-            "parts are cut out of the largest centred square of an image at 256 pixels, not of the whole photo",
+            CENTRE,
             "numbers of AIG are its own paper's, whose gates are drawn at random; here they are thresholds too",
             "the ResNet itself is not a row: its accuracy is that of torchvision's weights",
             "per-batch gates with a constant, then quadratic loss and an annealed target are left out: the paper does "
@@ -186,7 +188,7 @@ FIGURE_9 = PaperTable(
             {"depth": {100: 22}},
         ),
         "cpu": Scale(
-            {"budget": {"epochs": 20}, "repeats": 2, "train_limit": 5000, "image_size": 16, "validation": 0.1},
+            SMALL,
             {"depth": 22, "lr_milestones": "0.5+0.75"},
             {"depth": {100: 22}},
         ),

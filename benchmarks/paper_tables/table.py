@@ -15,12 +15,21 @@ import yaml
 FOLDER = Path(__file__).parents[2] / "studies" / "papers" / "tables"
 SCALES = ("smoke", "cpu", "gpu")
 HELD_OUT = "2 % of the training images are held out, where the paper has no validation images"
+CENTRE = "parts are cut out of the largest centred square of an image at 256 pixels, not of the whole photo"
 # keys of a study file at smoke scale
 TINY: dict[str, Any] = {
     "data": "digits",
     "budget": {"epochs": 1},
     "repeats": 1,
     "train_limit": 128,
+    "validation": 0.1,
+}
+# at cpu scale: a table takes minutes of one core
+SMALL: dict[str, Any] = {
+    "budget": {"epochs": 16},
+    "repeats": 1,
+    "train_limit": 4000,
+    "image_size": 16,
     "validation": 0.1,
 }
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from spaces.contract.forward_pass import Walk
 from spaces.contract.net import Output
-from spaces.contract.policies import Policy, Sampled
+from spaces.contract.policies import REINFORCE, Policy, Sampled
 from spaces.contract.space import SHARE, WEIGHT, choice, one_of, real
 from spaces.contract.truth import Labels
 from spaces.gates.gate_heads import noise_ends, relaxed_schedule, relaxed_temperature
@@ -104,7 +104,8 @@ class SkippingConfig(SparsityConfig, OracleConfig):
     )
     estimator: str = choice(
         "st", "gumbel_st", default="gumbel_st", when={"oracle": _ANY, "dt_grad": ("st",)}, searched=False,
-        doc="hard decisions in training, or hard noisy ones",
+        accepts=one_of("st", "gumbel_st", REINFORCE),
+        doc="hard decisions in training, or hard noisy ones; also reinforce, hard draws that are rewarded",
     )  # fmt: skip
     temperature: float = relaxed_temperature()
     temperature_schedule: str = relaxed_schedule()

@@ -31,6 +31,7 @@ from spaces.exits.exit_config import ExitConfig
 from spaces.exits.exit_objective import ExitObjective
 from spaces.exits.exits import ExitNet
 from spaces.gates.gated_blocks import counted, decided, mixed
+from spaces.gates.reinforce import check_reinforce
 from spaces.transformers.layer_mixing import Mixing, MixingConfig, dropout_rates
 from spaces.transformers.layer_order import (
     OrderConfig,
@@ -103,6 +104,8 @@ class RoutedViT(ViT, ExitNet):
             Mixing(config, config.dim, j + 1, rates[j]) for j in range(1, count if mixes else 1)
         )
         gated = _gated_layers(config) if on else []
+        if gated:
+            check_reinforce(config)
         asked = {self._oracle_name(i): i for i in gated}
         self.oracles = nn.ModuleDict(
             {name: Oracle(config, config.dim, i, count) for name, i in asked.items()}
