@@ -91,7 +91,10 @@ def of_study(root: Path, trials: int, args: argparse.Namespace) -> dict[str, Any
 
 
 def large_study(folder: Path, trials: int, url: str | None) -> Path:
-    """A folder with settings, and the study; made where it is not there. MLflow lacks the last trials only."""
+    """A folder with settings, and the study; made where it is not there.
+
+    MLflow knows the study, and the last trials alone are to be brought there: the others have no run.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     database = url or f"sqlite:///{folder / 'data' / 'dynafront.db'}"
     settings = {"storage": {"folder": str(folder / "data"), "database": database}}
@@ -103,7 +106,9 @@ def large_study(folder: Path, trials: int, url: str | None) -> Path:
         return folder
     if known is not None:  # of another size, in a database for all sizes
         store.delete_study(STUDY)
-    fill(store, made_up_study(store, STUDY, trials, epochs=5), trials, stored_epochs=5)
+    spec = made_up_study(store, STUDY, trials, epochs=5)
+    command(["sync", STUDY], folder)  # a study that MLflow has never seen is brought there whole
+    fill(store, spec, trials, stored_epochs=5)
     for number in range(trials - UNSEEN):
         store.set_run(STUDY, Kind.SEARCH, number, None, published=True)
     return folder

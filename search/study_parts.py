@@ -74,10 +74,21 @@ class Measure(Keys):
         ),
     )
     recalibration_batches: Annotated[int, Field(ge=1, le=10_000)] = Field(
-        default=20, description="Batches of training images that refresh batch-norm statistics."
+        default=20,
+        description=(
+            "Batches of training images, changed as the recipe says, but neither mixed nor erased, that "
+            "refresh batch-norm statistics."
+        ),
     )
     recalibration_images: Annotated[int, Field(ge=2, le=65_536)] | None = Field(
         default=None, description="Images of such a batch. Default: as many as in training."
+    )
+    thresholds: Literal["grid", "genetic"] = Field(
+        default="grid",
+        description=(
+            "How thresholds of exits are searched: on a grid over all rules, or, to compare with, by SCAN's genetic "
+            "search."
+        ),
     )
 
 

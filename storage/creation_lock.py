@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
-from filelock import FileLock, Timeout
 from sqlalchemy import create_engine, text
 
 from storage.errors import StorageError, told
@@ -28,6 +27,9 @@ def creating(url: str) -> Iterator[None]:
     """
     file = sqlite_file(url)
     if file is not None:
+        # every command opens a database, and few make one
+        from filelock import FileLock, Timeout
+
         lock = FileLock(f"{file}.lock", timeout=PATIENCE)
         with told(url):
             file.parent.mkdir(parents=True, exist_ok=True)

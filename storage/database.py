@@ -31,7 +31,7 @@ from sqlalchemy.exc import ArgumentError, OperationalError
 from storage import json_text
 from storage.creation_lock import creating
 from storage.errors import LOCKED, LostConnectionError, StorageError, told
-from storage.tables import REVISION, VERSION_TABLE, Table
+from storage.tables import METADATA, REVISION, VERSION_TABLE
 from storage.urls import sqlite_file, without_password
 
 if TYPE_CHECKING:
@@ -140,6 +140,8 @@ class Database:
         connection = self._reached(engine)
         try:
             connection.begin()
+            if not self.has_clock:
+                _begin_sqlite(connection)
         except BaseException:
             connection.close()
             raise
@@ -223,7 +225,6 @@ def _engine(url: str) -> Engine:
         ) from None
     if file is not None:
         event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
@@ -254,7 +255,7 @@ def _config() -> Config:
 
 def ours(thing: Any, name: str | None, kind: str, *_: Any) -> bool:
     """Whether a table is one of ours: Optuna's may lie beside them."""
-    return kind != "table" or name in Table.metadata.tables
+    return kind != "table" or name in METADATA.tables
 
 
 def _revision(connection: Connection) -> str | None:

@@ -10,7 +10,7 @@ from sqlalchemy import insert, select, update
 from storage.database import Database
 from storage.records import ExportRecord
 from storage.rows import record, utc_now
-from storage.tables import Export
+from storage.tables import EXPORTS
 
 
 class Exports:
@@ -39,18 +39,18 @@ class Exports:
             "created_at": utc_now(),
         }
         with self._database.writing() as connection:
-            key = connection.scalar(insert(Export).values(values).returning(Export.id))
-            row = connection.execute(select(Export.__table__).where(Export.id == key)).one()
+            key = connection.scalar(insert(EXPORTS).values(values).returning(EXPORTS.c.id))
+            row = connection.execute(select(EXPORTS).where(EXPORTS.c.id == key)).one()
         return record(ExportRecord, row)
 
     def set_model_uri(self, export: int, model_uri: str) -> None:
         """Remember under which address an export is registered in MLflow."""
         with self._database.writing() as connection:
             connection.execute(
-                update(Export).where(Export.id == export).values(model_uri=model_uri)
+                update(EXPORTS).where(EXPORTS.c.id == export).values(model_uri=model_uri)
             )
 
     def exports(self, study: str) -> list[ExportRecord]:
         """The study's exports, in order."""
-        query = select(Export.__table__).where(Export.study == study).order_by(Export.id)
+        query = select(EXPORTS).where(EXPORTS.c.study == study).order_by(EXPORTS.c.id)
         return [record(ExportRecord, row) for row in self._database.rows(query)]

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import insert, select
 
 from storage.database import Database
-from storage.tables import Format, FormatCrash
+from storage.tables import FORMAT_CRASHES, FORMATS
 
 
 class Formats:
@@ -23,23 +23,23 @@ class Formats:
 
     def chosen(self, study: str, device: str, size: str) -> dict[str, Any] | None:
         """None when none was chosen yet."""
-        one = Format.study == study, Format.device == device, Format.size == size
-        rows = self._database.rows(select(Format.execution).where(*one))
+        one = FORMATS.c.study == study, FORMATS.c.device == device, FORMATS.c.size == size
+        rows = self._database.rows(select(FORMATS.c.execution).where(*one))
         return rows[0].execution if rows else None
 
     def choose(self, study: str, device: str, size: str, execution: Mapping[str, Any]) -> None:
         """Remember the choice."""
         values = {"study": study, "device": device, "size": size, "execution": dict(execution)}
         with self._database.writing() as connection:
-            connection.execute(insert(Format).values(values))
+            connection.execute(insert(FORMATS).values(values))
 
     def crashed(self, device: str, size: str) -> list[dict[str, Any]]:
         """The formats that took a process down, the first crash first."""
-        one = FormatCrash.device == device, FormatCrash.size == size
-        query = select(FormatCrash.execution).where(*one).order_by(FormatCrash.id)
+        one = FORMAT_CRASHES.c.device == device, FORMAT_CRASHES.c.size == size
+        query = select(FORMAT_CRASHES.c.execution).where(*one).order_by(FORMAT_CRASHES.c.id)
         return [row.execution for row in self._database.rows(query)]
 
     def add_crash(self, device: str, size: str, execution: Mapping[str, Any]) -> None:
         values = {"device": device, "size": size, "execution": dict(execution)}
         with self._database.writing() as connection:
-            connection.execute(insert(FormatCrash).values(**values, at=datetime.now(UTC)))
+            connection.execute(insert(FORMAT_CRASHES).values(**values, at=datetime.now(UTC)))

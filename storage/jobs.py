@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, delete, func, insert, select, update
 from storage.database import Database
 from storage.records import JobRecord, JobState
 from storage.rows import record, utc_now
-from storage.tables import Job
+from storage.tables import JOBS
 
 ENUMS = {"state": JobState}
 OPEN = (JobState.QUEUED, JobState.RUNNING)
@@ -38,41 +38,41 @@ class Jobs:
             "created_at": utc_now(),
         }
         with self._database.writing() as connection:
-            open_ones = select(func.count()).where(Job.state.in_(OPEN), Job.host == host)
+            open_ones = select(func.count()).where(JOBS.c.state.in_(OPEN), JOBS.c.host == host)
             if (connection.scalar(open_ones) or 0) >= most:
                 return None
-            key = connection.scalar(insert(Job).values(values).returning(Job.id))
-            row = connection.execute(select(Job.__table__).where(Job.id == key)).one()
+            key = connection.scalar(insert(JOBS).values(values).returning(JOBS.c.id))
+            row = connection.execute(select(JOBS).where(JOBS.c.id == key)).one()
         return record(JobRecord, row, ENUMS)
 
     def job(self, job: int) -> JobRecord | None:
-        rows = self._database.rows(select(Job.__table__).where(Job.id == job))
+        rows = self._database.rows(select(JOBS).where(JOBS.c.id == job))
         return record(JobRecord, rows[0], ENUMS) if rows else None
 
     def jobs(self, study: str | None = None, *, most: int = 50) -> list[JobRecord]:
         """The newest, of one study or of all, the newest first."""
-        query = select(Job.__table__).order_by(Job.id.desc()).limit(most)
+        query = select(JOBS).order_by(JOBS.c.id.desc()).limit(most)
         if study is not None:
-            query = query.where(Job.study == study)
+            query = query.where(JOBS.c.study == study)
         return [record(JobRecord, row, ENUMS) for row in self._database.rows(query)]
 
     def open_jobs(self, study: str | None = None) -> list[JobRecord]:
         """All that wait or run, in order."""
-        query = select(Job.__table__).where(Job.state.in_(OPEN)).order_by(Job.id)
+        query = select(JOBS).where(JOBS.c.state.in_(OPEN)).order_by(JOBS.c.id)
         if study is not None:
-            query = query.where(Job.study == study)
+            query = query.where(JOBS.c.study == study)
         return [record(JobRecord, row, ENUMS) for row in self._database.rows(query)]
 
     def take(self, job: JobRecord, kinds: Collection[str], most: int) -> bool:
         """Make a waiting job a running one; False where it waits no more, or `most` of these kinds run on its host."""
         running = select(func.count()).where(
-            Job.state == JobState.RUNNING, Job.host == job.host, Job.kind.in_(kinds)
+            JOBS.c.state == JobState.RUNNING, JOBS.c.host == job.host, JOBS.c.kind.in_(kinds)
         )
         values = {"state": JobState.RUNNING, "started_at": utc_now(), "seen_at": time.time()}
         with self._database.writing() as connection:
             if (connection.scalar(running) or 0) >= most:
                 return False
-            change = update(Job).where(Job.id == job.id, Job.state == JobState.QUEUED)
+            change = update(JOBS).where(JOBS.c.id == job.id, JOBS.c.state == JobState.QUEUED)
             return connection.execute(change.values(values)).rowcount > 0
 
     def begin(self, job: int, pid: int) -> bool:
@@ -98,26 +98,26 @@ class Jobs:
             "result": dict(result or {}),
             "finished_at": utc_now(),
         }
-        return self._change(job, values, Job.state.in_(OPEN))
+        return self._change(job, values, JOBS.c.state.in_(OPEN))
 
     def cancel_waiting(self, job: int) -> bool:
         """End a job that has not begun; False where it has."""
         values = {"state": JobState.CANCELLED, "finished_at": utc_now()}
-        return self._change(job, values, Job.state == JobState.QUEUED)
+        return self._change(job, values, JOBS.c.state == JobState.QUEUED)
 
     def forget(self, kept: int) -> list[JobRecord]:
         """Take away the oldest jobs that have ended, all but `kept` jobs; returns them."""
-        query = select(Job.__table__).order_by(Job.id.desc()).offset(kept)
+        query = select(JOBS).order_by(JOBS.c.id.desc()).offset(kept)
         with self._database.writing() as connection:
             old = [record(JobRecord, row, ENUMS) for row in connection.execute(query)]
             old = [job for job in old if job.state not in OPEN]
-            connection.execute(delete(Job).where(Job.id.in_([job.id for job in old])))
+            connection.execute(delete(JOBS).where(JOBS.c.id.in_([job.id for job in old])))
         return old
 
     def _change(self, job: int, values: Mapping[str, Any], condition: ColumnElement[bool]) -> bool:
         with self._database.writing() as connection:
-            change = update(Job).where(Job.id == job, condition).values(**values)
+            change = update(JOBS).where(JOBS.c.id == job, condition).values(**values)
             return connection.execute(change).rowcount > 0
 
 
-_RUNNING = Job.state == JobState.RUNNING
+_RUNNING = JOBS.c.state == JobState.RUNNING

@@ -160,8 +160,8 @@ class MlflowLog:
     def inspected_points(self, experiment_id: str, study: str) -> dict[str, int]:
         """By run, the point that its pictures show, of those that were drawn again after the training."""
         with asking(self.settings):
-            found = list(self._runs.all_runs(experiment_id, {STUDY: study}))
-        tags = {run.info.run_id: run.data.tags.get(INSPECTED, "") for run in found}
+            found = list(self._runs.all_runs(experiment_id, {STUDY: study}, has=INSPECTED))
+        tags = {run.info.run_id: run.data.tags[INSPECTED] for run in found}
         return {run: int(point) for run, point in tags.items() if point.isdecimal()}
 
     def replace_pictures(

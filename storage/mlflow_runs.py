@@ -70,14 +70,17 @@ class MlflowRuns:
             self._client.restore_run(deleted.info.run_id)
         return deleted
 
-    def all_runs(self, experiment_id: str, tags: Mapping[str, str]) -> Iterator[Run]:
-        """Every run with these tags, the newest first, deleted ones too."""
+    def all_runs(
+        self, experiment_id: str, tags: Mapping[str, str], *, has: str | None = None
+    ) -> Iterator[Run]:
+        """Every run with these tags, and with the tag that it `has`; the newest first, deleted ones too."""
         from mlflow.entities import ViewType
 
+        query = having(tags) + (f" and tags.`{has}` != ''" if has else "")
         token = None
         while True:
             page = self._client.search_runs(
-                [experiment_id], having(tags), ViewType.ALL, PAGE, page_token=token
+                [experiment_id], query, ViewType.ALL, PAGE, page_token=token
             )
             yield from page
             token = page.token

@@ -13,7 +13,7 @@ from storage.errors import StorageError, StudyExistsError
 from storage.records import StudyRecord
 from storage.repeated import repeated
 from storage.rows import record, utc_now
-from storage.tables import Point, Study, StudyData, Timing, Trial
+from storage.tables import POINTS, STUDIES, STUDY_DATA, TIMINGS, TRIALS
 
 ASKED_TO_STOP = ":stop"  # behind the owner of a lease
 
@@ -36,11 +36,11 @@ class Studies:
             "created_at": utc_now(),
         }
         with self._database.writing() as connection:
-            if connection.scalar(select(Study.name).where(Study.name == name)):
+            if connection.scalar(select(STUDIES.c.name).where(STUDIES.c.name == name)):
                 raise StudyExistsError(
                     f"study {name!r} exists already; give the new one another name"
                 )
-            connection.execute(insert(Study).values(values))
+            connection.execute(insert(STUDIES).values(values))
             return record(StudyRecord, connection.execute(self._named(name)).one())
 
     def study(self, name: str) -> StudyRecord:
@@ -56,14 +56,14 @@ class Studies:
 
     def studies(self) -> list[StudyRecord]:
         """All studies, the oldest first."""
-        rows = self._database.rows(self._all().order_by(Study.created_at))
+        rows = self._database.rows(self._all().order_by(STUDIES.c.created_at))
         return [record(StudyRecord, row) for row in rows]
 
     def delete_study(self, name: str) -> None:
         """Delete a study and all that belongs to it. Raises StorageError for one that a process drives."""
-        free = or_(Study.owner.is_(None), Study.lease_until < self._database.now())
+        free = or_(STUDIES.c.owner.is_(None), STUDIES.c.lease_until < self._database.now())
         with self._database.writing() as connection:
-            if not connection.execute(delete(Study).where(Study.name == name, free)).rowcount:
+            if not connection.execute(delete(STUDIES).where(STUDIES.c.name == name, free)).rowcount:
                 raise StorageError(
                     f"study {name!r} is not there, or was just taken up by another process"
                 )
@@ -75,8 +75,8 @@ class Studies:
         too, until it is released.
         """
         now = self._database.now()
-        over = (Study.lease_until < now,) if expired else ()
-        free = or_(Study.owner.is_(None), Study.owner == owner, *over)
+        over = (STUDIES.c.lease_until < now,) if expired else ()
+        free = or_(STUDIES.c.owner.is_(None), STUDIES.c.owner == owner, *over)
         return self._set_study(name, {"owner": owner, "lease_until": now + seconds}, free)
 
     def renew_lease(self, name: str, owner: str, seconds: float) -> bool:
@@ -90,10 +90,12 @@ class Studies:
 
     def ask_to_stop(self, name: str) -> bool:
         """Ask who drives the study, on whichever machine, to stop; False where nobody does."""
-        driven = (Study.owner.is_not(None), Study.lease_until >= self._database.now())
-        asked = Study.owner.endswith(ASKED_TO_STOP)
+        driven = (STUDIES.c.owner.is_not(None), STUDIES.c.lease_until >= self._database.now())
+        asked = STUDIES.c.owner.endswith(ASKED_TO_STOP)
         return self._set_study(
-            name, {"owner": case((asked, Study.owner), else_=Study.owner + ASKED_TO_STOP)}, *driven
+            name,
+            {"owner": case((asked, STUDIES.c.owner), else_=STUDIES.c.owner + ASKED_TO_STOP)},
+            *driven,
         )
 
     def is_asked_to_stop(self, name: str, owner: str) -> bool:
@@ -103,7 +105,7 @@ class Studies:
 
     def add_seconds(self, name: str, seconds: float) -> None:
         """Count more time as spent on the study."""
-        self._set_study(name, {"seconds_spent": Study.seconds_spent + seconds})
+        self._set_study(name, {"seconds_spent": STUDIES.c.seconds_spent + seconds})
 
     def set_spec(self, name: str, spec: Mapping[str, Any], text: str) -> None:
         """Replace the study's checked file and its text, for what may change in a study that exists."""
@@ -113,12 +115,12 @@ class Studies:
     def set_data(self, name: str, data: Mapping[str, Any]) -> None:
         """Remember what tells the study's images from changed ones."""
         with self._database.writing() as connection:
-            connection.execute(delete(StudyData).where(StudyData.study == name))
-            connection.execute(insert(StudyData).values(study=name, data=dict(data)))
+            connection.execute(delete(STUDY_DATA).where(STUDY_DATA.c.study == name))
+            connection.execute(insert(STUDY_DATA).values(study=name, data=dict(data)))
 
     def data(self, name: str) -> dict[str, Any]:
         """What tells the study's images from changed ones; empty for a study from before that was kept."""
-        rows = self._database.rows(select(StudyData.data).where(StudyData.study == name))
+        rows = self._database.rows(select(STUDY_DATA.c.data).where(STUDY_DATA.c.study == name))
         return dict(rows[0].data) if rows else {}
 
     def set_study_run(self, name: str, experiment_id: str | None, run_id: str | None) -> None:
@@ -130,21 +132,25 @@ class Studies:
         """A short text that differs whenever a trial, its points or its MLflow run changed."""
         counted = select(
             func.count(),
-            func.max(Trial.finished_at),
-            func.sum(Trial.seconds),
-            func.count(Trial.run_id),
-        ).where(Trial.study == name)
-        states = select(Trial.state, func.count()).where(Trial.study == name).group_by(Trial.state)
-        newest = select(func.max(Point.id)).join(Trial, Trial.id == Point.trial_id)
-        timed = select(func.count(), func.sum(Timing.measured_ms)).select_from(Timing)
-        timed = timed.join(Point, Point.id == Timing.point_id)
-        timed = timed.join(Trial, Trial.id == Point.trial_id)
+            func.max(TRIALS.c.finished_at),
+            func.sum(TRIALS.c.seconds),
+            func.count(TRIALS.c.run_id),
+        ).where(TRIALS.c.study == name)
+        states = (
+            select(TRIALS.c.state, func.count())
+            .where(TRIALS.c.study == name)
+            .group_by(TRIALS.c.state)
+        )
+        newest = select(func.max(POINTS.c.id)).join(TRIALS, TRIALS.c.id == POINTS.c.trial_id)
+        timed = select(func.count(), func.sum(TIMINGS.c.measured_ms)).select_from(TIMINGS)
+        timed = timed.join(POINTS, POINTS.c.id == TIMINGS.c.point_id)
+        timed = timed.join(TRIALS, TRIALS.c.id == POINTS.c.trial_id)
         with self._database.reading() as connection:
             seen = (
                 tuple(connection.execute(counted).one()),
                 sorted(map(tuple, connection.execute(states))),
-                connection.scalar(newest.where(Trial.study == name)),
-                tuple(connection.execute(timed.where(Trial.study == name)).one()),
+                connection.scalar(newest.where(TRIALS.c.study == name)),
+                tuple(connection.execute(timed.where(TRIALS.c.study == name)).one()),
             )
         return sha256(repr(seen).encode()).hexdigest()[:16]
 
@@ -154,23 +160,23 @@ class Studies:
         return self._database.has_clock
 
     def _all(self) -> Select[Any]:
-        left = (Study.lease_until - self._database.now()).label("lease_left")
-        return select(Study.__table__, left)
+        left = (STUDIES.c.lease_until - self._database.now()).label("lease_left")
+        return select(STUDIES, left)
 
     def _named(self, name: str) -> Select[Any]:
-        return self._all().where(Study.name == name)
+        return self._all().where(STUDIES.c.name == name)
 
     @repeated
     def _set_study(self, name: str, values: dict[str, Any], *conditions: Any) -> bool:
         """Change a study where the conditions hold; returns whether they did."""
         with self._database.writing() as connection:
-            change = update(Study).where(Study.name == name, *conditions).values(values)
+            change = update(STUDIES).where(STUDIES.c.name == name, *conditions).values(values)
             if connection.execute(change).rowcount:
                 return True
-            if connection.scalar(select(Study.name).where(Study.name == name)) is None:
+            if connection.scalar(select(STUDIES.c.name).where(STUDIES.c.name == name)) is None:
                 raise StorageError(f"there is no study {name!r}")
             return False
 
 
 def _held_by(owner: str) -> ColumnElement[bool]:
-    return Study.owner.in_((owner, owner + ASKED_TO_STOP))
+    return STUDIES.c.owner.in_((owner, owner + ASKED_TO_STOP))

@@ -1,255 +1,266 @@
 """The tables of studies: a few columns to query by, JSON for the rest.
 
 They may share a database with Optuna's tables: the names differ, and so does the table of the version.
+They are plain tables, without classes for their rows: every command imports this, and those take a fifth of a second.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any
 
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
+    Column,
     DateTime,
     Double,
     ForeignKey,
     Index,
+    Integer,
+    LargeBinary,
     MetaData,
     String,
+    Table,
     Text,
     UniqueConstraint,
+    false,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 VERSION_TABLE = "dynafront_alembic_version"
-REVISION = "0007"  # of the newest migration
+REVISION = "0009"  # of the newest migration
 NAME = 200  # characters of the name of a study or a device
 SIZE = 1000  # characters of a description of networks of one size
 
-
-class Table(DeclarativeBase):
-    """Names every constraint, so that a later migration can find it."""
-
-    metadata = MetaData(
-        naming_convention={
-            "pk": "pk_%(table_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_name)s",
-            "ix": "ix_%(table_name)s_%(column_0_name)s",
-        }
-    )
-    type_annotation_map: ClassVar[dict[Any, Any]] = {
-        dict[str, Any]: JSON,
-        datetime: DateTime(timezone=True),
-        float: Double,
-        str: Text,
+# names every constraint, so that a later migration can find it
+METADATA = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
     }
+)
+TIME = DateTime(timezone=True)
 
 
-class Study(Table):
-    __tablename__ = "dynafront_study"
-
-    name: Mapped[str] = mapped_column(String(NAME), primary_key=True)
-    spec: Mapped[dict[str, Any]]
-    text: Mapped[str]
-    reference: Mapped[dict[str, Any]]
-    seconds_spent: Mapped[float]
-    created_at: Mapped[datetime]
-    experiment_id: Mapped[str | None]
-    run_id: Mapped[str | None]
-    owner: Mapped[str | None]
-    lease_until: Mapped[float | None]  # seconds since 1970
+def _value(name: str, kind: Any, **more: Any) -> Column[Any]:
+    """A column that always holds something."""
+    return Column(name, kind, nullable=False, **more)
 
 
-class StudyData(Table):
-    """What tells a study's images from changed ones; studies from before it was kept have no row."""
-
-    __tablename__ = "dynafront_data"
-
-    study: Mapped[str] = mapped_column(
-        String(NAME), ForeignKey("dynafront_study.name", ondelete="CASCADE"), primary_key=True
-    )
-    data: Mapped[dict[str, Any]]
+def _number() -> Column[Any]:
+    """The number of a row, which the database gives it."""
+    return Column("id", Integer, primary_key=True)
 
 
-class Trial(Table):
-    __tablename__ = "dynafront_trial"
-    __table_args__ = (UniqueConstraint("study", "kind", "number"),)
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    study: Mapped[str] = mapped_column(
-        String(NAME), ForeignKey("dynafront_study.name", ondelete="CASCADE")
-    )
-    kind: Mapped[str] = mapped_column(String(20))
-    number: Mapped[int]
-    state: Mapped[str] = mapped_column(String(20))
-    family: Mapped[str]
-    params: Mapped[dict[str, Any]]
-    seed: Mapped[int] = mapped_column(BigInteger)
-    epochs: Mapped[int]
-    started_at: Mapped[datetime]
-    finished_at: Mapped[datetime | None]
-    seconds: Mapped[float]
-    result: Mapped[dict[str, Any]]
-    error: Mapped[str | None]
-    of_trial: Mapped[int | None]
-    run_id: Mapped[str | None]
-    published: Mapped[bool]
+def _of_study(**more: Any) -> Column[Any]:
+    """The study that a row goes with."""
+    key = ForeignKey("dynafront_study.name", ondelete="CASCADE")
+    return Column("study", String(NAME), key, nullable=False, **more)
 
 
-class Epoch(Table):
-    __tablename__ = "dynafront_epoch"
-
-    trial_id: Mapped[int] = mapped_column(
-        ForeignKey("dynafront_trial.id", ondelete="CASCADE"), primary_key=True
-    )
-    epoch: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    metrics: Mapped[dict[str, Any]]
-    gate_rates: Mapped[dict[str, Any]]
+def _of_trial(**more: Any) -> Column[Any]:
+    """The trial that a row goes with."""
+    key = ForeignKey("dynafront_trial.id", ondelete="CASCADE")
+    return Column("trial_id", Integer, key, nullable=False, **more)
 
 
-class Rung(Table):
-    """What a trial showed at an epoch where it may have been stopped; ids ascend in the order of reporting."""
-
-    __tablename__ = "dynafront_rung"
-    __table_args__ = (UniqueConstraint("trial_id", "epoch"),)
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    trial_id: Mapped[int] = mapped_column(ForeignKey("dynafront_trial.id", ondelete="CASCADE"))
-    epoch: Mapped[int]
-    data: Mapped[dict[str, Any]]
+def _of_point() -> Column[Any]:
+    """The point that a row goes with; each has one row at most."""
+    key = ForeignKey("dynafront_point.id", ondelete="CASCADE")
+    return Column("point_id", Integer, key, primary_key=True, autoincrement=False)
 
 
-class Point(Table):
-    __tablename__ = "dynafront_point"
+STUDIES = Table(
+    "dynafront_study",
+    METADATA,
+    Column("name", String(NAME), primary_key=True),
+    _value("spec", JSON),
+    _value("text", Text),
+    _value("reference", JSON),
+    _value("seconds_spent", Double),
+    _value("created_at", TIME),
+    Column("experiment_id", Text),
+    Column("run_id", Text),
+    Column("owner", Text),
+    Column("lease_until", Double),  # seconds since 1970
+)
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    trial_id: Mapped[int] = mapped_column(
-        ForeignKey("dynafront_trial.id", ondelete="CASCADE"), index=True
-    )
-    knobs: Mapped[dict[str, Any]]
-    accuracy: Mapped[float]
-    accuracy_low: Mapped[float]
-    accuracy_high: Mapped[float]
-    macs_mean: Mapped[float]
-    macs_p95: Mapped[float]
-    macs_max: Mapped[float]
-    parameters: Mapped[int] = mapped_column(BigInteger)
-    chosen: Mapped[bool]
-    extra: Mapped[dict[str, Any]]
+# what tells a study's images from changed ones; studies from before it was kept have no row
+STUDY_DATA = Table(
+    "dynafront_data",
+    METADATA,
+    _of_study(primary_key=True),
+    _value("data", JSON),
+)
 
+TRIALS = Table(
+    "dynafront_trial",
+    METADATA,
+    _number(),
+    _of_study(),
+    _value("kind", String(20)),
+    _value("number", Integer),
+    _value("state", String(20)),
+    _value("family", Text),
+    _value("params", JSON),
+    _value("seed", BigInteger),
+    _value("epochs", Integer),
+    _value("started_at", TIME),
+    Column("finished_at", TIME),
+    _value("seconds", Double),
+    _value("result", JSON),
+    Column("error", Text),
+    Column("of_trial", Integer),
+    Column("run_id", Text),
+    _value("published", Boolean),
+    UniqueConstraint("study", "kind", "number"),
+)
 
-class Answers(Table):
-    """Which validation images a point answers rightly, eight a byte; points from before it was kept have no row."""
+EPOCHS = Table(
+    "dynafront_epoch",
+    METADATA,
+    _of_trial(primary_key=True),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    _value("metrics", JSON),
+    _value("gate_rates", JSON),
+)
 
-    __tablename__ = "dynafront_answers"
+# what a trial showed at an epoch where it may have been stopped; ids ascend in the order of reporting
+RUNGS = Table(
+    "dynafront_rung",
+    METADATA,
+    _number(),
+    _of_trial(),
+    _value("epoch", Integer),
+    _value("data", JSON),
+    UniqueConstraint("trial_id", "epoch"),
+)
 
-    point_id: Mapped[int] = mapped_column(
-        ForeignKey("dynafront_point.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
-    )
-    right: Mapped[bytes]
+# the index holds what fronts compare: rows are large, and a study may have hundreds of thousands
+POINTS = Table(
+    "dynafront_point",
+    METADATA,
+    _number(),
+    _of_trial(),
+    _value("knobs", JSON),
+    _value("accuracy", Double),
+    _value("accuracy_low", Double),
+    _value("accuracy_high", Double),
+    _value("macs_mean", Double),
+    _value("macs_p95", Double),
+    _value("macs_max", Double),
+    _value("parameters", BigInteger),
+    _value("chosen", Boolean),
+    _value("extra", JSON),
+    Index(
+        "ix_dynafront_point_values",
+        *("trial_id", "accuracy", "macs_mean", "macs_p95", "parameters"),
+    ),
+)
 
+# which validation images a point answers rightly, eight a byte; points from before it was kept have no row
+ANSWERS = Table(
+    "dynafront_answers",
+    METADATA,
+    _of_point(),
+    _value("right", LargeBinary),
+)
 
-class Timing(Table):
-    """What a point took as a whole network on the machine of the study's latency table; others have no row."""
+# what a point took as a whole network on the machine of the study's latency table; others have no row
+TIMINGS = Table(
+    "dynafront_timing",
+    METADATA,
+    _of_point(),
+    _value("measured_ms", Double),
+    _value("static_ms", Double),
+)
 
-    __tablename__ = "dynafront_timing"
+# attempts that went wrong; a trial that is tried again keeps them all
+FAILURES = Table(
+    "dynafront_failure",
+    METADATA,
+    _number(),
+    _of_trial(index=True),
+    Column("epoch", Integer),
+    _value("error", Text),
+    _value("trace", Text),
+    _value("at", TIME),
+)
 
-    point_id: Mapped[int] = mapped_column(
-        ForeignKey("dynafront_point.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
-    )
-    measured_ms: Mapped[float]
-    static_ms: Mapped[float]
+EXPORTS = Table(
+    "dynafront_export",
+    METADATA,
+    _number(),
+    _of_study(index=True),
+    Column("point", Integer),
+    _value("pick", Text),
+    _value("folder", Text),
+    Column("model_uri", Text),
+    _value("report", JSON),
+    _value("created_at", TIME),
+)
 
+# starts of trainings that have not ended, and the last epoch that was stored then
+ATTEMPTS = Table(
+    "dynafront_attempt",
+    METADATA,
+    _number(),
+    _of_trial(index=True),
+    _value("epoch", Integer),
+    # its driver saw its process end; all others ended together with their driver or machine, or go on
+    _value("died", Boolean, server_default=false()),
+)
 
-class Failure(Table):
-    """One attempt that went wrong; a trial that is tried again keeps them all."""
+# parameters of trials that are still to come, found together with those of an earlier one
+SUGGESTIONS = Table(
+    "dynafront_suggestion",
+    METADATA,
+    _of_study(primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    _value("params", JSON),
+)
 
-    __tablename__ = "dynafront_failure"
+# the number format in which networks of a size train, as it was measured once for the study on a device
+FORMATS = Table(
+    "dynafront_format",
+    METADATA,
+    _number(),
+    _of_study(),
+    _value("device", String(NAME)),
+    _value("size", String(SIZE)),
+    _value("execution", JSON),
+    UniqueConstraint("study", "device", "size"),
+)
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    trial_id: Mapped[int] = mapped_column(
-        ForeignKey("dynafront_trial.id", ondelete="CASCADE"), index=True
-    )
-    epoch: Mapped[int | None]
-    error: Mapped[str]
-    trace: Mapped[str]
-    at: Mapped[datetime]
+# number formats that took a process down; none is tried again on its device at its size, in any study
+FORMAT_CRASHES = Table(
+    "dynafront_format_crash",
+    METADATA,
+    _number(),
+    _value("device", String(NAME), index=True),
+    _value("size", String(SIZE)),
+    _value("execution", JSON),
+    _value("at", TIME),
+)
 
-
-class Export(Table):
-    __tablename__ = "dynafront_export"
-    __table_args__ = (Index(None, "study"),)
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    study: Mapped[str] = mapped_column(
-        String(NAME), ForeignKey("dynafront_study.name", ondelete="CASCADE")
-    )
-    point: Mapped[int | None]
-    pick: Mapped[str]
-    folder: Mapped[str]
-    model_uri: Mapped[str | None]
-    report: Mapped[dict[str, Any]]
-    created_at: Mapped[datetime]
-
-
-class Attempt(Table):
-    """A start of a training that has not ended, and the last epoch that was stored then."""
-
-    __tablename__ = "dynafront_attempt"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    trial_id: Mapped[int] = mapped_column(
-        ForeignKey("dynafront_trial.id", ondelete="CASCADE"), index=True
-    )
-    epoch: Mapped[int]
-
-
-class Format(Table):
-    """The number format in which networks of a size train, as it was measured once for the study on a device."""
-
-    __tablename__ = "dynafront_format"
-    __table_args__ = (UniqueConstraint("study", "device", "size"),)
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    study: Mapped[str] = mapped_column(
-        String(NAME), ForeignKey("dynafront_study.name", ondelete="CASCADE")
-    )
-    device: Mapped[str] = mapped_column(String(NAME))
-    size: Mapped[str] = mapped_column(String(SIZE))
-    execution: Mapped[dict[str, Any]]
-
-
-class FormatCrash(Table):
-    """A number format that took a process down; it is not tried again on this device at this size, in any study."""
-
-    __tablename__ = "dynafront_format_crash"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    device: Mapped[str] = mapped_column(String(NAME), index=True)
-    size: Mapped[str] = mapped_column(String(SIZE))
-    execution: Mapped[dict[str, Any]]
-    at: Mapped[datetime]
-
-
-class Job(Table):
-    """What was asked for from a page: a command that runs in a process of its own. It outlives its study."""
-
-    __tablename__ = "dynafront_job"
-    __table_args__ = (Index(None, "state"), Index(None, "study"))
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    kind: Mapped[str] = mapped_column(String(20))
-    study: Mapped[str] = mapped_column(String(NAME))
-    arguments: Mapped[list[str]] = mapped_column(JSON)
-    state: Mapped[str] = mapped_column(String(20))
-    host: Mapped[str] = mapped_column(String(NAME))
-    pid: Mapped[int | None]
-    folder: Mapped[str]
-    result: Mapped[dict[str, Any]]
-    error: Mapped[str | None]
-    created_at: Mapped[datetime]
-    started_at: Mapped[datetime | None]
-    seen_at: Mapped[float | None]  # seconds since 1970
-    finished_at: Mapped[datetime | None]
+# what was asked for from a page: commands that run in processes of their own; they outlive their studies
+JOBS = Table(
+    "dynafront_job",
+    METADATA,
+    _number(),
+    _value("kind", String(20)),
+    _value("study", String(NAME), index=True),
+    _value("arguments", JSON),
+    _value("state", String(20), index=True),
+    _value("host", String(NAME)),
+    Column("pid", Integer),
+    _value("folder", Text),
+    _value("result", JSON),
+    Column("error", Text),
+    _value("created_at", TIME),
+    Column("started_at", TIME),
+    Column("seen_at", Double),  # seconds since 1970
+    Column("finished_at", TIME),
+)

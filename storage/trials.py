@@ -20,23 +20,25 @@ from storage.records import (
 )
 from storage.repeated import repeated
 from storage.rows import new_point, point_row, record, utc_now
-from storage.tables import Answers, Attempt, Failure, Point, Trial
+from storage.tables import ANSWERS, ATTEMPTS, FAILURES, POINTS, TRIALS
 
 WITH_POINTS = (State.COMPLETE, State.STOPPED)
 NAMED = (
-    Trial.study == bindparam("study"),
-    Trial.kind == bindparam("kind"),
-    Trial.number == bindparam("number"),
+    TRIALS.c.study == bindparam("study"),
+    TRIALS.c.kind == bindparam("kind"),
+    TRIALS.c.number == bindparam("number"),
 )
 # built once: to build a statement takes as long as to run it, and a driver runs these for every trial
-WHOLE, ID = select(Trial.__table__).where(*NAMED), select(Trial.id).where(*NAMED)
-KNOWN = select(Trial.id, Trial.state).where(*NAMED)
-OWNER = select(Trial.id, Trial.number, Trial.kind, Trial.family, Trial.params, Trial.run_id)
+WHOLE, ID = select(TRIALS).where(*NAMED), select(TRIALS.c.id).where(*NAMED)
+KNOWN = select(TRIALS.c.id, TRIALS.c.state).where(*NAMED)
+OWNER = select(
+    TRIALS.c.id, TRIALS.c.number, TRIALS.c.kind, TRIALS.c.family, TRIALS.c.params, TRIALS.c.run_id
+)
 OWNER = OWNER.where(*NAMED)
-CHANGE = update(Trial).where(Trial.id == bindparam("own"))
-NO_POINTS = delete(Point).where(Point.trial_id == bindparam("own"))
-NO_ATTEMPTS = delete(Attempt).where(Attempt.trial_id == bindparam("own"))
-NEW_POINTS = insert(Point).returning(Point.id, sort_by_parameter_order=True)
+CHANGE = update(TRIALS).where(TRIALS.c.id == bindparam("own"))
+NO_POINTS = delete(POINTS).where(POINTS.c.trial_id == bindparam("own"))
+NO_ATTEMPTS = delete(ATTEMPTS).where(ATTEMPTS.c.trial_id == bindparam("own"))
+NEW_POINTS = insert(POINTS).returning(POINTS.c.id, sort_by_parameter_order=True)
 
 
 class Trials:
@@ -54,7 +56,7 @@ class Trials:
         params: Mapping[str, Any],
         seed: int,
         epochs: int,
-    ) -> None:
+    ) -> TrialRecord:
         """Start a trial; one that failed or was interrupted starts again, with its epochs and failures."""
         fresh = {
             "family": family,
@@ -69,14 +71,15 @@ class Trials:
             known = connection.execute(KNOWN, name).first()
             if known is None:
                 empty = {"seconds": 0.0, "result": {}}
-                connection.execute(insert(Trial), fresh | name | empty)
+                connection.execute(insert(TRIALS), fresh | name | empty)
             elif known.state in WITH_POINTS:
                 training = training_text(kind, number)
                 raise StorageError(
                     f"{training} of study {study!r} is {known.state}; it cannot start again"
                 )
             else:
-                connection.execute(update(Trial).where(Trial.id == known.id).values(fresh))
+                connection.execute(update(TRIALS).where(TRIALS.c.id == known.id).values(fresh))
+            return record(TrialRecord, connection.execute(WHOLE, name).one())
 
     def trials(
         self,
@@ -87,20 +90,20 @@ class Trials:
         results: bool = True,
     ) -> list[TrialRecord]:
         """The study's trials by kind and number; without `results` these are empty: pictures make them large."""
-        columns = [c for c in Trial.__table__.columns if results or c.name != "result"]
-        query = select(*columns).where(Trial.study == study)
+        columns = [c for c in TRIALS.c if results or c.name != "result"]
+        query = select(*columns).where(TRIALS.c.study == study)
         if kind:
-            query = query.where(Trial.kind == kind)
+            query = query.where(TRIALS.c.kind == kind)
         if state:
-            query = query.where(Trial.state == state)
-        rows = self._database.rows(query.order_by(Trial.kind, Trial.number))
+            query = query.where(TRIALS.c.state == state)
+        rows = self._database.rows(query.order_by(TRIALS.c.kind, TRIALS.c.number))
         empty: dict[str, Any] = {} if results else {"result": {}}
         return [record(TrialRecord, row, **empty) for row in rows]
 
     def trial_counts(self, study: str) -> dict[tuple[Kind, State], int]:
         """How many trials of each kind are how far."""
-        query = select(Trial.kind, Trial.state, func.count().label("trials"))
-        query = query.where(Trial.study == study).group_by(Trial.kind, Trial.state)
+        query = select(TRIALS.c.kind, TRIALS.c.state, func.count().label("trials"))
+        query = query.where(TRIALS.c.study == study).group_by(TRIALS.c.kind, TRIALS.c.state)
         return {(Kind(r.kind), State(r.state)): r.trials for r in self._database.rows(query)}
 
     def trial(self, study: str, kind: Kind, number: int) -> TrialRecord:
@@ -153,19 +156,21 @@ class Trials:
         again |= {"finished_at": None, "published": False}
         with self._database.writing() as connection:
             trial = trial_id(connection, study, kind, number)
-            stopped = update(Trial).where(Trial.id == trial, Trial.state == State.STOPPED)
+            stopped = update(TRIALS).where(TRIALS.c.id == trial, TRIALS.c.state == State.STOPPED)
             if not connection.execute(stopped.values(again)).rowcount:
                 training = training_text(kind, number)
                 raise StorageError(
                     f"{training} of study {study!r} is not stopped; it cannot be resumed"
                 )
-            connection.execute(delete(Point).where(Point.trial_id == trial))
+            connection.execute(delete(POINTS).where(POINTS.c.trial_id == trial))
 
     def retry_trial(self, study: str, kind: Kind, number: int) -> None:
         """Let a failed trial run again, with its number, seed and epochs; its failures stay."""
         again: dict[str, Any] = {"state": State.RUNNING, "error": None}
         again |= {"finished_at": None, "published": False}
-        failed = update(Trial).where(*is_trial(study, kind, number), Trial.state == State.FAILED)
+        failed = update(TRIALS).where(
+            *is_trial(study, kind, number), TRIALS.c.state == State.FAILED
+        )
         with self._database.writing() as connection:
             if not connection.execute(failed.values(again)).rowcount:
                 raise StorageError(
@@ -187,17 +192,17 @@ class Trials:
         }
         with self._database.writing() as connection:
             trial = trial_id(connection, study, kind, number)
-            connection.execute(update(Trial).where(Trial.id == trial).values(failed))
-            connection.execute(delete(Attempt).where(Attempt.trial_id == trial))
+            connection.execute(update(TRIALS).where(TRIALS.c.id == trial).values(failed))
+            connection.execute(delete(ATTEMPTS).where(ATTEMPTS.c.trial_id == trial))
             attempt = {"epoch": epoch, "error": error, "trace": trace, "at": utc_now()}
-            connection.execute(insert(Failure).values(trial_id=trial, **attempt))
+            connection.execute(insert(FAILURES).values(trial_id=trial, **attempt))
 
     def failures(self, study: str) -> list[FailureRecord]:
         """Every attempt that went wrong, in order."""
-        training = Trial.kind, Trial.number.label("trial")
-        attempt = Failure.epoch, Failure.error, Failure.trace, Failure.at
-        query = select(*training, *attempt).join(Trial, Trial.id == Failure.trial_id)
-        rows = self._database.rows(query.where(Trial.study == study).order_by(Failure.id))
+        training = TRIALS.c.kind, TRIALS.c.number.label("trial")
+        attempt = FAILURES.c.epoch, FAILURES.c.error, FAILURES.c.trace, FAILURES.c.at
+        query = select(*training, *attempt).join(TRIALS, TRIALS.c.id == FAILURES.c.trial_id)
+        rows = self._database.rows(query.where(TRIALS.c.study == study).order_by(FAILURES.c.id))
         return [record(FailureRecord, row) for row in rows]
 
     @repeated
@@ -207,14 +212,14 @@ class Trials:
         """Remember the MLflow run of a trial, and whether it shows the trial as it is now."""
         with self._database.writing() as connection:
             trial = trial_id(connection, study, kind, number)
-            change = update(Trial).where(Trial.id == trial)
+            change = update(TRIALS).where(TRIALS.c.id == trial)
             connection.execute(change.values(run_id=run_id, published=published))
 
     @repeated
     def unpublish(self, study: str) -> None:
         """Forget the MLflow runs of all trials, so that they are logged again."""
         with self._database.writing() as connection:
-            change = update(Trial).where(Trial.study == study)
+            change = update(TRIALS).where(TRIALS.c.study == study)
             connection.execute(change.values(run_id=None, published=False))
 
 
@@ -228,12 +233,12 @@ def _keep_answers(
         if point.right is not None
     ]
     if rows:
-        connection.execute(insert(Answers), rows)
+        connection.execute(insert(ANSWERS), rows)
 
 
 def is_trial(study: str, kind: Kind, number: int) -> tuple[Any, ...]:
     """The conditions that pick one row of the table of trials."""
-    return Trial.study == study, Trial.kind == kind, Trial.number == number
+    return TRIALS.c.study == study, TRIALS.c.kind == kind, TRIALS.c.number == number
 
 
 def trial_id(connection: Connection, study: str, kind: Kind, number: int) -> int:

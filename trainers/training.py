@@ -115,13 +115,13 @@ class Training:
         """What the network reads of the step's images, and what it should answer."""
         images, recipe = batch.images, self.recipe
         draws = {"seed": self.together.seed(self.seed), "step": step}
+        data = self.data
         if (
             images.is_floating_point()
         ):  # features of images that were changed before they were computed
-            return network_inputs(images, self.data, self.execution), batch.labels
-        if recipe.augment:
-            images = changed(images, recipe, flip=self.data.flip, **draws)
-        pixels = normalized(images, self.data.mean, self.data.std)
+            return network_inputs(images, data, self.execution), batch.labels
+        images = changed(images, recipe, flip=data.flip, size=data.size, **draws)
+        pixels = normalized(images, data.mean, data.std)
         labels: Labels = batch.labels
         if recipe.augment:
             pixels, labels = blended(pixels, batch.labels, self.net.task.classes, recipe, **draws)

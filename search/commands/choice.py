@@ -143,8 +143,8 @@ def _picked_by(choice: Choice, cost: Cost, members: Sequence[PointRecord]) -> Co
 
 def _by_id(store: Store, record: StudyRecord, front: StudyFront, wanted: int) -> PointRecord:
     """A point that may join the front, on it or not. A training that goes on gives its points new ids."""
-    if found := [p for p in front.points if p.id == wanted]:
-        return store.with_answers(found)[0]
+    if any(p.id == wanted for p in front.points):
+        return store.with_answers(store.points_by_id(record.name, [wanted]))[0]
     known = any(p.id == wanted for p in store.points(record.name))
     why = (
         "cannot be shipped: it is no better than chance, depends on random draws, or is of a finalist"

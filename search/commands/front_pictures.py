@@ -6,7 +6,7 @@ A training measures its pictures at its end, when nobody knows yet which of its 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 
 from search.commands.measured import measured
 from search.front.stored import study_front
@@ -36,8 +36,8 @@ def show_front_pictures(
     drawn = log.inspected_points(record.experiment_id, record.name)
     outdated = [
         (trial, point)
-        for trial, trained_for, point in _shown(store, record)
-        if trial.run_id and drawn.get(trial.run_id, trained_for) != point.id
+        for trial, trained_for, point in _shown(store, record, drawn)
+        if drawn.get(str(trial.run_id), trained_for) != point.id
     ]
     if outdated:
         networks = "1 network does" if len(outdated) == 1 else f"{len(outdated)} networks do"
@@ -70,19 +70,21 @@ def _draw(
 
 
 def _shown(
-    store: Store, record: StudyRecord
+    store: Store, record: StudyRecord, drawn: Container[str | None]
 ) -> Iterator[tuple[TrialRecord, int | None, PointRecord]]:
-    """(training, the point that it was trained for, the point that its run shows) of each that has points."""
+    """(training, the point that it was trained for, the point that its run shows) of those where these may differ.
+
+    They are on the front, or their run is among those that were `drawn` again.
+    """
     members = study_front(store, record).members
-    points: dict[tuple[Kind, int], list[PointRecord]] = {}
-    for p in store.points(record.name):
-        points.setdefault(p.training, []).append(p)
-    for trial in store.trials(record.name):
+    on_front = {p.training for p in members}
+    for trial in store.trials(record.name, results=False):
         if trial.kind == Kind.CASCADE:  # its members have pictures of their own
             continue
-        own = points.get((trial.kind, trial.number), [])
-        if (point := shown_point(own, members)) is not None:
-            yield trial, next((p.id for p in own if p.chosen), None), point
+        if trial.run_id in drawn or (trial.run_id and (trial.kind, trial.number) in on_front):
+            own = store.points(record.name, trial.kind, trial.number)
+            if (point := shown_point(own, members)) is not None:
+                yield trial, next((p.id for p in own if p.chosen), None), point
 
 
 def _inspection(
@@ -90,5 +92,6 @@ def _inspection(
 ) -> Inspection | None:
     """At this point: as the training kept it, or measured now. Raises ValueError where its checkpoint is gone."""
     if point.chosen:
-        return inspection_of(trial.result.get("inspection"))
+        whole = store.trial(record.name, trial.kind, trial.number)
+        return inspection_of(whole.result.get("inspection"))
     return measured(store, record, settings, point, logger.debug, QUICK, feature_store(settings))

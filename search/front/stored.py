@@ -56,7 +56,10 @@ class StudyFront:
 
     @cached_property
     def points(self) -> list[PointRecord]:
-        """All points that may join the front; of a large study that takes seconds, and nearly nobody needs them."""
+        """All points that may join the front, without the open rates of their gates.
+
+        Of a large study that takes seconds, and nearly nobody needs them.
+        """
         return self.read()
 
 

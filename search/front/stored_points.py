@@ -22,7 +22,7 @@ from storage.store import Store
 
 FIELDS = frozenset(field.name for field in fields(OperatingPoint))
 RANDOM = ("knobs.policy", "knobs.order")  # what makes answers depend on a draw
-LATEST = 3000  # points that are read first: their front leaves few of the others
+LATEST = 100  # trainings whose points are read first: their front leaves few of the others
 STEPS = 8  # of that front, that others are compared with while they are read
 
 
@@ -44,8 +44,10 @@ class StoredPoints:
         return Reference(**self.record.reference)
 
     def eligible(self) -> list[PointRecord]:
-        """All points that may join the front."""
-        read = self.store.points(self.record.name) if self.known is None else self.known
+        """All points that may join the front, without the open rates of their gates."""
+        read = self.known
+        if read is None:
+            read = self.store.points(self.record.name, rates=False)
         return eligible((p for p in read if self._is_offered(p)), self.reference)
 
     def baselines(self) -> list[PointRecord]:
@@ -61,7 +63,7 @@ class StoredPoints:
         if self.known is not None:
             return front(self.eligible(), costs)
         ids, values = self._values(costs, latest=LATEST)
-        if len(ids) == LATEST:
+        if sum(self.store.trial_counts(self.record.name).values()) > LATEST:
             found = values[front_rows(values)]
             ids, values = self._values(costs, beaten_by=_steps(found, costs))
         members = [ids[i] for i in front_rows(values)]

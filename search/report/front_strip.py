@@ -10,7 +10,7 @@ from search.front.pick import DEFAULT, efficient
 from search.objectives import MACS, Cost
 from search.report.amounts import percent
 from search.report.canvas import BASELINE, CLOUD, FRONT, INK, SOFT, as_png
-from search.report.front_plot import draw_series
+from search.report.front_plot import cloud_places, draw_series
 from search.report.front_points import points_to_draw
 from storage.records import PointRecord
 
@@ -47,14 +47,7 @@ def front_strip_png(
         axes.text(0.5, 0.5, "no front yet", ha="center", va="center", color=SOFT)
         return as_png(figure)
     _scale(axes, front, baselines, cost)
-    axes.scatter(
-        [cost.shown(p) for p in cloud],
-        [p.accuracy for p in cloud],
-        s=3,
-        color=CLOUD,
-        alpha=0.4,
-        linewidths=0,
-    )
+    axes.scatter(*cloud_places(cloud, cost), s=3, color=CLOUD, alpha=0.4, linewidths=0)
     draw_series(axes, baselines, BASELINE, cost, marker="D", line="--", label="")
     draw_series(axes, front, FRONT, cost, marker="o", line="-", label="")
     _words(figure, axes, front, cost)

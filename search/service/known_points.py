@@ -22,7 +22,7 @@ class KnownPoints:
         self._known: dict[str, dict[Training, tuple[Hashable, list[PointRecord]]]] = {}
 
     def of(self, study: str, trials: Sequence[TrialRecord]) -> list[PointRecord]:
-        """What `store.points(study)` gives, where `trials` are the study's trainings as they are now."""
+        """What `store.points(study, rates=False)` gives, where `trials` are the study's trainings as they are now."""
         with self._lock:
             before = self._known.pop(study, {})
             self._known[study] = now = self._read(study, trials, before)
@@ -41,9 +41,9 @@ class KnownPoints:
         changed = [one for one, mark in marks.items() if before.get(one, (None,))[0] != mark]
         fresh: dict[Training, list[PointRecord]] = {one: [] for one in changed}
         if len(changed) > MOST_READ:
-            read = self._store.points(study)
+            read = self._store.points(study, rates=False)
         else:
-            read = [p for one in changed for p in self._store.points(study, *one)]
+            read = [p for one in changed for p in self._store.points(study, *one, rates=False)]
         for p in read:
             if p.training in fresh:
                 fresh[p.training].append(p)

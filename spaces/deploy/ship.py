@@ -115,6 +115,11 @@ def onnx_forms(net: DeployedNet, pixels: Tensor) -> OnnxForms:
         from spaces.deploy.resnet_onnx import resnet_onnx
 
         return OnnxForms(resnet_onnx(net), partial(resnet_onnx, net, flat=True))
+    return general_onnx(net, pixels)
+
+
+def general_onnx(net: DeployedNet, pixels: Tensor) -> OnnxForms:
+    """What PyTorch's exporter makes of any network, and the same with branches."""
     import onnx_ir as ir
 
     flat = _flat_model(net, pixels)
@@ -123,7 +128,7 @@ def onnx_forms(net: DeployedNet, pixels: Tensor) -> OnnxForms:
     return OnnxForms(ir.to_proto(model), lambda: flat)
 
 
-def _flat_model(net: Deployed | DeployedCascade, pixels: Tensor) -> ModelProto:
+def _flat_model(net: DeployedNet, pixels: Tensor) -> ModelProto:
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
     with warnings.catch_warnings(), torch.no_grad():

@@ -3,7 +3,8 @@
 Layer gates: Veit and Belongie, "Convolutional Networks with Adaptive Inference Graphs", ECCV, 2018. Joint layer and
 channel gates: Ehteshami Bejnordi and Krestel, "Dynamic Channel and Layer Gating in Convolutional Neural Networks",
 KI, 2020. Output groups and data-independent gates: Herrmann, Bowen and Zabih, "Deep networks with probabilistic
-gates", 2018. A closed block keeps its shortcut and the ReLU after the sum. In bottlenecks the inner filters are those
+gates", 2018. A closed block keeps its shortcut and the ReLU after the sum; without shortcuts (section S2.3 there) gates
+close filters alone. In bottlenecks the inner filters are those
 of the first two convolutions, each with a gate of its own: "inner" and "middle".
 """
 
@@ -42,6 +43,11 @@ class GatedResNetConfig(GatedConfig, ResNetConfig):
     )  # fmt: skip
 
     def __post_init__(self) -> None:
+        if self.gated and self.shortcut == "none" and self.granularity != "channel":
+            raise ValueError(
+                f"shortcut: none leaves nothing to hand on where gates of granularity {self.granularity} skip "
+                "a block; write granularity: channel beside it"
+            )
         backbone = self.target_vector.replace("aig", "resnet")
         if self.published_targets and (self.backbone, self.granularity) != (backbone, "layer"):
             raise ValueError(
@@ -94,6 +100,7 @@ class _ResidualBlock(Closable):
 
     def __init__(self, block: Block | Bottleneck, macs: tuple[int, ...]) -> None:
         self.block, self.inputs, self.identity = block, block.inputs, block.identity
+        self.skippable = block.summed
         self.channels = {
             kind: conv.out_channels for kind, (conv, _) in block.convolutions().items()
         }
@@ -114,7 +121,10 @@ class _ResidualBlock(Closable):
     def joined(
         self, u: Tensor, residual: Callable[[], Tensor], z: Tensor | None, rows: Tensor | None
     ) -> Tensor:
-        run, skip = weighed(residual(), z), self.block.skip(u)
+        run = weighed(residual(), z)
+        if not self.block.summed:
+            return F.relu(run)
+        skip = self.block.skip(u)
         return F.relu(skip + run if rows is None else skip.index_add(0, rows, run))
 
     def masked(self, u: Tensor, residual: Callable[[], Tensor], z: Tensor | None) -> Tensor:

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spaces.contract.policies import REINFORCE
 from spaces.contract.space import PART, SHARE, WARMTH, choice, flag, one_of, real
 from spaces.gates.shared_gates import PolicyNet, RecurrentGate
 
@@ -108,12 +109,11 @@ class GateConfig:
         0.0, 4.0, default=1.9, searched=False, doc="initial logit; 1.9 opens 87 % of the gates"
     )
     estimator: str = choice(
-        "gumbel_st",
-        "st",
-        "soft_then_hard",
-        searched=False,
-        doc="hard noisy decisions, hard decisions, or soft ones in training",
-    )
+        "gumbel_st", "st", "soft_then_hard", searched=False,
+        accepts=one_of("gumbel_st", "st", "soft_then_hard", REINFORCE),
+        doc="hard noisy decisions, hard decisions, or soft ones in training; also reinforce, hard draws that are "
+        "rewarded",
+    )  # fmt: skip
     temperature: float = relaxed_temperature()
     temperature_schedule: str = relaxed_schedule()
     noise_off: float = noise_ends()

@@ -23,6 +23,7 @@ from spaces.exits.exit_objective import ExitObjective
 from spaces.exits.exits import ExitNet
 from spaces.gates.gate_heads import HEEDLESS, SURVIVAL, GateConfig, GateHeads
 from spaces.gates.gate_objective import GateObjective
+from spaces.gates.reinforce import check_reinforce
 from spaces.gates.shared_gates import PolicyNet, RecurrentGate
 from spaces.gates.sparsity import SparsityConfig
 
@@ -62,6 +63,8 @@ class GatedBlocks(ExitNet):
                 f"gate: {SURVIVAL} has rates that no loss moves; write loss: none beside it"
             )
         blocks = list(blocks)
+        if blocks:
+            check_reinforce(config)
         for number, block in enumerate(blocks, start=1):
             self.gate_heads[str(block.index)] = GateHeads(
                 config, block.channels, dict(block.units), number / len(blocks)

@@ -3,11 +3,11 @@
 from alembic import context
 
 from storage.database import ours
-from storage.tables import VERSION_TABLE, Table
+from storage.tables import METADATA, VERSION_TABLE
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=Table.metadata,
+    target_metadata=METADATA,
     version_table=VERSION_TABLE,
     include_object=ours,
     render_as_batch=True,  # SQLite alters a table by copying it

@@ -35,6 +35,10 @@ GATED_RESNET: Variants = (
         GRAY,
         {"granularity": "channel", "channel_where": "both", "channel_group": 2, "shortcut": "A"},
     ),
+    (
+        COLOUR,
+        {"granularity": "channel", "channel_where": "both", "outer_groups": 4, "shortcut": "none"},
+    ),
     (COLOUR, {"granularity": "joint", "channel_group": 2}),
     (
         COLOUR,
@@ -108,6 +112,7 @@ _SKIP: Variants = (
     (COLOUR, {"aggregator": "wsdc"}),
     (COLOUR, {"class_tokens": 2, "norm_eps": 1e-6, "exits": "cls"}),
     (GRAY, {"aggregator": "wdc", "exits": "cls"}),
+    (DIGITS, {"oracle": "shared", "exits": "cls", "patch": 2}),
     (COLOUR, {"exits": "cls", "exit_decision": "gate", "dt_history": "none", "layerdrop": 0.2}),
 )
 _SHUFFLED: Variants = (

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import delete
 
-from storage.tables import FormatCrash
+from storage.tables import FORMAT_CRASHES
 from trainers.execution import Execution
 
 CPU, SIZE = "cpu: one of many cores", '{"backbone": "resnet20"}'
@@ -14,7 +14,7 @@ PLAIN, FAST = Execution().as_dict(), Execution(dtype="bfloat16", channels_last=T
 def formats(digits):
     yield digits.formats
     with digits._database.writing() as connection:
-        connection.execute(delete(FormatCrash))
+        connection.execute(delete(FORMAT_CRASHES))
 
 
 def test_a_choice_comes_back_for_its_study_device_and_size_alone(digits, formats):

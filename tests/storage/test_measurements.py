@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from storage.errors import StorageError
 from storage.records import EpochRecord, RungRecord
-from storage.tables import Answers, Timing
+from storage.tables import ANSWERS, TIMINGS
 from tests.points import operating_point
 from tests.storage.trials import start, stop
 
@@ -99,7 +99,7 @@ def test_answers_go_with_their_point(digits):
     start(digits, 0)
     finish(digits, b"\x01", b"\x02")
     finish(digits, b"\x04")
-    assert len(digits._database.rows(select(Answers.point_id))) == 1
+    assert len(digits._database.rows(select(ANSWERS.c.point_id))) == 1
     assert [p.right for p in digits.with_answers(digits.points("digits"))] == [b"\x04"]
 
 
@@ -122,4 +122,4 @@ def test_what_a_whole_network_took_stands_in_its_point_and_goes_with_it(digits):
     assert timed.latencies == {"latency_measured": 2.0, "latency_static": 3.0}
     assert digits.timings("digits") == {second.id: timed.latencies}
     digits.resume_trial("digits", "search", 0)
-    assert digits._database.rows(select(Timing.point_id)) == []
+    assert digits._database.rows(select(TIMINGS.c.point_id)) == []

@@ -20,7 +20,7 @@ from storage.kept_files import KeptFiles, checkpoint_store
 from storage.records import Kind
 from storage.settings import Settings
 from storage.store import Store
-from storage.tables import Table
+from storage.tables import METADATA
 from tests.points import operating_point
 
 TEXT = (
@@ -220,7 +220,7 @@ def test_nothing_of_a_deleted_study_is_left(store: Store) -> None:
     database = Database.open(Settings().database_url)
     counts = {
         name: database.rows(select(func.count()).select_from(table))[0][0]
-        for name, table in Table.metadata.tables.items()
+        for name, table in METADATA.tables.items()
     }
     database.close()
     assert counts.pop("dynafront_study") == 1

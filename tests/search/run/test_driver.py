@@ -96,10 +96,11 @@ def driver(
     checkpoints: str = "none",
     with_baselines: bool = False,
     clock: Callable[[], float] = time.monotonic,
+    slots: int = 1,
     **settings: Any,
 ) -> Driver:
     """A driver of the study as its tables have it, taken up and ready to run."""
-    plan = scheduler_for(spec, TASK, reference)
+    plan = scheduler_for(spec, TASK, reference, slots=slots)
     books = Books(store, spec.study, spec.costs, mirror_for(storage, store, spec))
     take_up(plan, books)
     plan.add_baselines(

@@ -32,9 +32,9 @@ def reads(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]
     seen: list[tuple[Any, ...]] = []
     whole = store.points
 
-    def points(*asked: Any) -> list[PointRecord]:
+    def points(*asked: Any, rates: bool) -> list[PointRecord]:
         seen.append(asked)
-        return whole(*asked)
+        return whole(*asked, rates=rates)
 
     monkeypatch.setattr(store, "points", points)
     return seen
@@ -52,19 +52,19 @@ def test_only_what_changed_is_read_and_all_is_as_stored(
     assert known(points, store) == []
     ended(store, 0, 0.8, 0.7)
     ended(store, 1, 0.9, state=State.STOPPED)
-    assert known(points, store) == whole("s")
+    assert known(points, store) == whole("s", rates=False)
     read.clear()
-    assert known(points, store) == whole("s")
+    assert known(points, store) == whole("s", rates=False)
     assert read == []
     ended(store, 2, 0.95)
-    assert known(points, store) == whole("s")
+    assert known(points, store) == whole("s", rates=False)
     assert read == [("s", "search", 2)]
     store.resume_trial("s", "search", 1)
     assert [p.trial for p in known(points, store)] == [0, 0, 2], "what goes on has no points"
     ended(store, 1, 0.91, 0.85)
-    assert known(points, store) == whole("s")
+    assert known(points, store) == whole("s", rates=False)
     store.set_run("s", "search", 0, "its run")
-    assert known(points, store) == whole("s")
+    assert known(points, store) == whole("s", rates=False)
     assert {p.run_id for p in known(points, store) if p.trial == 0} == {"its run"}
 
 
@@ -72,5 +72,5 @@ def test_a_study_that_is_new_is_read_at_once(store: Store, monkeypatch: pytest.M
     for number in range(MOST_READ + 1):
         ended(store, number, 0.5)
     whole, read = store.points, reads(store, monkeypatch)
-    assert known(KnownPoints(store), store) == whole("s")
+    assert known(KnownPoints(store), store) == whole("s", rates=False)
     assert read == [("s",)]
