@@ -140,6 +140,8 @@ class Database:
         connection = self._reached(engine)
         try:
             connection.begin()
+            if not self.has_clock:
+                _begin_sqlite(connection)
         except BaseException:
             connection.close()
             raise
@@ -223,7 +225,6 @@ def _engine(url: str) -> Engine:
         ) from None
     if file is not None:
         event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 

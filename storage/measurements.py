@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
+from importlib import import_module
 from operator import itemgetter
 from typing import Any
 
@@ -11,6 +13,7 @@ from sqlalchemy import (
     JSON,
     ColumnElement,
     Connection,
+    Integer,
     Row,
     and_,
     bindparam,
@@ -21,20 +24,16 @@ from sqlalchemy import (
     not_,
     select,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 
 from storage.database import Database
 from storage.records import TIMED, TIMED_STATIC, EpochRecord, Kind, PointRecord, RungRecord
 from storage.repeated import repeated
 from storage.rows import point_record, record
 from storage.tables import ANSWERS, EPOCHS, POINTS, RUNGS, TIMINGS, TRIALS
-from storage.trials import WITH_POINTS, is_trial, trial_id
+from storage.trials import NAMED, WITH_POINTS, is_trial, trial_id
 
 RATES = "rates"  # of gates, in `extra`
 MOST_NAMED = 500  # values in a statement: databases limit them
-SAME = delete(EPOCHS).where(
-    EPOCHS.c.trial_id == bindparam("own"), EPOCHS.c.epoch == bindparam("at")
-)
 
 
 class Measurements:
@@ -45,11 +44,12 @@ class Measurements:
     @repeated
     def add_epoch(self, study: str, kind: Kind, number: int, epoch: EpochRecord) -> None:
         """Keep an epoch; the same epoch again replaces it."""
-        values = {"metrics": epoch.metrics, "gate_rates": epoch.gate_rates, "epoch": epoch.epoch}
+        values = {"at": epoch.epoch, "measured": epoch.metrics, "rates": epoch.gate_rates}
+        name = {"study": study, "kind": kind, "number": number}
         with self._database.writing() as connection:
-            trial = trial_id(connection, study, kind, number)
-            connection.execute(SAME, {"own": trial, "at": epoch.epoch})
-            connection.execute(insert(EPOCHS), values | {"trial_id": trial})
+            kept = connection.execute(_new_epoch(connection.dialect.name), values | name)
+            if not kept.rowcount:
+                trial_id(connection, study, kind, number)  # says that there is none
 
     def epochs(self, study: str, kind: Kind, number: int) -> list[EpochRecord]:
         columns = EPOCHS.c.epoch, EPOCHS.c.metrics, EPOCHS.c.gate_rates
@@ -161,6 +161,22 @@ class Measurements:
         return [replace(p, right=right.get(p.id)) for p in points]
 
 
+@cache
+def _new_epoch(dialect: str) -> Any:
+    """The statement that keeps an epoch of a trial, or replaces it. It is one: drivers run no other more often."""
+    columns = ("trial_id", "epoch", "metrics", "gate_rates")
+    given = select(
+        TRIALS.c.id,
+        bindparam("at", type_=Integer),
+        bindparam("measured", type_=JSON),
+        bindparam("rates", type_=JSON),
+    ).where(*NAMED)
+    new = import_module(f"sqlalchemy.dialects.{dialect}").insert(EPOCHS)
+    new = new.from_select(columns, given)
+    changed = {name: new.excluded[name] for name in columns[2:]}
+    return new.on_conflict_do_update(index_elements=columns[:2], set_=changed)
+
+
 def _trials(connection: Connection, *conditions: Any) -> dict[int, Row[Any]]:
     """What points take over of their trainings, by the id of these."""
     names = ("id", "number", "kind", "family", "params", "run_id")
@@ -174,6 +190,8 @@ def _without_rates(connection: Connection) -> list[ColumnElement[Any]]:
     if connection.dialect.name == "sqlite":
         left = func.json_remove(POINTS.c.extra, f"$.{RATES}", type_=JSON)
     else:
+        from sqlalchemy.dialects.postgresql import JSONB  # most studies are in files
+
         left = cast(cast(POINTS.c.extra, JSONB).op("-")(RATES), JSON)
     return [left.label("extra") if column.name == "extra" else column for column in POINTS.c]
 

@@ -56,7 +56,7 @@ class Trials:
         params: Mapping[str, Any],
         seed: int,
         epochs: int,
-    ) -> None:
+    ) -> TrialRecord:
         """Start a trial; one that failed or was interrupted starts again, with its epochs and failures."""
         fresh = {
             "family": family,
@@ -79,6 +79,7 @@ class Trials:
                 )
             else:
                 connection.execute(update(TRIALS).where(TRIALS.c.id == known.id).values(fresh))
+            return record(TrialRecord, connection.execute(WHOLE, name).one())
 
     def trials(
         self,

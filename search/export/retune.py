@@ -160,12 +160,14 @@ def _table(net: Deployed, rule: ExitRule, images: Labelled) -> ExitTable:
     confidence, right, macs, ensemble = [], [], [], []
     for pixels, labels_B in images.batches():
         logits, paid = net.every_exit(pixels)
-        rows = [rule.confidence(k, logits[: k + 1]).double() for k in range(len(rule.thresholds))]
+        early = len(logits) - 1
+        # the last head may have a threshold of its own, but not where all images that come there leave
+        sure_at = early if net.ends_at is not None else len(rule.thresholds)
+        rows = [rule.confidence(k, logits[: k + 1]).double() for k in range(sure_at)]
         confidence.append(torch.stack(rows))
         right.append(torch.stack([one.argmax(1) == labels_B for one in logits]))
         macs.append(torch.stack([one.expand(len(pixels)) for one in paid]))
         ensemble.append(torch.stack(logits).mean(0).argmax(1) == labels_B)
-    early = len(right[0]) - 1
     sure = torch.cat(confidence, 1).numpy()
     return ExitTable(
         sure[:early],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 
 from search.front.comparison import better_than_majority
 from search.front.curves import Curve, ReferencePoint
@@ -26,8 +27,13 @@ class LiveFront:
     points: list[PointRecord] = field(default_factory=list)
     # whether it has grown too little over the trials that budget.plateau names
     plateau: bool = False
-    # by training its own front, which is what is left of it when another goes on
-    _eligible: dict[tuple[Kind, int], list[PointRecord]] = field(default_factory=dict)
+    # the front of all trainings that ended for good: what one of these points beats never comes back
+    _settled: list[PointRecord] = field(default_factory=list)
+    # of each training that was stopped, and may go on, what could be left when another goes on
+    _stopped: dict[tuple[Kind, int], list[PointRecord]] = field(default_factory=dict)
+    # when trainings ended: of points that are equal the first stays
+    _order: dict[tuple[Kind, int], int] = field(default_factory=dict)
+    _clock: Iterator[int] = field(default_factory=count)
     # hypervolume before each trial ended, where plateaus count
     _before: list[float] = field(default_factory=list)
 
@@ -51,14 +57,15 @@ class LiveFront:
         return corner_of(self.spec.region, self.point, self.spec.costs, best)
 
     def extend(
-        self, training: tuple[Kind, int], points: Sequence[PointRecord]
+        self, training: tuple[Kind, int], points: Sequence[PointRecord], *, stopped: bool = False
     ) -> list[PointRecord]:
-        """A training has ended with these points; returns those that are on the front that is shown."""
+        """A training has ended with these points, or was stopped; returns those that are on the front that is shown."""
         wait = self.spec.budget.plateau
         if wait and training[0] == Kind.SEARCH:
             self._before.append(self.volume)
         best = front(eligible(points, self.reference), self.spec.costs)
-        own = self._eligible[training] = [_lean(p) for p in best]
+        own = [_lean(p) for p in best]
+        self._keep(training, own, stopped)
         self.points = front([*self.points, *own], self.spec.costs)
         if (
             wait
@@ -70,10 +77,21 @@ class LiveFront:
         return [p for p in self.shown if id(p) in mine]
 
     def withdraw(self, training: tuple[Kind, int]) -> None:
-        """The training goes on: what it was when it was stopped is no longer on offer."""
-        self._eligible.pop(training, None)
-        left = [p for points in self._eligible.values() for p in points]
+        """The stopped training goes on: what it was when it was stopped is no longer on offer."""
+        self._stopped.pop(training, None)
+        left = [*self._settled, *(p for points in self._stopped.values() for p in points)]
+        left.sort(key=lambda p: self._order[p.training])
         self.points = front(left, self.spec.costs)
+
+    def _keep(self, training: tuple[Kind, int], own: Sequence[PointRecord], stopped: bool) -> None:
+        """Keep of a training's own front what may be on the study's front one day."""
+        self._order[training] = next(self._clock)
+        best = front([*self._settled, *own], self.spec.costs)
+        if stopped:
+            mine = {id(p) for p in own}
+            self._stopped[training] = [p for p in best if id(p) in mine]
+        else:
+            self._settled = best
 
 
 def _lean(p: PointRecord) -> PointRecord:

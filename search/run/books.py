@@ -45,11 +45,10 @@ class Books:
 
     def record(self, trial: Trial) -> None:
         """The trial was suggested."""
-        self._under_way.pop(trial.name, None)
         self._fresh.add(trial.name)
         candidate = trial.candidate
         params, epochs = dict(candidate.params), candidate.recipe.epochs
-        self.store.add_trial(
+        self._under_way[trial.name] = self.store.add_trial(
             self.study, trial.kind, trial.number, candidate.family.name, params, trial.seed, epochs
         )
         if mirror := self._mirror_of(trial.kind):

@@ -110,7 +110,7 @@ class Scheduler:
         self._observe(trial.number, points, state, stopped_at or trial.candidate.recipe.epochs)
         if stopped_at is None and self.stopping:
             self.stopping.ended(trial.number, _group(trial), self._curve(points))
-        joined = self._extend_front(trial, points)
+        joined = self._extend_front(trial, points, stopped=stopped_at is not None)
         return Ended(
             joined,
             [
@@ -266,7 +266,7 @@ class Scheduler:
         if self.stopping:
             self.stopping.baseline(curve)
         self.lineup.release(trial.candidate)
-        return Ended(self._extend_front(trial, points))
+        return Ended(self._extend_front(trial, points, stopped=False))
 
     def _repeat(self, number: int, first: int) -> Repeat:
         self.asking.repeat(number, first)
@@ -284,8 +284,10 @@ class Scheduler:
         seen = replace(known, state=state, epoch=epoch, curve=self._curve(points), chosen=chosen)
         self.asking.observe(number, seen)
 
-    def _extend_front(self, trial: Trial, points: Sequence[PointRecord]) -> list[PointRecord]:
-        joined = self.front.extend(trial.name, points)
+    def _extend_front(
+        self, trial: Trial, points: Sequence[PointRecord], *, stopped: bool
+    ) -> list[PointRecord]:
+        joined = self.front.extend(trial.name, points, stopped=stopped)
         self.history.corner = self.front.corner
         return joined
 

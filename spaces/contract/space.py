@@ -270,9 +270,11 @@ def active_names(space: Iterable[Dimension], values: Mapping[str, Value]) -> tup
 
 def matters(dimension: Dimension, values: Mapping[str, Value], active: set[str]) -> bool:
     """Whether the dimension's condition holds; a condition on a dimension that does not matter never does."""
-    return not dimension.when or all(
-        name in active and values[name] in allowed for name, allowed in dimension.when.items()
-    )
+    # a loop takes half as long as all(), and each candidate that is drawn asks this a hundred times
+    for name, allowed in dimension.when.items():  # noqa: SIM110
+        if name not in active or values[name] not in allowed:
+            return False
+    return True
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from search.front.live import LiveFront
-from search.front.pareto import hypervolume
+from search.front.pareto import front, hypervolume
 from search.objectives import Reference
 from search.spec import StudySpec, parse_study
 from storage.records import Kind, PointRecord
@@ -132,8 +135,39 @@ def test_of_a_training_only_its_own_front_is_kept_without_open_rates() -> None:
     better, worse = (point(accuracy, 4e6, extra=extra) for accuracy in (0.6, 0.5))
     rival = point(0.7, 3e6, trial=1)
     live.extend((Kind.SEARCH, 0), [worse, better])
-    live.extend((Kind.SEARCH, 1), [rival])
+    live.extend((Kind.SEARCH, 1), [rival], stopped=True)
     assert [p.accuracy for p in live.points] == [0.7]
     live.withdraw((Kind.SEARCH, 1))
     (kept,) = live.points
     assert (kept.accuracy, kept.extra) == (0.6, {"metric": "accuracy"})
+
+
+def test_a_front_from_which_stopped_trainings_go_is_the_front_of_those_that_are_left() -> None:
+    """Points are few different ones, so that many are equal: of these the first to end stays."""
+    draw, live, ended = random.Random(0), LiveFront(spec(""), REFERENCE), dict[int, Any]()
+    may_go_on: list[int] = []
+    for number in range(200):
+        own = [
+            point(draw.randrange(2, 10) / 10, draw.randrange(1, 9) * 1e6, number) for _ in range(3)
+        ]
+        stopped = draw.random() < 0.5
+        live.extend((Kind.SEARCH, number), own, stopped=stopped)
+        ended[number] = own
+        may_go_on += [number] if stopped else []
+        if may_go_on and draw.random() < 0.3:
+            gone = may_go_on.pop(draw.randrange(len(may_go_on)))
+            del ended[gone]
+            live.withdraw((Kind.SEARCH, gone))
+        whole = front([p for some in ended.values() for p in front(some)])
+        assert [(p.trial, p.accuracy) for p in live.points] == [
+            (p.trial, p.accuracy) for p in whole
+        ]
+
+
+def test_a_training_that_ended_for_good_and_is_beaten_leaves_nothing_behind() -> None:
+    live = LiveFront(spec(""), REFERENCE)
+    live.extend((Kind.SEARCH, 0), [point(0.9, 1e6)])
+    live.extend((Kind.SEARCH, 1), [point(0.8, 2e6, 1)])
+    live.extend((Kind.SEARCH, 2), [point(0.7, 3e6, 2)], stopped=True)
+    kept = [one for one in gc.get_objects() if isinstance(one, PointRecord) and one.trial in (1, 2)]
+    assert kept == []
