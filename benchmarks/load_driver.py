@@ -121,7 +121,7 @@ class Meter:
 PARTS: tuple[tuple[type, str, str], ...] = (
     (Asking, "suggestion", "sampler"),
     (Asking, "observe", "sampler observes"),
-    *((Books, name, "tables") for name in ("record", "start", "epoch", "end", "deaths")),
+    *((Books, name, "tables") for name in ("record", "start", "epoch", "end", "ends")),
     (OptunaMirror, "_unless_broken", "Optuna's mirror"),
     (Instant, "next_event", MADE_UP),
 )

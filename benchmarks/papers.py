@@ -30,7 +30,7 @@ from scipy import stats
 from benchmarks.paper_tables.every import TABLES
 from benchmarks.paper_tables.merged import JOINT
 from benchmarks.paper_tables.readings import READINGS, Reading, TrainedNet
-from benchmarks.paper_tables.table import SCALES, PaperTable, Row
+from benchmarks.paper_tables.table import SCALES, Other, PaperTable, Row
 from benchmarks.pretrained import versions
 from search.commands.search import NoFrontError, run_study
 from search.front.eligible import chosen_of
@@ -161,6 +161,7 @@ def printed(table: PaperTable, ours: Sequence[Ours], scale: str) -> str:
         f"| | published accuracy | ours | repeats | {' | '.join(heads)} | |",
         f"| {' | '.join(['---'] * (5 + 2 * len(shown)))} |",
         *(f"| {' | '.join(_cells(one, shown, scale))} |" for one in ours),
+        *(f"| {' | '.join(_cells_of(other, shown))} |" for other in table.others),
     ]
     known = [
         (one.row.accuracy, one.accuracy)
@@ -186,6 +187,14 @@ def _cells(one: Ours, shown: Sequence[str], scale: str) -> list[str]:
         values = (getattr(row, name), one.mean(name))
         cells += ["" if value is None or math.isnan(value) else text(value) for value in values]
     return [*cells, one.verdict(scale) if one.tested else ""]
+
+
+def _cells_of(other: Other, shown: Sequence[str]) -> list[str]:
+    cells = [other.label, f"{other.accuracy:.2%}", "", ""]
+    for name in shown:
+        value = getattr(other, name, None)
+        cells += ["" if value is None else MORE[name][1](value), ""]
+    return [*cells, "not trained here"]
 
 
 def main() -> None:

@@ -31,12 +31,8 @@ import numpy as np
 
 from benchmarks.threshold_searches import (
     SCAN_LEVELS,
-    Genetic,
     budget_curve,
     coordinate,
-    decoded,
-    genetic,
-    scores,
 )
 from search.measure.exit_grid import ExitTable, levels_within
 from search.measure.exit_thresholds import (
@@ -47,10 +43,10 @@ from search.measure.exit_thresholds import (
     setting,
     thin_out,
 )
+from search.measure.genetic_thresholds import BETAS, Genetic, decoded, genetic, scores
 
 FALLBACK = "ensemble"
 FRESH = 20_000  # images beside those that are searched on
-BETAS = (0.1, 0.5, 2.0, 10.0)
 PRICES = tuple(np.geomspace(0.05, 2.0, 8).tolist())
 Found = tuple[Sequence[Setting], int, float | None]  # settings, vectors scored, slack
 

@@ -145,8 +145,9 @@ class StudySpec(Keys):
         default=1.0,
         description=(
             "Share of both sides of the image that is used, its centre, before it is resized: in "
-            "training, validation, test and the exported model alike. Published networks are "
-            "tested so: timm calls it `crop_pct`, often 0.875."
+            "validation, test and the exported model. Training takes its parts of all of the image, "
+            "at the same scale. Published networks are trained and tested so: timm calls it "
+            "`crop_pct`, often 0.875."
         ),
     )
     interpolation: Literal["bilinear", "bicubic"] = Field(

@@ -74,10 +74,21 @@ class Measure(Keys):
         ),
     )
     recalibration_batches: Annotated[int, Field(ge=1, le=10_000)] = Field(
-        default=20, description="Batches of training images that refresh batch-norm statistics."
+        default=20,
+        description=(
+            "Batches of training images, changed as the recipe says, but neither mixed nor erased, that "
+            "refresh batch-norm statistics."
+        ),
     )
     recalibration_images: Annotated[int, Field(ge=2, le=65_536)] | None = Field(
         default=None, description="Images of such a batch. Default: as many as in training."
+    )
+    thresholds: Literal["grid", "genetic"] = Field(
+        default="grid",
+        description=(
+            "How thresholds of exits are searched: on a grid over all rules, or, to compare with, by SCAN's genetic "
+            "search."
+        ),
     )
 
 
@@ -173,10 +184,10 @@ class Run(Keys):
             "while trials train. Default: half of the memory that is free."
         ),
     )
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",
-        description="`auto` measures and takes the faster one. A network that this machine computes wrongly in "
-        "bfloat16 trains in float32.",
+        description="`auto` measures and takes the faster one of float32 and bfloat16. A network that this machine "
+        "computes wrongly in bfloat16 trains in float32. `float16` needs a GPU.",
     )
     compile: bool = Field(default=False, description="Use `torch.compile`.")
     trial_hours: Positive | None = Field(

@@ -1,8 +1,10 @@
-"""Starts of trainings that have not ended: what is left of them tells that their process died."""
+"""Starts of trainings that have not ended: what is left of them tells what became of their processes."""
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from storage.database import Database
 from storage.records import Kind
@@ -11,6 +13,17 @@ from storage.tables import ATTEMPTS, EPOCHS
 from storage.trials import trial_id
 
 LAST = select(func.max(EPOCHS.c.epoch)).where(EPOCHS.c.trial_id == bindparam("own"))
+
+
+@dataclass(frozen=True)
+class Ends:
+    """How often a training was ended since the last epoch that it finished.
+
+    `died`: its own process ended while its driver lived. `lost`: it went down with its driver or its machine.
+    """
+
+    died: int = 0
+    lost: int = 0
 
 
 class Attempts:
@@ -29,23 +42,30 @@ class Attempts:
         return epoch
 
     @repeated
-    def lost(self, study: str, kind: Kind, number: int) -> int:
-        """Starts whose process died, or is still there, since the last epoch that was stored."""
+    def died(self, study: str, kind: Kind, number: int) -> None:
+        """The process of the latest start ended by itself, or had to be ended."""
+        with self._database.writing() as connection:
+            latest = _latest(connection, trial_id(connection, study, kind, number))
+            connection.execute(update(ATTEMPTS).where(ATTEMPTS.c.id == latest).values(died=True))
+
+    @repeated
+    def ends(self, study: str, kind: Kind, number: int) -> Ends:
+        """What became of the starts since the last epoch that was stored; one that goes on counts as lost."""
         with self._database.reading() as connection:
             trial = trial_id(connection, study, kind, number)
             epoch = _last_epoch(connection, trial)
-            count = select(func.count()).where(
+            starts = select(ATTEMPTS.c.died).where(
                 ATTEMPTS.c.trial_id == trial, ATTEMPTS.c.epoch == epoch
             )
-            return int(connection.scalar(count) or 0)
+            found = connection.scalars(starts).all()
+        return Ends(died=found.count(True), lost=found.count(False))
 
     @repeated
     def withdraw(self, study: str, kind: Kind, number: int) -> None:
         """The latest start was interrupted on purpose: it does not count."""
         with self._database.writing() as connection:
-            trial = trial_id(connection, study, kind, number)
-            latest = select(func.max(ATTEMPTS.c.id)).where(ATTEMPTS.c.trial_id == trial)
-            connection.execute(delete(ATTEMPTS).where(ATTEMPTS.c.id == connection.scalar(latest)))
+            latest = _latest(connection, trial_id(connection, study, kind, number))
+            connection.execute(delete(ATTEMPTS).where(ATTEMPTS.c.id == latest))
 
     @repeated
     def clear(self, study: str, kind: Kind, number: int) -> None:
@@ -53,6 +73,10 @@ class Attempts:
         with self._database.writing() as connection:
             trial = trial_id(connection, study, kind, number)
             connection.execute(delete(ATTEMPTS).where(ATTEMPTS.c.trial_id == trial))
+
+
+def _latest(connection: Connection, trial: int) -> int | None:
+    return connection.scalar(select(func.max(ATTEMPTS.c.id)).where(ATTEMPTS.c.trial_id == trial))
 
 
 def _last_epoch(connection: Connection, trial: int) -> int:

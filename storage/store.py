@@ -14,6 +14,7 @@ from storage.formats import Formats
 from storage.jobs import Jobs
 from storage.measurements import Measurements
 from storage.studies import Studies
+from storage.suggestions import Suggestions
 from storage.trials import Trials
 
 
@@ -25,6 +26,7 @@ class Store(Studies, Trials, Measurements, Exports):
         self.attempts = Attempts(database)
         self.formats = Formats(database)
         self.jobs = Jobs(database)
+        self.suggestions = Suggestions(database)
 
     @classmethod
     def open(cls, url: str, say: Callable[[str], None] | None = None) -> Store:

@@ -24,10 +24,11 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 VERSION_TABLE = "dynafront_alembic_version"
-REVISION = "0008"  # of the newest migration
+REVISION = "0009"  # of the newest migration
 NAME = 200  # characters of the name of a study or a device
 SIZE = 1000  # characters of a description of networks of one size
 
@@ -208,6 +209,17 @@ ATTEMPTS = Table(
     _number(),
     _of_trial(index=True),
     _value("epoch", Integer),
+    # its driver saw its process end; all others ended together with their driver or machine, or go on
+    _value("died", Boolean, server_default=false()),
+)
+
+# parameters of trials that are still to come, found together with those of an earlier one
+SUGGESTIONS = Table(
+    "dynafront_suggestion",
+    METADATA,
+    _of_study(primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    _value("params", JSON),
 )
 
 # the number format in which networks of a size train, as it was measured once for the study on a device

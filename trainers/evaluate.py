@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from itertools import count
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaces.contract.knobs import Knobs, Rates
 from spaces.contract.net import DynamicNet, Output
+from spaces.contract.recipe import Recipe
 from spaces.contract.units import Ran
 from trainers.answers import TOP, Answers
-from trainers.data.augment import augmented, normalized
+from trainers.data.augment import normalized
+from trainers.data.recipe_augment import changed
 from trainers.data.splits import Batch, ImageData, Split
 from trainers.execution import Execution
 
@@ -28,13 +31,15 @@ BATCH = 512
 class Table:
     """Per pass and image: the answer, and how many MACs it took; per gate unit: its open rate.
 
-    `ran` is what decided which units each image ran, pass after pass.
+    `ran` is what decided which units each image ran, pass after pass. `cross_entropy` is that of the answers with the
+    labels, mean over images and passes; None where nobody computed it.
     """
 
     answers: Answers
     macs_PN: Tensor
     rates: dict[str, tuple[float, ...]]
     ran: Ran | None = None
+    cross_entropy: float | None = None
 
     @property
     def correct_PN(self) -> Tensor:
@@ -99,6 +104,7 @@ def evaluate(
     classes: list[Tensor] = []
     top5: list[Tensor] = []
     macs: list[Tensor] = []
+    losses: list[Tensor] = []
     counts: dict[str, Tensor] = {}
     ran: list[Ran] = []
     images_seen = 0
@@ -115,6 +121,7 @@ def evaluate(
             answer_B, top5_B = top_answers(output.logits_BC, batch.labels)
             classes.append(answer_B)
             top5.append(top5_B)
+            losses.append(F.cross_entropy(output.logits_BC.float(), batch.labels, reduction="none"))
             macs.append(output.macs_B.expand(len(batch.labels)))
             ran.append(Ran.of(output))
             for decision in output.decisions:
@@ -124,7 +131,8 @@ def evaluate(
             images_seen += len(batch.labels)
     found = {name: tuple((total / images_seen).tolist()) for name, total in counts.items()}
     answers = answers_of(classes, top5, split.labels, passes)
-    return Table(answers, torch.cat(macs).view(passes, -1).cpu(), found, Ran.joined(ran))
+    macs_PN, loss = torch.cat(macs).view(passes, -1).cpu(), float(torch.cat(losses).double().mean())
+    return Table(answers, macs_PN, found, Ran.joined(ran), loss)
 
 
 def outputs(
@@ -150,18 +158,17 @@ def recalibrated(
     net: DynamicNet,
     data: ImageData,
     knobs: Knobs,
+    recipe: Recipe,
     *,
-    batch: int,
-    augment: bool = True,
     execution: Execution | None = None,
     rates: Rates | None = None,
     seed: int = 0,
 ) -> DynamicNet:
     """A copy of the network with batch-norm statistics of `knobs.recalibration_batches` training batches.
 
-    A batch has `knobs.recalibration_images` images, else `batch`. Averages are cumulative, images shifted and mirrored
-    as by default in training (unless told not to), parameters untouched. Gates decide as the knobs say ("same") or are
-    drawn as in training ("sample").
+    A batch has `knobs.recalibration_images` images, else as many as in training. Averages are cumulative, parameters
+    untouched. Shapes and colours of images are changed as the training's recipe says; none is mixed or erased. Gates
+    decide as the knobs say ("same") or are drawn as in training ("sample").
     """
     execution = execution or Execution()
     net = copy.deepcopy(net).eval()
@@ -174,14 +181,12 @@ def recalibrated(
     used = Knobs(policy="stochastic") if knobs.recalibrate == "sample" else knobs
     for step, images, ids in _training_batches(
         data,
-        knobs.recalibration_images or batch,
+        knobs.recalibration_images or recipe.batch,
         knobs.recalibration_batches,
         execution,
         seed,
     ):
-        if augment:
-            pad = max(1, images.shape[-1] // 8)
-            images = augmented(images, seed=seed, step=step, flip=data.flip, pad=pad)
+        images = changed(images, recipe, seed=seed, step=step, flip=data.flip, size=data.size)
         pixels = execution.laid_out(normalized(images, data.mean, data.std))
         net.run(pixels, used, ids=ids, rates=rates, seed=seed, step=step)
     for norm, momentum in zip(norms, momenta, strict=True):

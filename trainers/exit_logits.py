@@ -48,12 +48,12 @@ class ExitLogits:
             macs_N = torch.where(leaves_N, self.macs[k], macs_N)
         return logits_NC, macs_N
 
-    def answers(self, index_N: Tensor, fallback: str) -> Answers:
-        """The answers where image n leaves at exit `index_N[n]`; at K the deepest head, or the ensemble of all."""
-        logits_NC = self.logits[index_N, torch.arange(len(index_N))]
-        if fallback == "ensemble":
-            last_N = index_N == len(self.logits) - 1
-            logits_NC[last_N] = self.logits[:, last_N].mean(0)
+    def answers(self, index_N: Tensor) -> Answers:
+        """The answers where image n leaves at exit `index_N[n]`: K is the deepest head, K + 1 the ensemble."""
+        deepest = len(self.logits) - 1
+        logits_NC = self.logits[index_N.clamp(max=deepest), torch.arange(len(index_N))]
+        unsure_N = index_N > deepest
+        logits_NC[unsure_N] = self.logits[:, unsure_N].mean(0)
         answer_N, top5_N = top_answers(logits_NC, self.labels)
         return answers_of([answer_N], [top5_N], self.labels)
 

@@ -127,9 +127,11 @@ def _result(
     with training.kept.of_this_epoch():
         table = evaluate(net, data.validation, data, Knobs(), execution=training.execution)
     value = metric.measure(table.answers).value
-    training.kept.after_epoch(epoch + 1, value, settled=objective.settled)
+    assert table.cross_entropy is not None
+    training.kept.after_epoch(epoch + 1, value, table.cross_entropy, settled=objective.settled)
     metrics = sums.means(seconds) | {
         "val/accuracy": table.accuracy,
+        "val/cross_entropy": table.cross_entropy,
         f"val/{metric.name}": value,
         "val/macs": table.macs_mean,
         **({} if table.answers.top5 is None else {"val/top5": table.answers.top5}),

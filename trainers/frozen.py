@@ -24,7 +24,7 @@ from torch import Tensor
 from spaces.contract.family import Candidate
 from spaces.contract.net import DynamicNet
 from spaces.exits.frozen_trunk import COUNTER, FrozenTrunkNet, Read
-from trainers.data.augment import augmented
+from trainers.data.augment import augmented, centre
 from trainers.data.own_pixels import own_pixels
 from trainers.data.splits import ImageData, Split
 from trainers.evaluate import BATCH
@@ -176,7 +176,9 @@ class _Source:
         """What is read of each batch of images, in their order."""
         logger.info("computing features of %d images, view %d", len(split), view)
         for step, batch in enumerate(split.batches(BATCH, device=self.execution.device)):
-            images = seen_in(view, batch.images, step, self.data.flip)
+            images = batch.images
+            if split is self.data.train:
+                images = seen_in(view, images, step, self.data)
             for part in images.split(CHUNK if self.execution.device == "cpu" else BATCH):
                 yield self._read(part, reads)
 
@@ -188,17 +190,19 @@ class _Source:
         return [rows.float().cpu() for rows in found]
 
 
-def seen_in(view: int, images: Tensor, step: int, flip: bool) -> Tensor:
-    """The images in a view: as they are, mirrored where that keeps their labels, else shifted and mirrored at random.
+def seen_in(view: int, images: Tensor, step: int, data: ImageData) -> Tensor:
+    """The images in a view: as in validation, mirrored where that keeps their labels, else shifted and mirrored at
+    random.
 
-    Images (B, C, H, W) uint8 of the `step`-th batch of the split; the same whoever asks.
+    Images (B, C, H, W) uint8 of the `step`-th batch of the training images; the same whoever asks.
     """
     if view == 0:
-        return images
-    if view == 1 and flip:
-        return images.flip(3)
-    pad = max(1, images.shape[-1] // 8)
-    return augmented(images, seed=VIEW_SEED + view, step=step, flip=flip, pad=pad)
+        return centre(images, data.size)
+    if view == 1 and data.flip:
+        return centre(images, data.size).flip(3)
+    pad = max(1, data.width // 8)
+    moved = augmented(images, seed=VIEW_SEED + view, step=step, flip=data.flip, pad=pad)
+    return centre(moved, data.size)
 
 
 def _in_memory(

@@ -6,6 +6,7 @@ on Control and Optimization, 1992; timm's ModelEmaV3, its memory short at first.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,7 +26,8 @@ class KeptWeights:
     """
 
     def __init__(self, net: DynamicNet, recipe: Recipe) -> None:
-        self.net, self.keeps_best = net, recipe.kept_epoch == "best"
+        self.net, self.by_loss = net, recipe.kept_epoch == "least_cross_entropy"
+        self.keeps_best = recipe.kept_epoch != "last"
         self.constant = net.constant_names()
         self.average = None
         if recipe.ema:
@@ -33,7 +35,7 @@ class KeptWeights:
 
             self.average = ModelEmaV3(net, decay=recipe.ema, use_warmup=True)
         self.best: dict[str, Tensor] | None = None
-        self.best_value = -1.0
+        self.best_value = -math.inf
         self.epoch = 0
 
     def after_step(self, step: int) -> None:
@@ -41,11 +43,14 @@ class KeptWeights:
         if self.average is not None:
             self.average.update(self.net, step=step + 1)
 
-    def after_epoch(self, epoch: int, value: float, *, settled: bool) -> None:
+    def after_epoch(
+        self, epoch: int, accuracy: float, cross_entropy: float, *, settled: bool
+    ) -> None:
         """What this epoch's weights are worth on validation, and whether their compute is the training's last one.
 
         An epoch whose gates still close costs more than the network at the end, so it is not the best.
         """
+        value = -cross_entropy if self.by_loss else accuracy
         if not self.keeps_best or not settled:
             self.epoch = epoch if self.best is None else self.epoch
         elif self.best is None or value > self.best_value:

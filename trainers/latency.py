@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-FEWEST = 5  # runs that are measured however long they take
+FEWEST = 3  # runs that are measured however long they take
+SURE = 0.02  # of the median: how wide its 95 % interval is to either side, where more runs would tell no more
 
 
 class Latency(NamedTuple):
@@ -46,14 +48,16 @@ def latencies_ms(
     """Milliseconds of each callable over the inputs, interleaved so that they share the machine's moods.
 
     Input k of a round is the same for every callable, for what a dynamic network computes depends on the image; or a
-    tuple with one for each, the image as each takes it. After `seconds` a few runs are enough. `clock` tells seconds.
+    tuple with one for each, the image as each takes it. After `seconds` a few runs are enough, and once all inputs were
+    taken, as many as tell the medians surely. `clock` tells seconds.
     """
     taken: list[list[float]] = [[] for _ in callables]
     begun = time.perf_counter()
     with torch.inference_mode():
         for repeat in range(warm_up + repeats):
             late = time.perf_counter() - begun > seconds
-            if late and len(taken[0]) >= FEWEST:
+            enough = FEWEST if late else max(FEWEST, len(inputs))
+            if len(taken[0]) >= enough and (late or all(map(_is_known, taken))):
                 break
             batch = inputs[repeat % len(inputs)]
             for index, function in enumerate(callables):
@@ -72,6 +76,14 @@ def _milliseconds(
     function(batch)
     _synchronize(batch)
     return 1000 * (clock() - start)
+
+
+def _is_known(times: Sequence[float]) -> bool:
+    """Whether the median of all runs lies within SURE of that of these, with 95 % confidence, were they normal."""
+    one = _summary(times)
+    deviation = (one.high - one.low) / 1.35
+    error = 1.25 * deviation / math.sqrt(len(times))
+    return 1.96 * error <= SURE * one.median
 
 
 def _summary(times: Sequence[float]) -> Latency:

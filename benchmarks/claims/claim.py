@@ -69,7 +69,9 @@ class Claim:
 
     `variants` are what to train, by role. `pair` gives, from the results of one seed, the two numbers that are
     compared, or None where that seed cannot tell. `rule` and `margin` are those of verdicts.verdict. `share`: whether
-    the numbers are shares of the validation images. `note` adds to the report what a reader must know beside the pair.
+    the numbers are shares of the validation images. `matters` is the least difference from 0 that is worth knowing of,
+    which seeds are counted for; a rule with a margin has that. `note` adds to the report what a reader must know beside
+    the pair.
     """
 
     paper: str
@@ -80,10 +82,31 @@ class Claim:
     rule: str = "above"
     margin: float = 0.0
     share: bool = True
+    matters: float = 0.01
     note: Callable[[Sequence[Results]], str] | None = None
+
+    @property
+    def least(self) -> float:
+        """The difference that the number of seeds is made for."""
+        return self.margin or self.matters
+
+    @property
+    def sides(self) -> int:
+        """Of an interval that have to lie within the margin."""
+        return 2 if self.rule == "close" else 1
 
 
 def average(values: Iterable[float]) -> float:
     """Mean, of seeds for instance."""
     listed = list(values)
     return sum(listed) / len(listed)
+
+
+def between(points: Sequence[tuple[float, float]], x: float) -> float | None:
+    """The value at x on the line between the nearest points (x, value) on both sides; None outside of them."""
+    below = [point for point in points if point[0] <= x]
+    above = [point for point in points if point[0] >= x]
+    if not below or not above:
+        return None
+    (low, a), (high, b) = max(below), min(above)
+    return float(a if low == high else a + (b - a) * (x - low) / (high - low))

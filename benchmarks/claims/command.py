@@ -27,7 +27,9 @@ def main(doc: str | None = None) -> None:
     args = parser.parse_args()
     try:
         claims = chosen(args.only)
-        scale = scale_on(args.scale, args.data, args.seeds, args.copies, args.draws)
+        scale = scale_on(
+            args.scale, args.data, args.seeds, args.copies, args.draws, args.most_seeds
+        )
     except ValueError as error:
         parser.error(str(error))
     torch.set_float32_matmul_precision("high")  # of GPUs that have it
@@ -44,7 +46,7 @@ def main(doc: str | None = None) -> None:
             ended = "interrupted"
         found = rows(lab, claims)
     seconds = time.perf_counter() - started
-    about = f"{scale.name} scale, {data_name(scale.data)}, {images} validation images, {scale.seeds} seeds, {machine()}"
+    about = f"{scale.name} scale, {data_name(scale.data)}, {images} validation images, {machine()}"
     about += f"; {ended} after {seconds:.0f} s"
     if args.json:
         print(
@@ -77,7 +79,13 @@ def _parser(doc: str | None) -> argparse.ArgumentParser:
         metavar="SOURCE",
         help="digits, parquet:PATH or another source; else the scale's own",
     )
-    parser.add_argument("--seeds", type=int, metavar="N", help="else the scale's own")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="of every claim; else the scale's own and, but for smoke, as many more as decide the claim",
+    )
+    parser.add_argument("--most-seeds", type=int, metavar="N", help="of a claim; else 20")
     parser.add_argument(
         "--copies", type=int, metavar="N", help="transformers to merge; the paper's: 12"
     )

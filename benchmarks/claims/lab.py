@@ -18,7 +18,9 @@ import torch
 
 from benchmarks.claims.claim import Claim, Result, Results, Variant
 from benchmarks.claims.measures import MEASURES, Bench
+from benchmarks.claims.power import plain_already, seeds_needed
 from benchmarks.claims.scales import Scale
+from benchmarks.claims.verdicts import Pair, spread_of
 from search.run.data import task_of
 from spaces.contract.net import DynamicNet
 from storage.checkpoints import Checkpoints
@@ -40,16 +42,28 @@ class Lab:
         self.execution = Execution(device=best_device())
         self.known = _read(folder / "runs.jsonl")
         self.done, self.total = 0, 0
+        self.seeds: dict[str, int] = {}  # of each claim, by its name
 
     @cached_property
     def data(self) -> ImageData:
         return load(self.scale.data)
 
     def run(self, claims: list[Claim]) -> None:
-        """Train and measure all that these claims need and that is not there yet, seed by seed."""
+        """Train and measure all that these claims need and that is not there yet, seed by seed.
+
+        With a power, a claim gets more seeds until it has that power, is plain, or has the most that there may be.
+        """
+        wanted = {claim.name: self.scale.seeds for claim in claims}
+        while wanted != {name: self.seeds.get(name) for name in wanted}:
+            self.seeds |= wanted
+            self._run_missing(claims)
+            if self.scale.power:
+                wanted = {claim.name: self._wanted(claim, self.scale.power) for claim in claims}
+
+    def _run_missing(self, claims: list[Claim]) -> None:
         todo: dict[str, tuple[Variant, int]] = {}
-        for seed in range(self.scale.seeds):
-            for claim in claims:
+        for seed in range(max(self.seeds[claim.name] for claim in claims)):
+            for claim in (one for one in claims if seed < self.seeds[one.name]):
                 for variant in claim.variants(self.scale).values():
                     if self.key(variant, seed) not in self.known:
                         todo[self.key(variant, seed)] = variant, seed
@@ -57,10 +71,32 @@ class Lab:
         for variant, seed in todo.values():
             self._measured(variant, seed)
 
+    def _wanted(self, claim: Claim, power: float) -> int:
+        """Seeds of this claim; never fewer than it has."""
+        had, pairs = self.seeds[claim.name], self.pairs(claim)
+        images = self.images(claim)
+        if claim.rule == "zero" or len(pairs) < 2:
+            return had
+        if plain_already(pairs, claim.rule, margin=claim.margin, images=images):
+            return had
+        needed = seeds_needed(
+            spread_of(pairs, images), claim.least, power, self.scale.most_seeds, sides=claim.sides
+        )
+        lost = had - len(pairs)  # that could not tell
+        return min(self.scale.most_seeds, max(had, needed + lost))
+
+    def images(self, claim: Claim) -> int | None:
+        """Validation images, where the claim is about shares of them."""
+        return len(self.data.validation) if claim.share else None
+
+    def pairs(self, claim: Claim) -> list[Pair]:
+        """Of the seeds that can tell."""
+        return [pair for one in self.results(claim) if (pair := claim.pair(one)) is not None]
+
     def results(self, claim: Claim) -> list[Results]:
         """By role, for each seed of which every run is there and was not a failure."""
         found: list[Results] = []
-        for seed in range(self.scale.seeds):
+        for seed in range(self.seeds.get(claim.name, self.scale.seeds)):
             one = {
                 role: self.known.get(self.key(v, seed))
                 for role, v in claim.variants(self.scale).items()
@@ -112,7 +148,8 @@ class Lab:
         candidate = variant.candidate
         net = candidate.build(task_of(self.data), seed)
         if variant.start is not None:
-            net.load_state_dict(self._weights(variant.start, seed))
+            started = self._weights(variant.start, seed)
+            net.load_state_dict({**net.state_dict(), **started})  # what is new stays as it begins
         training = seed * SEED_OF_COPIES + copy
         for _ in fit(net, self.data, candidate.recipe, seed=training, execution=self.execution):
             pass

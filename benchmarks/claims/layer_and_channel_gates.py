@@ -1,19 +1,23 @@
 """Ehteshami Bejnordi and Krestel, "Dynamic Channel and Layer Gating in Convolutional Neural Networks", KI, 2020.
 
-Differs: gates are trained towards shares of the baseline's MACs on both sides of the smaller baseline's, and
-compared at its MACs by a line between the nearest two; the paper's losses have no target, and equal MACs would be luck.
-Inference is by threshold, as in the paper.
+Differs: where networks are compared with a smaller baseline, gates are trained towards shares of the MACs on both
+sides of its own, and compared at its MACs by a line between the nearest two; the paper's losses have no target, and
+equal MACs would be luck. Joint gates have the paper's loss, the sums of equations 4 to 6. Its factors are multiplied by
+a constant of the scale, for trainings of few steps close too many gates otherwise. Inference is by threshold, as in the
+paper.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from benchmarks.claims.claim import Claim, Results, Variant, average
+from benchmarks.claims.claim import Claim, Results, Variant, average, between
 from benchmarks.claims.scales import Scale
 from benchmarks.claims.verdicts import Pair
 
 PAPER = "layer_and_channel_gates"
+FACTORS = ((0.09, 0.15), (0.05, 0.10), (0.02, 0.03))  # of layers and of filters: three of Table 1
+HALF = 0.5  # of the ungated network's MACs
 WEIGHT = 10.0  # of the MAC loss, that of Verelst and Tuytelaars, "Dynamic Convolutions", CVPR, 2020
 
 
@@ -36,6 +40,37 @@ def gated(scale: Scale, granularity: str) -> dict[str, Variant]:
     }
 
 
+def target_free(scale: Scale, granularity: str) -> dict[str, Variant]:
+    """A network for each pair of factors, under the paper's own loss and with its own gates."""
+    common = {
+        **scale.residual,
+        "backbone": scale.large,
+        "shortcut": "A",
+        "granularity": granularity,
+        "channel_where": "inner",
+        "channel_group": 1,
+        "gate_bn": False,
+        "temperature": 0.67,
+        "loss": "target_free",
+        "reduction": "sum",
+    }
+    found = {}
+    for of_layers, of_filters in FACTORS:
+        factors = {"gamma_channel": scale.pressure * of_filters}
+        if granularity == "joint":
+            factors["lambda_layer"] = scale.pressure * of_layers
+        found[f"{granularity} {of_filters}"] = Variant(
+            "accuracy", "gated_resnet", common | factors, scale.residual_epochs
+        )
+    return found
+
+
+def ungated(scale: Scale) -> dict[str, Variant]:
+    """The network that gates are put on, without them."""
+    params = {**scale.residual, "backbone": scale.large, "shortcut": "A", "gated": False}
+    return {"plain": Variant("accuracy", "gated_resnet", params, scale.residual_epochs)}
+
+
 def plain(scale: Scale) -> dict[str, Variant]:
     """The smaller baseline, at whose MACs the others are compared."""
     params = {**scale.residual, "backbone": scale.small, "shortcut": "A", "gated": False}
@@ -53,12 +88,7 @@ def at_macs(results: Results, kind: str, macs: float) -> float | None:
         for role, result in results.items()
         if role.startswith(kind)
     ]
-    below = [point for point in points if point[0] <= macs]
-    above = [point for point in points if point[0] >= macs]
-    if not below or not above:
-        return None
-    (x, a), (y, b) = max(below), min(above)
-    return float(a if x == y else a + (b - a) * (macs - x) / (y - x))
+    return between(points, macs)
 
 
 def channel_layer_pair(results: Results) -> Pair | None:
@@ -75,6 +105,30 @@ def layer_plain_pair(results: Results) -> Pair | None:
 def channel_plain_pair(results: Results) -> Pair | None:
     found = at_macs(results, "channel", results["plain"]["total"])
     return None if found is None else (found, results["plain"]["accuracy"])
+
+
+def joint_channel_pair(results: Results) -> Pair | None:
+    """At the middle of the MACs that both kinds of networks reach; None where they share none."""
+    spans = [
+        [result["total"] for role, result in results.items() if role.startswith(kind)]
+        for kind in ("joint", "channel")
+    ]
+    low, high = max(map(min, spans)), min(map(max, spans))
+    if low > high:
+        return None
+    joint, channel = (at_macs(results, kind, (low + high) / 2) for kind in ("joint", "channel"))
+    return None if joint is None or channel is None else (joint, channel)
+
+
+def half_pair(results: Results) -> Pair | None:
+    """The largest joint network that saves half of the MACs, and the one without gates; None where none saves so."""
+    plain = results["plain"]
+    saving = [
+        (result["total"], result["accuracy"])
+        for role, result in results.items()
+        if role.startswith("joint") and result["total"] <= HALF * plain["total"]
+    ]
+    return (max(saving)[1], plain["accuracy"]) if saving else None
 
 
 def points_note(results: Sequence[Results]) -> str:
@@ -103,5 +157,17 @@ CLAIMS = (
         paper=PAPER, name="channel_over_plain",
         statement="a channel-gated ResNet beats a plain one of six layers less at equal MACs",
         variants=lambda scale: gated(scale, "channel") | plain(scale), pair=channel_plain_pair, note=points_note,
+    ),
+    Claim(
+        paper=PAPER, name="joint_over_channel",
+        statement="joint gating is no worse than channel gating at equal MACs, within a point",
+        variants=lambda scale: target_free(scale, "joint") | target_free(scale, "channel") | ungated(scale),
+        pair=joint_channel_pair, rule="no_worse", margin=0.01, note=points_note,
+    ),
+    Claim(
+        paper=PAPER, name="half_saved",
+        statement="joint gates save half of the MACs and lose no more than a point of accuracy",
+        variants=lambda scale: target_free(scale, "joint") | ungated(scale), pair=half_pair, rule="no_worse",
+        margin=0.01, note=points_note,
     ),
 )  # fmt: skip

@@ -54,6 +54,28 @@ def layerdrop(scale: Scale) -> dict[str, Variant]:
     return {"layerdrop": refined(scale, layerdrop=DROPPED)}
 
 
+def told(scale: Scale) -> dict[str, Variant]:
+    return {"told": refined(scale, order_train="shuffle", ls_variant="position")}
+
+
+def telling(scale: Scale) -> dict[str, Variant]:
+    """The loss on places is the paper's sum over layers."""
+    weight = float(scale.routed["layers"])
+    return {
+        "telling": refined(scale, order_train="shuffle", ls_variant="predict", pred_weight=weight)
+    }
+
+
+def arbitrary(first: str, second: str) -> Callable[[Results], Pair]:
+    """Accuracy of two networks in any order."""
+    return lambda results: (results[first]["arbitrary"], results[second]["arbitrary"])
+
+
+def places_pair(results: Results) -> Pair:
+    """The share of places told rightly, and 0.95: the paper's 0.9999 needs its training."""
+    return results["telling"]["places"], 0.95
+
+
 def survives(role: str, value: str, of: str = "sequential") -> Callable[[Results], Pair]:
     """The accuracy, and that which is half as far above chance as the network's undisturbed one."""
 
@@ -107,7 +129,7 @@ def in_any_order(role: str, variants: Variants, statement: str, *, rule: str = "
     """That the network of this role survives arbitrary order or, with rule "below", does not."""
     return Claim(
         paper=PAPER, name=f"{role}_order", statement=statement, variants=variants,
-        pair=survives(role, "arbitrary"), rule=rule, note=orders_note(role),
+        pair=survives(role, "arbitrary"), rule=rule, matters=0.05, note=orders_note(role),
     )  # fmt: skip
 
 
@@ -118,7 +140,7 @@ def merging(
     role = name.partition("_")[0]
     return Claim(
         paper=PAPER, name=name, statement=statement, variants=variants,
-        pair=survives(role, f"merged_{order}"), rule=rule, note=merged_note(role),
+        pair=survives(role, f"merged_{order}"), rule=rule, matters=0.05, note=merged_note(role),
     )  # fmt: skip
 
 
@@ -149,6 +171,21 @@ CLAIMS = (
     Claim(
         paper=PAPER, name="shuffled_pruning", statement="a shuffled network survives without half of its layers",
         variants=lambda scale: shuffled(scale) | plain(scale) | layerdrop(scale), pair=survives("shuffled", "half"),
-        note=kept_note,
+        matters=0.05, note=kept_note,
+    ),
+    Claim(
+        paper=PAPER, name="position_close",
+        statement="telling layers their place changes the accuracy in any order only slightly",
+        variants=lambda scale: told(scale) | shuffled(scale), pair=arbitrary("told", "shuffled"), rule="close",
+        margin=0.02,
+    ),
+    Claim(
+        paper=PAPER, name="predict_under_shuffled",
+        statement="layers that also learn to tell their place are less accurate in any order",
+        variants=lambda scale: telling(scale) | shuffled(scale), pair=arbitrary("telling", "shuffled"), rule="below",
+    ),
+    Claim(
+        paper=PAPER, name="places_told", statement="layers that learn to tell their place nearly always do",
+        variants=telling, pair=places_pair, share=False,
     ),
 )  # fmt: skip

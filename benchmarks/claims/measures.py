@@ -16,11 +16,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import nn
 
 from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs, Rates
 from spaces.contract.net import DynamicNet, Plan
 from spaces.transformers.merging import donors_of, ensemble, merged
+from spaces.transformers.routed_vit import RoutedViT
 from trainers.data.augment import normalized
 from trainers.data.splits import ImageData
 from trainers.evaluate import Table, evaluate, recalibrated
@@ -58,10 +60,9 @@ class Bench:
         return self.table(net, Knobs(order="arbitrary", passes=1), seed=draw).accuracy
 
     def recalibrated(self, knobs: Knobs, rates: Rates | None = None) -> DynamicNet:
-        recipe = self.candidate.recipe
         return recalibrated(
             self.net, self.data, replace(knobs, recalibration_batches=self.options["recalibration"]),
-            batch=recipe.batch, execution=self.execution, rates=rates, augment=recipe.augment,
+            self.candidate.recipe, execution=self.execution, rates=rates,
         )  # fmt: skip
 
 
@@ -192,9 +193,30 @@ def orders(bench: Bench) -> dict[str, Any]:
         ]
         each = [bench.table(net, Knobs(keep=one)).accuracy for one in subsets]
         found["kept"][str(share)] = sum(each) / draws
+    if isinstance(net, RoutedViT) and net.place_heads:
+        found["places"] = places_told(net, bench)
     if len(bench.nets) > 1:
         found |= _joined(bench, draws)
     return found
+
+
+def places_told(net: RoutedViT, bench: Bench) -> float:
+    """How often layers tell the place they run at from what they put out, over all images and one order a batch."""
+    right: list[torch.Tensor] = []  # (B,) of each layer that ran
+
+    def telling(head: nn.Module) -> Callable[..., None]:
+        def tell(layer: nn.Module, given: Any, out_BND: torch.Tensor) -> None:
+            place = len(right) % net.movable_layers
+            right.append(head(out_BND).argmax(1) == place)
+
+        return tell
+
+    pairs = zip(net.layers, net.place_heads, strict=True)
+    hooks = [layer.register_forward_hook(telling(head)) for layer, head in pairs]
+    bench.in_any_order(net, 0)
+    for hook in hooks:
+        hook.remove()
+    return float(torch.cat(right).double().mean())
 
 
 def _joined(bench: Bench, draws: int) -> dict[str, float]:

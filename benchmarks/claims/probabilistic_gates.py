@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.claims.claim import Claim, Results, Variant, average
+from benchmarks.claims.claim import Claim, Results, Variant, average, between
 from benchmarks.claims.scales import Scale
 from benchmarks.claims.verdicts import Pair
 
@@ -17,6 +17,7 @@ PAPER = "probabilistic_gates"
 HIGH = 0.8
 OTHERS = ("threshold", "stochastic", "always_on")
 PRUNED = "pruned_0.1"
+AROUND = (0.3, 0.6, 0.9)  # constant targets beside a variable one
 
 
 def gated(scale: Scale, target: float, **values: Any) -> Variant:
@@ -62,6 +63,20 @@ def annealed(scale: Scale) -> Mapping[str, Variant]:
     }
 
 
+def falling(scale: Scale) -> Mapping[str, Variant]:
+    """The loss that does not pull up what is below the target, and the quadratic one."""
+    return mid(scale, loss="const_quad", gate="dependent") | per_batch(scale)
+
+
+def variable(scale: Scale) -> Mapping[str, Variant]:
+    """A target that follows the batches, and constant ones on both sides of where it may end."""
+    common = {"loss": "per_batch", "gate": "dependent"}
+    constant = {f"constant {t}": gated(scale, t, **common) for t in AROUND}
+    return constant | {
+        "variable": gated(scale, HIGH, **common, target_schedule="mean", target_start=HIGH)
+    }
+
+
 def mean_of(results: Results, kind: str, value: str) -> float:
     """Mean of a value over the roles whose name starts so."""
     return average(result[value] for role, result in results.items() if role.startswith(kind))
@@ -84,6 +99,29 @@ def policy_pair(results: Results) -> Pair:
 
 def annealing_pair(results: Results) -> Pair:
     return results["annealed"]["stochastic"], results["constant"]["stochastic"]
+
+
+def falling_pair(results: Results) -> Pair:
+    return (
+        mean_of(results, "const_quad", "stochastic"),
+        mean_of(results, "per_batch", "stochastic"),
+    )
+
+
+def variable_pair(results: Results) -> Pair | None:
+    """At the MACs of the variable target, where constant ones have some on both sides."""
+    constant = [
+        (one["stochastic_macs"], one["stochastic"])
+        for role, one in results.items()
+        if role.startswith("constant")
+    ]
+    found = between(constant, results["variable"]["stochastic_macs"])
+    return None if found is None else (results["variable"]["stochastic"], found)
+
+
+def collapse_pair(results: Results) -> Pair:
+    """The share of gates that are nearly always or nearly never open, and half of them."""
+    return average(result[PRUNED]["settled"] for result in results.values()), 0.5
 
 
 def pruning_pair(results: Results) -> Pair | None:
@@ -126,6 +164,16 @@ def pruning_note(results: Sequence[Results]) -> str:
     return "; ".join(parts)
 
 
+def collapse_note(results: Sequence[Results]) -> str:
+    targets = ", ".join(role.rpartition(" ")[2] for role in results[0])
+    return f"gates within 0.1 of 0 or 1; targets {targets}"
+
+
+def variable_note(results: Sequence[Results]) -> str:
+    macs = average(one["variable"]["stochastic_macs"] for one in results)
+    return f"at {macs:.2f} of the baseline's MACs"
+
+
 def ensemble_note(results: Sequence[Results]) -> str:
     each = {
         name: average(mean_of(one, "", name) for one in results) for name in (*OTHERS, "scaled_on")
@@ -164,5 +212,20 @@ CLAIMS = (
         paper=PAPER, name="ensemble",
         statement="an ensemble of stochastic passes beats threshold, stochastic and always-on inference",
         variants=all_three, pair=ensemble_pair, note=ensemble_note,
+    ),
+    Claim(
+        paper=PAPER, name="mode_collapse",
+        statement="with a per-batch loss, most gates that ignore the image are nearly always or nearly never open",
+        variants=independent, pair=collapse_pair, share=False, matters=0.1, note=collapse_note,
+    ),
+    Claim(
+        paper=PAPER, name="const_quad",
+        statement="a loss without a penalty below the target is no less accurate than the quadratic one",
+        variants=falling, pair=falling_pair, rule="no_worse", margin=0.01, note=macs_note("const_quad", "per_batch"),
+    ),
+    Claim(
+        paper=PAPER, name="variable_target",
+        statement="a target that follows the batches is more accurate than constant ones at equal MACs",
+        variants=variable, pair=variable_pair, note=variable_note,
     ),
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from math import isfinite
@@ -13,7 +14,8 @@ from rich.table import Table
 from benchmarks.claims.claim import Claim
 from benchmarks.claims.every import TITLES
 from benchmarks.claims.lab import Lab
-from benchmarks.claims.verdicts import Verdict, verdict
+from benchmarks.claims.power import power_of
+from benchmarks.claims.verdicts import Pair, Verdict, spread_of, verdict
 
 STYLES = {"holds": "green", "fails": "red", "undecided": "yellow"}
 
@@ -49,15 +51,23 @@ def rows(lab: Lab, claims: list[Claim]) -> list[Row]:
 
 
 def _row(lab: Lab, claim: Claim) -> Row:
-    results = lab.results(claim)
-    pairs = [pair for one in results if (pair := claim.pair(one)) is not None]
-    images = len(lab.data.validation) if claim.share else None
+    results, pairs, images = lab.results(claim), lab.pairs(claim), lab.images(claim)
     found = verdict(pairs, claim.rule, margin=claim.margin, images=images)
     note = claim.note(results) if claim.note and results else ""
     lost = len(results) - len(pairs)
     if lost:
         note = f"{lost} of {len(results)} seeds cannot tell; {note}"
-    return Row(claim, found, _measured(found, claim), note)
+    return Row(claim, found, _measured(found, claim) + _power(claim, pairs, images), note)
+
+
+def _power(claim: Claim, pairs: Sequence[Pair], images: int | None) -> str:
+    """What chance these seeds had to decide the claim."""
+    if len(pairs) < 2 or claim.rule == "zero":
+        return ""
+    power = power_of(spread_of(pairs, images), claim.least, len(pairs), sides=claim.sides)
+    least = f"{100 * claim.least:g} points" if claim.share else f"{claim.least:g}"
+    apart = f"a true difference of 0 within {least}" if claim.margin else f"a difference of {least}"
+    return f", which tell {apart} with a chance of {power:.2f}"
 
 
 def _measured(found: Verdict, claim: Claim) -> str:

@@ -1,5 +1,7 @@
 """How large the experiments are: three sizes of all of them.
 
+With a power, the number of seeds is only that of a pilot: each claim gets as many more as it needs to be decided.
+
 Numbers of epochs and sizes of networks are far below the papers' at every scale; learning rates are the recipes'
 defaults but for transformers on few images. None of them was chosen by what the claims then did.
 """
@@ -28,7 +30,9 @@ class Scale:
     large: str
     small: str
     fractions: tuple[float, ...]
+    pressure: float = 0.5  # times the published factors of losses without a target
     exits: Mapping[str, Any]
+    deeper_exits: str  # a deeper backbone
     exits_epochs: int
     routed: Mapping[str, Any]  # vision transformers
     routed_epochs: int
@@ -39,6 +43,10 @@ class Scale:
     draws: int  # random orders, subsets of layers, merged networks
     passes: int = 5  # of stochastic gates
     recalibration: int = 50  # training batches that refresh batch norms
+    power: float | None = (
+        None  # chance to decide a claim whose difference is the least that matters
+    )
+    most_seeds: int = 20
 
 
 _VIT_DIGITS = {"layers": 4, "dim": 32, "head_dim": 16, "mlp_ratio": 2, "patch": 4, "batch": 16}
@@ -46,7 +54,7 @@ SMOKE = Scale(
     name="smoke", data=DataSpec(source="digits", validation=0.3), seeds=2,
     gates={"backbone": "resnet8", "width": 0.25, "batch": 64}, gates_epochs=8, mid_targets=(0.5,),
     residual={"width": 0.25, "batch": 64}, residual_epochs=6, large="resnet14", small="resnet8", fractions=(0.2, 0.65),
-    exits={"backbone": "resnet18", "width": 0.125, "batch": 64}, exits_epochs=4,
+    exits={"backbone": "resnet18", "width": 0.125, "batch": 64}, deeper_exits="resnet50", exits_epochs=4,
     routed=_VIT_DIGITS | {"adamw_lr": 3e-3}, routed_epochs=6, refining={"adamw_lr": 1e-3}, refining_epochs=2,
     copies=2, draws=4, recalibration=20,
 )  # fmt: skip
@@ -57,8 +65,9 @@ CPU = Scale(
     gates={"backbone": "resnet14", "width": 0.25, "batch": 64}, gates_epochs=8, mid_targets=(0.5,),
     residual={"width": 0.25, "batch": 64}, residual_epochs=8,
     large="resnet14", small="resnet8", fractions=(0.2, 0.4, 0.65),
-    exits={"backbone": "resnet18", "width": 0.125, "batch": 64}, exits_epochs=6,
+    exits={"backbone": "resnet18", "width": 0.125, "batch": 64}, deeper_exits="resnet50", exits_epochs=6,
     routed=_VIT_CPU, routed_epochs=12, refining={"adamw_lr": 3e-4}, refining_epochs=6, copies=3, draws=10,
+    power=0.8,
 )  # fmt: skip
 
 _VIT_GPU = {"layers": 8, "dim": 192, "head_dim": 32, "mlp_ratio": 2, "patch": 4, "batch": 256}
@@ -66,8 +75,10 @@ GPU = Scale(
     name="gpu", data=DataSpec(source="cifar10"), seeds=3,
     gates={"backbone": "resnet32", "batch": 256}, gates_epochs=15, mid_targets=(0.4, 0.6),
     residual={"batch": 256}, residual_epochs=15, large="resnet20", small="resnet14", fractions=(0.35, 0.55, 0.8),
-    exits={"backbone": "resnet18", "width": 0.5, "batch": 256}, exits_epochs=20,
+    pressure=0.1,
+    exits={"backbone": "resnet18", "width": 0.5, "batch": 256}, deeper_exits="resnet50", exits_epochs=20,
     routed=_VIT_GPU, routed_epochs=25, refining={"adamw_lr": 3e-4}, refining_epochs=10, copies=4, draws=20,
+    power=0.9,
 )  # fmt: skip
 
 SCALES = {scale.name: scale for scale in (SMOKE, CPU, GPU)}
@@ -79,15 +90,26 @@ def scale_on(
     seeds: int | None = None,
     copies: int | None = None,
     draws: int | None = None,
+    most_seeds: int | None = None,
 ) -> Scale:
-    """The scale of this name, with another data set, or other numbers, where given. Raises ValueError."""
-    least = {"seeds": (seeds, 1), "copies": (copies, 2), "draws": (draws, 1)}
+    """The scale of this name, with another data set, or other numbers, where given. Raises ValueError.
+
+    A number of seeds is kept to, whatever can be decided by it.
+    """
+    least = {
+        "seeds": (seeds, 1),
+        "copies": (copies, 2),
+        "draws": (draws, 1),
+        "most_seeds": (most_seeds, 2),
+    }
     for option, (number, fewest) in least.items():
         if number is not None and number < fewest:
-            raise ValueError(f"--{option}: {number} is too small; give {fewest} or more")
+            name_of = option.replace("_", "-")
+            raise ValueError(f"--{name_of}: {number} is too small; give {fewest} or more")
     scale = SCALES[name]
     data = replace(scale.data, source=source) if source else scale.data
     numbers: dict[str, Any] = {
         option: number for option, (number, _) in least.items() if number is not None
     }
-    return replace(scale, data=data, **numbers)
+    power = None if seeds else scale.power
+    return replace(scale, data=data, power=power, **numbers)

@@ -15,6 +15,7 @@ from benchmarks.claims.scales import Scale
 from benchmarks.claims.verdicts import Pair
 
 PAPER = "scan"
+EARLY = (0, 1, 2)  # exits of a ResNet
 UNTAUGHT: Mapping[str, Any] = {
     "alpha_kd": 0.0,
     "feature_weight": 1e-7,
@@ -46,6 +47,29 @@ def without_distillation(scale: Scale) -> Mapping[str, Variant]:
     return whole(scale) | {"without": multi_exit(scale, **UNTAUGHT)}
 
 
+def alone(scale: Scale) -> dict[str, Variant]:
+    """Plain networks that end where an early exit is, each trained for itself."""
+    return {
+        f"alone {place}": Variant(
+            "accuracy",
+            "multi_exit",
+            {**scale.exits, "gated": False, "truncated": place},
+            scale.exits_epochs,
+        )
+        for place in EARLY
+    }
+
+
+def deep(scale: Scale) -> dict[str, Variant]:
+    """The same, of a deeper network."""
+    sizes = {"backbone": scale.deeper_exits}
+    params = {**scale.exits, **sizes, "gated": False}
+    return {
+        "deep scan": multi_exit(scale, **sizes),
+        "deep plain": Variant("accuracy", "multi_exit", params, scale.exits_epochs),
+    }
+
+
 def shallow(results: Results, role: str) -> float:
     """Mean accuracy of the early exits."""
     return average(results[role]["exits"][:-1])
@@ -57,6 +81,23 @@ def shallow_pair(results: Results) -> Pair:
 
 def ensemble_pair(results: Results) -> Pair:
     return results["scan"]["ensemble"], max(results["scan"]["exits"])
+
+
+def second_pair(results: Results) -> Pair:
+    return results["scan"]["exits"][1], results["plain"]["accuracy"]
+
+
+def alone_pair(results: Results) -> Pair:
+    return shallow(results, "scan"), average(results[f"alone {k}"]["accuracy"] for k in EARLY)
+
+
+def deeper_pair(results: Results) -> Pair:
+    """What the ensemble gains over the plain network: of the deeper network, and of the other."""
+    return gain(results, "deep scan", "deep plain"), gain(results, "scan", "plain")
+
+
+def gain(results: Results, scan: str, plain: str) -> float:
+    return float(results[scan]["ensemble"] - results[plain]["accuracy"])
 
 
 def cascade_pair(results: Results) -> Pair:
@@ -79,6 +120,22 @@ def _exits(results: Sequence[Results], role: str) -> str:
     """Mean accuracy of each exit, in per cent, shallow ones first."""
     by_exit = zip(*(one[role]["exits"] for one in results), strict=True)
     return "/".join(f"{100 * average(exit):.1f}" for exit in by_exit)
+
+
+def second_note(results: Sequence[Results]) -> str:
+    return f"exits {_exits(results, 'scan')} %"
+
+
+def alone_note(results: Sequence[Results]) -> str:
+    each = [100 * average(one[f"alone {k}"]["accuracy"] for one in results) for k in EARLY]
+    return f"exits {_exits(results, 'scan')}, alone {'/'.join(f'{one:.1f}' for one in each)} %"
+
+
+def deeper_note(results: Sequence[Results]) -> str:
+    plain = [
+        100 * average(one[role]["accuracy"] for one in results) for role in ("deep plain", "plain")
+    ]
+    return f"plain networks {plain[0]:.1f} and {plain[1]:.1f} %"
 
 
 def cascade_note(results: Sequence[Results]) -> str:
@@ -106,6 +163,20 @@ CLAIMS = (
     ),
     Claim(
         paper=PAPER, name="cascade", statement="a cascade needs fewer MACs than the baseline of equal accuracy",
-        variants=lambda scale: whole(scale) | plain(scale), pair=cascade_pair, share=False, note=cascade_note,
+        variants=lambda scale: whole(scale) | plain(scale), pair=cascade_pair, share=False, matters=0.1,
+        note=cascade_note,
+    ),
+    Claim(
+        paper=PAPER, name="second_exit", statement="the second of four classifiers is more accurate than the baseline",
+        variants=lambda scale: whole(scale) | plain(scale), pair=second_pair, note=second_note,
+    ),
+    Claim(
+        paper=PAPER, name="alone",
+        statement="shallow classifiers that share a trunk are more accurate than each trained alone",
+        variants=lambda scale: whole(scale) | alone(scale), pair=alone_pair, note=alone_note,
+    ),
+    Claim(
+        paper=PAPER, name="deeper", statement="a deeper network gains more by it", share=False,
+        variants=lambda scale: whole(scale) | plain(scale) | deep(scale), pair=deeper_pair, note=deeper_note,
     ),
 )  # fmt: skip

@@ -40,13 +40,19 @@ class Verdict:
 
 
 def verdict(
-    pairs: Sequence[Pair], rule: str, *, margin: float = 0.0, images: int | None = None
+    pairs: Sequence[Pair],
+    rule: str,
+    *,
+    margin: float = 0.0,
+    images: int | None = None,
+    level: float = LEVEL,
 ) -> Verdict:
     """The verdict on (ours, other) of each seed.
 
     above, below: the difference is on that side of 0. close: within the margin on both sides. no_worse: above minus the
     margin. zero: ours is exactly 0 and the other is not, at every seed; no interval. `images` is the number behind
-    shares, None where the values are not shares of images. Raises ValueError for an unknown rule.
+    shares, None where the values are not shares of images; `level` is the interval's, over several seeds. Raises
+    ValueError for an unknown rule.
     """
     if rule not in RULES:
         raise ValueError(f"rule: {rule} is not one of {', '.join(RULES)}")
@@ -58,24 +64,28 @@ def verdict(
         return Verdict(
             HOLDS if exact else FAILS, len(pairs), ours, other, ours - other, ours - other
         )
-    low, high = interval(pairs, images)
+    low, high = interval(pairs, images, level)
     return Verdict(_word(rule, low, high, margin), len(pairs), ours, other, low, high)
 
 
-def interval(pairs: Sequence[Pair], images: int | None = None) -> Pair:
-    """95 % interval of the mean of ours minus other; unbounded where the pairs say nothing about it."""
+def interval(pairs: Sequence[Pair], images: int | None = None, level: float = LEVEL) -> Pair:
+    """Interval of the mean of ours minus other; unbounded where the pairs say nothing about it."""
     if len(pairs) > 1:
-        return paired(pairs, images)
+        return paired(pairs, images, level)
     return newcombe(*pairs[0], images) if images else (-inf, inf)
 
 
-def paired(pairs: Sequence[Pair], images: int | None = None) -> Pair:
-    """Student's t interval of the mean difference; seeds that agree by chance to the image count as one image apart."""
+def paired(pairs: Sequence[Pair], images: int | None = None, level: float = LEVEL) -> Pair:
+    """Student's t interval of the mean difference."""
     differences = [ours - other for ours, other in pairs]
-    spread = max(stdev(differences), 1 / images if images else 0.0)
     count = len(differences)
-    reach = float(student.ppf((1 + LEVEL) / 2, count - 1)) * spread / sqrt(count)
+    reach = float(student.ppf((1 + level) / 2, count - 1)) * spread_of(pairs, images) / sqrt(count)
     return mean(differences) - reach, mean(differences) + reach
+
+
+def spread_of(pairs: Sequence[Pair], images: int | None = None) -> float:
+    """Standard deviation of the differences; seeds that agree by chance to the image count as one image apart."""
+    return max(stdev(ours - other for ours, other in pairs), 1 / images if images else 0.0)
 
 
 def newcombe(ours: float, other: float, images: int) -> Pair:

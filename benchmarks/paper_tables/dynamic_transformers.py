@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.paper_tables.table import PaperTable, Row, Scale
+from benchmarks.paper_tables.table import SMALL, PaperTable, Row, Scale
 
 TABLE_1 = PaperTable(
     "dt-table-1",
@@ -29,7 +29,7 @@ TABLE_1 = PaperTable(
             {"layers": {10: 3, 16: 4}},
         ),
         "cpu": Scale(
-            {"budget": {"epochs": 20}, "repeats": 2, "train_limit": 5000, "image_size": 16},
+            SMALL | {"repeats": 2},
             {"dim": 64, "batch": 64},
             {"layers": {10: 4, 16: 6}},
         ),

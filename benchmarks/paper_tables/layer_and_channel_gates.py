@@ -5,7 +5,7 @@ The figures are pictures: their points have no numbers, but those of Table 1.
 
 from __future__ import annotations
 
-from benchmarks.paper_tables.table import HELD_OUT, TINY, PaperTable, Row, Scale
+from benchmarks.paper_tables.table import HELD_OUT, SMALL, TINY, PaperTable, Row, Scale
 
 PAPER = "Ehteshami Bejnordi and Krestel, Dynamic Channel and Layer Gating in Convolutional Neural Networks, KI, 2020"
 # layer factor, channel factor, accuracy in percent, GMACs
@@ -21,13 +21,6 @@ PUBLISHED = (
     (0.00, 0.00, 92.86, 0.0353),
 )
 FRACTIONS = {"lr_milestones": "0.5+0.75+0.9375"}  # of the training, as published
-SMALL = {
-    "budget": {"epochs": 20},
-    "repeats": 2,
-    "train_limit": 5000,
-    "image_size": 16,
-    "validation": 0.1,
-}
 TABLE_1 = PaperTable(
     "dlcg-table-1",
     f"{PAPER}, Table 1",
@@ -37,7 +30,7 @@ TABLE_1 = PaperTable(
     ),
     {
         "smoke": Scale(TINY, FRACTIONS | {"backbone": "resnet8", "width": 0.25, "batch": 64}),
-        "cpu": Scale(SMALL, FRACTIONS | {"backbone": "resnet8", "batch": 64}),
+        "cpu": Scale(SMALL, FRACTIONS | {"backbone": "resnet8", "width": 0.5, "batch": 64}),
     },
     differs=(HELD_OUT,),
 )
@@ -71,7 +64,7 @@ def _figure(name: str, source: str, joint: bool, differs: tuple[str, ...]) -> Pa
         tuple(rows),
         {
             "smoke": Scale(TINY, FRACTIONS | {"width": 0.25, "batch": 64}, shallower, every=3),
-            "cpu": Scale(SMALL, FRACTIONS | {"batch": 64}, shallower),
+            "cpu": Scale(SMALL, FRACTIONS | {"width": 0.5, "batch": 64}, shallower),
         },
         differs=(HELD_OUT, *differs),
     )

@@ -129,13 +129,22 @@ def stochastic(net: TrainedNet, exit: int) -> Reading:
 
 def refreshed(net: TrainedNet, exit: int) -> Reading:
     """As trained, with batch-norm statistics refreshed on training images while gates are drawn."""
+    return _summary(net.under(_refreshed(net)))
+
+
+def _refreshed(net: TrainedNet) -> Knobs:
     own = net.spec.measure
-    knobs = Knobs(
+    return Knobs(
         recalibrate="sample",
         recalibration_batches=own.recalibration_batches,
         recalibration_images=own.recalibration_images,
     )
-    return _summary(net.under(knobs))
+
+
+def drawn_together(net: TrainedNet, exit: int) -> Reading:
+    """Gates drawn at random for several passes, whose answers are averaged; statistics refreshed likewise."""
+    drawn = replace(_refreshed(net), policy="ensemble", passes=net.spec.measure.passes)
+    return _summary(net.under(drawn))
 
 
 def leave_at(net: TrainedNet, exit: int) -> Reading:
@@ -201,6 +210,7 @@ READINGS: dict[str, Callable[[TrainedNet, int], Reading]] = {
     "trained": trained,
     "stochastic": stochastic,
     "refreshed": refreshed,
+    "drawn together": drawn_together,
     "exit": leave_at,
     "ensemble": all_exits,
     "exit alone": exit_alone,

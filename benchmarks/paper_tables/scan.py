@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from benchmarks.paper_tables.table import HELD_OUT, TINY, PaperTable, Row, Scale
+from benchmarks.paper_tables.table import CENTRE, HELD_OUT, SMALL, TINY, PaperTable, Row, Scale
 
 PAPER = (
     "Zhang, Tan, Song, Chen, Bao and Ma, SCAN: A Scalable Neural Networks Framework Towards Compact and Efficient "
@@ -26,13 +26,6 @@ IMAGENET: Mapping[str, tuple[float, ...]] = {
     "resnet18": (68.02, 48.25, 58.00, 65.32, 69.32),
     "resnet50": (74.47, 53.86, 66.54, 73.57, 75.88),
     "resnet101": (75.24, 52.32, 65.33, 74.51, 76.32),
-}
-SMALL = {
-    "budget": {"epochs": 20},
-    "repeats": 1,
-    "train_limit": 5000,
-    "image_size": 16,
-    "validation": 0.1,
 }
 
 
@@ -77,7 +70,7 @@ TABLE_2 = PaperTable(
     },
     differs=(
         HELD_OUT,
-        "training images are the centre of the image too, 0.875 of its sides, before a part is cut out",
+        CENTRE,
     ),
 )
 TABLES = (TABLE_1, TABLE_2)

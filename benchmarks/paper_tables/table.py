@@ -8,19 +8,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 FOLDER = Path(__file__).parents[2] / "studies" / "papers" / "tables"
 SCALES = ("smoke", "cpu", "gpu")
 HELD_OUT = "2 % of the training images are held out, where the paper has no validation images"
+CENTRE = "parts are cut out of the largest centred square of an image at 256 pixels, not of the whole photo"
 # keys of a study file at smoke scale
 TINY: dict[str, Any] = {
     "data": "digits",
     "budget": {"epochs": 1},
     "repeats": 1,
     "train_limit": 128,
+    "validation": 0.1,
+}
+# at cpu scale: a table takes minutes of one core
+SMALL: dict[str, Any] = {
+    "budget": {"epochs": 16},
+    "repeats": 1,
+    "train_limit": 4000,
+    "image_size": 16,
     "validation": 0.1,
 }
 
@@ -48,6 +57,15 @@ class Row:
     top5: float | None = None
 
 
+class Other(NamedTuple):
+    """What the paper says of somebody else's method: test accuracy, as a share, MACs and top-5. Nothing is trained."""
+
+    label: str
+    accuracy: float
+    macs: float | None = None
+    top5: float | None = None
+
+
 @dataclass(frozen=True)
 class Scale:
     """Changes that make a study file smaller: its keys, those of every family's space, values by other values.
@@ -70,6 +88,7 @@ class PaperTable:
     rows: tuple[Row, ...]
     scales: Mapping[str, Scale]
     differs: tuple[str, ...] = ()
+    others: tuple[Other, ...] = ()
 
     def text(self, scale: str, data: str | None = None, repeats: int | None = None) -> str:
         """The study file at a scale; "gpu" is as published."""

@@ -162,12 +162,7 @@ def train(run: Run, spec: Any, work: Path) -> dict[str, Any]:
             started = time.process_time()
             if event.epoch in keep:
                 found = operating_points(
-                    net,
-                    data,
-                    batch=candidate.recipe.batch,
-                    execution=execution,
-                    seed=seed,
-                    augment=candidate.recipe.augment,
+                    net, data, candidate.recipe, execution=execution, seed=seed
                 )
                 for i, point in enumerate(found):
                     measured = {

@@ -30,6 +30,12 @@ from search.export.extras import FORMATS, QUANTIZED, Extras
     help="Carry all points of the training, though gates then decide that could be settled.",
 )
 @click.option(
+    "--exit",
+    type=click.IntRange(1),
+    help="End the network at its exit of this number, from 1: a smaller file, and images that would go on are answered "
+    "there. Exits before it keep their thresholds.",
+)
+@click.option(
     "--format",
     "formats",
     multiple=True,
@@ -58,6 +64,7 @@ def export_point(
     out: Path | str,
     force: bool,
     whole_curve: bool,
+    exit: int | None,
     formats: tuple[str, ...],
     quantize: tuple[str, ...],
     register: bool,
@@ -92,7 +99,10 @@ def export_point(
         register=register,
         force=force,
         extras=Extras(
-            formats=formats, quantize=tuple(dict.fromkeys(quantize)), whole_curve=whole_curve
+            formats=formats,
+            quantize=tuple(dict.fromkeys(quantize)),
+            whole_curve=whole_curve,
+            exit=exit,
         ),
         say=steps(console),
     )

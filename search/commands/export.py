@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from search.commands.choice import Choice, chosen, expected_of
 from search.commands.export_cascade import exported_cascade
+from search.commands.export_text import export_lines
 from search.commands.same_data import check_same_data
-from search.export.card import gates_text, latency_text, metric_of_report, threads_text
 from search.export.extras import PLAIN, Extras
 from search.export.folder import PICTURES
-from search.export.predicted import predicted_text
-from search.export.program_text import program_lines
-from search.export.selection_bias import bias_text
-from search.export.variant_text import variant_lines
 from search.front.flattery import Expected
 from search.front.metric import named
 from search.front.stored import StudyFront, study_cost, study_costs, study_front
-from search.objectives import macs_text
 from search.report.amounts import macs
 from search.report.text import knobs_text
 from search.run.data import data_spec
@@ -33,7 +28,7 @@ from storage.places import stored_place
 from storage.records import PointRecord, StudyRecord, training_text
 from storage.settings import Settings
 from storage.store import Store
-from trainers.metrics import ACCURACY, METRICS, TOP5, Metric
+from trainers.metrics import METRICS
 
 if TYPE_CHECKING:
     from search.export.export import Exported
@@ -87,6 +82,7 @@ def export_point(
     from search.export.export import check_folder
     from search.export.remote_folder import folder_to_fill
 
+    extras.check()
     if isinstance(place, Path):
         check_folder(place, force)
     found = study_front(store, record, choice.family)
@@ -99,6 +95,8 @@ def export_point(
     )
     if is_cascade(point.knobs):
         say(knobs_text(point.knobs))
+    if extras.exit is not None:
+        point, expected = _ended(store, record, settings, point, extras.exit, say), None
     with folder_to_fill(place, force) as folder:
         exported = _export(
             store,
@@ -113,12 +111,46 @@ def export_point(
             extras=extras,
         )
         uri = _kept(
-            store, record, settings, point, choice, exported, place, register=register, say=say
+            store,
+            record,
+            settings,
+            point,
+            choice,
+            exported,
+            place,
+            exit=extras.exit,
+            register=register,
+            say=say,
         )
-    lines = _lines(place, exported.report, exported.points)
+    lines = export_lines(place, exported.report, exported.points)
     if is_cascade(point.knobs):
         lines.insert(1, f"  cascade   {knobs_text(point.knobs)}")
     return lines if uri is None else [*lines, f"  MLflow    {loading_line(settings, uri)}"]
+
+
+def _ended(
+    store: Store,
+    record: StudyRecord,
+    settings: Settings,
+    point: PointRecord,
+    exit: int,
+    say: Callable[[str], None],
+) -> PointRecord:
+    """The point with its network ended at this exit, measured on validation."""
+    from search.export.ended import ended_point
+
+    if is_cascade(point.knobs):
+        raise ValueError(
+            f"--exit {exit}: point {point.id} is a cascade; leave it out, or choose a --point of one network"
+        )
+    spec = stored_spec(record.spec)
+    check_same_data(store, record.name, data_spec(spec))
+    trial = store.trial(record.name, point.kind, point.trial)
+    job = job_of(spec, trial, str(settings.checkpoints), store=settings.store)
+    ended = ended_point(job, point, exit, say)
+    reached = named(f"{ended.accuracy:.2%}", METRICS[ended.metric])
+    say(f"ended at exit {exit}: {reached} on validation at {macs(ended.macs_mean)}")
+    return ended
 
 
 def _kept(
@@ -130,6 +162,7 @@ def _kept(
     exported: Exported,
     place: Path | str,
     *,
+    exit: int | None,
     register: bool,
     say: Callable[[str], None],
 ) -> str | None:
@@ -140,12 +173,13 @@ def _kept(
         say(f"putting it into {place}")
         put_folder(exported.folder, place)
     where = place if isinstance(place, str) else stored_place(place, settings.folder)
+    pick = choice.alias if exit is None else f"{choice.alias}-exit-{exit}"
     stored = store.add_export(
-        record.name, pick=choice.alias, folder=where, report=exported.report, point=point.id
+        record.name, pick=pick, folder=where, report=exported.report, point=point.id
     )
     if not register:
         return None
-    uri = _register(store, record, settings, point, choice.alias, exported.folder, place, say)
+    uri = _register(store, record, settings, point, pick, exported.folder, place, say)
     store.set_model_uri(stored.id, uri)
     return uri
 
@@ -242,61 +276,3 @@ def _check_one_point(point: PointRecord, extras: Extras) -> None:
 
 def _expect(expected: Expected | None) -> str:
     return "" if expected is None else f" ({expected.accuracy:.1%} to be expected of other images)"
-
-
-def _lines(folder: Path | str, report: dict[str, Any], points: int) -> list[str]:
-    test, static, parity = report["test"], report["static"], report["parity"]
-    metric = metric_of_report(report)
-    own = f"mean {macs_text(test['macs_mean'])}, p95 {macs_text(test['macs_p95'])}, max {macs_text(test['macs_max'])}"
-    lines = [
-        f"{folder}: test {metric.label} {test['accuracy']:.2%} "
-        f"({test['accuracy_low']:.1%} to {test['accuracy_high']:.1%}, n = {test['images']})",
-        *([f"  top-1     {test['top1']:.2%} accuracy"] if metric is not ACCURACY else []),
-        *(
-            [f"  top-5     {test['top5']:.2%} accuracy"]
-            if "top5" in test and metric is not TOP5
-            else []
-        ),
-        f"  validation - test: {bias_text(report['selection_bias'], metric)}",
-        f"  MACs      {own}",
-        *_latency_lines(report["latency_ms"]),
-        *([f"  by table  {text}"] if (text := predicted_text(report)) else []),
-        f"  beside    {static['name']}: {_static_text(static, metric)}",
-        f"            {static['why']}",
-        *(
-            [f"            the exported model is {static['standing']}"]
-            if static["standing"]
-            else []
-        ),
-        f"  gates     {gates_text(report)}",
-        f"  parity    {parity['same_answers']} of {parity['images']} answers as the trained network's",
-        *(
-            [f"  points    {points} in the file: {folder}/README.md lists them"]
-            if points > 1
-            else []
-        ),
-        f"  try it    dynafront predict {folder} IMAGE",
-    ]
-    lines[-1:-1] = [*program_lines(report), *variant_lines(report)]
-    if not report["dynamic"]:
-        lines.insert(
-            2, "  static: no gate or exit decides anything; every image takes the same computation"
-        )
-    return lines
-
-
-def _latency_lines(latency: dict[str, Any]) -> Iterator[str]:
-    """Batch 1 in each runtime: medians, and the middle half of the runs."""
-    for runtime, found in latency["batch_1"].items():
-        own, static = found["exported"], found["static"]
-        yield (
-            f"  latency   {latency_text(own)} at batch 1 in {runtime}, {threads_text(latency)}; static "
-            f"{latency_text(static)}, ratio {found['ratio']:.2f}"
-        )
-
-
-def _static_text(static: dict[str, Any], metric: Metric) -> str:
-    cost = f"{macs_text(static['macs_mean'])} MACs, {static['parameters']:,} parameters"
-    if not static["trained"]:
-        return cost
-    return f"test {metric.label} {static['accuracy']:.2%}, {cost}"

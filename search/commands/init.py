@@ -173,9 +173,9 @@ def _as_published(networks: Networks) -> list[str]:
             rows += _row("interpolation", "bicubic", "as its published weights were trained")
         if published is not None and published.crop_pct < 1:
             rows += _row(
-                "# crop_pct",
+                "crop_pct",
                 f"{published.crop_pct:g}",
-                "as they were tested: what lies at the border is lost",
+                "as they were tested: on the centre; training has all of an image",
             )
     return rows
 

@@ -40,7 +40,7 @@ def retune(
     model = load_exported(folder)
     if model.description["family"] == CASCADE:
         raise ValueError(f"{folder}: is a cascade; only the thresholds of one network are retuned")
-    if not model.net.thresholds:
+    if not model.net.dynamic:
         raise ValueError(f"{folder}: is static; no threshold decides anything")
     say(f"reading {images}")
     own, other = read_labelled(model, images).halves()

@@ -26,7 +26,7 @@ def card(description: dict[str, Any]) -> str:
     return f"""# {description["study"]}, {training_text(description["kind"], description["trial"])}
 
 An image classifier ({len(classes)} classes, {size}) {_what(description)},
-exported by dynafront. {_computes(description["report"]["dynamic"])}
+exported by dynafront. {_computes(description["report"]["dynamic"])}{_ends(description["network"])}
 
 {retuned_text(description)}{_measures(description["report"])}
 
@@ -72,6 +72,16 @@ def _computes(dynamic: bool) -> str:
     if dynamic:
         return "It computes per image only what that image needs."
     return "It is static: no gate or exit decides anything, and every image takes the same computation."
+
+
+def _ends(network: dict[str, Any]) -> str:
+    """Where a network ends before its last layer."""
+    if (place := network.get("ends_at")) is None:
+        return ""
+    return (
+        f"\nIt ends at exit {place + 1}: images that left at no exit before are answered there, and what lies behind "
+        "is not in the files."
+    )
 
 
 def _measures(report: dict[str, Any]) -> str:

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from search.export.comparison import BATCH, LOGIT_TOLERANCE, Answers, ParityError
-from search.export.measures import Counts
+from search.export.comparison import LOGIT_TOLERANCE, Answers, ParityError
+from search.export.measures import Counts, batch_of
 from search.measure.cascade_tables import outcomes
 from search.run.cascade_passes import TrainedMember
 from spaces.contract.cascades import CascadeRule
@@ -34,7 +34,7 @@ def compare_cascade(
     """As `comparison.compare`, of a cascade; test images are of the size that it takes. Raises ParityError."""
     seen = _Seen(asked=[0] * len(members))
     with torch.inference_mode():
-        for batch in test.batches(BATCH):
+        for batch in test.batches(batch_of(compact.task)):
             _compare_batch(members, compact, batch.images.float() / 255, batch.labels, seen)
     images, trained = len(test), [member.net for member in members]
     report = {

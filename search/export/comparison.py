@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from search.export.curve import Carried
-from search.export.measures import Counts
+from search.export.curve import Carried, see
+from search.export.measures import Counts, batch_of
 from spaces.contract.knobs import Knobs
 from spaces.contract.net import DynamicNet
 from spaces.contract.policies import Policy
@@ -25,7 +25,6 @@ from trainers.metrics import ACCURACY, Metric
 
 # of the largest logit difference between two executions of the same decisions
 LOGIT_TOLERANCE = 1e-3
-BATCH = 256
 
 
 class ParityError(RuntimeError):
@@ -74,11 +73,10 @@ def compare(
     settles = any(value is not None for units in compact.fixed.values() for value in units)
     removes = knobs.prune is not None or (knobs.policy == "threshold" and settles)
     with torch.inference_mode():
-        for batch in test.batches(BATCH):
+        for batch in test.batches(batch_of(net.task)):
             pixels = batch.images.float() / 255
             logits_BC, macs_B = compact.run(pixels)
-            for one in others:
-                one.see(compact, pixels, batch.labels)
+            see(compact, others, pixels, batch.labels)
             images = normalized(batch.images, data.mean, data.std)
             free_BC = trained_BC = net(images, policy).logits_BC
             if removes:  # else it is the same pass

@@ -14,7 +14,7 @@ from search.objectives import Costs
 from search.report.front_points import thinned
 from spaces.contract.knobs import Knobs, Rates
 from spaces.contract.net import DynamicNet
-from spaces.deploy.generic import common_end, settled
+from spaces.deploy.generic import Deployed, common_end, settled
 from spaces.deploy.ship import DeployedNet
 from spaces.deploy.thresholds import Named, thresholds_at
 from storage.records import LATENCIES, PointRecord
@@ -48,10 +48,16 @@ class Carried:
     thresholds: list[float]
     counts: Counts = field(default_factory=Counts)
 
-    def see(self, net: DeployedNet, pixels: Tensor, labels_B: Tensor) -> None:
-        """Count what the network answers at these thresholds."""
-        logits_BC, macs_B = net.run(pixels, self.thresholds)
-        self.counts.add(logits_BC, labels_B, macs_B)
+
+def see(net: DeployedNet, settings: Sequence[Carried], pixels: Tensor, labels_B: Tensor) -> None:
+    """Count what the network answers to these pixels (B, channels, H, W) at each of the settings."""
+    given = [one.thresholds for one in settings]
+    if isinstance(net, Deployed):
+        found = net.run_at_each(pixels, given)
+    else:
+        found = [net.run(pixels, thresholds) for thresholds in given]
+    for one, (logits_BC, macs_B) in zip(settings, found, strict=True):
+        one.counts.add(logits_BC, labels_B, macs_B)
 
 
 def setting_of(point: PointRecord) -> Setting:

@@ -107,7 +107,7 @@ class Candidate:
 def candidates(model: Model, images: Labelled, points: Sequence[dict[str, Any]]) -> list[Candidate]:
     """Thresholds that no other candidate beats on these images, cheapest first, at most as many as a file carries."""
     net = model.net
-    if isinstance(net, Deployed) and net.policy.exits is not None:
+    if isinstance(net, Deployed) and net.policy.exits is not None and net.ends_at != 0:
         found = _of_exits(net, images)
     else:
         vectors = [list(point["thresholds"]) for point in points]
@@ -140,11 +140,15 @@ def _of_exits(net: Deployed, images: Labelled) -> list[Candidate]:
     assert rule is not None
     gates = [value for name, value in net.thresholds.items() if not is_exit(name)]
     table = _table(net, rule, images)
+    deepest_too = table.deepest is not None
+    if deepest_too:
+        table = table.with_deepest()
     count = max(3, min(MOST_LEVELS, int(len(images) ** (1 / table.exits))))
     levels = quantile_levels(table, count)
-    rest = list(net.thresholds.values())[
-        len(gates) + table.exits :
-    ]  # that of the network's own head
+    if deepest_too:
+        del levels[-1][0]  # at which the ensemble never answers: the file is of one that does
+    # of the network's own head where it has none to choose, and of the exit at which all images leave
+    rest = list(net.thresholds.values())[len(gates) + table.exits :]
     return [
         Candidate([*gates, *map(float, one.thresholds), *rest], one.accuracy, one.macs)
         for one in exhaustive_front(table, levels, rule.fallback)
@@ -156,17 +160,21 @@ def _table(net: Deployed, rule: ExitRule, images: Labelled) -> ExitTable:
     confidence, right, macs, ensemble = [], [], [], []
     for pixels, labels_B in images.batches():
         logits, paid = net.every_exit(pixels)
-        early = range(len(logits) - 1)
-        rows = [rule.confidence(k, logits[: k + 1]).double() for k in early]
+        early = len(logits) - 1
+        # the last head may have a threshold of its own, but not where all images that come there leave
+        sure_at = early if net.ends_at is not None else len(rule.thresholds)
+        rows = [rule.confidence(k, logits[: k + 1]).double() for k in range(sure_at)]
         confidence.append(torch.stack(rows))
         right.append(torch.stack([one.argmax(1) == labels_B for one in logits]))
         macs.append(torch.stack([one.expand(len(pixels)) for one in paid]))
         ensemble.append(torch.stack(logits).mean(0).argmax(1) == labels_B)
+    sure = torch.cat(confidence, 1).numpy()
     return ExitTable(
-        torch.cat(confidence, 1).numpy(),
+        sure[:early],
         torch.cat(right, 1).numpy(),
         torch.cat(macs, 1).numpy(),
         torch.cat(ensemble).numpy(),
+        sure[early] if len(sure) > early else None,
     )
 
 

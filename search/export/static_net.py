@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from search.export.measures import Counts
+from search.export.measures import Counts, batch_of
 from search.front.comparison import better
 from search.objectives import MACS, Cost
 from search.report.text import network_text
@@ -19,8 +19,6 @@ from spaces.deploy.ship import DeployedNet, ship_baseline
 from storage.records import PointRecord, training_text
 from trainers.data.splits import Split, test_split
 from trainers.metrics import ACCURACY, METRICS, Metric
-
-BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ def _trained(beside: Beside) -> StaticNet:
     net, _, _ = trained_net(job)
     shipped, counts, test = ship_baseline(net), Counts(), test_split(job.data)
     with torch.inference_mode():
-        for batch in test.batches(BATCH):
+        for batch in test.batches(batch_of(shipped.task)):
             logits_BC, macs_B = shipped.run(batch.images.float() / 255)
             counts.add(logits_BC, batch.labels, macs_B)
     found = counts.accuracy_and_cost(metric)

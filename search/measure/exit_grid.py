@@ -28,13 +28,14 @@ class ExitTable:
     """What each exit answers on each image.
 
     `confidence` (K, N), `correct` (K + 1, N), `macs` (K + 1, N) when it leaves there; `ensemble` (N,): whether the mean
-    of all heads' logits is right.
+    of all heads' logits is right. `deepest` (N,): how sure the deepest head is; None where it has no threshold.
     """
 
     confidence: Floats
     correct: Bools
     macs: Floats
     ensemble: Bools
+    deepest: Floats | None = None
 
     @property
     def exits(self) -> int:
@@ -48,6 +49,16 @@ class ExitTable:
             else self.correct
         )
 
+    def with_deepest(self) -> ExitTable:
+        """The deepest head as one more exit, at which images leave that it is sure of; the ensemble costs no more."""
+        assert self.deepest is not None
+        return ExitTable(
+            np.concatenate([self.confidence, self.deepest[None]]),
+            np.concatenate([self.correct, self.ensemble[None]]),
+            np.concatenate([self.macs, self.macs[-1:]]),
+            self.ensemble,
+        )
+
     def of(self, images: NDArray[np.int64]) -> ExitTable:
         """The table of some of the images."""
         return ExitTable(
@@ -55,6 +66,7 @@ class ExitTable:
             self.correct[:, images],
             self.macs[:, images],
             self.ensemble[images],
+            None if self.deepest is None else self.deepest[images],
         )
 
 

@@ -4,7 +4,7 @@ Temperatures follow Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern N
 is a logistic regression that predicts whether an exit's answer is right; the confidences that its thresholds are
 searched and reported with come from folds that it was not fitted on.
 
-Shapes: N images, K early exits (row K is the deepest head), C classes.
+Shapes: N images, K early exits (row K is the deepest head), E heads that have a judge, C classes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,17 +21,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
-from search.measure.exit_grid import ExitTable, Floats, Ints, levels_within
-from search.measure.exit_thresholds import (
-    Setting,
-    exhaustive_front,
-    exit_outcomes,
-    front_of,
-    quantile_levels,
-    setting,
-    thin_out,
+from search.measure.exit_grid import ExitTable, Floats
+from search.measure.exit_thresholds import exit_outcomes, thin_out
+from search.measure.threshold_search import (
+    GENETIC_RULE,
+    Search,
+    genetic_thresholds,
+    search_thresholds,
+    selection_biases,
 )
-from spaces.contract.exit_rules import FALLBACKS, RULES, ExitRule, agreement, judged
+from spaces.contract.exit_rules import RULES, ExitRule, agreement, judged
 from spaces.contract.knobs import Knobs
 from trainers.exit_logits import ExitLogits
 
@@ -43,8 +43,9 @@ FEWEST = 20  # right and wrong answers that a judge needs
 
 @dataclass(frozen=True)
 class ExitPoint:
-    """One setting of the exits: knobs, and each image's outcome; `index` is the exit that answered it.
+    """One setting of the exits: knobs, and each image's outcome.
 
+    `index` is who answered it, see `exit_outcomes`.
     `selection_bias`: by how much choosing thresholds on the images that also measure them flatters the accuracy, see
     `selection_biases`.
     """
@@ -56,11 +57,50 @@ class ExitPoint:
     selection_bias: float
 
 
-def exit_points(raw: ExitLogits, base: Knobs) -> list[ExitPoint]:
-    """The front of exit settings over all rules and fallbacks, thinned, cheapest first; chosen on all images.
+def exit_points(raw: ExitLogits, base: Knobs, thresholds: str = "grid") -> list[ExitPoint]:
+    """The front of exit settings, thinned, cheapest first; chosen on all images.
 
-    `base` are the knobs that filled the tables.
+    `base` are the knobs that filled the tables. `thresholds` are searched on a grid, over all rules and fallbacks, or
+    by the "genetic" search that SCAN published.
     """
+    genetic = thresholds == "genetic"
+    search = genetic_thresholds if genetic else _grid_search(raw)
+    known = _uncalibrated(raw) if genetic else _calibrated(raw)
+    kept = thin_out(search(known.tables), POINTS)
+    points = []
+    for found, bias in zip(kept, selection_biases(known.tables, kept, search), strict=True):
+        table = known.tables[found.rule]
+        correct, macs, index = exit_outcomes(table, found.thresholds, found.fallback)
+        judges = known.judges[: len(found.thresholds)] if found.rule == "judge" else ()
+        knobs = replace(
+            base,
+            exit_rule=found.rule,
+            exit_thresholds=found.thresholds,
+            exit_temperatures=known.temperatures,
+            exit_judges=judges,
+            fallback=found.fallback,
+        )
+        points.append(
+            ExitPoint(knobs, torch.tensor(correct), torch.tensor(macs), torch.tensor(index), bias)
+        )
+    return points
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The tables that thresholds are searched on, by rule, and what their confidences were computed with."""
+
+    tables: Mapping[str, ExitTable]
+    temperatures: tuple[float, ...] = ()
+    judges: tuple[tuple[float, ...], ...] = ()
+
+
+def _grid_search(raw: ExitLogits) -> Search:
+    return partial(search_thresholds, fine=len(raw.labels) >= ENOUGH)
+
+
+def _calibrated(raw: ExitLogits) -> _Known:
+    """Of all rules, on logits at the temperatures that fit them best."""
     temperatures = tuple(temperature(logits, raw.labels) for logits in raw.logits)
     judges, judged_confidence = judges_of(raw, temperatures)
     rules = [
@@ -70,70 +110,13 @@ def exit_points(raw: ExitLogits, base: Knobs) -> list[ExitPoint]:
     ]
     confidence = {rule.rule: confidences(raw, rule) for rule in rules}
     tables = tables_of(raw, confidence | ({"judge": judged_confidence} if judges else {}))
-    fine = len(raw.labels) >= ENOUGH
-    kept = thin_out(search_thresholds(tables, fine=fine), POINTS)
-    points = []
-    for found, bias in zip(kept, selection_biases(tables, kept, fine=fine), strict=True):
-        correct, macs, index = exit_outcomes(tables[found.rule], found.thresholds, found.fallback)
-        knobs = replace(
-            base,
-            exit_rule=found.rule,
-            exit_thresholds=found.thresholds,
-            exit_temperatures=temperatures,
-            exit_judges=judges if found.rule == "judge" else (),
-            fallback=found.fallback,
-        )
-        points.append(
-            ExitPoint(knobs, torch.tensor(correct), torch.tensor(macs), torch.tensor(index), bias)
-        )
-    return points
+    return _Known(tables, temperatures, judges)
 
 
-def search_thresholds(tables: Mapping[str, ExitTable], *, fine: bool) -> list[Setting]:
-    """The front over the rules, fallbacks and thresholds of a grid; `tables` by rule.
-
-    A fine grid has up to 2^18 vectors and a proven slack (see `levels_within`), a coarse one no more vectors than
-    images, for a fine one flatters where images are few: with 4 exits and images drawn at random (12 draws) its
-    accuracy was 2.2 points above that on fresh images for 300 images and a coarse one's 0.8, while on 5,000 (6 draws)
-    neither was 0.1 points above and the fine one was better on fresh images too.
-    """
-    found = []
-    for rule, table in tables.items():
-        images = table.confidence.shape[1]
-        quantiles = quantile_levels(table, max(3, int(max(FEWEST, images) ** (1 / table.exits))))
-        for fallback in FALLBACKS:
-            levels = levels_within(table, fallback=fallback)[0] if fine else quantiles
-            found += [replace(one, rule=rule) for one in exhaustive_front(table, levels, fallback)]
-    return front_of(found)
-
-
-def selection_biases(
-    tables: Mapping[str, ExitTable], kept: Sequence[Setting], *, fine: bool
-) -> list[float]:
-    """For each setting how much choosing at its cost flatters: chosen on one half of the images, measured on the other.
-
-    On each half the front is searched as on all images. Of the setting there that costs about what the kept one does:
-    accuracy on the half that it was chosen on minus accuracy on the other half, mean over the two halves, in which how
-    easy either half is cancels. Positive is flattery. It is an estimate with the noise of two halves, and on the high
-    side for a setting chosen on twice as many images. Temperatures and judges are those of all images. Nothing is
-    subtracted from what a point reports.
-    """
-    images = next(iter(tables.values())).confidence.shape[1]
-    order = np.random.default_rng(0).permutation(images)
-    halves = order[: images // 2], order[images // 2 :]
-    biases = np.zeros(len(kept))
-    for own, other in (halves, halves[::-1]):
-        front, unseen = search_thresholds(_some(tables, own), fine=fine), _some(tables, other)
-        costs = np.array([one.macs for one in front])
-        for i, one in enumerate(kept):
-            chosen = front[int(np.abs(costs - one.macs).argmin())]
-            there = setting(unseen[chosen.rule], chosen.thresholds, chosen.fallback)
-            biases[i] += (chosen.accuracy - there.accuracy) / 2
-    return [float(bias) for bias in biases]
-
-
-def _some(tables: Mapping[str, ExitTable], images: Ints) -> dict[str, ExitTable]:
-    return {rule: table.of(images) for rule, table in tables.items()}
+def _uncalibrated(raw: ExitLogits) -> _Known:
+    """Of the maximum probability as the network gives it."""
+    rule = ExitRule(rule=GENETIC_RULE, every=True)
+    return _Known(tables_of(raw, {rule.rule: confidences(raw, rule)}))
 
 
 def temperature(logits_NC: Tensor, labels_N: Tensor) -> float:
@@ -150,28 +133,35 @@ def temperature(logits_NC: Tensor, labels_N: Tensor) -> float:
 
 
 def confidences(raw: ExitLogits, rule: ExitRule) -> Floats:
-    """(K, N) each early exit's confidence under the rule."""
+    """(K + 1, N) the confidence of each early exit and of the deepest head under the rule."""
     logits = list(raw.logits)
-    rows = [rule.confidence(k, logits[: k + 1]) for k in range(len(logits) - 1)]
+    rows = [rule.confidence(k, logits[: k + 1]) for k in range(len(logits))]
     return torch.stack(rows).double().numpy()
 
 
-def tables_of(raw: ExitLogits, confidence_KN: Mapping[str, Floats]) -> dict[str, ExitTable]:
-    """The tables that thresholds are searched on, by rule."""
+def tables_of(raw: ExitLogits, confidence_EN: Mapping[str, Floats]) -> dict[str, ExitTable]:
+    """The tables that thresholds are searched on, by rule; without a row K the deepest head has no threshold."""
     right = (raw.logits.argmax(2) == raw.labels).numpy()
+    macs = raw.macs.double().numpy()
     ensemble = (raw.logits.mean(0).argmax(1) == raw.labels).numpy()
+    early = len(raw.logits) - 1
     return {
-        rule: ExitTable(own, right, raw.macs.double().numpy(), ensemble)
-        for rule, own in confidence_KN.items()
+        rule: ExitTable(
+            own[:early], right, macs, ensemble, own[early] if len(own) > early else None
+        )
+        for rule, own in confidence_EN.items()
     }
 
 
 def judges_of(
     raw: ExitLogits, temperatures: Sequence[float]
 ) -> tuple[tuple[tuple[float, ...], ...], Floats]:
-    """(weights and bias of each early exit's judge, their cross-fitted confidences (K, N)); empty when data lack."""
+    """(weights and bias of each head's judge, their cross-fitted confidences (E, N)).
+
+    Where the deepest head has too few right or wrong answers, E = K; where an early exit has, both are empty.
+    """
     weights, rows = [], []
-    for k in range(len(raw.logits) - 1):
+    for k in range(len(raw.logits)):
         features = (
             judged(raw.logits[k] / temperatures[k], agreement(list(raw.logits[: k + 1])))
             .double()
@@ -179,6 +169,8 @@ def judges_of(
         )
         right = (raw.logits[k].argmax(1) == raw.labels).numpy()
         if min(right.sum(), (~right).sum()) < FEWEST:
+            if k == len(raw.logits) - 1:
+                break
             return (), np.empty((0, 0))
         crossed = np.empty(len(right))
         for fit, rest in StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(

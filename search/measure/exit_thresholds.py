@@ -29,13 +29,19 @@ class Setting:
 def exit_outcomes(
     table: ExitTable, thresholds: Sequence[float], fallback: str = "deepest"
 ) -> tuple[Bools, Floats, NDArray[np.int64]]:
-    """(right or wrong, MACs, exit) of every image under the thresholds; exit K is the deepest head or the fallback."""
-    index = np.full(table.confidence.shape[1], table.exits)
-    for k in reversed(range(table.exits)):
-        index = np.where(table.confidence[k] > thresholds[k], k, index)
+    """(right or wrong, MACs, who answers) of every image: an early exit, K the deepest head, K + 1 the ensemble.
+
+    With K + 1 thresholds the last one is the deepest head's.
+    """
+    whole = table.with_deepest() if len(thresholds) > table.exits else table
+    index = np.full(whole.confidence.shape[1], whole.exits)
+    for k in reversed(range(whole.exits)):
+        index = np.where(whole.confidence[k] > thresholds[k], k, index)
     images = np.arange(len(index))
-    correct = table.answers(fallback)[index, images]
-    return correct, table.macs[index, images], index
+    correct, macs = whole.answers(fallback)[index, images], whole.macs[index, images]
+    if fallback == "ensemble":
+        index = np.where(index == whole.exits, table.exits + 1, index)
+    return correct, macs, index
 
 
 def setting(table: ExitTable, thresholds: Sequence[float], fallback: str = "deepest") -> Setting:
@@ -61,6 +67,19 @@ def exhaustive_front(
     """The front over all combinations of levels, exactly."""
     found = grid_front(table, [sorted(own) for own in levels], fallback)
     return [Setting(thresholds, fallback, accuracy, macs) for thresholds, accuracy, macs in found]
+
+
+def inner_levels(confidence_N: Floats, count: int) -> list[float]:
+    """At most `count` ascending thresholds at quantiles of a confidence, at which some images leave and some do not.
+
+    One at which none leaves where all images are equally sure.
+    """
+    values = np.unique(confidence_N)
+    if len(values) < 2:
+        return [1.0]
+    between = (values[1:] + values[:-1]) / 2
+    places = np.arange(1, count + 1) * len(between) // (count + 1)
+    return [float(level) for level in np.unique(between[places])]
 
 
 def quantile_levels(table: ExitTable, count: int) -> list[list[float]]:

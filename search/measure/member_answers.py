@@ -115,8 +115,7 @@ class _Passes:
             self.net,
             self.data,
             knobs,
-            batch=self.recipe.batch,
+            self.recipe,
             execution=self.execution,
             seed=self.seed,
-            augment=self.recipe.augment,
         )

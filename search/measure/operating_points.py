@@ -26,6 +26,7 @@ from search.measure.measured_point import measured_point
 from spaces.contract.knobs import Knobs
 from spaces.contract.net import DynamicNet
 from spaces.contract.noise import permutation
+from spaces.contract.recipe import Recipe
 from spaces.deploy.generic import needed_parameters
 from storage.records import OperatingPoint
 from trainers.data.splits import ImageData
@@ -59,10 +60,9 @@ class _Bench:
 
     net: DynamicNet
     data: ImageData
-    batch: int
+    recipe: Recipe
     execution: Execution
     seed: int
-    augment: bool
     metric: Metric
     clock: NetLatency | None = None
     effort: Effort = field(default_factory=Effort)
@@ -101,11 +101,10 @@ class _Bench:
 def operating_points(
     net: DynamicNet,
     data: ImageData,
+    recipe: Recipe,
     *,
-    batch: int,
     execution: Execution,
     seed: int,
-    augment: bool = True,
     quick: bool = False,
     metric: Metric = ACCURACY,
     latency: LatencyTable | None = None,
@@ -118,7 +117,7 @@ def operating_points(
     passes, to rank trainings under way. With a table of a machine's `latency`, points have that too.
     """
     clock = None if latency is None else NetLatency(net, latency)
-    bench = _Bench(net, data, batch, execution, seed, augment, metric, clock, effort or Effort())
+    bench = _Bench(net, data, recipe, execution, seed, metric, clock, effort or Effort())
     points = _quick_points(bench) if quick else _all_points(bench)
     return [replace(points[0], chosen=True), *points[1:]]
 
@@ -190,10 +189,9 @@ def _recalibrated(bench: _Bench, knobs: Knobs) -> OperatingPoint:
         bench.net,
         bench.data,
         knobs,
-        batch=bench.batch,
+        bench.recipe,
         execution=bench.execution,
         seed=bench.seed,
-        augment=bench.augment,
     )
     return bench.point(knobs, net=fresh)
 
@@ -218,29 +216,30 @@ def _exit_points(bench: _Bench, settings: Sequence[Knobs]) -> list[OperatingPoin
         raw = exit_logits(
             bench.net, bench.data.validation, bench.data, knobs, execution=bench.execution
         )
-        for one in exit_points(raw, knobs):
-            answers = raw.answers(one.index, one.knobs.fallback)
+        for one in exit_points(raw, knobs, bench.effort.thresholds):
+            answers = raw.answers(one.index)
             ran = None if raw.ran is None else replace(raw.ran, exit=one.index)
             table = Table(answers, one.macs[None], raw.rates, ran)
             shares = _shares(one, bench.net.exit_count)
             more = {
                 "exits": shares,
-                "paper_cost": bench.net.paper_cost(
-                    [row["share"] for row in shares], one.knobs.fallback
-                ),
+                "paper_cost": bench.net.paper_cost([row["share"] for row in shares]),
                 "selection_bias": one.selection_bias,
             }
             found.append(bench.point_of(one.knobs, table, more=more))
     return sorted(found, key=lambda p: p.macs_mean)
 
 
-def _shares(point: ExitPoint, exits: int) -> list[dict[str, float]]:
-    """Share of images and accuracy at each exit, the deepest (or fallback) last."""
+def _shares(point: ExitPoint, exits: int) -> list[dict[str, Any]]:
+    """Share of images and accuracy at each early exit, at the deepest head and, where it answers, the ensemble."""
     rows = []
-    for k in range(exits + 1):
+    names = [*(f"exit {k + 1}" for k in range(exits)), "deepest"]
+    if point.knobs.fallback == "ensemble":
+        names.append("ensemble")
+    for k, name in enumerate(names):
         here = point.index == k
         accuracy = float(point.correct[here].double().mean()) if bool(here.any()) else 0.0
-        rows.append({"share": float(here.double().mean()), "accuracy": accuracy})
+        rows.append({"name": name, "share": float(here.double().mean()), "accuracy": accuracy})
     return rows
 
 

@@ -13,6 +13,8 @@ from search.report.front_points import thinned
 from search.run.job import Failure, Outcome, Rung
 from search.run.optuna_mirror import OptunaMirror
 from search.schedule.decisions import Reject, Repeat, Trial
+from search.schedule.history import Params
+from storage.attempts import Ends
 from storage.records import EpochRecord, Kind, OperatingPoint, PointRecord, State, TrialRecord
 from storage.rows import point_row
 from storage.store import Store
@@ -52,6 +54,10 @@ class Books:
         if mirror := self._mirror_of(trial.kind):
             mirror.add(candidate.family.name, params)
 
+    def keep(self, first: int, params: Sequence[Params]) -> None:
+        """Trial `first` and those after it try these."""
+        self.store.suggestions.keep(self.study, first, params)
+
     def reject(self, one: Reject) -> None:
         """What was suggested is infeasible."""
         self.store.add_trial(
@@ -66,11 +72,15 @@ class Books:
         self._fresh.discard(trial.name)
         return self.store.attempts.begin(self.study, trial.kind, trial.number)
 
-    def deaths(self, trial: Trial) -> int:
-        """How often the training's process died since the last epoch that it finished."""
+    def ends(self, trial: Trial) -> Ends:
+        """How often the training was ended since the last epoch that it finished."""
         if trial.name in self._fresh:
-            return 0
-        return self.store.attempts.lost(self.study, trial.kind, trial.number)
+            return Ends()
+        return self.store.attempts.ends(self.study, trial.kind, trial.number)
+
+    def died(self, trial: Trial) -> None:
+        """The training's own process ended."""
+        self.store.attempts.died(self.study, trial.kind, trial.number)
 
     def interrupt(self, trial: Trial) -> None:
         """The training was ended from outside, which says nothing against it."""

@@ -13,21 +13,32 @@ from dataclasses import dataclass, field, replace
 from search.run.books import Books
 from search.run.engine import Engine
 from search.run.follower import Follower, NoFollower
+from search.run.giving_up import counted, given_up, kept_apart
 from search.run.job import Event, Failure, Job, Notice, Outcome, Rung
 from search.run.jobs import job_of, threads_for
 from search.run.lost_baselines import LostBaselines, trial_of
 from search.run.memory_tries import MemoryTries
 from search.run.progress import Progress
 from search.run.time_spent import TimeSpent
-from search.schedule.decisions import Ended, Plan, Record, Reject, Repeat, Resume, Start, Trial
+from search.schedule.decisions import (
+    Ended,
+    Keep,
+    Plan,
+    Record,
+    Reject,
+    Repeat,
+    Resume,
+    Start,
+    Trial,
+)
 from search.spec import StudySpec
+from storage.attempts import Ends
 from storage.errors import UnwrittenError
 from storage.records import Kind, State, TrialRecord, training_text
 from trainers.fit import EpochResult
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
-ATTEMPTS = 3  # of a trial whose process dies before it finishes another epoch
 CLOCK_SECONDS = 5.0  # between writes of the time spent
 TICK = 1.0  # seconds between checks of budget and lease while nothing happens
 
@@ -50,8 +61,7 @@ class Driver:
     counts: Kind = Kind.SEARCH  # the trainings whose number progress shows
     follower: Follower = field(default_factory=NoFollower)
     ours: Callable[[], bool] = lambda: True  # whether this process still holds the study's lease
-    # gives a job the number format of its size, where that is measured
-    formatted: Callable[[Job], Job] = lambda job: job
+    formatted: Callable[[Job], Job] = lambda job: job  # with the number format of its size
     baselines: LostBaselines = field(default_factory=LostBaselines)
     memory: MemoryTries = field(default_factory=MemoryTries)
     _running: dict[tuple[Kind, int], Trial] = field(default_factory=dict)
@@ -117,6 +127,8 @@ class Driver:
         match ready.popleft() if ready else self.plan.next():
             case None:
                 return False
+            case Keep(first, params):
+                self.books.keep(first, params)
             case Record(trial):
                 self.books.record(trial)
             case Reject() as rejected:
@@ -133,13 +145,13 @@ class Driver:
         job = self._job(trial, rungs)
         if (lost := self.baselines.lost(job)) is not None:
             self._train_again(lost, Start(trial, rungs))
-        elif (deaths := self.books.deaths(trial)) >= ATTEMPTS:
-            self._fail(trial, job, _died(deaths))
+        elif (failure := given_up(ends := self.books.ends(trial))) is not None:
+            self._fail(trial, job, failure)
         else:
-            self._submit(trial, job)
+            self._submit(trial, job, ends)
 
-    def _submit(self, trial: Trial, job: Job) -> None:
-        job = self.memory.adapted(self.formatted(job))
+    def _submit(self, trial: Trial, job: Job, ends: Ends) -> None:
+        job = self.memory.adapted(self.formatted(replace(job, apart=kept_apart(ends))))
         self._expected[trial.name] = self.books.start(trial)
         self._running[trial.name] = trial
         logger.info("%s starts: %s %s", training_text(*trial.name), job.family, dict(job.params))
@@ -157,14 +169,14 @@ class Driver:
         ):  # once more would help no more than the last time
             self._give_up(baseline, job, Failure("its checkpoint cannot be read", None, ""))
             return
-        if (deaths := self.books.deaths(baseline)) >= ATTEMPTS:
-            self._give_up(baseline, job, _died(deaths))
+        if (failure := given_up(ends := self.books.ends(baseline))) is not None:
+            self._give_up(baseline, job, failure)
             return
         self.progress.say(
             f"{training_text(lost.kind, lost.number)}: its checkpoint is missing or damaged; "
             "trials start from it, so it is trained again"
         )
-        self._submit(baseline, job)
+        self._submit(baseline, job, ends)
         self._expected.pop(baseline.name)  # it has been said that it is behind
 
     def _job(self, trial: Trial, rungs: tuple[int, ...]) -> Job:
@@ -265,9 +277,9 @@ class Driver:
         logger.warning("%s failed: %s", training_text(*trial.name), failure.error)
         if failure.unwritten:  # as all others would; this one goes on with the next search
             raise UnwrittenError(failure.error)
-        if self._tried_again(trial, job, failure):
+        if (told := self._tried_again(trial, job, failure)) is None:
             return
-        failure = self.memory.told(job, failure)
+        failure = told
         self._running.pop(trial.name, None)
         if self.baselines.is_trained_again(trial):
             self._give_up(trial, job, failure)
@@ -288,14 +300,18 @@ class Driver:
                 "put that right, then search again to go on; --retry-failed trains the failed ones again"
             )
 
-    def _tried_again(self, trial: Trial, job: Job, failure: Failure) -> bool:
-        """Train it once more if its process died, or had no memory left; False when that cannot help."""
-        if not (failure.crashed or failure.memory) or self.books.deaths(trial) >= ATTEMPTS:
-            return False
+    def _tried_again(self, trial: Trial, job: Job, failure: Failure) -> Failure | None:
+        """Train it once more if its process died, or had no memory left; what is said where that cannot help."""
+        if not (failure.crashed or failure.memory):
+            return failure
+        if not failure.lost:
+            self.books.died(trial)
+        if given_up(ends := self.books.ends(trial)) is not None:
+            return self.memory.told(job, counted(failure, ends))
         start, how = self.plan.start(trial), "it goes on from its last epoch"
         if failure.memory:
             if (found := self.memory.again(job, failure, start)) is None:
-                return False
+                return self.memory.told(job, failure)
             how = found
         self.progress.say(f"{training_text(*trial.name)}: {failure.error}; {how}")
         if start in self.memory.waiting:
@@ -303,7 +319,7 @@ class Driver:
             self.progress.trial_waits(job)
         else:
             self._start(trial, start.rungs)
-        return True
+        return None
 
     def _give_up(self, baseline: Trial, job: Job, failure: Failure) -> None:
         """A baseline cannot be trained again: the trials that wait for it fail."""
@@ -332,8 +348,3 @@ class Driver:
             baselines_left=self.plan.baselines_left,
         )
         self.progress.show_front(*self.plan.current_front)
-
-
-def _died(times: int) -> Failure:
-    reason = f"its process ended {times} times while it trained, without a new epoch; out of memory, or a crash"
-    return Failure(reason, None, "")

@@ -10,12 +10,13 @@ from collections import deque
 from collections.abc import Callable, Generator
 from typing import Protocol
 
-from search.run.job import Event, Failure, Job, Outcome, Rung
-from search.run.local_processes import LocalProcesses
+from search.run.job import Event, Failure, Job, Notice, Outcome, Rung
+from search.run.local_processes import LocalProcesses, events_apart
 from search.run.number_formats import Measures, Probe
 from search.run.watch import TrialLimits
 from search.run.worker import events
 from search.study_parts import Run
+from storage.records import training_text
 
 Say = Callable[[str], None]
 
@@ -78,7 +79,7 @@ def engine_for(workers: int, run: Run, trainings: int | None = None) -> StudyEng
             raise ValueError(
                 f"run.{name}: with 0 workers no process of a training can be ended; take 1 or more, or leave it out"
             )
-    return InProcess()
+    return InProcess(TrialLimits.of(run))
 
 
 def probe_for(engine: Engine, run: Run) -> Measures:
@@ -93,12 +94,16 @@ def probe_for(engine: Engine, run: Run) -> Measures:
 
 
 class InProcess:
-    """Trains in this process, one trial at a time: the easiest to debug, and the best on one small machine."""
+    """Trains in this process, one trial at a time: the easiest to debug, and the best on one small machine.
+
+    A job that is `apart` has a process of its own, within the `limits`.
+    """
 
     slots = 1
     shared = shares_machine = False
 
-    def __init__(self) -> None:
+    def __init__(self, limits: TrialLimits | None = None) -> None:
+        self._limits = limits or TrialLimits()
         self._waiting: deque[tuple[Job, Generator[Event, None, None]]] = deque()
         self._unanswered = False
 
@@ -106,7 +111,7 @@ class InProcess:
         pass
 
     def submit(self, job: Job) -> None:
-        self._waiting.append((job, events(job)))
+        self._waiting.append((job, self._apart(job) if job.apart else events(job)))
 
     def next_event(self, timeout: float) -> tuple[Job, Event] | None:
         if not self._waiting or self._unanswered:
@@ -128,3 +133,8 @@ class InProcess:
     def close(self) -> None:
         self._waiting.clear()
         self._unanswered = False
+
+    def _apart(self, job: Job) -> Generator[Event, None, None]:
+        name = training_text(*job.name)
+        yield Notice(f"{name}: the search ended while it trained; now it has a process of its own")
+        yield from events_apart(job, self._limits)

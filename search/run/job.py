@@ -18,6 +18,7 @@ class Job:
     `execution` is the number format that was measured for its size, where `precision` is "auto".
     `epochs` are the planned ones, `rungs` those after which the network is measured to decide whether it goes on (the
     last is never one), `trained` those that the weights of an ended training have, where it was stopped.
+    `apart`: in a process of its own, also where trainings share the driver's.
     `features` is the folder for features of frozen trunks, `feature_bytes` what they may take there; none are kept
     without it. `answers`: keep what it answers to the validation images, for cascades.
     """
@@ -54,6 +55,7 @@ class Job:
     features: str | None = None
     feature_bytes: int = 0
     answers: bool = False
+    apart: bool = False
 
     @property
     def name(self) -> tuple[Kind, int]:
@@ -96,7 +98,8 @@ class Outcome:
 class Failure:
     """A training that ended without a result; `crashed` when its process died rather than raised.
 
-    `memory`: there was none left. `unwritten`: there was no place for its checkpoint.
+    `memory`: there was none left. `lost`: what ended its process ended more than that: its machine is gone.
+    `unwritten`: there was no place for its checkpoint.
     """
 
     error: str
@@ -104,6 +107,7 @@ class Failure:
     trace: str
     crashed: bool = False
     memory: bool = False
+    lost: bool = False
     unwritten: bool = False
 
 

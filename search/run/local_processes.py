@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from multiprocessing.connection import wait
 
-from search.run.job import Event, Failure, Job
+from search.run.job import Event, Failure, Job, Outcome, Rung
 from search.run.watch import TrialLimits
 from search.run.worker_process import WorkerProcess, workers_context
 
@@ -124,6 +124,24 @@ class LocalProcesses:
         worker = WorkerProcess(self._context, f"worker-{index}", gpu, self._limits)
         logger.info("worker %d is process %d, GPU %s", index, worker.process.pid, gpu or "none")
         return worker
+
+
+def events_apart(job: Job, limits: TrialLimits) -> Generator[Event, None, None]:
+    """What `search.run.worker.events` yields, from a process of its own; after a Rung it goes on when it is asked."""
+    engine = LocalProcesses(1, limits)
+    try:
+        engine.submit(job)
+        while True:
+            if (happened := engine.next_event(LOOK_SECONDS)) is None:
+                continue
+            _, event = happened
+            yield event
+            if isinstance(event, Outcome | Failure):
+                return
+            if isinstance(event, Rung):
+                engine.answer(job, go_on=True)
+    finally:
+        engine.close()
 
 
 def grouped(gpus: Sequence[str], each: int) -> list[str]:

@@ -30,14 +30,5 @@ def measured_net(
         net = execution.placed(net)
     if knobs.recalibrate != "none":
         say("refreshing batch-norm statistics on training images")
-        recipe = candidate.recipe
-        net = recalibrated(
-            net,
-            data,
-            knobs,
-            batch=recipe.batch,
-            execution=execution,
-            seed=job.seed,
-            augment=recipe.augment,
-        )
+        net = recalibrated(net, data, knobs, candidate.recipe, execution=execution, seed=job.seed)
     return net, candidate, data

@@ -58,7 +58,7 @@ class Place:
         elif "node has died" in str(error):
             said = f"its node{node} is lost"
         epoch = self.epoch + 1 if self.epoch else None
-        return Failure(said, epoch, "", crashed=True, memory=memory)
+        return Failure(said, epoch, "", crashed=True, memory=memory, lost=not memory)
 
 
 class Places:

@@ -72,9 +72,7 @@ def measured_speed(
         validating = time.perf_counter() - started
         started = time.perf_counter()
         if points:
-            operating_points(
-                net, few, batch=recipe.batch, execution=execution, seed=0, augment=recipe.augment
-            )
+            operating_points(net, few, recipe, execution=execution, seed=0)
         measuring = time.perf_counter() - started
     except torch.OutOfMemoryError:
         raise ValueError(

@@ -20,6 +20,7 @@ def take_up(scheduler: Scheduler, books: Books) -> None:
         for number, params in books.mirror.unknown.items():
             scheduler.skip(number, params)
             books.mirror.fail(number)
+    scheduler.restore_ahead(store.suggestions.left(study, scheduler.asked))
     known = {trial.name: trial for _, trial in restored if trial is not None}
     shown = _report(scheduler, books, known, {record.number: record for record in trials})
     points = _points(books)

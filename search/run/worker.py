@@ -89,6 +89,7 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
     files = slot.checkpoints.files
     images, data = data, learnt_from(job, net, data, candidate, execution)
     teacher = teacher_net(job, candidate, task_of(data))
+    effort = Effort(**job.effort)
     with together(job, execution) as group:
         training = fit(
             net,
@@ -108,11 +109,10 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
                 files.flush()  # it may end here
                 yield Rung(
                     result.epoch,
-                    rung_points(net, data, candidate, execution, job.seed, metric, table),
+                    rung_points(net, data, candidate, execution, job.seed, metric, table, effort),
                     result.metrics.get("objective/outlook"),
                     *_spent(net, execution, started),
                 )
-    effort = Effort(**job.effort)
     points = _points(
         net, data, candidate, execution, job.seed, metric, table, quick=False, effort=effort
     )
@@ -187,9 +187,12 @@ def rung_points(
     seed: int,
     metric: Metric,
     latency: LatencyTable | None = None,
+    effort: Effort | None = None,
 ) -> list[OperatingPoint]:
     """The few operating points that trials are compared by before their trainings are over."""
-    return _points(net, data, candidate, execution, seed, metric, latency, quick=True)
+    return _points(
+        net, data, candidate, execution, seed, metric, latency, quick=True, effort=effort
+    )
 
 
 def _points(
@@ -206,14 +209,12 @@ def _points(
 ) -> list[OperatingPoint]:
     from search.measure.operating_points import operating_points
 
-    recipe = candidate.recipe
     return operating_points(
         net,
         data,
-        batch=recipe.batch,
+        candidate.recipe,
         execution=execution,
         seed=seed,
-        augment=recipe.augment,
         quick=quick,
         metric=metric,
         latency=latency,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from optuna.trial import FixedTrial
 
@@ -34,6 +35,8 @@ class Asking:
     limit: Limit
     history: History
     starts: Sequence[Params] = ()  # known-good candidates, which come first
+    # the sampler's suggestions that were found together with an earlier one
+    ahead: deque[Params] = field(default_factory=deque)
 
     def suggestion(self) -> tuple[int, Candidate | InfeasibleError]:
         """The next trial's number and candidate, or why what was drawn is infeasible."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from search.schedule.history import Params
 from spaces.contract.family import Candidate
 from spaces.contract.space import Value
 from storage.records import Kind, OperatingPoint, PointRecord
@@ -24,6 +25,14 @@ class Trial:
     @property
     def name(self) -> tuple[Kind, int]:
         return self.kind, self.number
+
+
+@dataclass(frozen=True)
+class Keep:
+    """These suggestions were found together: trial `first` and those after it try them. Write them down."""
+
+    first: int
+    params: Sequence[Params]
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,7 @@ class Repeat:
     of: int
 
 
-Decision = Record | Reject | Start | Resume | Repeat
+Decision = Keep | Record | Reject | Start | Resume | Repeat
 
 
 @dataclass(frozen=True)

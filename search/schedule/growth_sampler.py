@@ -9,7 +9,6 @@ Shapes: T trainings, S shares, C candidates, K costs.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -61,7 +60,6 @@ class Growth:
         ] = {}  # (S,) within each share, by trial and epoch
         self._sizes: dict[int, tuple[float, ...]] = {}  # of the trials' baselines
         self._known = KnownTrials()
-        self._found: deque[Params] = deque()  # suggestions that are still to be made
         # so many more drafts are needed as more suggestions are made of them
         self._times = ceil(setting.together / PICKED)
 
@@ -84,10 +82,11 @@ class Growth:
 
     def _next(self, number: int, history: History, epochs: Epochs) -> Params | None:
         """The best candidate, or the next of those that were found together, with all parameters that matter."""
-        if not self._found:
+        ahead = self.setting.ahead
+        if not ahead:
             draw = np.random.default_rng((self.setting.seed, number))
-            self._found.extend(self._best(draw, history, epochs))
-        return self._found.popleft() if self._found else None
+            ahead.extend(self._best(draw, history, epochs))
+        return ahead.popleft() if ahead else None
 
     def _best(self, draw: np.random.Generator, history: History, epochs: Epochs) -> list[Params]:
         """The candidates with the largest expected growth per epoch, within the limits, as many as are due.

@@ -8,9 +8,10 @@ as one without, and never repeats its first random trials.
 from __future__ import annotations
 
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import optuna
@@ -63,6 +64,8 @@ class Setting:
     short: Epochs = lambda _: 1
     given: int = 0  # how many trials, the first ones, have their parameters given
     together: int = 1  # suggestions that one look at what is known may answer
+    # those that are still to be made: a study keeps them over an interruption
+    ahead: deque[Params] = field(default_factory=deque)
 
 
 class InfeasibleError(ValueError):

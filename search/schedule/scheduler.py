@@ -16,7 +16,17 @@ from search.front.eligible import chosen_of, curve_of
 from search.front.live import LiveFront
 from search.objectives import outlook_of
 from search.schedule.asking import Asking
-from search.schedule.decisions import Decision, Ended, Record, Reject, Repeat, Resume, Start, Trial
+from search.schedule.decisions import (
+    Decision,
+    Ended,
+    Keep,
+    Record,
+    Reject,
+    Repeat,
+    Resume,
+    Start,
+    Trial,
+)
 from search.schedule.early_stopping import StoppingRule
 from search.schedule.history import History, Params, Training
 from search.schedule.lineup import Lineup
@@ -41,6 +51,7 @@ class Scheduler:
     _decided: deque[Decision] = field(default_factory=deque)
     # trials of the search that may be trained
     _known: dict[int, Trial] = field(default_factory=dict)
+    _kept: int = -1  # the last trial whose suggestion was written down before it was asked
 
     def __post_init__(self) -> None:
         self.costs = self.front.spec.costs
@@ -158,6 +169,11 @@ class Scheduler:
         self.asking.forget(number)
         self.asked += 1
 
+    def restore_ahead(self, params: Sequence[Params]) -> None:
+        """An earlier session found these for the next trials, once all that it asked are restored."""
+        self.asking.ahead.extend(params)
+        self._kept = self.asked + len(params) - 1
+
     def go_on(self, trials: Iterable[Trial]) -> None:
         """These were under way when an earlier session was interrupted."""
         for trial in trials:
@@ -214,6 +230,7 @@ class Scheduler:
     def _ask(self) -> None:
         number, candidate = self._ahead.take()
         self.asked += 1
+        self._keep_ahead(number + 1)
         seed = trial_seed(self.seed, number)
         if isinstance(candidate, InfeasibleError):
             self.asking.forget(number)
@@ -225,6 +242,12 @@ class Scheduler:
         trial = self._known[number] = Trial(Kind.SEARCH, number, candidate, seed)
         self._decided.append(Record(trial))
         self._place(trial)
+
+    def _keep_ahead(self, first: int) -> None:
+        """Let suggestions for trial `first` and those after it be written down, once."""
+        if first > self._kept and (ahead := tuple(self.asking.ahead)):
+            self._kept = first + len(ahead) - 1
+            self._decided.append(Keep(first, ahead))
 
     def _place(self, trial: Trial) -> None:
         """Train it, or take the result of an equal trial, now or when that has ended."""

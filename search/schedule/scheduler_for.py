@@ -67,6 +67,7 @@ def scheduler_for(
         limit=limit,
         history=History.empty(len(costs)),
         starts=starts,
+        ahead=setting.ahead,
     )
     return Scheduler(
         seed=spec.seed,

@@ -166,6 +166,7 @@ class Point(Drawn):
     experiment_id: str | None
     run_id: str | None = Field(description="of its training, in MLflow")
     exits: list[float] = Field(description="shares of the images that leave at each exit")
+    exit_names: list[str] = Field(description="what these exits are called")
     beside: Drawn | None
     standing: str
     export: str = Field(description="the command that exports it")

@@ -13,6 +13,11 @@ from storage.records import Kind, PointRecord
 
 SAME = 1.005  # costs within this factor are called equal
 ALWAYS = 0.995  # open rates from which on a gate is called always open
+END = "the end"  # of a network, where images are answered that left at no exit
+HEADS = {
+    "deepest": "the deepest head",
+    "ensemble": "the mean of all heads",
+}  # where both answer some
 
 
 def point_words(p: PointRecord, whole: PointRecord | None) -> list[str]:
@@ -75,12 +80,25 @@ def _cascade(knobs: Mapping[str, Any]) -> Iterator[str]:
         yield "The last one that saw the image answers."
 
 
+def shares_by_exit(p: PointRecord) -> dict[str, float]:
+    """Which share of the images each exit answers, by its name; empty where there are no exits."""
+    rows = p.extra.get("exits") or []
+    # of points stored before exits had names the last one is the end, whoever answers there
+    ends = [row for row in rows if row.get("name") in HEADS] or rows[-1:]
+    early = rows[: len(rows) - len(ends)]
+    found = {f"exit {place}": row["share"] for place, row in enumerate(early, 1)}
+    if len(ends) > 1 and all(row["share"] > 0 for row in ends):
+        return found | {HEADS[row["name"]]: row["share"] for row in ends}
+    return found | ({END: sum(row["share"] for row in ends)} if ends else {})
+
+
 def _exits(p: PointRecord) -> Iterator[str]:
-    exits = p.extra.get("exits") or []
-    if exits and "exit_rule" in p.knobs:
-        early = [percent(one["share"], 0) for one in exits[:-1]]
-        end = percent(exits[-1]["share"], 0)
-        yield f"It answers {', '.join(early)} of the images at its early exits, {end} at the end."
+    shares = {name: percent(share, 0) for name, share in shares_by_exit(p).items()}
+    if shares and "exit_rule" in p.knobs:
+        early = ", ".join(share for name, share in shares.items() if name.startswith("exit"))
+        ends = [f"{shares[name]} by {name}" for name in HEADS.values() if name in shares]
+        end = ", ".join(ends) or f"{shares[END]} at {END}"
+        yield f"It answers {early} of the images at its early exits, {end}."
 
 
 def _rest(p: PointRecord) -> Iterator[str]:

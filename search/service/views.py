@@ -27,7 +27,7 @@ from search.service.axes import axes, has, latencies
 from search.service.drawn import columns, drawn
 from search.service.kept_answers import kept
 from search.service.known_points import KnownPoints
-from search.service.point_words import point_words
+from search.service.point_words import point_words, shares_by_exit
 from spaces.contract.declarations import declaration
 from storage.records import Kind, PointRecord, StudyRecord, TrialRecord, training_text
 from storage.store import Store
@@ -108,7 +108,8 @@ class Views:
             "words": point_words(p, _static_of(p, front.baselines)),
             "params": {key: str(value) for key, value in p.params.items()},
             "curve": [drawn(q, known) for q in {q.id: q for q in own}.values()],
-            "exits": [one["share"] for one in p.extra.get("exits") or []],
+            "exits": list(shares_by_exit(p).values()),
+            "exit_names": list(shares_by_exit(p)),
             "beside": drawn(beside, known) if beside else None,
             "standing": standing(p, [beside] if beside else [], cost, flattered).name,
             "export": f"dynafront export {shlex.quote(name)} --point {identifier}",

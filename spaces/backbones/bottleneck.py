@@ -32,6 +32,7 @@ class Bottleneck(nn.Module):
     """
 
     activation = staticmethod(F.relu)  # between the convolutions
+    summed = True  # the input is added
 
     def __init__(self, inputs: int, filters: int, stride: int, stride_in: str) -> None:
         super().__init__()

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from spaces.backbones.bottleneck import BOTTLENECKS, WIDTHS, Bottleneck
 from spaces.contract.compute import conv_macs, conv_output, linear_macs
 from spaces.contract.exit_places import Place
-from spaces.contract.space import choice
+from spaces.contract.space import choice, one_of
 from spaces.contract.task import Task
 
 DEPTHS = {"resnet8": 1, "resnet14": 2, "resnet20": 3, "resnet32": 5, "resnet56": 9, "resnet110": 18}
@@ -49,8 +49,9 @@ class ResNetConfig:
         0.25, 0.5, 0.75, 1.0, 1.5, 2.0, default=1.0, searched=False, doc="multiplies the channels"
     )
     shortcut: str = choice(
-        "A", "B", default="B", when={"backbone": tuple(DEPTHS)}, searched=False,
-        doc="where the shape changes: zero-padding, or 1x1 convolution",
+        "A", "B", default="B", accepts=one_of("A", "B", "none"),
+        when={"backbone": tuple(DEPTHS)}, searched=False,
+        doc="where the shape changes: zero-padding, or 1x1 convolution; none: no block adds its input to its output",
     )  # fmt: skip
     stem: str = choice(
         "cifar", "imagenet", default="cifar", when={"backbone": tuple(BOTTLENECKS)}, searched=False,
@@ -67,7 +68,7 @@ class ResNetConfig:
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions with a shortcut: relu(skip(u) + residual(u)).
+    """Two 3x3 convolutions with a shortcut: relu(skip(u) + residual(u)), or without one: relu(residual(u)).
 
     The residual takes masks on the first convolution's filters (after batch norm and ReLU: a closed filter is zero
     for the second convolution) and on the last one's (after batch norm: a closed filter adds nothing).
@@ -83,6 +84,7 @@ class Block(nn.Module):
         self.bn2 = nn.BatchNorm2d(outputs)
         self.inputs, self.outputs, self.stride = inputs, outputs, stride
         self.extra = outputs - inputs
+        self.summed = shortcut != "none"
         self.shortcut: nn.Module | None = None
         if shortcut == "B" and (stride != 1 or self.extra):
             self.shortcut = nn.Sequential(
@@ -91,7 +93,7 @@ class Block(nn.Module):
 
     @property
     def identity(self) -> bool:
-        """Whether the shortcut returns its input."""
+        """Whether the output has the shape of the input, which a shortcut then returns as it is."""
         return self.stride == 1 and not self.extra
 
     def convolutions(self) -> dict[str, tuple[nn.Conv2d, nn.BatchNorm2d]]:
@@ -118,7 +120,8 @@ class Block(nn.Module):
         return r if outer is None else r * outer[:, :, None, None].to(r.dtype)
 
     def forward(self, u: Tensor) -> Tensor:
-        return F.relu(self.skip(u) + self.residual(u), inplace=True)
+        r = self.residual(u)
+        return F.relu(self.skip(u) + r if self.summed else r, inplace=True)
 
 
 class ResNet(nn.Module):
@@ -158,10 +161,14 @@ class ResNet(nn.Module):
     def head(self, u: Tensor) -> Tensor:
         return self.fc(u.mean((2, 3)))
 
+    def input_size(self, index: int) -> tuple[int, int]:
+        """Height and width of what block `index` gets."""
+        return self.sizes[index - 1] if index else self.stem_size
+
     def block_macs(self, index: int) -> tuple[int, ...]:
         """MACs of block `index`: those of its convolutions in order, and last the shortcut's."""
         block, macs = self.block(index), []
-        height, width = self.sizes[index - 1] if index else self.stem_size
+        height, width = self.input_size(index)
         for conv, _ in block.convolutions().values():
             height, width = conv_output(height, conv), conv_output(width, conv, 1)
             macs.append(conv_macs(conv, height, width))

@@ -99,6 +99,26 @@ class ExitRule:
         return self.confidence(exit, logits).double() > self.thresholds[exit]
 
 
+def answered(
+    rule: ExitRule, logits: Sequence[Tensor], macs: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Logits (B, C) and MACs (B,) of whichever exit answers each image, where all of them were evaluated.
+
+    `logits` (B, C) and `macs` (B,) have an entry an early exit and one for the deepest head.
+    """
+    import torch
+
+    early, found_BC, paid_B = len(logits) - 1, logits[-1], macs[-1]
+    if rule.fallback == "ensemble" and rule.ends_at is None:
+        sure_B = rule.leaves(early, logits)
+        found_BC = torch.where(sure_B[:, None], found_BC, torch.stack(list(logits)).mean(0))
+    for k in reversed(range(early)):
+        leaves_B = rule.leaves(k, logits)
+        found_BC = torch.where(leaves_B[:, None], logits[k], found_BC)
+        paid_B = torch.where(leaves_B, macs[k], paid_B)
+    return found_BC, paid_B
+
+
 def margin(logits_BC: Tensor) -> Tensor:
     """(B,) difference of the two highest probabilities."""
     top = logits_BC.softmax(1).topk(min(2, logits_BC.shape[1]), 1).values

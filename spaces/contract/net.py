@@ -250,10 +250,10 @@ class DynamicNet(nn.Module):
             if name.startswith(self.added) or name.rpartition(".")[0] in answering
         }
 
-    def paper_cost(self, shares: Sequence[float], fallback: str) -> float | None:
+    def paper_cost(self, shares: Sequence[float]) -> float | None:
         """Compute over the baseline's as a paper counts it, from the share of images at each exit, if one does.
 
-        `shares` has one entry an early exit and one for the rest, which the deepest head or the fallback answers.
+        `shares` has one entry an early exit, one for the deepest head and, where it answers, one for the ensemble.
         """
         return None
 

@@ -19,6 +19,7 @@ from spaces.contract.exit_rules import ExitRule
 from spaces.contract.noise import logistic_noise
 from spaces.contract.units import Watch
 
+REINFORCE = "reinforce"
 Fixed = Mapping[str, tuple[float | None, ...]]
 
 
@@ -149,9 +150,10 @@ class Sampled(Policy):
     """Decisions drawn per sample by a binary-concrete estimator, as in training.
 
     `estimator`: "gumbel_st" (hard sample forward, gradient of the relaxed sample), "st" (threshold 1/2 forward,
-    gradient of the probability, no noise), "soft_then_hard" (the relaxed sample itself). Logistic noise on one
-    logit equals in law the two-logit Gumbel-softmax of Veit and Belongie, "Convolutional Networks with Adaptive
-    Inference Graphs", ECCV, 2018. Noise is keyed by (seed, step, id), see spaces.contract.noise.
+    gradient of the probability, no noise), "soft_then_hard" (the relaxed sample itself), "reinforce" (hard sample
+    without a gradient: whoever uses it rewards the draw). Logistic noise on one logit equals in law the two-logit
+    Gumbel-softmax of Veit and Belongie, "Convolutional Networks with Adaptive Inference Graphs", ECCV, 2018. Noise is
+    keyed by (seed, step, id), see spaces.contract.noise.
     """
 
     seed: int
@@ -177,6 +179,8 @@ class Sampled(Policy):
         if self.estimator == "soft_then_hard":
             return soft_BU
         hard_BU = noisy_BU >= 0 if gate.inclusive else noisy_BU > 0
+        if self.estimator == REINFORCE:
+            return hard_BU.to(soft_BU.dtype)
         return straight_through(hard_BU.to(soft_BU.dtype), soft_BU)
 
 

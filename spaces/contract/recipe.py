@@ -91,8 +91,9 @@ class Recipe(Optimization):
         doc="memory of a moving average of the weights, which is then measured; 0 has none",
     )  # fmt: skip
     kept_epoch: str = _choice(
-        "last", "best",
-        doc="whose weights are measured and exported: the last epoch's, or the most accurate one's on validation",
+        "last", "best", "least_cross_entropy",
+        doc="whose weights are measured and exported: the last epoch's, or on validation the most accurate one's or "
+        "that of least cross-entropy",
     )  # fmt: skip
     distill: float = _real(
         0.0, 1.0, default=0.0, within=SHARE,

@@ -15,12 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spaces.contract.exit_rules import ExitRule
+from spaces.contract.exit_rules import ExitRule, answered
 from spaces.contract.knobs import Knobs, Rates, collapsed_gates
 from spaces.contract.net import DynamicNet
 from spaces.contract.policies import Fixed, Policy
 from spaces.contract.task import Task
-from spaces.deploy.thresholds import Values, policy_at, settled_by_all, thresholds_of
+from spaces.deploy.thresholds import (
+    Values,
+    is_exit,
+    policy_at,
+    settled_by_all,
+    thresholds_of,
+)
 
 Settings = Sequence[tuple[Knobs, Rates]]  # knobs, and the open rates that they were measured with
 
@@ -65,14 +71,40 @@ class Deployed(nn.Module):
         output = self.net((pixels - self.mean) / self.std, policy)
         return output.logits_BC, output.macs_B.expand(pixels.shape[0])
 
-    def every_exit(self, pixels: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Logits (B, C) of each exit and of the network's own head, and the MACs (B,) of an image that leaves there."""
-        if self.ends_at is not None:
-            raise ValueError(
-                f"all images of this model leave at exit {self.ends_at + 1}, and it has nothing behind that; export a "
-                "point that goes deeper"
-            )
-        policy = replace(self.policy, exits=ExitRule(every=True), branches=True)
+    def run_at_each(
+        self, pixels: Tensor, settings: Sequence[Values]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """What `run` gives at each of these thresholds (T,).
+
+        Those at which all gates have the same thresholds share a pass in which no image leaves.
+        """
+        named = list(self.thresholds)
+        gates = [
+            tuple(v for n, v in zip(named, one, strict=True) if not is_exit(n)) for one in settings
+        ]
+        passes: dict[tuple[Any, ...], Sequence[Any]] = {}
+        found = []
+        for own, values in zip(gates, settings, strict=True):
+            rule = self._policy(values).exits
+            if rule is None or gates.count(own) == 1:
+                found.append(self.run(pixels, values))
+                continue
+            if own not in passes:
+                passes[own] = self.every_exit(pixels, values)
+            found.append(answered(rule, *passes[own]))
+        return found
+
+    def every_exit(
+        self, pixels: Tensor, thresholds: Values | None = None
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Logits (B, C) of each exit and of the network's own head, and the MACs (B,) of an image that leaves there.
+
+        The last one is that of the exit at which all images leave, where the network ends there. `thresholds` (T,) are
+        those of gates; exits ignore theirs.
+        """
+        policy = replace(_cut_at(self._policy(thresholds), self.ends_at), branches=True)
+        if self.ends_at is None:
+            policy = replace(policy, exits=ExitRule(every=True))
         found = self.net((pixels - self.mean) / self.std, policy).exits
         return found.logits, found.macs
 

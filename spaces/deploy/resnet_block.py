@@ -62,8 +62,9 @@ class BlockGates(nn.Module):
 
 
 class DeployedBlock(nn.Module):
-    """One residual block. `settled` gives each gate kind's units: 0 or 1 or a scale for good, None decided per image.
+    """One block, with a shortcut or without.
 
+    `settled` gives each gate kind's units: 0 or 1 or a scale for good, None decided per image.
     conv1 keeps the filters that may open (`kept_inner`), conv2 their columns and the output filters that may open
     (`kept_outer`). `gates` are those that still decide, each open above a threshold.
     """
@@ -79,7 +80,7 @@ class DeployedBlock(nn.Module):
         filters = template.conv1.out_channels
         self.size, self.filters = size, filters
         self.stride, self.extra = template.stride, template.extra
-        self.identity = template.identity
+        self.identity, self.summed = template.identity, template.summed
         inner = value_by_filter(settled.get("inner"), filters)
         outer = value_by_filter(settled.get("outer"), filters)
         self.kept_inner = [f for f in range(filters) if inner[f] != 0]
@@ -137,9 +138,9 @@ class DeployedBlock(nn.Module):
         pooled_source = source if rows is None else source[rows]
         residual, cost = self._residual(chosen, pooled_source, taus)
         macs_B = macs_B + cost if rows is None else macs_B.index_add(0, rows, cost)
-        skip = self.skip(u)
-        u = skip + residual if rows is None else skip.index_add(0, rows, residual)
-        return F.relu(u), macs_B
+        if rows is None:
+            return self._opened(u, residual), macs_B
+        return F.relu(self.skip(u).index_add(0, rows, residual)), macs_B
 
     def masked(self, u: Tensor, source: Tensor, taus: Taus) -> tuple[Tensor, Tensor]:
         """What `forward` gives, with open and closed computed for every image: the form that exporters can trace."""
@@ -147,7 +148,7 @@ class DeployedBlock(nn.Module):
         if self.closed:
             return self._without(u), macs_B
         residual, cost_B = self._residual(u, source, taus, alone=False)
-        opened = F.relu(self.skip(u) + residual)
+        opened = self._opened(u, residual)
         if not self.decides("layer"):
             return opened, macs_B + cost_B
         assert self.gates is not None
@@ -156,7 +157,12 @@ class DeployedBlock(nn.Module):
         macs_B = macs_B + self.gates.macs(("layer",)) + spent_B
         return torch.where(open_B[:, None, None, None], opened, self._without(u)), macs_B
 
+    def _opened(self, u: Tensor, residual: Tensor) -> Tensor:
+        return F.relu(self.skip(u) + residual if self.summed else residual)
+
     def _without(self, u: Tensor) -> Tensor:
+        if not self.summed:
+            return u.new_zeros(u.shape[0], self.filters, *self.size)
         return u if self.identity else F.relu(self.skip(u))
 
     def _residual(

@@ -4,6 +4,9 @@ Each gated block is an `If` whose weights live inside its branch, so that the ru
 outer graph cannot be, and cost more than skipping saves). A block runs when any image of the batch opens it and its
 result is multiplied by the decisions: equal logits at any batch size, real skipping at batch 1. MACs are those of each
 image by itself, as torch's `run` counts them.
+
+The graph that is made for any family (spaces/deploy/ship.py) gives the same, in 1.1 to 1.4 times the time with layer
+gates at batch 1, and takes seconds to make (benchmarks/onnx_forms.py).
 """
 
 from __future__ import annotations
@@ -86,7 +89,10 @@ def _block(
     g: Graph, block: DeployedBlock, u: str, source: str, name: str, layers: Layers | None
 ) -> tuple[str, str | float]:
     """The block's output, and its MACs an image but for those that are added to `layers`; None: without branches."""
-    skip, skip_macs = _skip(g, block, u, name), float(block.skip_macs)
+    skip_macs = float(block.skip_macs)
+    if not block.summed:
+        return _alone(g, block, u, source, name)
+    skip = _skip(g, block, u, name)
     if block.closed:
         return u if block.identity else g.add("Relu", [skip]), skip_macs
     if not block.decides("layer"):
@@ -101,6 +107,28 @@ def _block(
     else:
         u, cost = _branched(g, block, given, z, name, layers)
     return u, g.total(standing, cost)
+
+
+def _alone(
+    g: Graph, block: DeployedBlock, u: str, source: str, name: str
+) -> tuple[str, str | float]:
+    """A block without a shortcut: its output is what its filters make of its input, or zeros where all are closed."""
+    if block.closed:
+        return _zeros(g, block, u, name), 0.0
+    r, cost = _residual(g, block, u, source, name)
+    if not block.kept_inner:  # a constant, the same for all images of a batch
+        r = g.add("Add", [r, _zeros(g, block, u, name)])
+    return g.add("Relu", [r]), cost
+
+
+def _zeros(g: Graph, block: DeployedBlock, u: str, name: str) -> str:
+    """Maps (batch, filters, H, W) of zeros."""
+    from onnx import helper
+
+    maps = g.constant(np.array([block.filters, *block.size]), f"{name}.maps")
+    shape = g.add("Concat", [g.add("Shape", [u], start=0, end=1), maps], axis=0)
+    zero = helper.make_tensor("zero", FLOAT, [1], [0.0])
+    return g.add("ConstantOfShape", [shape], value=zero)
 
 
 def _branched(

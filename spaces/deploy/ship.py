@@ -27,6 +27,7 @@ from spaces.deploy.onnx_small_ops import shorten
 from spaces.deploy.resnet import DeployedResNet
 from spaces.deploy.thresholds import THRESHOLDS
 from spaces.families.gated_resnet import GatedResNet, GatedResNetConfig
+from spaces.gates.feedforward_gates import FEEDFORWARD
 from spaces.gates.gate_heads import HEEDLESS
 
 if TYPE_CHECKING:
@@ -58,7 +59,10 @@ def ship(net: DynamicNet, knobs: Knobs, rates: Rates, others: Settings = ()) -> 
 def ships_as_resnet(net: DynamicNet) -> bool:
     """Whether the network is shipped as a compact ResNet, not in the form that any family has."""
     return isinstance(net, GatedResNet) and not (
-        net.exit_count or net.config.has_bottlenecks or net.gate_net
+        net.exit_count
+        or net.config.has_bottlenecks
+        or net.gate_net
+        or net.config.gate in FEEDFORWARD
     )
 
 
@@ -115,6 +119,11 @@ def onnx_forms(net: DeployedNet, pixels: Tensor) -> OnnxForms:
         from spaces.deploy.resnet_onnx import resnet_onnx
 
         return OnnxForms(resnet_onnx(net), partial(resnet_onnx, net, flat=True))
+    return general_onnx(net, pixels)
+
+
+def general_onnx(net: DeployedNet, pixels: Tensor) -> OnnxForms:
+    """What PyTorch's exporter makes of any network, and the same with branches."""
     import onnx_ir as ir
 
     flat = _flat_model(net, pixels)
@@ -123,7 +132,7 @@ def onnx_forms(net: DeployedNet, pixels: Tensor) -> OnnxForms:
     return OnnxForms(ir.to_proto(model), lambda: flat)
 
 
-def _flat_model(net: Deployed | DeployedCascade, pixels: Tensor) -> ModelProto:
+def _flat_model(net: DeployedNet, pixels: Tensor) -> ModelProto:
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
     with warnings.catch_warnings(), torch.no_grad():

@@ -22,6 +22,7 @@ from spaces.deploy.onnx_branches import REST, RUN, SMALLEST
 
 ATEN = torch.ops.aten
 WHERE = ATEN.where.self
+SIZE = ATEN.sym_size.int
 PRODUCTS = (ATEN.conv2d.default, ATEN.linear.default, ATEN.matmul.default, ATEN.addmm.default)
 SHAPING = (ATEN.unsqueeze.default, ATEN.slice.Tensor, ATEN.view.default, ATEN.reshape.default)
 
@@ -138,11 +139,15 @@ def _enclose(module: GraphModule, nodes: Sequence[Node], wheres: Sequence[Node],
     graph = module.graph
     inside = {*nodes, *wheres}
     ordered = [node for node in graph.nodes if node in inside]
-    given = list(dict.fromkeys(v for n in ordered for v in n.all_input_nodes if v not in inside))
-    run, copies = _branch(given, ordered, wheres)
+    sizes = _own_sizes(graph, ordered)
+    inside |= set(sizes)
+    ordered = [*sizes, *ordered]
+    read = list(dict.fromkeys(v for n in ordered for v in n.all_input_nodes if v not in inside))
+    given, views = _apart(read)
+    run, copies = _branch(given, [*views, *ordered], wheres)
     made = 1 + sink(run, {copies[where] for where in wheres})
     others = [where.args[RUN + REST - side] for where in wheres]
-    rest = _passing(given, others)
+    rest = _passing(given, views, others)
     number = sum(node.op == "get_attr" and "branch" in str(node.target) for node in graph.nodes)
     names = f"branch{number}", f"branch{number + 1}"
     for name, branch in zip(names, (run, rest), strict=True):
@@ -184,12 +189,73 @@ def _branch(
     return GraphModule(nn.Module(), graph), copies
 
 
-def _passing(given: Sequence[Node], results: Sequence[Any]) -> GraphModule:
-    """A function of these values that gives some of them; copies, as a branch may not give what it was given."""
+def _passing(given: Sequence[Node], views: Sequence[Node], results: Sequence[Any]) -> GraphModule:
+    """A function of these values that gives some of them, or of views of them; copies, as a branch may not give what it
+    was given.
+    """
     graph = fx.Graph()
     copies = _inputs(graph, given)
+    for node in views:
+        copies[node] = graph.node_copy(node, lambda value: copies[value])
     graph.output(tuple(_call(graph, ATEN.clone.default, copies[one]) for one in results))
+    graph.eliminate_dead_code()
     return GraphModule(nn.Module(), graph)
+
+
+def _own_sizes(graph: fx.Graph, nodes: Sequence[Node]) -> list[Node]:
+    """New nodes by which these take the number of images off a tensor that they read, not as a number from outside.
+
+    OpenVINO mistakes the operands of a branch that is given numbers among tensors.
+    """
+    read = dict.fromkeys(v for n in nodes for v in n.all_input_nodes if v not in nodes)
+    made = []
+    for number in [one for one in read if isinstance(one.meta.get("val"), torch.SymInt)]:
+        for tensor in read:
+            length = str(number.meta["val"])
+            if length not in _shape(tensor):
+                continue
+            with graph.inserting_after(tensor):
+                own = graph.call_function(SIZE, (tensor, _shape(tensor).index(length)))
+            own.meta["val"] = number.meta["val"]
+            for node in nodes:
+                node.replace_input_with(number, own)
+            made.append(own)
+            break
+    return made
+
+
+def _apart(read: Sequence[Node]) -> tuple[list[Node], list[Node]]:
+    """What a branch is given so that it can read these values, and the views of that which it then makes itself.
+
+    Compilers refuse a branch that is given the same memory twice, such as decisions and decisions in another shape.
+    """
+    memory = [_viewed(node)[-1] for node in read]
+    given: dict[Node, None] = {}
+    views: dict[Node, None] = {}
+    for node, own in zip(read, memory, strict=True):
+        if memory.count(own) == 1:
+            given[node] = None
+            continue
+        given[own] = None
+        views |= dict.fromkeys(reversed(_viewed(node)[:-1]))
+    given |= {size: None for view in views for size in view.all_input_nodes[1:]}
+    return list(given), list(views)
+
+
+def _viewed(node: Node) -> list[Node]:
+    """The node, what it may be a view of, what that may be a view of, and so on."""
+    found = [node]
+    while _may_be_view(found[-1]):
+        found.append(found[-1].all_input_nodes[0])
+    return found
+
+
+def _may_be_view(node: Node) -> bool:
+    if node.target is operator.getitem:
+        return _may_be_view(node.all_input_nodes[0])
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return False
+    return any(one.alias_info is not None for one in node.target._schema.returns)
 
 
 def _inputs(graph: fx.Graph, given: Sequence[Node]) -> dict[Node, Node]:

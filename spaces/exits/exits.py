@@ -91,7 +91,7 @@ class ExitNet(DynamicNet):
         if not gates:
             passed = [policy.exits is None] * self.exit_count
             end = None if policy.exits is None else policy.exits.ends_at
-            if end is not None:
+            if end is not None and end < self.exit_count:
                 passed[end + 1 :] = [True] * (self.exit_count - end - 1)
                 unused += self.behind_unit(next(u for u, k in self._exit_at.items() if k == end))
         unused += [f"exit_heads.{i}" for i, never in enumerate(passed) if never]

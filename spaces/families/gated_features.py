@@ -27,6 +27,7 @@ from spaces.contract.task import Task
 from spaces.gates.gate_heads import GateConfig, GateHeads
 from spaces.gates.gate_objective import GateObjective
 from spaces.gates.gated_blocks import counted
+from spaces.gates.reinforce import check_reinforce
 from spaces.gates.sparsity import TARGETED, SparsityConfig
 
 
@@ -69,6 +70,7 @@ class GatedFeatures(DynamicNet):
             raise ValueError(
                 f"cell: {config.cell} pixels do not fit an image of {task.height}x{task.width}"
             )
+        check_reinforce(config)
         self.config, self.task = config, task
         self.grid = (ceil(task.height / config.cell), ceil(task.width / config.cell))
         cells = self.grid[0] * self.grid[1]

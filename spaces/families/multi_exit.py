@@ -82,11 +82,10 @@ class MultiExitNet(SectionedNet, FrozenTrunkNet):
         if config.frozen:
             self.freeze(self.fc.in_features)
 
-    def paper_cost(self, shares: Sequence[float], fallback: str) -> float | None:
-        if self.config.backbone != "resnet18" or len(shares) != len(PAPER_COSTS) - 1:
+    def paper_cost(self, shares: Sequence[float]) -> float | None:
+        if self.config.backbone != "resnet18" or self.exit_count != len(PAPER_COSTS) - 2:
             return None
-        *early, rest = shares
-        return paper_cost([*early, 0.0, rest] if fallback == "ensemble" else [*early, rest, 0.0])
+        return paper_cost([*shares, *[0.0] * (len(PAPER_COSTS) - len(shares))])
 
     def gate_parameters(self) -> list[nn.Parameter]:
         return self.exit_gate_parameters()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spaces.contract.space import choice
+from spaces.contract.space import choice, one_of
 from spaces.transformers.routed_vit import RoutedViTConfig, routed_family
 
 
@@ -16,8 +16,9 @@ class SkipViTConfig(RoutedViTConfig):
     """A skipping transformer; with an aggregator, skipped layers hand on the mixture that they got."""
 
     oracle: str = choice(
-        "dt", "cls", "independent", default="dt",
-        doc="class token and history of skips; class token and a hidden layer; a learned rate",
+        "dt", "cls", "independent", default="dt", accepts=one_of("dt", "cls", "independent", "shared"),
+        doc="class token and history of skips; class token and a hidden layer; a learned rate; also shared: one oracle "
+        "for all layers",
     )  # fmt: skip
     order_train: str = "identity"
 

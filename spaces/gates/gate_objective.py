@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from spaces.contract.net import DynamicNet, Objective, Output, Plan
-from spaces.contract.policies import AlwaysOn, Policy, Sampled
+from spaces.contract.policies import REINFORCE, AlwaysOn, Policy, Sampled
 from spaces.contract.truth import Labels
 from spaces.gates.batch_shaping import batch_shaping
 from spaces.gates.open_rates import (
@@ -23,6 +23,7 @@ from spaces.gates.open_rates import (
     mean_probabilities,
     probabilities_by_image,
 )
+from spaces.gates.reinforce import policy_gradient
 from spaces.gates.sparsity import EACH, LOSSES, Loss, SparsityConfig, bounds, target_vector
 from spaces.gates.targets import Target, TargetPlan
 
@@ -109,6 +110,8 @@ class GateObjective(Objective):
         if self.warming_up:
             return terms
         terms |= self._shaping(output)
+        if self.config.estimator == REINFORCE:
+            terms["policy_gradient"] = self._policy_gradient(output, labels)
         if self.loss.function is None or not self.groups or self.waiting:
             return terms
         if self.loss.takes == "probabilities":
@@ -118,6 +121,14 @@ class GateObjective(Objective):
         for group in self.groups:
             terms |= self._of_group(group, output)
         return terms
+
+    def _policy_gradient(self, output: Output, labels: Labels) -> Tensor:
+        """The cost of an image is its cross-entropy and, under the loss utility, its MACs at their price."""
+        cost_B = self.cross_entropy(output.logits_BC.float(), labels, "none").double()
+        if self.loss.function is not None:
+            price = self._value(self.loss.weight)
+            cost_B = cost_B + price * output.macs_B / self.net.plain_macs
+        return policy_gradient(cost_B, output.decisions).float()
 
     def _of_probabilities(self, output: Output) -> dict[str, Tensor]:
         means = mean_probabilities(output.decisions)

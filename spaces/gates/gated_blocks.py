@@ -23,6 +23,7 @@ from spaces.exits.exit_objective import ExitObjective
 from spaces.exits.exits import ExitNet
 from spaces.gates.gate_heads import HEEDLESS, SURVIVAL, GateConfig, GateHeads
 from spaces.gates.gate_objective import GateObjective
+from spaces.gates.reinforce import check_reinforce
 from spaces.gates.shared_gates import PolicyNet, RecurrentGate
 from spaces.gates.sparsity import SparsityConfig
 
@@ -39,12 +40,16 @@ class GatedConfig(SparsityConfig, GateConfig, ExitConfig):
 
 @dataclass(frozen=True)
 class BlockGates:
-    """The gates that block `index` gets: channels they read, and by kind the units and the MACs that they guard."""
+    """The gates that block `index` gets: channels they read, and by kind the units and the MACs that they guard.
+
+    `size` is the height and width of what they read.
+    """
 
     index: int
     channels: int
     units: Mapping[str, int]
     macs: Mapping[str, int]
+    size: tuple[int, int] = (1, 1)
 
 
 class GatedBlocks(ExitNet):
@@ -62,9 +67,11 @@ class GatedBlocks(ExitNet):
                 f"gate: {SURVIVAL} has rates that no loss moves; write loss: none beside it"
             )
         blocks = list(blocks)
+        if blocks:
+            check_reinforce(config)
         for number, block in enumerate(blocks, start=1):
             self.gate_heads[str(block.index)] = GateHeads(
-                config, block.channels, dict(block.units), number / len(blocks)
+                config, block.channels, dict(block.units), number / len(blocks), block.size
             )
             for kind, n in block.units.items():
                 name, offset = f"block{block.index}.{kind}", sum(gate.units for gate in gates)

@@ -3,9 +3,9 @@
 LSTM: Wang, Yu, Dou, Darrell and Gonzalez, "SkipNet: Learning Dynamic Routing in Convolutional Networks", ECCV, 2018.
 Policy network: Wu, Nagarajan, Kumar, Rennie, Davis, Grauman and Feris, "BlockDrop: Dynamic Inference Paths in Residual
 Networks", CVPR, 2018.
-Differs: both learn by the estimators that all gates have, not by REINFORCE as published (for SkipNet: after supervised
-training); each block has a projection to the LSTM and a logit of its own; the policy network has one block a stage and
-reads images shrunk to less than twice SIDE.
+Differs: both learn by the estimators that all gates have, of which `reinforce` is nearest to what is published (for
+SkipNet: after supervised training); each block has a projection to the LSTM and a logit of its own; the policy network
+has one block a stage and reads images shrunk to less than twice SIDE.
 
 Shapes: A samples still in, B images, H hidden units.
 """

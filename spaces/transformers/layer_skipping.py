@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from spaces.contract.forward_pass import Walk
 from spaces.contract.net import Output
-from spaces.contract.policies import Policy, Sampled
+from spaces.contract.policies import REINFORCE, Policy, Sampled
 from spaces.contract.space import SHARE, WEIGHT, choice, one_of, real
 from spaces.contract.truth import Labels
 from spaces.gates.gate_heads import noise_ends, relaxed_schedule, relaxed_temperature
@@ -28,7 +28,11 @@ from spaces.gates.sparsity import DRAWN, LOSSES, TARGETED, SparsityConfig
 _SQUARES = ("logit_sq", "score_sq")
 # each once, in the order of the choices in stored studies; a new loss of gates comes last
 _LOSSES = tuple(dict.fromkeys((*_SQUARES[::-1], "per_batch", *TARGETED, "utility", *DRAWN)))
-_ANY = ("dt", "cls", "independent")
+_SEARCHED = ("dt", "cls", "independent")
+SHARED = "shared"
+_ANY = (*_SEARCHED, SHARED)
+READS_HISTORY = ("dt", SHARED)
+SUMMARY = 2  # numbers of the history that a shared oracle reads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +40,9 @@ class OracleConfig:
     """Which gates decide about layers."""
 
     oracle: str = choice(
-        "none", *_ANY, default="none", searched=False,
-        doc="class token and history of skips; class token and a hidden layer; a learned rate",
+        "none", *_SEARCHED, default="none", accepts=one_of("none", *_ANY), searched=False,
+        doc="class token and history of skips; class token and a hidden layer; a learned rate; also shared: one oracle "
+        "for all layers",
     )  # fmt: skip
 
 
@@ -73,7 +78,7 @@ class SkippingConfig(SparsityConfig, OracleConfig):
         doc="gradient to the oracles: from their loss only, straight through, or by scaling what runs",
     )  # fmt: skip
     dt_history: str = choice(
-        "soft", "hard", "none", default="soft", when={"oracle": ("dt",)},
+        "soft", "hard", "none", default="soft", when={"oracle": READS_HISTORY},
         doc="what an oracle reads of earlier ones: scores, decisions, nothing",
     )  # fmt: skip
     dt_always: str = choice(
@@ -99,7 +104,8 @@ class SkippingConfig(SparsityConfig, OracleConfig):
     )
     estimator: str = choice(
         "st", "gumbel_st", default="gumbel_st", when={"oracle": _ANY, "dt_grad": ("st",)}, searched=False,
-        doc="hard decisions in training, or hard noisy ones",
+        accepts=one_of("st", "gumbel_st", REINFORCE),
+        doc="hard decisions in training, or hard noisy ones; also reinforce, hard draws that are rewarded",
     )  # fmt: skip
     temperature: float = relaxed_temperature()
     temperature_schedule: str = relaxed_schedule()
@@ -122,12 +128,18 @@ class SkippingConfig(SparsityConfig, OracleConfig):
 
 
 class Oracle(nn.Module):
-    """The gate of one layer: reads the class token (and `history` earlier scores), gives one logit."""
+    """The gate of one layer: reads the class token (and `history` earlier scores), gives one logit.
 
-    def __init__(self, config: SkippingConfig, dim: int, history: int) -> None:
+    A `shared` one is the gate of all `layers`: it reads the mean of earlier scores and the last one in place of all of
+    them, and how deep it stands. Its parameters and what it costs a layer do not depend on how many layers there are.
+    """
+
+    def __init__(self, config: SkippingConfig, dim: int, history: int, layers: int = 1) -> None:
         super().__init__()
-        self.kind = config.oracle
+        self.kind, self.layers = config.oracle, layers
         self.reads = history if config.dt_history != "none" else 0
+        if self.kind == SHARED:
+            self.reads = (SUMMARY if config.dt_history != "none" else 0) + 1
         self.own_macs = 0
         if self.kind == "independent":
             self.bias = nn.Parameter(torch.full((1,), config.bias_init))
@@ -148,10 +160,25 @@ class Oracle(nn.Module):
             return self.bias.clone()[None]
         if self.kind == "cls":
             logit = self.head(F.relu(self.hidden(cls_AD)))
+        elif self.kind == SHARED:
+            logit = self.head(torch.cat([cls_AD, self._summary(history_AJ).to(cls_AD.dtype)], 1))
         else:
             known = history_AJ[:, history_AJ.shape[1] - self.reads :].to(cls_AD.dtype)
             logit = self.head(torch.cat([cls_AD, known], 1) if self.reads else cls_AD)
         return logit.float() if logit.dtype in (torch.float16, torch.bfloat16) else logit
+
+    def _summary(self, history_AJ: Tensor) -> Tensor:
+        """(A, reads) the share of the layers that lie before, the mean of earlier scores and the last one.
+
+        Before the first layer scores are 1, as for a layer that always runs.
+        """
+        place = history_AJ.shape[1]
+        depth_A1 = history_AJ.new_full((history_AJ.shape[0], 1), place / self.layers)
+        if self.reads == 1:
+            return depth_A1
+        if not place:
+            return torch.cat([depth_A1, depth_A1.new_ones(depth_A1.shape[0], SUMMARY)], 1)
+        return torch.cat([depth_A1, history_AJ.mean(1, keepdim=True), history_AJ[:, -1:]], 1)
 
 
 def remember(walk: Walk, score_A1: Tensor, size: int) -> None:

@@ -31,6 +31,7 @@ from spaces.exits.exit_config import ExitConfig
 from spaces.exits.exit_objective import ExitObjective
 from spaces.exits.exits import ExitNet
 from spaces.gates.gated_blocks import counted, decided, mixed
+from spaces.gates.reinforce import check_reinforce
 from spaces.transformers.layer_mixing import Mixing, MixingConfig, dropout_rates
 from spaces.transformers.layer_order import (
     OrderConfig,
@@ -39,7 +40,14 @@ from spaces.transformers.layer_order import (
     Places,
     survival_rates,
 )
-from spaces.transformers.layer_skipping import Oracle, SkippingConfig, SkippingObjective, remember
+from spaces.transformers.layer_skipping import (
+    READS_HISTORY,
+    SHARED,
+    Oracle,
+    SkippingConfig,
+    SkippingObjective,
+    remember,
+)
 from spaces.transformers.open_rows import pays_on, run_where_open
 
 
@@ -65,7 +73,7 @@ class RoutedViTConfig(ExitConfig, OrderConfig, SkippingConfig, MixingConfig, ViT
                 f"aggregator: {self.aggregator} weighs layers by their place, so they cannot be shuffled or left out; "
                 "take order_train identity and layerdrop 0, or aggregator none"
             )
-        if (self.moves or self.layerdrop) and self.oracle == "dt" and self.dt_history != "none":
+        if (self.moves or self.layerdrop) and self.reads_history:
             raise ValueError(
                 f"dt_history: {self.dt_history} depends on the order of layers, so they cannot be "
                 "shuffled or left out; "
@@ -75,7 +83,12 @@ class RoutedViTConfig(ExitConfig, OrderConfig, SkippingConfig, MixingConfig, ViT
     @property
     def fixed_order(self) -> bool:
         """Whether something is learned by place, so that layers must run as built."""
-        return self.aggregator != "none" or (self.oracle == "dt" and self.dt_history != "none")
+        return self.aggregator != "none" or self.reads_history
+
+    @property
+    def reads_history(self) -> bool:
+        """Whether oracles read what earlier ones said."""
+        return self.oracle in READS_HISTORY and self.dt_history != "none"
 
 
 class RoutedViT(ViT, ExitNet):
@@ -91,12 +104,17 @@ class RoutedViT(ViT, ExitNet):
             Mixing(config, config.dim, j + 1, rates[j]) for j in range(1, count if mixes else 1)
         )
         gated = _gated_layers(config) if on else []
-        self.oracles = nn.ModuleDict({f"{i}": Oracle(config, config.dim, i) for i in gated})
+        if gated:
+            check_reinforce(config)
+        asked = {self._oracle_name(i): i for i in gated}
+        self.oracles = nn.ModuleDict(
+            {name: Oracle(config, config.dim, i, count) for name, i in asked.items()}
+        )
         names = [f"layer{i}" for i in gated]
         self.gates = tuple(
             Gate(
                 name=name, kind="layer", block=i, units=1, offset=k, macs=self.layer_macs,
-                inclusive=config.oracle == "dt",
+                inclusive=config.oracle in READS_HISTORY,
             )
             for k, (i, name) in enumerate(zip(gated, names, strict=True))
         )  # fmt: skip
@@ -120,7 +138,7 @@ class RoutedViT(ViT, ExitNet):
         self.movable_layers = 0 if not on or config.fixed_order else count
         scales = bool(gated) and config.dt_grad == "soft_scale"
         self.settles_exactly = (
-            not (gated and config.oracle == "dt" and config.dt_history == "soft") and not scales
+            not (gated and config.reads_history and config.dt_history == "soft") and not scales
         )
         self.opens_to_plain = not (mixes or told or self.survival or scales)
         self.add_exits(config, _exit_places(config), config.dim, on=on)
@@ -137,10 +155,17 @@ class RoutedViT(ViT, ExitNet):
             if gate.kind == "layer" and policy.settled(gate) == (0.0,)
         }
         unused += [f"layers.{i}" for i in range(len(self.layers)) if i not in run or i in closed]
-        for gate in self.gates:
-            if gate.kind == "layer" and (gate.block not in run or policy.settled(gate) is not None):
-                unused.append(f"oracles.{gate.block}")
-        return unused
+        layers = [gate for gate in self.gates if gate.kind == "layer"]
+        asked = {
+            self._oracle_name(gate.block)
+            for gate in layers
+            if gate.block in run and policy.settled(gate) is None
+        }
+        return unused + [f"oracles.{name}" for name in self.oracles if name not in asked]
+
+    def _oracle_name(self, layer: int) -> str:
+        """Of the oracle that decides about this layer."""
+        return SHARED if self.config.oracle == SHARED else f"{layer}"
 
     def behind_unit(self, unit: int) -> list[str]:
         if self.movable_layers:  # any layer may run before an exit
@@ -219,7 +244,7 @@ class RoutedViT(ViT, ExitNet):
             decision = Decision.for_all(gate, settled, cls_AD.device)
             score = decision.z_BU
         else:
-            oracle = self.oracles[f"{index}"]
+            oracle = self.oracles[self._oracle_name(index)]
             assert isinstance(oracle, Oracle)
             source = cls_AD.detach() if self.config.detach_cls else cls_AD
             history = walk.memory.get("history", cls_AD.new_ones(cls_AD.shape[0], 0))

@@ -11,14 +11,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from benchmarks.claims import layer_and_channel_gates, measures, probabilistic_gates, scan
+from benchmarks.claims import (
+    layer_and_channel_gates,
+    layershuffle,
+    measures,
+    probabilistic_gates,
+    scan,
+)
 from benchmarks.claims.claim import Claim, Variant
 from benchmarks.claims.every import CLAIMS, TITLES, chosen
 from benchmarks.claims.lab import Lab
+from benchmarks.claims.power import plain_already, power_of, seeds_needed
 from benchmarks.claims.report import rows
 from benchmarks.claims.scales import SCALES, SMOKE, scale_on
 from benchmarks.claims.verdicts import FAILS, HOLDS, UNDECIDED, newcombe, paired, verdict
+from search.run.data import task_of
 from search.spec import read_study
 from spaces.contract.space import dimensions
 from spaces.contract.task import Task
@@ -75,6 +84,27 @@ def test_seeds_that_agree_to_the_image_are_not_certain() -> None:
     assert verdict(same, "above", images=100).word == UNDECIDED
 
 
+def test_the_power_of_a_t_test_is_that_of_published_tables() -> None:
+    # Cohen, "Statistical Power Analysis for the Behavioral Sciences", 1988: two-sided 5 %, one sample
+    assert power_of(1.0, 0.5, 34) == pytest.approx(0.808, abs=1e-3)
+    assert power_of(1.0, 1.0, 10) == pytest.approx(0.803, abs=1e-3)
+    assert (power_of(1.0, 1.0, 1), power_of(0.0, 1.0, 2)) == (0.0, 1.0)
+    drawn = np.random.default_rng(0).normal(0, 1.0, (400, 20))
+    within = [verdict([(x, 0.0) for x in one], "close", margin=0.8).word == HOLDS for one in drawn]
+    assert power_of(1.0, 0.8, 20, sides=2) == pytest.approx(np.mean(within), abs=0.05)
+
+
+def test_seeds_are_as_few_as_the_power_needs_and_a_plain_claim_needs_no_more() -> None:
+    assert seeds_needed(1.0, 0.5, 0.8, 100) == 34
+    assert seeds_needed(1.0, 0.5, 0.8, 20) == 20
+    assert seeds_needed(1.0, 0.5, 0.8, 100, sides=2) > 34
+    far = [(0.9, 0.1), (0.91, 0.1), (0.9, 0.11)]
+    near = [(0.72, 0.70), (0.725, 0.70), (0.715, 0.70)]
+    assert plain_already(far, "above")
+    assert verdict(near, "above").word == HOLDS
+    assert not plain_already(near, "above")
+
+
 def test_nothing_to_compare_is_undecided_and_exact_claims_need_every_seed() -> None:
     assert verdict([], "above") == verdict([], "zero")
     assert verdict([], "above").word == UNDECIDED
@@ -118,7 +148,8 @@ def test_every_claim_asks_for_known_dimensions_and_measures(claim: Claim, scale:
         family = variant.candidate.family
         known = {d.name: d for d in (*dimensions(family.config), *dimensions(family.recipe))}
         for name, value in variant.params.items():
-            assert name == "gated" or known[name].contains(value) or value == 0, (name, value)
+            fixed = name in ("gated", "truncated")
+            assert fixed or known[name].contains(value) or value == 0, (name, value)
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=NAMES)
@@ -134,6 +165,48 @@ def tiny(folder: Path, said: list[str] | None = None) -> Lab:
         exits_epochs=1, residual_epochs=1, routed_epochs=1, refining_epochs=1, draws=2, passes=2, recalibration=2,
     )  # fmt: skip
     return Lab(scale, folder, (said if said is not None else []).append)
+
+
+def test_a_claim_gets_seeds_by_the_spread_of_its_pilot_until_it_has_its_power(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = chosen("literal_gradient")[0]
+    noise = [0.005 + 0.01 * (-1) ** seed for seed in range(40)]
+    wide, exact = (
+        replace(claim, name=name, rule=rule, pair=lambda one: (one["literal"]["gradient"], 0.5))
+        for name, rule in (("wide", "above"), ("exact", "zero"))
+    )
+    lab = tiny(tmp_path)
+    lab.scale = replace(lab.scale, seeds=3, power=0.8, most_seeds=40)
+
+    def measured(variant: Variant, seed: int) -> None:
+        lab._record(variant, seed, {"gradient": 0.5 + noise[seed]}, 0.0)
+
+    monkeypatch.setattr(lab, "_measured", measured)
+    lab.run([wide, exact])
+    pairs = lab.pairs(wide)
+    assert lab.seeds == {"wide": len(pairs), "exact": 3}
+    assert 3 < len(pairs) < 40
+    spread = float(np.std(noise[: len(pairs)], ddof=1))
+    assert power_of(spread, 0.01, len(pairs)) >= 0.8
+    assert (
+        f"with a chance of {power_of(spread, 0.01, len(pairs)):.2f}"
+        in rows(lab, [wide])[0].measured
+    )
+    lab.scale = replace(lab.scale, most_seeds=5)
+    lab.seeds = {}
+    lab.run([wide])
+    assert lab.seeds["wide"] == 5
+
+
+def test_a_layer_that_is_right_about_its_place_is_counted_so(tmp_path: Path) -> None:
+    lab = tiny(tmp_path)
+    variant = layershuffle.telling(lab.scale)["telling"]
+    net = variant.candidate.build(task_of(lab.data), 0)
+    for head in net.place_heads:
+        head.forward = lambda u: torch.eye(4)[torch.full((len(u),), 1)]  # always: the second place
+    bench = measures.Bench([net], lab.data, variant.candidate, lab.execution, variant.options)
+    assert measures.places_told(net, bench) == 0.25
 
 
 @pytest.mark.slow
@@ -241,6 +314,26 @@ def test_accuracy_at_equal_macs_is_on_the_line_between_the_neighbours_and_unknow
     assert at(results, "layer", 9.0) is None
     assert at(results, "layer", 41.0) is None
     assert layer_and_channel_gates.layer_plain_pair(results) == pytest.approx((0.725, 0.74))
+
+
+def test_joint_gates_are_compared_where_both_kinds_have_networks_and_at_half_of_the_macs() -> None:
+    def one(total: float, accuracy: float) -> dict[str, float]:
+        return {"total": total, "accuracy": accuracy}
+
+    results = {
+        "joint 0.15": one(10.0, 0.5),
+        "joint 0.1": one(48.0, 0.8),
+        "joint 0.03": one(60.0, 0.9),
+        "channel 0.15": one(30.0, 0.6),
+        "channel 0.03": one(90.0, 0.9),
+        "plain": one(100.0, 0.82),
+    }
+    at_45 = (0.5 + 0.3 * 35 / 38, 0.6 + 0.3 * 15 / 60)  # both have networks from 30 to 60
+    assert layer_and_channel_gates.joint_channel_pair(results) == pytest.approx(at_45)
+    assert layer_and_channel_gates.half_pair(results) == (0.8, 0.82)
+    small = results | {"plain": one(19.0, 0.7), "channel 0.15": one(70.0, 0.6)}
+    assert layer_and_channel_gates.joint_channel_pair(small) is None
+    assert layer_and_channel_gates.half_pair(small) is None
 
 
 def test_pruning_says_nothing_where_no_gate_was_settled() -> None:

@@ -88,7 +88,8 @@ def test_the_rows_of_probabilistic_gates_are_the_gates_losses_and_targets_of_the
         if str(own["target_vector"]).startswith("aig"):
             label = "AIG"
         if own["target_schedule"] == "constant":
-            assert row.label == f"{label}, target {own['target']}"
+            ensemble = ", ensemble" if row.reading == "drawn together" else ""
+            assert row.label == f"{label}, target {own['target']}{ensemble}"
         else:
             assert row.label.startswith("Dep PB")
             assert row.label.endswith(str(own["target"]))
@@ -196,6 +197,31 @@ def test_the_table_has_a_line_for_each_row_and_says_which_failed_and_what_differ
     assert "| one | 90.00% | 90.00% +- 12.71 | 2 | 2.00 M | 1.00 M | as published |" in text
     assert "| one | 90.00% | failed | 0 | 2.00 M |  |  |" in text
     assert "Differs from the paper: 2 % of the training images are held out" in text
+
+
+def test_methods_of_others_stand_below_with_what_the_paper_says_of_them() -> None:
+    text = printed(TABLES["pg-imagenet-50"], [ours(0.7, top5=0.9)], "gpu")
+    he = "| ResNet-50, channels pruned (He et al., 2017) | 72.30% |  |  | 2726.00 M |  | 90.80% |  | not trained here |"
+    assert he in text
+    snapshots = "| ResNet-50, snapshot ensemble (Huang et al., 2017) | 76.04% |  |  |  |  |  |  | not trained here |"
+    assert snapshots in text
+
+
+def test_an_ensemble_of_drawn_gates_has_refreshed_statistics() -> None:
+    asked: list[Knobs] = []
+
+    def under(knobs: Knobs, draw: int = 0) -> Any:
+        asked.append(knobs)
+        return SimpleNamespace(
+            accuracy=0.5, macs_mean=5.0, rates={}, answers=SimpleNamespace(top5=0.9)
+        )
+
+    own = SimpleNamespace(passes=5, recalibration_batches=200, recalibration_images=1024)
+    net: Any = SimpleNamespace(spec=SimpleNamespace(measure=own), under=under)
+    assert READINGS["drawn together"](net, 0) == Reading(0.5, 5.0, top5=0.9)
+    (knobs,) = asked
+    assert (knobs.policy, knobs.passes, knobs.recalibrate) == ("ensemble", 5, "sample")
+    assert (knobs.recalibration_batches, knobs.recalibration_images) == (200, 1024)
 
 
 def test_measures_beside_accuracy_stand_there_where_they_were_published() -> None:

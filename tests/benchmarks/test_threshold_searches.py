@@ -9,15 +9,7 @@ import moocore
 import numpy as np
 import pytest
 
-from benchmarks.threshold_searches import (
-    SCAN_LEVELS,
-    Genetic,
-    budget_curve,
-    coordinate,
-    decoded,
-    genetic,
-    scores,
-)
+from benchmarks.threshold_searches import SCAN_LEVELS, budget_curve, coordinate
 from search.measure.exit_grid import ExitTable
 from search.measure.exit_thresholds import (
     exhaustive_front,
@@ -26,11 +18,12 @@ from search.measure.exit_thresholds import (
     quantile_levels,
     setting,
 )
+from search.measure.genetic_thresholds import Genetic, decoded, genetic, scores
 from tests.exit_tables import drawn
 
 
 def test_many_vectors_at_once_score_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.threshold_searches.CHUNK", 1000)  # several chunks
+    monkeypatch.setattr("search.measure.genetic_thresholds.CHUNK", 1000)  # several chunks
     table = drawn(2)
     vectors = np.array(list(product((0.6, 0.75, 0.9, 1.0), repeat=2)))
     accuracy, macs = scores(table, vectors, "ensemble")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from search.engine_keys import on_engine
+from search.run.jobs import threads_for
 from search.spec import StudySpec, parse_study, stored_spec
 from search.study_parts import Run
 
@@ -71,3 +74,20 @@ def test_the_flag_cannot_be_given_with_what_its_engine_does_not_read() -> None:
         on_engine(study("workers: 1"), "ray", 4)
     with pytest.raises(ValueError, match=r"--engine local: run\.gpus_per_trial: 0\.5"):
         on_engine(study(RAY), "local", None)
+
+
+@pytest.mark.parametrize(
+    ("keys", "slots", "expected"),
+    [
+        ("workers: 1", 1, None),  # torch's number
+        ("workers: 4", 4, 4),
+        ("workers: 2, gpus_per_trial: 2", 2, 4),
+        ("workers: 64", 64, 1),
+        (RAY, 8, 4),
+    ],
+)
+def test_trainings_at_once_share_the_cores(
+    monkeypatch: pytest.MonkeyPatch, keys: str, slots: int, expected: int | None
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    assert threads_for(study(keys).run, slots) == expected

@@ -81,9 +81,36 @@ def test_a_frozen_study_from_its_file_to_a_model_of_the_reported_accuracy(
     assert exported.exit_code == 0, exported.output
     report = json.loads(Path("model/model.json").read_text())["report"]
     assert report["onnx"]
+    _a_point_is_exported_ended_at_its_first_exit(store)
     cleaned = dynafront("clean")
     assert "features of frozen trunks" in cleaned.output
     assert not list(Path("dynafront-data/features").glob("*.npy"))
+
+
+def _a_point_is_exported_ended_at_its_first_exit(store: Store) -> None:
+    point = next(p for p in store.points("frozen", kind=Kind.SEARCH) if "exit_rule" in p.knobs)
+    chosen = ("export", "frozen", "--point", str(point.id), "--out", "small", "--exit")
+    for wrong, message in (
+        (
+            ("3",),
+            f"--exit 3: the network of trial {point.trial} has exits 1 to 2; give one of them",
+        ),
+        (("1", "--whole-curve"), "leave out --exit or --whole-curve"),
+    ):
+        refused = dynafront(*chosen, *wrong)
+        assert refused.exit_code == 2
+        assert message in refused.output
+    exported = dynafront(*chosen, "1")
+    assert exported.exit_code == 0, exported.output
+    whole, small = (json.loads(Path(one, "model.json").read_text()) for one in ("model", "small"))
+    assert small["network"]["ends_at"] == 0
+    assert small["report"]["parameters"] < whole["report"]["parameters"]
+    assert Path("small/model.onnx").stat().st_size < Path("model/model.onnx").stat().st_size
+    validation, test = small["report"]["validation"], small["report"]["test"]
+    assert validation["macs_mean"] == test["macs_mean"] == test["macs_max"] < point.macs_max
+    assert store.exports("frozen")[-1].pick == f"point-{point.id}-exit-1"
+    assert store.exports("frozen")[-1].point is None
+    assert "It ends at exit 1" in Path("small/README.md").read_text()
 
 
 def _pictures_come_of_features(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ GATED_RESNET: Variants = (
     (COLOUR, {"shortcut": "A", "gate_bn": False, "two_logit": True}),
     (COLOUR, {"gate": "independent"}),
     (COLOUR, {"gate": "survival", "loss": "none"}),
+    (COLOUR, {"gate": "ffgate_1"}),
     (COLOUR, {"forced_open": "first_last", "backbone": "resnet14"}),
     (COLOUR, {"forced_open": "downsample", "granularity": "joint"}),
     (COLOUR, {"granularity": "channel", "channel_group": 1}),
@@ -34,6 +35,10 @@ GATED_RESNET: Variants = (
     (
         GRAY,
         {"granularity": "channel", "channel_where": "both", "channel_group": 2, "shortcut": "A"},
+    ),
+    (
+        COLOUR,
+        {"granularity": "channel", "channel_where": "both", "outer_groups": 4, "shortcut": "none"},
     ),
     (COLOUR, {"granularity": "joint", "channel_group": 2}),
     (
@@ -108,6 +113,7 @@ _SKIP: Variants = (
     (COLOUR, {"aggregator": "wsdc"}),
     (COLOUR, {"class_tokens": 2, "norm_eps": 1e-6, "exits": "cls"}),
     (GRAY, {"aggregator": "wdc", "exits": "cls"}),
+    (DIGITS, {"oracle": "shared", "exits": "cls", "patch": 2}),
     (COLOUR, {"exits": "cls", "exit_decision": "gate", "dt_history": "none", "layerdrop": 0.2}),
 )
 _SHUFFLED: Variants = (

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from sqlalchemy import insert, inspect, select, update
 from sqlalchemy.exc import OperationalError
 
 from storage import database as module
+from storage.attempts import Ends
 from storage.database import Database, ours
 from storage.errors import StorageError
 from storage.rows import point_row, utc_now
@@ -108,15 +110,28 @@ def test_a_database_from_before_attempts_and_formats_keeps_its_trials_and_gets_t
     older.close()
     newer = Store.open(url)
     assert newer.trials("digits") == before
-    assert newer.attempts.lost("digits", "search", 0) == 0
+    assert newer.attempts.ends("digits", "search", 0).lost == 0
     newer.attempts.begin("digits", "search", 0)
-    assert newer.attempts.lost("digits", "search", 0) == 1
+    assert newer.attempts.ends("digits", "search", 0).lost == 1
     newer.formats.choose("digits", "cpu", "small", {"dtype": "float32"})
     assert newer.formats.chosen("digits", "cpu", "small") == {"dtype": "float32"}
     with newer._database.writing() as connection:
         connection.exec_driver_sql("DELETE FROM dynafront_study")
     assert newer._database.rows(select(ATTEMPTS.c.id)) == [], "attempts go with their trial"
     assert newer._database.rows(select(FORMATS.c.id)) == [], "formats go with their study"
+    newer.close()
+
+
+def test_starts_from_before_their_ends_were_told_apart_speak_against_no_training(url):
+    as_of(url, "0007")
+    older = Store(Database(module._engine(url), url))
+    older.add_study("digits", {}, "", {})
+    older.add_trial("digits", "search", 0, "gated_resnet", {"depth": 20}, 1, 3)
+    with older._database.writing() as connection:
+        connection.exec_driver_sql("INSERT INTO dynafront_attempt (trial_id, epoch) VALUES (1, 0)")
+    older.close()
+    newer = Store.open(url)
+    assert newer.attempts.ends("digits", "search", 0) == Ends(died=0, lost=1)
     newer.close()
 
 
@@ -150,6 +165,32 @@ def test_a_sqlite_file_is_set_up_for_many_readers_and_one_writer(tmp_path):
         "foreign_keys": 1,
         "busy_timeout": 20_000,
     }
+
+
+def test_a_backup_that_is_made_while_a_study_is_written_is_whole(tmp_path):
+    store, writing = Store.open(f"sqlite:///{tmp_path / 'study.db'}"), threading.Event()
+    store.add_study("digits", {}, "", {})
+
+    def write() -> None:
+        for number in range(60):
+            store.add_trial("digits", "search", number, "gated_resnet", {"depth": 20}, 1, 3)
+            store.finish_trial(
+                "digits", "search", number, points=[operating_point()], result={}, seconds=1.0
+            )
+            writing.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    writing.wait()
+    used, copy = (sqlite3.connect(tmp_path / name) for name in ("study.db", "copy.db"))
+    with closing(used), closing(copy):
+        used.backup(copy)
+    writer.join()
+    store.close()
+    restored = Store.open(f"sqlite:///{tmp_path / 'copy.db'}")
+    complete = restored.trials("digits", state="complete")
+    assert len(restored.points("digits")) == len(complete) > 0, "trials end with all their points"
+    restored.close()
 
 
 def test_opening_an_up_to_date_database_takes_no_lock(tmp_path):

@@ -5,15 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import storage.measurements
+from search.run.job import Job
 from search.run.optuna_mirror import OptunaMirror, optuna_storage
-from storage.records import EpochRecord
+from storage.records import EpochRecord, Kind
 from storage.store import Store
 from tests.postgres import Server, running_postgres
+from tests.search.run.bench import ALONE, Bench, outcome
+from trainers.fit import EpochResult
 
 pytestmark = pytest.mark.slow
 
@@ -99,3 +103,28 @@ def test_optunas_tables_outlive_a_restart_too(server: Server, store: Store) -> N
     tables.remove_session()
     tables.engine.dispose()
     assert [trial.values for trial in trials] == [[0.5, 1e6], [0.6, 2e6]]
+
+
+def test_a_study_goes_on_over_restarts_amid_its_trainings(server: Server, tmp_path: Path) -> None:
+    url = server.new_database("amid")
+    bench = Bench(tmp_path, ALONE + "budget: {trials: 3, epochs: 3}\n", url)
+    bench.storage = optuna_storage(url)
+    bench.store.say_on(lambda line: None)
+
+    def script(job: Job, attempt: int) -> Any:
+        yield EpochResult(1, EPOCH.metrics, {})
+        server.restart()
+        yield EpochResult(2, EPOCH.metrics, {})
+        server.stop()
+        threading.Timer(0.5, server.start).start()
+        yield outcome(0.5, 1e6 * (job.number + 1))
+
+    bench.drive(script)
+    assert bench.complete
+    assert bench.states() == dict.fromkeys(range(3), "complete")
+    assert [len(bench.store.epochs("s", Kind.SEARCH, number)) for number in range(3)] == [2] * 3
+    assert [len(trial.values) for trial in bench.optuna_trials()] == [2] * 3
+    assert bench.store.failures("s") == []
+    bench.storage.remove_session()
+    bench.storage.engine.dispose()
+    bench.store.close()

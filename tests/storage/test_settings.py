@@ -194,3 +194,10 @@ def test_a_place_for_checkpoints_that_cannot_be_one_is_said(tmp_path, monkeypatc
     with pytest.raises(ValueError, match=message) as error:
         settings()
     assert "sesame" not in str(error.value)
+
+
+def test_features_take_as_many_gigabytes_as_the_file_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert settings().feature_bytes == 4e9
+    Path("mlflow.yml").write_text("storage: {features_gb: 0.5}")
+    assert settings().feature_bytes == 5e8

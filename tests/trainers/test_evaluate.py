@@ -14,9 +14,12 @@ from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs
 from spaces.contract.net import DynamicNet, Output
 from spaces.contract.policies import Policy
+from spaces.contract.recipe import Recipe
 from spaces.contract.registry import family
 from spaces.contract.task import Task
 from trainers.answers import Answers
+from trainers.data.augment import normalized
+from trainers.data.recipe_augment import changed
 from trainers.data.splits import DataSpec, ImageData, load
 from trainers.evaluate import Table, evaluate, recalibrated
 from trainers.exit_logits import exit_logits
@@ -74,9 +77,21 @@ def test_p95_is_a_cost_that_some_image_has_and_95_percent_stay_within() -> None:
     assert table.macs_mean == 50.5
 
 
+def test_a_table_has_the_mean_cross_entropy_of_its_answers(
+    net: DynamicNet, digits: ImageData
+) -> None:
+    images = torch.cat([b.images for b in digits.validation.batches(50)]).float() / 255
+    with torch.no_grad():
+        logits = net.run((images - digits.mean[0]) / digits.std[0], Knobs()).logits_BC
+    probability_N = logits.double().softmax(1)[torch.arange(len(logits)), digits.validation.labels]
+    table = evaluate(net, digits.validation, digits, Knobs())
+    assert table.cross_entropy == pytest.approx(float(-probability_N.log().mean()), rel=1e-4)
+
+
 def test_masked_and_compact_evaluation_agree(net: DynamicNet, digits: ImageData) -> None:
     masked = evaluate(net, digits.validation, digits, Knobs())
     compact = evaluate(net, digits.validation, digits, Knobs(), compact=True)
+    assert masked.cross_entropy == pytest.approx(compact.cross_entropy, rel=1e-4)
     assert torch.equal(masked.correct_PN, compact.correct_PN)
     assert torch.equal(masked.macs_PN, compact.macs_PN)
 
@@ -111,7 +126,9 @@ def test_recalibration_changes_statistics_only_and_leaves_the_original_alone(
     net: DynamicNet, digits: ImageData
 ) -> None:
     before = {k: v.clone() for k, v in net.state_dict().items()}
-    fresh = recalibrated(net, digits, Knobs(recalibrate="same", recalibration_batches=4), batch=32)
+    fresh = recalibrated(
+        net, digits, Knobs(recalibrate="same", recalibration_batches=4), Recipe(batch=32)
+    )
     assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
     parameters = dict(fresh.named_parameters())
     assert all(torch.equal(before[k], v) for k, v in parameters.items())
@@ -123,8 +140,8 @@ def test_batches_that_refresh_statistics_have_a_size_of_their_own(digits: ImageD
     net = Candidate.of(family("gated_resnet"), {"backbone": "resnet8", "width": 0.25}, 1).build(
         task_of(digits), 0
     )
-    own = recalibrated(net, digits, made(recalibration_images=64), batch=16)
-    large, small = (recalibrated(net, digits, made(), batch=batch) for batch in (64, 16))
+    own = recalibrated(net, digits, made(recalibration_images=64), Recipe(batch=16))
+    large, small = (recalibrated(net, digits, made(), Recipe(batch=batch)) for batch in (64, 16))
     assert torch.equal(own.bn1.running_mean, large.bn1.running_mean)
     assert not torch.equal(own.bn1.running_mean, small.bn1.running_mean)
 
@@ -132,8 +149,8 @@ def test_batches_that_refresh_statistics_have_a_size_of_their_own(digits: ImageD
 def test_recalibrating_again_changes_nothing(net: DynamicNet, digits: ImageData) -> None:
     # gates read activations that batch norm scales, so only settled gates make the second run see the same
     knobs = Knobs(policy="always_on", recalibrate="same", recalibration_batches=4)
-    once = recalibrated(net, digits, knobs, batch=32)
-    twice = recalibrated(once, digits, knobs, batch=32)
+    once = recalibrated(net, digits, knobs, Recipe(batch=32))
+    twice = recalibrated(once, digits, knobs, Recipe(batch=32))
     for name, value in norms(once).items():
         torch.testing.assert_close(norms(twice)[name], value, rtol=1e-5, atol=1e-6)
 
@@ -146,7 +163,7 @@ def test_recalibration_averages_are_cumulative_over_batches(digits: ImageData) -
         .eval()
     )
     knobs = Knobs(policy="always_on", recalibrate="same", recalibration_batches=3)
-    fresh = recalibrated(plain, digits, knobs, batch=32, augment=False)
+    fresh = recalibrated(plain, digits, knobs, Recipe(batch=32, augment=False))
     seen = [
         b.images.float() / 255
         for b, _ in zip(digits.train.batches(32, shuffle=0, drop_last=True), range(3), strict=False)
@@ -158,12 +175,31 @@ def test_recalibration_averages_are_cumulative_over_batches(digits: ImageData) -
     )
 
 
+@pytest.mark.parametrize(
+    "recipe", [Recipe(batch=32, shift_border="zero"), Recipe(batch=32, crop="resized")]
+)
+def test_recalibration_changes_images_as_the_training_did(
+    digits: ImageData, recipe: Recipe
+) -> None:
+    plain = Candidate.of(family("gated_resnet"), {"backbone": "resnet8", "gated": False}, 1).build(
+        task_of(digits), 0
+    )
+    knobs = Knobs(policy="always_on", recalibrate="same", recalibration_batches=1)
+    fresh = recalibrated(plain, digits, knobs, recipe, seed=3)
+    first = next(digits.train.batches(32, shuffle=3)).images
+    seen = changed(first, recipe, seed=3, step=0, flip=digits.flip)
+    stem = plain.conv1(normalized(seen, digits.mean, digits.std))
+    torch.testing.assert_close(fresh.bn1.running_mean, stem.mean((0, 2, 3)).detach())
+
+
 def test_sampling_and_deciding_gates_recalibrate_differently(
     net: DynamicNet, digits: ImageData
 ) -> None:
-    same = recalibrated(net, digits, Knobs(recalibrate="same", recalibration_batches=3), batch=32)
+    same = recalibrated(
+        net, digits, Knobs(recalibrate="same", recalibration_batches=3), Recipe(batch=32)
+    )
     drawn = recalibrated(
-        net, digits, Knobs(recalibrate="sample", recalibration_batches=3), batch=32
+        net, digits, Knobs(recalibrate="sample", recalibration_batches=3), Recipe(batch=32)
     )
     assert any(
         not torch.equal(a, b)

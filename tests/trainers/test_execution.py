@@ -6,6 +6,7 @@ import copy
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -132,3 +133,22 @@ def test_slow_runs_are_few_and_never_too_few_to_tell_their_spread() -> None:
     runs: list[int] = []
     latencies_ms([lambda x: runs.append(len(x))], [torch.rand(2)], warm_up=20, seconds=0.0)
     assert len(runs) == FEWEST
+
+
+def test_medians_that_are_known_are_not_measured_further() -> None:
+    def seconds_of_runs(lasting: list[float]) -> Callable[[], float]:
+        """A clock that is read before and after each run."""
+        passed = [sum(lasting[: (n + 1) // 2]) for n in range(2 * len(lasting) + 1)]
+        return iter(passed).__next__
+
+    def runs_until_known(lasting: list[float]) -> int:
+        runs: list[int] = []
+        images = [torch.rand(1)] * 4
+        clock = seconds_of_runs(lasting)
+        latencies_ms(
+            [lambda x: runs.append(1)], images, warm_up=0, repeats=len(lasting), clock=clock
+        )
+        return len(runs)
+
+    assert runs_until_known([1.0] * 40) == 4, "each input once"
+    assert runs_until_known([1.0, 1.1] * 20) == 40, "its median may be any of these"

@@ -60,6 +60,20 @@ def made(data: ImageData, epochs: int = 4, **values: Any) -> tuple[DynamicNet, C
     return candidate.build(task, 3), candidate
 
 
+@pytest.mark.parametrize("augment", [True, False])
+def test_a_network_learns_from_images_of_the_size_that_it_is_tested_on(augment: bool) -> None:
+    spec = DataSpec(
+        source="digits", train_limit=64, validation_limit=32, image_size=16, crop_pct=0.8
+    )
+    data = load(spec)
+    assert next(data.train.batches(1)).images.shape[2:] == (20, 20)
+    net, candidate = made(data, epochs=1, augment=augment)
+    sizes = set()
+    net.register_forward_pre_hook(lambda _, inputs: sizes.add(tuple(inputs[0].shape[2:])))
+    list(fit(net, data, candidate.recipe, seed=1))
+    assert sizes == {(16, 16)}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "values",
@@ -89,7 +103,12 @@ def made(data: ImageData, epochs: int = 4, **values: Any) -> tuple[DynamicNet, C
         {"kept_epoch": "best", "ema": 0.9, "optimizer": "adam", "freeze_norm": True},
         {"crop": "resized", "auto_augment": "rand", "mixup": 0.4, "cutmix": 1.0, "erasing": 0.3},
         {"auto_augment": "trivial", "cutmix": 1.0, "exits": "light", "micro_batch": 20},
-        {"kept_epoch": "best", "momentum": 0, "lr_schedule": "multistep", "clip": 0.5},
+        {
+            "kept_epoch": "least_cross_entropy",
+            "momentum": 0,
+            "lr_schedule": "multistep",
+            "clip": 0.5,
+        },
     ],
     ids=[
         "ema",
@@ -100,7 +119,7 @@ def made(data: ImageData, epochs: int = 4, **values: Any) -> tuple[DynamicNet, C
         "best average",
         "mixed",
         "mixed exits",
-        "best",
+        "least cross-entropy",
     ],
 )
 def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(

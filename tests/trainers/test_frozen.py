@@ -14,6 +14,7 @@ from search.measure.operating_points import operating_points
 from search.run.data import task_of
 from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs
+from spaces.contract.recipe import Recipe
 from spaces.contract.registry import family
 from spaces.exits.frozen_trunk import FrozenTrunkNet
 from trainers import feature_split, frozen
@@ -68,7 +69,7 @@ def test_points_measured_on_features_are_those_of_the_whole_network(
     assert data is not None
     results = list(fit(net, data, candidate().recipe, seed=1))
     assert results[-1].metrics["val/accuracy"] > 0.3
-    points = operating_points(net, data, batch=64, execution=Execution(), seed=1)
+    points = operating_points(net, data, Recipe(batch=64), execution=Execution(), seed=1)
     assert len(points) > 5
     for point in points:
         table = evaluate(net, images.validation, images, Knobs(**point.knobs))
@@ -88,6 +89,29 @@ def test_training_features_are_those_of_the_images_in_half_precision(
     with torch.no_grad():
         whole = torch.cat(net.eval().features(pixels, net.reads), 1)
     torch.testing.assert_close(kept, whole, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_views_are_of_the_size_that_is_tested_and_the_first_is_its_centre(flip: bool) -> None:
+    spec = DataSpec(
+        source="digits", train_limit=64, validation_limit=32, image_size=16, crop_pct=0.8
+    )
+    images = replace(load(spec), flip=flip)
+    larger = next(images.train.batches(64)).images
+    assert larger.shape == (64, 1, 20, 20)
+    first, second, third = (frozen.seen_in(view, larger, 0, images) for view in range(3))
+    assert torch.equal(first, larger[..., 2:-2, 2:-2])
+    assert torch.equal(second, first.flip(3)) == flip
+    assert third.shape == first.shape
+    black = torch.zeros_like(larger)
+    black[..., :2, :] = 255  # outside the centre
+    assert frozen.seen_in(2, black, 0, images).any()
+    data = features(built(images), images, None)
+    assert data is not None
+    assert (
+        next(data.train.batches(8)).images.shape[1]
+        == next(data.validation.batches(8)).images.shape[1]
+    )
 
 
 def test_a_trial_of_the_same_trunk_computes_nothing(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -61,7 +63,7 @@ def test_the_best_epoch_is_kept_beside_the_last() -> None:
     for epoch, (value, settled) in enumerate([(0.9, False), (0.5, True), (0.7, True), (0.6, True)]):
         with torch.no_grad():
             net.fc.weight.fill_(epoch + 1)
-        kept.after_epoch(epoch + 1, value, settled=settled)
+        kept.after_epoch(epoch + 1, value, 1.0, settled=settled)
         seen.append(kept.epoch)
     assert seen == [1, 2, 3, 3], "an epoch whose gates still close is none to keep"
     with kept.handed_over():
@@ -71,24 +73,47 @@ def test_the_best_epoch_is_kept_beside_the_last() -> None:
     assert float(tensors["live.fc.weight"].detach().mean()) == 4
 
 
+def test_the_epoch_of_least_cross_entropy_is_kept_even_where_another_is_more_accurate() -> None:
+    net, candidate = made(kept_epoch="least_cross_entropy")
+    kept, seen = KeptWeights(net, candidate.recipe), []
+    for epoch, (accuracy, loss) in enumerate([(0.5, 1.4), (0.7, 0.9), (0.9, 1.1), (0.8, 0.9)]):
+        with torch.no_grad():
+            net.fc.weight.fill_(epoch + 1)
+        kept.after_epoch(epoch + 1, accuracy, loss, settled=True)
+        seen.append(kept.epoch)
+    assert seen == [1, 2, 2, 2]
+    again = KeptWeights(net, candidate.recipe)
+    again.load(kept.tensors(), kept.state())
+    again.after_epoch(5, 1.0, 1.0, settled=True)
+    assert again.epoch == 2, "a training that continues knows the least one so far"
+    with again.handed_over():
+        assert float(net.fc.weight.detach().mean()) == 2
+
+
 def test_the_last_epoch_is_kept_unless_the_best_is_asked_for() -> None:
     net, candidate = made()
     kept = KeptWeights(net, candidate.recipe)
     for epoch, value in enumerate((0.9, 0.5)):
-        kept.after_epoch(epoch + 1, value, settled=True)
+        kept.after_epoch(epoch + 1, value, 1.0, settled=True)
     assert kept.epoch == 2
     assert not [name for name in kept.tensors() if not name.startswith("net.")]
 
 
 @pytest.mark.slow
-def test_a_training_hands_over_the_weights_of_its_best_epoch(digits: ImageData) -> None:
-    net, candidate = made(4, kept_epoch="best", lr=0.3, loss="none", seed=1)
+@pytest.mark.parametrize(
+    ("kept_epoch", "measure", "best"),
+    [("best", "val/accuracy", max), ("least_cross_entropy", "val/cross_entropy", min)],
+)
+def test_a_training_hands_over_the_weights_of_its_best_epoch(
+    digits: ImageData, kept_epoch: str, measure: str, best: Callable[[list[float]], float]
+) -> None:
+    net, candidate = made(4, kept_epoch=kept_epoch, lr=0.3, loss="none", seed=1)
     shown, values, kept = [], [], 0
     for result in fit(net, digits, candidate.recipe, seed=1):
         shown.append(weights(net))
-        values.append(result.metrics["val/accuracy"])
+        values.append(result.metrics[measure])
         kept = int(result.metrics["kept/epoch"])
-    assert kept == values.index(max(values)) + 1
+    assert kept == values.index(best(values)) + 1
     assert same(weights(net), shown[kept - 1])
 
 

@@ -45,6 +45,13 @@ def augmented(
     return moved_BCHW * inside_BHW.to(device, non_blocking=True)[:, None]
 
 
+def centre(images_BCHW: Tensor, size: tuple[int, int]) -> Tensor:
+    """The middle of each image, of this height and width; images of that size come out as they are."""
+    (H, W), (height, width) = images_BCHW.shape[-2:], size
+    top, left = (H - height) // 2, (W - width) // 2
+    return images_BCHW[..., top : top + height, left : left + width]
+
+
 def normalized(
     images_BCHW: Tensor,
     mean: Sequence[float],

@@ -47,6 +47,12 @@ class Geometry(NamedTuple):
         return self.channels, self.height, self.width
 
     @property
+    def whole(self) -> Geometry:
+        """All that `resize` leaves at the same scale, of which this geometry is the centre."""
+        height, width = (round(side / self.crop_pct) for side in (self.height, self.width))
+        return self._replace(height=height, width=width, crop_pct=1.0)
+
+    @property
     def image_bytes(self) -> int:
         return self.channels * self.height * self.width
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trainers.data.augment import centre
 from trainers.data.decode import Geometry, Header, Interpolation, Resize, brightest
 from trainers.data.images import Images
 from trainers.data.kept import kept_headers
@@ -148,14 +149,18 @@ def room_on(device: torch.device) -> float:
 def channel_statistics(
     pixels: HeldPixels | StreamedPixels, count: int, geometry: Geometry
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of the pixels in [0, 1], per channel, over images spread evenly."""
+    """Mean and standard deviation of the pixels in [0, 1], per channel, over images spread evenly.
+
+    They are those of the centre that the geometry shows, where the images are larger.
+    """
     sampled = max(1, min(count, STATISTICS_PIXELS // (geometry.height * geometry.width)))
     spread_N = torch.linspace(0, count - 1, sampled, dtype=torch.float64).long()
     histogram_CP = torch.zeros(geometry.channels, 256, dtype=torch.int64)
     for _, images_BCHW in pixels.batches(
         list(spread_N.split(STATISTICS_BATCH)), torch.device("cpu")
     ):
-        for channel, plane in enumerate(images_BCHW.unbind(1)):
+        shown_BCHW = centre(images_BCHW, (geometry.height, geometry.width))
+        for channel, plane in enumerate(shown_BCHW.unbind(1)):
             histogram_CP[channel] += torch.bincount(plane.flatten(), minlength=256)
     weight_CP = histogram_CP.double() / histogram_CP.sum(1, keepdim=True)
     value_P = torch.arange(256, dtype=torch.float64) / 255

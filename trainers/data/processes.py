@@ -16,6 +16,8 @@ from multiprocessing import context
 from multiprocessing.connection import wait
 from types import ModuleType
 
+from trainers.data import fork_server
+
 _ONE_THREAD = threading.Lock()  # two at once could put the empty module back in the end
 
 
@@ -66,20 +68,29 @@ else:
     def forked_from_server(preload: list[str]) -> context.BaseContext:
         """Every process is a fork of one that has imported the modules `preload`, and does nothing else.
 
-        That one begins at once, and ends with this program. There is one a program: modules of a second call are
-        imported by each process for itself.
+        That one begins at once, and ends with this program, also while it imports. There is one a program: modules of
+        a second call are imported by each process for itself.
         """
         found = _ForkServerContext()
-        found.set_forkserver_preload(preload)
+        found.set_forkserver_preload([fork_server.__name__, *preload])
         with _without_main():
-            forkserver.ensure_running()
+            os.environ[fork_server.STARTED_BY] = str(os.getpid())
+            try:
+                forkserver.ensure_running()
+            finally:
+                del os.environ[fork_server.STARTED_BY]
         return found
 
 
 def end_with_parent() -> None:
-    """Let this process end as soon as the one that started it is gone, however that ended."""
+    """Let this process end as soon as the one that started it is gone, however that ended.
+
+    A fork that hangs ends with the program at least.
+    """
     parent = multiprocessing.parent_process()
     if parent is not None:
+        if parent.pid != os.getppid():
+            fork_server.end_with_server()
         threading.Thread(
             target=_end_after, args=(parent.sentinel,), name="end with parent", daemon=True
         ).start()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spaces.contract.recipe import Recipe
 from spaces.contract.truth import Labels, Truth
-from trainers.data.augment import augmented
+from trainers.data.augment import augmented, centre
 from trainers.data.auto_augment import rand_augmented, trivially_augmented
 from trainers.data.auto_policy import auto_augmented
 from trainers.data.mixing import erased, mixed
@@ -22,21 +22,38 @@ from trainers.data.resized_crop import resized_crops
 CROP, OPERATIONS, ERASING, MIXING = range(1, 5)
 
 
-def changed(images_BCHW: Tensor, recipe: Recipe, *, seed: int, step: int, flip: bool) -> Tensor:
-    """uint8 images cropped, mirrored where `flip` allows it, their shapes and colours changed, as the recipe says."""
+def changed(
+    images_BCHW: Tensor,
+    recipe: Recipe,
+    *,
+    seed: int,
+    step: int,
+    flip: bool,
+    size: tuple[int, int] | None = None,
+) -> Tensor:
+    """uint8 images cropped, mirrored where `flip` allows it, their shapes and colours changed, as the recipe says.
+
+    `size` is the height and width that networks read, where the images are larger: parts are then cut out of all of an
+    image, and the centre where the recipe changes nothing.
+    """
+    size = size or (images_BCHW.shape[-2], images_BCHW.shape[-1])
+    if not recipe.augment:
+        return centre(images_BCHW, size)
     if recipe.crop == "resized":
         draws = np.random.default_rng((seed, step, CROP))
-        images_BCHW = resized_crops(images_BCHW, draws, least=recipe.crop_least, flip=flip)
+        images_BCHW = resized_crops(
+            images_BCHW, draws, least=recipe.crop_least, flip=flip, size=size
+        )
     else:
-        pad = max(1, images_BCHW.shape[-1] // 8)
         images_BCHW = augmented(
             images_BCHW,
             seed=seed,
             step=step,
             flip=flip,
-            pad=pad,
+            pad=max(1, size[1] // 8),
             border=recipe.shift_border,
         )
+        images_BCHW = centre(images_BCHW, size)
     draws = np.random.default_rng((seed, step, OPERATIONS))
     if recipe.auto_augment == "rand":
         return rand_augmented(

@@ -19,10 +19,18 @@ RATIO = 4 / 3  # of the longer side to the shorter, at most
 
 
 def resized_crops(
-    images_BCHW: Tensor, draws: np.random.Generator, *, least: float, flip: bool
+    images_BCHW: Tensor,
+    draws: np.random.Generator,
+    *,
+    least: float,
+    flip: bool,
+    size: tuple[int, int] | None = None,
 ) -> Tensor:
-    """uint8 images: a part of each, at least such a share of its area, resized; half of them mirrored with `flip`."""
-    B, _, H, W = images_BCHW.shape
+    """uint8 images: a part of each, at least such a share of its area, resized; half of them mirrored with `flip`.
+
+    `size` is their height and width then, without it that of the images.
+    """
+    B, C, H, W = images_BCHW.shape
     box_4B = boxes(draws, B, H, W, least)
     mirror_B = draws.integers(0, 2, B) == 1 if flip else np.zeros(B, dtype=bool)
     top, left, height, width = box_4B.astype(np.float64)
@@ -32,7 +40,7 @@ def resized_crops(
     theta_B23 = torch.from_numpy(np.stack(rows, 1).reshape(B, 2, 3)).to(
         images_BCHW.device, torch.float32
     )
-    grid = F.affine_grid(theta_B23, list(images_BCHW.shape), align_corners=False)
+    grid = F.affine_grid(theta_B23, [B, C, *(size or (H, W))], align_corners=False)
     read = F.grid_sample(images_BCHW.float(), grid, padding_mode="border", align_corners=False)
     return read.round().clamp(0, 255).to(torch.uint8)
 

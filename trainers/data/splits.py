@@ -39,6 +39,8 @@ FLAT = 1 / 255  # the least standard deviation of pixels that statistics give
 class ImageData:
     """What training needs. `mean` and `std` are of the training pixels in [0, 1], a value per channel.
 
+    Networks read images of `height` and `width`. With a `crop_pct` below 1 those of `train` are larger: all of an image
+    at the same scale, of which a training takes its parts, and of which the other splits have the centre.
     `flip` says whether a mirrored image keeps its label. `resize`, `crop_pct`, `interpolation` and `bits` are the
     geometry's. `notes` say what a person should know before anything is trained, a line each; `left_out` names broken
     images. `counts` are the images of each class, train and validation together; `class_weights` are those of the loss,
@@ -63,6 +65,11 @@ class ImageData:
     counts: tuple[int, ...] = ()
     class_weights: tuple[float, ...] | None = None
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images that networks read."""
+        return self.height, self.width
+
     def release(self) -> None:
         """Give back what only batches need. A process that goes on to images of another size would keep both."""
         self.train.release()
@@ -82,9 +89,11 @@ def load(spec: DataSpec) -> ImageData:
         source=spec.source,
     )
     train_held, validation_held = held_parts(
-        _limit(spec), *(len(part) * geometry.image_bytes for part in rows)
+        _limit(spec),
+        train=len(rows[0]) * geometry.whole.image_bytes,
+        validation=len(rows[1]) * geometry.image_bytes,
     )
-    train = _split(spec, images, rows[0], geometry, train_held)
+    train = _split(spec, images, rows[0], geometry.whole, train_held)
     validation = _split(spec, images, rows[1], geometry, validation_held)
     mean, std = channel_statistics(train.pixels, len(train), geometry)
     return ImageData(

@@ -121,7 +121,7 @@ function costShares(costs) {
 }
 
 function exitShares(p) {
-  return p.exits.length ? p.exits.map((share, place) => ({ words: place + 1 < p.exits.length ? `exit ${place + 1}` : "the end", share, more: "" })) : null;
+  return p.exits.length ? p.exits.map((share, place) => ({ words: p.exit_names[place], share, more: "" })) : null;
 }
 
 function shareBars(shares) {

@@ -254,7 +254,7 @@ def test_a_model_to_start_from_is_taken_frozen_where_the_time_is_short(
     assert f"families: timm: tf_efficientnet_lite0 with {whose}" in said
     assert ("they stay as they are" in said) == frozen
     assert spec.interpolation == "bicubic"
-    assert "# crop_pct: 0.875" in as_yaml(found, "photos")
+    assert spec.crop_pct == 0.875
 
 
 def test_small_images_become_larger_for_a_model_that_knows_photos() -> None:

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from search.export import latency as measure
 from search.export.card import threads_text
+from search.export.measures import batch_of
+from spaces.contract.task import Task
 from spaces.deploy.unit_program import empty_program
 from trainers.data.pixels import HeldPixels
 from trainers.data.splits import Split
@@ -47,3 +49,16 @@ def test_onnxruntime_has_one_thread_however_many_pytorch_has() -> None:
     with torch_threads(4):
         session = measure.session_of(empty_program())
     assert session.get_session_options().intra_op_num_threads == 1
+
+
+def test_a_batch_that_is_not_full_is_not_timed() -> None:
+    black = HeldPixels(np.zeros((70, 3, 8, 8), np.uint8))
+    images = Split(torch.zeros(70, dtype=torch.int64), torch.arange(70), black)
+    assert [len(one) for one in measure._first(images, 64)] == [64]
+    assert [len(one) for one in measure._first(images.some(10), 64)] == [10]
+
+
+def test_images_are_measured_in_batches_that_stay_in_the_caches() -> None:
+    sizes = {32: 256, 64: 64, 128: 16, 1024: 1}
+    for side, images in sizes.items():
+        assert batch_of(Task(channels=3, height=side, width=side, classes=2)) == images

@@ -16,21 +16,26 @@ from PIL import Image
 from search.commands.retune import retune
 from search.export.classifier import load_classifier
 from search.export.folder import FORMAT, MODEL, ONNX, WEIGHTS
-from search.export.model import load_exported
+from search.export.model import Model, load_exported
+from search.export.retune import Labelled, candidates, held_out, read_labelled
 from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs
 from spaces.contract.registry import family
 from spaces.contract.task import Task
+from spaces.deploy import generic
 from spaces.deploy.ship import onnx_model, ship
 from storage.weights_file import save_weights
 from tests.search.export.test_card import described
 from tests.spaces.conftest import scrambled
+from trainers.metrics import ACCURACY
 
 TASK = Task(channels=1, height=16, width=16, classes=3, mean=(0.5,), std=(0.25,))
 NETS: dict[str, tuple[dict[str, Any], Knobs]] = {
     "multi_exit": (
         {"backbone": "resnet18", "width": 0.125},
-        Knobs(policy="always_on", exit_rule="margin", exit_thresholds=(0.9, 0.9, 0.9)),
+        Knobs(
+            policy="always_on", exit_rule="margin", exit_thresholds=(0.9,) * 4, fallback="ensemble"
+        ),
     ),
     "gated_resnet": ({"backbone": "resnet8", "width": 0.25}, Knobs(tau=0.5)),
 }
@@ -98,6 +103,20 @@ def test_the_new_folder_answers_at_its_new_thresholds_in_both_runtimes(
 
 
 @pytest.mark.slow
+def test_a_candidate_gives_what_the_model_does_at_its_thresholds(
+    folder: Path, images: Path
+) -> None:
+    model = load_exported(folder)
+    labelled = read_labelled(model, images)
+    found = candidates(model, labelled, model.description["points"])
+    for one in found:
+        again = held_out(model, labelled, one.thresholds, ACCURACY)
+        assert (again["accuracy"], again["macs_mean"]) == pytest.approx((one.accuracy, one.macs))
+    if model.description["family"] == "multi_exit":
+        assert any(one.thresholds[-1] != 0.9 for one in found), "the deepest head's is chosen too"
+
+
+@pytest.mark.slow
 def test_a_budget_is_kept_and_what_is_wrong_is_named(
     folder: Path, images: Path, tmp_path: Path
 ) -> None:
@@ -114,3 +133,12 @@ def test_a_budget_is_kept_and_what_is_wrong_is_named(
         retune(folder, images, tmp_path / "no", max_macs=None, **quiet)
     with pytest.raises(ValueError, match="holds no folders of images"):
         retune(folder, tmp_path / "none", tmp_path / "no", max_macs=None, **quiet)
+
+
+def test_exits_are_chosen_again_where_all_images_leave_at_one() -> None:
+    values, _ = NETS["multi_exit"]
+    net = scrambled(Candidate.of(family("multi_exit"), values, 2).build(TASK, 0)).float().eval()
+    knobs = Knobs(policy="always_on", exit_rule="margin", exit_thresholds=(0.9, -1.0, 0.4))
+    images = Labelled(torch.rand(60, 1, 16, 16), torch.arange(60) % 3)
+    found = candidates(Model(generic.deploy(net, [(knobs, {})]), {}), images, [])
+    assert {tuple(one.thresholds[1:]) for one in found} == {(-1.0, 0.4)}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from search.measure.effort import Effort
 from search.measure.exit_grid import ExitTable
 from search.measure.exit_points import (
     exit_points,
@@ -22,6 +25,7 @@ from search.run.data import task_of
 from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs
 from spaces.contract.net import DynamicNet
+from spaces.contract.recipe import Recipe
 from spaces.contract.registry import family
 from trainers.data.splits import DataSpec, ImageData, load
 from trainers.evaluate import evaluate
@@ -109,8 +113,9 @@ def test_the_bias_is_about_what_choosing_on_the_measured_images_flatters() -> No
     for seed in range(12):
         both = lucky(10_300, seed)
         seen, fresh = both.of(np.arange(300)), both.of(np.arange(300, 10_300))
-        kept = thin_out(search_thresholds({"maxprob": seen}, fine=True), 10)
-        estimated += selection_biases({"maxprob": seen}, kept, fine=True)
+        search = partial(search_thresholds, fine=True)
+        kept = thin_out(search({"maxprob": seen}), 10)
+        estimated += selection_biases({"maxprob": seen}, kept, search)
         actual += [
             one.accuracy - setting(fresh, one.thresholds, one.fallback).accuracy for one in kept
         ]
@@ -122,17 +127,62 @@ def test_a_coarse_grid_flatters_less_than_a_fine_one() -> None:
     for seed in range(12):
         tables = {"maxprob": lucky(300, seed)}
         for fine, found in biases.items():
-            found += selection_biases(
-                tables, thin_out(search_thresholds(tables, fine=fine), 10), fine=fine
-            )
+            search = partial(search_thresholds, fine=fine)
+            found += selection_biases(tables, thin_out(search(tables), 10), search)
     assert np.mean(biases[False]) < 0.8 * np.mean(biases[True])
+
+
+@pytest.mark.parametrize("fine", [True, False])
+def test_a_threshold_of_the_deepest_head_finds_what_no_other_vector_gives(fine: bool) -> None:
+    plain = lucky(300, 3)
+    draw = np.random.default_rng(3)
+    # the deepest head is right where it is sure, and the ensemble where it is not
+    sure = draw.random(300)
+    told = replace(plain, deepest=sure, ensemble=sure < 0.5)
+    told.correct[-1] = sure >= 0.5
+    without = search_thresholds({"maxprob": replace(told, deepest=None)}, fine=fine)
+    found = search_thresholds({"maxprob": told}, fine=fine)
+    assert all(
+        any(o.macs <= one.macs and o.accuracy >= one.accuracy for o in found) for one in without
+    )
+    assert found[-1].accuracy > without[-1].accuracy + 0.1
+    assert len(found[-1].thresholds) == 4
+    assert found[-1].accuracy == setting(told, found[-1].thresholds, "ensemble").accuracy
+    own = [one for one in found if len(one.thresholds) == 4]
+    assert all(0 <= one.thresholds[-1] < 1 and one.fallback == "ensemble" for one in own)
 
 
 def test_images_that_are_all_alike_leave_nothing_to_luck() -> None:
     one = lucky(1, 0)
     tables = {"maxprob": one.of(np.zeros(40, np.int64))}
-    kept = search_thresholds(tables, fine=False)
-    assert selection_biases(tables, kept, fine=False) == [0.0] * len(kept)
+    search = partial(search_thresholds, fine=False)
+    kept = search(tables)
+    assert selection_biases(tables, kept, search) == [0.0] * len(kept)
+
+
+@pytest.mark.slow
+def test_the_genetic_search_finds_points_as_scan_has_them(
+    digits: ImageData, gated: DynamicNet
+) -> None:
+    raw = exit_logits(gated, digits.validation, digits, Knobs(policy="always_on"))
+    raw = replace(raw, logits=8 * raw.logits)  # its levels are those of sure networks
+    found = exit_points(raw, Knobs(policy="always_on"), "genetic")
+    assert any(len(one.knobs.exit_thresholds) == gated.exit_count + 1 for one in found)
+    for one in found:
+        assert (one.knobs.exit_rule, one.knobs.fallback) == ("maxprob", "ensemble")
+        assert one.knobs.exit_temperatures == ()
+        assert all(0.7 <= level <= 1 for level in one.knobs.exit_thresholds)
+        rule = one.knobs.exits()
+        assert rule is not None
+        logits, macs = raw.under(rule)
+        assert torch.equal(logits.argmax(1) == raw.labels, one.correct)
+        assert torch.equal(macs, one.macs)
+    effort = Effort(thresholds="genetic")
+    points = operating_points(
+        gated, digits, Recipe(batch=32), execution=Execution(), seed=0, quick=True, effort=effort
+    )
+    rules = {p.knobs["exit_rule"] for p in points if "exit_rule" in p.knobs}
+    assert rules == {"maxprob"}, "also under way"
 
 
 @pytest.mark.slow
@@ -150,7 +200,7 @@ def test_without_enough_mistakes_there_is_no_judge(digits: ImageData, gated: Dyn
 def test_a_network_with_exits_and_gates_has_points_of_both_together(
     digits: ImageData, gated: DynamicNet
 ) -> None:
-    points = operating_points(gated, digits, batch=32, execution=Execution(), seed=0)
+    points = operating_points(gated, digits, Recipe(batch=32), execution=Execution(), seed=0)
     knobs = [p.knobs for p in points]
     assert "exit_rule" in knobs[0], "what the network was trained to do represents it"
     assert any("exit_rule" in k and k["policy"] == "threshold" for k in knobs)
@@ -164,7 +214,7 @@ def test_a_network_with_exits_and_gates_has_points_of_both_together(
 def test_a_point_says_which_images_it_answers_rightly_in_one_order(
     digits: ImageData, gated: DynamicNet
 ) -> None:
-    points = operating_points(gated, digits, batch=32, execution=Execution(), seed=0)
+    points = operating_points(gated, digits, Recipe(batch=32), execution=Execution(), seed=0)
     images = len(digits.validation)
     for p in points:
         assert (p.right is None) == (p.knobs["policy"] == "stochastic")
@@ -183,7 +233,7 @@ def test_a_points_accuracy_is_what_the_metric_says_with_top_1_beside_it(
     digits: ImageData, gated: DynamicNet, metric: Metric
 ) -> None:
     points = operating_points(
-        gated, digits, batch=32, execution=Execution(), seed=0, quick=True, metric=metric
+        gated, digits, Recipe(batch=32), execution=Execution(), seed=0, quick=True, metric=metric
     )
     assert any("exit_rule" in p.knobs for p in points)
     assert any(p.accuracy != p.extra["top1"] for p in points)
@@ -203,7 +253,7 @@ def test_a_points_accuracy_is_what_the_metric_says_with_top_1_beside_it(
 def test_a_network_trained_to_move_is_measured_with_fewer_layers_and_in_other_orders(
     digits: ImageData, shuffled: DynamicNet
 ) -> None:
-    points = operating_points(shuffled, digits, batch=32, execution=Execution(), seed=0)
+    points = operating_points(shuffled, digits, Recipe(batch=32), execution=Execution(), seed=0)
     kept = {tuple(p.knobs["keep"]) for p in points if "keep" in p.knobs}
     assert {(0,), (0, 1), (0, 2), (1,)} <= kept
     moved = [p.knobs.get("keep") for p in points if p.knobs.get("order") == "arbitrary"]

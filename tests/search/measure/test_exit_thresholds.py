@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import moocore
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.threshold_searches import SCAN_LEVELS, scores
+from benchmarks.threshold_searches import SCAN_LEVELS
 from search.measure.exit_grid import ExitTable, grid_front, levels_within, totals
 from search.measure.exit_thresholds import (
     exhaustive_front,
@@ -19,6 +20,7 @@ from search.measure.exit_thresholds import (
     setting,
     thin_out,
 )
+from search.measure.genetic_thresholds import scores
 from tests.exit_tables import drawn
 
 
@@ -30,8 +32,27 @@ def test_an_image_leaves_at_the_first_exit_that_is_sure(fallback: str) -> None:
         sure = [k for k in range(3) if table.confidence[k, i] > thresholds[k]]
         k = sure[0] if sure else 3
         last = table.ensemble[i] if fallback == "ensemble" else table.correct[3, i]
-        assert (index[i], macs[i]) == (k, table.macs[k, i])
+        answers = sure[0] if sure else (4 if fallback == "ensemble" else 3)
+        assert (index[i], macs[i]) == (answers, table.macs[k, i])
         assert correct[i] == (table.correct[k, i] if sure else last)
+
+
+def test_the_ensemble_answers_below_the_threshold_of_the_deepest_head_and_costs_no_more() -> None:
+    table = replace(drawn(2), deepest=np.random.default_rng(1).random(200))
+    assert table.deepest is not None
+    correct, macs, index = exit_outcomes(table, (0.8, 0.7, 0.6), "ensemble")
+    left = (table.confidence[0] <= 0.8) & (table.confidence[1] <= 0.7)
+    assert (index == 2).sum() > 20
+    assert (index == 3).sum() > 20
+    assert np.array_equal(index == 2, left & (table.deepest > 0.6))
+    assert np.array_equal(index == 3, left & (table.deepest <= 0.6))
+    assert np.array_equal(macs[left], table.macs[2, left])
+    assert np.array_equal(correct[index == 2], table.correct[2, index == 2])
+    assert np.array_equal(correct[index == 3], table.ensemble[index == 3])
+    half = np.arange(100)
+    assert np.array_equal(
+        exit_outcomes(table.of(half), (0.8, 0.7, 0.6), "ensemble")[2], index[:100]
+    )
 
 
 def test_threshold_1_uses_the_fallback_and_one_below_0_the_first_exit() -> None:

@@ -18,6 +18,7 @@ from search.run.job import Job, Outcome
 from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs
 from spaces.contract.net import DynamicNet, Output
+from spaces.contract.recipe import Recipe
 from spaces.contract.registry import family
 from storage.checkpoint_files import answers_file, training_files
 from storage.records import Kind
@@ -121,7 +122,7 @@ def test_points_that_differ_in_exits_alone_share_a_pass_and_answer_as_in_their_o
     candidate = Candidate.of(family("gated_resnet"), PARAMS, 4)
     net = candidate.build(task_of(data), 5)
     list(fit(net, data, candidate.recipe, seed=5))
-    points = operating_points(net, data, batch=32, execution=Execution(), seed=5)
+    points = operating_points(net, data, Recipe(batch=32), execution=Execution(), seed=5)
     passes: list[Knobs] = []
     run = DynamicNet.run
 

@@ -14,6 +14,7 @@ from search.run.data import task_of
 from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs
 from spaces.contract.net import DynamicNet
+from spaces.contract.recipe import Recipe
 from spaces.contract.registry import family
 from trainers.data.splits import DataSpec, ImageData, load
 from trainers.evaluate import evaluate
@@ -76,10 +77,12 @@ def test_a_quick_call_takes_few_passes_for_some_of_the_same_points(
 ) -> None:
     of, values = NETS[name]
     net = trained(digits, of, **values)
-    full = operating_points(net, digits, batch=32, execution=Execution(), seed=0)
+    full = operating_points(net, digits, Recipe(batch=32), execution=Execution(), seed=0)
     spent = sum(passes)
     passes.clear()
-    quick = operating_points(net, digits, batch=32, execution=Execution(), seed=0, quick=True)
+    quick = operating_points(
+        net, digits, Recipe(batch=32), execution=Execution(), seed=0, quick=True
+    )
     assert sum(passes) <= 4
     assert sum(passes) <= spent <= MOST[name]
     for point in quick:
@@ -96,7 +99,7 @@ def test_layers_are_left_out_one_by_one_within_the_budget(
     digits: ImageData, passes: list[int], layers: int
 ) -> None:
     net = trained(digits, "shuffled_vit", 1, layers=layers, **VIT)
-    points = operating_points(net, digits, batch=32, execution=Execution(), seed=0)
+    points = operating_points(net, digits, Recipe(batch=32), execution=Execution(), seed=0)
     # without the first point, orders, prefixes and halves
     own = sum(passes) - 1 - 5 - (layers - 1 + 2 + 2)
     assert layers < own <= LAYER_PASSES
@@ -114,7 +117,7 @@ def test_with_fewer_passes_than_layers_no_more_are_spent(
     for most in (0, 3):
         monkeypatch.setattr(module, "LAYER_PASSES", most)
         passes.clear()
-        operating_points(net, digits, batch=32, execution=Execution(), seed=0)
+        operating_points(net, digits, Recipe(batch=32), execution=Execution(), seed=0)
         spent.append(sum(passes))
     assert spent[1] - spent[0] == 3
 
@@ -125,7 +128,9 @@ def test_an_effort_says_how_often_gates_are_drawn_and_on_what_statistics_are_ref
 ) -> None:
     net = trained(digits, *NETS["gates"][:1], 1, **NETS["gates"][1])
     effort = Effort(passes=5, recalibration_batches=2, recalibration_images=64)
-    points = operating_points(net, digits, batch=32, execution=Execution(), seed=0, effort=effort)
+    points = operating_points(
+        net, digits, Recipe(batch=32), execution=Execution(), seed=0, effort=effort
+    )
     assert passes.count(5) == 2
     drawn = [p.knobs["passes"] for p in points if "passes" in p.knobs]
     refreshed = [p.knobs for p in points if "recalibrate" in p.knobs]
@@ -138,7 +143,7 @@ def test_an_effort_says_how_often_gates_are_drawn_and_on_what_statistics_are_ref
 
 def test_points_have_top_5_accuracy_beside_top_1(digits: ImageData) -> None:
     net = Candidate.of(family("gated_resnet"), NETS["plain"][1], 1).build(task_of(digits), 0)
-    (point,) = operating_points(net, digits, batch=32, execution=Execution(), seed=0)
+    (point,) = operating_points(net, digits, Recipe(batch=32), execution=Execution(), seed=0)
     table = evaluate(net, digits.validation, digits, Knobs(policy="always_on"))
     assert point.top5 == table.answers.top5_PN.mean()
     assert point.top5 > point.top1
@@ -150,7 +155,7 @@ def test_stochastic_depth_is_measured_with_all_blocks_scaled_by_their_rates(
 ) -> None:
     values = {"backbone": "resnet8", "width": 0.5, "batch": 32, "gate": "survival", "loss": "none"}
     net = trained(digits, "gated_resnet", 1, **values)
-    points = operating_points(net, digits, batch=32, execution=Execution(), seed=0)
+    points = operating_points(net, digits, Recipe(batch=32), execution=Execution(), seed=0)
     (scaled,) = [p for p in points if p.knobs["policy"] == "scaled_on"]
     found = [units[0] for units in scaled.extra["rates"].values()]
     assert found == pytest.approx([5 / 6, 4 / 6, 0.5], abs=0.12)

@@ -51,17 +51,22 @@ class Bench:
 
     folder: Path
     text: str
+    url: str = ""  # of the database; a file in the folder where it is empty
     jobs: list[Job] = field(default_factory=list)  # in the order of starting
     answers: list[tuple[int, int, bool]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(exist_ok=True)
-        self.store = Store.open(f"sqlite:///{self.folder / 'db.sqlite'}")
-        self.storage = optuna.storages.InMemoryStorage()
+        self.store = Store.open(self.url or f"sqlite:///{self.folder / 'db.sqlite'}")
+        self.storage: optuna.storages.BaseStorage = optuna.storages.InMemoryStorage()
         self.spec = parse_study(self.text, "s.yml")
         self.store.add_study("s", self.spec.model_dump(mode="json"), self.text, REFERENCE.as_dict())
 
-    def drive(self, script: Script, *, slots: int = 1, **settings: Any) -> Scheduler:
+    def drive(
+        self, script: Script, *, slots: int = 1, planned: int = 1, **settings: Any
+    ) -> Scheduler:
+        """`slots` trainings at once; suggestions are made for `planned` at once."""
+
         def started(job: Job, attempt: int) -> list[Any]:
             self.jobs.append(job)
             return script(job, attempt)
@@ -71,6 +76,7 @@ class Bench:
             "reference": REFERENCE,
             "checkpoints": str(self.folder),
             "follower": Follower(),
+            "slots": planned,
             **settings,
         }
         drives = driver(self.spec, self.store, self.storage, engine, **settings)

@@ -14,6 +14,7 @@ from search.schedule.decisions import Trial
 from search.spec import parse_study
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
+from storage.attempts import Ends
 from storage.database import Database
 from storage.records import Kind, State
 from storage.store import Store
@@ -58,7 +59,7 @@ def test_a_trial_of_one_epoch_takes_five_transactions(
     books: Books, transactions: list[str]
 ) -> None:
     books.record(TRIAL)
-    assert books.deaths(TRIAL) == 0
+    assert books.ends(TRIAL) == Ends()
     assert books.trial(TRIAL) == books.trial(TRIAL)
     books.start(TRIAL)
     books.epoch(TRIAL, EpochResult(1, {"val/accuracy": 0.5}, {}))
@@ -66,12 +67,12 @@ def test_a_trial_of_one_epoch_takes_five_transactions(
     assert len(transactions) == 5
 
 
-def test_a_start_that_was_not_ended_counts_as_a_death_and_sessions_add_their_seconds(
+def test_a_start_that_was_not_ended_is_known_as_lost_and_sessions_add_their_seconds(
     books: Books,
 ) -> None:
     books.record(TRIAL)
     books.start(TRIAL)
-    assert books.deaths(TRIAL) == 1
+    assert books.ends(TRIAL) == Ends(lost=1)
     trained(books)
     books.resume(_stopped(books))
     trained(books)

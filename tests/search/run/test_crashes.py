@@ -9,10 +9,12 @@ import pytest
 
 from search.run.books import Books
 from search.run.driver import HopelessError
+from search.run.giving_up import LOSSES
 from search.run.job import Failure, Job
 from search.run.lost_baselines import LostBaselines, lost_in
 from search.run.progress import Progress
 from search.run.retry import retry
+from search.spec import parse_study
 from storage.checkpoints import Checkpoints
 from storage.records import TrialRecord
 from tests.search.run.bench import ALONE, WARM, Bench, outcome
@@ -48,30 +50,84 @@ def dying(job: Job, attempt: int) -> list[Any]:
     return [KeyboardInterrupt()] if job.number == 1 else good(job, attempt)
 
 
-def test_a_trial_that_takes_the_process_down_three_times_has_failed_and_the_study_goes_on(
+def test_a_search_that_is_killed_four_times_in_an_epoch_says_nothing_against_what_it_trains(
     tmp_path: Path,
 ) -> None:
     bench = Bench(tmp_path, TEXT)
-    for _ in range(3):
+    for _ in range(4):
         die(bench, dying)
-        assert bench.states()[1] == "running"
-    bench.drive(dying)
+    bench.drive(good)
+    assert bench.states() == dict.fromkeys(range(3), "complete")
+    apart = [job.apart for job in bench.jobs if job.number == 1]
+    assert apart == [False, False, True, True, True], "nor can it take the search down once more"
+    assert not bench.jobs[-1].apart
+
+
+def test_deaths_of_a_trainings_own_process_count_over_several_searches(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, TEXT)
+    crash = Failure("its worker process ended", None, "", crashed=True)
+
+    def crashing(job: Job, attempt: int) -> list[Any]:
+        return [crash if attempt < 2 else KeyboardInterrupt()] if job.number == 1 else good(job, 0)
+
+    die(bench, crashing)
+    bench.jobs.clear()
+    bench.drive(lambda job, attempt: [crash] if job.number == 1 else good(job, attempt))
     assert bench.states() == {0: "complete", 1: "failed", 2: "complete"}
-    error = bench.store.trial("s", "search", 1).error
-    assert error == (
+    assert bench.started() == [1, 2], "two deaths before, one now"
+
+
+def test_a_search_that_died_before_it_wrote_that_a_training_has_failed_writes_it_then(
+    tmp_path: Path,
+) -> None:
+    bench = Bench(tmp_path, TEXT)
+    crash = Failure("its worker process ended", None, "", crashed=True)
+    script: Any = lambda job, attempt: [crash] if job.number == 1 else good(job, attempt)  # noqa: E731
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Books, "fail", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        die(bench, script)
+    bench.jobs.clear()
+    bench.drive(script)
+    assert bench.started() == [2]
+    assert bench.store.trial("s", "search", 1).error == (
         "its process ended 3 times while it trained, without a new epoch; out of memory, or a crash"
     )
 
 
-def test_an_interruption_by_hand_is_no_attempt(tmp_path: Path) -> None:
+def test_a_training_with_which_the_search_ends_again_and_again_fails_in_the_end(
+    tmp_path: Path,
+) -> None:
     bench = Bench(tmp_path, TEXT)
-    for _ in range(5):
+    for _ in range(LOSSES):
+        die(bench, dying)
+    bench.drive(dying)
+    assert bench.states() == {0: "complete", 1: "failed", 2: "complete"}
+    assert (bench.store.trial("s", "search", 1).error or "").startswith(
+        f"the search or its machine ended {LOSSES} times while it trained, without a new epoch; "
+    )
+
+
+def test_a_machine_that_is_lost_says_nothing_against_what_it_trained(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, TEXT)
+    lost = Failure("its node is lost", None, "", crashed=True, lost=True)
+    bench.drive(lambda job, attempt: [lost] if attempt < LOSSES - 1 else good(job, attempt))
+    assert bench.states() == dict.fromkeys(range(3), "complete")
+    bench.spec = parse_study(TEXT.replace("trials: 3", "trials: 4"), "s.yml")
+    bench.drive(lambda job, attempt: [lost])
+    assert bench.states()[3] == "failed"
+    assert bench.started().count(3) == LOSSES
+    error = bench.store.trial("s", "search", 3).error
+    assert error == f"its node is lost, {LOSSES} times without a new epoch"
+
+
+def test_an_interruption_by_hand_is_no_end_of_a_training(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, TEXT)
+    for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             bench.drive(dying)
-    die(bench, dying)
-    die(bench, dying)
     bench.drive(good)
     assert bench.states() == dict.fromkeys(range(3), "complete")
+    assert not any(job.apart for job in bench.jobs)
 
 
 def test_a_training_that_comes_further_each_time_is_given_new_attempts(tmp_path: Path) -> None:
@@ -151,16 +207,14 @@ def test_trials_whose_lost_baseline_cannot_be_trained_again_fail_with_the_reason
     )
 
 
-def test_a_lost_baseline_that_takes_the_process_down_is_not_trained_for_ever(
+def test_a_lost_baseline_whose_process_dies_each_time_is_not_trained_for_ever(
     half_done: Bench,
 ) -> None:
     next(half_done.folder.rglob("plain-*.safetensors")).unlink()
-    for _ in range(3):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Books, "interrupt", lambda self, trial: None)
-            with pytest.raises(KeyboardInterrupt):
-                drive(half_done, lambda job, attempt: [KeyboardInterrupt()])
-    drive(half_done, good)
+    crash = Failure("its worker process ended", None, "", crashed=True)
+    drive(half_done, lambda job, attempt: [crash] if job.kind == "static" else good(job, attempt))
+    assert len(half_done.jobs) == 3 * 4, "three times for each trial that waits for it"
+    assert not half_done.started()
     assert half_done.states()[4] == "failed"
     assert half_done.store.trial("s", "static", 0).state == "complete"
 

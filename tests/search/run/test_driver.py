@@ -96,10 +96,11 @@ def driver(
     checkpoints: str = "none",
     with_baselines: bool = False,
     clock: Callable[[], float] = time.monotonic,
+    slots: int = 1,
     **settings: Any,
 ) -> Driver:
     """A driver of the study as its tables have it, taken up and ready to run."""
-    plan = scheduler_for(spec, TASK, reference)
+    plan = scheduler_for(spec, TASK, reference, slots=slots)
     books = Books(store, spec.study, spec.costs, mirror_for(storage, store, spec))
     take_up(plan, books)
     plan.add_baselines(
@@ -292,6 +293,8 @@ def test_a_trial_whose_worker_died_is_submitted_again_but_not_for_ever(bench: Be
     assert engine.submitted.count(0) == 3
     assert engine.submitted.count(1) == 3
     assert bench.states() == {0: "complete", 1: "failed", 2: "complete", 3: "complete"}
+    error = bench.store.trial("s", "search", 1).error
+    assert error == "its worker process ended, 3 times without a new epoch"
 
 
 def test_a_study_in_which_everything_fails_stops_with_the_reason(bench: Bench) -> None:

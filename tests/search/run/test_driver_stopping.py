@@ -91,6 +91,22 @@ def test_a_driver_that_is_killed_at_any_event_decides_as_an_uninterrupted_one(
         assert set(whole.answers) <= set(bench.answers) <= {*whole.answers, (3, 2, True)}, at
 
 
+@pytest.mark.slow
+def test_suggestions_that_were_found_together_are_made_also_after_an_interruption(
+    tmp_path: Path,
+) -> None:
+    text = STOPPING.replace("sampler: random", "sampler: growth").replace("trials: 8", "trials: 13")
+    whole = Bench(tmp_path / "whole", text)
+    whole.drive(growing, planned=32)
+    for at, asked in ((34, 9), (40, 10)):  # four are found together, with trial 8
+        killed = Bench(tmp_path / str(at), text)
+        with pytest.raises(KeyboardInterrupt):
+            killed.drive(interrupted(growing, at), planned=32)
+        assert len(killed.states()) == asked
+        killed.drive(growing, planned=32)
+        assert killed.decisions() == whole.decisions(), at
+
+
 WRITES = ("add_trial", "finish_trial", "resume_trial")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 from dataclasses import replace
@@ -12,7 +13,7 @@ import torch
 
 from search.run.checkpoint import Slot
 from search.run.engine import InProcess
-from search.run.job import Failure, Outcome
+from search.run.job import Failure, Notice, Outcome, Rung
 from search.run.local_processes import LocalProcesses
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
@@ -49,6 +50,30 @@ def test_a_killed_worker_is_a_crash_and_the_trial_goes_on_from_its_checkpoint(
         )
     finally:
         engine.close()
+
+
+@pytest.mark.slow
+def test_a_job_that_is_kept_apart_cannot_take_this_process_down(tmp_path: Path) -> None:
+    engine = InProcess()
+    one = replace(job(tmp_path), rungs=(1,), apart=True)
+    engine.submit(one)
+    said = drained(engine, 1)
+    assert said[0][1] == Notice(
+        "trial 0: the search ended while it trained; now it has a process of its own"
+    )
+    said += drained(engine, 1)
+    assert kinds(said) == [Notice, EpochResult, Rung]
+    (worker,) = multiprocessing.active_children()
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    engine.answer(one, True)
+    ((_, failure),) = drained(engine, 1)
+    assert isinstance(failure, Failure)
+    assert failure.crashed
+    engine.submit(replace(one, rungs=()))
+    rest = kinds(drained(engine, 1) + drained(engine, 1))
+    assert rest == [Notice, EpochResult, EpochResult, Outcome], "the last epoch comes again"
+    assert multiprocessing.active_children() == []
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from storage.records import TrialRecord
 from tests.search.run.bench import ALONE, Bench, outcome
 from tests.search.run.jobs import drained, job, kinds
 from trainers.fit import EpochResult
-from trainers.memory import is_out_of_memory
+from trainers.memory import cap_gpu_memory, is_out_of_memory
 from trainers.training import Training
 
 TEXT = ALONE + "budget: {trials: 4, epochs: 3}\nspace: {gated_resnet: {batch: 64}}\n"
@@ -132,6 +133,23 @@ def test_so_many_failures_in_a_row_as_the_file_says_end_the_search(tmp_path: Pat
 )
 def test_errors_that_say_that_there_is_no_memory_left(error: Exception, expected: bool) -> None:
     assert is_out_of_memory(error) == expected
+
+
+@pytest.mark.parametrize(("gigabytes", "share"), [(20.0, 0.25), (200.0, 1.0)])
+def test_a_training_takes_no_more_of_a_gpu_than_the_file_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gigabytes: float, share: float
+) -> None:
+    bench = Bench(tmp_path, TEXT + f"run: {{gpu_memory_gigabytes: {gigabytes}}}\n")
+    bench.drive(lambda job, attempt: good(job))
+    asked, large = list[tuple[float, str]](), SimpleNamespace(total_memory=80 * 10**9)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: large)
+    monkeypatch.setattr(
+        torch.cuda, "set_per_process_memory_fraction", lambda *one: asked.append(one)
+    )
+    most = bench.jobs[0].gpu_memory
+    assert most == int(gigabytes * 1e9)
+    cap_gpu_memory(most, "cuda:0")
+    assert asked == [(share, "cuda:0")]
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -35,6 +34,25 @@ print(engine._workers[0].process.pid, flush=True)
 while True:
     engine.next_event(1)
 """
+IMPORT = """
+import os, time
+print(os.getpid(), flush=True)
+while True:
+    time.sleep(0.1)
+"""
+STARTER = """
+from trainers.data.processes import forked_from_server
+forked_from_server(["endless"])
+__import__("time").sleep(60)
+"""
+
+
+def check_ended(*processes: psutil.Process) -> None:
+    """They end within 20 seconds."""
+    _, left = psutil.wait_procs(processes, 20)
+    for one in left:
+        one.kill()
+    assert not left
 
 
 def tell(pipe: Connection) -> None:
@@ -60,7 +78,9 @@ def test_a_fork_has_what_it_needs_and_can_use_a_gpu() -> None:
 
 
 @pytest.mark.slow
-def test_a_worker_and_the_process_that_it_is_a_fork_of_end_with_the_driver(tmp_path: Path) -> None:
+def test_a_worker_that_hangs_and_the_process_that_it_is_a_fork_of_end_with_the_driver(
+    tmp_path: Path,
+) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     driver = subprocess.Popen(
         [sys.executable, "-c", DRIVER, str(tmp_path)],
@@ -74,13 +94,30 @@ def test_a_worker_and_the_process_that_it_is_a_fork_of_end_with_the_driver(tmp_p
     server = worker.parent()
     assert server is not None
     assert server.pid != driver.pid
+    worker.suspend()
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
     driver.stdout.close()
-    until = time.monotonic() + 20
-    while worker.is_running() or server.is_running():
-        assert time.monotonic() < until, "they are still there"
-        time.sleep(0.05)
+    check_ended(worker, server)
+
+
+def test_the_process_that_workers_are_forks_of_ends_with_the_driver_while_it_imports(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "endless.py").write_text(IMPORT)
+    driver = subprocess.Popen(
+        [sys.executable, "-c", STARTER],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"},
+        cwd=tmp_path,
+    )
+    assert driver.stdout is not None
+    server = psutil.Process(int(driver.stdout.readline()))
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    driver.stdout.close()
+    check_ended(server)
 
 
 @pytest.mark.slow

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from search.run import publish
 from search.run.publish import Publisher
 from search.run.view import View, sync_study
 from search.spec import parse_study
-from storage.records import TrialRecord
+from storage.records import Kind, TrialRecord
 from storage.settings import Settings
 from storage.store import Store
 from tests.points import operating_point
@@ -30,6 +34,48 @@ def store(tmp_path: Path) -> Store:
         points = [operating_point(0.8 + number / 10, 1e6 * (1 + 3 * number))]
         found.finish_trial("s", "search", number, points=points, result={}, seconds=1.0)
     return found
+
+
+@pytest.fixture
+def publisher(store: Store, tmp_path: Path) -> Publisher:
+    return Publisher(store, settings(tmp_path), parse_study(TEXT, "s"), lambda line: None)
+
+
+def test_an_mlflow_that_is_away_is_left_alone_for_half_a_minute(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, tried = [1000.0], list[float]()
+    monkeypatch.setattr(publish, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def failing() -> None:
+        tried.append(now[0])
+        raise ConnectionError("refused")
+
+    for _ in range(8):
+        publisher._try(failing)
+        now[0] += 10
+    assert tried == [1000, 1030, 1060]
+
+
+def test_the_front_is_drawn_once_a_minute_and_in_the_end(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn, seen = threading.Semaphore(0), list[int]()
+    for name in ("open", "show_missed", "close"):
+        monkeypatch.setattr(View, name, lambda self: None)
+    monkeypatch.setattr(View, "show_trial", lambda self, kind, number: seen.append(number))
+    monkeypatch.setattr(View, "show_front", lambda self: drawn.release())
+    publisher.start()
+    for number in range(5):
+        publisher.front_changed()
+        publisher.trial_finished(Kind.SEARCH, number)
+        while len(seen) <= number:
+            time.sleep(0.001)
+    assert drawn.acquire(timeout=5)
+    publisher.close()
+    assert drawn.acquire(timeout=5)
+    assert not drawn.acquire(blocking=False), "five changes and the end are drawn twice"
+    assert seen == list(range(5))
 
 
 def settings(folder: Path, uri: str | None = None) -> Settings:

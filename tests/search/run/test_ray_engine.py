@@ -102,7 +102,7 @@ def test_a_training_goes_on_where_a_node_was_added_after_its_own_was_lost(
         ((lost, failure),) = drained(engine, 1)
         assert lost == one
         assert isinstance(failure, Failure)
-        assert (failure.crashed, failure.epoch) == (True, 3)
+        assert (failure.crashed, failure.lost, failure.epoch) == (True, True, 3)
         assert "is lost" in failure.error
         engine.submit(replace(one, rungs=()))
         assert engine.next_event(0.5) is None, "there is no node"

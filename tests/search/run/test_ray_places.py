@@ -193,3 +193,4 @@ def test_what_is_said_of_a_training_whose_place_is_lost(
     failure = place.death(RayError(said))
     assert error in failure.error
     assert (failure.crashed, failure.memory, failure.epoch) == (True, memory, 4)
+    assert failure.lost is not memory, "what is not the training's doing speaks not against it"

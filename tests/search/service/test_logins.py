@@ -6,6 +6,8 @@ import asyncio
 from base64 import b64encode
 from typing import Any
 
+import uvicorn
+
 from search.service.logins import FORGOTTEN, FREE, LONGEST, MOST, LimitedLogins, Logins
 
 ANN = ("ann", "10.0.0.7")
@@ -75,7 +77,10 @@ def test_what_is_remembered_is_bounded() -> None:
     assert len(logins._tries) <= MOST + 1
 
 
-def asked(app: Any, password: str, path: str = "/api/x") -> list[dict[str, Any]]:
+def asked(
+    app: Any, password: str, path: str = "/api/x", *, by: str = "10.0.0.7", behalf: str = ""
+) -> list[dict[str, Any]]:
+    """What is answered to a request of this address, on behalf of another where it comes through a proxy."""
     sent: list[dict[str, Any]] = []
 
     async def send(message: dict[str, Any]) -> None:
@@ -85,19 +90,44 @@ def asked(app: Any, password: str, path: str = "/api/x") -> list[dict[str, Any]]
     scope = {
         "type": "http",
         "path": path,
-        "headers": [(b"authorization", login)],
-        "client": ("10.0.0.7", 1),
+        "scheme": "http",
+        "headers": [
+            (b"authorization", login),
+            *([(b"x-forwarded-for", behalf.encode())] if behalf else []),
+        ],
+        "client": (by, 1),
     }
     asyncio.run(app(scope, None, send))
     return sent
 
 
-def test_a_path_that_asks_for_no_password_proves_none_right() -> None:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        status = 200 if scope["path"] == "/health" else 401
-        await send({"type": "http.response.start", "status": status, "headers": []})
+async def denies(scope: Any, receive: Any, send: Any) -> None:
+    status = 200 if scope["path"] == "/health" else 401
+    await send({"type": "http.response.start", "status": status, "headers": []})
 
-    limited = LimitedLogins(app, lambda path: path == "/health", Logins(Clock()))
+
+def limited_logins() -> LimitedLogins:
+    return LimitedLogins(denies, lambda path: path == "/health", Logins(Clock()))
+
+
+def test_behind_a_proxy_on_this_machine_addresses_are_those_that_it_names() -> None:
+    config = uvicorn.Config(limited_logins(), log_level="warning")
+    config.load()
+    statuses = [
+        asked(config.loaded_app, f"guess {number}", by="127.0.0.1", behalf=address)[0]["status"]
+        for address in ("10.0.0.7", "10.0.0.8")
+        for number in range(FREE + 1)
+    ]
+    assert statuses == [*[401] * FREE, 429] * 2
+    forged = [
+        asked(config.loaded_app, f"guess {number}", by="10.0.0.9", behalf=f"10.0.1.{number}")[0]
+        for number in range(FREE + 1)
+    ]
+    assert forged[-1]["status"] == 429, "from elsewhere nobody names another address"
+
+
+def test_a_path_that_asks_for_no_password_proves_none_right() -> None:
+    limited = limited_logins()
     for number in range(FREE):
         assert asked(limited, f"guess {number}", "/health")[0]["status"] == 200
         assert asked(limited, f"guess {number}")[0]["status"] == 401

@@ -65,8 +65,12 @@ def test_what_lies_behind_the_last_exit_in_use_is_cut_and_answers_stay(name: str
         assert sizes[0] < 0.5 * sum(p.numel() for p in net.parameters())
 
 
-def test_a_model_that_ends_at_an_exit_cannot_be_asked_for_all_exits() -> None:
-    net = built("sections")
+def test_a_model_that_ends_at_an_exit_has_the_answers_of_all_exits_up_to_there() -> None:
+    net, pixels = built("sections"), torch.rand(4, 3, 32, 32)
+    whole = generic.deploy(net, [(Knobs(exit_rule="maxprob", exit_thresholds=(0.9,) * 3), {})])
     short = generic.deploy(net, [(leaving(3, 1), {})])
-    with pytest.raises(ValueError, match="all images of this model leave at exit 2"):
-        short.every_exit(torch.rand(1, 3, 32, 32))
+    logits, macs = short.every_exit(pixels)
+    assert len(logits) == len(macs) == 2
+    all_logits, all_macs = whole.every_exit(pixels)
+    torch.testing.assert_close(logits, all_logits[:2])
+    torch.testing.assert_close(macs, all_macs[:2])

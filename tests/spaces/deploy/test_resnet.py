@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs
 from spaces.contract.net import Output
+from spaces.contract.policies import Threshold
 from spaces.contract.registry import family
 from spaces.contract.task import Task
 from spaces.deploy.generic import settled_gates
@@ -26,6 +27,7 @@ NETS: list[dict[str, Any]] = [
     {"granularity": "layer", "shortcut": "A", "gate_source": "stem"},
     {"granularity": "channel", "channel_where": "both"},
     {"granularity": "channel", "channel_where": "outer", "forced_open": "first_last"},
+    {"granularity": "channel", "channel_where": "both", "shortcut": "none"},
     {"granularity": "joint"},
     {"granularity": "joint", "channel_where": "outer", "gate": "independent"},
     {
@@ -137,6 +139,31 @@ def test_onnxruntime_gives_equal_logits_and_macs_in_a_batch_and_one_by_one(
     )
     np.testing.assert_array_equal(macs_B, expected_B.numpy())
     np.testing.assert_array_equal(np.concatenate([one[1] for one in single]), macs_B[:8])
+
+
+@pytest.mark.parametrize("closed", ["inner", "outer"])
+@torch.inference_mode()
+def test_a_block_without_a_shortcut_is_exported_with_all_its_filters_closed(
+    scramble: Callable[..., GatedResNet], closed: str
+) -> None:
+    import onnxruntime
+
+    from spaces.deploy.resnet_onnx import resnet_onnx
+
+    values = {"backbone": "resnet8", "width": 0.5, "granularity": "channel", "shortcut": "none"}
+    made = Candidate.of(family("gated_resnet"), {**values, "channel_where": "both"}, 1)
+    net = scramble(made.build(TASK, 0)).float()
+    shut = f"block1.{closed}"
+    fixed = {g.name: (0.0 if g.name == shut else 1.0,) * g.units for g in net.gates}
+    expected = net(normal(pixels()), Threshold(fixed=fixed))
+    compact = deploy(net, by_block(net, fixed), gate_taus(net, Knobs()))
+    session = onnxruntime.InferenceSession(resnet_onnx(compact).SerializeToString())
+    logits, macs_B = session.run(["logits", "macs"], {"pixels": pixels().numpy()})
+    for answers, costs in (compact.run(pixels()), compact.masked(pixels())):
+        torch.testing.assert_close(answers, expected.logits_BC, rtol=1e-3, atol=1e-4)
+        np.testing.assert_array_equal(macs_B, costs.numpy())
+    np.testing.assert_allclose(logits, expected.logits_BC.numpy(), rtol=1e-3, atol=1e-4)
+    assert bool((expected.macs_B >= torch.from_numpy(macs_B)).all())
 
 
 @torch.inference_mode()

@@ -31,7 +31,7 @@ NETS: dict[str, tuple[dict[str, Any], Knobs]] = {
         Knobs(
             policy="always_on",
             exit_rule="maxprob",
-            exit_thresholds=(0.6, 0.6, 0.6),
+            exit_thresholds=(0.6, 0.6, 0.6, 0.6),
             fallback="ensemble",
         ),
     ),

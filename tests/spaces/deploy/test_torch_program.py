@@ -97,6 +97,16 @@ def test_a_program_answers_as_the_network_and_skips_what_no_image_needs(
 
 
 @pytest.mark.slow
+def test_branches_are_given_tensors_alone_and_none_twice_so_that_compilers_take_them() -> None:
+    program = torch_program(built("compact ResNet")[1], pixels(2))
+    conditional = [n for n in program.graph.nodes if n.target is torch.ops.higher_order.cond]
+    assert conditional
+    for node in conditional:
+        assert all(isinstance(one.meta["val"], Tensor) for one in node.args[3])
+    program.run_decompositions()  # refuses operands that share memory
+
+
+@pytest.mark.slow
 def test_a_static_network_takes_no_thresholds() -> None:
     net, _ = built("compact ResNet")
     static = ship_baseline(net)

@@ -63,6 +63,36 @@ def test_a_net_of_closed_identity_blocks_is_its_stem_and_downsampling(
     assert torch.equal(net(x, Threshold(tau=1.0)).logits_BC, net.head(u))
 
 
+@pytest.mark.parametrize("compact", [False, True])
+def test_without_shortcuts_a_block_hands_on_what_its_open_filters_make(
+    resnet: Build, images: Draw, compact: bool
+) -> None:
+    values = {"granularity": "channel", "channel_where": "outer", "outer_groups": 2}
+    net, x = resnet(shortcut="none", **values), images(4)
+    u = net.stem(x)
+    for block in blocks(net):
+        half = torch.ones(block.outputs)
+        half[block.outputs // 2 :] = 0
+        u = F.relu(half[:, None, None] * block.residual(u))
+    policy = Threshold(fixed={gate.name: (1.0, 0.0) for gate in net.gates})
+    out = net(x, policy, compact=compact)
+    torch.testing.assert_close(out.logits_BC, net.head(u))
+    second = sum(net.block_macs(i)[1] for i in range(len(net.blocks)))
+    assert out.macs_B.unique().item() == net.plain_macs - second / 2
+    nothing = net(x, settled(net, 0.0), compact=compact)
+    torch.testing.assert_close(nothing.logits_BC, net.fc.bias.expand(4, -1))
+    assert nothing.macs_B.unique().item() == net.ends_macs()
+
+
+@pytest.mark.parametrize("granularity", ["layer", "joint"])
+def test_without_shortcuts_no_gate_skips_a_block(granularity: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"^shortcut: none .* write granularity: channel beside it"
+    ):
+        GatedResNetConfig(shortcut="none", granularity=granularity)
+    GatedResNetConfig(shortcut="none", granularity=granularity, gated=False)
+
+
 @pytest.mark.parametrize(
     ("granularity", "gate_macs"),
     [("layer", 4_752), ("joint", 4_752 + 336 * 16)],

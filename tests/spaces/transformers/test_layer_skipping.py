@@ -69,6 +69,35 @@ def test_the_history_starts_with_the_layer_that_always_runs(
     torch.testing.assert_close(logit, torch.full((3, 1), 2.75, dtype=torch.float64))
 
 
+@pytest.mark.parametrize(("history", "parameters"), [("soft", 384 + 3 + 1), ("none", 384 + 1 + 1)])
+def test_a_shared_oracle_costs_the_same_whatever_the_depth(history: str, parameters: int) -> None:
+    nets = [
+        vit("skip_vit", layers=n, dim=384, head_dim=32, oracle="shared", dt_history=history)
+        for n in (4, 10)
+    ]
+    for net in nets:
+        assert sum(p.numel() for p in net.oracles.parameters()) == parameters
+        assert [gate.block for gate in net.gates] == list(range(1, len(net.layers) - 1))
+        assert {oracle.own_macs for oracle in net.oracles.values()} == {parameters - 1}
+
+
+def test_a_shared_oracle_reads_its_depth_the_mean_score_so_far_and_the_last_one(
+    images: Draw, scramble: Callable[..., Any]
+) -> None:
+    net = scramble(vit("skip_vit", oracle="shared"))
+    count = len(net.layers)
+    with torch.no_grad():
+        head = net.oracles["shared"].head
+        head.weight[:, :32], head.bias[:] = 0, 0.25
+        head.weight[:, 32:] = torch.tensor([3.0, 2.0, 0.5])
+    first, second, *_ = net(images(3, TASK), Threshold()).extra["oracle_logits"]
+    expected = 0.25 + 3 / count + 2 + 0.5  # behind the first layer, which always runs
+    score = torch.sigmoid(torch.tensor(expected, dtype=torch.float64))
+    then = 0.25 + 3 * 2 / count + 2 * (1 + score) / 2 + 0.5 * score
+    torch.testing.assert_close(first, torch.full((3, 1), expected, dtype=torch.float64))
+    torch.testing.assert_close(second, then.expand(3, 1))
+
+
 def test_a_score_of_exactly_a_half_runs_the_layer(images: Draw) -> None:
     net = vit("skip_vit")
     with torch.no_grad():

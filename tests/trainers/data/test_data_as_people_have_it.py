@@ -6,6 +6,7 @@ import io
 import re
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -359,6 +360,24 @@ def test_every_way_to_resize_has_a_frame_that_is_cut_to_its_centre(resize: Any, 
     whole = decoded(geometry._replace(crop_pct=1.0), "x", wide)[0]
     assert whole[8, :2].max() < 100, "the edge is black"
     assert (whole[8, 2].max() > 100) == seen
+
+
+@pytest.mark.parametrize("resize", ["crop", "pad", "squash"])
+def test_training_has_all_of_the_images_whose_centre_is_tested(tmp_path: Path, resize: Any) -> None:
+    ramp = np.add.outer(np.arange(0, 160, 4), np.arange(0, 80, 2)).astype(np.uint8)
+    for part in ("train", "test"):
+        for name in ("ant", "bee"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for i in range(3):
+                Image.fromarray(ramp).save(tmp_path / part / name / f"{i}.png")
+    spec = DataSpec(source=f"folder:{tmp_path}", image_size=28, crop_pct=0.7, resize=resize)
+    data = load(spec)
+    streamed = load(replace(spec, memory_limit=0))
+    trained, tested = (next(s.batches(9)).images[0, 0] for s in (data.train, data.validation))
+    assert (trained.shape, tested.shape, data.size) == ((40, 40), (28, 28), (28, 28))
+    assert (trained[6:-6, 6:-6].int() - tested.int()).abs().max() <= 2
+    assert torch.equal(next(streamed.train.batches(9)).images[0, 0], trained)
+    assert data.mean[0] == pytest.approx(float(tested.float().mean() / 255), abs=0.005)
 
 
 def test_a_share_that_leaves_nothing_is_refused() -> None:

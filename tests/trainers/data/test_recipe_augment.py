@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -46,6 +47,28 @@ def test_a_recipe_says_what_comes_in_where_an_image_is_shifted() -> None:
     assert (borders[0] == 255).all()
     assert (borders[1] == 0).any()
     assert (borders[1][:, :, 2:-2, 2:-2] == 255).all()
+
+
+def test_parts_are_cut_out_of_all_of_a_larger_image() -> None:
+    framed = torch.zeros(64, 1, 20, 24, dtype=torch.uint8)
+    framed[..., :2, :] = 255  # the centre of 16 x 16 does not show it
+    seen = partial(changed, framed, seed=0, step=0, flip=False, size=(16, 16))
+    for crop in ({"crop": "resized"}, {"crop": "shift"}, {"crop": "shift", "shift_border": "zero"}):
+        parts = seen(Recipe(**crop))
+        assert parts.shape == (64, 1, 16, 16)
+        shown = (parts > 128).flatten(1).any(1)
+        assert 0 < shown.sum() < 64, crop
+    assert (seen(Recipe(augment=False)) == 0).all()
+
+
+def test_a_larger_image_that_is_shifted_shows_itself_before_a_border() -> None:
+    white = torch.full((32, 1, 20, 20), 255, dtype=torch.uint8)
+    recipe = Recipe(shift_border="zero")
+    shift = partial(changed, recipe=recipe, seed=0, step=0, flip=False)
+    assert (shift(white, size=(16, 16)) == 255).all(), (
+        "by 2 pixels, as many as lie around the centre"
+    )
+    assert (shift(white[..., :16, :16]) == 0).any()
 
 
 def test_crops_have_the_shares_and_shapes_that_are_asked_for() -> None:

@@ -1,0 +1,43 @@
+"""How often a training may be ended from outside before it finishes another epoch.
+
+Deaths of its own process speak against it. What ends with its driver or machine mostly does not: machines are taken
+away, searches are killed. That only ends it after many times, for the memory of a whole container may be at stake.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from search.run.job import Failure
+from storage.attempts import Ends
+
+DEATHS = 3
+LOSSES = 10
+LOSSES_TOGETHER = 2  # with a driver in whose process it trains; then it has one of its own
+
+
+def given_up(ends: Ends) -> Failure | None:
+    """Why a training is not started again, if it is not."""
+    if ends.died >= DEATHS:
+        reason = f"its process ended {ends.died} times while it trained, without a new epoch; out of memory, or a crash"
+    elif ends.lost >= LOSSES:
+        reason = (
+            f"the search or its machine ended {ends.lost} times while it trained, without a new epoch; "
+            "a shorter epoch, or a training with less memory, may come further"
+        )
+    else:
+        return None
+    return Failure(reason, None, "")
+
+
+def counted(failure: Failure, ends: Ends) -> Failure:
+    """The last failure of a training that is given up, with how often it was; of memory its own tries tell more."""
+    if failure.memory:
+        return failure
+    times = ends.lost if failure.lost else ends.died
+    return replace(failure, error=f"{failure.error}, {times} times without a new epoch")
+
+
+def kept_apart(ends: Ends) -> bool:
+    """Whether the training needs a process of its own, so that it cannot take the driver down once more."""
+    return ends.lost >= LOSSES_TOGETHER
