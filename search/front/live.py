@@ -86,6 +86,7 @@ class LiveFront:
     def _keep(self, training: tuple[Kind, int], own: Sequence[PointRecord], stopped: bool) -> None:
         """Keep of a training's own front what may be on the study's front one day."""
         self._order[training] = next(self._clock)
+        self._stopped.pop(training, None)
         best = front([*self._settled, *own], self.spec.costs)
         if stopped:
             mine = {id(p) for p in own}

@@ -55,7 +55,7 @@ def trained(books: Books) -> None:
     assert shown == books.store.points("s", number=0)
 
 
-def test_a_trial_of_one_epoch_takes_five_transactions(
+def test_a_trial_of_one_epoch_takes_four_transactions(
     books: Books, transactions: list[str]
 ) -> None:
     books.record(TRIAL)
@@ -64,7 +64,7 @@ def test_a_trial_of_one_epoch_takes_five_transactions(
     books.start(TRIAL)
     books.epoch(TRIAL, EpochResult(1, {"val/accuracy": 0.5}, {}))
     books.end(TRIAL, Outcome([operating_point()], 10, 100, {"device": "cpu"}, 2.5))
-    assert len(transactions) == 5
+    assert len(transactions) == 4
 
 
 def test_a_start_that_was_not_ended_is_known_as_lost_and_sessions_add_their_seconds(
