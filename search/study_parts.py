@@ -184,10 +184,10 @@ class Run(Keys):
             "while trials train. Default: half of the memory that is free."
         ),
     )
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",
-        description="`auto` measures and takes the faster one. A network that this machine computes wrongly in "
-        "bfloat16 trains in float32.",
+        description="`auto` measures and takes the faster one of float32 and bfloat16. A network that this machine "
+        "computes wrongly in bfloat16 trains in float32. `float16` needs a GPU.",
     )
     compile: bool = Field(default=False, description="Use `torch.compile`.")
     trial_hours: Positive | None = Field(

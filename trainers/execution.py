@@ -42,6 +42,11 @@ class Execution:
             return nullcontext()
         return torch.autocast(torch.device(self.device).type, dtype=getattr(torch, self.dtype))
 
+    def scaler(self) -> torch.amp.GradScaler:
+        """What keeps small gradients from becoming 0 in float16; it changes nothing in other number formats."""
+        kind = torch.device(self.device).type
+        return torch.amp.GradScaler(kind, enabled=self.dtype == "float16")
+
     def placed(self, net: DynamicNet) -> DynamicNet:
         """The network on the device, its convolutions in the chosen memory format."""
         memory_format = torch.channels_last if self.channels_last else torch.contiguous_format
@@ -57,6 +62,15 @@ class Execution:
 def best_device() -> str:
     """cuda where there is one, else cpu."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def check_precision(precision: str, device: str) -> None:
+    """Raise ValueError where a network is not trained in this number format on this device."""
+    if precision == "float16" and device == "cpu":
+        raise ValueError(
+            "run.precision: float16: trains on a GPU, and this is a CPU, which computes float16 slowly; take auto, "
+            "bfloat16 or float32"
+        )
 
 
 def options(net: DynamicNet, device: str) -> tuple[Execution, ...]:

@@ -64,6 +64,7 @@ class Training:
         self.objective: Objective = net.objective(plan)
         self.trunk = Trunk(net, recipe)
         self.optimizer = optimizer(net, recipe)
+        self.scaler = execution.scaler()
         self.kept = KeptWeights(net, recipe)
         # of `tensors`, those that no training changes
         self.constant = {f"net.{name}" for name in net.constant_names()}
@@ -105,8 +106,10 @@ class Training:
                     step, pixels[rows], labels[rows], batch.ids[rows], len(batch.labels), sums
                 )
         if self.recipe.clip:
+            self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.kept.after_step(step)
         self.objective.after_step(output)
         sums.steps += 1
@@ -153,7 +156,7 @@ class Training:
         terms, output = self.together.losses(partial(self._losses, pixels, labels, policy))
         share = len(ids_B) / images
         loss = torch.stack([term.float() for term in terms.values()]).sum()
-        (loss if share == 1 else share * loss).backward()
+        self.scaler.scale(loss if share == 1 else share * loss).backward()
         sums.add(terms, output, labels, share)
         return output
 
@@ -179,6 +182,8 @@ class Training:
     def state(self) -> dict[str, Any]:
         """What else a checkpoint keeps of the training."""
         state = {"seed": self.seed, "objective": self.objective.state()}
+        if self.scaler.is_enabled():
+            state["scaler"] = self.scaler.state_dict()
         return state | {"execution": self.execution.as_dict(), "kept": self.kept.state()}
 
     def load(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
@@ -186,3 +191,5 @@ class Training:
         self.kept.load(tensors, state.get("kept", {}))
         load_optimizer(self.optimizer, part(tensors, "optimizer."))
         self.objective.load(state["objective"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])

@@ -19,6 +19,7 @@ from trainers.data.images import Images
 from trainers.data.sources import has_test
 from trainers.data.splits import DataSpec, ImageData, opened, test_images
 from trainers.data.streamed import StreamedPixels
+from trainers.execution import best_device, check_precision
 from trainers.metrics import ACCURACY, Metric
 from trainers.significance import Share, mean_of_shares, wilson
 
@@ -30,13 +31,14 @@ WIDE = 0.03  # of accuracy, to either side: from there on it is told
 Say = Callable[[str], None]
 
 
-def check_device(device: str) -> None:
-    """Raises ValueError for a device that is not there."""
+def check_device(device: str, precision: str = "auto") -> None:
+    """Raises ValueError for a device that is not there, and for a number format that it is not for."""
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError(
             f"run.device: cuda: torch {torch.__version__} finds no GPU here; write `device: auto` or `device: cpu`, or "
             "install a torch that has CUDA"
         )
+    check_precision(precision, best_device() if device == "auto" else device)
 
 
 def checked_data(

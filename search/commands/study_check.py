@@ -51,7 +51,7 @@ def checked_study(
     Raises ValueError, and AwayError for a store of checkpoints that cannot be written.
     """
     if not spec.run.uses_ray:  # whose nodes may have what this machine has not
-        check_device(spec.run.device)
+        check_device(spec.run.device, spec.run.precision)
     if settings.store is not None:
         step(f"reaching {settings.store}")
         for folder in (CHECKPOINTS, FEATURES):

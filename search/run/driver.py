@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from search.run.books import Books
 from search.run.engine import Engine
 from search.run.follower import Follower, NoFollower
-from search.run.giving_up import given_up, kept_apart
+from search.run.giving_up import counted, given_up, kept_apart
 from search.run.job import Event, Failure, Job, Notice, Outcome, Rung
 from search.run.jobs import job_of, threads_for
 from search.run.lost_baselines import LostBaselines, trial_of
@@ -61,8 +61,7 @@ class Driver:
     counts: Kind = Kind.SEARCH  # the trainings whose number progress shows
     follower: Follower = field(default_factory=NoFollower)
     ours: Callable[[], bool] = lambda: True  # whether this process still holds the study's lease
-    # gives a job the number format of its size, where that is measured
-    formatted: Callable[[Job], Job] = lambda job: job
+    formatted: Callable[[Job], Job] = lambda job: job  # with the number format of its size
     baselines: LostBaselines = field(default_factory=LostBaselines)
     memory: MemoryTries = field(default_factory=MemoryTries)
     _running: dict[tuple[Kind, int], Trial] = field(default_factory=dict)
@@ -278,9 +277,9 @@ class Driver:
         logger.warning("%s failed: %s", training_text(*trial.name), failure.error)
         if failure.unwritten:  # as all others would; this one goes on with the next search
             raise UnwrittenError(failure.error)
-        if self._tried_again(trial, job, failure):
+        if (told := self._tried_again(trial, job, failure)) is None:
             return
-        failure = self.memory.told(job, failure)
+        failure = told
         self._running.pop(trial.name, None)
         if self.baselines.is_trained_again(trial):
             self._give_up(trial, job, failure)
@@ -301,18 +300,18 @@ class Driver:
                 "put that right, then search again to go on; --retry-failed trains the failed ones again"
             )
 
-    def _tried_again(self, trial: Trial, job: Job, failure: Failure) -> bool:
-        """Train it once more if its process died, or had no memory left; False when that cannot help."""
+    def _tried_again(self, trial: Trial, job: Job, failure: Failure) -> Failure | None:
+        """Train it once more if its process died, or had no memory left; what is said where that cannot help."""
         if not (failure.crashed or failure.memory):
-            return False
+            return failure
         if not failure.lost:
             self.books.died(trial)
-        if given_up(self.books.ends(trial)) is not None:
-            return False
+        if given_up(ends := self.books.ends(trial)) is not None:
+            return self.memory.told(job, counted(failure, ends))
         start, how = self.plan.start(trial), "it goes on from its last epoch"
         if failure.memory:
             if (found := self.memory.again(job, failure, start)) is None:
-                return False
+                return self.memory.told(job, failure)
             how = found
         self.progress.say(f"{training_text(*trial.name)}: {failure.error}; {how}")
         if start in self.memory.waiting:
@@ -320,7 +319,7 @@ class Driver:
             self.progress.trial_waits(job)
         else:
             self._start(trial, start.rungs)
-        return True
+        return None
 
     def _give_up(self, baseline: Trial, job: Job, failure: Failure) -> None:
         """A baseline cannot be trained again: the trials that wait for it fail."""

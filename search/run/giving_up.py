@@ -6,6 +6,8 @@ away, searches are killed. That only ends it after many times, for the memory of
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from search.run.job import Failure
 from storage.attempts import Ends
 
@@ -26,6 +28,14 @@ def given_up(ends: Ends) -> Failure | None:
     else:
         return None
     return Failure(reason, None, "")
+
+
+def counted(failure: Failure, ends: Ends) -> Failure:
+    """The last failure of a training that is given up, with how often it was; of memory its own tries tell more."""
+    if failure.memory:
+        return failure
+    times = ends.lost if failure.lost else ends.died
+    return replace(failure, error=f"{failure.error}, {times} times without a new epoch")
 
 
 def kept_apart(ends: Ends) -> bool:

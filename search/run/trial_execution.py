@@ -11,7 +11,7 @@ from search.run.job import Job, Notice
 from spaces.contract.family import Candidate
 from spaces.contract.net import DynamicNet
 from storage.records import training_text
-from trainers.execution import Execution, best_device, random_images, whole_vectors
+from trainers.execution import Execution, best_device, check_precision, random_images, whole_vectors
 from trainers.wrong_results import wrong_operations
 
 logger = logging.getLogger(f"dynafront.{__name__}")
@@ -27,6 +27,7 @@ def execution_of(job: Job, net: DynamicNet, slot: Slot) -> Execution:
         chosen = Execution(dtype=job.precision)
     elif job.execution is not None:
         chosen = Execution(**job.execution)
+    check_precision(chosen.dtype, device)
     layout = chosen.channels_last and (device != "cpu" or whole_vectors(net))
     return replace(
         chosen,

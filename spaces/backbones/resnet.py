@@ -161,10 +161,14 @@ class ResNet(nn.Module):
     def head(self, u: Tensor) -> Tensor:
         return self.fc(u.mean((2, 3)))
 
+    def input_size(self, index: int) -> tuple[int, int]:
+        """Height and width of what block `index` gets."""
+        return self.sizes[index - 1] if index else self.stem_size
+
     def block_macs(self, index: int) -> tuple[int, ...]:
         """MACs of block `index`: those of its convolutions in order, and last the shortcut's."""
         block, macs = self.block(index), []
-        height, width = self.sizes[index - 1] if index else self.stem_size
+        height, width = self.input_size(index)
         for conv, _ in block.convolutions().values():
             height, width = conv_output(height, conv), conv_output(width, conv, 1)
             macs.append(conv_macs(conv, height, width))

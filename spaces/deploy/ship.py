@@ -27,6 +27,7 @@ from spaces.deploy.onnx_small_ops import shorten
 from spaces.deploy.resnet import DeployedResNet
 from spaces.deploy.thresholds import THRESHOLDS
 from spaces.families.gated_resnet import GatedResNet, GatedResNetConfig
+from spaces.gates.feedforward_gates import FEEDFORWARD
 from spaces.gates.gate_heads import HEEDLESS
 
 if TYPE_CHECKING:
@@ -58,7 +59,10 @@ def ship(net: DynamicNet, knobs: Knobs, rates: Rates, others: Settings = ()) -> 
 def ships_as_resnet(net: DynamicNet) -> bool:
     """Whether the network is shipped as a compact ResNet, not in the form that any family has."""
     return isinstance(net, GatedResNet) and not (
-        net.exit_count or net.config.has_bottlenecks or net.gate_net
+        net.exit_count
+        or net.config.has_bottlenecks
+        or net.gate_net
+        or net.config.gate in FEEDFORWARD
     )
 
 

@@ -26,6 +26,8 @@ from spaces.contract.space import choice, one_of
 from spaces.contract.task import Task
 from spaces.gates.block_execution import compact_residual
 from spaces.gates.closable import Closable
+from spaces.gates.feedforward_gates import FEEDFORWARD
+from spaces.gates.gate_heads import SHARED, SURVIVAL
 from spaces.gates.gated_blocks import GatedConfig, as_maps
 from spaces.gates.gated_chain import GatedChain, weighed
 from spaces.gates.sparsity import EACH, PUBLISHED_TARGETS
@@ -35,6 +37,13 @@ from spaces.gates.sparsity import EACH, PUBLISHED_TARGETS
 class GatedResNetConfig(GatedConfig, ResNetConfig):
     """A gated ResNet; `gated=False` is the baseline of the same size."""
 
+    gate: str = choice(
+        "dependent", "independent",
+        accepts=one_of("dependent", "independent", *SHARED, SURVIVAL, *FEEDFORWARD),
+        doc="decide by the image, or by a learned rate; also lstm (one for all gates, along the blocks), policy_net "
+        "(one small network that sees the image once), survival (stochastic depth: fixed rates, falling with depth), "
+        "ffgate_1 and ffgate_2 (two convolutions or one of the gate's own)",
+    )  # fmt: skip
     target_vector: str = choice(
         "constant", "ramp_up", "ramp_down", "aig50", default="constant",
         accepts=one_of("constant", "ramp_up", "ramp_down", *PUBLISHED_TARGETS), when={"loss": EACH}, searched=False,
@@ -43,6 +52,11 @@ class GatedResNetConfig(GatedConfig, ResNetConfig):
     )  # fmt: skip
 
     def __post_init__(self) -> None:
+        if self.gated and self.gate in FEEDFORWARD and self.granularity != "layer":
+            raise ValueError(
+                f"gate: {self.gate} decides about whole blocks, not with granularity {self.granularity}; "
+                "write granularity: layer beside it"
+            )
         if self.gated and self.shortcut == "none" and self.granularity != "channel":
             raise ValueError(
                 f"shortcut: none leaves nothing to hand on where gates of granularity {self.granularity} skip "
@@ -84,7 +98,7 @@ class GatedResNet(ResNet, GatedChain):
 
     def chain(self) -> list[_ResidualBlock]:
         return [
-            _ResidualBlock(self.block(index), self.block_macs(index))
+            _ResidualBlock(self.block(index), self.block_macs(index), self.input_size(index))
             for index in range(len(self.blocks))
         ]
 
@@ -98,7 +112,10 @@ class GatedResNet(ResNet, GatedChain):
 class _ResidualBlock(Closable):
     """A block of convolutions with a shortcut; channel gates close the filters of its convolutions."""
 
-    def __init__(self, block: Block | Bottleneck, macs: tuple[int, ...]) -> None:
+    def __init__(
+        self, block: Block | Bottleneck, macs: tuple[int, ...], size: tuple[int, int]
+    ) -> None:
+        self.size = size
         self.block, self.inputs, self.identity = block, block.inputs, block.identity
         self.skippable = block.summed
         self.channels = {

@@ -25,10 +25,12 @@ class Closable:
 
     `inputs` channels come in, `identity` says whether the block keeps their shape, and `skippable` whether a layer
     gate may close it. `channels` says how many channels the channel gate of each kind closes, in the order in which
-    these gates are asked. `shortcut_macs` are paid by every image, also where the block is closed.
+    these gates are asked. `shortcut_macs` are paid by every image, also where the block is closed. `size` is the height
+    and width of what comes in, for gates that have convolutions.
     """
 
     inputs: int
+    size = (1, 1)
     identity = True
     skippable = True
     channels: Mapping[str, int] = {}

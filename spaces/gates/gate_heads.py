@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from spaces.contract.policies import REINFORCE
 from spaces.contract.space import PART, SHARE, WARMTH, choice, flag, one_of, real
+from spaces.gates.feedforward_gates import FEEDFORWARD, FeedForwardGate
 from spaces.gates.shared_gates import PolicyNet, RecurrentGate
 
 _CHANNEL = ("channel", "joint")
@@ -151,11 +152,17 @@ class GateHeads(nn.Module):
     """The gates of one block: a layer logit and logits for its channel groups, as far as it has them.
 
     `units` maps "layer" and kinds of channel gates to the number of logits; absent kinds have no gate. `depth` is the
-    place of the block among those with gates, from above 0 to 1 at the last one.
+    place of the block among those with gates, from above 0 to 1 at the last one. `size` is the height and width of the
+    maps, which feed-forward gates need to know.
     """
 
     def __init__(
-        self, config: GateConfig, channels: int, units: dict[str, int], depth: float = 1.0
+        self,
+        config: GateConfig,
+        channels: int,
+        units: dict[str, int],
+        depth: float = 1.0,
+        size: tuple[int, int] = (1, 1),
     ) -> None:
         super().__init__()
         self.units = dict(units)
@@ -174,6 +181,9 @@ class GateHeads(nn.Module):
             self.trunk = nn.Sequential(nn.Linear(channels, self.hidden))
         elif config.gate == "policy_net":
             self.hidden = PolicyNet.WIDEST * config.gate_hidden
+        elif config.gate in FEEDFORWARD:
+            self.hidden = channels
+            self.trunk = nn.Sequential(FeedForwardGate(config.gate, channels, size))
         self.heads = nn.ModuleDict(
             {kind: self._head(n, _first_logit(config, depth)) for kind, n in units.items()}
         )
@@ -183,6 +193,9 @@ class GateHeads(nn.Module):
 
         Heads read that, or what a network that all gates share makes of it, see spaces.gates.shared_gates.
         """
+        if self.kind in FEEDFORWARD:
+            found: Tensor = self.trunk(x)
+            return found
         if self.kind not in ("dependent", "lstm"):
             return None
         return self.get_submodule(self.trunk_of(kind))(x.mean((2, 3)))
@@ -229,6 +242,10 @@ class GateHeads(nn.Module):
         """MACs that one evaluation pays whatever the number of logits: of the hidden layer, and of an LSTM's step."""
         if self.kind == "policy_net":
             return 0
+        if self.kind in FEEDFORWARD:
+            (gate,) = self.trunk
+            assert isinstance(gate, FeedForwardGate)
+            return gate.own_macs
         return self.channels * self.hidden + (
             RecurrentGate.step_macs(self.hidden) if self.kind == "lstm" else 0
         )

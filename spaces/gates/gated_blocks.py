@@ -40,12 +40,16 @@ class GatedConfig(SparsityConfig, GateConfig, ExitConfig):
 
 @dataclass(frozen=True)
 class BlockGates:
-    """The gates that block `index` gets: channels they read, and by kind the units and the MACs that they guard."""
+    """The gates that block `index` gets: channels they read, and by kind the units and the MACs that they guard.
+
+    `size` is the height and width of what they read.
+    """
 
     index: int
     channels: int
     units: Mapping[str, int]
     macs: Mapping[str, int]
+    size: tuple[int, int] = (1, 1)
 
 
 class GatedBlocks(ExitNet):
@@ -67,7 +71,7 @@ class GatedBlocks(ExitNet):
             check_reinforce(config)
         for number, block in enumerate(blocks, start=1):
             self.gate_heads[str(block.index)] = GateHeads(
-                config, block.channels, dict(block.units), number / len(blocks)
+                config, block.channels, dict(block.units), number / len(blocks), block.size
             )
             for kind, n in block.units.items():
                 name, offset = f"block{block.index}.{kind}", sum(gate.units for gate in gates)

@@ -92,7 +92,7 @@ class GatedChain(GatedBlocks):
             units = _units(self.config, block)
             if units and index not in always_open:
                 inputs = blocks[0].inputs if self.config.gate_source == "stem" else block.inputs
-                yield BlockGates(index, inputs, units, block.guarded_macs())
+                yield BlockGates(index, inputs, units, block.guarded_macs(), block.size)
 
     def forward(
         self, images: Tensor, policy: Policy | None = None, *, compact: bool = False

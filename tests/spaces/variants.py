@@ -18,6 +18,7 @@ GATED_RESNET: Variants = (
     (COLOUR, {"shortcut": "A", "gate_bn": False, "two_logit": True}),
     (COLOUR, {"gate": "independent"}),
     (COLOUR, {"gate": "survival", "loss": "none"}),
+    (COLOUR, {"gate": "ffgate_1"}),
     (COLOUR, {"forced_open": "first_last", "backbone": "resnet14"}),
     (COLOUR, {"forced_open": "downsample", "granularity": "joint"}),
     (COLOUR, {"granularity": "channel", "channel_group": 1}),

@@ -116,6 +116,8 @@ def test_a_machine_that_is_lost_says_nothing_against_what_it_trained(tmp_path: P
     bench.drive(lambda job, attempt: [lost])
     assert bench.states()[3] == "failed"
     assert bench.started().count(3) == LOSSES
+    error = bench.store.trial("s", "search", 3).error
+    assert error == f"its node is lost, {LOSSES} times without a new epoch"
 
 
 def test_an_interruption_by_hand_is_no_end_of_a_training(tmp_path: Path) -> None:

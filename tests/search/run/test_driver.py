@@ -293,6 +293,8 @@ def test_a_trial_whose_worker_died_is_submitted_again_but_not_for_ever(bench: Be
     assert engine.submitted.count(0) == 3
     assert engine.submitted.count(1) == 3
     assert bench.states() == {0: "complete", 1: "failed", 2: "complete", 3: "complete"}
+    error = bench.store.trial("s", "search", 1).error
+    assert error == "its worker process ended, 3 times without a new epoch"
 
 
 def test_a_study_in_which_everything_fails_stops_with_the_reason(bench: Bench) -> None:
