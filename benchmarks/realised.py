@@ -66,7 +66,7 @@ class Row:
     runtime: str
     macs_saved: float
     time_saved: float
-    deciding: float  # milliseconds with nothing skipped over the static network's, minus 1
+    deciding: float  # time with nothing skipped over the static network's, minus 1
     static_ms: float
 
     @property
@@ -118,8 +118,8 @@ def rows(name: str, side: int) -> Iterator[Row]:
         nearest = min(found, key=lambda pair: abs(1 - pair[0] / net.plain_macs - share))
         if nearest not in picked:
             picked.append(nearest)
+    everything = found[0][1]
     for macs, vector in picked:
-        everything = found[0][1]
         runtimes: dict[str, tuple[Run, Run, Run]] = {
             "onnxruntime": (
                 _session(sessions[0], vector),
@@ -143,10 +143,8 @@ def rows(name: str, side: int) -> Iterator[Row]:
                     seconds=SECONDS,
                     clock=clock_of(1),
                 )
-                saved, deciding = (
-                    1 - ours.median / theirs.median,
-                    full.median / theirs.median - 1,
-                )
+                saved = 1 - ours.median / theirs.median
+                deciding = full.median / theirs.median - 1
                 part = 1 - macs / net.plain_macs
                 yield Row(name, batch, runtime, part, saved, deciding, theirs.median)
 
