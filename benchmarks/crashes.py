@@ -340,6 +340,8 @@ def main() -> int:
             if not found:
                 shutil.rmtree(folder)
     print(f"{kills} kills in {studies} studies: {bad} differ{f', see {parent}' if bad else ''}")
+    if not bad:
+        shutil.rmtree(parent)
     return 1 if bad else 0
 
 

@@ -31,6 +31,7 @@ from storage.store import Store
 from trainers.metrics import METRICS
 
 if TYPE_CHECKING:
+    from search.export.curve import Setting
     from search.export.export import Exported
 
 
@@ -225,7 +226,7 @@ def _export(
     force: bool,
     extras: Extras,
 ) -> Exported:
-    from search.export.curve import setting_of, siblings, validation_of
+    from search.export.curve import setting_of, validation_of
     from search.export.export import export
     from search.export.static_net import Beside, baseline_beside
 
@@ -258,13 +259,24 @@ def _export(
         job_of(spec, trial, checkpoints, store=settings.store),
         study=record.name,
         point=replace(setting_of(point), validation=validation),
-        others=[setting_of(one) for one in siblings(point, found.points, study_costs(record))],
+        others=_other_settings(store, record, point, found),
         folder=folder,
         beside=beside,
         force=force,
         extras=extras,
         say=say,
     )
+
+
+def _other_settings(
+    store: Store, record: StudyRecord, point: PointRecord, found: StudyFront
+) -> list[Setting]:
+    """The training's other points that its file can carry, read again with the open rates of their gates."""
+    from search.export.curve import setting_of, siblings
+
+    others = siblings(point, found.points, study_costs(record))
+    ids = [one.id for one in others if one.id is not None]
+    return [setting_of(one) for one in store.points_by_id(record.name, ids)]
 
 
 def _check_one_point(point: PointRecord, extras: Extras) -> None:

@@ -20,9 +20,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_realised_is_time_saved_over_macs_saved() -> None:
-    row = Row("n", 1, "torch", macs_saved=0.5, time_saved=0.4, static_ms=2.0)
+    row = Row("n", 1, "torch", macs_saved=0.5, time_saved=0.4, deciding=0.1, static_ms=2.0)
     assert row.realised == pytest.approx(0.8)
-    assert line(row) == "| n | 50% | 1 | torch | 40% | 0.80 | 2 |"
+    assert line(row) == "| n | 50% | 1 | torch | 40% | 0.80 | +10% | 2 |"
 
 
 @pytest.mark.parametrize("name", ["gated_resnet", "multi_exit"])
