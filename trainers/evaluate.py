@@ -25,6 +25,7 @@ from trainers.data.splits import Batch, ImageData, Split
 from trainers.execution import Execution
 
 BATCH = 512
+MOST_PIXELS = 2**18  # of a batch on a CPU: what a network makes of more leaves the caches
 
 
 @dataclass(frozen=True)
@@ -135,11 +136,22 @@ def evaluate(
     return Table(answers, macs_PN, found, Ran.joined(ran), loss)
 
 
+def batch_size(split: Split, data: ImageData, execution: Execution) -> int:
+    """How many images are evaluated at a time.
+
+    On a CPU an EfficientNet-Lite0 takes 2.7 times as long for 256 images of 128 x 128 pixels at a time as for 16.
+    """
+    if execution.device != "cpu" or split.of_features:
+        return BATCH
+    return max(1, min(BATCH, MOST_PIXELS // (data.height * data.width)))
+
+
 def outputs(
     run: Callable[..., Output], split: Split, data: ImageData, execution: Execution
 ) -> Iterator[tuple[Batch, Output]]:
     """Each batch of the split, and what `run` makes of its images (or rows of features) and ids."""
-    for batch in split.batches(BATCH, device=execution.device):
+    size = batch_size(split, data, execution)
+    for batch in split.batches(size, device=execution.device):
         inputs = network_inputs(batch.images, data, execution)
         with execution.autocast():
             output = run(inputs, ids=batch.ids)

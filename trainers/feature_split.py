@@ -26,6 +26,8 @@ HELD = 2**28  # bytes of rows that are held in memory, beside those that lie in 
 class FeatureSplit(Split):
     """A split whose batches are rows of features: each image in one of its views, drawn anew each epoch."""
 
+    of_features = True
+
     def __init__(self, split: Split, views: Sequence[Sequence[NDArray[Any]]]) -> None:
         super().__init__(split.labels, split.ids, split.pixels)
         self.views = views

@@ -14,15 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spaces.contract.task import Task
-from trainers.evaluate import Table, answers_of, top_answers
+from trainers.evaluate import MOST_PIXELS, Table, answers_of, top_answers
 from trainers.metrics import Metric
 
 LARGEST_BATCH = 256
-MOST_PIXELS = 2**18  # of a batch: what a network makes of more leaves the caches of a CPU
 
 
 def batch_of(task: Task) -> int:
-    """How many images are measured at a time; of 128 x 128 pixels, 256 at a time take almost three times as long."""
+    """How many images are measured at a time."""
     return max(1, min(LARGEST_BATCH, MOST_PIXELS // (task.height * task.width)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -21,8 +22,10 @@ from trainers.answers import Answers
 from trainers.data.augment import normalized
 from trainers.data.recipe_augment import changed
 from trainers.data.splits import DataSpec, ImageData, load
-from trainers.evaluate import Table, evaluate, recalibrated
+from trainers.evaluate import BATCH, Table, batch_size, evaluate, recalibrated
+from trainers.execution import Execution
 from trainers.exit_logits import exit_logits
+from trainers.feature_split import FeatureSplit
 from trainers.metrics import ACCURACY
 
 
@@ -254,3 +257,23 @@ def test_each_batch_and_each_pass_has_an_arbitrary_order_of_its_own(
     orders.clear()
     evaluate(one, digits.validation, digits, knobs, seed=3)
     assert orders == again
+
+
+def test_on_a_cpu_a_batch_is_no_larger_than_caches_like(digits: ImageData) -> None:
+    large = replace(digits, height=128, width=128)
+    images, cpu = digits.validation, Execution()
+    assert batch_size(images, digits, cpu) == BATCH
+    assert batch_size(images, large, cpu) == 16
+    assert batch_size(images, replace(digits, height=1024, width=1024), cpu) == 1
+    assert batch_size(images, large, Execution(device="cuda")) == BATCH
+    assert batch_size(FeatureSplit(images, []), large, cpu) == BATCH
+
+
+def test_what_networks_answer_does_not_depend_on_the_size_of_batches(
+    digits: ImageData, net: DynamicNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = evaluate(net, digits.validation, digits, Knobs())
+    monkeypatch.setattr("trainers.evaluate.MOST_PIXELS", 3 * 64)
+    apart = evaluate(net, digits.validation, digits, Knobs())
+    assert (together.answers.classes_PN == apart.answers.classes_PN).all()
+    assert torch.equal(together.macs_PN, apart.macs_PN)

@@ -29,7 +29,12 @@ class Batch(NamedTuple):
 
 
 class Split:
-    """The images of one split. `labels` and `ids` (N,) int64 stay on the CPU."""
+    """The images of one split. `labels` and `ids` (N,) int64 stay on the CPU.
+
+    `of_features`: batches are rows of features that stand for the images.
+    """
+
+    of_features = False
 
     def __init__(self, labels: Tensor, ids: Tensor, pixels: HeldPixels | StreamedPixels) -> None:
         self.labels, self.ids = labels, ids
