@@ -31,8 +31,8 @@ class LiveFront:
     _settled: list[PointRecord] = field(default_factory=list)
     # of each training that was stopped, and may go on, what could be left when another goes on
     _stopped: dict[tuple[Kind, int], list[PointRecord]] = field(default_factory=dict)
-    # when trainings ended: of points that are equal the first stays
-    _order: dict[tuple[Kind, int], int] = field(default_factory=dict)
+    # when the points that are kept came, by their identity: of points that are equal the first stays
+    _came: dict[int, int] = field(default_factory=dict)
     _clock: Iterator[int] = field(default_factory=count)
     # hypervolume before each trial ended, where plateaus count
     _before: list[float] = field(default_factory=list)
@@ -79,13 +79,16 @@ class LiveFront:
     def withdraw(self, training: tuple[Kind, int]) -> None:
         """The stopped training goes on: what it was when it was stopped is no longer on offer."""
         self._stopped.pop(training, None)
-        left = [*self._settled, *(p for points in self._stopped.values() for p in points)]
-        left.sort(key=lambda p: self._order[p.training])
+        left = sorted(self._kept, key=lambda p: self._came[id(p)])
         self.points = front(left, self.spec.costs)
+
+    @property
+    def _kept(self) -> list[PointRecord]:
+        return [*self._settled, *(p for points in self._stopped.values() for p in points)]
 
     def _keep(self, training: tuple[Kind, int], own: Sequence[PointRecord], stopped: bool) -> None:
         """Keep of a training's own front what may be on the study's front one day."""
-        self._order[training] = next(self._clock)
+        now = next(self._clock)
         self._stopped.pop(training, None)
         best = front([*self._settled, *own], self.spec.costs)
         if stopped:
@@ -93,6 +96,7 @@ class LiveFront:
             self._stopped[training] = [p for p in best if id(p) in mine]
         else:
             self._settled = best
+        self._came = {id(p): self._came.get(id(p), now) for p in self._kept}
 
 
 def _lean(p: PointRecord) -> PointRecord:
