@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-import storage.measurements
+import storage.attempts
 from search.run.job import Job
 from search.run.optuna_mirror import OptunaMirror, optuna_storage
+from storage.attempts import Ends
 from storage.records import EpochRecord, Kind
 from storage.store import Store
 from tests.postgres import Server, running_postgres
@@ -72,7 +73,7 @@ def test_a_server_that_is_away_for_a_while_is_waited_for_and_one_line_says_so(
 def test_a_server_that_goes_away_in_the_middle_of_a_transaction_is_asked_the_whole_once_more(
     server: Server, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trial_id, asked = storage.measurements.trial_id, list[int]()
+    trial_id, asked = storage.attempts.trial_id, list[int]()
 
     def restarting(*arguments: Any) -> int:
         found = trial_id(*arguments)
@@ -81,10 +82,11 @@ def test_a_server_that_goes_away_in_the_middle_of_a_transaction_is_asked_the_who
         asked.append(found)
         return found
 
-    monkeypatch.setattr(storage.measurements, "trial_id", restarting)
-    store.add_epoch("s", "search", 0, EPOCH)
+    monkeypatch.setattr(storage.attempts, "trial_id", restarting)
+    store.attempts.begin("s", Kind.SEARCH, 0)
     assert len(asked) == 2
-    assert store.epochs("s", "search", 0) == [EPOCH]
+    monkeypatch.undo()
+    assert store.attempts.ends("s", Kind.SEARCH, 0) == Ends(lost=1)
 
 
 def test_optunas_tables_outlive_a_restart_too(server: Server, store: Store) -> None:
