@@ -60,7 +60,8 @@ class Classifier:
         across, down = image.width / width, image.height / height
         if how["resize"] == "crop":
             across = down = min(across, down)
-        across, down = across * share * width, down * share * height
+        across = min(image.width, across * share * width)
+        down = min(image.height, down * share * height)
         left, top = (image.width - across) / 2, (image.height - down) / 2
         return image.resize(size, kind, box=(left, top, left + across, top + down))
 

@@ -49,6 +49,15 @@ def test_images_are_prepared_as_in_training(
     np.testing.assert_array_equal(served[0], ours.astype(np.float32) / 255)
 
 
+def test_an_image_whose_part_is_as_large_as_itself_is_taken() -> None:
+    from storage.served_model import pixels_of
+
+    file = io.BytesIO()
+    Image.new("RGB", (196, 282), "red").save(file, "png")
+    # (196 / 183) * 183 is more than 196 in floating-point numbers
+    assert pixels_of(file.getvalue(), described(height=183, width=183)).shape == (1, 3, 183, 183)
+
+
 def test_whatever_holds_images_is_taken_apart() -> None:
     from storage.served_model import images_in
 

@@ -154,7 +154,8 @@ def _fitted(image: Image.Image, geometry: Geometry) -> Image.Image:
     across, down = image.width / width, image.height / height
     if geometry.resize == "crop":
         across = down = min(across, down)
-    across, down = across * share * width, down * share * height
+    across = min(image.width, across * share * width)
+    down = min(image.height, down * share * height)
     left, top = (image.width - across) / 2, (image.height - down) / 2
     return image.resize((width, height), how, box=(left, top, left + across, top + down))
 
