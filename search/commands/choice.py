@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 
 from search.front.flattery import Expected, expected
@@ -16,6 +16,7 @@ from storage.records import PointRecord, StudyRecord
 from storage.store import Store
 from trainers.metrics import ACCURACY, Metric
 
+WORTH_SAYING = 0.8  # of the cost, that a cheaper point may have
 RULE_WORDS = {
     "efficient": "the cheapest point that is as good as the best",
     "equal": "the cheapest point that keeps the accuracy of the best static network",
@@ -115,6 +116,26 @@ def expected_of(
 
     rule = again if choice.point is None else None
     return expected(point, front.members, front.baselines, rule)
+
+
+def cheaper_text(
+    point: PointRecord, choice: Choice, front: StudyFront, record: StudyRecord
+) -> str | None:
+    """For a point picked as the most accurate: a much cheaper one that is as good, as far as validation tells.
+
+    The most accurate of many points is flattered most, and may be no better than that one on other images.
+    """
+    if choice.point is not None or choice.rule != "best":
+        return None
+    cost = study_cost(record)
+    other = _picked(replace(choice, pick=DEFAULT), front.members, front.baselines, cost)
+    share = cost.of(other) / cost.of(point)
+    if share > WORTH_SAYING:
+        return None
+    return (
+        f"point {other.id} is as good, as far as validation can tell, at {share:.0%} of the cost: {other.accuracy:.2%} "
+        f"at {cost.text(cost.of(other))}; --pick {DEFAULT} beside the limits exports it"
+    )
 
 
 def _picked(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.commands.choice import Choice, chosen, expected_of
+from search.commands.choice import Choice, cheaper_text, chosen, expected_of
 from search.commands.export_cascade import exported_cascade
 from search.commands.export_text import export_lines
 from search.commands.same_data import check_same_data
@@ -96,6 +96,8 @@ def export_point(
     )
     if is_cascade(point.knobs):
         say(knobs_text(point.knobs))
+    if cheaper := cheaper_text(point, choice, found, record):
+        say(cheaper)
     if extras.exit is not None:
         point, expected = _ended(store, record, settings, point, extras.exit, say), None
     with folder_to_fill(place, force) as folder:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from search.commands.choice import Choice, chosen
+from search.commands.choice import Choice, cheaper_text, chosen
 from search.commands.inspect import chosen_point
+from search.front.stored import study_front
 from search.spec import parse_study
 from storage.records import Kind, StudyRecord
 from storage.settings import Settings
@@ -71,6 +73,27 @@ def test_a_point_is_chosen_by_its_id_on_the_front_or_not(store: Store, record: S
     for wanted in ids(store)[:3]:
         assert chosen(store, record, Choice(point=wanted)).id == wanted
         assert chosen_point(store, record, choice=Choice(point=wanted)).id == wanted
+
+
+def test_a_much_cheaper_point_that_is_as_good_as_the_best_is_told(tmp_path: Path) -> None:
+    store = Store.open(f"sqlite:///{tmp_path / 'other.sqlite'}")
+    spec = parse_study(TEXT, "s").model_dump(mode="json")
+    store.add_study("s", spec, TEXT, {"accuracy": 0.1, "macs": 1e7})
+    own = [operating_point(0.895, 1e6), operating_point(0.9, 4e6, chosen=False)]
+    store.add_trial("s", Kind.SEARCH, 0, "gated_resnet", {}, 0, 9)
+    store.finish_trial("s", Kind.SEARCH, 0, points=own, result={}, seconds=1.0)
+    record, (cheap, best) = store.study("s"), store.points("s")
+    front = study_front(store, record)
+    within = Choice(max_macs="5M")
+    assert chosen(store, record, within).id == best.id
+    text = cheaper_text(best, within, front, record)
+    assert text is not None
+    assert text.startswith(f"point {cheap.id} is as good, as far as validation can tell, at 25% of")
+    assert "89.50% at 1.00 M MACs; --pick efficient beside the limits exports it" in text
+    assert chosen(store, record, replace(within, pick="efficient")).id == cheap.id
+    assert cheaper_text(cheap, Choice(max_macs="2M"), front, record) is None
+    assert cheaper_text(best, Choice(point=best.id), front, record) is None
+    assert cheaper_text(cheap, Choice(), front, record) is None
 
 
 def test_points_that_cannot_be_shipped_are_refused(store: Store, record: StudyRecord) -> None:
