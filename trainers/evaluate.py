@@ -143,7 +143,12 @@ def batch_size(split: Split, data: ImageData, execution: Execution) -> int:
     """
     if execution.device != "cpu" or split.of_features:
         return BATCH
-    return max(1, min(BATCH, MOST_PIXELS // (data.height * data.width)))
+    return within_caches(BATCH, data.height, data.width)
+
+
+def within_caches(most: int, height: int, width: int) -> int:
+    """How many images of so many pixels a CPU computes at a time, at most `most`."""
+    return max(1, min(most, MOST_PIXELS // (height * width)))
 
 
 def outputs(

@@ -67,13 +67,16 @@ def target_free(scale: Scale, granularity: str) -> dict[str, Variant]:
 
 def ungated(scale: Scale) -> dict[str, Variant]:
     """The network that gates are put on, without them."""
-    params = {**scale.residual, "backbone": scale.large, "shortcut": "A", "gated": False}
-    return {"plain": Variant("accuracy", "gated_resnet", params, scale.residual_epochs)}
+    return _static(scale, scale.large)
 
 
 def plain(scale: Scale) -> dict[str, Variant]:
     """The smaller baseline, at whose MACs the others are compared."""
-    params = {**scale.residual, "backbone": scale.small, "shortcut": "A", "gated": False}
+    return _static(scale, scale.small)
+
+
+def _static(scale: Scale, backbone: str) -> dict[str, Variant]:
+    params = {**scale.residual, "backbone": backbone, "shortcut": "A", "gated": False}
     return {"plain": Variant("accuracy", "gated_resnet", params, scale.residual_epochs)}
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spaces.contract.task import Task
-from trainers.evaluate import MOST_PIXELS, Table, answers_of, top_answers
+from trainers.evaluate import Table, answers_of, top_answers, within_caches
 from trainers.metrics import Metric
 
 LARGEST_BATCH = 256
@@ -22,7 +22,7 @@ LARGEST_BATCH = 256
 
 def batch_of(task: Task) -> int:
     """How many images are measured at a time."""
-    return max(1, min(LARGEST_BATCH, MOST_PIXELS // (task.height * task.width)))
+    return within_caches(LARGEST_BATCH, task.height, task.width)
 
 
 @dataclass

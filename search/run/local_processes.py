@@ -131,17 +131,27 @@ def events_apart(job: Job, limits: TrialLimits) -> Generator[Event, None, None]:
     engine = LocalProcesses(1, limits)
     try:
         engine.submit(job)
-        while True:
-            if (happened := engine.next_event(LOOK_SECONDS)) is None:
-                continue
-            _, event = happened
-            yield event
-            if isinstance(event, Outcome | Failure):
-                return
-            if isinstance(event, Rung):
-                engine.answer(job, go_on=True)
+        yield from events_until_the_end(engine, job, LOOK_SECONDS, lambda: True)
     finally:
         engine.close()
+
+
+def events_until_the_end(
+    engine: LocalProcesses, job: Job, look_seconds: float, goes_on: Callable[[], bool]
+) -> Generator[Event, None, None]:
+    """Events of the only job of an engine; after a Rung `goes_on` is asked, and False ends it."""
+    while True:
+        if (happened := engine.next_event(look_seconds)) is None:
+            continue
+        _, event = happened
+        yield event
+        if isinstance(event, Outcome | Failure):
+            return
+        if isinstance(event, Rung):
+            answer = goes_on()
+            engine.answer(job, answer)
+            if not answer:
+                return
 
 
 def grouped(gpus: Sequence[str], each: int) -> list[str]:

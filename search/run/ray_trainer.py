@@ -15,8 +15,8 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from search.logs import show_logs
-from search.run.job import Event, Failure, Job, Outcome, Rung
-from search.run.local_processes import LocalProcesses
+from search.run.job import Event, Failure, Job
+from search.run.local_processes import LocalProcesses, events_until_the_end
 from search.run.watch import TrialLimits
 
 if TYPE_CHECKING:
@@ -111,22 +111,8 @@ class Trainer:
             return
         with self._one_job:
             self._engine.submit(job)
-            yield from self._events(job)
+            yield from events_until_the_end(self._engine, job, TICK, self._answers.get)
 
     def answer(self, go_on: bool) -> None:
         """Let the training that waits at a rung go on, or end it."""
         self._answers.put(go_on)
-
-    def _events(self, job: Job) -> Iterator[Event]:
-        while True:
-            if (happened := self._engine.next_event(TICK)) is None:
-                continue
-            _, event = happened
-            yield event
-            if isinstance(event, Outcome | Failure):
-                return
-            if isinstance(event, Rung):
-                goes_on = self._answers.get()
-                self._engine.answer(job, goes_on)
-                if not goes_on:
-                    return

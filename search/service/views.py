@@ -103,13 +103,14 @@ class Views:
         own = sorted(
             (q for q in (*front.points, *front.baselines) if q.training == p.training), key=cost.of
         )
+        exits = shares_by_exit(p)
         return drawn(p, known) | {
             "training": training_text(*p.training),
             "words": point_words(p, _static_of(p, front.baselines)),
             "params": {key: str(value) for key, value in p.params.items()},
             "curve": [drawn(q, known) for q in {q.id: q for q in own}.values()],
-            "exits": list(shares_by_exit(p).values()),
-            "exit_names": list(shares_by_exit(p)),
+            "exits": list(exits.values()),
+            "exit_names": list(exits),
             "beside": drawn(beside, known) if beside else None,
             "standing": standing(p, [beside] if beside else [], cost, flattered).name,
             "export": f"dynafront export {shlex.quote(name)} --point {identifier}",
