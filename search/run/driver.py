@@ -164,12 +164,8 @@ class Driver:
         if not self.baselines.hold(baseline, start):
             return
         job = self._job(baseline, ())
-        if (
-            baseline.name in self.baselines.trained
-        ):  # once more would help no more than the last time
-            self._give_up(baseline, job, Failure("its checkpoint cannot be read", None, ""))
-            return
-        if (failure := given_up(ends := self.books.ends(baseline))) is not None:
+        ends = self.books.ends(baseline)
+        if (failure := self.baselines.hopeless(baseline) or given_up(ends)) is not None:
             self._give_up(baseline, job, failure)
             return
         self.progress.say(
@@ -325,7 +321,7 @@ class Driver:
         """A baseline cannot be trained again: the trials that wait for it fail."""
         self.books.over(baseline)
         self.progress.trial_failed(job, failure)
-        for start in self.baselines.failed(baseline):
+        for start in self.baselines.failed(baseline, failure):
             reason = f"the baseline that it starts from could not be trained again: {failure.error}"
             self._fail(
                 start.trial, self._job(start.trial, ()), Failure(reason, None, failure.trace)

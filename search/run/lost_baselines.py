@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from search.run.job import Job
+from search.run.job import Failure, Job
 from search.run.jobs import job_of
 from search.schedule.decisions import Start, Trial
 from search.spec import StudySpec
@@ -26,7 +26,8 @@ class LostBaselines:
 
     lost: Lost = lambda job: None
     ready: deque[Start] = field(default_factory=deque)  # trials whose baseline is there again
-    trained: set[tuple[Kind, int]] = field(default_factory=set)  # again, in this session
+    # why one is not trained once more in this session: it would help no more than the last time
+    _hopeless: dict[tuple[Kind, int], Failure] = field(default_factory=dict)
     _waiting: dict[tuple[Kind, int], list[Start]] = field(default_factory=dict)
 
     def hold(self, baseline: Trial, start: Start) -> bool:
@@ -40,11 +41,16 @@ class LostBaselines:
 
     def found(self, baseline: Trial) -> None:
         """It is there again."""
-        self.trained.add(baseline.name)
+        self._hopeless[baseline.name] = Failure("its checkpoint cannot be read", None, "")
         self.ready.extend(self._waiting.pop(baseline.name))
 
-    def failed(self, baseline: Trial) -> list[Start]:
+    def hopeless(self, baseline: Trial) -> Failure | None:
+        """Why it is not trained again, where it was or could not be before."""
+        return self._hopeless.get(baseline.name)
+
+    def failed(self, baseline: Trial, failure: Failure) -> list[Start]:
         """It cannot be trained again; returns the trials that waited."""
+        self._hopeless[baseline.name] = failure
         return self._waiting.pop(baseline.name)
 
 
