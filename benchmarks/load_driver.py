@@ -24,7 +24,8 @@ from search.run.books import Books
 from search.run.driver import Driver
 from search.run.follower import NoFollower
 from search.run.job import Event, Job, Outcome
-from search.run.optuna_mirror import OptunaMirror, mirror_for, optuna_storage
+from search.run.mirror_process import MirrorProcess, mirror_beside
+from search.run.optuna_mirror import OptunaMirror
 from search.run.progress import Progress
 from search.run.publisher_process import PublisherProcess
 from search.run.take_up import take_up
@@ -122,6 +123,7 @@ PARTS: tuple[tuple[type, str, str], ...] = (
     (Asking, "suggestion", "sampler"),
     (Asking, "observe", "sampler observes"),
     *((Books, name, "tables") for name in ("record", "start", "epoch", "end", "ends")),
+    (MirrorProcess, "_send", "Optuna's mirror"),
     (OptunaMirror, "_unless_broken", "Optuna's mirror"),
     (Instant, "next_event", MADE_UP),
 )
@@ -155,7 +157,7 @@ def _drive(settings: Settings, engine: Instant, trials: int, *, mlflow: bool) ->
     store = Store.open(settings.database_url)
     spec = made_up_study(store, f"driven-{trials}-{engine.slots}", trials, EPOCHS)
     plan = scheduler_for(spec, TASK, REFERENCE, slots=engine.slots)
-    mirror = mirror_for(optuna_storage(settings.optuna_url), store, spec)
+    mirror = mirror_beside(engine.slots, store, settings, spec)
     books = Books(store, spec.study, spec.costs, mirror)
     take_up(plan, books)
     with Progress(Console(quiet=True), spec.study, trials, engine.slots) as progress:

@@ -197,6 +197,12 @@ def _cells_of(other: Other, shown: Sequence[str]) -> list[str]:
     return [*cells, "not trained here"]
 
 
+def _cpu_seconds() -> float:
+    """Of this process and of workers that have ended."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument(
@@ -220,10 +226,12 @@ def main() -> None:
     for name in TABLES if args.all else args.tables:
         table = TABLES[name]
         text = table.text(args.scale, args.data, args.repeats)
+        begin = _cpu_seconds()
         with tempfile.TemporaryDirectory() as folder:
             settings = Settings(storage=Storage(folder=Path(args.folder or folder)))
             ours = trained(table, args.scale, text, settings, args.workers)
-        print(printed(table, ours, args.scale), flush=True)
+        print(printed(table, ours, args.scale))
+        print(f"{_cpu_seconds() - begin:.0f} CPU seconds in this call.", flush=True)
     print(versions())
 
 

@@ -29,7 +29,7 @@ TABLE_1 = PaperTable(
             {"layers": {10: 3, 16: 4}},
         ),
         "cpu": Scale(
-            SMALL | {"repeats": 2},
+            SMALL,
             {"dim": 64, "batch": 64},
             {"layers": {10: 4, 16: 6}},
         ),

@@ -25,7 +25,7 @@ SMOKE = Scale(
     {"layers": {3: 1, 6: 2, 9: 3}},
 )  # fmt: skip
 CPU = Scale(
-    SMALL | {"data": "cifar10", "repeats": 2},
+    SMALL,
     {**_SCRATCH, "layers": 6, "dim": 64, "patch": 4, "batch": 64},
     {"layers": {3: 2, 6: 3, 9: 4}},
 )  # fmt: skip

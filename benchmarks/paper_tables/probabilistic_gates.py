@@ -6,6 +6,7 @@ from itertools import chain
 
 from benchmarks.paper_tables.table import (
     CENTRE,
+    FEWER_EPOCHS,
     HELD_OUT,
     SMALL,
     TINY,
@@ -104,7 +105,7 @@ TABLE_S5 = PaperTable(
         ),
         "cpu": Scale(
             SMALL,
-            {"backbone": "resnet14", "width": 0.5, "batch": 64, "lr_milestones": "0.43+0.71"},
+            {"backbone": "resnet14", "width": 0.25, "batch": 64, "lr_milestones": "0.43+0.71"},
             every=3,
         ),
     },
@@ -147,14 +148,15 @@ def _imagenet(
         {
             "smoke": Scale(TINY | scratch | {"image_size": 8, "crop_pct": 1.0}, small, every=len(rows) // 2),
             "cpu": Scale(
-                SMALL | {"data": "cifar100", "crop_pct": 1.0} | scratch,
-                small,
-                every=len(rows) // 2,
+                SMALL | FEWER_EPOCHS | {"image_size": 32, "crop_pct": 1.0} | scratch,
+                small | {"batch": 64, "stem": "imagenet"},
+                every=len(rows) // 4 + 1,
             ),
         },
         differs=(
             HELD_OUT,
             CENTRE,
+    FEWER_EPOCHS,
             "numbers of AIG are its own paper's, whose gates are drawn at random; here they are thresholds too",
             "the ResNet itself is not a row: its accuracy is that of torchvision's weights",
             "per-batch gates with a constant, then quadratic loss and an annealed target are left out: the paper does "
@@ -188,8 +190,8 @@ FIGURE_9 = PaperTable(
             {"depth": {100: 22}},
         ),
         "cpu": Scale(
-            SMALL,
-            {"depth": 22, "lr_milestones": "0.5+0.75"},
+            SMALL | FEWER_EPOCHS,
+            {"depth": 22, "growth": 8, "lr_milestones": "0.5+0.75"},
             {"depth": {100: 22}},
         ),
     },

@@ -24,14 +24,17 @@ TINY: dict[str, Any] = {
     "train_limit": 128,
     "validation": 0.1,
 }
-# at cpu scale: a table takes minutes of one core
+# at cpu scale: a table takes 5 to 20 minutes of one core. So little training tells ten classes apart, not a hundred
 SMALL: dict[str, Any] = {
-    "budget": {"epochs": 16},
-    "repeats": 1,
-    "train_limit": 4000,
+    "data": "cifar10",
+    "budget": {"epochs": 12},
+    "repeats": 2,
+    "train_limit": 5000,
     "image_size": 16,
     "validation": 0.1,
+    "validation_limit": 500,
 }
+FEWER_EPOCHS: dict[str, Any] = {"budget": {"epochs": 8}}  # of networks that take longer
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,9 @@ from search.run.heartbeat import Steps
 from search.run.lease import Lease, lease
 from search.run.lost_baselines import LostBaselines, lost_in
 from search.run.memory_tries import MemoryTries
+from search.run.mirror_process import mirror_beside
 from search.run.missing_files import put_missing
 from search.run.number_formats import NumberFormats
-from search.run.optuna_mirror import mirror_for, optuna_storage
 from search.run.progress import Progress
 from search.run.publish import Publisher
 from search.run.publisher_process import PublisherProcess, publisher_for
@@ -43,7 +43,6 @@ from search.spec import BEFORE
 from search.study_keys import StudySpec
 from spaces.contract.family import Candidate
 from spaces.contract.task import Task
-from storage.creation_lock import creating
 from storage.errors import StorageError, StudyExistsError
 from storage.kept_files import checkpoint_store
 from storage.settings import Settings
@@ -147,9 +146,7 @@ def _driven(
     """
     spec, store, checkpoints = parts.spec, parts.store, str(parts.settings.checkpoints)
     files = checkpoint_store(parts.settings.checkpoints, parts.settings.store)
-    with creating(parts.settings.optuna_url):
-        storage = optuna_storage(parts.settings.optuna_url)
-    mirror = mirror_for(storage, store, spec)
+    mirror = mirror_beside(parts.engine.slots, store, parts.settings, spec)
     books = Books(store, spec.study, spec.costs, mirror, spec.metric.name)
     publisher = publisher_for(parts.engine, store, parts.settings, spec, progress.say)
     formats = NumberFormats(

@@ -11,7 +11,7 @@ from search.front.pareto import front
 from search.objectives import Cost
 from search.report.front_points import thinned
 from search.run.job import Failure, Outcome, Rung
-from search.run.optuna_mirror import OptunaMirror
+from search.run.mirror import Mirror
 from search.schedule.decisions import Reject, Repeat, Trial
 from search.schedule.history import Params
 from storage.attempts import Ends
@@ -30,7 +30,7 @@ class Books:
     store: Store
     study: str
     costs: Sequence[Cost]
-    mirror: OptunaMirror | None = None
+    mirror: Mirror | None = None
     metric: str = "accuracy"  # what its points' accuracy is called
     # trainings under way, as the tables had them when they were started: nobody else changes them
     _under_way: dict[tuple[Kind, int], TrialRecord] = field(default_factory=dict)
@@ -183,5 +183,5 @@ class Books:
         if self.mirror:
             self.mirror.close()
 
-    def _mirror_of(self, kind: Kind) -> OptunaMirror | None:
+    def _mirror_of(self, kind: Kind) -> Mirror | None:
         return self.mirror if kind == Kind.SEARCH else None

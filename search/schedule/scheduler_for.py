@@ -28,7 +28,7 @@ from spaces.contract.task import Task
 
 # of the slots, so many suggestions are made from one look at what is known: with all slots busy, each decides without
 # what the others will show, and these decide without a little more
-SHARE = 8
+SHARE = 4
 
 
 def scheduler_for(

@@ -21,6 +21,10 @@ class KnownPoints:
         self._store, self._lock = store, Lock()
         self._known: dict[str, dict[Training, tuple[Hashable, list[PointRecord]]]] = {}
 
+    def has(self, study: str) -> bool:
+        """Whether points of this study were read before."""
+        return study in self._known
+
     def of(self, study: str, trials: Sequence[TrialRecord]) -> list[PointRecord]:
         """What `store.points(study, rates=False)` gives, where `trials` are the study's trainings as they are now."""
         with self._lock:

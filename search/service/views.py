@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from search.front.stored import (
     study_front,
     study_majority,
 )
+from search.front.stored_points import StoredPoints
 from search.objectives import Cost
 from search.report.front_points import points_to_draw, thinned
 from search.report.front_text import standing, summary
@@ -178,8 +180,15 @@ class Views:
         return known[axis]
 
     def _made(self, name: str, stamp: str) -> StudyFront:
-        points = self._points.of(name, self._trials(name, stamp))
-        return study_front(self.store, self.store.study(name), known=points)
+        """Reads all points only where that was done before: the list of studies shows fronts alone."""
+        record, trials = self.store.study(name), self._trials(name, stamp)
+        if self._points.has(name):
+            return study_front(self.store, record, known=self._points.of(name, trials))
+
+        def read() -> list[PointRecord]:
+            return StoredPoints(self.store, record, known=self._points.of(name, trials)).eligible()
+
+        return replace(study_front(self.store, record), read=read)
 
     def _made_along(self, name: str, _: str, axis: str) -> list[PointRecord]:
         """The front of accuracy and one cost alone, the cheapest first; like the study's without what guessing has."""

@@ -214,7 +214,9 @@ def test_a_lost_baseline_whose_process_dies_each_time_is_not_trained_for_ever(
     next(half_done.folder.rglob("plain-*.safetensors")).unlink()
     crash = Failure("its worker process ended", None, "", crashed=True)
     drive(half_done, lambda job, attempt: [crash] if job.kind == "static" else good(job, attempt))
-    assert len(half_done.jobs) == 3, "three times for all trials that wait for it, one after the other"
+    assert len(half_done.jobs) == 3, (
+        "three times for all trials that wait for it, one after the other"
+    )
     assert not half_done.started()
     assert half_done.states()[4] == "failed"
     assert half_done.store.trial("s", "static", 0).state == "complete"

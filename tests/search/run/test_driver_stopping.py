@@ -97,13 +97,13 @@ def test_suggestions_that_were_found_together_are_made_also_after_an_interruptio
 ) -> None:
     text = STOPPING.replace("sampler: random", "sampler: growth").replace("trials: 8", "trials: 13")
     whole = Bench(tmp_path / "whole", text)
-    whole.drive(growing, planned=32)
+    whole.drive(growing, planned=16)
     for at, asked in ((34, 9), (40, 10)):  # four are found together, with trial 8
         killed = Bench(tmp_path / str(at), text)
         with pytest.raises(KeyboardInterrupt):
-            killed.drive(interrupted(growing, at), planned=32)
+            killed.drive(interrupted(growing, at), planned=16)
         assert len(killed.states()) == asked
-        killed.drive(growing, planned=32)
+        killed.drive(growing, planned=16)
         assert killed.decisions() == whole.decisions(), at
 
 

@@ -257,3 +257,29 @@ def test_growth_says_what_each_training_added(client: FlaskClient, store: Store)
     assert found["words"] == "the last 2 trainings added nothing to the hypervolume"
     trained(store, "s", 4, 0.95)
     assert asked(client, "growth", study="s")["words"].endswith("% of the hypervolume")
+
+
+def test_the_list_of_studies_reads_no_points_but_those_of_fronts_and_a_study_reads_them_once(
+    store: Store, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        trained(store, "s", number, 0.5 + number / 10)
+    read: list[tuple[Any, ...]] = []
+    whole = store.points
+
+    def points(*asked: Any, **how: Any) -> Any:
+        if "kind" not in how:  # baselines, which are few, are read by their kind
+            read.append(asked)
+        return whole(*asked, **how)
+
+    monkeypatch.setattr(store, "points", points)
+    cards = asked(client, "studies")["studies"]
+    best = {card["study"]: card["best_accuracy"] for card in cards}
+    assert (best["s"], read) == (0.7, [])
+    shown = asked(client, "points", study="s")
+    assert len(shown["front"]) + len(shown["others"]["id"]) == 3
+    assert read == [("s", Kind.SEARCH, number) for number in range(3)]
+    read.clear()
+    trained(store, "s", 3, 0.9)
+    best = {card["study"]: card["best_accuracy"] for card in asked(client, "studies")["studies"]}
+    assert (best["s"], read) == (0.9, [("s", Kind.SEARCH, 3)])
