@@ -124,7 +124,7 @@ PARTS: tuple[tuple[type, str, str], ...] = (
     (Asking, "observe", "sampler observes"),
     *((Books, name, "tables") for name in ("record", "start", "epoch", "end", "ends")),
     (MirrorProcess, "_send", "Optuna's mirror"),
-    (OptunaMirror, "_unless_broken", "Optuna's mirror"),
+    (OptunaMirror, "_write_waiting", "Optuna's mirror"),
     (Instant, "next_event", MADE_UP),
 )
 
@@ -135,10 +135,8 @@ def driven(
     """CPU milliseconds a trial of each part of the driver, and its memory, over a study of so many trials."""
     settings = Settings.model_validate({"storage": {"folder": folder, "database": url}})
     engine, meter = Instant(slots), Meter()
-    begin, wall = time.process_time(), time.perf_counter()
     with meter.watching(PARTS):  # before the scheduler keeps methods of its parts
-        _drive(settings, engine, trials, mlflow=mlflow)
-    whole, seconds = time.process_time() - begin, time.perf_counter() - wall
+        whole, seconds = _drive(settings, engine, trials, mlflow=mlflow)
     whole -= meter.seconds.pop(MADE_UP)
     parts = dict(meter.seconds) | {"the rest": whole - sum(meter.seconds.values())}
     return {
@@ -151,8 +149,10 @@ def driven(
     }
 
 
-def _drive(settings: Settings, engine: Instant, trials: int, *, mlflow: bool) -> None:
-    """Search a study of its own to its end."""
+def _drive(
+    settings: Settings, engine: Instant, trials: int, *, mlflow: bool
+) -> tuple[float, float]:
+    """Search a study of its own to its end: CPU seconds and seconds that it took, once all processes had started."""
     settings.folder.mkdir(parents=True, exist_ok=True)
     store = Store.open(settings.database_url)
     spec = made_up_study(store, f"driven-{trials}-{engine.slots}", trials, EPOCHS)
@@ -164,7 +164,7 @@ def _drive(settings: Settings, engine: Instant, trials: int, *, mlflow: bool) ->
         publisher = PublisherProcess(settings, spec, progress.say) if mlflow else None
         if publisher:
             publisher.start()
-        Driver(
+        driver = Driver(
             spec=spec,
             plan=plan,
             books=books,
@@ -173,9 +173,13 @@ def _drive(settings: Settings, engine: Instant, trials: int, *, mlflow: bool) ->
             progress=progress,
             follower=publisher or NoFollower(),
             checkpoints=str(settings.folder),
-        ).run()
+        )
+        begin, wall = time.process_time(), time.perf_counter()
+        driver.run()
+        whole, seconds = time.process_time() - begin, time.perf_counter() - wall
         if publisher:
             publisher.close(600)
+    return whole, seconds
 
 
 def utilisation(workers: int, trial_seconds: float, driver_seconds: float) -> float:

@@ -156,7 +156,6 @@ def _imagenet(
         differs=(
             HELD_OUT,
             CENTRE,
-    FEWER_EPOCHS,
             "numbers of AIG are its own paper's, whose gates are drawn at random; here they are thresholds too",
             "the ResNet itself is not a row: its accuracy is that of torchvision's weights",
             "per-batch gates with a constant, then quadratic loss and an annealed target are left out: the paper does "

@@ -11,9 +11,10 @@ from search.schedule.history import Params
 class Mirror(Protocol):
     """Writes what happened to Optuna's tables, in its order. Any call may raise what an earlier write raised."""
 
-    unknown: Mapping[
-        int, Params
-    ]  # trials that Optuna's tables have and ours do not, when it begins
+    @property
+    def unknown(self) -> Mapping[int, Params]:
+        """Trials that Optuna's tables had and ours did not, when it began."""
+        ...
 
     def add(self, family: str, values: Mapping[str, object]) -> None: ...
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from search.logs import verbosity
 from search.run.mirror import Mirror
-from search.run.optuna_mirror import mirror_for, optuna_storage
+from search.run.optuna_mirror import OptunaMirror, mirror_for, optuna_storage
 from search.run.worker_process import begin_process, workers_context
 from search.schedule.history import Params
 from search.spec import StudySpec
@@ -23,6 +23,7 @@ from storage.store import Store
 logger = logging.getLogger(f"dynafront.{__name__}")
 
 MANY = 16  # trainings at once, from which on a process is worth the second that it takes to start
+GATHER_SECONDS = 0.2  # many writes are one, for SQLite lets nobody else write meanwhile
 CLOSE = "close"  # the last message; the answer is None, or the error of a write
 
 
@@ -104,6 +105,10 @@ def mirror_beside(slots: int, store: Store, settings: Settings, spec: StudySpec)
     """What follows a study of so many trainings at once; made or brought in line with our tables."""
     if slots >= MANY:
         return MirrorProcess(settings, spec)
+    return _opened(store, settings, spec)
+
+
+def _opened(store: Store, settings: Settings, spec: StudySpec) -> OptunaMirror:
     with creating(settings.optuna_url):
         storage = optuna_storage(settings.optuna_url)
     return mirror_for(storage, store, spec)
@@ -129,7 +134,8 @@ def _mirror(
 
 def _follow(pipe: Connection, settings: Settings, spec: StudySpec) -> None:
     store = Store.open(settings.database_url)
-    mirror = mirror_beside(1, store, settings, spec)
+    mirror = _opened(store, settings, spec)
+    mirror.gather = GATHER_SECONDS
     store.close()
     pipe.send(dict(mirror.unknown))
     while (message := pipe.recv()) != (CLOSE,):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -37,10 +38,12 @@ logger = logging.getLogger(f"dynafront.{__name__}")
 class OptunaMirror:
     """An Optuna study over families' spaces: maximises accuracy, minimises costs.
 
-    It is written by a thread, in the order of what happened; what it missed when the process died is made up for
-    from `stored` trials. A trial that was stopped early is running here until the study is closed, for it may go on;
-    then it is pruned, with the operating point that represents it as a user attribute.
+    It is written by a thread, in the order of what happened, all that waits in one transaction; what it missed when
+    the process died is made up for from `stored` trials. A trial that was stopped early is running here until the study
+    is closed, for it may go on; then it is pruned, with the operating point that represents it as a user attribute.
     """
+
+    gather = 0.0  # seconds that a write waits for others, to be one transaction with them
 
     def __init__(
         self,
@@ -63,17 +66,20 @@ class OptunaMirror:
             self.study.add_trial(self._frozen(params_of(record.family, record.params, spaces)))
         trials = self.study.get_trials(deepcopy=False)
         self._ids = {trial.number: trial._trial_id for trial in trials}  # in Optuna's tables
+        self._added = len(trials)
         self.unknown = {t.number: t.params for t in trials[len(stored) :]}  # to our tables
         self._over = {trial.number for trial in trials if trial.state.is_finished()}
         self._stopped: dict[int, tuple[int, tuple[float, ...]]] = {}
         self._thread = ThreadPoolExecutor(1, "optuna")
-        self._written: list[Future[object]] = []
+        self._waiting: deque[Callable[[], object]] = deque()
+        self._written: deque[Future[object]] = deque()
         self._broken = False
 
     def add(self, family: str, values: Mapping[str, object]) -> None:
         """A trial was suggested, and is in our tables."""
         trial = self._frozen(params_of(family, values, self.spaces))  # type: ignore[arg-type]
-        self._write(lambda: self._create(trial))
+        number, self._added = self._added, self._added + 1
+        self._write(lambda: self._create(number, trial))
 
     def tell(
         self, number: int, values: Sequence[float], points: Sequence[Mapping[str, float]] = ()
@@ -112,8 +118,8 @@ class OptunaMirror:
             state=TrialState.RUNNING, params=fixed.params, distributions=fixed.distributions
         )
 
-    def _create(self, trial: FrozenTrial) -> None:
-        self._ids[len(self._ids)] = self._writer.create(trial)
+    def _create(self, number: int, trial: FrozenTrial) -> None:
+        self._ids[number] = self._writer.create(trial)
 
     def _finish(
         self, number: int, values: Sequence[float], points: Sequence[Mapping[str, float]]
@@ -138,22 +144,34 @@ class OptunaMirror:
 
     def _write(self, action: Callable[[], object]) -> None:
         self._check()
-        self._written.append(self._thread.submit(self._unless_broken, action))
+        self._waiting.append(action)
+        self._written.append(self._thread.submit(self._write_waiting))
 
-    def _unless_broken(self, action: Callable[[], object]) -> None:
-        # after one that failed, a later write would give its trial the number of the one that is missing
-        if self._broken:
-            logger.debug("not written to Optuna's database, for an earlier write failed")
+    def _write_waiting(self) -> None:
+        """Write all that waits; nothing after a write that failed.
+
+        A later one would give its trial the number of the one that is missing.
+        """
+        if self._waiting and self.gather:
+            time.sleep(self.gather)
+        count = len(self._waiting) if self._writer.transactions else 1
+        actions = [self._waiting.popleft() for _ in range(count)]
+        if self._broken or not actions:
             return
         try:
-            _repeated(action)
+            _repeated(lambda: self._write_together(actions))
         except Exception as error:
             self._broken = True
             raise _as_told(error) from error
 
+    def _write_together(self, actions: Sequence[Callable[[], object]]) -> None:
+        with self._writer.together():
+            for action in actions:
+                action()
+
     def _check(self) -> None:
         while self._written and self._written[0].done():
-            self._written.pop(0).result()
+            self._written.popleft().result()
 
 
 def _repeated(action: Callable[[], object]) -> None:

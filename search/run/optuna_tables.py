@@ -7,7 +7,8 @@ itself: thirty milliseconds a trial, during which SQLite lets nobody else write.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -25,6 +26,8 @@ LAYOUT = "v3.2.0.a"  # of Optuna's tables, that these statements are for
 class Writer(Protocol):
     """Writes trials of one study."""
 
+    transactions: bool  # whether several writes can be one
+
     def create(self, trial: FrozenTrial) -> int:
         """The id of a new trial, which has the next number."""
         ...
@@ -37,6 +40,10 @@ class Writer(Protocol):
         shown: Mapping[str, object],
     ) -> None:
         """End the trial with this id; `shown` are user attributes. Raises UpdateFinishedTrialError."""
+        ...
+
+    def together(self) -> AbstractContextManager[None]:
+        """All that is written inside is one transaction, where there are `transactions`."""
         ...
 
 
@@ -61,6 +68,8 @@ def _relax(connection: Any, _: Any) -> None:
 class _Calls:
     """By calls of any storage."""
 
+    transactions = False
+
     def __init__(self, storage: optuna.storages.BaseStorage, study: int) -> None:
         self._storage, self._study = storage, study
 
@@ -78,12 +87,35 @@ class _Calls:
             self._storage.set_trial_user_attr(trial, name, value)
         self._storage.set_trial_state_values(trial, state, values)
 
+    def together(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
 
 class _Tables:
     """By Optuna's own tables."""
 
+    transactions = True
+
     def __init__(self, engine: Engine, study: int) -> None:
         self._engine, self._study = engine, study
+        self._open: Session | None = None  # the transaction that others are a part of
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        with self._transaction() as self._open:
+            try:
+                yield
+            finally:
+                self._open = None
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Session]:
+        if self._open is not None:
+            yield self._open
+            self._open.flush()
+            return
+        with Session(self._engine) as session, session.begin():
+            yield session
 
     def create(self, trial: FrozenTrial) -> int:
         others = select(func.count()).where(models.TrialModel.study_id == self._study)
@@ -93,7 +125,7 @@ class _Tables:
             number=others.scalar_subquery(),
             datetime_start=trial.datetime_start,
         )
-        with Session(self._engine) as session, session.begin():
+        with self._transaction() as session:
             session.add(row)
             session.flush()
             found = int(row.trial_id)
@@ -114,7 +146,7 @@ class _Tables:
             for name, value in shown.items()
         ]
         reached = [_value(trial, i, value) for i, value in enumerate(values or ())]
-        with Session(self._engine) as session, session.begin():
+        with self._transaction() as session:
             # the lock first, where the server has one for a row
             row = session.get_one(models.TrialModel, trial, with_for_update=True)
             if row.state.is_finished():

@@ -9,9 +9,12 @@ from typing import Any
 
 import optuna
 import pytest
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
 from search.run.books import Books
-from search.run.optuna_mirror import POINTS, OptunaMirror, mirror_for
+from search.run.job import Failure
+from search.run.optuna_mirror import POINTS, OptunaMirror, mirror_for, optuna_storage
 from search.schedule.decisions import Trial
 from search.spec import parse_study
 from spaces.contract.family import Candidate
@@ -128,3 +131,56 @@ def test_a_second_end_changes_nothing(storage: optuna.storages.RDBStorage, tmp_p
     mirror.close()
     assert mirror.study.trials[0].values == [0.5, 2e6]
     assert len(mirror.study.trials[0].user_attrs[POINTS]) == 2
+
+
+def gathering(tmp_path: Path) -> tuple[Books, optuna.storages.RDBStorage]:
+    """A study whose mirror waits a moment for more to write."""
+    spec = parse_study(TEXT, "s")
+    store = Store.open(f"sqlite:///{tmp_path / 'd.db'}")
+    store.add_study("s", spec.model_dump(mode="json"), TEXT, {"accuracy": 0.1, "macs": 1e9})
+    found = optuna_storage(f"sqlite:///{tmp_path / 'o.db'}")
+    mirror = mirror_for(found, store, spec)
+    mirror.gather = 0.5
+    return Books(store, "s", spec.costs, mirror), found
+
+
+def suggested(books: Books, number: int) -> None:
+    candidate = Candidate.of(family("gated_resnet"), {}, 2)
+    books.record(Trial(Kind.SEARCH, number, candidate, number))
+
+
+def test_what_happens_within_a_moment_is_one_transaction(tmp_path: Path) -> None:
+    books, storage = gathering(tmp_path)
+    commits: list[object] = []
+    event.listen(storage.engine, "commit", commits.append)
+    for number in range(4):
+        suggested(books, number)
+    books.fail(Kind.SEARCH, 0, Failure("no memory", None, ""))
+    books.close()
+    assert len(commits) == 1
+    states = [t.state.name for t in optuna.load_study(study_name="s", storage=storage).trials]
+    assert states == ["FAIL", "RUNNING", "RUNNING", "RUNNING"]
+
+
+def test_writes_whose_connection_was_lost_are_repeated_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.run.optuna_mirror.AGAIN_SECONDS", 0.0)
+    books, storage = gathering(tmp_path)
+    assert isinstance(books.mirror, OptunaMirror)
+    whole, calls = books.mirror._writer.end, []
+
+    def end(*values: Any) -> None:
+        calls.append(values[0])
+        if len(calls) == 1:
+            raise OperationalError("", {}, Exception("gone"), connection_invalidated=True)
+        whole(*values)
+
+    monkeypatch.setattr(books.mirror._writer, "end", end)
+    for number in range(3):
+        suggested(books, number)
+    books.fail(Kind.SEARCH, 1, Failure("no memory", None, ""))
+    books.close()
+    trials = optuna.load_study(study_name="s", storage=storage).trials
+    assert [t.state.name for t in trials] == ["RUNNING", "FAIL", "RUNNING"]
+    assert len(calls) == 2
