@@ -59,9 +59,9 @@ SMOKE = Scale(
     copies=2, draws=4, recalibration=20,
 )  # fmt: skip
 
-_VIT_CPU = {"layers": 6, "dim": 64, "head_dim": 32, "mlp_ratio": 2, "patch": 8, "batch": 64}
+_VIT_CPU = {"layers": 6, "dim": 64, "head_dim": 32, "mlp_ratio": 2, "patch": 4, "batch": 64}
 CPU = Scale(
-    name="cpu", data=DataSpec(source="cifar10", train_limit=3000, validation_limit=1000), seeds=3,
+    name="cpu", data=DataSpec(source="cifar10", train_limit=3000, validation_limit=1000, image_size=16), seeds=3,
     gates={"backbone": "resnet14", "width": 0.25, "batch": 64}, gates_epochs=8, mid_targets=(0.5,),
     residual={"width": 0.25, "batch": 64}, residual_epochs=8,
     large="resnet14", small="resnet8", fractions=(0.2, 0.4, 0.65),
