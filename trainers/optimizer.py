@@ -22,8 +22,8 @@ def optimizer(net: DynamicNet, recipe: Recipe) -> Optimizer:
     if recipe.optimizer == "sgd":
         return _sgd(groups, recipe)
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(groups, lr=recipe.adamw_lr, fused=True)
-    return torch.optim.AdamW(groups, lr=recipe.adamw_lr, fused=True)
+        return torch.optim.Adam(groups, lr=recipe.adamw_lr, eps=recipe.adam_epsilon, fused=True)
+    return torch.optim.AdamW(groups, lr=recipe.adamw_lr, eps=recipe.adam_epsilon, fused=True)
 
 
 def _sgd(groups: list[dict[str, Any]], recipe: Recipe) -> Optimizer:

@@ -92,6 +92,17 @@ class Optimization:
         when={"optimizer": ("adamw", "adam")},
         doc="peak learning rate of AdamW and Adam",
     )
+    adam_epsilon: float = real(
+        1e-8,
+        1e-6,
+        default=1e-8,
+        log=True,
+        within=(1e-12, 1.0),
+        when={"optimizer": ("adamw", "adam")},
+        searched=False,
+        later=True,
+        doc="what AdamW and Adam add to the root of the second moment",
+    )
     momentum: float = real(
         0.5,
         0.99,

@@ -164,3 +164,18 @@ def test_norm_decay_decays_biases_and_norms_and_leaves_gates_alone() -> None:
     for group in optimizer(net, recipe).param_groups:
         of_gates = id(group["params"][0]) in gates
         assert group["weight_decay"] == (0.0 if of_gates else 1e-3)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_adam_adds_the_epsilon_of_the_recipe_to_the_root_of_the_second_moment(name: str) -> None:
+    net, recipe = built(
+        optimizer=name, adam_epsilon=1.0, adamw_lr=0.5, weight_decay=0.0, warmup=0.0
+    )
+    made = optimizer(net, recipe)
+    one = next(iter(net.parameters()))
+    before = one.detach().clone()
+    for parameter in net.parameters():
+        parameter.grad = torch.full_like(parameter, 3.0)
+    made.step()
+    # the first step: both moments are corrected to the gradient and its square
+    assert torch.allclose(before - one, torch.full_like(one, 0.5 * 3.0 / (3.0 + 1.0)), atol=1e-6)
