@@ -7,8 +7,8 @@ from typing import Any
 
 from benchmarks.paper_tables.table import (
     CENTRE,
-    FEWER_EPOCHS,
     HELD_OUT,
+    MORE_EPOCHS,
     SMALL,
     TINY,
     PaperTable,
@@ -63,8 +63,8 @@ TABLE_1 = PaperTable(
     f"{PAPER}, Table 1",
     tuple(_rows(CIFAR100, ensemble=True)),
     {
-        "smoke": Scale(TINY, _small("0.375+0.65+0.9"), every=4),
-        "cpu": Scale(SMALL | FEWER_EPOCHS, _small("0.375+0.65+0.9") | {"batch": 64}, every=3),
+        "smoke": Scale(TINY, _small("0.375+0.65+0.9"), kept=(0, 4)),
+        "cpu": Scale(SMALL | MORE_EPOCHS, _small("0.375+0.65+0.9") | {"batch": 64}, kept=(0, 2, 6)),
     },
     differs=(HELD_OUT,),
 )
@@ -74,8 +74,8 @@ TABLE_2 = PaperTable(
     f"{PAPER}, Table 2",
     tuple(_rows(IMAGENET, ensemble=False)),
     {
-        "smoke": Scale(TINY | LARGE, _small("0.3+0.6"), every=2),
-        "cpu": Scale(SMALL | FEWER_EPOCHS | LARGE, _small("0.3+0.6") | {"batch": 64}),
+        "smoke": Scale(TINY | LARGE, _small("0.3+0.6"), kept=(0, 2)),
+        "cpu": Scale(SMALL | MORE_EPOCHS | LARGE, _small("0.3+0.6") | {"batch": 64}, kept=(0, 1)),
     },
     differs=(
         HELD_OUT,

@@ -5,7 +5,7 @@ A row is one of the study's settings, in the file's order, or the baseline of a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,7 +34,8 @@ SMALL: dict[str, Any] = {
     "validation": 0.1,
     "validation_limit": 500,
 }
-FEWER_EPOCHS: dict[str, Any] = {"budget": {"epochs": 8}}  # of networks that take longer
+FEWER_EPOCHS: dict[str, Any] = {"budget": {"epochs": 8}}  # of a network that takes longer
+MORE_EPOCHS: dict[str, Any] = {"budget": {"epochs": 20}}  # of networks that learn later
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,19 @@ class Other(NamedTuple):
 class Scale:
     """Changes that make a study file smaller: its keys, those of every family's space, values by other values.
 
-    Of the settings, every `every`-th is trained.
+    Of the settings, those at the `kept` places are trained; all where none is named.
     """
 
     keys: Mapping[str, Any] = field(default_factory=dict)
     space: Mapping[str, Any] = field(default_factory=dict)
     values: Mapping[str, Mapping[Any, Any]] = field(default_factory=dict)
-    every: int = 1
+    kept: Sequence[int] = ()
+
+    def place(self, setting: int) -> int | None:
+        """Where a setting of the whole table stands at this scale; None where it is left out."""
+        if not self.kept:
+            return setting
+        return self.kept.index(setting) if setting in self.kept else None
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,7 @@ class PaperTable:
         keys |= small.keys
         for space in keys["space"].values():
             space.update(small.space)
-        keys["trials"] = keys["trials"][:: small.every]
+        keys["trials"] = [one for i, one in enumerate(keys["trials"]) if small.place(i) is not None]
         for trial in keys["trials"]:
             for name, other in small.values.items():
                 if name in trial:
@@ -113,11 +120,11 @@ class PaperTable:
         """The rows that are trained at a scale, with their places among its settings and its baselines."""
         small, found = self.scales.get(scale, Scale()), []
         for row in self.rows:
-            if row.setting is None:
-                if row.beside % small.every == 0:
-                    found.append(replace(row, baseline=_changed(row.baseline, small)))
-            elif row.setting % small.every == 0:
-                found.append(replace(row, setting=row.setting // small.every))
+            if row.setting is not None:
+                if (place := small.place(row.setting)) is not None:
+                    found.append(replace(row, setting=place))
+            elif small.place(row.beside) is not None:
+                found.append(replace(row, baseline=_changed(row.baseline, small)))
         return found
 
 
