@@ -183,7 +183,7 @@ def test_an_exported_cascade_says_and_does_what_its_members_did(
     served_by_mlflow(line, [pixels, 255 - pixels], ours, monkeypatch)
     # in integers, with the later members behind their branch still
     small = report["variants"]["int8"]
-    assert small["same_answers"] > 0.9 * small["test"]["images"]
+    assert small["same_answers"] >= small["limits"]["same"] * small["test"]["images"]
     assert small["test"]["macs_mean"] == pytest.approx(report["test"]["macs_mean"], rel=0.1)
     assert load_classifier(Path("model"), "int8").predict(pixels)[0] in description["classes"]
 
