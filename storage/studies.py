@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, case, delete, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
 
 from storage.database import Database
 from storage.errors import StorageError, StudyExistsError
@@ -36,11 +37,14 @@ class Studies:
             "created_at": utc_now(),
         }
         with self._database.writing() as connection:
-            if connection.scalar(select(STUDIES.c.name).where(STUDIES.c.name == name)):
+            try:
+                connection.execute(insert(STUDIES).values(values))
+            except (
+                IntegrityError
+            ):  # maybe since a moment: asking first would leave room for another process
                 raise StudyExistsError(
                     f"study {name!r} exists already; give the new one another name"
-                )
-            connection.execute(insert(STUDIES).values(values))
+                ) from None
             return record(StudyRecord, connection.execute(self._named(name)).one())
 
     def study(self, name: str) -> StudyRecord:

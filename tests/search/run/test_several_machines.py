@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from sqlalchemy import insert
 
 from benchmarks.crashes import FILE, LOG, STUDY, Launcher, new_folder
 from search.commands.status import is_driven
@@ -15,10 +17,12 @@ from search.run.jobs import job_of
 from search.run.lease import lease
 from search.run.worker import trained_net
 from search.spec import parse_study
-from storage.errors import StorageError
+from storage.errors import StorageError, StudyExistsError
 from storage.kept_files import checkpoint_store
 from storage.records import Kind, State
+from storage.rows import utc_now
 from storage.store import Store
+from storage.tables import STUDIES
 from tests.postgres import Server, running_postgres
 from tests.s3 import S3, running_s3
 
@@ -107,6 +111,32 @@ def test_of_three_machines_one_drives_and_another_goes_on_where_it_died(
         net, _, _ = trained_net(job_of(spec, trial, str(own.folder), store=s3.url))
         assert not net.training
     store.close()
+
+
+def test_a_study_that_two_processes_add_at_once_is_the_first_ones(server: Server) -> None:
+    url = server.new_database("at_once")
+    one, two = Store.open(url), Store.open(url)
+    with ThreadPoolExecutor(1) as thread, one._database.writing() as connection:
+        connection.execute(
+            insert(STUDIES).values(
+                name="s",
+                spec={},
+                text="first",
+                reference={},
+                seconds_spent=0.0,
+                created_at=utc_now(),
+            )
+        )
+        second = thread.submit(two.add_study, "s", {}, "second", {})
+        with pytest.raises(TimeoutError):  # it waits for the first one's end
+            second.result(0.5)
+        connection.commit()
+        with pytest.raises(StudyExistsError, match="study 's' exists already"):
+            second.result(30)
+    assert two.study("s").text == "first"
+    two.add_study("t", {}, "", {})
+    one.close()
+    two.close()
 
 
 @pytest.mark.parametrize("wrong", [-3600.0, 3600.0])
