@@ -157,7 +157,7 @@ def _drive(
     store = Store.open(settings.database_url)
     spec = made_up_study(store, f"driven-{trials}-{engine.slots}", trials, EPOCHS)
     plan = scheduler_for(spec, TASK, REFERENCE, slots=engine.slots)
-    mirror = mirror_beside(engine.slots, store, settings, spec)
+    mirror = mirror_beside(engine.slots, store, settings, spec, print)
     books = Books(store, spec.study, spec.costs, mirror)
     take_up(plan, books)
     with Progress(Console(quiet=True), spec.study, trials, engine.slots) as progress:

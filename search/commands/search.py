@@ -146,7 +146,7 @@ def _driven(
     """
     spec, store, checkpoints = parts.spec, parts.store, str(parts.settings.checkpoints)
     files = checkpoint_store(parts.settings.checkpoints, parts.settings.store)
-    mirror = mirror_beside(parts.engine.slots, store, parts.settings, spec)
+    mirror = mirror_beside(parts.engine.slots, store, parts.settings, spec, progress.say)
     books = Books(store, spec.study, spec.costs, mirror, spec.metric.name)
     publisher = publisher_for(parts.engine, store, parts.settings, spec, progress.say)
     formats = NumberFormats(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from search.logs import verbosity
+from search.run.engine import Say
 from search.run.mirror import Mirror
 from search.run.optuna_mirror import OptunaMirror, mirror_for, optuna_storage
 from search.run.worker_process import begin_process, workers_context
@@ -19,8 +19,6 @@ from search.spec import StudySpec
 from storage.creation_lock import creating
 from storage.settings import Settings
 from storage.store import Store
-
-logger = logging.getLogger(f"dynafront.{__name__}")
 
 MANY = 16  # trainings at once, from which on a process is worth the second that it takes to start
 GATHER_SECONDS = 0.2  # many writes are one, for SQLite lets nobody else write meanwhile
@@ -35,11 +33,11 @@ class MirrorProcess:
 
     unknown: Mapping[int, Params]
 
-    def __init__(self, settings: Settings, spec: StudySpec) -> None:
+    def __init__(self, settings: Settings, spec: StudySpec, say: Say) -> None:
         """Waits until it is in line with our tables. Raises what OptunaMirror raises."""
         context = workers_context()
         self._pipe, there = context.Pipe()
-        self._gone = False
+        self._gone, self._say = False, say
         arguments = there, dict(os.environ), verbosity(), settings, spec
         self.process = context.Process(target=_mirror, args=arguments)  # type: ignore[attr-defined]
         self.process.start()
@@ -90,7 +88,7 @@ class MirrorProcess:
             answer = self._pipe.recv()
         except (EOFError, OSError):
             self._gone = True
-            logger.warning(
+            self._say(
                 "the process that writes Optuna's tables ended; trials go on, and the next search of this study "
                 "writes there what is missing"
             )
@@ -101,10 +99,12 @@ class MirrorProcess:
         return answer
 
 
-def mirror_beside(slots: int, store: Store, settings: Settings, spec: StudySpec) -> Mirror:
+def mirror_beside(
+    slots: int, store: Store, settings: Settings, spec: StudySpec, say: Say
+) -> Mirror:
     """What follows a study of so many trainings at once; made or brought in line with our tables."""
     if slots >= MANY:
-        return MirrorProcess(settings, spec)
+        return MirrorProcess(settings, spec, say)
     return _opened(store, settings, spec)
 
 

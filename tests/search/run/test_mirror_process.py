@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 from pathlib import Path
@@ -65,7 +64,7 @@ def test_what_happens_is_in_optunas_tables_as_a_thread_would_have_written_it(
         other = store if folder else Store.open(own.database_url)
         if not folder:
             other.add_study("s", SPEC.model_dump(mode="json"), TEXT, {"accuracy": 0.1, "macs": 1e7})
-        mirror = mirror_beside(slots, other, own, SPEC)
+        mirror = mirror_beside(slots, other, own, SPEC, print)
         assert isinstance(mirror, MirrorProcess if folder else OptunaMirror)
         books = Books(other, "s", SPEC.costs, mirror)
         for number in range(3):
@@ -87,19 +86,19 @@ def test_what_was_missed_is_made_up_for_and_what_is_unknown_is_told(
 ) -> None:
     books = Books(store, "s", SPEC.costs)
     books.record(trial(0))
-    mirror = MirrorProcess(settings, SPEC)
+    mirror = MirrorProcess(settings, SPEC, print)
     assert mirror.unknown == {}
     mirror.add("gated_resnet", dict(trial(1).candidate.params))  # and is never in our tables
     mirror.close()
     assert not mirror.process.is_alive()
-    again = MirrorProcess(settings, SPEC)
+    again = MirrorProcess(settings, SPEC, print)
     again.close()
     assert list(again.unknown) == [1]
     assert [t.number for t in in_optuna(settings)] == [0, 1]
 
 
 def test_an_error_of_a_write_is_raised_here(store: Store, settings: Settings) -> None:
-    mirror = MirrorProcess(settings, SPEC)
+    mirror = MirrorProcess(settings, SPEC, print)
     mirror.fail(7)  # no such trial
     with pytest.raises(KeyError, match="7"):
         mirror.close()
@@ -109,34 +108,33 @@ def test_an_error_of_a_write_is_raised_here(store: Store, settings: Settings) ->
 def test_another_choice_than_a_study_was_begun_with_is_told_when_it_begins(
     store: Store, settings: Settings
 ) -> None:
-    mirror = mirror_beside(1, store, settings, SPEC)
+    mirror = mirror_beside(1, store, settings, SPEC, print)
     mirror.add("gated_resnet", dict(trial(0).candidate.params))
     mirror.close()
     narrowed = parse_study(TEXT + "space: {gated_resnet: {backbone: [resnet8, resnet14]}}\n", "s")
     with pytest.raises(ValueError, match="was begun when"):
-        MirrorProcess(settings, narrowed)
+        MirrorProcess(settings, narrowed, print)
 
 
-def test_a_search_goes_on_where_the_process_is_killed(
-    store: Store, settings: Settings, caplog: pytest.LogCaptureFixture
-) -> None:
-    mirror = MirrorProcess(settings, SPEC)
+def test_a_search_goes_on_where_the_process_is_killed(store: Store, settings: Settings) -> None:
+    said: list[str] = []
+    mirror = MirrorProcess(settings, SPEC, said.append)
     books = Books(store, "s", SPEC.costs, mirror)
     books.record(trial(0))
     psutil.Process(mirror.process.pid).kill()
     mirror.process.join()
-    with caplog.at_level(logging.WARNING):
-        books.record(trial(1))
-        end(store, books, 1)
-        books.close()
-    assert caplog.text.count("writes there what is missing") == 1
-    again = mirror_beside(1, store, settings, SPEC)
+    books.record(trial(1))
+    end(store, books, 1)
+    books.close()
+    (line,) = said
+    assert line.endswith("the next search of this study writes there what is missing")
+    again = mirror_beside(1, store, settings, SPEC, print)
     again.close()
     assert [t.number for t in in_optuna(settings)] == [0, 1]
 
 
 def test_it_outlives_ctrl_c_and_an_end_by_the_terminal(store: Store, settings: Settings) -> None:
-    mirror = MirrorProcess(settings, SPEC)
+    mirror = MirrorProcess(settings, SPEC, print)
     pid = mirror.process.pid
     assert pid is not None
     os.kill(pid, signal.SIGINT)
