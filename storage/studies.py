@@ -39,9 +39,8 @@ class Studies:
         with self._database.writing() as connection:
             try:
                 connection.execute(insert(STUDIES).values(values))
-            except (
-                IntegrityError
-            ):  # maybe since a moment: asking first would leave room for another process
+            except IntegrityError:
+                # maybe since a moment: asking first would leave room for another process
                 raise StudyExistsError(
                     f"study {name!r} exists already; give the new one another name"
                 ) from None

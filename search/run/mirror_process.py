@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-from search.logs import verbosity
 from search.run.engine import Say
 from search.run.mirror import Mirror
 from search.run.optuna_mirror import OptunaMirror, mirror_for, optuna_storage
-from search.run.worker_process import begin_process, workers_context
+from search.run.worker_process import process_beside
 from search.schedule.history import Params
 from search.spec import StudySpec
 from storage.creation_lock import creating
@@ -35,13 +32,8 @@ class MirrorProcess:
 
     def __init__(self, settings: Settings, spec: StudySpec, say: Say) -> None:
         """Waits until it is in line with our tables. Raises what OptunaMirror raises."""
-        context = workers_context()
-        self._pipe, there = context.Pipe()
         self._gone, self._say = False, say
-        arguments = there, dict(os.environ), verbosity(), settings, spec
-        self.process = context.Process(target=_mirror, args=arguments)  # type: ignore[attr-defined]
-        self.process.start()
-        there.close()
+        self.process, self._pipe = process_beside(_mirror, settings, spec)
         try:
             self.unknown = self._answer() or {}
         finally:
@@ -114,15 +106,7 @@ def _opened(store: Store, settings: Settings, spec: StudySpec) -> OptunaMirror:
     return mirror_for(storage, store, spec)
 
 
-def _mirror(
-    pipe: Connection,
-    environment: dict[str, str],
-    verbosity: int,
-    settings: Settings,
-    spec: StudySpec,
-) -> None:
-    begin_process(environment, verbosity)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the driver says when it is over
+def _mirror(pipe: Connection, settings: Settings, spec: StudySpec) -> None:
     with suppress(EOFError, OSError):
         try:
             _follow(pipe, settings, spec)

@@ -112,7 +112,6 @@ class _Tables:
     def _transaction(self) -> Iterator[Session]:
         if self._open is not None:
             yield self._open
-            self._open.flush()
             return
         with Session(self._engine) as session, session.begin():
             yield session

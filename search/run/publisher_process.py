@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
 import threading
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-from search.logs import verbosity
 from search.run.engine import Say, StudyEngine
 from search.run.follower import Follower
 from search.run.publish import Publisher
-from search.run.worker_process import begin_process, workers_context
+from search.run.worker_process import process_beside
 from search.spec import StudySpec
 from storage.records import Kind
 from storage.settings import Settings
@@ -33,16 +30,12 @@ class PublisherProcess:
     """As Publisher, which it runs in another process. That one ends with this one, however this one ends."""
 
     def __init__(self, settings: Settings, spec: StudySpec, say: Say) -> None:
+        self._settings, self._spec = settings, spec
         self._say, self._away, self._closing = say, True, False
-        context = workers_context()
-        self._pipe, self._there = context.Pipe()
-        arguments = self._there, dict(os.environ), verbosity(), settings, spec
-        self.process = context.Process(target=_publish, args=arguments)  # type: ignore[attr-defined]
         self._listener = threading.Thread(target=self._listen, name="mlflow", daemon=True)
 
     def start(self) -> None:
-        self.process.start()
-        self._there.close()
+        self.process, self._pipe = process_beside(_publish, self._settings, self._spec)
         self._listener.start()
 
     def trial_finished(self, kind: Kind, number: int) -> None:
@@ -90,15 +83,7 @@ def publisher_for(
     return Publisher(store, settings, spec, say)
 
 
-def _publish(
-    pipe: Connection,
-    environment: dict[str, str],
-    verbosity: int,
-    settings: Settings,
-    spec: StudySpec,
-) -> None:
-    begin_process(environment, verbosity)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the driver says when it is over
+def _publish(pipe: Connection, settings: Settings, spec: StudySpec) -> None:
     store = Store.open(settings.database_url)
     publisher = Publisher(store, settings, spec, pipe.send)
     store.say_on(logger.warning)

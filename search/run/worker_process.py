@@ -136,6 +136,32 @@ def begin_process(environment: dict[str, str], verbosity: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # which reaches the whole group
 
 
+def process_beside(work: Callable[..., None], *values: Any) -> tuple[Any, Connection]:
+    """A process that does `work(pipe, *values)` beside the driver, started, and the driver's end of that pipe.
+
+    It ends with the driver, however that ends, and leaves Ctrl-C and SIGTERM to it.
+    """
+    context = workers_context()
+    pipe, there = context.Pipe()
+    arguments = work, there, dict(os.environ), verbosity(), values
+    process = context.Process(target=_beside, args=arguments)  # type: ignore[attr-defined]
+    process.start()
+    there.close()
+    return process, pipe
+
+
+def _beside(
+    work: Callable[..., None],
+    pipe: Connection,
+    environment: dict[str, str],
+    verbosity: int,
+    values: tuple[Any, ...],
+) -> None:
+    begin_process(environment, verbosity)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    work(pipe, *values)
+
+
 def _work(
     pipe: Connection, environment: dict[str, str], gpu: str | None, verbosity: int, done: Any
 ) -> None:
