@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import count
 from typing import Any
 
 from benchmarks.search_bench.table import Training
@@ -48,6 +50,8 @@ class Ours:
     ahead: bool = True  # the next candidate is thought of while one trains, and does not know how that one ends
     measuring: bool = False  # measuring all operating points takes the time that it took, in epochs
     static_nets: bool = True  # of frozen trunks, trained before anything else
+    slots: int = 1  # trainings at once
+    together: int = 1  # suggestions that one look at what is known answers
 
     def __call__(self, world: World) -> None:
         _Replay(self, world).run()
@@ -70,6 +74,7 @@ class _Replay:
             size=self.baselines.size,
             epoch_cost=self.baselines.epoch_cost,
             short=lambda _: short,
+            together=how.together,
         )
         asking = Asking(
             spaces=table.spaces,
@@ -80,6 +85,7 @@ class _Replay:
             limit=setting.limit,
             history=History.empty(1),
             starts=starting_points(table.spaces) if how.starts else [],
+            ahead=setting.ahead,
         )
         duplicates = Duplicates() if how.dedup else NoDuplicates()
         self.scheduler = Scheduler(
@@ -90,42 +96,65 @@ class _Replay:
             lineup=Lineup(world.seed, self.baselines, duplicates),
             front=LiveFront(table.spec, Reference(accuracy=CHANCE, macs=table.reference_macs)),
         )
+        # by when something happens in them, and in which order they were started
+        self._under_way: list[tuple[float, int, Iterator[float]]] = []
+        self._order = count()
         if table.frozen and how.static_nets:
             self.scheduler.add_baselines(self.baselines.static_nets())
 
     def run(self) -> None:
         try:
             with suppress(SpentError):
-                while True:
-                    self._do(self.scheduler.next())
+                while self._step():
+                    pass
         finally:
             self.scheduler.close()
+
+    def _step(self) -> bool:
+        """Start what has room, then let the clock run until something happens; False where nothing is under way."""
+        while len(self._under_way) < self.how.slots and (todo := self.scheduler.next()) is not None:
+            self._do(todo)
+        if self.how.ahead:
+            self.scheduler.ask_ahead()
+        if not self._under_way:
+            return False
+        when, _, training = heappop(self._under_way)
+        self.world.wait(when)
+        self._go_on(training)
+        return True
+
+    def _go_on(self, training: Iterator[float]) -> None:
+        """What follows in a training that is under way, until it takes time again."""
+        if (takes := next(training, None)) is not None:
+            heappush(self._under_way, (self.world.clock + takes, next(self._order), training))
 
     def _do(self, decision: Any) -> None:
         match decision:
             case Start(Trial(kind=Kind.BASELINE) as trial):
-                self._train_baseline(trial)
+                self._go_on(self._baseline(trial))
             case Start(trial, rungs):
-                self._train(trial, 0, rungs)
+                self._go_on(self._training(trial, 0, rungs))
             case Resume(trial, epoch, rungs):
-                self._train(trial, epoch, rungs)
+                self._go_on(self._training(trial, epoch, rungs))
 
-    def _train_baseline(self, trial: Trial) -> None:
-        self._think_ahead()
+    def _baseline(self, trial: Trial) -> Iterator[float]:
+        """Train it: gives what the clock is to show meanwhile, and goes on after that."""
         origin = self.baselines.origins[trial.candidate.key]
-        curve = self.world.spend_once(origin)
-        points = self.world.points(self.world.plain(origin), self.world.table.epochs)
+        plain = self.world.plain(origin)
+        takes = self.world.cost_once(origin)
+        yield takes or 0.0
+        points = self.world.points(plain, self.world.table.epochs)
         self.scheduler.ended(trial, points if self.how.plain else [])
-        if self.how.plain and curve is not None:
-            self.world.count(curve)
+        if self.how.plain and takes is not None:
+            self.world.count(self.world.curve(plain, self.world.table.epochs))
 
-    def _train(self, trial: Trial, at: int, rungs: tuple[int, ...]) -> None:
+    def _training(self, trial: Trial, at: int, rungs: tuple[int, ...]) -> Iterator[float]:
+        """Train it from rung to rung: gives what the clock is to show for each, and goes on after that."""
         world, training = self.world, self.baselines.trainings[trial.number]
-        self._think_ahead()
         last = training.epochs
         for epoch in (*rungs, last):
             measuring = self.how.measuring or world.unit == SECONDS
-            world.train(training, at, epoch, measuring=measuring)
+            yield world.cost(training, at, epoch, measuring=measuring)
             at, points = epoch, self._points(training, epoch)
             if epoch == last:
                 self.scheduler.ended(trial, points)
@@ -136,10 +165,6 @@ class _Replay:
         world.count(
             world.curve(training, at) if self.how.curve else world.reference_point.curve(chosen)
         )
-
-    def _think_ahead(self) -> None:
-        if self.how.ahead:
-            self.scheduler.ask_ahead()
 
     def _points(self, training: Training, epoch: int) -> list[PointRecord]:
         points = self.world.points(training, epoch)

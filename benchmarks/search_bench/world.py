@@ -43,29 +43,35 @@ class World:
         both = start == "scratch" and (start, number, 1) in self.table.trainings
         return self.table.trainings[start, number, int(self._draw.integers(2)) if both else 0]
 
-    def train(self, training: Training, since: int, until: int, *, measuring: bool = False) -> None:
-        """Train from an epoch to another, and measure all operating points. Raises SpentError."""
+    def cost(self, training: Training, since: int, until: int, *, measuring: bool = False) -> float:
+        """What the clock shows for training from an epoch to another, and for measuring all operating points."""
         if self.unit == SECONDS:
             spent = sum(training.seconds[since:until])
-            spent += training.measuring_seconds[until] if measuring else 0.0
-        else:
-            spent = until - since + (training.measuring[until] if measuring else 0.0)
-        self.spend(spent)
+            return spent + (training.measuring_seconds[until] if measuring else 0.0)
+        return until - since + (training.measuring[until] if measuring else 0.0)
+
+    def train(self, training: Training, since: int, until: int, *, measuring: bool = False) -> None:
+        """Train from an epoch to another, and measure all operating points. Raises SpentError."""
+        self.spend(self.cost(training, since, until, measuring=measuring))
 
     def spend(self, time: float) -> None:
         """Let the clock run. Raises SpentError at the end of the budget."""
-        if self.clock + time > self.budget:
+        self.wait(self.clock + time)
+
+    def wait(self, when: float) -> None:
+        """Let the clock run until then. Raises SpentError at the end of the budget."""
+        if when > self.budget:
             self.clock = self.budget
             raise SpentError
-        self.clock += time
+        self.clock = when
 
-    def spend_once(self, plain: str) -> Curve | None:
-        """Train a baseline that others start from; its points, or nothing if that was done."""
+    def cost_once(self, plain: str) -> float | None:
+        """What the clock shows for training a baseline that others start from; None from the second time on."""
         if plain in self._plain:
             return None
-        self.train(self.plain(plain), 0, self.table.epochs, measuring=self.unit == SECONDS)
         self._plain.add(plain)
-        return self.curve(self.plain(plain), self.table.epochs)
+        training, epochs = self.plain(plain), self.table.epochs
+        return self.cost(training, 0, epochs, measuring=self.unit == SECONDS)
 
     def plain(self, name: str) -> Training:
         """The training of a baseline by its name in the table."""

@@ -25,6 +25,7 @@ from search.schedule.growth import Draw
 from search.schedule.history import History, Training
 from search.schedule.optuna_sampler import OptunaSampler, random
 from search.schedule.sampler import Setting, draw_candidate
+from search.schedule.samplers import SAMPLERS
 from search.spec import parse_study
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
@@ -130,12 +131,23 @@ def test_the_clock_stops_at_the_budget_and_what_was_under_way_does_not_count(tab
 
 def test_the_whole_budget_can_be_spent_and_a_baseline_is_paid_once(table: Table) -> None:
     world = World(table, 0, table.epochs + 1)
-    world.spend_once("plain-0000-0")
-    world.spend_once("plain-0000-0")
+    assert world.cost_once("plain-0000-0") == table.epochs
+    assert world.cost_once("plain-0000-0") is None
+    world.spend(table.epochs)
     world.spend(1)
     assert world.clock == world.budget
     with pytest.raises(SpentError):
         world.spend(1)
+
+
+def test_trainings_side_by_side_share_the_clock(table: Table) -> None:
+    alone, beside = World(table, 0, 4 * table.epochs), World(table, 0, table.epochs)
+    how = Ours(warm=False, stopping=False, ahead=False, sampler=SAMPLERS["random"])
+    how(alone)
+    replace(how, slots=4)(beside)
+    assert [time for time, _ in alone.log] == [n * table.epochs for n in (1, 2, 3, 4)]
+    assert [time for time, _ in beside.log] == [table.epochs] * 4
+    assert [curve.tolist() for _, curve in alone.log] == [c.tolist() for _, c in beside.log]
 
 
 @pytest.mark.parametrize("name", ["random", OURS, *signals()])

@@ -1,0 +1,93 @@
+"""What many trainings at once cost a search, and what it costs that one look at what is known answers several.
+
+    python benchmarks/search_bench/slots.py --slots 64 --together 1 16 32
+
+With 64 trainings under way, each suggestion is made without what 63 of them will show. From 8 on the product makes
+a quarter as many suggestions as there are slots from one look (search.schedule.scheduler_for.SHARE): it saves the
+driver's time, and these know a little less still. Replays of a table tell how much that matters: the hypervolume of the
+front after the same number of trainings, and its paired difference to one look for each, over seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parents[1]))
+
+import numpy as np  # noqa: E402
+from scipy.stats import t as student  # noqa: E402
+
+from benchmarks.search_bench.compare import in_decades  # noqa: E402
+
+
+def replayed(table: str, slots: int, together: int, seed: int, trials: int) -> tuple[float, float]:
+    """The front's hypervolume in the end, over cost and over its logarithm."""
+    import warnings
+
+    from benchmarks.search_bench.ours import Ours
+    from benchmarks.search_bench.table import Table
+    from benchmarks.search_bench.world import World, volumes
+
+    warnings.filterwarnings("ignore")
+    known = Table(HERE / table)
+    world = World(known, seed, trials * known.epochs / slots)
+    Ours(slots=slots, together=together)(world)
+    decades = [(when, in_decades(curve)) for when, curve in world.log]
+    (plain,), (log,) = (volumes(one, [world.budget]) for one in (world.log, decades))
+    return plain, log
+
+
+def interval(differences: np.ndarray) -> tuple[float, float, float]:
+    """The mean, and the ends of its 95 % interval."""
+    mean = float(differences.mean())
+    error = float(differences.std(ddof=1)) / len(differences) ** 0.5
+    reach = float(student.ppf(0.975, len(differences) - 1)) * error
+    return mean, mean - reach, mean + reach
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--table", default="digits")
+    add("--slots", type=int, default=64, help="trainings at once [64]")
+    add("--together", type=int, nargs="+", default=[1, 16], help="suggestions from one look [1 16]")
+    add("--trials", type=int, default=256, help="trainings that the budget pays for [256]")
+    add("--seeds", type=int, default=10)
+    add("--workers", type=int, default=os.cpu_count())
+    given = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    ways = list(dict.fromkeys([1, *given.together]))
+    with ProcessPoolExecutor(given.workers, multiprocessing.get_context("spawn")) as pool:
+        jobs = {
+            (way, seed): pool.submit(replayed, given.table, given.slots, way, seed, given.trials)
+            for seed in range(given.seeds)
+            for way in ways
+        }
+        found = {
+            way: np.array([jobs[way, seed].result() for seed in range(given.seeds)]) for way in ways
+        }
+    rows = {}
+    for way, volumes in found.items():
+        rows[way] = {
+            "hypervolume": float(np.median(volumes[:, 0])),
+            "hypervolume_log_cost": float(np.median(volumes[:, 1])),
+        }
+        if way != 1:
+            rows[way]["difference"] = interval(volumes[:, 0] - found[1][:, 0])
+            rows[way]["difference_log_cost"] = interval(volumes[:, 1] - found[1][:, 1])
+    about = {"table": given.table, "slots": given.slots, "trials": given.trials}
+    about |= {"seeds": given.seeds}
+    print(json.dumps(about | {"from_one_look": rows}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
