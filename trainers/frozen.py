@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -103,11 +103,16 @@ def rows_of(
         return None
 
 
+def has_features(net: DynamicNet) -> TypeGuard[FrozenTrunkNet]:
+    """Whether its heads may train on features in place of images."""
+    return isinstance(net, FrozenTrunkNet) and bool(net.reads)
+
+
 def _source(
     net: DynamicNet, data: ImageData, execution: Execution, files: FeatureFiles | None
 ) -> _Source | None:
     """Where the network's features come from, the network placed and in eval mode; None where it has none to keep."""
-    if not isinstance(net, FrozenTrunkNet) or not net.reads:
+    if not has_features(net):
         return None
     net = execution.placed(net).eval()
     assert isinstance(net, FrozenTrunkNet)

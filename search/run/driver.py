@@ -14,7 +14,7 @@ from search.run.books import Books
 from search.run.engine import Engine
 from search.run.follower import Follower, NoFollower
 from search.run.giving_up import counted, given_up, kept_apart
-from search.run.job import Event, Failure, Job, Notice, Outcome, Rung
+from search.run.job import Doing, Event, Failure, Job, Notice, Outcome, Rung
 from search.run.jobs import job_of, threads_for
 from search.run.lost_baselines import LostBaselines, trial_of
 from search.run.memory_tries import MemoryTries
@@ -213,6 +213,8 @@ class Driver:
             case Notice() if event.text != self._noticed:
                 self._noticed = event.text  # every worker has it
                 self.progress.say(event.text)
+            case Doing():
+                self.progress.training_does(job, event.what)
             case Rung():
                 self._judge(trial, job, event)
             case Outcome():

@@ -118,4 +118,11 @@ class Notice:
     text: str
 
 
-Event = EpochResult | Rung | Outcome | Failure | Notice
+@dataclass(frozen=True)
+class Doing:
+    """What a training does now that is no epoch, in a few words."""
+
+    what: str
+
+
+Event = EpochResult | Rung | Outcome | Failure | Notice | Doing

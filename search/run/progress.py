@@ -42,6 +42,7 @@ class Progress:
         self.hypervolume = 0.0
         self.baselines_left = 0  # still to be trained
         self._doing = ""  # what is done while nothing trains
+        self._does: dict[tuple[str, int], str] = {}  # trainings that do something else than epochs
         self._began: dict[tuple[str, int], float] = {}  # since when they run
         self.started = time.monotonic()
         self._heartbeat = Heartbeat(lambda: f"  {self.status()}", self.say)
@@ -97,11 +98,15 @@ class Progress:
 
     def trial_waits(self, job: Job) -> None:
         """It no longer trains, and starts again later."""
-        self.running.pop(job.name, None)
-        self._began.pop(job.name, None)
+        self._over(job)
 
     def epoch(self, job: Job, result: EpochResult) -> None:
+        self._does.pop(job.name, None)
         self.running[job.name] = (job, result)
+
+    def training_does(self, job: Job, what: str) -> None:
+        """What it does until its next epoch."""
+        self._does[job.name] = what
 
     def trial_finished(self, job: Job, joined: Sequence[PointRecord]) -> None:
         """`joined` are the training's points that are on the front now."""
@@ -128,10 +133,14 @@ class Progress:
         self.say(Text.assemble(label, f": {failure.error}"))
 
     def _ended(self, job: Job) -> None:
-        self.running.pop(job.name, None)
+        self._over(job)
         self._resumed.pop(job.name, None)
-        self._began.pop(job.name, None)
         self.session_done += 1
+
+    def _over(self, job: Job) -> None:
+        self.running.pop(job.name, None)
+        self._began.pop(job.name, None)
+        self._does.pop(job.name, None)
 
     def _say_ended(self, job: Job, how: str, joined: Sequence[PointRecord]) -> None:
         number = f"{job.number:>3}" if job.kind == Kind.SEARCH else str(job.number)
@@ -172,6 +181,7 @@ class Progress:
         now, words = time.monotonic(), []
         for name, (job, result) in list(self.running.items())[:NAMED]:
             where = f"epoch {result.epoch} of {job.epochs} done" if result else "in its first epoch"
+            where = self._does.get(name, where)
             words.append(
                 f"{training_text(job.kind, job.number)}: {where}, {_duration(now - self._began[name])}"
             )
@@ -200,6 +210,7 @@ class Progress:
             running.add_column(no_wrap=name != "network", overflow="fold")
         for job, result in list(self.running.values()):  # drawn by another thread
             epochs = f"epoch {result.epoch if result else 0:>3}/{job.epochs}"
+            epochs = self._does.get(job.name, epochs)
             score = ""
             if result:
                 reached = named(f"{result.metrics[f'val/{job.metric}']:.1%}", METRICS[job.metric])

@@ -15,7 +15,7 @@ from search.measure.effort import Effort
 from search.run.checkpoint import Slot, fetch_sources
 from search.run.data import load_data, task_of
 from search.run.features import features_of
-from search.run.job import Event, Failure, Job, Notice, Outcome, Rung
+from search.run.job import Doing, Event, Failure, Job, Notice, Outcome, Rung
 from search.run.partners import LostError, together
 from search.run.trial_execution import execution_of, rightly_computed
 from spaces.contract.family import Candidate
@@ -87,6 +87,7 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
     table = None if job.latency is None else read_table(Path(job.latency))
     logger.info("%s trains %d epochs: %s", training_text(*job.name), job.epochs, execution)
     files = slot.checkpoints.files
+    yield from _long_before_training(net)
     images, data = data, learnt_from(job, net, data, candidate, execution)
     teacher = teacher_net(job, candidate, task_of(data))
     effort = Effort(**job.effort)
@@ -113,6 +114,7 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
                     result.metrics.get("objective/outlook"),
                     *_spent(net, execution, started),
                 )
+    yield Doing("measuring its operating points")
     points = _points(
         net, data, candidate, execution, job.seed, metric, table, quick=False, effort=effort
     )
@@ -123,6 +125,14 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
     files.flush()  # what has ended is found by every machine
     yield from _news(files)
     yield Outcome(points, *_spent(net, execution, started), inspection)
+
+
+def _long_before_training(net: DynamicNet) -> Iterator[Doing]:
+    """What the first epoch waits for, where that may take minutes."""
+    from trainers.frozen import has_features
+
+    if has_features(net):
+        yield Doing("its trunk reads the images, once for all trials of this size")
 
 
 def _spent(

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from search.run.engine import Engine
-from search.run.job import Event, Job
+from search.run.job import Doing, Event, Job
 from trainers.data.splits import DataSpec
 from trainers.fit import EpochResult
 
@@ -30,12 +30,13 @@ def job(folder: Path, number: int = 0, epochs: int = 2, **values: object) -> Job
 
 
 def drained(engine: Engine, count: int, seconds: float = 120) -> list[tuple[Job, Event]]:
-    """Everything that happens until `count` trials have ended or wait for an answer."""
+    """Everything that happens until `count` trials have ended or wait for an answer, but for what they do meanwhile."""
     found: list[tuple[Job, Event]] = []
     end = time.monotonic() + seconds
     while sum(not isinstance(e, EpochResult) for _, e in found) < count:
         assert time.monotonic() < end, found
-        if happened := engine.next_event(1.0):
+        happened = engine.next_event(1.0)
+        if happened and not isinstance(happened[1], Doing):
             found.append(happened)
     return found
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from search.run.checkpoint import Slot
-from search.run.job import Job, Outcome
+from search.run.job import Doing, Job, Outcome
 from search.run.worker import events, trained_net
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
@@ -18,6 +18,7 @@ from storage.checkpoint_files import study_files, training_files
 from storage.records import Kind
 from storage.shared_tensors import SHARED
 from trainers.data.splits import DataSpec
+from trainers.fit import EpochResult
 from trainers.initial_weights import initial_state
 from trainers.weights_source import tensors_of
 
@@ -57,6 +58,13 @@ def state_of(of: Job) -> dict[str, Tensor]:
     return dict(trained_net(of)[0].state_dict())
 
 
+@pytest.mark.slow
+def test_what_takes_long_before_the_first_epoch_is_said(tmp_path: Path, weights: Path) -> None:
+    begun = [event for _, event in zip(range(2), events(job(tmp_path, weights)), strict=False)]
+    assert begun[0] == Doing("its trunk reads the images, once for all trials of this size")
+    assert isinstance(begun[1], EpochResult)
+
+
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one.keys() | other.keys())
 
@@ -73,7 +81,7 @@ def test_a_training_that_goes_on_from_its_heads_is_the_same_to_the_bit(
     straight, stopped = (job(tmp_path / name, weights, **params) for name in ("one", "other"))
     trained(straight)
     running = events(stopped)
-    next(running)
+    assert any(isinstance(event, EpochResult) for event in running)
     running.close()
     assert trained(stopped).points == trained(straight).points
     assert same(state_of(stopped), state_of(straight))
@@ -103,7 +111,7 @@ def test_a_checkpoint_of_the_whole_network_from_before_goes_on(
     straight, before = job(tmp_path / "one", weights), job(tmp_path / "other", weights)
     trained(straight)
     running = events(before)
-    next(running)
+    assert any(isinstance(event, EpochResult) for event in running)
     running.close()
     slot = Slot.of(before, Candidate.of(family(before.family), before.params, before.epochs))
     found = slot.load()

@@ -55,6 +55,13 @@ class Watched:
         self.progress = Progress(console, "s", 40, 1)
 
     @property
+    def view(self) -> str:
+        """What a terminal shows now."""
+        with self.progress.console.capture() as shown:
+            self.progress.console.print(self.progress._view())
+        return shown.get()
+
+    @property
     def lines(self) -> list[str]:
         return [line.strip() for line in self.written.getvalue().splitlines()]
 
@@ -134,6 +141,24 @@ def test_a_log_says_how_far_each_training_is_and_since_when(plain: Watched) -> N
     for number in (4, 5, 6):
         progress.trial_started(job(number))
     assert "trial 4: in its first epoch, 1 s; 2 more)" in progress.status()
+
+
+def test_what_a_training_does_beside_its_epochs_is_said_until_the_next_one(
+    plain: Watched, terminal: Watched
+) -> None:
+    for watched in (plain, terminal):
+        watched.progress.trial_started(job(3))
+        watched.progress.training_does(job(3), "its trunk reads the images")
+    assert "(trial 3: its trunk reads the images, 1 s)" in plain.progress.status()
+    assert "its trunk reads the images" in terminal.view
+    for watched in (plain, terminal):
+        watched.progress.epoch(job(3), epoch(1))
+    assert "(trial 3: epoch 1 of 36 done, 1 s)" in plain.progress.status()
+    assert "trunk" not in terminal.view
+    plain.progress.training_does(job(3), "measuring its operating points")
+    plain.progress.trial_finished(job(3), [])
+    plain.progress.trial_started(job(3))
+    assert "(trial 3: in its first epoch, 1 s)" in plain.progress.status()
 
 
 def test_a_log_has_a_line_while_a_long_epoch_says_nothing(plain: Watched) -> None:
