@@ -171,6 +171,7 @@ def _driven(
         baselines=LostBaselines(lost_in(store, spec, checkpoints, files)),
         memory=MemoryTries(parts.engine.shared, parts.engine.shares_machine),
     )
+    progress.budget_left = driver.time.seconds_left
     publisher.start()
     try:
         take_up(scheduler, books)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 
@@ -41,6 +41,8 @@ class Progress:
         self.front: Sequence[PointRecord] = ()
         self.hypervolume = 0.0
         self.baselines_left = 0  # still to be trained
+        # seconds after which the study ends, whatever is left to train
+        self.budget_left: Callable[[], float | None] = lambda: None
         self._doing = ""  # what is done while nothing trains
         self._does: dict[tuple[str, int], str] = {}  # trainings that do something else than epochs
         self._began: dict[tuple[str, int], float] = {}  # since when they run
@@ -163,8 +165,6 @@ class Progress:
 
     def status(self) -> str:
         """Counts and time left in one line."""
-        left = self._seconds_left()
-        eta = f", about {_duration(left)} left" if left is not None else ""
         failed = f", {self.failed} failed" if self.failed else ""
         plural = "s" * (self.baselines_left > 1)
         baselines = f", {self.baselines_left} baseline{plural} to go" if self.baselines_left else ""
@@ -172,7 +172,14 @@ class Progress:
         stopped = f" ({self.stopped} stopped early)" if self.stopped else ""
         running = f"{len(self.running)} running{self._running_text()}"
         doing = f", {self._doing}" if self._doing else ""
-        return f"{done}{stopped}, {running}{baselines}{failed}{doing}{eta}"
+        return f"{done}{stopped}, {running}{baselines}{failed}{doing}{self._left_text()}"
+
+    def _left_text(self) -> str:
+        """How long it takes; where the study's hours end before that, until then."""
+        left, most = self._seconds_left(), self.budget_left()
+        if most is not None and (left is None or most < left):
+            return f", {_duration(most)} of its time left"
+        return f", about {_duration(left)} left" if left is not None else ""
 
     def _running_text(self) -> str:
         """Which trainings run, how far each is, and since when; empty where the terminal has a table of them."""

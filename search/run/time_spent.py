@@ -21,6 +21,7 @@ class TimeSpent:
         self._store, self._study, self._hours, self._clock = store, study, hours, clock
         self._counted = clock()
         self._spent: float | None = None  # by the tables: only this process adds to it now
+        self._ends: float | None = None  # when the time is spent, by the clock
 
     @property
     def left(self) -> bool:
@@ -29,7 +30,12 @@ class TimeSpent:
             return True
         if self._spent is None:
             self._spent = self._store.study(self._study).seconds_spent
-        return self._spent + self._uncounted() < 3600 * self._hours
+        self._ends = self._counted + 3600 * self._hours - self._spent
+        return self._clock() < self._ends
+
+    def seconds_left(self) -> float | None:
+        """What is left, for any thread; None without a bound, or before it was asked whether the study may go on."""
+        return None if self._ends is None else max(0.0, self._ends - self._clock())
 
     def count(self, at_least: float = 0.0) -> None:
         """Add the time that went by to the study's, once it is so many seconds."""

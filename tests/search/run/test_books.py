@@ -93,11 +93,15 @@ def test_time_that_is_left_is_read_once_between_two_counts(
 ) -> None:
     now = [0.0]
     spent = TimeSpent(books.store, "s", 1.0, lambda: now[0])
+    assert spent.seconds_left() is None
     assert all(spent.left for _ in range(5))
+    assert spent.seconds_left() == 3600.0
     assert len(transactions) == 1
     now[0] = 3000.0
     spent.count()
     assert spent.left
+    assert spent.seconds_left() == 600.0
     now[0] = 3601.0
     assert not spent.left
+    assert spent.seconds_left() == 0.0
     assert len(transactions) == 3

@@ -217,3 +217,17 @@ def test_time_left_counts_of_a_trial_that_went_on_only_what_it_trains_now(plain:
     progress.trial_started(job(0))
     progress.epoch(job(0), epoch(18))
     assert progress._seconds_left() == pytest.approx(39.5 * 100 / 2.5), "its number starts afresh"
+
+
+def test_a_study_whose_hours_end_before_its_trials_says_when_they_end(plain: Watched) -> None:
+    progress = plain.progress
+    progress.budget_left = lambda: 900.0 - plain.now
+    progress.trial_started(job(0))
+    assert progress.status().endswith(", 15 min of its time left")
+    plain.now = 600.0
+    progress.trial_finished(job(0), [])
+    progress.counts(complete=1, failed=0)
+    assert progress.status().endswith(", 5 min of its time left"), "not hours that it does not have"
+    progress.counts(complete=39, failed=0)
+    progress.budget_left = lambda: 3600.0
+    assert progress.status().endswith(", about 10 min left")
