@@ -20,6 +20,10 @@ from trainers.frozen import frozen_data, views_of
 
 STEPS = 3  # training steps that are timed, after as many to warm up
 MEASURED = 256  # validation images that are timed
+# multiply-accumulates of a step and of those images that a CPU is given: a large network takes as long for each image
+# of a smaller batch, and nobody waits minutes for it
+STEP_MACS, MEASURED_MACS = 2e9, 2e10
+FEWEST = 4, 32  # images of them at least
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,14 @@ def measured_speed(
     Raises ValueError where the device has too little memory for it.
     """
     whole = load_data(data)
-    batch = max(1, candidate.recipe.batch // gpus)
-    images = min(len(whole.train), max(STEPS * batch, task.classes))
-    measured = min(len(whole.validation), max(MEASURED, task.classes))
-    few = replace(whole, train=whole.train.some(images), validation=whole.validation.some(measured))
     net = candidate.build(task, 0)
+    batch, measured = max(1, candidate.recipe.batch // gpus), MEASURED
+    if execution.device == "cpu":
+        batch = min(batch, max(FEWEST[0], round(STEP_MACS / max(1, net.plain_macs))))
+        measured = min(measured, max(FEWEST[1], round(MEASURED_MACS / max(1, net.plain_macs))))
+    images = min(len(whole.train), max(STEPS * batch, task.classes))
+    measured = min(len(whole.validation), max(measured, task.classes))
+    few = replace(whole, train=whole.train.some(images), validation=whole.validation.some(measured))
     recipe, once = replace(candidate.recipe, epochs=2, batch=batch), 0.0
     try:
         teacher = candidate.baseline().build(task, 0) if recipe.distill else None
