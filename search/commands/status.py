@@ -93,7 +93,7 @@ def status(
         by_state[INTERRUPTED] = by_state.pop(State.RUNNING)
     return {
         "study": record.name,
-        "state": _state(driven, done >= budget, bool(running)),
+        "state": _state(driven, done >= budget, bool(running), _out_of_time(record)),
         "trials": {
             "budget": budget,
             "by_state": by_state,
@@ -126,9 +126,16 @@ def is_driven(record: StudyRecord) -> bool:
     return (record.lease_left or 0) > 0
 
 
-def _state(driven: bool, finished: bool, under_way: bool) -> str:
+def _out_of_time(record: StudyRecord) -> bool:
+    hours = record.spec["budget"].get("hours")
+    return hours is not None and record.seconds_spent >= 3600 * hours
+
+
+def _state(driven: bool, finished: bool, under_way: bool, out_of_time: bool) -> str:
     if driven:
         return "searching"
+    if out_of_time and not finished:
+        return "out of time; raise budget.hours and search again to go on"
     if under_way:
         return "interrupted; search again to go on"
     return "finished" if finished else "stopped; search again to go on"

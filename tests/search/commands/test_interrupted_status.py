@@ -66,3 +66,16 @@ def test_without_a_living_process_the_study_and_its_trainings_are_interrupted(
     assert "1 complete, 1 interrupted, of 4" in text
     assert "  interrupted trial 1: epoch 1 of 3" in text
     assert "running" not in text
+
+
+def test_a_study_that_has_spent_its_hours_says_that_searching_again_is_not_enough(
+    store: Store,
+) -> None:
+    spec = store.study("s").spec
+    store.set_spec("s", spec | {"budget": spec["budget"] | {"hours": 0.5}}, "study: s")
+    assert statuses(store, "s")[0]["state"].startswith("interrupted;")
+    store.add_seconds("s", 1801.0)
+    state = "out of time; raise budget.hours and search again to go on"
+    assert statuses(store, "s")[0]["state"] == state
+    assert store.take_lease("s", owner(os.getpid()), 60.0)
+    assert statuses(store, "s")[0]["state"] == "searching"
