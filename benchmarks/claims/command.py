@@ -17,7 +17,7 @@ from rich.console import Console
 
 from benchmarks.claims.every import chosen
 from benchmarks.claims.lab import Lab, data_name
-from benchmarks.claims.report import printed, rows
+from benchmarks.claims.report import markdown, printed, rows
 from benchmarks.claims.scales import SCALES, scale_on
 from trainers.execution import best_device
 
@@ -55,6 +55,8 @@ def main(doc: str | None = None) -> None:
                 indent=2,
             )
         )
+    elif args.markdown:
+        print(markdown(found, about))
     else:
         printed(found, about)
 
@@ -93,6 +95,7 @@ def _parser(doc: str | None) -> argparse.ArgumentParser:
         "--draws", type=int, metavar="N", help="orders and merged models; the paper's: 100"
     )
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--markdown", action="store_true", help="the table of docs/papers.md")
     parser.add_argument(
         "--out",
         metavar="FOLDER",

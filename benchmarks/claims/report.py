@@ -15,7 +15,7 @@ from benchmarks.claims.claim import Claim
 from benchmarks.claims.every import TITLES
 from benchmarks.claims.lab import Lab
 from benchmarks.claims.power import power_of
-from benchmarks.claims.verdicts import Pair, Verdict, spread_of, verdict
+from benchmarks.claims.verdicts import UNDECIDED, Pair, Verdict, spread_of, verdict
 
 STYLES = {"holds": "green", "fails": "red", "undecided": "yellow"}
 
@@ -115,6 +115,17 @@ def _rule(claim: Claim) -> str:
         "no_worse": f"holds above -{100 * claim.margin:g} points", "zero": "exact",
     }  # fmt: skip
     return f" ({words[claim.rule]})" if claim.rule in words else ""
+
+
+def markdown(found: list[Row], title: str) -> str:
+    """The same for a page."""
+    lines = [title, "", "| claim | ours against the other | verdict |", "| --- | --- | --- |"]
+    for paper, group in groupby(found, key=lambda row: row.claim.paper):
+        lines.append(f"| **{TITLES[paper]}** | | |")
+        for row in group:
+            word = row.verdict.word if row.verdict.word == UNDECIDED else f"**{row.verdict.word}**"
+            lines.append(f"| {row.claim.statement}{_rule(row.claim)} | {row.measured} | {word} |")
+    return "\n".join(lines)
 
 
 def printed(found: list[Row], title: str) -> None:

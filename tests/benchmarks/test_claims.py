@@ -24,7 +24,7 @@ from benchmarks.claims.claim import Claim, Variant
 from benchmarks.claims.every import CLAIMS, TITLES, chosen
 from benchmarks.claims.lab import Lab
 from benchmarks.claims.power import plain_already, power_of, seeds_needed
-from benchmarks.claims.report import rows
+from benchmarks.claims.report import markdown, rows
 from benchmarks.claims.scales import SCALES, SMOKE, scale_on
 from benchmarks.claims.verdicts import FAILS, HOLDS, UNDECIDED, newcombe, paired, verdict
 from search.run.data import task_of
@@ -229,6 +229,12 @@ def test_a_papers_claims_run_and_are_judged_and_a_second_call_trains_nothing(
     assert not said
     assert [row.as_dict() for row in rows(again, claims)] == first
     json.dumps(first)
+    header, rule, title, *lines = markdown(rows(again, claims), "about").splitlines()[2:]
+    assert title == f"| **{TITLES[paper]}** | | |"
+    assert [line.count(" | ") for line in (header, rule, *lines)] == [2] * (2 + len(claims))
+    for line, row in zip(lines, first, strict=True):
+        assert line.startswith(f"| {row['statement']}")
+        assert row["word"] in line.rsplit(" | ", 1)[1]
 
 
 def test_an_interrupted_run_goes_on_from_its_lines_and_a_cut_off_line_is_run_again(
