@@ -54,6 +54,7 @@ class Plan:
     validation: float
     tight: bool
     no_weights: bool = False  # photos, but no published weights can be had
+    left_out: tuple[int, ...] = ()  # sides for which the time is too short
 
     @property
     def side(self) -> int:
@@ -127,16 +128,28 @@ def _most_accurate(
 
 
 def _frozen(found: Plan, speed: Speed) -> Plan:
-    """The same study with a frozen trunk; the time is short where features take more than half of it."""
-    pixels = sum((side / found.side) ** 2 for side in found.sides)
-    seconds = FEATURES * pixels * speed(found.networks, found.side, found.batch)
+    """The same study with a frozen trunk, and without the largest images while their features take over half the time.
+
+    The time is short where those of the smallest do.
+    """
+    epoch = FEATURES * speed(found.networks, found.side, found.batch)
+
+    def too_long(sides: tuple[int, ...]) -> bool:
+        pixels = sum((side / found.side) ** 2 for side in sides)
+        return epoch * pixels > 3600 * found.hours / 2
+
+    sides = found.sides
+    while len(sides) > 1 and too_long(sides):
+        sides = sides[:-1]
     return replace(
         found,
         networks=found.networks.with_frozen_trunk(),
+        sides=sides,
+        left_out=found.sides[len(sides) :],
         trials=FROZEN_TRIALS,
         epochs=FROZEN_EPOCHS,
         short=0,
-        tight=seconds > 3600 * found.hours / 2,
+        tight=too_long(sides),
     )
 
 
@@ -203,6 +216,9 @@ def _family_reason(found: Plan) -> str:
 
 
 def _side_reason(found: Plan) -> str:
+    if found.left_out:
+        larger = " and ".join(map(str, found.left_out))
+        return f"of {larger} pixels, computing features alone would take over half of the time"
     if found.side > max(side_of(found.look), found.look.side):
         return "larger than the images, since such a network knows larger ones"
     if len(found.sides) > 1:

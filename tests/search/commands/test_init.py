@@ -257,6 +257,18 @@ def test_a_model_to_start_from_is_taken_frozen_where_the_time_is_short(
     assert spec.crop_pct == 0.875
 
 
+def test_images_whose_features_take_too_long_are_left_out_the_largest_first() -> None:
+    start = trained("tf_efficientnet_lite0", "mine.safetensors")
+    plans = [
+        plan(looked(**PHOTOS), hours, lambda *_: 100.0, start=start) for hours in (0.5, 0.05, 0.01)
+    ]
+    assert [one.sides for one in plans] == [(96, 128, 160), (96, 128), (96,)]
+    assert [one.tight for one in plans] == [False, False, True]
+    assert any(
+        "image_size: [96, 128]: of 160 pixels, computing" in line for line in reasons(plans[1])
+    )
+
+
 def test_small_images_become_larger_for_a_model_that_knows_photos() -> None:
     found = plan(looked(), 200, lambda *_: 1.0, start=trained("mobilenetv2_100"))
     assert found.sides == (64, 96)
