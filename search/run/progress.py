@@ -177,8 +177,8 @@ class Progress:
     def _left_text(self) -> str:
         """How long it takes; where the study's hours end before that, until then."""
         left, most = self._seconds_left(), self.budget_left()
-        if most is not None and (left is None or most < left):
-            return f", {_duration(most)} of its time left"
+        if most is not None and self._waiting > 0 and (left is None or most < left):
+            return f", {_duration(most)} of its time left" if most else ", its time is spent"
         return f", about {_duration(left)} left" if left is not None else ""
 
     def _running_text(self) -> str:
@@ -195,6 +195,11 @@ class Progress:
         more = len(self.running) - NAMED
         return f" ({'; '.join([*words, *([f'{more} more'] if more > 0 else [])])})"
 
+    @property
+    def _waiting(self) -> int:
+        """Trainings that have not ended."""
+        return self.total - self.complete - self.stopped - self.failed + self.baselines_left
+
     def _seconds_left(self) -> float | None:
         """From the mean time of what ended or trained in this session, early or not."""
         done = float(self.session_done)
@@ -203,10 +208,9 @@ class Progress:
             done += (result.epoch - first) / (job.epochs - first) if result else 0.0
         if done < 0.3:
             return None
-        waiting = self.total - self.complete - self.stopped - self.failed + self.baselines_left
-        if waiting <= 0:
+        if self._waiting <= 0:
             return None
-        left = max(0.0, waiting - (done - self.session_done))
+        left = max(0.0, self._waiting - (done - self.session_done))
         return left * (time.monotonic() - self.started) / done
 
     def _view(self) -> Group:

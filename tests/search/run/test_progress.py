@@ -231,3 +231,7 @@ def test_a_study_whose_hours_end_before_its_trials_says_when_they_end(plain: Wat
     progress.counts(complete=39, failed=0)
     progress.budget_left = lambda: 3600.0
     assert progress.status().endswith(", about 10 min left")
+    progress.budget_left = lambda: 0.0
+    assert progress.status().endswith(", its time is spent")
+    progress.counts(complete=40, failed=0)
+    assert progress.status() == "40 of 40 trials done, 0 running"
