@@ -85,10 +85,10 @@ def export_cascade(
     report["metric"] = metric.name
     static = static_net(largest.trained.net, beside, test)
     measured = Measured(compact, test, largest.data.validation, counts, report)
-    models = measured_beside(measured, static, extras, say)
+    files = measured_beside(measured, static, extras, say)
     report["validation"] = dict(validation)
     report["predicted"] = beside_prediction(
-        largest.job.latency, validation, compact, test, static, say
+        largest.job.latency, validation, compact, test, static, files.programs, say
     )
     images = len(largest.data.validation)
     report["selection_bias"] = selection_bias(validation, images, report["test"], metric)
@@ -100,7 +100,7 @@ def export_cascade(
         "knobs": knobs,
         "report": report,
     }
-    write_folder(folder, compact, description, models)
+    write_folder(folder, compact, description, files.saves)
     return Exported(folder, report, compact, 1)
 
 

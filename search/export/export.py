@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -87,10 +87,10 @@ def export(
     report["metric"] = metric.name
     measured = Measured(compact, test, data.validation, counts, report)
     static = static_net(net, beside, test)
-    models = measured_beside(measured, static, extras, say)
+    files = measured_beside(measured, static, extras, say)
     report["validation"] = dict(point.validation)
     report["predicted"] = beside_prediction(
-        job.latency, point.validation, compact, test, static, say
+        job.latency, point.validation, compact, test, static, files.programs, say
     )
     report["selection_bias"] = selection_bias(
         point.validation, len(data.validation), report["test"], metric
@@ -110,7 +110,7 @@ def export(
         **origin(job),
         "report": report,
     }
-    write_folder(folder, compact, description, models)
+    write_folder(folder, compact, description, files.saves)
     return Exported(folder, report, compact, len(description["points"]))
 
 
@@ -125,10 +125,17 @@ class Measured:
     report: dict[str, Any]
 
 
+class Files(NamedTuple):
+    """What writes each file of a network, by its name; as ONNX the network, and the static one beside it."""
+
+    saves: dict[str, Save]
+    programs: tuple[ModelProto, ModelProto]
+
+
 def measured_beside(
     measured: Measured, static: StaticNet, extras: Extras, say: Callable[[str], None]
-) -> dict[str, Save]:
-    """What writes each file of the network, by its name; what is measured of them goes into the report.
+) -> Files:
+    """The network's files; what is measured of them goes into the report.
 
     That is latency beside the static network's, ONNX Runtime's logits, the program of torch.export, and each other
     number format.
@@ -156,7 +163,7 @@ def measured_beside(
         report.setdefault("variants", {})[name] = made.report
         if made.model is not None:
             models[made.report["file"]] = saving(made.model)
-    return models
+    return Files(models, (forms.model, theirs.model))
 
 
 def saving(model: ModelProto) -> Save:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,8 @@ from search.latency.table import read_table
 from search.objectives import LATENCY
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
+
     from search.export.static_net import StaticNet
     from spaces.deploy.ship import DeployedNet
     from trainers.data.splits import Split
@@ -21,12 +23,13 @@ def beside_prediction(
     net: DeployedNet,
     test: Split,
     static: StaticNet,
+    programs: Sequence[ModelProto],
     say: Callable[[str], None],
 ) -> dict[str, Any] | None:
     """The prediction, and milliseconds of an image as the table's units were timed; None where nothing was predicted.
 
-    The prediction is a mean over validation images, what is measured one over some test images. `why` says why nothing
-    was measured.
+    The prediction is a mean over validation images, what is measured one over some test images. `programs` are both
+    networks as ONNX. `why` says why nothing was measured.
     """
     from search.latency.whole import (
         elsewhere,
@@ -45,7 +48,7 @@ def beside_prediction(
     if (why := elsewhere(table)) is not None:
         return found | {"why": why}
     say("timing it as the latency table was")
-    measured, beside = whole_ms((net, static.net), (test, static.images), table)
+    measured, beside = whole_ms((net, static.net), (test, static.images), table, programs)
     return found | {
         "measured_ms": measured,
         "static_ms": beside,

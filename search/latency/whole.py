@@ -19,6 +19,8 @@ from search.latency.time_units import clock_of, interleaved, machine
 from trainers.latency import torch_threads
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
+
     from spaces.deploy.ship import DeployedNet
     from trainers.data.splits import Split
 
@@ -41,17 +43,24 @@ def elsewhere(table: LatencyTable) -> str | None:
 
 
 def whole_ms(
-    nets: Sequence[DeployedNet], splits: Sequence[Split], table: LatencyTable
+    nets: Sequence[DeployedNet],
+    splits: Sequence[Split],
+    table: LatencyTable,
+    programs: Sequence[ModelProto] | None = None,
 ) -> list[float]:
     """Milliseconds that an image takes in each network, mean over images of the median over runs.
 
     `splits` are the same images, for each network at the size that it takes. All are timed in turn, with the table's
-    runtime, device, threads and batch, while nothing else of ours is timed.
+    runtime, device, threads and batch, while nothing else of ours is timed. `programs` are the networks as ONNX, where
+    these are known: to make one takes as long as all else here.
     """
     with torch_threads(table.threads):
         batches = [_batches(split, table.batch) for split in splits]
-        make = _torch_runs if table.runtime == "torch" else _sessions
-        runs = [make(net, own, table) for net, own in zip(nets, batches, strict=True)]
+        if table.runtime == "torch":
+            runs = [_torch_runs(net, own, table) for net, own in zip(nets, batches, strict=True)]
+        else:
+            programs = programs or [_as_onnx(*one) for one in zip(nets, batches, strict=True)]
+            runs = [_sessions(one, own, table) for one, own in zip(programs, batches, strict=True)]
         with timing(), torch.inference_mode():
             clock = clock_of(table.threads, table.device)
             times = interleaved([run for own in runs for run in own], SECONDS, clock=clock)
@@ -82,17 +91,20 @@ def _torch_runs(net: DeployedNet, batches: Sequence[Tensor], table: LatencyTable
     return [run_of(one.to(table.device)) for one in batches]
 
 
-def _sessions(net: DeployedNet, batches: Sequence[Tensor], table: LatencyTable) -> list[Run]:
-    import onnxruntime
-
+def _as_onnx(net: DeployedNet, batches: Sequence[Tensor]) -> ModelProto:
     from spaces.deploy.ship import onnx_model
 
-    example = batches[0] if len(batches[0]) > 1 else torch.cat([batches[0]] * 2)
+    return onnx_model(net, batches[0] if len(batches[0]) > 1 else torch.cat([batches[0]] * 2))
+
+
+def _sessions(program: ModelProto, batches: Sequence[Tensor], table: LatencyTable) -> list[Run]:
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = table.threads
     options.log_severity_level = 3  # it warns that thresholds are no constants
     providers = [PROVIDERS[table.device]]
-    model = onnx_model(net, example).SerializeToString()
+    model = program.SerializeToString()
     session = onnxruntime.InferenceSession(model, options, providers=providers)
 
     def run_of(batch: Tensor) -> Run:

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from search.cli import main
+from search.export import onnx_check
 from search.export.timed_points import time_finalists
 from search.front.curves import ReferencePoint
 from search.front.formats import as_csv
@@ -29,6 +30,7 @@ from search.study_parts import Region
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from spaces.contract.task import Task
+from spaces.deploy import ship
 from storage.records import Kind
 from storage.settings import Settings
 from storage.store import Store
@@ -98,8 +100,17 @@ def test_from_the_table_to_a_model_within_milliseconds(
     none = dynafront("export", "fast", "--max-latency-ms", "0.000001")
     assert none.exit_code == 2
     assert re.search(r"no point costs <= 1e-06 ms; the cheapest has accuracy .* ms", none.output)
+    forms, made = ship.onnx_forms, list[object]()
+
+    def counted(*of: Any) -> ship.OnnxForms:
+        made.append(of)
+        return forms(*of)
+
+    monkeypatch.setattr(onnx_check, "onnx_forms", counted)
+    monkeypatch.setattr(ship, "onnx_forms", counted)
     done = dynafront("export", "fast", "--max-latency-ms", "5 ms")
     assert done.exit_code == 0, done.output
+    assert len(made) == 2, "the model, and the static network beside it"
     assert "among the points of at most 5 ms" in done.output
     assert re.search(
         r"by table  [\d.]+ ms predicted, [\d.]+ ms measured: [\d.]+ times", done.output
