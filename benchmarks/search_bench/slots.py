@@ -17,6 +17,7 @@ import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1]))
@@ -52,41 +53,43 @@ def interval(differences: np.ndarray) -> tuple[float, float, float]:
     return mean, mean - reach, mean + reach
 
 
-def main() -> None:
+def asked() -> argparse.Namespace:
+    """What the command line says."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add("--table", default="digits")
     add("--slots", type=int, default=64, help="trainings at once [64]")
-    add("--together", type=int, nargs="+", default=[1, 16], help="suggestions from one look [1 16]")
+    add("--together", type=int, nargs="+", default=[16], help="suggestions from one look [16]")
     add("--trials", type=int, default=256, help="trainings that the budget pays for [256]")
     add("--seeds", type=int, default=10)
     add("--workers", type=int, default=os.cpu_count())
-    given = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    given = asked()
     os.environ["OMP_NUM_THREADS"] = "1"
-    ways = list(dict.fromkeys([1, *given.together]))
+    ways, seeds = list(dict.fromkeys([1, *given.together])), range(given.seeds)
     with ProcessPoolExecutor(given.workers, multiprocessing.get_context("spawn")) as pool:
         jobs = {
             (way, seed): pool.submit(replayed, given.table, given.slots, way, seed, given.trials)
-            for seed in range(given.seeds)
+            for seed in seeds
             for way in ways
         }
-        found = {
-            way: np.array([jobs[way, seed].result() for seed in range(given.seeds)]) for way in ways
-        }
-    rows = {}
-    for way, volumes in found.items():
-        rows[way] = {
-            "hypervolume": float(np.median(volumes[:, 0])),
-            "hypervolume_log_cost": float(np.median(volumes[:, 1])),
-        }
-        if way != 1:
-            rows[way]["difference"] = interval(volumes[:, 0] - found[1][:, 0])
-            rows[way]["difference_log_cost"] = interval(volumes[:, 1] - found[1][:, 1])
-    about = {"table": given.table, "slots": given.slots, "trials": given.trials}
-    about |= {"seeds": given.seeds}
+        found = {way: np.array([jobs[way, seed].result() for seed in seeds]) for way in ways}
+    about = {name: getattr(given, name) for name in ("table", "slots", "trials", "seeds")}
+    rows = {way: row(volumes, found[1]) for way, volumes in found.items()}
     print(json.dumps(about | {"from_one_look": rows}, indent=1))
+
+
+def row(volumes: np.ndarray, alone: np.ndarray) -> dict[str, Any]:
+    """Median hypervolumes of the seeds (rows of both arrays), and how they differ from those of one look for each."""
+    found: dict[str, Any] = {}
+    for name, own, other in zip(("cost", "log_cost"), volumes.T, alone.T, strict=True):
+        found[name] = {"hypervolume": float(np.median(own)), "difference": interval(own - other)}
+    return found
 
 
 if __name__ == "__main__":
