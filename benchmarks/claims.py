@@ -5,7 +5,7 @@ until it holds; at the smaller scales most claims stay undecided. With so many c
 matter of chance.
 
     python benchmarks/claims.py                                   # digits, two minutes on one CPU thread
-    python benchmarks/claims.py --scale cpu --data parquet:PATH --out FOLDER        # CIFAR-10, a pilot of 3 seeds in over an hour; --most-seeds
+    python benchmarks/claims.py --scale cpu --data parquet:PATH --out FOLDER --seeds 3      # CIFAR-10, over an hour
     timeout -s INT 590 python benchmarks/claims.py --scale gpu --data parquet:PATH --out FOLDER   # again until done
 
 Every finished run is a line in FOLDER/runs.jsonl; a later call skips what is there. Needs torch, torchvision, timm,
