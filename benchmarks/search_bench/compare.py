@@ -85,7 +85,7 @@ def methods() -> dict[str, Callable[[Any], None]]:
 
 
 @lru_cache(maxsize=1)
-def _table(name: str) -> Any:
+def table_of(name: str) -> Any:
     from benchmarks.search_bench.table import Table
 
     return Table(HERE / name)
@@ -95,16 +95,30 @@ def replay(
     table: str, method: str, seed: int, trials: int, unit: str = "epochs"
 ) -> list[list[float]]:
     """Hypervolume at STEPS even times of the clock, of one method under one seed: over cost, over its logarithm."""
+    from benchmarks.search_bench.world import SECONDS
+
+    known = table_of(table)
+    budget = trials * (known.seconds if unit == SECONDS else known.epochs)
+    return played(methods()[method], table, seed, budget, unit)
+
+
+def played(
+    method: Callable[[Any], None],
+    table: str,
+    seed: int,
+    budget: float,
+    unit: str = "epochs",
+    steps: int = STEPS,
+) -> list[list[float]]:
+    """The same at so many even times, of any method and a budget in units of the clock."""
     import warnings
 
-    from benchmarks.search_bench.world import SECONDS, World, volumes
+    from benchmarks.search_bench.world import World, volumes
 
     warnings.filterwarnings("ignore")
-    known = _table(table)
-    budget = trials * (known.seconds if unit == SECONDS else known.epochs)
-    world = World(known, seed, budget, unit)
-    methods()[method](world)
-    at = np.linspace(0, budget, STEPS + 1)[1:].tolist()
+    world = World(table_of(table), seed, budget, unit)
+    method(world)
+    at = np.linspace(0, budget, steps + 1)[1:].tolist()
     return [
         volumes(world.log, at),
         volumes([(when, in_decades(curve)) for when, curve in world.log], at),
@@ -245,7 +259,7 @@ def chosen_methods(given: argparse.Namespace) -> list[str]:
 
 def there(names: list[str], table: str) -> list[str]:
     """Those of the methods that the table has trainings for."""
-    known = _table(table)
+    known = table_of(table)
     missing = set() if known.of("long") else {LONG}
     missing |= set() if known.of("warm") else set(WARM)
     missing |= set() if known.frozen else {STATIC}

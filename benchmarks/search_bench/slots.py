@@ -1,6 +1,6 @@
 """What many trainings at once cost a search, and what it costs that one look at what is known answers several.
 
-    python benchmarks/search_bench/slots.py --slots 64 --together 1 16 32
+    python benchmarks/search_bench/slots.py --slots 64 --together 16 32
 
 With 64 trainings under way, each suggestion is made without what 63 of them will show. From 8 on the product makes
 a quarter as many suggestions as there are slots from one look (search.schedule.scheduler_for.SHARE): it saves the
@@ -23,34 +23,18 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1]))
 
 import numpy as np  # noqa: E402
-from scipy.stats import t as student  # noqa: E402
 
-from benchmarks.search_bench.compare import in_decades  # noqa: E402
+from benchmarks.claims.verdicts import paired  # noqa: E402
+from benchmarks.search_bench.compare import played, table_of  # noqa: E402
 
 
 def replayed(table: str, slots: int, together: int, seed: int, trials: int) -> tuple[float, float]:
     """The front's hypervolume in the end, over cost and over its logarithm."""
-    import warnings
-
     from benchmarks.search_bench.ours import Ours
-    from benchmarks.search_bench.table import Table
-    from benchmarks.search_bench.world import World, volumes
 
-    warnings.filterwarnings("ignore")
-    known = Table(HERE / table)
-    world = World(known, seed, trials * known.epochs / slots)
-    Ours(slots=slots, together=together)(world)
-    decades = [(when, in_decades(curve)) for when, curve in world.log]
-    (plain,), (log,) = (volumes(one, [world.budget]) for one in (world.log, decades))
+    budget = trials * table_of(table).epochs / slots
+    (plain,), (log,) = played(Ours(slots=slots, together=together), table, seed, budget, steps=1)
     return plain, log
-
-
-def interval(differences: np.ndarray) -> tuple[float, float, float]:
-    """The mean, and the ends of its 95 % interval."""
-    mean = float(differences.mean())
-    error = float(differences.std(ddof=1)) / len(differences) ** 0.5
-    reach = float(student.ppf(0.975, len(differences) - 1)) * error
-    return mean, mean - reach, mean + reach
 
 
 def asked() -> argparse.Namespace:
@@ -85,10 +69,13 @@ def main() -> None:
 
 
 def row(volumes: np.ndarray, alone: np.ndarray) -> dict[str, Any]:
-    """Median hypervolumes of the seeds (rows of both arrays), and how they differ from those of one look for each."""
+    """Median hypervolumes of the seeds (rows of both arrays), and how they differ from those of one look for each: the
+    mean, and its 95 % interval.
+    """
     found: dict[str, Any] = {}
     for name, own, other in zip(("cost", "log_cost"), volumes.T, alone.T, strict=True):
-        found[name] = {"hypervolume": float(np.median(own)), "difference": interval(own - other)}
+        apart = float(np.mean(own - other)), *paired(list(zip(own, other, strict=True)))
+        found[name] = {"hypervolume": float(np.median(own)), "difference": apart}
     return found
 
 

@@ -188,10 +188,8 @@ class Progress:
         now, words = time.monotonic(), []
         for name, (job, result) in list(self.running.items())[:NAMED]:
             where = f"epoch {result.epoch} of {job.epochs} done" if result else "in its first epoch"
-            where = self._does.get(name, where)
-            words.append(
-                f"{training_text(job.kind, job.number)}: {where}, {_duration(now - self._began[name])}"
-            )
+            where, since = self._does.get(name, where), _duration(now - self._began[name])
+            words.append(f"{training_text(job.kind, job.number)}: {where}, {since}")
         more = len(self.running) - NAMED
         return f" ({'; '.join([*words, *([f'{more} more'] if more > 0 else [])])})"
 

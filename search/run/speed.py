@@ -23,7 +23,7 @@ MEASURED = 256  # validation images that are timed
 # multiply-accumulates of a step and of those images that a CPU is given: a large network takes as long for each image
 # of a smaller batch, and nobody waits minutes for it
 STEP_MACS, MEASURED_MACS = 2e9, 2e10
-FEWEST = 4, 32  # images of them at least
+FEWEST_A_STEP, FEWEST_MEASURED = 4, 32  # images
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ def measured_speed(
     net = candidate.build(task, 0)
     batch, measured = max(1, candidate.recipe.batch // gpus), MEASURED
     if execution.device == "cpu":
-        batch = min(batch, max(FEWEST[0], round(STEP_MACS / max(1, net.plain_macs))))
-        measured = min(measured, max(FEWEST[1], round(MEASURED_MACS / max(1, net.plain_macs))))
+        batch = min(batch, max(FEWEST_A_STEP, round(STEP_MACS / net.plain_macs)))
+        measured = min(measured, max(FEWEST_MEASURED, round(MEASURED_MACS / net.plain_macs)))
     images = min(len(whole.train), max(STEPS * batch, task.classes))
     measured = min(len(whole.validation), max(measured, task.classes))
     few = replace(whole, train=whole.train.some(images), validation=whole.validation.some(measured))

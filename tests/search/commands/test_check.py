@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +89,7 @@ def test_what_has_ended_is_not_counted_again(in_finished: Path) -> None:
     before = (in_finished / "dynafront-data/dynafront.db").read_bytes()
     result = dynafront("check", "tiny.yml")
     assert "trials    3, of which 3 have ended" in result.output
-    assert re.search(r"time      about [12] s on this machine", result.output)
+    assert "time      about 1 s on this machine" in result.output
     assert (in_finished / "dynafront-data/dynafront.db").read_bytes() == before
 
 
