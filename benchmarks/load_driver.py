@@ -1,8 +1,9 @@
 """What the driver of a study costs a trial, by part, and how busy it keeps many workers.
 
-Trainings are made up and take no time, so that what is measured is the driver alone: CPU seconds of its threads. How
+Trainings are made up. Where they take no time, what is measured is the driver alone: CPU seconds of its threads. How
 busy it would keep W workers whose trials last so long is simulated from that: one server, the driver, hands out trials
-one after the other, for Python runs one thread at a time.
+one after the other, as if no two of its threads ever ran side by side. Where they sleep, `kept_busy` measures that
+share.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,8 @@ TASK = Task(channels=1, height=8, width=8, classes=10)
 EPOCHS = 3
 MEMORY_AT = 100  # trials, after which memory should not grow any more
 MADE_UP = "made up"  # what trainings show here, which is no work of the driver
+ROUNDS = 20  # trials of each worker
+MADE = 256  # curves, made before they are needed: making one takes as long as the driver does
 SPREAD = 0.2  # of the length of simulated trials, more or less
 
 
@@ -75,6 +79,46 @@ class Instant:
 
     def close(self) -> None:
         self._jobs.clear()
+
+
+class Asleep:
+    """An engine of many slots whose trainings last so many seconds, 20 % more or less, and only sleep."""
+
+    shared = False
+
+    def __init__(self, slots: int, seconds: float) -> None:
+        self.slots, self._seconds = slots, seconds
+        self._made_up = [curve(random.Random(number)) for number in range(MADE)]
+        self._order = count()  # of events that are due at the same time
+        self._due: list[tuple[float, int, Job, Event]] = []  # a heap, the next event first
+        self.trained: list[tuple[float, float]] = []  # when each training began and ended
+
+    def submit(self, job: Job) -> None:
+        draw, begin = random.Random(job.number), time.monotonic()
+        lasts = self._seconds * draw.uniform(1 - SPREAD, 1 + SPREAD)
+        for epoch in range(1, job.epochs + 1):
+            at = begin + lasts * epoch / job.epochs
+            self._add(at, job, EpochResult(epoch, *epoch_values(draw)))
+        points = self._made_up[job.number % MADE]
+        self._add(begin + lasts, job, Outcome(points, 270_000, 40_000_000, {}, lasts))
+        self.trained.append((begin, begin + lasts))
+
+    def _add(self, at: float, job: Job, event: Event) -> None:
+        heapq.heappush(self._due, (at, next(self._order), job, event))
+
+    def next_event(self, timeout: float) -> tuple[Job, Event] | None:
+        wait = self._due[0][0] - time.monotonic()
+        if wait > timeout:
+            time.sleep(timeout)
+            return None
+        time.sleep(max(0.0, wait))
+        return heapq.heappop(self._due)[2:]
+
+    def answer(self, job: Job, go_on: bool) -> None:
+        raise AssertionError("its trainings have no rungs")
+
+    def close(self) -> None:
+        self._due.clear()
 
 
 def _events(job: Job) -> Iterator[Event]:
@@ -149,8 +193,19 @@ def driven(
     }
 
 
+def kept_busy(folder: Path, slots: int, seconds: float, *, url: str | None = None) -> float:
+    """The share of the time that so many workers train, measured: their trials last so many seconds and sleep.
+
+    Over twenty trials a worker, the first two left out, for all begin at once.
+    """
+    settings = Settings.model_validate({"storage": {"folder": folder, "database": url}})
+    engine = Asleep(slots, seconds)
+    _drive(settings, engine, ROUNDS * slots, mlflow=False)
+    return busy_share(engine.trained, slots)
+
+
 def _drive(
-    settings: Settings, engine: Instant, trials: int, *, mlflow: bool
+    settings: Settings, engine: Instant | Asleep, trials: int, *, mlflow: bool
 ) -> tuple[float, float]:
     """Search a study of its own to its end: CPU seconds and seconds that it took, once all processes had started."""
     settings.folder.mkdir(parents=True, exist_ok=True)
@@ -190,11 +245,19 @@ def utilisation(workers: int, trial_seconds: float, driver_seconds: float) -> fl
     draw, now = random.Random(0), 0.0
     free = [0.0] * workers  # when each worker asks for its next trial
     trained: list[tuple[float, float]] = []
-    for _ in range(workers * 20):
+    for _ in range(workers * ROUNDS):
         now = max(now, heapq.heappop(free)) + driver_seconds
         ends = now + trial_seconds * draw.uniform(1 - SPREAD, 1 + SPREAD)
         trained.append((now, ends))
         heapq.heappush(free, ends)
-    first, last = trained[2 * workers][0], now
+    return busy_share(trained, workers)
+
+
+def busy_share(trained: Sequence[tuple[float, float]], workers: int) -> float:
+    """The share of the workers' time from the third round's first training until the last one begins.
+
+    `trained`: when each training began and ended, in the order in which they began.
+    """
+    first, last = trained[2 * workers][0], trained[-1][0]
     busy = sum(max(0.0, min(end, last) - max(begin, first)) for begin, end in trained)
     return busy / (workers * (last - first))

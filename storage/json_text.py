@@ -12,7 +12,7 @@ MARK = "$float"  # {"$float": "nan"}
 def dumps(value: Any) -> str:
     """The value as strict JSON; numpy and torch scalars become numbers."""
     try:
-        return json.dumps(value, allow_nan=False, default=_number)
+        return STRICT.encode(value)
     except ValueError:
         return json.dumps(_marked(value), allow_nan=False, default=lambda v: _marked(_number(v)))
 
@@ -30,6 +30,9 @@ def _number(value: Any) -> Any:
             f"{type(value).__name__} cannot be kept as JSON; give numbers, text, lists and dicts"
         )
     return item()
+
+
+STRICT = json.JSONEncoder(allow_nan=False, default=_number)  # made once: every point has two texts
 
 
 def _marked(value: Any) -> Any:

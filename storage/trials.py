@@ -38,7 +38,8 @@ OWNER = OWNER.where(*NAMED)
 CHANGE = update(TRIALS).where(TRIALS.c.id == bindparam("own"))
 NO_POINTS = delete(POINTS).where(POINTS.c.trial_id == bindparam("own"))
 NO_ATTEMPTS = delete(ATTEMPTS).where(ATTEMPTS.c.trial_id == bindparam("own"))
-NEW_POINTS = insert(POINTS).returning(POINTS.c.id, sort_by_parameter_order=True)
+NEW_POINTS = insert(POINTS)
+POINTS_OF = select(POINTS.c.id).where(POINTS.c.trial_id == bindparam("own")).order_by(POINTS.c.id)
 
 
 class Trials:
@@ -143,7 +144,8 @@ class Trials:
             ids: Sequence[int] = []
             if rows:
                 owned = [row | {"trial_id": trial.id} for row in rows]
-                ids = connection.scalars(NEW_POINTS, owned).all()
+                connection.execute(NEW_POINTS, owned)
+                ids = connection.scalars(POINTS_OF, {"own": trial.id}).all()
                 _keep_answers(connection, ids, points)
             connection.execute(CHANGE, done | {"own": trial.id})
             connection.execute(NO_ATTEMPTS, {"own": trial.id})
