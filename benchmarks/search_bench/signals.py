@@ -19,7 +19,7 @@ from search.front.curves import (
     contributions,
     inside,
     layers,
-    loss_within,
+    losses_within,
     own_front,
 )
 from search.schedule.history import History, Params, Training
@@ -88,7 +88,9 @@ class DrawnBudget(Signal):
             return {}
         curves = list(known.values())
         budget = drawn_budget(np.concatenate(curves), draw)
-        return dict(zip(known, loss_within(curves, (budget,)).tolist(), strict=True))
+        grid = np.array([[budget]])
+        losses = [float(losses_within(curve, grid)[0]) for curve in curves]
+        return dict(zip(known, losses, strict=True))
 
 
 def curves_of(history: History) -> dict[int, Curve]:

@@ -104,19 +104,12 @@ def leaders(curves: Mapping[int, Curve], count: int) -> list[int]:
     return found
 
 
-def loss_within(curves: Sequence[Curve], budget: Sequence[float]) -> NDArray[np.float64]:
-    """For each curve the least accuracy loss among points within the budget of costs.
+def losses_within(curve: Curve, budgets_BK: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(B,) the least accuracy loss among points within each budget of K costs.
 
-    A curve that has none gets 1 and more: how far its nearest point is over the budget, in powers of e.
+    Where none is within it, 1 and more: how far the nearest point is over the budget, in powers of e; 3 at most.
     """
-    if not curves:
-        return np.empty(0)
-    points = np.concatenate(curves)
-    owner = np.repeat(np.arange(len(curves)), [len(curve) for curve in curves])
-    over = np.log(np.maximum(points[:, 1:] / np.maximum(np.array(budget), 1e-9), 1e-9)).max(
-        1, initial=-np.inf
-    )
-    value = np.where(over <= 0, np.minimum(points[:, 0], 1.0), 1.0 + np.maximum(over, 0))
-    found = np.full(len(curves), 3.0)
-    np.minimum.at(found, owner, value)
-    return found
+    least = np.maximum(budgets_BK, 1e-9)[:, None]
+    over_BP = np.log(np.maximum(curve[None, :, 1:] / least, 1e-9)).max(2, initial=-np.inf)
+    value = np.where(over_BP <= 0, np.minimum(curve[:, 0], 1.0), 1.0 + np.maximum(over_BP, 0))
+    return value.min(1, initial=3.0)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.trial import FixedTrial
 
-from search.front.curves import Curve, layers_of_fronts, loss_within
+from search.front.curves import Curve, layers_of_fronts, losses_within
 from search.schedule import growth
 from search.schedule.history import History, Params, Training
 from search.schedule.known_trials import Key, KnownTrials, key_of
@@ -68,9 +68,7 @@ class Growth:
             self._losses.pop(number, None)
             return
         relative = training.curve / np.array([1.0, *self._size(number, training.params)])
-        losses = np.array(
-            [min(1.0, float(loss_within([relative], one)[0])) for one in self._shares]
-        )
+        losses = np.minimum(losses_within(relative, self._shares), 1.0)
         self._losses.setdefault(number, {})[training.epoch] = losses
 
     def suggest(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from search.front.curves import Curve, loss_within, own_front
+from search.front.curves import Curve, losses_within, own_front
 from spaces.contract.space import Value
 from storage.records import State
 
@@ -69,4 +69,4 @@ class History:
         """(B,) the least accuracy loss within each budget of costs, of these trials and of all baselines."""
         curves = [one.curve for one in trials.values() if one.curve is not None]
         front = own_front(np.concatenate([*curves, *self.baselines]))
-        return np.array([loss_within([front], budget)[0] for budget in budgets_BK])
+        return losses_within(front, budgets_BK)

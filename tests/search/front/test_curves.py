@@ -16,7 +16,7 @@ from search.front.curves import (
     inside,
     layers,
     leaders,
-    loss_within,
+    losses_within,
     own_front,
     volume,
 )
@@ -130,11 +130,17 @@ def test_leaders_are_the_first_layer_and_the_best_of_the_next_up_to_the_count(
 
 
 @given(curves(4), st.lists(st.integers(1, GRID), min_size=2, max_size=2))
-def test_the_loss_within_a_budget_is_what_a_loop_finds(
+def test_the_losses_within_budgets_are_what_a_loop_finds(
     found: list[Curve], levels: list[int]
 ) -> None:
-    budget = [level / GRID for level in levels][: found[0].shape[1] - 1]
-    for curve, loss in zip(found, loss_within(found, budget), strict=True):
+    costs = found[0].shape[1] - 1
+    grid = np.array([levels, levels[::-1]])[:, :costs] / GRID
+    cases = [
+        (curve, *case)
+        for curve in found
+        for case in zip(grid, losses_within(curve, grid), strict=True)
+    ]
+    for curve, budget, loss in cases:
         affordable = [p[0] for p in curve if all(p[1:] <= budget)]
         if affordable:
             assert loss == min(1.0, *affordable, 1.0)
@@ -146,10 +152,6 @@ def test_the_loss_within_a_budget_is_what_a_loop_finds(
             assert loss == pytest.approx(min(3.0, 1 + over))
         else:
             assert loss == 3.0
-
-
-def test_no_trainings_have_no_losses() -> None:
-    assert loss_within([], [0.5]).shape == (0,)
 
 
 def test_a_box_makes_losses_and_leaves_out_what_is_not_finite() -> None:
