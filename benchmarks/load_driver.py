@@ -30,6 +30,7 @@ from search.run.mirror_process import MirrorProcess, mirror_beside
 from search.run.optuna_mirror import OptunaMirror
 from search.run.progress import Progress
 from search.run.publisher_process import PublisherProcess
+from search.run.ranking_process import ranking_beside
 from search.run.take_up import take_up
 from search.run.time_spent import TimeSpent
 from search.schedule.asking import Asking
@@ -211,7 +212,8 @@ def _drive(
     settings.folder.mkdir(parents=True, exist_ok=True)
     store = Store.open(settings.database_url)
     spec = made_up_study(store, f"driven-{trials}-{engine.slots}", trials, EPOCHS)
-    plan = scheduler_for(spec, TASK, REFERENCE, slots=engine.slots)
+    ranks = ranking_beside(spec, TASK, REFERENCE, engine.slots, print)
+    plan = scheduler_for(spec, TASK, REFERENCE, slots=engine.slots, ranks=ranks)
     mirror = mirror_beside(engine.slots, store, settings, spec, print)
     books = Books(store, spec.study, spec.costs, mirror)
     take_up(plan, books)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 from heapq import heappop, heappush
@@ -73,6 +74,7 @@ class _Replay:
             trials=1000,
             size=self.baselines.size,
             epoch_cost=self.baselines.epoch_cost,
+            trained=lambda: self.baselines.trained,
             short=lambda _: short,
             together=how.together,
         )
@@ -116,6 +118,7 @@ class _Replay:
             self._do(todo)
         if self.how.ahead:
             self.scheduler.ask_ahead()
+            self.scheduler.settle()  # sizes depend here on which candidate of a size was met first
         if not self._under_way:
             return False
         when, _, training = heappop(self._under_way)
@@ -194,12 +197,12 @@ class _Baselines(BaselinePool):
         """All static networks of the table."""
         return [self._baseline(f"plain-{number:04d}-0") for number in self.world.table.of("plain")]
 
-    def epoch_cost(self, candidate: Candidate) -> float:
+    def epoch_cost(self, candidate: Candidate, trained: AbstractSet[str]) -> float:
         epochs, origin = candidate.recipe.epochs, self._like(candidate).origin
         new = (
             epochs < self.world.table.epochs
             and origin
-            and not self.is_trained(self._baseline(origin))
+            and self._baseline(origin).key not in trained
         )
         return epochs + (self.world.table.epochs / USES if new else 0)
 

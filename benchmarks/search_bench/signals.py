@@ -32,6 +32,7 @@ class Signal:
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
+        self._thought: Params | None = None
 
     def values(self, history: History, draw: np.random.Generator) -> dict[int, float]:
         """What TPE is told of each training by its number; less is better."""
@@ -40,9 +41,25 @@ class Signal:
     def observe(self, number: int, training: Training) -> None:
         """All that counts is in the history."""
 
+    def think_ahead(
+        self, number: int, history: History, epochs: Epochs, given: Params | None = None
+    ) -> None:
+        if self._thought is None:
+            self._thought = self._suggested(number, history, given)
+
     def suggest(
         self, number: int, history: History, epochs: Epochs, given: Params | None = None
     ) -> Params:
+        thought, self._thought = self._thought, None
+        return self._suggested(number, history, given) if thought is None else thought
+
+    def settle(self) -> None:
+        """It thinks at once."""
+
+    def close(self) -> None:
+        """It holds nothing."""
+
+    def _suggested(self, number: int, history: History, given: Params | None) -> Params:
         draw = np.random.default_rng((self.setting.seed, number))
         return complete_params(number, given or self._chosen(history, draw), self.setting)
 

@@ -30,6 +30,7 @@ from search.run.number_formats import NumberFormats
 from search.run.progress import Progress
 from search.run.publish import Publisher
 from search.run.publisher_process import PublisherProcess, publisher_for
+from search.run.ranking_process import ranking_beside
 from search.run.retry import retry
 from search.run.take_up import take_up
 from search.run.time_spent import TimeSpent
@@ -109,8 +110,12 @@ def _searched(
         store.set_spec(spec.study, values, text)
         store.set_data(spec.study, checked.data)
         majority = checked.data["majority"]
-        scheduler = scheduler_for(spec, checked.task, reference, majority, engine.slots)
-        with Progress(console, spec.study, spec.budget.trials, engine.slots) as progress:
+        ranks = ranking_beside(spec, checked.task, reference, engine.slots, console.print)
+        scheduler = scheduler_for(spec, checked.task, reference, majority, engine.slots, ranks)
+        with (
+            closing(scheduler),
+            Progress(console, spec.study, spec.budget.trials, engine.slots) as progress,
+        ):
             store.say_on(progress.say)
             if retry_failed:
                 count = retry(store, spec, limit_of(spec, checked.task))

@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from optuna.trial import FixedTrial
-
 from search.schedule.history import History, Params, Training
 from search.schedule.sampler import (
+    Epochs,
+    Given,
     InfeasibleError,
     Limit,
     Sampler,
@@ -38,14 +38,23 @@ class Asking:
     # the sampler's suggestions that were found together with an earlier one
     ahead: deque[Params] = field(default_factory=deque)
 
+    # what the next suggestion is asked with, from when it was thought of first
+    _next: tuple[int, History, Epochs, Params | None] | None = None
+
+    def think_ahead(self) -> None:
+        """Begin to compute the next suggestion, from what is known now."""
+        if self._next is None:
+            self._next = self._due()
+        self.sampler.think_ahead(*self._next)
+
     def suggestion(self) -> tuple[int, Candidate | InfeasibleError]:
         """The next trial's number and candidate, or why what was drawn is infeasible."""
-        number, epochs = len(self.history.trials), self.length.next(self.history)
-        given = self.starts[number] if number < len(self.starts) else None
-        params = self.sampler.suggest(number, self.history, epochs, given)
+        number, history, epochs, given = self._next or self._due()
+        self._next = None
+        params = self.sampler.suggest(number, history, epochs, given)
         training = self.history.update(number, Training(params))
         try:
-            candidate = draw_candidate(FixedTrial(dict(params)), self.spaces, epochs)
+            candidate = draw_candidate(Given(params), self.spaces, epochs)
         except InfeasibleError as error:
             logger.debug("trial %d is infeasible: %s", number, error)
             return number, error
@@ -53,6 +62,11 @@ class Asking:
             return number, InfeasibleError(candidate.family.name, dict(candidate.params), reason)
         self.history.update(number, replace(training, full=self.length.is_full(candidate)))
         return number, candidate
+
+    def _due(self) -> tuple[int, History, Epochs, Params | None]:
+        number = len(self.history.trials)
+        given = self.starts[number] if number < len(self.starts) else None
+        return number, self.history, self.length.next(self.history), given
 
     def restore(self, record: TrialRecord) -> None:
         """A trial that was suggested in an earlier session."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,10 +41,15 @@ class BaselinePool:
         """The baseline that this trial, about to be trained, starts or learns from, if it does."""
         return self.needed_by(trial.candidate)
 
-    def epoch_cost(self, candidate: Candidate) -> float:
-        """Epochs that training a candidate takes, with its part of a baseline that is not trained yet."""
+    @property
+    def trained(self) -> frozenset[str]:
+        """The baselines that are trained by now, by key."""
+        return frozenset(self._trained)
+
+    def epoch_cost(self, candidate: Candidate, trained: AbstractSet[str]) -> float:
+        """Epochs that training a candidate takes, with its part of a baseline that is not among the trained ones."""
         baseline = self.needed_by(candidate)
-        missing = baseline is not None and baseline.key not in self._trained
+        missing = baseline is not None and baseline.key not in trained
         return candidate.recipe.epochs + (self.spec.budget.epochs / USES if missing else 0.0)
 
     def add(self, baseline: Candidate) -> int:

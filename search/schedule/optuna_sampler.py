@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import optuna
@@ -19,6 +20,7 @@ from search.schedule.sampler import (
     quiet_experimental_warnings,
     trial_seed,
 )
+from search.schedule.thinking_ahead import ThinkAhead
 from spaces.contract.resolution import IMAGE_SIZE
 from spaces.contract.space import Value
 from storage.records import State
@@ -36,11 +38,20 @@ class OptunaSampler:
     def __init__(self, setting: Setting, make: MakeSampler, *, marks: bool = False) -> None:
         self.setting, self._make, self._marks = setting, make, marks
         self._study = in_memory(1 + setting.costs)
+        self._thinking = ThinkAhead[Params]()
         self._earlier: dict[int, Training] = {}  # asked in an earlier process, not in the study yet
+
+    def think_ahead(
+        self, number: int, history: History, epochs: Epochs, given: Params | None = None
+    ) -> None:
+        self._thinking.start(partial(self._suggested, number, given))
 
     def suggest(
         self, number: int, history: History, epochs: Epochs, given: Params | None = None
     ) -> Params:
+        return self._thinking.take(partial(self._suggested, number, given))
+
+    def _suggested(self, number: int, given: Params | None) -> Params:
         for earlier, training in sorted(self._earlier.items()):
             self._add(earlier, training.params)
             self._tell(earlier, training)
@@ -49,10 +60,17 @@ class OptunaSampler:
         return ask_params(self._study, self.setting, given)
 
     def observe(self, number: int, training: Training) -> None:
+        self.settle()  # a report that came in halfway would change what is suggested
         if number >= len(self._study.get_trials(deepcopy=False)):
             self._earlier[number] = training
         else:
             self._tell(number, training)
+
+    def settle(self) -> None:
+        self._thinking.settle()
+
+    def close(self) -> None:
+        self._thinking.close()
 
     def _prepare(self, number: int) -> None:
         with quiet_experimental_warnings():

@@ -1,8 +1,8 @@
 """What a sampler is, what it draws from, and the known-good candidates that come before it.
 
-A sampler has two methods: `suggest` gives the parameters of a trial, `observe` takes what became of one. It decides
-from (study seed, trial number) and what was observed by then, so a study that goes on after an interruption decides
-as one without, and never repeats its first random trials.
+`suggest` gives the parameters of a trial, `observe` takes what became of one, `think_ahead` begins to compute the next
+suggestion. A sampler decides from (study seed, trial number) and what was observed when it began to think, so speed
+decides nothing, and a study that goes on after an interruption decides as one without.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import optuna
 
@@ -24,6 +25,9 @@ from spaces.contract.registry import family
 from spaces.contract.resolution import IMAGE_SIZE
 from spaces.contract.space import Dimension, Value, suggested
 
+if TYPE_CHECKING:
+    from search.schedule.ranking import Ranks
+
 Spaces = Mapping[str, tuple[Dimension, ...]]
 Epochs = Callable[[str], int]  # of a trial of a family
 # why a candidate is infeasible in this study, if it is
@@ -33,6 +37,12 @@ STARTUP = 6  # trials before a model-based sampler models
 
 class Sampler(Protocol):
     """Chooses what to train next."""
+
+    def think_ahead(
+        self, number: int, history: History, epochs: Epochs, given: Params | None = None
+    ) -> None:
+        """Begin to compute what `suggest` is asked for next, with the same arguments."""
+        ...
 
     def suggest(
         self, number: int, history: History, epochs: Epochs, given: Params | None = None
@@ -44,13 +54,20 @@ class Sampler(Protocol):
         """What is known of a trial now: that it was suggested, after a rung, at its end, or that it failed."""
         ...
 
+    def settle(self) -> None:
+        """Wait until nothing is being computed."""
+        ...
+
+    def close(self) -> None: ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     """What a sampler is made for.
 
     `size` is what a candidate's baseline costs, in shares of the reference point; `epoch_cost` the epochs that training
-    a candidate takes, with its part of a baseline that is not trained yet.
+    a candidate takes, with its part of a baseline that is not among those that are `trained`, by key. `ranks`: what
+    ranks candidates for `growth`, if not this process.
     """
 
     spaces: Spaces
@@ -58,7 +75,8 @@ class Setting:
     seed: int
     trials: int
     size: Callable[[Candidate], Sequence[float]]
-    epoch_cost: Callable[[Candidate], float]
+    epoch_cost: Callable[[Candidate, AbstractSet[str]], float]
+    trained: Callable[[], AbstractSet[str]] = frozenset
     limit: Limit = lambda _: None
     # of a trial of a family, where there are two lengths of the short ones
     short: Epochs = lambda _: 1
@@ -66,6 +84,11 @@ class Setting:
     together: int = 1  # suggestions that one look at what is known may answer
     # those that are still to be made: a study keeps them over an interruption
     ahead: deque[Params] = field(default_factory=deque)
+    ranks: Ranks | None = None
+
+    def is_full(self, candidate: Candidate) -> bool:
+        """Whether a training is longer than the family's short ones."""
+        return candidate.recipe.epochs > self.short(candidate.family.name)
 
 
 class InfeasibleError(ValueError):
@@ -85,6 +108,21 @@ def draw_candidate(trial: Any, spaces: Spaces, epochs: Epochs) -> Candidate:
         return Candidate.of(family(name), values, epochs(name))
     except ValueError as error:
         raise InfeasibleError(name, values, str(error)) from None
+
+
+class Given:
+    """Takes the place of an Optuna trial whose parameters are known, all that are asked for; they are not checked."""
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+
+    def suggest_categorical(self, name: str, choices: Sequence[Value]) -> Value:
+        return self.params[name]
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> Value:
+        return self.params[name]
+
+    suggest_int = suggest_float
 
 
 def replay_params(params: Params, spaces: Spaces) -> optuna.trial.FixedTrial:

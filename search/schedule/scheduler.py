@@ -31,7 +31,6 @@ from search.schedule.early_stopping import StoppingRule
 from search.schedule.history import History, Params, Training
 from search.schedule.lineup import Lineup
 from search.schedule.sampler import InfeasibleError, trial_seed
-from search.schedule.thinking_ahead import ThinkAhead
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from storage.records import Kind, OperatingPoint, PointRecord, State, TrialRecord
@@ -55,7 +54,6 @@ class Scheduler:
 
     def __post_init__(self) -> None:
         self.costs = self.front.spec.costs
-        self._ahead = ThinkAhead(self.asking.suggestion)
 
     @property
     def history(self) -> History:
@@ -76,7 +74,11 @@ class Scheduler:
     def ask_ahead(self) -> None:
         """Compute the next suggestion while others train: it knows what was reported so far, whatever their speed."""
         if self._may_ask:
-            self._ahead.start()
+            self.asking.think_ahead()
+
+    def settle(self) -> None:
+        """Wait until no suggestion is being computed."""
+        self.asking.sampler.settle()
 
     def report(
         self,
@@ -103,7 +105,6 @@ class Scheduler:
         self, trial: Trial, points: Sequence[PointRecord], stopped_at: int | None = None
     ) -> Ended:
         """The training is over, or was stopped after an epoch."""
-        self._ahead.settle()
         if trial.kind == Kind.BASELINE:
             return self._baseline_ended(trial, points)
         state = State.COMPLETE if stopped_at is None else State.STOPPED
@@ -121,7 +122,6 @@ class Scheduler:
 
     def failed(self, trial: Trial) -> Sequence[int]:
         """The training has no result; returns the trials that cannot be trained without it."""
-        self._ahead.settle()
         if trial.kind == Kind.BASELINE:
             lost = self.lineup.abandon(trial.candidate)
             for number in lost:
@@ -189,7 +189,7 @@ class Scheduler:
                 self.lineup.add_baseline(candidate)
 
     def close(self) -> None:
-        self._ahead.close()
+        self.asking.sampler.close()
 
     @property
     def finished(self) -> bool:
@@ -218,7 +218,6 @@ class Scheduler:
 
     def _resumed(self) -> Resume | None:
         """A trial that was stopped and should not have been, as is known by now."""
-        self._ahead.settle()
         number = self.stopping.promising(self.history.corner) if self.stopping else None
         if self.stopping is None or number is None:
             return None
@@ -228,7 +227,7 @@ class Scheduler:
         return Resume(trial, epoch, tuple(rung for rung in self._rungs_left(trial) if rung > epoch))
 
     def _ask(self) -> None:
-        number, candidate = self._ahead.take()
+        number, candidate = self.asking.suggestion()
         self.asked += 1
         self._keep_ahead(number + 1)
         seed = trial_seed(self.seed, number)
@@ -276,7 +275,6 @@ class Scheduler:
         self, number: int, points: Sequence[OperatingPoint], state: State, epoch: int
     ) -> None:
         """Keep what a trial showed after an epoch, and let the sampler observe it."""
-        self._ahead.settle()
         one = chosen_of(points)
         values = (one.accuracy, *(cost.of(one) for cost in self.costs))
         chosen = tuple(map(float, self.front.point.curve([values])[0]))

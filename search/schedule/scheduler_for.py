@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from search.exact import is_exact
@@ -16,6 +17,7 @@ from search.schedule.early_stopping import EarlyStopping
 from search.schedule.history import History, Params
 from search.schedule.limits import limit_of
 from search.schedule.lineup import Lineup
+from search.schedule.ranking import Ranks
 from search.schedule.sampler import Setting, Spaces, starting_points
 from search.schedule.samplers import SAMPLERS
 from search.schedule.scheduler import Scheduler
@@ -32,41 +34,33 @@ SHARE = 4
 
 
 def scheduler_for(
-    spec: StudySpec, task: Task, reference: Reference, majority: float = 0.0, slots: int = 1
+    spec: StudySpec,
+    task: Task,
+    reference: Reference,
+    majority: float = 0.0,
+    slots: int = 1,
+    ranks: Ranks | None = None,
 ) -> Scheduler:
     """What decides for a study, before it knows of any trial.
 
     `majority` is the accuracy of always answering the most frequent class: what is no better is not shown. `slots`
-    trainings run at once.
+    trainings run at once. `ranks`: what ranks candidates, if not this process.
     """
-    spaces, costs = narrowed_spaces(spec), spec.costs
-    baselines = BaselinePool(spec, spaces)
-    limit, short = limit_of(spec, task), partial(epochs_of, spec)
-    exact = is_exact(spec)
-    starts = _first_ones(spec, spaces)
-    setting = Setting(
-        spaces=spaces,
-        costs=len(costs),
-        seed=spec.seed,
-        trials=spec.budget.trials,
-        size=baseline_size(task, reference_point_of(reference, costs), costs, shapes_of(spec)),
-        epoch_cost=baselines.epoch_cost,
-        limit=limit,
-        short=short,
-        given=len(starts),
-        together=max(1, slots // SHARE),
-    )
+    baselines, exact = BaselinePool(spec, narrowed_spaces(spec)), is_exact(spec)
+    setting = setting_of(spec, task, reference, slots)
+    setting = replace(setting, trained=lambda: baselines.trained, ranks=ranks)
+    costs, limit = len(spec.costs), setting.limit
     asking = Asking(
-        spaces=spaces,
+        spaces=setting.spaces,
         sampler=SAMPLERS["grid" if exact else spec.sampler](setting),
         length=TrainingLength(
-            short,
+            setting.short,
             (lambda _: spec.budget.epochs) if two_lengths(spec) and not exact else None,
-            len(costs),
+            costs,
         ),
         limit=limit,
-        history=History.empty(len(costs)),
-        starts=starts,
+        history=History.empty(costs),
+        starts=_first_ones(spec, setting.spaces),
         ahead=setting.ahead,
     )
     return Scheduler(
@@ -76,6 +70,23 @@ def scheduler_for(
         stopping=EarlyStopping() if spec.early_stopping else None,
         lineup=Lineup(spec.seed, baselines, NoDuplicates() if exact else Duplicates()),
         front=LiveFront(spec, reference, majority),
+    )
+
+
+def setting_of(spec: StudySpec, task: Task, reference: Reference, slots: int = 1) -> Setting:
+    """What a study's sampler is made for; the same in every process."""
+    spaces, costs = narrowed_spaces(spec), spec.costs
+    return Setting(
+        spaces=spaces,
+        costs=len(costs),
+        seed=spec.seed,
+        trials=spec.budget.trials,
+        size=baseline_size(task, reference_point_of(reference, costs), costs, shapes_of(spec)),
+        epoch_cost=BaselinePool(spec, spaces).epoch_cost,
+        limit=limit_of(spec, task),
+        short=partial(epochs_of, spec),
+        given=len(_first_ones(spec, spaces)),
+        together=max(1, slots // SHARE),
     )
 
 

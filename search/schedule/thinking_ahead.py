@@ -10,27 +10,31 @@ Thought = TypeVar("Thought")
 
 
 class ThinkAhead(Generic[Thought]):
-    """Computes one thing at a time. What is reported meanwhile waits, so that speed decides nothing."""
+    """Computes one thing at a time."""
 
-    def __init__(self, think: Callable[[], Thought]) -> None:
-        self._think = think
+    def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "sampler")
         self._ahead: Future[Thought] | None = None
 
-    def start(self) -> None:
-        """Compute the next one, unless that is done: it knows what was reported so far."""
+    @property
+    def busy(self) -> bool:
+        """Whether something was begun that nobody took yet."""
+        return self._ahead is not None
+
+    def start(self, think: Callable[[], Thought]) -> None:
+        """Begin to compute this, unless something was begun already."""
         if self._ahead is None:
-            self._ahead = self._thread.submit(self._think)
+            self._ahead = self._thread.submit(think)
 
     def settle(self) -> None:
-        """Wait until nothing is being computed: a report that came in halfway would change the result."""
+        """Wait until nothing is being computed: for thoughts that what is reported meanwhile would change."""
         if self._ahead is not None:
             wait([self._ahead])
 
-    def take(self) -> Thought:
-        """What was computed ahead, or is now."""
+    def take(self, think: Callable[[], Thought]) -> Thought:
+        """What was begun, or this, computed now."""
         ahead, self._ahead = self._ahead, None
-        return ahead.result() if ahead else self._think()
+        return ahead.result() if ahead else think()
 
     def close(self) -> None:
         self._thread.shutdown()

@@ -77,7 +77,7 @@ class Study:
             seed=seed,
             trials=trials,
             size=size or (lambda candidate: (cost_of(candidate),) * costs),
-            epoch_cost=lambda _: 1.0,
+            epoch_cost=lambda *_: 1.0,
             limit=limit,
             short=short,
             together=together,

@@ -117,7 +117,7 @@ def test_optuna_draws_a_place_among_the_sizes_and_we_the_size(sampler: str) -> N
 
 def test_given_sizes_stay_and_those_of_an_earlier_session_are_known_again() -> None:
     setting = Setting(
-        spaces=SIDES, costs=1, seed=0, trials=9, size=lambda _: (0.5,), epoch_cost=lambda _: 1.0
+        spaces=SIDES, costs=1, seed=0, trials=9, size=lambda _: (0.5,), epoch_cost=lambda *_: 1.0
     )
     given = {"gated_resnet.image_size": 24, "gated_resnet.backbone": "resnet8"}
     params = complete_params(3, given, setting)

@@ -107,8 +107,8 @@ def test_a_region_moves_what_growth_asks_for() -> None:
 
 def test_growth_asks_for_no_candidate_again(monkeypatch: pytest.MonkeyPatch) -> None:
     # nine in ten of what is weighed are copies
-    monkeypatch.setattr("search.schedule.growth_sampler.KEPT", 1.0)
-    monkeypatch.setattr("search.schedule.growth_sampler.DRAWN", 20)
+    monkeypatch.setattr("search.schedule.ranking.KEPT", 1.0)
+    monkeypatch.setattr("search.schedule.ranking.DRAWN", 20)
     found = candidates(run(Study(), 16))
     assert len({one.key for one in found}) == 16
 
