@@ -152,10 +152,10 @@ class Driver:
 
     def _submit(self, trial: Trial, job: Job, ends: Ends) -> None:
         job = self.memory.adapted(self.formatted(replace(job, apart=kept_apart(ends))))
-        self._expected[trial.name] = self.books.start(trial)
+        self._expected[trial.name] = reached = self.books.start(trial)
         self._running[trial.name] = trial
         logger.info("%s starts: %s %s", training_text(*trial.name), job.family, dict(job.params))
-        self.progress.trial_started(job)
+        self.progress.trial_started(job, reached)
         self.engine.submit(job)
 
     def _train_again(self, lost: TrialRecord, start: Start) -> None:

@@ -37,7 +37,7 @@ class Progress:
         # trainings that ended in this session, a stopped one that went on twice
         self.session_done = 0
         self.running: dict[tuple[str, int], tuple[Job, EpochResult | None]] = {}
-        self._resumed: dict[tuple[str, int], int] = {}  # epoch after which running trials went on
+        self._after: dict[tuple[str, int], int] = {}  # epoch after which running trials went on
         self.front: Sequence[PointRecord] = ()
         self.hypervolume = 0.0
         self.baselines_left = 0  # still to be trained
@@ -90,10 +90,12 @@ class Progress:
     def show_front(self, front: Sequence[PointRecord], hypervolume: float) -> None:
         self.front, self.hypervolume = front, hypervolume
 
-    def trial_started(self, job: Job) -> None:
+    def trial_started(self, job: Job, after: int = 0) -> None:
+        """Its training begins, or goes on after this epoch."""
         first = not self._began and not self.session_done
         self._doing = ""
         self.running[job.name], self._began[job.name] = (job, None), time.monotonic()
+        self._after[job.name] = after
         if first and not self.console.is_terminal:
             name = training_text(*job.name)
             self.say(f"  the first training starts: {name}, {job.epochs} epochs, {_size(job)}")
@@ -105,6 +107,8 @@ class Progress:
     def epoch(self, job: Job, result: EpochResult) -> None:
         self._does.pop(job.name, None)
         self.running[job.name] = (job, result)
+        if result.epoch < self._after.get(job.name, 0):  # its checkpoint was missing
+            self._after[job.name] = result.epoch - 1
 
     def training_does(self, job: Job, what: str) -> None:
         """What it does until its next epoch."""
@@ -125,7 +129,6 @@ class Progress:
 
     def trial_resumed(self, job: Job, epoch: int) -> None:
         """A stopped trial goes on after this epoch."""
-        self._resumed[job.name] = epoch
         label = Text(f"trial {job.number:>3}", "bold")
         self.say(Text.assemble(label, f" goes on after epoch {epoch} of {job.epochs}"))
 
@@ -136,12 +139,12 @@ class Progress:
 
     def _ended(self, job: Job) -> None:
         self._over(job)
-        self._resumed.pop(job.name, None)
         self.session_done += 1
 
     def _over(self, job: Job) -> None:
         self.running.pop(job.name, None)
         self._began.pop(job.name, None)
+        self._after.pop(job.name, None)
         self._does.pop(job.name, None)
 
     def _say_ended(self, job: Job, how: str, joined: Sequence[PointRecord]) -> None:
@@ -187,7 +190,8 @@ class Progress:
             return ""
         now, words = time.monotonic(), []
         for name, (job, result) in list(self.running.items())[:NAMED]:
-            where = f"epoch {result.epoch} of {job.epochs} done" if result else "in its first epoch"
+            done = result.epoch if result else self._after.get(name, 0)
+            where = f"epoch {done} of {job.epochs} done" if done else "in its first epoch"
             where, since = self._does.get(name, where), _duration(now - self._began[name])
             words.append(f"{training_text(job.kind, job.number)}: {where}, {since}")
         more = len(self.running) - NAMED
@@ -202,7 +206,7 @@ class Progress:
         """From the mean time of what ended or trained in this session, early or not."""
         done = float(self.session_done)
         for job, result in self.running.values():
-            first = self._resumed.get(job.name, 0)
+            first = self._after.get(job.name, 0)
             done += (result.epoch - first) / (job.epochs - first) if result else 0.0
         if done < 0.3:
             return None
@@ -218,7 +222,8 @@ class Progress:
         for name in ("training", "epochs", "score", "network"):
             running.add_column(no_wrap=name != "network", overflow="fold")
         for job, result in list(self.running.values()):  # drawn by another thread
-            epochs = f"epoch {result.epoch if result else 0:>3}/{job.epochs}"
+            done = result.epoch if result else self._after.get(job.name, 0)
+            epochs = f"epoch {done:>3}/{job.epochs}"
             epochs = self._does.get(job.name, epochs)
             score = ""
             if result:

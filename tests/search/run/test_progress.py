@@ -207,7 +207,7 @@ def test_time_left_counts_of_a_trial_that_went_on_only_what_it_trains_now(plain:
     progress.trial_stopped(job(0), 12, [])
     progress.counts(complete=0, failed=0, stopped=0)
     progress.trial_resumed(job(0), 12)
-    progress.trial_started(job(0))
+    progress.trial_started(job(0), 12)
     plain.now = 100.0
     progress.epoch(job(0), epoch(12))
     assert progress._seconds_left() == pytest.approx(40 * 100), "nothing of its rest is done"
@@ -235,3 +235,20 @@ def test_a_study_whose_hours_end_before_its_trials_says_when_they_end(plain: Wat
     assert progress.status().endswith(", its time is spent")
     progress.counts(complete=40, failed=0)
     assert progress.status() == "40 of 40 trials done, 0 running"
+
+
+def test_a_training_that_goes_on_says_from_where(plain: Watched, terminal: Watched) -> None:
+    for watched in (plain, terminal):
+        watched.progress.trial_started(job(3), 24)
+    assert "(trial 3: epoch 24 of 36 done, 1 s)" in plain.progress.status()
+    assert "24/36" in terminal.view
+
+
+def test_a_training_whose_checkpoint_was_missing_counts_from_where_it_began(plain: Watched) -> None:
+    progress = plain.progress
+    progress.trial_started(job(3), 24)
+    plain.now = 70.0
+    progress.epoch(job(3), epoch(1))
+    assert "(trial 3: epoch 1 of 36 done, 70 s)" in progress.status()
+    progress.epoch(job(3), epoch(18))
+    assert progress._seconds_left() == pytest.approx(79 * 70.0)
