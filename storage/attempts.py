@@ -12,6 +12,7 @@ from storage.repeated import repeated
 from storage.tables import ATTEMPTS, EPOCHS
 from storage.trials import trial_id
 
+BEGUN = insert(ATTEMPTS)
 LAST = select(func.max(EPOCHS.c.epoch)).where(EPOCHS.c.trial_id == bindparam("own"))
 
 
@@ -38,7 +39,7 @@ class Attempts:
         with self._database.writing() as connection:
             trial = trial_id(connection, study, kind, number)
             epoch = _last_epoch(connection, trial)
-            connection.execute(insert(ATTEMPTS), {"trial_id": trial, "epoch": epoch})
+            connection.execute(BEGUN, {"trial_id": trial, "epoch": epoch})
         return epoch
 
     @repeated

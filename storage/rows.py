@@ -35,20 +35,19 @@ def record(
 def point_record(row: Row[Any], trial: Row[Any]) -> PointRecord:
     """A point together with what it takes over from its trial's row."""
     columns = row._mapping
-    return new_point(columns["id"], {name: columns[name] for name in POINT}, trial)
+    own = {name: columns[name] for name in POINT}
+    return PointRecord(id=columns["id"], **own, **taken_over(trial))
 
 
-def new_point(own_id: int, columns: Mapping[str, Any], trial: Row[Any]) -> PointRecord:
-    """A point with this id and these columns, together with what it takes over from its trial's row."""
-    return PointRecord(
-        id=own_id,
-        trial=trial.number,
-        kind=Kind(trial.kind),
-        family=trial.family,
-        params=trial.params,
-        run_id=trial.run_id,
-        **columns,
-    )
+def taken_over(trial: Row[Any]) -> dict[str, Any]:
+    """What a point takes over from its trial's row."""
+    return {
+        "trial": trial.number,
+        "kind": Kind(trial.kind),
+        "family": trial.family,
+        "params": trial.params,
+        "run_id": trial.run_id,
+    }
 
 
 def point_row(point: OperatingPoint) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from storage.records import (
     training_text,
 )
 from storage.repeated import repeated
-from storage.rows import new_point, point_row, record, utc_now
+from storage.rows import point_row, record, taken_over, utc_now
 from storage.tables import ANSWERS, ATTEMPTS, FAILURES, POINTS, TRIALS
 
 WITH_POINTS = (State.COMPLETE, State.STOPPED)
@@ -38,7 +38,7 @@ OWNER = OWNER.where(*NAMED)
 CHANGE = update(TRIALS).where(TRIALS.c.id == bindparam("own"))
 NO_POINTS = delete(POINTS).where(POINTS.c.trial_id == bindparam("own"))
 NO_ATTEMPTS = delete(ATTEMPTS).where(ATTEMPTS.c.trial_id == bindparam("own"))
-NEW_POINTS = insert(POINTS)
+NEW, NEW_POINTS, NEW_ANSWERS = insert(TRIALS), insert(POINTS), insert(ANSWERS)
 POINTS_OF = select(POINTS.c.id).where(POINTS.c.trial_id == bindparam("own")).order_by(POINTS.c.id)
 
 
@@ -71,15 +71,15 @@ class Trials:
             name = {"study": study, "kind": kind, "number": number}
             known = connection.execute(KNOWN, name).first()
             if known is None:
-                empty = {"seconds": 0.0, "result": {}}
-                connection.execute(insert(TRIALS), fresh | name | empty)
-            elif known.state in WITH_POINTS:
+                row: dict[str, Any] = fresh | name | {"seconds": 0.0, "result": {}}
+                connection.execute(NEW, row)
+                return TrialRecord(**row, of_trial=None, run_id=None)
+            if known.state in WITH_POINTS:
                 training = training_text(kind, number)
                 raise StorageError(
                     f"{training} of study {study!r} is {known.state}; it cannot start again"
                 )
-            else:
-                connection.execute(update(TRIALS).where(TRIALS.c.id == known.id).values(fresh))
+            connection.execute(CHANGE, fresh | {"own": known.id})
             return record(TrialRecord, connection.execute(WHOLE, name).one())
 
     def trials(
@@ -149,7 +149,8 @@ class Trials:
                 _keep_answers(connection, ids, points)
             connection.execute(CHANGE, done | {"own": trial.id})
             connection.execute(NO_ATTEMPTS, {"own": trial.id})
-        return [new_point(own, row, trial) for own, row in zip(ids, rows, strict=True)]
+        shared = taken_over(trial)
+        return [PointRecord(id=own, **row, **shared) for own, row in zip(ids, rows, strict=True)]
 
     @repeated
     def resume_trial(self, study: str, kind: Kind, number: int) -> None:
@@ -235,7 +236,7 @@ def _keep_answers(
         if point.right is not None
     ]
     if rows:
-        connection.execute(insert(ANSWERS), rows)
+        connection.execute(NEW_ANSWERS, rows)
 
 
 def is_trial(study: str, kind: Kind, number: int) -> tuple[Any, ...]:

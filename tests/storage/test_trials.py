@@ -25,6 +25,15 @@ def test_a_trial_comes_back_as_it_was_given(digits):
     assert digits.find_trial("digits", "static", 3) is None
 
 
+def test_a_trial_is_returned_as_it_is_stored_when_it_starts_and_when_it_starts_again(digits):
+    for _ in range(2):
+        given = {"family": "gated_resnet", "params": {"width": 0.5}, "seed": 5, "epochs": 3}
+        assert digits.add_trial("digits", "search", 0, **given) == digits.trial(
+            "digits", "search", 0
+        )
+        digits.fail_trial("digits", "search", 0, error="no memory", epoch=1, trace="")
+
+
 def test_trials_are_listed_by_kind_and_state(digits):
     for number in (1, 0):
         start(digits, number)
