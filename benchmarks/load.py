@@ -6,7 +6,9 @@ A study of made-up trials, 30 operating points each, is written into the tables.
   seconds, seconds, and the peak of their memory;
 - pages: the CPU seconds of each REST read in one process, the first and a later one, and its memory;
 - the driver: CPU milliseconds of each of its parts a trial, with trainings that take no time, and its memory;
-- workers, by simulation of that cost: the share of their time that W workers train, by the length of their trials.
+- workers, by simulation of that cost: the share of their time that W workers train, by the length of their trials;
+- and that share measured, with so many trainings that sleep for a second: how it is on this machine, whose cores the
+  driver shares with the processes beside it.
 
     python benchmarks/load.py                                        # 1,000 and 5,000 trials, an hour on two cores
     python benchmarks/load.py --trials 5000 --only commands
@@ -31,7 +33,7 @@ from typing import Any
 
 from flask import Flask
 
-from benchmarks.load_driver import driven, resident_mb, utilisation
+from benchmarks.load_driver import driven, kept_busy, resident_mb, utilisation
 from benchmarks.made_up import fill, made_up_study
 from search.service.routes import API, blueprint
 from storage.records import Kind
@@ -49,6 +51,7 @@ COMMANDS = {
 READS = ("studies", "study", "points", "trials")
 WORKERS = (8, 64, 250, 1000)
 LENGTHS = (1, 10, 60, 600)  # seconds of a trial
+SLEPT = 1.0  # seconds of a trial where that share is measured
 PARTS = ("commands", "pages", "driver")
 
 
@@ -76,6 +79,8 @@ def main() -> None:
                 root / "driven", args.driven, args.slots, url=args.postgres, mlflow=args.mlflow
             )
             found["workers busy"] = simulated(one["cpu_ms_a_trial"] / 1000)
+            busy = kept_busy(root / "busy", args.slots, SLEPT, url=args.postgres)
+            found["workers busy, measured"] = {f"{args.slots} workers, {SLEPT:g} s": busy}
     print(json.dumps(found, indent=1) if args.json else as_text(found))
 
 
