@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -85,9 +86,9 @@ def check_study(
             there = offer(spec.run)
             workers, cluster = max(1, there.trials), there.line(spec.run)
         checked = checked_study(spec, settings, step)
-        ended = _ended(settings, spec.study)
+        ended, trained = _ended(settings, spec.study)
         step("timing a few training steps of the smallest and the largest networks")
-        found = estimate(checked, max(0, spec.budget.trials - ended), workers)
+        found = estimate(checked, max(0, spec.budget.trials - ended), workers, trained)
     return Check(
         study=spec.study,
         images=_images(checked),
@@ -121,6 +122,9 @@ def lines(check: Check) -> Iterator[str]:
         yield f"cluster   {check.cluster}"
     done = f", of which {check.ended} have ended" if check.ended else ""
     yield f"trials    {check.trials}{done}"
+    if check.ended >= check.trials:
+        yield "time      none, all trials have ended"
+        return
     at_once = f", {check.workers} at once" if check.workers > 1 else ""
     at_once += f", {check.gpus_per_trial} of it a trial" if check.gpus_per_trial > 1 else ""
     where = "on nodes as fast as this machine" if check.cluster else "on this machine"
@@ -141,15 +145,15 @@ def _images(checked: CheckedStudy) -> Images:
     )
 
 
-def _ended(settings: Settings, study: str) -> int:
+def _ended(settings: Settings, study: str) -> tuple[int, int]:
+    """The study's trials that have ended, and the baselines that are trained."""
     record, _ = stored_study(settings, study)
     if record is None:
-        return 0
-    store = Store.open(settings.database_url)
-    try:
-        return sum(one.state in ENDED for one in store.trials(study, kind=Kind.SEARCH))
-    finally:
-        store.close()
+        return 0, 0
+    with closing(Store.open(settings.database_url)) as store:
+        count = store.trial_counts(study)
+    trials = sum(count.get((Kind.SEARCH, state), 0) for state in ENDED)
+    return trials, count.get((Kind.BASELINE, State.COMPLETE), 0)
 
 
 def _space_text(size: SpaceSize) -> str:

@@ -63,8 +63,11 @@ class Estimate:
     device: str
 
 
-def estimate(checked: CheckedStudy, trials: int, workers: int) -> Estimate:
-    """What so many trials will take. Raises ValueError where no network is within the limits."""
+def estimate(checked: CheckedStudy, trials: int, workers: int, trained: int = 0) -> Estimate:
+    """What so many trials will take, where so many baselines are trained already.
+
+    Raises ValueError where no network is within the limits.
+    """
     spec = checked.spec
     every = list(_sizes(checked))
     within = _within(checked, every)
@@ -73,17 +76,19 @@ def estimate(checked: CheckedStudy, trials: int, workers: int) -> Estimate:
     device = best_device() if spec.run.device == "auto" else spec.run.device
     threads = spec.run.threads or threads_for(spec.run, max(1, workers))
     torch.set_num_threads(threads or torch.get_num_threads())
-    baselines = [int(smallest.warm), sum(one.warm for one in within)]
+    needed = [int(smallest.warm), sum(one.warm for one in within)]
+    baselines = [max(0, one - trained) if trials else 0 for one in needed]
     lengths = [epochs_of(spec, smallest.dynamic.family.name), spec.budget.epochs]
     seconds, disk = [], []
     for size, count, epochs in zip((smallest, largest), baselines, lengths, strict=True):
         speed = _speed(checked, size.dynamic, device)
-        spent = speed.once + (trials + size.statics) * speed.training(epochs)
+        trainings = trials + size.statics if trials else 0
+        spent = speed.once + trainings * speed.training(epochs) if trainings else 0.0
         if count:
             baseline = _speed(checked, size.dynamic.baseline(), device)
             spent += count * baseline.training(spec.budget.epochs)
         seconds.append(spent / max(1, workers))
-        disk.append(size.bytes_of(trials + size.statics + count))
+        disk.append(size.bytes_of(trainings + count))
     most = 3600 * spec.budget.hours if spec.budget.hours else max(seconds)
     return Estimate(
         seconds=(min(*seconds, most), min(max(seconds), most)),

@@ -9,10 +9,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from rich.console import Console
 
 from search.cli import main
+from search.commands.estimate import estimate
+from search.commands.study_check import checked_study
 from search.run.data import load_data
+from search.run.heartbeat import Steps
 from search.run.ray_offer import Offer
+from search.run.speed import Speed
+from search.spec import parse_study
 from storage.settings import Settings
 from storage.store import Store
 from tests.search.conftest import TINY, dynafront
@@ -89,8 +95,22 @@ def test_what_has_ended_is_not_counted_again(in_finished: Path) -> None:
     before = (in_finished / "dynafront-data/dynafront.db").read_bytes()
     result = dynafront("check", "tiny.yml")
     assert "trials    3, of which 3 have ended" in result.output
-    assert "time      about 1 s on this machine" in result.output
+    assert "time      none, all trials have ended" in result.output
+    counted = CliRunner().invoke(main, ["check", "tiny.yml", "--json"])
+    assert json.loads(counted.stdout)["seconds"] == {"low": 0.0, "high": 0.0}
     assert (in_finished / "dynafront-data/dynafront.db").read_bytes() == before
+
+
+def test_baselines_that_are_trained_are_not_counted_again(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.commands.estimate._speed", lambda *_: Speed(epoch=1.0, points=0.0))
+    two_sizes = TINY.replace("width: 0.25", "width: [0.25, 0.5]")
+    with Steps(Console(quiet=True)) as step:
+        checked = checked_study(parse_study(two_sizes, "s"), Settings(), step)
+    most = [estimate(checked, 3, 1, trained).seconds[1] for trained in (0, 1, 2, 9)]
+    assert most == [3 * 2 + 2 * 2, 3 * 2 + 2, 3 * 2, 3 * 2]
+    assert estimate(checked, 0, 1, 1).seconds == (0.0, 0.0), "nobody starts from the other one"
 
 
 def test_a_study_that_was_begun_otherwise_is_refused_as_by_search(in_finished: Path) -> None:
