@@ -23,10 +23,11 @@ from search.logs import verbosity
 logger = logging.getLogger(f"dynafront.{__name__}")
 
 AUTO, LOCAL = "auto", "local"
+UV = "RAY_ENABLE_UV_RUN_RUNTIME_ENV"
 UNASKED = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # else below `uv run` it sends the folder to every machine
+    UV: "0",  # else below `uv run` it sends the folder to every machine, and makes an environment without Ray there
 }
 NOTED = Path("/tmp/ray/ray_current_cluster")  # where `ray start` writes the address of its head
 SHORT = Path("/tmp")  # paths of sockets have 107 bytes at most, of which Ray needs 70
@@ -167,8 +168,10 @@ def _quiet_ray() -> ModuleType:
     for name, value in UNASKED.items():
         os.environ.setdefault(name, value)
     import ray
-    from ray._private import worker
+    from ray._private import ray_constants, worker
 
+    # Ray reads it when it is imported, which may have been before
+    ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV = os.environ[UV] != "0"
     logging.getLogger("ray").setLevel(logging.INFO if verbosity() > 1 else logging.ERROR)
     if not verbosity():
         # of a machine that is lost Ray prints the end of a log; a search says it in one line

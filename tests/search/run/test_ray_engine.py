@@ -12,9 +12,10 @@ import psutil
 import pytest
 
 from benchmarks.crashes import LOG, STUDY, Launcher, Search, differences, known, new_folder
+from search.run import ray_cluster
 from search.run.engine import InProcess, engine_for
 from search.run.job import Failure, Outcome, Rung
-from search.run.ray_cluster import ClusterError, address_of
+from search.run.ray_cluster import UV, ClusterError, address_of
 from search.study_parts import Run
 from tests.search.run.jobs import drained, job, kinds
 from trainers.fit import EpochResult
@@ -73,6 +74,22 @@ def test_a_cluster_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ClusterError, match=rf"run\.address: nothing answers at {address}; start"):
         engine.open(lambda line: None)
     engine.close()
+
+
+def test_below_uv_run_a_node_uses_its_own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where Ray was imported before, as by a notebook: else no training would ever find a place."""
+    from ray._private import ray_constants, worker
+    from ray._private.runtime_env import uv_runtime_env_hook
+
+    monkeypatch.setattr(uv_runtime_env_hook, "_get_uv_run_cmdline", lambda: ["uv", "run", "python"])
+    monkeypatch.setattr(ray_constants, UV, True)
+    monkeypatch.delenv(UV, raising=False)
+    assert worker._maybe_modify_runtime_env({}, False) != {}, "what Ray does unasked"
+    ray_cluster._quiet_ray()
+    assert worker._maybe_modify_runtime_env({}, False) == {}
+    monkeypatch.setenv(UV, "1")
+    ray_cluster._quiet_ray()
+    assert worker._maybe_modify_runtime_env({}, False) != {}, "somebody has asked for it"
 
 
 def test_without_ray_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
