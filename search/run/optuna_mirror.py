@@ -7,17 +7,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from types import MappingProxyType
 from typing import Any
 
 import optuna
-from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import StorageInternalError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError
 
-from search.run.optuna_tables import commit_without_sync, writer_of
+from search.run.optuna_tables import Begin, End, commit_without_sync, writer_of
 from search.schedule.history import Params
 from search.schedule.sampler import params_of, quiet_experimental_warnings, replay_params
 from search.spec import StudySpec, narrowed_spaces
@@ -71,7 +69,7 @@ class OptunaMirror:
         self._over = {trial.number for trial in trials if trial.state.is_finished()}
         self._stopped: dict[int, tuple[int, tuple[float, ...]]] = {}
         self._thread = ThreadPoolExecutor(1, "optuna")
-        self._waiting: deque[Callable[[], object]] = deque()
+        self._waiting: deque[Begin | End] = deque()
         self._written: deque[Future[object]] = deque()
         self._broken = False
 
@@ -79,7 +77,7 @@ class OptunaMirror:
         """A trial was suggested, and is in our tables."""
         trial = self._frozen(params_of(family, values, self.spaces))  # type: ignore[arg-type]
         number, self._added = self._added, self._added + 1
-        self._write(lambda: self._create(number, trial))
+        self._write(Begin(number, trial))
 
     def tell(
         self, number: int, values: Sequence[float], points: Sequence[Mapping[str, float]] = ()
@@ -90,7 +88,8 @@ class OptunaMirror:
         """
         self._stopped.pop(number, None)
         if number not in self._over:
-            self._write(lambda: self._finish(number, values, points))
+            shown = {POINTS: [dict(point) for point in points]} if points else {}
+            self._write(End(number, TrialState.COMPLETE, values, shown))
 
     def stop(self, number: int, epoch: int, values: Sequence[float]) -> None:
         """The trial was stopped after this epoch; it may go on later."""
@@ -100,14 +99,14 @@ class OptunaMirror:
         """The trial ended without a result."""
         self._stopped.pop(number, None)
         if number not in self._over:
-            self._write(lambda: self._end(number, TrialState.FAIL))
+            self._write(End(number, TrialState.FAIL))
 
     def close(self) -> None:
         """Wait until the database holds everything. Raises what a write raised."""
         for number, (epoch, values) in sorted(self._stopped.items()):
-            if number in self._over:
-                continue
-            self._write(lambda n=number, e=epoch, v=values: self._prune(n, e, v))  # type: ignore[misc]
+            if number not in self._over:
+                found = dict(zip(self.metrics, values, strict=True)) | {"epoch": epoch}
+                self._write(End(number, TrialState.PRUNED, shown={"stopped": found}))
         self._thread.shutdown()
         self._check()
 
@@ -118,33 +117,9 @@ class OptunaMirror:
             state=TrialState.RUNNING, params=fixed.params, distributions=fixed.distributions
         )
 
-    def _create(self, number: int, trial: FrozenTrial) -> None:
-        self._ids[number] = self._writer.create(trial)
-
-    def _finish(
-        self, number: int, values: Sequence[float], points: Sequence[Mapping[str, float]]
-    ) -> None:
-        shown = {POINTS: [dict(point) for point in points]} if points else {}
-        self._end(number, TrialState.COMPLETE, values, shown)
-
-    def _prune(self, number: int, epoch: int, values: Sequence[float]) -> None:
-        found = dict(zip(self.metrics, values, strict=True)) | {"epoch": epoch}
-        self._end(number, TrialState.PRUNED, shown={"stopped": found})
-
-    def _end(
-        self,
-        number: int,
-        state: TrialState,
-        values: Sequence[float] | None = None,
-        shown: Mapping[str, object] = MappingProxyType({}),
-    ) -> None:
-        """Write how a trial ended, and what is shown of it; one that ended before stays as it is."""
-        with suppress(UpdateFinishedTrialError):
-            self._writer.end(self._ids[number], state, values, shown)
-
-    def _write(self, action: Callable[[], object]) -> None:
+    def _write(self, change: Begin | End) -> None:
         self._check()
-        self._waiting.append(action)
+        self._waiting.append(change)
         self._written.append(self._thread.submit(self._write_waiting))
 
     def _write_waiting(self) -> None:
@@ -155,32 +130,26 @@ class OptunaMirror:
         if self._waiting and self.gather:
             time.sleep(self.gather)
         count = len(self._waiting) if self._writer.transactions else 1
-        actions = [self._waiting.popleft() for _ in range(count)]
-        if self._broken or not actions:
+        changes = [self._waiting.popleft() for _ in range(count)]
+        if self._broken or not changes:
             return
         try:
-            _repeated(lambda: self._write_together(actions))
+            self._ids |= _repeated(lambda: self._writer.write(changes, self._ids))
         except Exception as error:
             self._broken = True
             raise _as_told(error) from error
-
-    def _write_together(self, actions: Sequence[Callable[[], object]]) -> None:
-        with self._writer.together():
-            for action in actions:
-                action()
 
     def _check(self) -> None:
         while self._written and self._written[0].done():
             self._written.popleft().result()
 
 
-def _repeated(action: Callable[[], object]) -> None:
+def _repeated(action: Callable[[], dict[int, int]]) -> dict[int, int]:
     """Do it; again for as long as PATIENCE where the database's server went away."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            action()
-            return
+            return action()
         except (StorageInternalError, DBAPIError) as error:
             cause = error.__cause__ if isinstance(error, StorageInternalError) else error
             lost = isinstance(cause, DBAPIError) and (

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
+from search.run import optuna_tables
 from search.run.books import Books
 from search.run.job import Failure
 from search.run.optuna_mirror import POINTS, OptunaMirror, mirror_for, optuna_storage
@@ -168,7 +169,7 @@ def test_writes_whose_connection_was_lost_are_repeated_together(
     monkeypatch.setattr("search.run.optuna_mirror.AGAIN_SECONDS", 0.0)
     books, storage = gathering(tmp_path)
     assert isinstance(books.mirror, OptunaMirror)
-    whole, calls = books.mirror._writer.end, []
+    whole, calls = optuna_tables._end, []
 
     def end(*values: Any) -> None:
         calls.append(values[0])
@@ -176,7 +177,7 @@ def test_writes_whose_connection_was_lost_are_repeated_together(
             raise OperationalError("", {}, Exception("gone"), connection_invalidated=True)
         whole(*values)
 
-    monkeypatch.setattr(books.mirror._writer, "end", end)
+    monkeypatch.setattr(optuna_tables, "_end", end)
     for number in range(3):
         suggested(books, number)
     books.fail(Kind.SEARCH, 1, Failure("no memory", None, ""))
