@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
+from benchmarks.load_driver import driven
 from search.objectives import Reference
 from search.run.mirror_process import MANY
 from search.run.ranking_process import RankingProcess, ranking_beside
@@ -19,6 +22,8 @@ from search.schedule.ranking import Look, Ranking
 from search.schedule.scheduler_for import setting_of
 from search.spec import parse_study
 from spaces.contract.task import Task
+from storage.settings import Settings
+from storage.store import Store
 
 pytestmark = pytest.mark.slow
 TEXT = "study: s\ndata: digits\nfamilies: [gated_resnet, multi_exit]\nbudget: {trials: 9, epochs: 6}\nseed: 4\n"
@@ -69,6 +74,22 @@ def test_it_ranks_the_same_candidates_as_this_process(beside: RankingProcess) ->
         assert len(found) > 20
         assert found == here.of(look(number))
     assert beside.of(look(3)) != beside.of(look(4))
+
+
+def test_a_search_asks_for_the_same_candidates_with_it_and_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reports come while candidates are ranked, here and there at another speed."""
+    found = []
+    for many in (MANY, 10**6):
+        monkeypatch.setattr("search.run.ranking_process.MANY", many)
+        driven(tmp_path / str(many), 60, MANY)
+        settings = Settings.model_validate({"storage": {"folder": tmp_path / str(many)}})
+        with closing(Store.open(settings.database_url)) as store:
+            (study,) = store.studies()
+            found.append([trial.params for trial in store.trials(study.name, results=False)])
+    assert len(found[0]) == 60
+    assert found[0] == found[1]
 
 
 def test_only_a_driver_of_many_trainings_has_one_and_only_for_the_sampler_that_ranks() -> None:
