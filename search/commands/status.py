@@ -55,7 +55,10 @@ def as_text(one: dict[str, Any], disk: str = "") -> str:
     for word in (State.RUNNING, INTERRUPTED):
         for under_way in one[word]:
             name = training_text(under_way["kind"], under_way["trial"])
-            lines.append(f"  {word:<8} {name}: epoch {under_way['epoch']} of {under_way['epochs']}")
+            done, epochs = under_way["epoch"], under_way["epochs"]
+            # before it, a frozen trunk may read all images
+            far = f"epoch {done} of {epochs}" if done else f"in its first epoch of {epochs}"
+            lines.append(f"  {word:<8} {name}: {far}")
     for exported in one["exports"]:
         lines.append(f"  exported {exported['pick']}: {exported['model'] or exported['folder']}")
     lines += _failures(one["study"], one["failures"])

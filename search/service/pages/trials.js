@@ -118,7 +118,8 @@ async function showRunning() {
   }
   for (const t of trials) {
     const { words, curves } = live.get(t.name);
-    fill(words, element("strong", {}, t.name), element("span", { class: "soft" }, ` epoch ${t.epochs_done} of ${t.epochs}`), element("br"), t.network);
+    const far = t.epochs_done ? `epoch ${t.epochs_done} of ${t.epochs}` : `in its first epoch of ${t.epochs}`;
+    fill(words, element("strong", {}, t.name), element("span", { class: "soft" }, ` ${far}`), element("br"), t.network);
     drawCurves(curves, t.charts.filter((chart) => chart.name === "accuracy" || chart.name === "loss"));
   }
 }

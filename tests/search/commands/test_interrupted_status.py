@@ -47,7 +47,7 @@ def test_while_a_process_holds_the_lease_its_trainings_run(store: Store) -> None
     text = as_text(statuses(store, "s")[0])
     assert text.startswith("s: searching\n  trials   1 complete, 1 running, of 4")
     assert "  running  trial 1: epoch 1 of 3" in text
-    assert "  running  baseline 1: epoch 0 of 3" in text
+    assert "  running  baseline 1: in its first epoch of 3" in text
 
 
 @pytest.mark.parametrize("how", ["released", "died", "expired"])
