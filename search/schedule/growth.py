@@ -14,6 +14,7 @@ Shapes: T trainings, B budgets, S shares, C candidates, F features, K costs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from math import log
@@ -117,6 +118,32 @@ class Draw:
         return self.params[name]
 
 
+@dataclass(frozen=True)
+class Column:
+    """Where a dimension's value is written: as one number, or one for each choice."""
+
+    at: int
+    dimension: Dimension
+    ordered: bool
+
+    @property
+    def width(self) -> int:
+        return 1 if self.ordered else len(self.dimension.choices)
+
+    def write(self, row: Floats, value: Any) -> None:
+        one = self.dimension
+        if not self.ordered:
+            row[self.at : self.at + self.width] = [float(value == choice) for choice in one.choices]
+        elif one.kind == "choice":
+            row[self.at] = one.choices.index(value) / max(1, len(one.choices) - 1)
+        else:
+            low, high = float(one.low), float(one.high)
+            over, span = (
+                (log(value / low), log(high / low)) if one.log else (value - low, high - low)
+            )
+            row[self.at] = over / span if span else 0.0
+
+
 class Encoder:
     """Parameters, as Optuna names them, as rows of numbers; -1 where a dimension does not matter."""
 
@@ -125,45 +152,29 @@ class Encoder:
         self._spaces = spaces
 
     @cached_property
-    def _columns(self) -> dict[str, tuple[int, Dimension]]:
-        found, width = {}, len(self.families)
+    def _columns(self) -> dict[str, Column]:
+        found, width = dict[str, Column](), len(self.families)
         for name, space in self._spaces.items():
             for dimension in space:
                 if dimension.later and not dimension.searched:
                     continue  # the forests of stored studies have no column for it
-                found[f"{name}.{dimension.name}"] = width, dimension
-                width += 1 if is_ordered(dimension) else len(dimension.choices)
+                column = Column(width, dimension, is_ordered(dimension))
+                found[f"{name}.{dimension.name}"] = column
+                width += column.width
         return found
 
-    def rows(self, params: Sequence[Mapping[str, Any]], others_TO: Floats) -> Floats:
-        """(T, F); what else is known of each comes last."""
-        last, dimension = list(self._columns.values())[-1]
-        found = np.full(
-            (len(params), last + (1 if is_ordered(dimension) else len(dimension.choices))), -1.0
-        )
+    def rows(self, params: Sequence[Mapping[str, Any]]) -> Floats:
+        """(T, F)"""
+        last = list(self._columns.values())[-1]
+        found = np.full((len(params), last.at + last.width), -1.0)
         for row, values in zip(found, params, strict=True):
             row[: len(self.families)] = [
                 float(one == values.get("family")) for one in self.families
             ]
             for name, value in values.items():
                 if name in self._columns:
-                    self._write(row, *self._columns[name], value)
-        return np.concatenate([found, others_TO], 1)
-
-    @staticmethod
-    def _write(row: Floats, at: int, dimension: Dimension, value: Any) -> None:
-        if not is_ordered(dimension):
-            row[at : at + len(dimension.choices)] = [
-                float(value == one) for one in dimension.choices
-            ]
-        elif dimension.kind == "choice":
-            row[at] = dimension.choices.index(value) / max(1, len(dimension.choices) - 1)
-        else:
-            low, high = float(dimension.low), float(dimension.high)
-            over, span = (
-                (log(value / low), log(high / low)) if dimension.log else (value - low, high - low)
-            )
-            row[at] = over / span if span else 0.0
+                    self._columns[name].write(row, value)
+        return found
 
 
 def is_ordered(dimension: Dimension) -> bool:

@@ -80,6 +80,7 @@ class Ranking:
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self._encoder = growth.Encoder(setting.spaces)
+        self._known: dict[int, Floats] = {}  # parameters as numbers, by trial
         # so many more drafts are needed as more suggestions are made of them
         self._times = ceil(setting.together / PICKED)
 
@@ -122,9 +123,9 @@ class Ranking:
     ) -> Floats:
         """(C,) expected improvement of the front by each candidate, per epoch that it takes."""
         sizes_CK = np.array([one.size for one in drafts])
-        known = self._rows(list(look.params.values()), look.sizes_TK, look.full_T)
-        new = self._rows(
-            [one.params for one in drafts],
+        known = _rows(self._known_rows(look), look.sizes_TK, look.full_T)
+        new = _rows(
+            self._encoder.rows([one.params for one in drafts]),
             sizes_CK,
             [self.setting.is_full(one.candidate) for one in drafts],
         )
@@ -137,6 +138,14 @@ class Ranking:
         cost = self.setting.epoch_cost
         return improvement / [cost(one.candidate, look.baselines) for one in drafts]
 
-    def _rows(self, params: Sequence[Params], sizes_TK: Floats, full: Sequence[bool]) -> Floats:
-        """What the forest knows of each: its parameters, its size and its length."""
-        return self._encoder.rows(params, np.column_stack([np.log(sizes_TK), full]))
+    def _known_rows(self, look: Look) -> Floats:
+        """The trainings' parameters as numbers; a trial's never change."""
+        new = [number for number in look.params if number not in self._known]
+        rows = self._encoder.rows([look.params[number] for number in new])
+        self._known.update(zip(new, rows, strict=True))
+        return np.stack([self._known[number] for number in look.params])
+
+
+def _rows(params_TF: Floats, sizes_TK: Floats, full: Sequence[bool]) -> Floats:
+    """What the forest knows of each: its parameters, its size and its length."""
+    return np.column_stack([params_TF, np.log(sizes_TK), full])

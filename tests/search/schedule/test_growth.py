@@ -32,7 +32,6 @@ SPACE = (
     Dimension(name="lr", kind="float", default=0.1, low=0.01, high=1.0, log=True),
     Dimension(name="groups", kind="int", default=2, low=1, high=5),
 )
-NONE = np.empty((1, 0))
 ONE = (Dimension(name="target", kind="float", default=0.5, low=0.5, high=0.5),)
 
 
@@ -127,19 +126,16 @@ def test_parameters_become_shares_of_their_range_and_one_column_a_word() -> None
         "b.target": 0.3,
         "b.lr": 0.1,
     }
-    others = np.array([[0.0, 1.0], [-2.3, 0.0]])
-    (row, other) = encoder.rows(
-        [values | {"b.groups": 5}, {"family": "a", "a.target": 0.5}], others
-    )
-    assert row.tolist() == pytest.approx([0, 1, 0.5, 0, 1, 1, 0, 0.2, 0.5, 1, -1, 0, 1])
-    assert other.tolist() == pytest.approx([1, 0, *[-1] * 8, 0, -2.3, 0])
+    (row, other) = encoder.rows([values | {"b.groups": 5}, {"family": "a", "a.target": 0.5}])
+    assert row.tolist() == pytest.approx([0, 1, 0.5, 0, 1, 1, 0, 0.2, 0.5, 1, -1])
+    assert other.tolist() == pytest.approx([1, 0, *[-1] * 8, 0])
 
 
 def test_dimensions_that_do_not_matter_and_names_that_are_unknown_leave_minus_one() -> None:
-    assert Encoder({"b": SPACE}).rows([{"b.depth": 20, "b.gone": 3}], NONE).tolist() == [
+    assert Encoder({"b": SPACE}).rows([{"b.depth": 20, "b.gone": 3}]).tolist() == [
         [0, 1, *[-1] * 7]
     ]
-    assert Encoder({"b": SPACE}).rows([], np.empty((0, 1))).shape == (0, 10)
+    assert Encoder({"b": SPACE}).rows([]).shape == (0, 9)
 
 
 @given(st.integers(0, 1000), st.sampled_from([0.0, 1.0]))
@@ -174,7 +170,7 @@ def test_a_dimension_that_came_later_has_a_column_only_where_it_is_searched() ->
     )
     searched = dataclasses.replace(later, searched=True)
     widths = [
-        Encoder({"net": (*SPACE, *more)}).rows([{"net.depth": 8}], NONE).shape[1]
+        Encoder({"net": (*SPACE, *more)}).rows([{"net.depth": 8}]).shape[1]
         for more in ((), (later,), (searched,))
     ]
     assert widths[1:] == [widths[0], widths[0] + 1]
