@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
+from search.exact import is_exact
 from search.objectives import Reference
 from search.run.engine import Say
 from search.run.mirror_process import MANY
@@ -15,9 +16,11 @@ from search.schedule.scheduler_for import setting_of
 from search.spec import StudySpec
 from spaces.contract.task import Task
 
+PATIENCE = 300.0  # seconds that an answer may take, of which a look takes a tenth of one
+
 
 class RankingProcess:
-    """Ranks looks elsewhere, the same candidates as here. Without its process it ranks here."""
+    """Ranks looks elsewhere, the same candidates as here. Where its process is gone, or hangs, it ranks here."""
 
     def __init__(
         self, spec: StudySpec, task: Task, reference: Reference, slots: int, say: Say
@@ -32,16 +35,18 @@ class RankingProcess:
         if self._here is None:
             with suppress(EOFError, OSError):
                 self._pipe.send(look)
-                answer = self._pipe.recv()
-                if isinstance(answer, Exception):
-                    raise answer
-                return list(answer)
-            self._say("the process that ranks candidates ended; the search goes on without it")
+                if self._pipe.poll(PATIENCE):
+                    answer = self._pipe.recv()
+                    if isinstance(answer, Exception):
+                        raise answer
+                    return list(answer)
+            self._say("the process that ranks candidates is gone; the search goes on without it")
             self._here = Ranking(setting_of(*self._made_of))
         return self._here.of(look)
 
     def close(self) -> None:
         self._pipe.close()
+        self.process.kill()  # it holds nothing, and may hang
         self.process.join()
 
 
@@ -49,7 +54,7 @@ def ranking_beside(
     spec: StudySpec, task: Task, reference: Reference, slots: int, say: Say
 ) -> Ranks | None:
     """A process for a study of so many trainings at once; None where the driver has time to rank."""
-    if slots < MANY or spec.sampler != "growth":
+    if slots < MANY or spec.sampler != "growth" or is_exact(spec):
         return None
     return RankingProcess(spec, task, reference, slots, say)
 

@@ -94,8 +94,10 @@ def test_a_search_asks_for_the_same_candidates_with_it_and_without(
 
 def test_only_a_driver_of_many_trainings_has_one_and_only_for_the_sampler_that_ranks() -> None:
     assert ranking_beside(*MADE_OF, MANY - 1, print) is None
-    other = parse_study(TEXT + "sampler: tpe\n", "s")
-    assert ranking_beside(other, *MADE_OF[1:], MANY, print) is None
+    listed = TEXT.replace(", multi_exit", "").replace("trials: 9, ", "")
+    listed += "trials: [{width: 0.5}]\n"
+    for text in (TEXT + "sampler: tpe\n", listed):
+        assert ranking_beside(parse_study(text, "s"), *MADE_OF[1:], MANY, print) is None
 
 
 def test_a_search_goes_on_where_the_process_is_killed(
@@ -105,7 +107,17 @@ def test_a_search_goes_on_where_the_process_is_killed(
     psutil.Process(beside.process.pid).kill()
     assert beside.of(look()) == before
     assert beside.of(look()) == before
-    assert said == ["the process that ranks candidates ended; the search goes on without it"]
+    assert said == ["the process that ranks candidates is gone; the search goes on without it"]
+
+
+def test_a_search_goes_on_and_ends_where_the_process_hangs(
+    beside: RankingProcess, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.run.ranking_process.PATIENCE", 0.5)
+    psutil.Process(beside.process.pid).suspend()
+    assert beside.of(look())
+    assert len(said) == 1
+    beside.close()
 
 
 def test_an_error_there_is_raised_here_and_it_goes_on(beside: RankingProcess) -> None:
