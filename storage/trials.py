@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, delete, func, insert, select, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    Select,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from storage.database import Database
 from storage.errors import StorageError
@@ -34,7 +45,8 @@ KNOWN = select(TRIALS.c.id, TRIALS.c.state).where(*NAMED)
 OWNER = select(
     TRIALS.c.id, TRIALS.c.number, TRIALS.c.kind, TRIALS.c.family, TRIALS.c.params, TRIALS.c.run_id
 )
-OWNER = OWNER.where(*NAMED)
+HAS_POINTS = exists().where(POINTS.c.trial_id == TRIALS.c.id)
+OWNER = OWNER.add_columns(HAS_POINTS.label("has_points")).where(*NAMED)
 CHANGE = update(TRIALS).where(TRIALS.c.id == bindparam("own"))
 NO_POINTS = delete(POINTS).where(POINTS.c.trial_id == bindparam("own"))
 NO_ATTEMPTS = delete(ATTEMPTS).where(ATTEMPTS.c.trial_id == bindparam("own"))
@@ -111,7 +123,7 @@ class Trials:
         """Raises StorageError when there is none."""
         trial = self.find_trial(study, kind, number)
         if trial is None:
-            raise StorageError(f"study {study!r} has no {training_text(kind, number)}")
+            raise no_such_trial(study, kind, number)
         return trial
 
     def find_trial(self, study: str, kind: Kind, number: int) -> TrialRecord | None:
@@ -140,7 +152,8 @@ class Trials:
         done |= {"seconds": seconds, "finished_at": utc_now(), "error": None, "published": False}
         with self._database.writing() as connection:
             trial = _found(connection, OWNER, study, kind, number)
-            connection.execute(NO_POINTS, {"own": trial.id})
+            if trial.has_points:
+                connection.execute(NO_POINTS, {"own": trial.id})
             ids: Sequence[int] = []
             if rows:
                 owned = [row | {"trial_id": trial.id} for row in rows]
@@ -255,5 +268,9 @@ def _found(
     """The row of a trial. Raises StorageError when there is none."""
     found = connection.execute(query, {"study": study, "kind": kind, "number": number}).first()
     if found is None:
-        raise StorageError(f"study {study!r} has no {training_text(kind, number)}")
+        raise no_such_trial(study, kind, number)
     return found
+
+
+def no_such_trial(study: str, kind: Kind, number: int) -> StorageError:
+    return StorageError(f"study {study!r} has no {training_text(kind, number)}")
