@@ -82,11 +82,12 @@ def test_a_server_that_goes_away_in_the_middle_of_a_transaction_is_asked_the_who
         asked.append(found)
         return found
 
-    monkeypatch.setattr(storage.attempts, "trial_id", restarting)
     store.attempts.begin("s", Kind.SEARCH, 0)
+    monkeypatch.setattr(storage.attempts, "trial_id", restarting)
+    store.attempts.died("s", Kind.SEARCH, 0)
     assert len(asked) == 2
     monkeypatch.undo()
-    assert store.attempts.ends("s", Kind.SEARCH, 0) == Ends(lost=1)
+    assert store.attempts.ends("s", Kind.SEARCH, 0) == Ends(died=1)
 
 
 def test_optunas_tables_outlive_a_restart_too(server: Server, store: Store) -> None:
