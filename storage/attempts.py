@@ -12,9 +12,10 @@ from storage.repeated import repeated
 from storage.tables import ATTEMPTS, EPOCHS, TRIALS
 from storage.trials import NAMED, no_such_trial, trial_id
 
-LAST = select(func.max(EPOCHS.c.epoch)).where(EPOCHS.c.trial_id == bindparam("own"))
+LATEST = select(func.max(EPOCHS.c.epoch))
+LAST = LATEST.where(EPOCHS.c.trial_id == bindparam("own"))
+REACHED = LATEST.where(EPOCHS.c.trial_id == TRIALS.c.id)
 # with the trial's last epoch that is stored, in one statement: a driver runs it for every trial
-REACHED = select(func.max(EPOCHS.c.epoch)).where(EPOCHS.c.trial_id == TRIALS.c.id)
 BEGUN = (
     insert(ATTEMPTS)
     .from_select(

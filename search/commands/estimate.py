@@ -77,18 +77,13 @@ def estimate(checked: CheckedStudy, trials: int, workers: int, trained: int = 0)
     threads = spec.run.threads or threads_for(spec.run, max(1, workers))
     torch.set_num_threads(threads or torch.get_num_threads())
     needed = [int(smallest.warm), sum(one.warm for one in within)]
-    baselines = [max(0, one - trained) if trials else 0 for one in needed]
+    baselines = [max(0, one - trained) for one in needed]
     lengths = [epochs_of(spec, smallest.dynamic.family.name), spec.budget.epochs]
     seconds, disk = [], []
     for size, count, epochs in zip((smallest, largest), baselines, lengths, strict=True):
-        speed = _speed(checked, size.dynamic, device)
-        trainings = trials + size.statics if trials else 0
-        spent = speed.once + trainings * speed.training(epochs) if trainings else 0.0
-        if count:
-            baseline = _speed(checked, size.dynamic.baseline(), device)
-            spent += count * baseline.training(spec.budget.epochs)
+        spent, used = _taken(checked, size, trials, count, epochs, device)
         seconds.append(spent / max(1, workers))
-        disk.append(size.bytes_of(trainings + count))
+        disk.append(used)
     most = 3600 * spec.budget.hours if spec.budget.hours else max(seconds)
     return Estimate(
         seconds=(min(*seconds, most), min(max(seconds), most)),
@@ -99,6 +94,21 @@ def estimate(checked: CheckedStudy, trials: int, workers: int, trained: int = 0)
         beyond=len(every) - len(within),
         device=device,
     )
+
+
+def _taken(
+    checked: CheckedStudy, size: Size, trials: int, baselines: int, epochs: int, device: str
+) -> tuple[float, int]:
+    """Seconds and bytes of checkpoints that so many trials take, with baselines, where all are of one size."""
+    if not trials:
+        return 0.0, size.bytes_of(0)
+    trainings = trials + size.statics
+    speed = _speed(checked, size.dynamic, device)
+    seconds = speed.once + trainings * speed.training(epochs)
+    if baselines:
+        baseline = _speed(checked, size.dynamic.baseline(), device)
+        seconds += baselines * baseline.training(checked.spec.budget.epochs)
+    return seconds, size.bytes_of(trainings + baselines)
 
 
 def _speed(checked: CheckedStudy, candidate: Candidate, device: str) -> Speed:

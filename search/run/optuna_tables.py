@@ -97,7 +97,7 @@ class _Calls:
                 new[one.number] = self._storage.create_new_trial(self._study, one.trial)
             else:
                 with suppress(UpdateFinishedTrialError):
-                    self._end(one, (ids | new)[one.number])  # type: ignore[operator]
+                    self._end(one, {**ids, **new}[one.number])
         return new
 
     def _end(self, one: End, trial: int) -> None:

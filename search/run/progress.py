@@ -190,12 +190,16 @@ class Progress:
             return ""
         now, words = time.monotonic(), []
         for name, (job, result) in list(self.running.items())[:NAMED]:
-            done = result.epoch if result else self._after.get(name, 0)
+            done = self._reached(name, result)
             where = f"epoch {done} of {job.epochs} done" if done else "in its first epoch"
             where, since = self._does.get(name, where), _duration(now - self._began[name])
             words.append(f"{training_text(job.kind, job.number)}: {where}, {since}")
         more = len(self.running) - NAMED
         return f" ({'; '.join([*words, *([f'{more} more'] if more > 0 else [])])})"
+
+    def _reached(self, name: tuple[str, int], result: EpochResult | None) -> int:
+        """The last epoch that a running training has finished, in this session or before."""
+        return result.epoch if result else self._after.get(name, 0)
 
     @property
     def _waiting(self) -> int:
@@ -222,8 +226,7 @@ class Progress:
         for name in ("training", "epochs", "score", "network"):
             running.add_column(no_wrap=name != "network", overflow="fold")
         for job, result in list(self.running.values()):  # drawn by another thread
-            done = result.epoch if result else self._after.get(job.name, 0)
-            epochs = f"epoch {done:>3}/{job.epochs}"
+            epochs = f"epoch {self._reached(job.name, result):>3}/{job.epochs}"
             epochs = self._does.get(job.name, epochs)
             score = ""
             if result:

@@ -2,7 +2,8 @@
 
 `suggest` gives the parameters of a trial, `observe` takes what became of one, `think_ahead` begins to compute the next
 suggestion. A sampler decides from (study seed, trial number) and what was observed when it began to think, so speed
-decides nothing, and a study that goes on after an interruption decides as one without.
+decides nothing, and a study that goes on after an interruption decides as one without, and never repeats its first
+random trials.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The samplers by the names that study files use. A new one is a class with `suggest` and `observe`, and a row here."""
+"""The samplers by the names that study files use. A new one is a `Sampler` (see sampler.py), and a row here."""
 
 from __future__ import annotations
 
