@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from math import isfinite
 
 from search.front.flattery import Expected, expected
-from search.front.pick import DEFAULT, pick
+from search.front.measured_latency import as_measured
+from search.front.pick import DEFAULT, limited_cost, pick
 from search.front.stored import StudyFront, study_cost, study_front
 from search.objectives import LATENCY, MACS, UNITS, Cost, macs_number, milliseconds
 from search.report.amounts import macs, percent
@@ -144,16 +145,38 @@ def _picked(
     baselines: Sequence[PointRecord],
     cost: Cost,
 ) -> PointRecord:
+    """The point that the rule picks; a limit on latency holds for what points were measured at, as far as they were."""
     ms = choice.max_latency_ms
-    return pick(
-        members,
+    known = [*members, *baselines]
+    seen = as_measured(known) if limits_mean_latency(choice, cost) else known
+    found = pick(
+        seen[: len(members)],
         choice.rule,
-        baselines=baselines,
+        baselines=seen[len(members) :],
         max_macs=None if choice.max_macs is None else macs_number(choice.max_macs),
         max_latency_ms=None if ms is None else milliseconds(ms),
         min_accuracy=choice.min_accuracy,
         cost=_picked_by(choice, cost, members),
     )
+    return next(p for p, corrected in zip(known, seen, strict=True) if corrected is found)
+
+
+def limits_of(choice: Choice, cost: Cost) -> dict[str, float]:
+    """The limits by column of a point. One on MACs or latency is on that of the study's cost, else on the mean."""
+    given = {MACS: choice.max_macs, LATENCY: choice.max_latency_ms}
+    limits = {
+        limited_cost(one, cost).column: one.read(most)
+        for one, most in given.items()
+        if most is not None
+    }
+    if choice.min_accuracy is not None:
+        limits["accuracy"] = choice.min_accuracy
+    return limits
+
+
+def limits_mean_latency(choice: Choice, cost: Cost) -> bool:
+    """Whether a limit on latency was given, and is one on the mean: a study may minimise another percentile."""
+    return LATENCY.column in limits_of(choice, cost)
 
 
 def _picked_by(choice: Choice, cost: Cost, members: Sequence[PointRecord]) -> Cost:

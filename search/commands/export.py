@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.commands.choice import Choice, cheaper_text, chosen, expected_of
+from search.commands.choice import Choice, cheaper_text, expected_of, limits_of
 from search.commands.export_cascade import exported_cascade
 from search.commands.export_text import export_lines
 from search.commands.same_data import check_same_data
+from search.commands.timed_choice import chosen_by_time
 from search.export.extras import PLAIN, Extras
 from search.export.folder import PICTURES
+from search.export.limits import LIMITS
 from search.front.flattery import Expected
 from search.front.metric import named
 from search.front.stored import StudyFront, study_cost, study_costs, study_front
@@ -51,7 +53,7 @@ def export_choice(
 
     `place` is a folder, or a URL. One that holds an earlier export is refused without `force`.
     """
-    point = chosen(store, record, choice)
+    point = chosen_by_time(store, record, settings, choice, say)
     return export_point(
         store,
         record,
@@ -110,6 +112,7 @@ def export_point(
             folder,
             say,
             expected=expected,
+            limits=limits_of(choice, study_cost(record)),
             force=force,
             extras=extras,
         )
@@ -225,6 +228,7 @@ def _export(
     say: Callable[[str], None],
     *,
     expected: Expected | None,
+    limits: Mapping[str, float],
     force: bool,
     extras: Extras,
 ) -> Exported:
@@ -239,7 +243,7 @@ def _export(
         static, why = baseline
         training = store.trial(record.name, static.kind, static.trial)
         beside = Beside(job_of(spec, training, checkpoints, store=settings.store), why)
-    validation = validation_of(point)
+    validation = validation_of(point) | {LIMITS: dict(limits)}
     if expected is not None:
         validation["expected"] = expected.accuracy
     if is_cascade(point.knobs):

@@ -1,4 +1,4 @@
-"""Exporting a cascade of a study's front: the jobs of its members, from our tables."""
+"""Exporting a cascade of a study's front."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.export.extras import Extras
-from search.run.jobs import job_of
 from search.spec import StudySpec
-from storage.records import PointRecord, rates_of, trainings_of
+from storage.records import PointRecord
 from storage.settings import Settings
 from storage.store import Store
 
@@ -32,19 +31,11 @@ def exported_cascade(
     say: Callable[[str], None],
 ) -> Exported:
     """Export it; `validation` is what that said of it. Raises ValueError where the checkpoint of a member is gone."""
-    from search.export.cascade import MemberJob, export_cascade
+    from search.export.cascade import export_cascade
+    from search.export.members import member_jobs
 
-    members = []
-    for training, one in zip(trainings_of(point), point.knobs["members"], strict=True):
-        job = job_of(
-            spec,
-            store.trial(spec.study, *training),
-            str(settings.checkpoints),
-            store=settings.store,
-        )
-        members.append(MemberJob(job, one["knobs"], rates_of(one["rates"])))
     return export_cascade(
-        members,
+        member_jobs(store, spec, settings, point),
         study=spec.study,
         knobs=dict(point.knobs),
         validation=validation,

@@ -9,6 +9,7 @@ from typing import Any
 from search.export.card_curve import curve_text, retuned_text
 from search.export.cascade_card import cascade_text
 from search.export.folder import BATCHES
+from search.export.limits import limit_rows
 from search.export.predicted import predicted_rows
 from search.export.program_text import program_text
 from search.export.selection_bias import bias_text
@@ -102,6 +103,7 @@ def _measures(report: dict[str, Any]) -> str:
         *_accuracy_rows(report, metric),
         *_compute_rows(report),
         *predicted_rows(report),
+        *limit_rows(report),
         *_parity_rows(report["parity"]),
     ]
     lines += [f"| {what} | {value} |" for what, value in rows]

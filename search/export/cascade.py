@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,42 +19,19 @@ from search.export.export import (
 )
 from search.export.extras import PLAIN, Extras
 from search.export.folder import FORMAT, preprocessing_of
-from search.export.predicted import beside_prediction
-from search.export.selection_bias import selection_bias
+from search.export.members import (
+    LoadedMember,
+    MemberJob,
+    deployed_cascade,
+    largest_of,
+    loaded_members,
+)
 from search.export.static_net import Beside, static_net
-from search.run.cascade_passes import TrainedMember
-from search.run.job import Job
-from search.run.measured_net import measured_net
-from spaces.contract.cascades import CASCADE, rule_of
-from spaces.contract.family import Candidate
-from spaces.contract.knobs import Knobs
-from spaces.deploy.cascade import DeployedCascade, deploy
+from spaces.contract.cascades import CASCADE
+from spaces.deploy.cascade import DeployedCascade
 from storage.records import Kind
 from trainers.data.splits import ImageData, test_split
 from trainers.metrics import METRICS
-
-
-@dataclass(frozen=True)
-class MemberJob:
-    """The job that trained a member, and the setting that it has in the cascade."""
-
-    job: Job
-    knobs: dict[str, Any]
-    rates: Mapping[str, tuple[float, ...]]
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    """A member as it was trained."""
-
-    job: Job
-    trained: TrainedMember
-    candidate: Candidate
-    data: ImageData
-
-    @property
-    def side(self) -> int:
-        return self.data.height * self.data.width
 
 
 def export_cascade(
@@ -71,27 +48,17 @@ def export_cascade(
 ) -> Exported:
     """Make the folder from the trained members; `knobs` are the cascade's. Else as `search.export.export.export`."""
     check_folder(folder, force)
-    loaded = [_loaded(one, say) for one in members]
-    compact = deploy(
-        [one.trained.net for one in loaded],
-        [one.trained.knobs for one in loaded],
-        [one.trained.rates for one in loaded],
-        rule_of(knobs),
-    )
-    largest = max(loaded, key=lambda one: one.side)
+    loaded = loaded_members(members, say)
+    compact = deployed_cascade(loaded, knobs)
+    largest = largest_of(loaded)
     test, metric = test_split(largest.job.data), METRICS[largest.job.metric]
     say(f"measuring on {len(test)} test images")
     report, counts = compare_cascade([one.trained for one in loaded], compact, test, metric)
     report["metric"] = metric.name
+    report["validation"] = dict(validation)
     static = static_net(largest.trained.net, beside, test)
     measured = Measured(compact, test, largest.data.validation, counts, report)
-    files = measured_beside(measured, static, extras, say)
-    report["validation"] = dict(validation)
-    report["predicted"] = beside_prediction(
-        largest.job.latency, validation, compact, test, static, files.programs, say
-    )
-    images = len(largest.data.validation)
-    report["selection_bias"] = selection_bias(validation, images, report["test"], metric)
+    saves = measured_beside(measured, static, largest.job.latency, extras, say)
     values = list(compact.thresholds.values())
     description = _description(loaded, compact, largest.data) | {
         "thresholds": compact.thresholds,
@@ -100,18 +67,12 @@ def export_cascade(
         "knobs": knobs,
         "report": report,
     }
-    write_folder(folder, compact, description, files.saves)
+    write_folder(folder, compact, description, saves)
     return Exported(folder, report, compact, 1)
 
 
-def _loaded(member: MemberJob, say: Callable[[str], None]) -> _Loaded:
-    knobs = Knobs(**member.knobs)
-    net, candidate, data = measured_net(member.job, knobs, say)
-    return _Loaded(member.job, TrainedMember(net, knobs, member.rates, data), candidate, data)
-
-
 def _description(
-    loaded: Sequence[_Loaded], compact: DeployedCascade, data: ImageData
+    loaded: Sequence[LoadedMember], compact: DeployedCascade, data: ImageData
 ) -> dict[str, Any]:
     """What model.json says of the network and where it comes from."""
     parts = [

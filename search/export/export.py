@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -85,16 +85,9 @@ def export(
     metric = METRICS[job.metric]
     report, counts = compare(net, compact, point.knobs, point.rates, test, data, metric, curve)
     report["metric"] = metric.name
-    measured = Measured(compact, test, data.validation, counts, report)
-    static = static_net(net, beside, test)
-    files = measured_beside(measured, static, extras, say)
     report["validation"] = dict(point.validation)
-    report["predicted"] = beside_prediction(
-        job.latency, point.validation, compact, test, static, files.programs, say
-    )
-    report["selection_bias"] = selection_bias(
-        point.validation, len(data.validation), report["test"], metric
-    )
+    measured = Measured(compact, test, data.validation, counts, report)
+    saves = measured_beside(measured, static_net(net, beside, test), job.latency, extras, say)
     description = {
         "format": FORMAT,
         "family": candidate.family.name,
@@ -110,7 +103,7 @@ def export(
         **origin(job),
         "report": report,
     }
-    write_folder(folder, compact, description, files.saves)
+    write_folder(folder, compact, description, saves)
     return Exported(folder, report, compact, len(description["points"]))
 
 
@@ -122,23 +115,20 @@ class Measured:
     test: Split
     validation: Split  # of the size that the network takes
     counts: Counts
-    report: dict[str, Any]
-
-
-class Files(NamedTuple):
-    """What writes each file of a network, by its name; as ONNX the network, and the static one beside it."""
-
-    saves: dict[str, Save]
-    programs: tuple[ModelProto, ModelProto]
+    report: dict[str, Any]  # has `metric`, `test`, and in `validation` what that said of the point
 
 
 def measured_beside(
-    measured: Measured, static: StaticNet, extras: Extras, say: Callable[[str], None]
-) -> Files:
-    """The network's files; what is measured of them goes into the report.
+    measured: Measured,
+    static: StaticNet,
+    table: str | None,
+    extras: Extras,
+    say: Callable[[str], None],
+) -> dict[str, Save]:
+    """What writes each file of the network, by its name; what is measured of them goes into the report.
 
-    That is latency beside the static network's, ONNX Runtime's logits, the program of torch.export, and each other
-    number format.
+    That is latency beside the static network's and beside what the latency table in this file predicted, ONNX Runtime's
+    logits, the program of torch.export, each other number format, and by how much validation flattered.
     """
     net, test, report = measured.net, measured.test, measured.report
     metric = METRICS[report["metric"]]
@@ -163,7 +153,14 @@ def measured_beside(
         report.setdefault("variants", {})[name] = made.report
         if made.model is not None:
             models[made.report["file"]] = saving(made.model)
-    return Files(models, (forms.model, theirs.model))
+    programs = forms.model, theirs.model
+    report["predicted"] = beside_prediction(
+        table, report["validation"], net, test, static, programs, say
+    )
+    report["selection_bias"] = selection_bias(
+        report["validation"], len(measured.validation), report["test"], metric
+    )
+    return models
 
 
 def saving(model: ModelProto) -> Save:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from search.export.members import deployed_cascade, largest_of, loaded_members, member_jobs
 from search.export.static_net import baseline_beside
+from search.front.pick import NO_LATENCY
 from search.front.stored import study_cost, study_front
 from search.latency.table import LatencyTable, read_table
 from search.latency.whole import elsewhere, whole_ms
@@ -17,6 +19,7 @@ from search.run.jobs import job_of
 from search.run.measured_net import measured_net
 from search.run.worker import trained_net
 from search.spec import StudySpec, stored_spec
+from spaces.contract.cascades import is_cascade
 from spaces.contract.knobs import Knobs
 from spaces.deploy.ship import DeployedNet, ship, ship_baseline
 from storage.records import TIMED, Kind, PointRecord, StudyRecord, training_text
@@ -41,26 +44,21 @@ def time_finalists(
     stored. A study that minimises no latency has none. Where the table is of another machine, one line is said, and
     the prediction stays alone.
     """
-    spec, cost = stored_spec(record.spec), study_cost(record)
-    if cost.needed != "latency" or spec.latency is None:
+    if study_cost(record).needed != "latency" or stored_spec(record.spec).latency is None:
         return 0
     try:
-        table = read_table(Path(spec.latency))
-        why = elsewhere(table)
+        timer = PointTimer.of(store, record, settings)
     except ValueError as error:
-        why = str(error)
-    if why is not None:
-        say(f"finalists keep their predicted latency: {why}")
+        say(f"finalists keep their predicted latency: {error}")
         return 0
-    front = study_front(store, record, cascades=False)
-    wanted = [p for p in front.members if p.kind == Kind.SEARCH and p.trial in trials]
+    members = study_front(store, record, cascades=False).members
+    wanted = [p for p in members if p.kind == Kind.SEARCH and p.trial in trials]
     wanted = [p for p in wanted if TIMED not in p.extra]
-    bench = _Bench(store, spec, settings, table, front.baselines)
-    return sum(bench.timed(p, say, doing) for p in wanted)
+    return sum(timer.timed(p, say, doing) is not None for p in wanted)
 
 
 @dataclass
-class _Bench:
+class PointTimer:
     """What points of one study are timed with; each static network is read once."""
 
     store: Store
@@ -70,23 +68,43 @@ class _Bench:
     baselines: Sequence[PointRecord]
     _static: dict[Any, tuple[DeployedNet, Split]] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, store: Store, record: StudyRecord, settings: Settings) -> PointTimer:
+        """For this study, which has a latency table. Raises ValueError that says why nothing can be timed here."""
+        spec = stored_spec(record.spec)
+        if spec.latency is None:
+            raise ValueError(NO_LATENCY)
+        table = read_table(Path(spec.latency))
+        if (why := elsewhere(table)) is not None:
+            raise ValueError(why)
+        return cls(store, spec, settings, table, study_front(store, record).baselines)
+
     def timed(
         self, p: PointRecord, say: Callable[[str], None], doing: Callable[[str], None]
-    ) -> bool:
-        """Time one point and store it; False where its network cannot be read, which is said."""
+    ) -> float | None:
+        """Time one point and store it; returns its ms an image. None where its network cannot be read: that is said."""
         doing(f"timing point {p.id} of {training_text(*p.training)}")
-        knobs = Knobs(**p.knobs)
         try:
-            net, _, data = measured_net(self._job(p), knobs)
-            theirs, images = self._beside(p, ship_baseline(net), data.validation)
+            ours, own, images = self._network(p)
+            theirs, their_images = self._beside(p, own, images)
         except ValueError as error:
             say(f"point {p.id} keeps its predicted latency: {error}")
-            return False
-        ours = ship(net, knobs, p.rates)
-        measured, static = whole_ms((ours, theirs), (data.validation, images), self.table)
+            return None
+        measured, static = whole_ms((ours, theirs), (images, their_images), self.table)
         assert p.id is not None
         self.store.add_timing(p.id, measured, static)
-        return True
+        return measured
+
+    def _network(self, p: PointRecord) -> tuple[DeployedNet, DeployedNet, Split]:
+        """The network that would be shipped, its backbone without dynamics, and validation images of their size."""
+        if is_cascade(p.knobs):
+            loaded = loaded_members(member_jobs(self.store, self.spec, self.settings, p))
+            largest = largest_of(loaded)
+            static = ship_baseline(largest.trained.net)
+            return deployed_cascade(loaded, p.knobs), static, largest.data.validation
+        knobs = Knobs(**p.knobs)
+        net, _, data = measured_net(self._job(p), knobs)
+        return ship(net, knobs, p.rates), ship_baseline(net), data.validation
 
     def _beside(self, p: PointRecord, own: DeployedNet, split: Split) -> tuple[DeployedNet, Split]:
         """The study's static network to compare with; `own`, of the same backbone, where it has no other."""

@@ -55,11 +55,7 @@ def pick(
     if not front(known, (cost,)):
         raise ValueError("there is no point to pick from yet; wait for the first trial to finish")
     given = ((MACS, max_macs), (LATENCY, max_latency_ms))
-    limits = [
-        (cost if cost.measure == one.measure else one, most)
-        for one, most in given
-        if most is not None
-    ]
+    limits = [(limited_cost(one, cost), most) for one, most in given if most is not None]
     if max_latency_ms is not None and not front(known, (LATENCY,)):
         raise ValueError(NO_LATENCY)
 
@@ -77,6 +73,11 @@ def pick(
     if rule == "knee":
         return knee(allowed, cost)
     return allowed[-1] if rule == "best" else allowed[0]
+
+
+def limited_cost(one: Cost, cost: Cost) -> Cost:
+    """What a limit on `one` is on: on the cost that the study minimises where both measure the same."""
+    return cost if cost.measure == one.measure else one
 
 
 def efficient(members: Sequence[PointRecord], cost: Cost = MACS) -> PointRecord:

@@ -1,0 +1,50 @@
+"""A point within a limit on latency: what is picked is timed before it is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from search.commands.choice import Choice, chosen, limits_mean_latency
+from search.front.stored import study_cost
+from search.objectives import LATENCY, milliseconds
+from storage.records import TIMED, PointRecord, StudyRecord
+from storage.settings import Settings
+from storage.store import Store
+
+
+def chosen_by_time(
+    store: Store,
+    record: StudyRecord,
+    settings: Settings,
+    choice: Choice,
+    say: Callable[[str], None],
+) -> PointRecord:
+    """The chosen point; with a limit on mean latency, one that was measured to keep it on the table's machine.
+
+    A table predicts a network from its parts, and whole networks take a little more or less. So the pick is timed as
+    a whole, stored, and picked again with what is known now, until the pick is one that was timed: see
+    search.front.measured_latency. Elsewhere the prediction counts alone, which is said.
+    Raises ValueError with the nearest offer.
+    """
+    point = chosen(store, record, choice)
+    if choice.max_latency_ms is None or not limits_mean_latency(choice, study_cost(record)):
+        return point
+    from search.export.timed_points import PointTimer
+
+    most = milliseconds(choice.max_latency_ms)
+    try:
+        timer = PointTimer.of(store, record, settings)
+    except ValueError as error:
+        say(f"latencies are as predicted, not measured: {error}")
+        return point
+    while TIMED not in point.extra:
+        measured = timer.timed(point, say, say)
+        if measured is None:
+            return point
+        kept = "kept" if measured <= most else "not kept"
+        say(
+            f"point {point.id}: {LATENCY.text(LATENCY.of(point))} predicted, {LATENCY.text(measured)} measured; "
+            f"the limit of {LATENCY.text(most)} is {kept}"
+        )
+        point = chosen(store, record, choice)
+    return point

@@ -1,0 +1,35 @@
+"""Latencies of points corrected by those of them that were timed as whole networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from math import isfinite
+from statistics import median
+
+from search.objectives import LATENCY
+from storage.records import TIMED, PointRecord
+
+
+def as_measured(points: Sequence[PointRecord]) -> list[PointRecord]:
+    """The points with the latency (mean, ms) that each was measured at.
+
+    Of one that was not timed, its prediction times the median of measured over predicted. So are all where none was
+    timed: as predicted.
+    """
+    ratio = typical_ratio(points)
+    return [_corrected(p, ratio) for p in points]
+
+
+def typical_ratio(points: Iterable[PointRecord]) -> float:
+    """Measured latency over the predicted one, median over the points that were timed; 1 where none was."""
+    timed = [p for p in points if TIMED in p.extra and LATENCY.of(p) > 0]
+    return median(p.extra[TIMED] / LATENCY.of(p) for p in timed) if timed else 1.0
+
+
+def _corrected(point: PointRecord, ratio: float) -> PointRecord:
+    predicted = LATENCY.of(point)
+    if not isfinite(predicted):
+        return point
+    ms = point.extra.get(TIMED, predicted * ratio)
+    return replace(point, extra={**point.extra, LATENCY.column: ms})
