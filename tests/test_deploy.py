@@ -46,16 +46,26 @@ def test_the_services_keep_what_they_must_and_answer_this_machine_alone() -> Non
     assert all(f"@{name}/" in urls for name in databases)
 
 
+def compose() -> list[str] | None:
+    """Docker Compose, as Docker's plugin or as a program of its own; the first version reads another format."""
+    for words in (["docker", "compose"], ["docker-compose"]):
+        program = shutil.which(words[0])
+        if program is None:
+            continue
+        command = [program, *words[1:]]
+        said = subprocess.run([*command, "version", "--short"], capture_output=True, text=True)
+        if said.returncode == 0 and not said.stdout.startswith("1."):
+            return command
+    return None
+
+
 def test_docker_takes_the_services() -> None:
-    docker = shutil.which("docker")
-    if (
-        docker is None
-        or subprocess.run([docker, "compose", "version"], capture_output=True).returncode
-    ):
-        pytest.skip("docker compose is not installed")
+    command = compose()
+    if command is None:
+        pytest.skip("Docker Compose 2 is not installed")
     done = subprocess.run(
-        [docker, "compose", "-f", str(DEPLOY / "compose.yml"), "config", "--quiet"],
-        env={"POSTGRES_PASSWORD": "p", "PATH": str(Path(docker).parent)},
+        [*command, "-f", str(DEPLOY / "compose.yml"), "config", "--quiet"],
+        env={"POSTGRES_PASSWORD": "p", "PATH": str(Path(command[0]).parent)},
         capture_output=True,
         text=True,
     )
