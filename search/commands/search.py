@@ -117,6 +117,7 @@ def _searched(
             Progress(console, spec.study, spec.budget.trials, engine.slots) as progress,
         ):
             store.say_on(progress.say)
+            engine.say_on(progress.say)
             if retry_failed:
                 count = retry(store, spec, limit_of(spec, checked.task))
                 progress.say(f"{count} failed trials are trained again")

@@ -61,6 +61,10 @@ class StudyEngine(Engine, Protocol):
         """Be ready for jobs; `say` is told what takes seconds."""
         ...
 
+    def say_on(self, say: Say) -> None:
+        """From now on `say` is told what keeps all trainings waiting."""
+        ...
+
 
 def engine_for(workers: int, run: Run, trainings: int | None = None) -> StudyEngine:
     """Where a study's trials run: in so many worker processes, or with none in this process, or on a Ray cluster.
@@ -108,6 +112,9 @@ class InProcess:
         self._unanswered = False
 
     def open(self, say: Say) -> None:
+        pass
+
+    def say_on(self, say: Say) -> None:
         pass
 
     def submit(self, job: Job) -> None:

@@ -41,6 +41,7 @@ def search_finalists(
         engine.open(console.print)
         with Progress(console, title, SEEDS * len(trials), engine.slots) as progress:
             store.say_on(progress.say)
+            engine.say_on(progress.say)
             stored = stored_spec(record.spec)
             formats = NumberFormats(
                 store.formats,

@@ -48,6 +48,9 @@ class LocalProcesses:
     def open(self, say: Callable[[str], None]) -> None:
         pass
 
+    def say_on(self, say: Callable[[str], None]) -> None:
+        pass
+
     def submit(self, job: Job) -> None:
         index = next(
             i for i, worker in enumerate(self._workers) if worker is None or worker.job is None

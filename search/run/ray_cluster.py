@@ -106,7 +106,7 @@ def connected(address: str | None, say: Callable[[str], None] = lambda line: Non
             ray.init(address, log_to_driver=verbosity() > 0, configure_logging=False)
     except Exception as error:
         raise ClusterError(
-            f"run.address: the Ray cluster at {address} refuses: {_first_line(error)}"
+            f"run.address: the Ray cluster at {address} refuses: {first_line(error)}"
         ) from error
     return Cluster(ray, is_ours=True)
 
@@ -135,7 +135,7 @@ def _started(ray: ModuleType) -> Cluster:
         except Exception as error:
             # Ray gives its processes 15 seconds to start, which can be too few where the cores are busy
             logger.warning("Ray did not start", exc_info=error)
-            why = _first_line(error)
+            why = first_line(error)
     raise ClusterError(
         f"Ray does not start on this machine: {why.rstrip('.')}; try again when it is less busy, or with "
         "`ray start --head` first"
@@ -211,5 +211,6 @@ def answers(address: str) -> bool:
         return False
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says, without the traceback that Ray puts behind it."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -14,13 +14,16 @@ from typing import Any
 
 from search.run.job import EpochResult, Event, Failure, Job, Outcome
 from search.run.ray_cluster import Cluster, address_of, check_installed, connected
-from search.run.ray_offer import offered, resources
+from search.run.ray_offer import offered, resources, waiting_text
 from search.run.ray_places import Place, Places
 from search.run.ray_trainer import Trainer
 from search.study_parts import Run
 from storage.records import training_text
 
 logger = logging.getLogger(f"dynafront.{__name__}")
+
+WAIT_SECONDS = 60.0  # without any place, before that is said
+LOOK_SECONDS = 0.2  # between two looks at which places there are
 
 
 class RayEngine:
@@ -33,6 +36,8 @@ class RayEngine:
         check_installed()
         self._run, self._most, self._trainer = run, min(run.max_trials, most), trainer
         self._opened: tuple[Cluster, Places] | None = None
+        self._say: Callable[[str], None] = lambda line: None
+        self._say_at = WAIT_SECONDS
 
     def open(self, say: Callable[[str], None] = lambda line: None) -> None:
         """Connect to the cluster; `say` is told what it has, and what takes seconds. Raises ClusterError."""
@@ -43,6 +48,10 @@ class RayEngine:
         places = Places(cluster.ray, self._run, self._most, self._trainer)
         self._opened = cluster, places
         say(offered(address, resources(cluster.ray), self._run).line(self._run))
+
+    def say_on(self, say: Callable[[str], None]) -> None:
+        """From now on `say` is told where no training finds a place."""
+        self._say = say
 
     @property
     def slots(self) -> int:
@@ -58,6 +67,12 @@ class RayEngine:
     def next_place(self) -> Place:
         """Where the next job goes."""
         return self._tended().free()
+
+    def found_place(self) -> Place:
+        """A place that Ray has found, and that trains nothing if there is one; waits until there is any."""
+        while (place := self._tended().found()) is None:
+            time.sleep(LOOK_SECONDS)
+        return place
 
     def ask(self, place: Place, what: str, *arguments: Any) -> Any:
         """What a method of the place's trainer returns; None where the place is lost."""
@@ -113,7 +128,17 @@ class RayEngine:
         cluster, places = self._opened
         cluster.check()
         places.tend()
+        self._say_if_waiting(cluster, places)
         return places
+
+    def _say_if_waiting(self, cluster: Cluster, places: Places) -> None:
+        """Say after a minute without any place what is missing, and again after two, four and so on."""
+        waited = places.waited
+        if not waited:
+            self._say_at = WAIT_SECONDS
+        elif waited >= self._say_at:
+            self._say_at = 2 * waited
+            self._say(waiting_text(cluster.ray, self._run, waited, places.why_lost))
 
     def _received(self, place: Place) -> Event | None:
         """What its training says next: a Failure where the actor is lost, None where that never began."""

@@ -11,6 +11,7 @@ from search.run.ray_cluster import address_of, check_installed, connected
 from search.study_parts import Run
 
 MANY = 10**9
+SHOWN = {"CPU": ("CPUs", 1.0), "GPU": ("GPUs", 1.0), "memory": ("GB of memory", 1e9)}
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,10 @@ class Offer:
         have = f"{where}: {_counted(self.nodes, 'node')}, {_counted(self.cpus, 'CPU')}, {_counted(self.gpus, 'GPU')}"
         if self.trials:
             return f"{have}; room for {_counted(self.trials, 'trial')} at once"
-        return f"{have}; no node has room for a trial of {_needs_text(run)}, so the search waits for one that has"
+        asked = _needs_text(needs(run, self.gpus > 0))
+        return (
+            f"{have}; no node has room for a trial of {asked}, so the search waits for one that has"
+        )
 
 
 def needs(run: Run, has_gpus: bool) -> dict[str, float]:
@@ -56,6 +60,49 @@ def offer(run: Run) -> Offer:
         return offered(address, resources(cluster.ray), run)
     finally:
         cluster.close()
+
+
+def waiting_text(ray: Any, run: Run, seconds: float, why_lost: str) -> str:
+    """What to say where Ray has found no place for any training for so long."""
+    nodes = resources(ray)
+    asked = needs(run, any(node.get("GPU") for node in nodes))
+    free = ray.available_resources()
+    line = (
+        f"no trial has found a place for {seconds:.0f} s: one takes {_needs_text(asked)}; "
+        f"{_counted(len(nodes), 'node')}, {_free_text(free, nodes, asked)}"
+    )
+    if why_lost:
+        return f"{line}; the last place was lost: {why_lost}"
+    if not any(_room(node, asked) for node in nodes):
+        return (
+            f"{line}; no node is large enough: lower run.cpus_per_trial, gpus_per_trial or memory_gigabytes, or add a "
+            "node"
+        )
+    if any(free.get(name, 0.0) < each for name, each in asked.items()):
+        return f"{line}; others have what is missing, and the search waits for it"
+    return (
+        f"{line}; there is room, but no process starts: every node needs dynafront and the driver's Python and Ray; "
+        f"Ray's logs are in {_logs(ray)}"
+    )
+
+
+def _free_text(
+    free: Mapping[str, float], nodes: Sequence[Mapping[str, float]], asked: Mapping[str, float]
+) -> str:
+    """How much of what a trial takes is free on all nodes together."""
+    words = []
+    for name, (word, unit) in SHOWN.items():
+        if name in asked:
+            there, whole = free.get(name, 0.0) / unit, _sum(nodes, name) / unit
+            words.append(f"{there:.3g} of {whole:.3g} {word} free")
+    return ", ".join(words)
+
+
+def _logs(ray: Any) -> str:
+    try:
+        return f"{ray._private.worker._global_node.get_session_dir_path()}/logs"
+    except AttributeError:
+        return "the folder of its session, /tmp/ray/session_latest/logs"
 
 
 def resources(ray: Any) -> list[Mapping[str, float]]:
@@ -97,10 +144,10 @@ def _counted(count: float, what: str) -> str:
     return f"{count:g} {what}{'s' * (count != 1)}"
 
 
-def _needs_text(run: Run) -> str:
-    words = [_counted(run.cpus_per_trial, "CPU")]
-    if run.device != "cpu":
-        words.append(f"{run.gpus_per_trial:g} GPU")
-    if run.memory_gigabytes is not None:
-        words.append(f"{run.memory_gigabytes:g} GB of memory")
+def _needs_text(asked: Mapping[str, float]) -> str:
+    words = [_counted(asked["CPU"], "CPU")]
+    if gpus := asked.get("GPU"):
+        words.append(f"{gpus:g} GPU")
+    if memory := asked.get("memory"):
+        words.append(f"{memory / 1e9:g} GB of memory")
     return " and ".join(words)

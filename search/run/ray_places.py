@@ -10,6 +10,7 @@ from typing import Any
 
 from search.logs import verbosity
 from search.run.job import Failure, Job
+from search.run.ray_cluster import first_line
 from search.run.ray_offer import needs
 from search.run.ray_trainer import Node, Trainer
 from search.run.watch import TrialLimits
@@ -71,6 +72,8 @@ class Places:
     def __init__(self, ray: Any, run: Run, most: int, trainer: type[Trainer]) -> None:
         self._ray, self._run, self._most, self._trainer = ray, run, most, trainer
         self._all: list[Place] = []
+        self._none_since: float | None = None  # as long as Ray has found no place
+        self.why_lost = ""  # of the last place that was lost before Ray had placed it
 
     @property
     def count(self) -> int:
@@ -81,6 +84,16 @@ class Places:
     def busy(self) -> list[Place]:
         """Those that have a job, found or not."""
         return [place for place in self._all if not place.is_free]
+
+    @property
+    def waited(self) -> float:
+        """For how many seconds places were asked for while Ray has found none; 0 once there is one."""
+        return 0.0 if self._none_since is None else time.monotonic() - self._none_since
+
+    def found(self) -> Place | None:
+        """One that Ray has found, free if possible; None as long as there is none."""
+        found = [place for place in self._all if place.node is not None]
+        return min(found, key=lambda place: not place.is_free, default=None)
 
     def free(self) -> Place:
         """Where the next job goes: a place that is free, else the first that will be."""
@@ -104,6 +117,10 @@ class Places:
         for place in free[1:]:
             if time.monotonic() - place.idle_since > IDLE_SECONDS:
                 self.drop(place)
+        if self.count:
+            self._none_since = None
+        elif self._none_since is None:
+            self._none_since = time.monotonic()
 
     def lose(self, place: Place, error: Exception | None = None) -> None:
         """A place is gone that was free or was still to be found; its job has not begun, and goes to another one.
@@ -112,6 +129,8 @@ class Places:
         """
         where = f" on node {place.node.name}" if place.node else ""
         logger.info("a place%s is lost", where, exc_info=error)
+        if place.node is None and error is not None:
+            self.why_lost = first_line(error)
         self.drop(place)
         if place.job is not None:
             self.free().begin(place.job)

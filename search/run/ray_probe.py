@@ -16,7 +16,7 @@ TRIES = 3  # places that may be lost while they measure
 
 
 class ClusterProbe:
-    """As `search.run.number_formats.Probe`, in the place that the next job goes to. Raises ClusterError."""
+    """As `search.run.number_formats.Probe`, in a place that was found. Raises ClusterError."""
 
     def __init__(self, engine: RayEngine) -> None:
         self._engine = engine
@@ -39,7 +39,7 @@ class ClusterProbe:
 
     def _asked(self, what: str, *arguments: Any) -> Any:
         for _ in range(TRIES):
-            answer = self._engine.ask(self._engine.next_place(), what, *arguments)
+            answer = self._engine.ask(self._engine.found_place(), what, *arguments)
             if answer is not None:
                 return answer
         raise ClusterError(

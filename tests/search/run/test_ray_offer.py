@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from search.run.ray_offer import needs, offered
+from search.run.ray_offer import needs, offered, waiting_text
 from search.study_parts import Run
 
 SMALL: dict[str, float] = {"CPU": 4, "memory": 16e9}
@@ -51,6 +51,42 @@ def test_the_cluster_is_said_in_one_line() -> None:
     )
     large = run(cpus_per_trial=32, gpus_per_trial=4, memory_gigabytes=8.0)
     assert offered(None, [SMALL], large).line(large) == (
-        "Ray on this machine: 1 node, 4 CPUs, 0 GPUs; no node has room for a trial of 32 CPUs and 4 GPU and 8 GB of "
+        "Ray on this machine: 1 node, 4 CPUs, 0 GPUs; no node has room for a trial of 32 CPUs and 8 GB of "
         "memory, so the search waits for one that has"
+    )
+
+
+class Idle:
+    """What is asked of Ray about its nodes, and what of them is free."""
+
+    def __init__(self, nodes: list[dict[str, float]], **free: float) -> None:
+        self._nodes, self._free = nodes, free
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"Alive": True, "Resources": one} for one in self._nodes]
+
+    def available_resources(self) -> dict[str, float]:
+        return self._free
+
+
+def test_what_keeps_all_trials_waiting_is_said() -> None:
+    half = run(gpus_per_trial=0.5, cpus_per_trial=4, memory_gigabytes=8.0)
+    nodes, free = [SMALL, LARGE], {"CPU": 18.0, "GPU": 1.5, "memory": 60e9}
+    start = (
+        "no trial has found a place for 61 s: one takes 4 CPUs and 0.5 GPU and 8 GB of memory; 2 nodes, "
+        "18 of 20 CPUs free, 1.5 of 2 GPUs free, 60 of 80 GB of memory free; "
+    )
+    said = waiting_text(Idle(nodes, **free), half, 61.2, "")
+    assert said.startswith(
+        f"{start}there is room, but no process starts: every node needs dynafront"
+    )
+    assert waiting_text(Idle(nodes, **free), half, 61.2, "no module named ray") == (
+        f"{start}the last place was lost: no module named ray"
+    )
+    taken = waiting_text(Idle(nodes, **(free | {"GPU": 0.2})), half, 61.2, "")
+    assert taken.endswith("others have what is missing, and the search waits for it")
+    small = waiting_text(Idle([SMALL], CPU=4.0), run(cpus_per_trial=8, device="cpu"), 61.2, "")
+    assert small == (
+        "no trial has found a place for 61 s: one takes 8 CPUs; 1 node, 4 of 4 CPUs free; no node is large enough: "
+        "lower run.cpus_per_trial, gpus_per_trial or memory_gigabytes, or add a node"
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from search.run import ray_places
+from search.run import ray_engine, ray_places
+from search.run.ray_engine import RayEngine
 from search.run.ray_places import Place, Places
 from search.run.ray_trainer import Node, Trainer
 from search.study_parts import Run
@@ -194,3 +195,66 @@ def test_what_is_said_of_a_training_whose_place_is_lost(
     assert error in failure.error
     assert (failure.crashed, failure.memory, failure.epoch) == (True, memory, 4)
     assert failure.lost is not memory, "what is not the training's doing speaks not against it"
+
+
+def test_how_long_no_place_was_found_is_known_and_why_one_was_lost(
+    ray: Ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(ray_places.time, "monotonic", lambda: now[0])
+    made = places(ray, 1)
+    assert made.waited == 0
+    now[0] += 30
+    made.tend()
+    assert made.waited == 30
+    ray.actors[0].references["node"].value = RayError("No module named 'ray'\n  a traceback")
+    made.tend()
+    assert (made.waited, made.why_lost) == (30, "No module named 'ray'")
+    assert made.found() is None
+    ray.find(1)
+    made.tend()
+    assert made.waited == 0
+    ray.actors[1].references["hold"].value = RayError("its node has died")
+    now[0] += 30
+    made.tend()
+    now[0] += 5
+    made.tend()
+    assert made.waited == 5, "counted from when the last one was lost"
+
+
+def test_a_busy_place_is_better_than_none_to_ask_something(ray: Ray, tmp_path: Path) -> None:
+    """One that Ray has not found may never be: a search that waited for it would hear of no training any more."""
+    made = places(ray, 2)
+    ray.find(0)
+    made.tend()
+    busy = begin(made, tmp_path, 0)
+    assert made.free().node is None
+    assert made.found() is busy
+    ray.find(1)
+    made.tend()
+    free = made.found()
+    assert free is not None
+    assert free is not busy
+
+
+def test_a_search_says_what_it_waits_for_after_a_minute_then_after_twice_as_long(
+    ray: Ray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, said = [0.0], list[str]()
+    monkeypatch.setattr(ray_places.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(ray_engine, "waiting_text", lambda ray, run, waited, why: f"{waited:.0f}")
+    engine = RayEngine(Run(engine="ray", max_trials=1), 1)
+    cluster = cast(Any, SimpleNamespace(ray=ray, check=lambda: None))
+    engine._opened = cluster, Places(ray, Run(engine="ray"), 1, Trainer)
+    engine.say_on(said.append)
+    for second in range(300):
+        now[0] = float(second)
+        assert engine.slots == 1
+    assert said == ["60", "120", "240"]
+    ray.find(0)
+    assert engine.found_place().node is not None
+    ray.actors[0].references["hold"].value = RayError("its node has died")
+    for second in range(300, 370):
+        now[0] = float(second)
+        engine.slots  # noqa: B018 - to look is to tend
+    assert said == ["60", "120", "240", "60"], "from the start for the next wait"

@@ -27,7 +27,7 @@ class Engine:
         self.answers = list(answers)
         self.asked: list[tuple[Any, ...]] = []
 
-    def next_place(self) -> str:
+    def found_place(self) -> str:
         return "place"
 
     def ask(self, place: str, what: str, *arguments: Any) -> Any:
