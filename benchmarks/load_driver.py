@@ -65,6 +65,8 @@ class Instant:
 
     def next_event(self, timeout: float) -> tuple[Job, Event] | None:
         """The trainings take turns, as they do side by side."""
+        if not self._jobs:
+            return None
         job, events = self._jobs.popleft()
         event = next(events)
         if isinstance(event, Outcome):
@@ -108,7 +110,7 @@ class Asleep:
         heapq.heappush(self._due, (at, next(self._order), job, event))
 
     def next_event(self, timeout: float) -> tuple[Job, Event] | None:
-        wait = self._due[0][0] - time.monotonic()
+        wait = self._due[0][0] - time.monotonic() if self._due else timeout + 1
         if wait > timeout:
             time.sleep(timeout)
             return None
@@ -167,7 +169,7 @@ class Meter:
 PARTS: tuple[tuple[type, str, str], ...] = (
     (Asking, "suggestion", "sampler"),
     (Asking, "observe", "sampler observes"),
-    *((Books, name, "tables") for name in ("record", "start", "epoch", "end", "ends")),
+    *((Books, name, "tables") for name in ("record", "start", "epochs", "end", "ends")),
     (MirrorProcess, "_send", "Optuna's mirror"),
     (OptunaMirror, "_write_waiting", "Optuna's mirror"),
     (Instant, "next_event", MADE_UP),

@@ -1,4 +1,9 @@
-"""JSON that keeps every float: a diverged training's NaN is a result too, but no JSON column takes it."""
+"""JSON that keeps every number: a diverged training's NaN is a result too, but no JSON column takes it.
+
+orjson writes and reads, ten times as fast as Python's own module: a study of 5,000 trials has 300,000 of these texts.
+What it cannot write as it is, Python's module writes marked: a float that is not finite, an integer of more than 64
+bits.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +11,33 @@ import json
 import math
 from typing import Any
 
-MARK = "$float"  # {"$float": "nan"}
+import orjson
+
+FLOAT, INTEGER = "$float", "$int"  # {"$float": "nan"}, {"$int": "18446744073709551616"}
+LARGEST = 2**63  # from here on, up and down, integers are marked
+# values that are no JSON of themselves are refused, whatever orjson makes of them
+OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
 def dumps(value: Any) -> str:
     """The value as strict JSON; numpy and torch scalars become numbers."""
     try:
-        return STRICT.encode(value)
-    except ValueError:
-        return json.dumps(_marked(value), allow_nan=False, default=lambda v: _marked(_number(v)))
+        text = orjson.dumps(value, default=_number, option=OPTIONS)
+    except TypeError:
+        return _marked_text(value)
+    # it writes null for NaN and for infinity
+    return _marked_text(value) if b"null" in text else text.decode()
 
 
 def loads(text: str | bytes) -> Any:
     """What `dumps` wrote; SQLite's driver hands over text, PostgreSQL's bytes."""
     text = text.decode() if isinstance(text, bytes) else text
-    return json.loads(text, object_hook=_unmarked) if MARK in text else json.loads(text)
+    if '{"$' in text:
+        return json.loads(text, object_hook=_unmarked)
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:  # half of a surrogate pair, as in a file's name that is no UTF-8
+        return json.loads(text)
 
 
 def _number(value: Any) -> Any:
@@ -32,12 +49,15 @@ def _number(value: Any) -> Any:
     return item()
 
 
-STRICT = json.JSONEncoder(allow_nan=False, default=_number)  # made once: every point has two texts
+def _marked_text(value: Any) -> str:
+    return json.dumps(_marked(value), allow_nan=False, default=lambda v: _marked(_number(v)))
 
 
 def _marked(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
-        return {MARK: str(value)}
+        return {FLOAT: str(value)}
+    if isinstance(value, int) and not -LARGEST <= value < LARGEST:
+        return {INTEGER: str(value)}
     if isinstance(value, dict):
         return {key: _marked(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -46,4 +66,8 @@ def _marked(value: Any) -> Any:
 
 
 def _unmarked(value: dict[str, Any]) -> Any:
-    return float(value[MARK]) if set(value) == {MARK} else value
+    if set(value) == {FLOAT}:
+        return float(value[FLOAT])
+    if set(value) == {INTEGER}:
+        return int(value[INTEGER])
+    return value

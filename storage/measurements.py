@@ -41,15 +41,25 @@ class Measurements:
 
     _database: Database
 
-    @repeated
     def add_epoch(self, study: str, kind: Kind, number: int, epoch: EpochRecord) -> None:
         """Keep an epoch; the same epoch again replaces it."""
-        values = {"at": epoch.epoch, "measured": epoch.metrics, "rates": epoch.gate_rates}
-        name = {"study": study, "kind": kind, "number": number}
+        self.add_epochs(study, [((kind, number), epoch)])
+
+    @repeated
+    def add_epochs(
+        self, study: str, epochs: Sequence[tuple[tuple[Kind, int], EpochRecord]]
+    ) -> None:
+        """Keep epochs, all or none, each of the training of this kind and number; the same again replaces it."""
+        rows = [
+            {"study": study, "kind": kind, "number": number}
+            | {"at": epoch.epoch, "measured": epoch.metrics, "rates": epoch.gate_rates}
+            for (kind, number), epoch in epochs
+        ]
         with self._database.writing() as connection:
-            kept = connection.execute(_new_epoch(connection.dialect.name), values | name)
-            if not kept.rowcount:
-                trial_id(connection, study, kind, number)  # says that there is none
+            kept = connection.execute(_new_epoch(connection.dialect.name), rows)
+            if kept.rowcount < len(rows):
+                for (kind, number), _ in epochs:
+                    trial_id(connection, study, kind, number)  # says that there is none
 
     def epochs(self, study: str, kind: Kind, number: int) -> list[EpochRecord]:
         columns = EPOCHS.c.epoch, EPOCHS.c.metrics, EPOCHS.c.gate_rates

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import import_module
 from typing import Any
 
 from sqlalchemy import (
@@ -50,7 +52,7 @@ OWNER = OWNER.add_columns(HAS_POINTS.label("has_points")).where(*NAMED)
 CHANGE = update(TRIALS).where(TRIALS.c.id == bindparam("own"))
 NO_POINTS = delete(POINTS).where(POINTS.c.trial_id == bindparam("own"))
 NO_ATTEMPTS = delete(ATTEMPTS).where(ATTEMPTS.c.trial_id == bindparam("own"))
-NEW, NEW_POINTS, NEW_ANSWERS = insert(TRIALS), insert(POINTS), insert(ANSWERS)
+NEW_POINTS, NEW_ANSWERS = insert(POINTS), insert(ANSWERS)
 POINTS_OF = select(POINTS.c.id).where(POINTS.c.trial_id == bindparam("own")).order_by(POINTS.c.id)
 
 
@@ -79,13 +81,12 @@ class Trials:
             "state": State.RUNNING,
         }
         fresh |= {"started_at": utc_now(), "finished_at": None, "error": None, "published": False}
+        name = {"study": study, "kind": kind, "number": number}
+        row: dict[str, Any] = fresh | name | {"seconds": 0.0, "result": {}}
         with self._database.writing() as connection:
-            name = {"study": study, "kind": kind, "number": number}
-            known = connection.execute(KNOWN, name).first()
-            if known is None:
-                row: dict[str, Any] = fresh | name | {"seconds": 0.0, "result": {}}
-                connection.execute(NEW, row)
+            if connection.execute(_new_trial(connection.dialect.name), row).rowcount:
                 return TrialRecord(**row, of_trial=None, run_id=None)
+            known = connection.execute(KNOWN, name).one()
             if known.state in WITH_POINTS:
                 training = training_text(kind, number)
                 raise StorageError(
@@ -250,6 +251,13 @@ def _keep_answers(
     ]
     if rows:
         connection.execute(NEW_ANSWERS, rows)
+
+
+@cache
+def _new_trial(dialect: str) -> Any:
+    """The statement that adds a trial, unless it is known: it is seldom known, and a driver runs this for every one."""
+    new = import_module(f"sqlalchemy.dialects.{dialect}").insert(TRIALS)
+    return new.on_conflict_do_nothing(index_elements=["study", "kind", "number"])
 
 
 def is_trial(study: str, kind: Kind, number: int) -> tuple[Any, ...]:

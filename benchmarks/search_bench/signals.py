@@ -53,6 +53,10 @@ class Signal:
         thought, self._thought = self._thought, None
         return self._suggested(number, history, given) if thought is None else thought
 
+    @property
+    def ready(self) -> bool:
+        return True
+
     def settle(self) -> None:
         """It thinks at once."""
 

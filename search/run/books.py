@@ -91,11 +91,13 @@ class Books:
         self._under_way.pop(trial.name, None)
         self.store.attempts.clear(self.study, trial.kind, trial.number)
 
-    def epoch(self, trial: Trial, result: EpochResult) -> None:
-        record = EpochRecord(
-            epoch=result.epoch, metrics=result.metrics, gate_rates=result.gate_rates
-        )
-        self.store.add_epoch(self.study, trial.kind, trial.number, record)
+    def epochs(self, finished: Sequence[tuple[Trial, EpochResult]]) -> None:
+        """These trainings have finished these epochs."""
+        records = [
+            (trial.name, EpochRecord(one.epoch, one.metrics, one.gate_rates))
+            for trial, one in finished
+        ]
+        self.store.add_epochs(self.study, records)
 
     def rung(self, trial: Trial, rung: Rung) -> None:
         """What the trial showed at a rung."""

@@ -6,10 +6,10 @@ Our tables are the truth and are written first; Optuna's mirror follows; MLflow 
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from search.run.arrivals import Arrivals
 from search.run.books import Books
 from search.run.engine import Engine
 from search.run.follower import Follower, NoFollower
@@ -19,6 +19,8 @@ from search.run.jobs import job_of, threads_for
 from search.run.lost_baselines import LostBaselines, trial_of
 from search.run.memory_tries import MemoryTries
 from search.run.progress import Progress
+from search.run.reached import Reached
+from search.run.tally import Tally
 from search.run.time_spent import TimeSpent
 from search.schedule.decisions import (
     Ended,
@@ -65,12 +67,14 @@ class Driver:
     baselines: LostBaselines = field(default_factory=LostBaselines)
     memory: MemoryTries = field(default_factory=MemoryTries)
     _running: dict[tuple[Kind, int], Trial] = field(default_factory=dict)
-    # last epoch that was stored of a training that was just started
-    _expected: dict[tuple[Kind, int], int] = field(default_factory=dict)
+    _reached: Reached = field(default_factory=Reached)
     _failed_in_a_row: int = 0
     _noticed: str = ""
     _news: list[tuple[Kind, int]] = field(default_factory=list)
-    _done: Counter[State] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self._arrivals = Arrivals(self.engine)
+        self._tally = Tally(self.progress, self.plan, self.counts)
 
     def run(self) -> bool:
         """Go on until the plan is done; False when hours ran out with trials left.
@@ -78,11 +82,14 @@ class Driver:
         Raises HopelessError. KeyboardInterrupt passes through: every finished epoch is stored by then.
         """
         known = self.books.store.trials(self.spec.study, kind=self.counts)
-        self._done.update(trial.state for trial in known)
-        self._show()
+        self._tally.know(trial.state for trial in known)
         try:
             while self._step():
                 pass
+            self._take_in_rest()
+        except KeyboardInterrupt:
+            self._take_in_rest()
+            raise
         finally:
             self.engine.close()
             for trial in self._running.values() if self.ours() else ():
@@ -101,6 +108,7 @@ class Driver:
                 "another process has taken this study over; dynafront status shows how it is"
             )
         in_time = self.time.left
+        self._arrivals.look()
         while in_time and self._has_room and self._do_next():
             pass
         if self._running:
@@ -108,18 +116,24 @@ class Driver:
         self._spread_news()
         if not self._running or not in_time:
             return False
-        if happened := self.engine.next_event(TICK):
-            job, event = happened
-            self._handle(self._running[job.name], job, event)
+        if happened := self._arrivals.next(TICK):
+            self._handle(*happened)
         self.time.count(CLOCK_SECONDS)
         return True
 
+    def _take_in_rest(self) -> None:
+        """What was reported before the search ends is kept."""
+        for job, event in self._arrivals.rest() if self.ours() else ():
+            self._handle(job, event)
+
     @property
     def _has_room(self) -> bool:
-        """Whether one more training may start now."""
+        """Whether one more training may start now. A report is taken in while the next suggestion is computed."""
+        if self._arrivals.waiting and not self.plan.ready:
+            return False
         if self.memory.waiting or any(map(self.memory.is_alone, self._running)):
             return not self._running
-        return len(self._running) < self.engine.slots
+        return len(self._running) - self._arrivals.freed < self.engine.slots
 
     def _do_next(self) -> bool:
         """Do one thing that the plan decides; False when it has nothing to do now."""
@@ -152,7 +166,8 @@ class Driver:
 
     def _submit(self, trial: Trial, job: Job, ends: Ends) -> None:
         job = self.memory.adapted(self.formatted(replace(job, apart=kept_apart(ends))))
-        self._expected[trial.name] = reached = self.books.start(trial)
+        reached = self.books.start(trial)
+        self._reached.start(trial.name, reached)
         self._running[trial.name] = trial
         logger.info("%s starts: %s %s", training_text(*trial.name), job.family, dict(job.params))
         self.progress.trial_started(job, reached)
@@ -173,7 +188,7 @@ class Driver:
             "trials start from it, so it is trained again"
         )
         self._submit(baseline, job, ends)
-        self._expected.pop(baseline.name)  # it has been said that it is behind
+        self._reached.forget(baseline.name)
 
     def _job(self, trial: Trial, rungs: tuple[int, ...]) -> Job:
         threads = threads_for(self.spec.run, self.engine.slots)
@@ -183,33 +198,32 @@ class Driver:
     def _resume(self, trial: Trial, epoch: int, rungs: tuple[int, ...]) -> None:
         """A stopped trial goes on from its checkpoint."""
         self.books.resume(trial)
-        self._done[State.STOPPED] -= 1
-        self._show()
+        self._tally.resume(trial.kind)
+        self._tally.show()
         self.progress.trial_resumed(self._job(trial, rungs), epoch)
         self._start(trial, rungs)
 
     def _reject(self, rejected: Reject) -> None:
         self.books.reject(rejected)
-        self._done[State.FAILED] += 1
-        self._show()
+        self._tally.add(Kind.SEARCH, State.FAILED)
+        self._tally.show()
         self.progress.say(f"trial {rejected.number} is infeasible: {rejected.reason}")
 
     def _repeat(self, repeat: Repeat) -> None:
         """An equal trial has the answer; no training."""
         self.books.repeat(repeat)
-        self._done[State.COMPLETE] += 1
+        self._tally.add(Kind.SEARCH, State.COMPLETE)
         self._news.append((Kind.SEARCH, repeat.number))
-        self._show()
+        self._tally.show()
 
-    def _handle(self, trial: Trial, job: Job, event: Event) -> None:
+    def _handle(self, job: Job, event: Event) -> None:
+        trial = self._running[job.name]
         if self.baselines.is_trained_again(trial) and isinstance(event, Outcome):
             self._trained_again(trial, job)
             return
         match event:
             case EpochResult():
-                self._say_if_behind(trial, event.epoch)
-                self.books.epoch(trial, event)
-                self.progress.epoch(job, event)
+                self._epochs([(job, event), *self._arrivals.epochs()])
             case Notice() if event.text != self._noticed:
                 self._noticed = event.text  # every worker has it
                 self.progress.say(event.text)
@@ -223,21 +237,20 @@ class Driver:
             case Failure():
                 self._fail(trial, job, event)
 
+    def _epochs(self, finished: list[tuple[Job, EpochResult]]) -> None:
+        """Trainings have finished these epochs, each training its own one after the other."""
+        self.books.epochs([(self._running[job.name], epoch) for job, epoch in finished])
+        for job, epoch in finished:
+            if behind := self._reached.behind(job.name, epoch.epoch):
+                self.progress.say(behind)
+            self.progress.epoch(job, epoch)
+
     def _trained_again(self, baseline: Trial, job: Job) -> None:
         """Its record and points stay as they are; the trials that wait for it can start."""
         self._running.pop(baseline.name)
         self.books.over(baseline)
         self.progress.trial_finished(job, ())
         self.baselines.found(baseline)
-
-    def _say_if_behind(self, trial: Trial, epoch: int) -> None:
-        """One line if a training goes on from an earlier epoch than it had reached."""
-        if epoch < (reached := self._expected.pop(trial.name, 0)):
-            where = "it starts again" if epoch == 1 else f"it goes on after epoch {epoch}"
-            self.progress.say(
-                f"{training_text(trial.kind, trial.number)}: its checkpoint of epoch {reached} is missing or "
-                f"damaged; {where}"
-            )
 
     def _judge(self, trial: Trial, job: Job, rung: Rung) -> None:
         """Whether a trial goes on after a rung; if not it ends here, and its points count."""
@@ -256,8 +269,8 @@ class Driver:
         name = training_text(*trial.name)
         logger.info("%s %s after %.1f s: %d points", name, how, seen.seconds, len(points))
         ended = self.plan.ended(trial, points, stopped_at)
-        self._count(trial, State.COMPLETE if stopped_at is None else State.STOPPED)
-        self._show()
+        self._tally.add(trial.kind, State.COMPLETE if stopped_at is None else State.STOPPED)
+        self._tally.show()
         self._tell(job, ended, stopped_at)
         self._news.append(trial.name)
         for repeat in ended.repeats:
@@ -284,13 +297,13 @@ class Driver:
             return
         self.books.fail(trial.kind, trial.number, failure)
         self.progress.trial_failed(job, failure)
-        self._count(trial, State.FAILED)
+        self._tally.add(trial.kind, State.FAILED)
         for number in self.plan.failed(trial):
             reason = f"the baseline that it was to start from failed: {failure.error}"
             self.books.fail(Kind.SEARCH, number, Failure(reason, None, failure.trace))
-            self._done[State.FAILED] += 1
+            self._tally.add(Kind.SEARCH, State.FAILED)
         self._news.append(trial.name)
-        self._show()
+        self._tally.show()
         self._failed_in_a_row += 1
         if self._failed_in_a_row >= (most := self.spec.run.max_failures):
             raise HopelessError(
@@ -334,15 +347,3 @@ class Driver:
         for kind, number in self._news:
             self.follower.trial_finished(kind, number)
         self._news.clear()
-
-    def _count(self, trial: Trial, state: State) -> None:
-        self._done[state] += trial.kind == self.counts
-
-    def _show(self) -> None:
-        self.progress.counts(
-            complete=self._done[State.COMPLETE],
-            failed=self._done[State.FAILED],
-            stopped=self._done[State.STOPPED],
-            baselines_left=self.plan.baselines_left,
-        )
-        self.progress.show_front(*self.plan.current_front)

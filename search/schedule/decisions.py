@@ -124,6 +124,11 @@ class Plan(Protocol):
     def close(self) -> None: ...
 
     @property
+    def ready(self) -> bool:
+        """Whether `next` answers at once, and waits for no suggestion that is being computed."""
+        ...
+
+    @property
     def finished(self) -> bool:
         """Whether there is nothing left to do but wait for what trains."""
         ...

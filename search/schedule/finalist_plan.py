@@ -53,6 +53,10 @@ class FinalistPlan:
         pass
 
     @property
+    def ready(self) -> bool:
+        return True
+
+    @property
     def finished(self) -> bool:
         return not self._waiting and self._recorded is None
 

@@ -68,6 +68,10 @@ class Growth:
             ahead.extend(islice(self._fresh(ranked, history, epochs), self.setting.together))
         return ahead.popleft() if ahead else complete_params(number, {}, self.setting)
 
+    @property
+    def ready(self) -> bool:
+        return bool(self.setting.ahead) or self._thinking.ready
+
     def settle(self) -> None:
         self._thinking.settle()
 

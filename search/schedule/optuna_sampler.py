@@ -66,6 +66,10 @@ class OptunaSampler:
         else:
             self._tell(number, training)
 
+    @property
+    def ready(self) -> bool:
+        return self._thinking.ready
+
     def settle(self) -> None:
         self._thinking.settle()
 

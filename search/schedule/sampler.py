@@ -55,6 +55,11 @@ class Sampler(Protocol):
         """What is known of a trial now: that it was suggested, after a rung, at its end, or that it failed."""
         ...
 
+    @property
+    def ready(self) -> bool:
+        """Whether `suggest` need not wait for what is being computed."""
+        ...
+
     def settle(self) -> None:
         """Wait until nothing is being computed."""
         ...

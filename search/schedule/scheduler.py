@@ -192,6 +192,10 @@ class Scheduler:
         self.asking.sampler.close()
 
     @property
+    def ready(self) -> bool:
+        return bool(self._decided or self.lineup.asked or self.lineup.ready) or self.asking.ready
+
+    @property
     def finished(self) -> bool:
         return not (self._decided or self.lineup.asked or self.lineup.ready or self._may_ask)
 

@@ -21,6 +21,11 @@ class ThinkAhead(Generic[Thought]):
         """Whether something was begun that nobody took yet."""
         return self._ahead is not None
 
+    @property
+    def ready(self) -> bool:
+        """Whether `take` returns at once what was begun, or would have to compute it itself."""
+        return self._ahead is None or self._ahead.done()
+
     def start(self, think: Callable[[], Thought]) -> None:
         """Begin to compute this, unless something was begun already."""
         if self._ahead is None:

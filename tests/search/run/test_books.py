@@ -49,7 +49,7 @@ def transactions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def trained(books: Books) -> None:
     books.start(TRIAL)
-    books.epoch(TRIAL, EpochResult(1, {"val/accuracy": 0.5}, {}))
+    books.epochs([(TRIAL, EpochResult(1, {"val/accuracy": 0.5}, {}))])
     points = [operating_point(0.5, 1e6)]
     shown = books.end(TRIAL, Outcome(points, 10, 100, {"device": "cpu"}, 2.5))
     assert shown == books.store.points("s", number=0)
@@ -62,7 +62,7 @@ def test_a_trial_of_one_epoch_takes_four_transactions(
     assert books.ends(TRIAL) == Ends()
     assert books.trial(TRIAL) == books.trial(TRIAL)
     books.start(TRIAL)
-    books.epoch(TRIAL, EpochResult(1, {"val/accuracy": 0.5}, {}))
+    books.epochs([(TRIAL, EpochResult(1, {"val/accuracy": 0.5}, {}))])
     books.end(TRIAL, Outcome([operating_point()], 10, 100, {"device": "cpu"}, 2.5))
     assert len(transactions) == 4
 

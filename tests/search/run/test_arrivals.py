@@ -1,0 +1,172 @@
+"""With many places a driver fills those that are free before it writes what was trained there; with few it does not."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from search.run.arrivals import Arrivals
+from search.run.books import Books
+from search.run.job import Event, Job, Outcome
+from search.run.mirror_process import MANY
+from storage.records import Kind, State
+from storage.store import Store
+from tests.search.run import jobs
+from tests.search.run.bench import ALONE, Bench, outcome
+from tests.search.run.test_driver import driver
+from trainers.fit import EpochResult
+
+TEXT = ALONE + "budget: {trials: 40, epochs: 2}\n"
+
+
+class AtOnce:
+    """An engine whose trainings have all ended as soon as all its places are taken, and are reported one by one.
+
+    `log` has what the driver did and was told, in order.
+    """
+
+    shared = False
+
+    def __init__(self, slots: int, log: list[str], ctrl_c_at: int | None = None) -> None:
+        self.slots, self.log, self._ctrl_c_at = slots, log, ctrl_c_at
+        self.events: deque[tuple[Job, Event]] = deque()
+        self.submitted: list[Job] = []
+        self._told = 0
+
+    def submit(self, job: Job) -> None:
+        self.log.append(f"starts {job.number}")
+        self.submitted.append(job)
+        shown = {"val/accuracy": 0.5, "val/macs": 1.0}
+        self.events += [(job, EpochResult(epoch, shown, {})) for epoch in (1, 2)]
+        self.events.append((job, outcome(0.5, 1e6 * (1 + job.number))))
+
+    def next_event(self, timeout: float) -> tuple[Job, Event] | None:
+        if not self.events:
+            return None
+        self._told += 1
+        if self._told == self._ctrl_c_at:
+            raise KeyboardInterrupt
+        job, event = self.events.popleft()
+        if isinstance(event, Outcome):
+            self.log.append(f"ended {job.number}")
+        return job, event
+
+    def answer(self, job: Job, go_on: bool) -> None:
+        raise AssertionError("no rungs")
+
+    def close(self) -> None: ...
+
+
+def driven(bench: Bench, engine: AtOnce, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Books.end
+
+    def end(self: Books, trial: Any, seen: Any) -> Any:
+        engine.log.append(f"written {trial.number}")
+        return own(self, trial, seen)
+
+    monkeypatch.setattr(Books, "end", end)
+    driver(bench.spec, bench.store, bench.storage, engine, slots=engine.slots).run()
+
+
+def states(store: Store) -> dict[int, State]:
+    return {trial.number: trial.state for trial in store.trials("s", kind=Kind.SEARCH)}
+
+
+def test_with_many_places_the_next_trials_start_before_it_is_written_how_those_before_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, log = Bench(tmp_path, TEXT), list[str]()
+    driven(bench, AtOnce(MANY, log), monkeypatch)
+    assert log[: MANY + 4] == [
+        *(f"starts {number}" for number in range(MANY)),
+        "ended 0",
+        "ended 1",
+        f"starts {MANY}",
+        f"starts {MANY + 1}",
+    ]
+    assert log[MANY + 4] == "written 0"
+    behind = 0
+    for line in log:
+        behind += line.startswith("ended") - line.startswith("written")
+        assert behind * 8 <= MANY, "no more than an eighth of the places"
+    assert set(states(bench.store).values()) == {State.COMPLETE}
+    assert len(states(bench.store)) == 40
+    for number in range(40):
+        assert [one.epoch for one in bench.store.epochs("s", Kind.SEARCH, number)] == [1, 2]
+
+
+def test_with_few_places_each_end_is_written_before_the_next_trial_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, log = Bench(tmp_path, TEXT), list[str]()
+    slots = MANY - 1
+    driven(bench, AtOnce(slots, log), monkeypatch)
+    assert log[slots : slots + 6] == [
+        "ended 0",
+        "written 0",
+        f"starts {slots}",
+        "ended 1",
+        "written 1",
+        f"starts {slots + 1}",
+    ]
+
+
+def test_what_was_reported_before_ctrl_c_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, log = Bench(tmp_path, TEXT), list[str]()
+    # the driver has taken the ends of trials 0 and 1 then, and written the first
+    engine = AtOnce(MANY, log, ctrl_c_at=7)
+    with pytest.raises(KeyboardInterrupt):
+        driven(bench, engine, monkeypatch)
+    assert [line for line in log if line.startswith("written")] == ["written 0", "written 1"]
+    assert [n for n, state in states(bench.store).items() if state == State.COMPLETE] == [0, 1]
+    monkeypatch.undo()
+    again = AtOnce(MANY, [])
+    driven(bench, again, monkeypatch)
+    assert sorted(job.number for job in again.submitted) == list(range(2, 40))
+    assert set(states(bench.store).values()) == {State.COMPLETE}
+
+
+def test_all_epochs_that_have_come_are_written_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, many = Bench(tmp_path, TEXT), list[int]()
+    own = Store.add_epochs
+
+    def add_epochs(self: Store, study: str, epochs: Sequence[Any]) -> None:
+        many.append(len(epochs))
+        own(self, study, epochs)
+
+    monkeypatch.setattr(Store, "add_epochs", add_epochs)
+    driven(bench, AtOnce(MANY, []), monkeypatch)
+    assert sum(many) == 2 * 40
+    assert len(many) < 40
+
+
+def test_events_come_in_the_order_in_which_they_came_but_epochs_when_they_are_asked_for(
+    tmp_path: Path,
+) -> None:
+    events: deque[tuple[Job, Event]] = deque()
+    engine = SimpleNamespace(
+        slots=MANY, next_event=lambda timeout: events.popleft() if events else None
+    )
+    arrivals = Arrivals(cast(Any, engine))
+    one, two = jobs.job(tmp_path, 1), jobs.job(tmp_path, 2)
+    first, second = EpochResult(1, {}, {}), EpochResult(2, {}, {})
+    end = outcome(0.5, 1e6)
+    events += [(one, first), (one, end), (two, first), (two, second), (two, end), (one, first)]
+    arrivals.look()
+    assert (arrivals.freed, arrivals.waiting, len(events)) == (2, True, 1)
+    assert arrivals.next(0) == (one, first)
+    assert arrivals.epochs() == [(two, first), (two, second)]
+    assert [arrivals.next(0), arrivals.freed] == [(one, end), 1]
+    assert arrivals.rest() == [(two, end)]
+    assert (arrivals.freed, arrivals.waiting) == (0, False)
+    assert arrivals.next(0) == (one, first)
+    assert arrivals.next(0) is None
