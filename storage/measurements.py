@@ -184,7 +184,8 @@ def _new_epoch(dialect: str) -> Any:
     new = import_module(f"sqlalchemy.dialects.{dialect}").insert(EPOCHS)
     new = new.from_select(columns, given)
     changed = {name: new.excluded[name] for name in columns[2:]}
-    return new.on_conflict_do_update(index_elements=columns[:2], set_=changed)
+    new = new.on_conflict_do_update(index_elements=columns[:2], set_=changed)
+    return new.execution_options(preserve_rowcount=True)
 
 
 def _trials(connection: Connection, *conditions: Any) -> dict[int, Row[Any]]:

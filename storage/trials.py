@@ -22,6 +22,7 @@ from sqlalchemy import (
 
 from storage.database import Database
 from storage.errors import StorageError
+from storage.many_rows import insert_rows
 from storage.records import (
     FailureRecord,
     Kind,
@@ -52,7 +53,6 @@ OWNER = OWNER.add_columns(HAS_POINTS.label("has_points")).where(*NAMED)
 CHANGE = update(TRIALS).where(TRIALS.c.id == bindparam("own"))
 NO_POINTS = delete(POINTS).where(POINTS.c.trial_id == bindparam("own"))
 NO_ATTEMPTS = delete(ATTEMPTS).where(ATTEMPTS.c.trial_id == bindparam("own"))
-NEW_POINTS, NEW_ANSWERS = insert(POINTS), insert(ANSWERS)
 POINTS_OF = select(POINTS.c.id).where(POINTS.c.trial_id == bindparam("own")).order_by(POINTS.c.id)
 
 
@@ -158,7 +158,7 @@ class Trials:
             ids: Sequence[int] = []
             if rows:
                 owned = [row | {"trial_id": trial.id} for row in rows]
-                connection.execute(NEW_POINTS, owned)
+                insert_rows(connection, POINTS, owned)
                 ids = connection.scalars(POINTS_OF, {"own": trial.id}).all()
                 _keep_answers(connection, ids, points)
             connection.execute(CHANGE, done | {"own": trial.id})
@@ -249,15 +249,15 @@ def _keep_answers(
         for own, point in zip(ids, points, strict=True)
         if point.right is not None
     ]
-    if rows:
-        connection.execute(NEW_ANSWERS, rows)
+    insert_rows(connection, ANSWERS, rows)
 
 
 @cache
 def _new_trial(dialect: str) -> Any:
     """The statement that adds a trial, unless it is known: it is seldom known, and a driver runs this for every one."""
     new = import_module(f"sqlalchemy.dialects.{dialect}").insert(TRIALS)
-    return new.on_conflict_do_nothing(index_elements=["study", "kind", "number"])
+    new = new.on_conflict_do_nothing(index_elements=["study", "kind", "number"])
+    return new.execution_options(preserve_rowcount=True)
 
 
 def is_trial(study: str, kind: Kind, number: int) -> tuple[Any, ...]:

@@ -1,19 +1,32 @@
-"""Stores to test with: SQLite always, PostgreSQL where DYNAFRONT_TEST_POSTGRES names an empty database.
+"""Stores to test with: SQLite always, and PostgreSQL.
 
-Of several test processes each makes itself a database beside that one; its user must be allowed to.
+That is a server of the tests' own where PostgreSQL is installed, one for each test process. DYNAFRONT_TEST_POSTGRES
+names an empty database of another one; of several test processes each makes itself a database beside that one, and its
+user must be allowed to.
 """
 
 import os
+from collections.abc import Iterator
 
 import pytest
 import sqlalchemy
 
 from storage.store import Store
+from tests.postgres import running_postgres
 
 
-def _postgres() -> str | None:
-    given, worker = os.environ.get("DYNAFRONT_TEST_POSTGRES"), os.environ.get("PYTEST_XDIST_WORKER")
-    if not given or not worker:
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    if given := os.environ.get("DYNAFRONT_TEST_POSTGRES"):
+        yield _own(given, os.environ.get("PYTEST_XDIST_WORKER"))
+        return
+    with running_postgres() as server:
+        yield server.url
+
+
+def _own(given: str, worker: str | None) -> str:
+    """The URL of a new database for this test process."""
+    if worker is None:
         return given
     url = sqlalchemy.make_url(given)
     own = url.set(database=f"{url.database}_{worker}")
@@ -25,21 +38,25 @@ def _postgres() -> str | None:
     return own.render_as_string(hide_password=False)
 
 
-POSTGRES = _postgres()
-
-
-@pytest.fixture(params=["sqlite", *(["postgres"] if POSTGRES else [])])
-def url(request, tmp_path) -> str:
-    return f"sqlite:///{tmp_path / 'study.db'}" if request.param == "sqlite" else str(POSTGRES)
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest) -> str:
+    if request.param == "postgres":
+        return str(request.getfixturevalue("postgres"))
+    return f"sqlite:///{request.getfixturevalue('tmp_path') / 'study.db'}"
 
 
 @pytest.fixture
 def store(url):
     opened = Store.open(url)
+    _empty(opened)  # tests that open the server's database themselves leave studies there
     yield opened
-    with opened._database.writing() as connection:
-        connection.exec_driver_sql("DELETE FROM dynafront_study")
+    _empty(opened)
     opened.close()
+
+
+def _empty(store: Store) -> None:
+    with store._database.writing() as connection:
+        connection.exec_driver_sql("DELETE FROM dynafront_study")
 
 
 @pytest.fixture
