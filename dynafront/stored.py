@@ -59,7 +59,9 @@ class Study:
         `pick` is "efficient", "equal", "best", "fastest" or "knee". Limits hold first; with one alone it is the most
         accurate point of at most `max_macs` (20e6 or "20M") or `max_latency_ms`, or the cheapest of at least
         `min_accuracy`.
-        Without anything it is the efficient point. Raises ValueError with the nearest offer where there is none.
+        Without anything it is the efficient point. A limit on latency is kept by the table's predictions, corrected by
+        what was timed so far; the command `dynafront export` times the point first.
+        Raises ValueError with the nearest offer where there is none.
         """
         from search.commands.choice import Choice, chosen, limit_text
 

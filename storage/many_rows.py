@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from functools import cache
 from math import isfinite
 from typing import Any
@@ -39,7 +39,8 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> No
         connection.execute(_one_by_one(table), list(rows))
         return
     names = tuple(rows[0])
-    given = [_packed(row) | {PLACE: place} for place, row in enumerate(rows)]
+    whole = {name for name in names if isinstance(table.c[name].type, Integer)}
+    given = [_packed(row, whole) | {PLACE: place} for place, row in enumerate(rows)]
     connection.execute(_from_json(table, names), {"rows": given})
 
 
@@ -48,11 +49,11 @@ def _is_json(row: Row) -> bool:
     return all(isfinite(value) for value in row.values() if isinstance(value, float))
 
 
-def _packed(row: Row) -> dict[str, Any]:
-    """The row without bytes, which JSON has not."""
-    return {
-        name: b64encode(value).decode() if isinstance(value, bytes) else value
-        for name, value in row.items()
+def _packed(row: Row, whole: Set[str]) -> dict[str, Any]:
+    """The row without bytes, which JSON has not, and with integers where only these are taken."""
+    packed = dict(row) | {name: int(row[name]) for name in whole}
+    return packed | {
+        name: b64encode(value).decode() for name, value in row.items() if isinstance(value, bytes)
     }
 
 

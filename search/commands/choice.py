@@ -13,7 +13,7 @@ from search.front.stored import StudyFront, study_cost, study_front
 from search.objectives import LATENCY, MACS, UNITS, Cost, macs_number, milliseconds
 from search.report.amounts import macs, percent
 from search.report.no_front import no_front_text
-from storage.records import PointRecord, StudyRecord
+from storage.records import TIMED, PointRecord, StudyRecord
 from storage.store import Store
 from trainers.metrics import ACCURACY, Metric
 
@@ -95,15 +95,41 @@ class Choice:
             )
 
 
+def within_region(choice: Choice, record: StudyRecord) -> Choice:
+    """The choice; where nothing but a family was asked for, with the budget that the study's file has as `region`.
+
+    Who searched for networks of at most 5 ms is not given one of 9 unasked.
+    """
+    region = record.spec.get("region") or {}
+    macs, ms = region.get("max_macs"), region.get("max_latency_ms")
+    if choice != Choice(family=choice.family) or (macs is None and ms is None):
+        return choice
+    return replace(
+        choice,
+        pick=DEFAULT,
+        max_macs=None if macs is None else limit_text(macs),
+        max_latency_ms=None if ms is None else f"{ms:g}",
+    )
+
+
 def chosen(store: Store, record: StudyRecord, choice: Choice) -> PointRecord:
-    """The chosen point. Raises ValueError with the nearest offer."""
+    """The chosen point, within the study's region. Raises ValueError with the nearest offer."""
     choice.check()
     front = study_front(store, record, choice.family)
     if choice.point is not None:
         return _by_id(store, record, front, choice.point)
     if not front.members:
         raise ValueError(no_front_text(store, record, choice.family))
-    return _picked(choice, front.members, front.baselines, study_cost(record))
+    held = within_region(choice, record)
+    try:
+        return _picked(held, front.members, front.baselines, study_cost(record))
+    except ValueError as error:
+        if held == choice:
+            raise
+        raise ValueError(
+            f"{error}; the study's file has this limit as `region`: --pick {DEFAULT} exports the point without it, "
+            "--max-macs and --max-latency-ms set another one"
+        ) from error
 
 
 def expected_of(
@@ -146,19 +172,41 @@ def _picked(
     cost: Cost,
 ) -> PointRecord:
     """The point that the rule picks; a limit on latency holds for what points were measured at, as far as they were."""
-    ms = choice.max_latency_ms
     known = [*members, *baselines]
-    seen = as_measured(known) if limits_mean_latency(choice, cost) else known
+    if not limits_mean_latency(choice, cost):
+        return _picked_of(choice, known, known, len(members), cost)
+    try:
+        return _picked_of(choice, known, as_measured(known), len(members), cost)
+    except ValueError:
+        if not any(TIMED in p.extra for p in known):
+            raise
+        # what was not timed may still keep the limit
+        try:
+            return _picked_of(choice, known, as_measured(known, 1.0), len(members), cost)
+        except ValueError:
+            pass
+        raise
+
+
+def _picked_of(
+    choice: Choice,
+    known: Sequence[PointRecord],
+    seen: Sequence[PointRecord],
+    members: int,
+    cost: Cost,
+) -> PointRecord:
+    """As `_picked`, among the known points as they are seen: the first ones are of the front, others are baselines."""
+    ms = choice.max_latency_ms
     found = pick(
-        seen[: len(members)],
+        seen[:members],
         choice.rule,
-        baselines=seen[len(members) :],
+        baselines=seen[members:],
         max_macs=None if choice.max_macs is None else macs_number(choice.max_macs),
         max_latency_ms=None if ms is None else milliseconds(ms),
         min_accuracy=choice.min_accuracy,
-        cost=_picked_by(choice, cost, members),
+        cost=_picked_by(choice, cost, seen[:members]),
     )
-    return next(p for p, corrected in zip(known, seen, strict=True) if corrected is found)
+    return next(p for p, own in zip(known, seen, strict=True) if own is found)
 
 
 def limits_of(choice: Choice, cost: Cost) -> dict[str, float]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.commands.choice import Choice, cheaper_text, expected_of, limits_of
+from search.commands.choice import Choice, cheaper_text, expected_of, limits_of, within_region
 from search.commands.export_cascade import exported_cascade
 from search.commands.export_text import export_lines
 from search.commands.same_data import check_same_data
@@ -53,7 +53,9 @@ def export_choice(
 
     `place` is a folder, or a URL. One that holds an earlier export is refused without `force`.
     """
+    _check(place, force, extras)
     point = chosen_by_time(store, record, settings, choice, say)
+    choice = within_region(choice, record)
     return export_point(
         store,
         record,
@@ -82,12 +84,9 @@ def export_point(
     say: Callable[[str], None],
 ) -> list[str]:
     """Export the point, which was picked by `choice`; returns lines that say what came out."""
-    from search.export.export import check_folder
     from search.export.remote_folder import folder_to_fill
 
-    extras.check()
-    if isinstance(place, Path):
-        check_folder(place, force)
+    _check(place, force, extras)
     found = study_front(store, record, choice.family)
     training, metric = training_text(*point.training), METRICS[point.metric]
     reached = named(f"{point.accuracy:.2%}", metric)
@@ -112,7 +111,7 @@ def export_point(
             folder,
             say,
             expected=expected,
-            limits=limits_of(choice, study_cost(record)),
+            limits={} if extras.exit is not None else limits_of(choice, study_cost(record)),
             force=force,
             extras=extras,
         )
@@ -132,6 +131,15 @@ def export_point(
     if is_cascade(point.knobs):
         lines.insert(1, f"  cascade   {knobs_text(point.knobs)}")
     return lines if uri is None else [*lines, f"  MLflow    {loading_line(settings, uri)}"]
+
+
+def _check(place: Path | str, force: bool, extras: Extras) -> None:
+    """Raise ValueError for what is refused before anything is read."""
+    from search.export.export import check_folder
+
+    extras.check()
+    if isinstance(place, Path):
+        check_folder(place, force)
 
 
 def _ended(

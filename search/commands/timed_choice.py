@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from search.commands.choice import Choice, chosen, limits_mean_latency
-from search.front.stored import study_cost
+from search.commands.choice import Choice, chosen, limits_mean_latency, within_region
+from search.commands.same_data import check_same_data
+from search.front.stored import study_cost, study_front
 from search.objectives import LATENCY, milliseconds
+from search.run.data import data_spec
+from search.spec import stored_spec
 from storage.records import TIMED, PointRecord, StudyRecord
 from storage.settings import Settings
 from storage.store import Store
@@ -24,16 +27,20 @@ def chosen_by_time(
     A table predicts a network from its parts, and whole networks take a little more or less. So the pick is timed as
     a whole, stored, and picked again with what is known now, until the pick is one that was timed: see
     search.front.measured_latency. Elsewhere the prediction counts alone, which is said.
-    Raises ValueError with the nearest offer.
+    One whose network cannot be read is taken as predicted.
+    Raises ValueError with the nearest offer, or where the images are others than the study's.
     """
     point = chosen(store, record, choice)
-    if choice.max_latency_ms is None or not limits_mean_latency(choice, study_cost(record)):
+    held = within_region(choice, record)
+    if held.max_latency_ms is None or not limits_mean_latency(held, study_cost(record)):
         return point
     from search.export.timed_points import PointTimer
 
-    most = milliseconds(choice.max_latency_ms)
+    check_same_data(store, record.name, data_spec(stored_spec(record.spec)))
+    most = milliseconds(held.max_latency_ms)
     try:
-        timer = PointTimer.of(store, record, settings)
+        baselines = study_front(store, record, held.family).baselines
+        timer = PointTimer.of(store, record, settings, baselines)
     except ValueError as error:
         say(f"latencies are as predicted, not measured: {error}")
         return point

@@ -46,13 +46,13 @@ def time_finalists(
     """
     if study_cost(record).needed != "latency" or stored_spec(record.spec).latency is None:
         return 0
+    front = study_front(store, record, cascades=False)
     try:
-        timer = PointTimer.of(store, record, settings)
+        timer = PointTimer.of(store, record, settings, front.baselines)
     except ValueError as error:
         say(f"finalists keep their predicted latency: {error}")
         return 0
-    members = study_front(store, record, cascades=False).members
-    wanted = [p for p in members if p.kind == Kind.SEARCH and p.trial in trials]
+    wanted = [p for p in front.members if p.kind == Kind.SEARCH and p.trial in trials]
     wanted = [p for p in wanted if TIMED not in p.extra]
     return sum(timer.timed(p, say, doing) is not None for p in wanted)
 
@@ -69,15 +69,21 @@ class PointTimer:
     _static: dict[Any, tuple[DeployedNet, Split]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, store: Store, record: StudyRecord, settings: Settings) -> PointTimer:
-        """For this study, which has a latency table. Raises ValueError that says why nothing can be timed here."""
+    def of(
+        cls,
+        store: Store,
+        record: StudyRecord,
+        settings: Settings,
+        baselines: Sequence[PointRecord],
+    ) -> PointTimer:
+        """For this study and its baselines. Raises ValueError that says why nothing can be timed here."""
         spec = stored_spec(record.spec)
         if spec.latency is None:
             raise ValueError(NO_LATENCY)
         table = read_table(Path(spec.latency))
         if (why := elsewhere(table)) is not None:
             raise ValueError(why)
-        return cls(store, spec, settings, table, study_front(store, record).baselines)
+        return cls(store, spec, settings, table, baselines)
 
     def timed(
         self, p: PointRecord, say: Callable[[str], None], doing: Callable[[str], None]

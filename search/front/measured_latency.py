@@ -11,20 +11,21 @@ from search.objectives import LATENCY
 from storage.records import TIMED, PointRecord
 
 
-def as_measured(points: Sequence[PointRecord]) -> list[PointRecord]:
+def as_measured(points: Sequence[PointRecord], ratio: float | None = None) -> list[PointRecord]:
     """The points with the latency (mean, ms) that each was measured at.
 
-    Of one that was not timed, its prediction times the median of measured over predicted. So are all where none was
-    timed: as predicted.
+    Of one that was not timed, its prediction times `ratio`: without it, the median of measured over predicted. So are
+    all where none was timed: as predicted.
     """
-    ratio = typical_ratio(points)
+    ratio = typical_ratio(points) if ratio is None else ratio
     return [_corrected(p, ratio) for p in points]
 
 
 def typical_ratio(points: Iterable[PointRecord]) -> float:
     """Measured latency over the predicted one, median over the points that were timed; 1 where none was."""
-    timed = [p for p in points if TIMED in p.extra and LATENCY.of(p) > 0]
-    return median(p.extra[TIMED] / LATENCY.of(p) for p in timed) if timed else 1.0
+    timed = {p.id or id(p): p for p in points if TIMED in p.extra and LATENCY.of(p) > 0}
+    ratios = [p.extra[TIMED] / LATENCY.of(p) for p in timed.values()]
+    return median(ratios) if ratios else 1.0
 
 
 def _corrected(point: PointRecord, ratio: float) -> PointRecord:

@@ -8,16 +8,18 @@ start the next training there.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 from search.run.engine import Engine
 from search.run.job import EpochResult, Event, Job, Outcome
 from search.run.mirror_process import MANY
 
 BEHIND = 8  # at most a share of 1 / BEHIND of the places is filled before it is written how their trainings ended
+MOST = 4  # events for each place, that are taken before the first is handled
 
 
 class Arrivals:
-    """Events of an engine. Those that `look` took are kept here until they are asked for."""
+    """Events of an engine. One stays here until it is handled: a search that is interrupted can still write it."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -25,12 +27,12 @@ class Arrivals:
 
     @property
     def freed(self) -> int:
-        """How many trainings are over of which that is not handled yet: each has left its place."""
+        """How many trainings have ended well of which that is not handled yet: each has left its place."""
         return sum(isinstance(event, Outcome) for _, event in self._here)
 
     @property
     def waiting(self) -> bool:
-        """Whether something was taken that is not handled yet."""
+        """Whether something has come that is not handled yet."""
         return bool(self._here)
 
     def look(self) -> None:
@@ -39,24 +41,37 @@ class Arrivals:
         slots = self._engine.slots
         if slots < MANY:
             return
-        while self.freed * BEHIND < slots and (found := self._engine.next_event(0)) is not None:
+        while self.freed * BEHIND < slots and len(self._here) < MOST * slots:
+            if (found := self._engine.next_event(0)) is None:
+                return
             self._here.append(found)
 
-    def next(self, timeout: float) -> tuple[Job, Event] | None:
-        """The next event, or None when nothing happened within `timeout` seconds."""
-        return self._here.popleft() if self._here else self._engine.next_event(timeout)
+    def next(self, timeout: float) -> list[tuple[Job, Event]]:
+        """The next event; none when nothing happened within `timeout` seconds. `handled` takes it away.
 
-    def epochs(self) -> list[tuple[Job, EpochResult]]:
-        """The epochs among what was taken: to write one down costs as much as to write down many.
-
-        Whatever else was taken of their trainings came after them.
+        With an epoch come all others that were taken: to write one down costs as much as to write down many. What else
+        was taken of a training and says how it goes on came after its epochs.
         """
-        found = [(job, event) for job, event in self._here if isinstance(event, EpochResult)]
-        self._here = deque(one for one in self._here if not isinstance(one[1], EpochResult))
-        return found
+        if not self._here:
+            if (found := self._engine.next_event(timeout)) is None:
+                return []
+            self._here.append(found)
+        first = self._here[0]
+        return self.epochs() if isinstance(first[1], EpochResult) else [first]
 
-    def rest(self) -> list[tuple[Job, Event]]:
-        """What was taken and not asked for yet; afterwards it is nobody's."""
-        found = list(self._here)
-        self._here.clear()
-        return found
+    def epochs(self) -> list[tuple[Job, Event]]:
+        """All epochs that have come."""
+        return [one for one in self._here if isinstance(one[1], EpochResult)]
+
+    def ends(self) -> list[tuple[Job, Event]]:
+        """All trainings that have ended well."""
+        return [one for one in self._here if isinstance(one[1], Outcome)]
+
+    def handled(self, events: Sequence[tuple[Job, Event]]) -> None:
+        """These are written."""
+        gone = set(map(id, events))
+        self._here = deque(one for one in self._here if id(one) not in gone)
+
+    def forget(self, job: Job) -> None:
+        """The training was stopped: what became of its process after that says nothing."""
+        self._here = deque(one for one in self._here if one[0].name != job.name)

@@ -6,14 +6,14 @@ Our tables are the truth and are written first; Optuna's mirror follows; MLflow 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from search.run.arrivals import Arrivals
 from search.run.books import Books
 from search.run.engine import Engine
 from search.run.follower import Follower, NoFollower
-from search.run.giving_up import counted, given_up, kept_apart
+from search.run.giving_up import HopelessError, counted, given_up, kept_apart
 from search.run.job import Doing, Event, Failure, Job, Notice, Outcome, Rung
 from search.run.jobs import job_of, threads_for
 from search.run.lost_baselines import LostBaselines, trial_of
@@ -23,7 +23,6 @@ from search.run.reached import Reached
 from search.run.tally import Tally
 from search.run.time_spent import TimeSpent
 from search.schedule.decisions import (
-    Ended,
     Keep,
     Plan,
     Record,
@@ -43,10 +42,6 @@ logger = logging.getLogger(f"dynafront.{__name__}")
 
 CLOCK_SECONDS = 5.0  # between writes of the time spent
 TICK = 1.0  # seconds between checks of budget and lease while nothing happens
-
-
-class HopelessError(RuntimeError):
-    """Going on makes no sense: every trial failed, or another process drives the study."""
 
 
 @dataclass
@@ -117,14 +112,16 @@ class Driver:
         if not self._running or not in_time:
             return False
         if happened := self._arrivals.next(TICK):
-            self._handle(*happened)
+            self._handle(happened)
         self.time.count(CLOCK_SECONDS)
         return True
 
     def _take_in_rest(self) -> None:
-        """What was reported before the search ends is kept."""
-        for job, event in self._arrivals.rest() if self.ours() else ():
-            self._handle(job, event)
+        """What was reported before the search ends is kept; nothing is started any more."""
+        if self.ours() and (epochs := self._arrivals.epochs()):
+            self._handle(epochs)
+        for end in self._arrivals.ends() if self.ours() else ():
+            self._handle([end])
 
     @property
     def _has_room(self) -> bool:
@@ -216,14 +213,22 @@ class Driver:
         self._news.append((Kind.SEARCH, repeat.number))
         self._tally.show()
 
-    def _handle(self, job: Job, event: Event) -> None:
-        trial = self._running[job.name]
+    def _handle(self, happened: Sequence[tuple[Job, Event]]) -> None:
+        """Take in one event, or epochs of several trainings."""
+        job, event = happened[0]
+        if isinstance(event, EpochResult):
+            self._epochs(
+                [(one, epoch) for one, epoch in happened if isinstance(epoch, EpochResult)]
+            )
+        elif (trial := self._running.get(job.name)) is not None:
+            self._take_in(trial, job, event)
+        self._arrivals.handled(happened)
+
+    def _take_in(self, trial: Trial, job: Job, event: Event) -> None:
         if self.baselines.is_trained_again(trial) and isinstance(event, Outcome):
             self._trained_again(trial, job)
             return
         match event:
-            case EpochResult():
-                self._epochs([(job, event), *self._arrivals.epochs()])
             case Notice() if event.text != self._noticed:
                 self._noticed = event.text  # every worker has it
                 self.progress.say(event.text)
@@ -258,6 +263,7 @@ class Driver:
         goes_on = self.plan.report(trial, rung.epoch, rung.points, rung.outlook)
         if not goes_on:
             self._end(trial, job, rung, stopped_at=rung.epoch)
+            self._arrivals.forget(job)
         self.engine.answer(job, goes_on)
 
     def _end(
@@ -271,18 +277,12 @@ class Driver:
         ended = self.plan.ended(trial, points, stopped_at)
         self._tally.add(trial.kind, State.COMPLETE if stopped_at is None else State.STOPPED)
         self._tally.show()
-        self._tell(job, ended, stopped_at)
+        if ended.joined:
+            self.follower.front_changed()
+        self._tally.tell(job, ended.joined, stopped_at)
         self._news.append(trial.name)
         for repeat in ended.repeats:
             self._repeat(repeat)
-
-    def _tell(self, job: Job, ended: Ended, stopped_at: int | None) -> None:
-        if ended.joined:
-            self.follower.front_changed()
-        if stopped_at is None:
-            self.progress.trial_finished(job, ended.joined)
-        else:
-            self.progress.trial_stopped(job, stopped_at, ended.joined)
 
     def _fail(self, trial: Trial, job: Job, failure: Failure) -> None:
         logger.warning("%s failed: %s", training_text(*trial.name), failure.error)

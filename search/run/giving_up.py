@@ -16,6 +16,10 @@ LOSSES = 10
 LOSSES_TOGETHER = 2  # with a driver in whose process it trains; then it has one of its own
 
 
+class HopelessError(RuntimeError):
+    """Going on makes no sense: every trial failed, or another process drives the study."""
+
+
 def given_up(ends: Ends) -> Failure | None:
     """Why a training is not started again, if it is not."""
     if ends.died >= DEATHS:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +39,7 @@ class RayEngine:
         self._opened: tuple[Cluster, Places] | None = None
         self._say: Callable[[str], None] = lambda line: None
         self._say_at = WAIT_SECONDS
+        self._lost: deque[tuple[Job, Failure]] = deque()  # found so by a question; not told yet
 
     def open(self, say: Callable[[str], None] = lambda line: None) -> None:
         """Connect to the cluster; `say` is told what it has, and what takes seconds. Raises ClusterError."""
@@ -75,16 +77,23 @@ class RayEngine:
         return place
 
     def ask(self, place: Place, what: str, *arguments: Any) -> Any:
-        """What a method of the place's trainer returns; None where the place is lost."""
+        """What a method of the place's trainer returns; None where the place is lost.
+
+        What was trained there is told as lost by the next `next_event`.
+        """
         ray, places = self._ray, self._tended()
         try:
             return ray.get(getattr(place.actor, what).remote(*arguments))
         except ray.exceptions.RayActorError as error:
             logger.warning("a place was lost when it was asked for %s", what, exc_info=error)
+            if place.job is not None:
+                self._lost.append((place.job, place.death(error)))
             places.drop(place)
             return None
 
     def next_event(self, timeout: float) -> tuple[Job, Event] | None:
+        if self._lost:
+            return self._lost.popleft()
         busy = {place.events: place for place in self._tended().busy}
         if not busy:
             time.sleep(timeout)

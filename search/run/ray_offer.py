@@ -75,14 +75,14 @@ def waiting_text(ray: Any, run: Run, seconds: float, why_lost: str) -> str:
         return f"{line}; the last place was lost: {why_lost}"
     if not any(_room(node, asked) for node in nodes):
         return (
-            f"{line}; no node is large enough: lower run.cpus_per_trial, gpus_per_trial or memory_gigabytes, or add a "
-            "node"
+            f"{line}; no node is large enough: unless an autoscaler adds one, lower run.cpus_per_trial, "
+            "gpus_per_trial or memory_gigabytes, or add a node"
         )
     if any(free.get(name, 0.0) < each for name, each in asked.items()):
         return f"{line}; others have what is missing, and the search waits for it"
     return (
-        f"{line}; there is room, but no process starts: every node needs dynafront and the driver's Python and Ray; "
-        f"Ray's logs are in {_logs(ray)}"
+        f"{line}; all that is enough: unless no single node has it free, no process starts there: every node needs "
+        f"dynafront and the driver's Python and Ray; Ray's logs are in {_logs(ray)}"
     )
 
 

@@ -118,7 +118,7 @@ class Places:
             if time.monotonic() - place.idle_since > IDLE_SECONDS:
                 self.drop(place)
         if self.count:
-            self._none_since = None
+            self._none_since, self.why_lost = None, ""
         elif self._none_since is None:
             self._none_since = time.monotonic()
 

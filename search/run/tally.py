@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from search.run.job import Job
 from search.run.progress import Progress
 from search.schedule.decisions import Plan
-from storage.records import Kind, State
+from storage.records import Kind, PointRecord, State
 
 
 class Tally:
@@ -38,3 +39,10 @@ class Tally:
             baselines_left=self._plan.baselines_left,
         )
         self._progress.show_front(*self._plan.current_front)
+
+    def tell(self, job: Job, joined: Sequence[PointRecord], stopped_at: int | None) -> None:
+        """Say of a training that it has ended, or after which epoch it was stopped, and what joined the front."""
+        if stopped_at is None:
+            self._progress.trial_finished(job, joined)
+        else:
+            self._progress.trial_stopped(job, stopped_at, joined)

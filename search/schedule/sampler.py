@@ -94,7 +94,12 @@ class Setting:
 
     def is_full(self, candidate: Candidate) -> bool:
         """Whether a training is longer than the family's short ones."""
-        return candidate.recipe.epochs > self.short(candidate.family.name)
+        return is_full(candidate, self.short)
+
+
+def is_full(candidate: Candidate, short: Epochs) -> bool:
+    """Whether a training is longer than its family's short ones."""
+    return candidate.recipe.epochs > short(candidate.family.name)
 
 
 class InfeasibleError(ValueError):

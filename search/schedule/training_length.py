@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from search.schedule import growth
 from search.schedule.history import History
-from search.schedule.sampler import STARTUP, Epochs
+from search.schedule.sampler import STARTUP, Epochs, is_full
 from spaces.contract.family import Candidate
 
 PATIENCE, LITTLE = 10, 1e-3  # so many short trainings that add so little: time for full ones
@@ -26,7 +26,7 @@ class TrainingLength:
 
     def is_full(self, candidate: Candidate) -> bool:
         """Whether a training is longer than the family's others."""
-        return candidate.recipe.epochs > self.short(candidate.family.name)
+        return is_full(candidate, self.short)
 
     def _exhausted(self, history: History) -> bool:
         """Whether the last short trainings have added next to nothing."""

@@ -27,7 +27,8 @@ from search.front.finalists import (
 from search.front.stored import study_front
 from search.objectives import Reference
 from search.run.books import Books
-from search.run.driver import Driver, HopelessError
+from search.run.driver import Driver
+from search.run.giving_up import HopelessError
 from search.run.job import Event, Failure, Job, Outcome
 from search.run.jobs import job_of
 from search.run.progress import Progress

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from search.commands.choice import Choice, chosen, expected_of, limits_of
+from search.commands import timed_choice
+from search.commands.choice import Choice, chosen, expected_of, limits_of, within_region
 from search.commands.timed_choice import chosen_by_time
 from search.export import timed_points
 from search.export.limits import limit_rows, limit_texts
@@ -77,6 +79,7 @@ def picked(
     """The trial of the point that is picked, the trials that were timed for it, and what was said."""
     timer, said = Timer(store, measured), list[str]()
     monkeypatch.setattr(timed_points.PointTimer, "of", lambda *a: timer)
+    monkeypatch.setattr(timed_choice, "check_same_data", lambda *a: None)
     found = chosen_by_time(store, record, Settings(), Choice(**choice), said.append)
     return found.trial, timer.asked, said
 
@@ -154,3 +157,43 @@ def test_an_export_says_whether_the_limits_were_kept() -> None:
     unknown = report | {"predicted": {"why": "another machine"}}
     assert "at most 3.5 ms asked for: not measured here" in list(limit_texts(unknown))
     assert list(limit_texts({"validation": {}, "test": {}})) == []
+
+
+def test_the_budget_of_the_study_s_file_holds_where_nothing_else_was_asked_for(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = f"{TEXT}region: {{max_latency_ms: 3.2 ms}}\n"
+    store.set_spec("s", parse_study(text, "s").model_dump(mode="json"), text)
+    record = store.study("s")
+    assert chosen(store, record, Choice(pick="best")).trial == 5
+    assert chosen(store, record, Choice(max_latency_ms="3.3")).trial == 3
+    assert chosen(store, record, Choice()).trial == 2
+    held = within_region(Choice(), record)
+    assert (held.rule, held.max_latency_ms, held.max_macs) == (Choice().rule, "3.2", None)
+    trial, asked, said = picked(store, record, monkeypatch, lambda p: 1.2 * LATENCY.of(p))
+    assert (trial, asked) == (1, [2, 1])
+    assert "the limit of 3.2 ms is not kept" in said[0]
+    none = replace(record, spec=record.spec | {"region": {}})
+    assert within_region(Choice(), none) == Choice()
+    tight = replace(record, spec=record.spec | {"region": {"max_latency_ms": 0.5}})
+    with pytest.raises(ValueError, match="the study's file has this limit as `region`: --pick eff"):
+        chosen(store, tight, Choice())
+
+
+def test_a_budget_in_macs_of_the_file_holds_too(store: Store, record: StudyRecord) -> None:
+    other = replace(record, spec=record.spec | {"region": {"max_macs": 2e6, "min_accuracy": 0.9}})
+    assert within_region(Choice(family="gated_resnet"), other).max_macs == "2M"
+    assert within_region(Choice(min_accuracy=0.5), other).max_macs is None
+
+
+def test_one_slow_network_does_not_rule_out_those_that_were_not_timed(
+    store: Store, record: StudyRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of two takes half as long again as predicted, the other as long as predicted."""
+
+    def measured(p: PointRecord) -> float:
+        return LATENCY.of(p) * (1.5 if p.trial == 2 else 1.0)
+
+    asked_for = {"max_latency_ms": "3.0", "min_accuracy": 0.7, "pick": "best"}
+    trial, asked, _ = picked(store, record, monkeypatch, measured, **asked_for)
+    assert (trial, asked) == (1, [2, 1])

@@ -10,14 +10,15 @@ from typing import Any, cast
 
 import pytest
 
-from search.run.arrivals import Arrivals
+from search.run.arrivals import MOST, Arrivals
 from search.run.books import Books
-from search.run.job import Event, Job, Outcome
+from search.run.job import Event, Failure, Job, Outcome
 from search.run.mirror_process import MANY
+from search.schedule.scheduler import Scheduler
 from storage.records import Kind, State
 from storage.store import Store
 from tests.search.run import jobs
-from tests.search.run.bench import ALONE, Bench, outcome
+from tests.search.run.bench import ALONE, STOPPING, Bench, outcome, rung
 from tests.search.run.test_driver import driver
 from trainers.fit import EpochResult
 
@@ -62,7 +63,9 @@ class AtOnce:
     def close(self) -> None: ...
 
 
-def driven(bench: Bench, engine: AtOnce, monkeypatch: pytest.MonkeyPatch) -> None:
+def driven(
+    bench: Bench, engine: AtOnce, monkeypatch: pytest.MonkeyPatch, *, ready: bool = True
+) -> None:
     own = Books.end
 
     def end(self: Books, trial: Any, seen: Any) -> Any:
@@ -70,6 +73,8 @@ def driven(bench: Bench, engine: AtOnce, monkeypatch: pytest.MonkeyPatch) -> Non
         return own(self, trial, seen)
 
     monkeypatch.setattr(Books, "end", end)
+    # else it depends on the speed of the sampler's thread whether a place is filled or a report taken in
+    monkeypatch.setattr(Scheduler, "ready", ready)
     driver(bench.spec, bench.store, bench.storage, engine, slots=engine.slots).run()
 
 
@@ -98,6 +103,15 @@ def test_with_many_places_the_next_trials_start_before_it_is_written_how_those_b
     assert len(states(bench.store)) == 40
     for number in range(40):
         assert [one.epoch for one in bench.store.epochs("s", Kind.SEARCH, number)] == [1, 2]
+
+
+def test_reports_are_taken_in_while_the_next_suggestion_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, log = Bench(tmp_path, TEXT), list[str]()
+    driven(bench, AtOnce(MANY, log), monkeypatch, ready=False)
+    assert log.index("written 1") < log.index(f"starts {MANY}")
+    assert set(states(bench.store).values()) == {State.COMPLETE}
 
 
 def test_with_few_places_each_end_is_written_before_the_next_trial_starts(
@@ -163,10 +177,96 @@ def test_events_come_in_the_order_in_which_they_came_but_epochs_when_they_are_as
     events += [(one, first), (one, end), (two, first), (two, second), (two, end), (one, first)]
     arrivals.look()
     assert (arrivals.freed, arrivals.waiting, len(events)) == (2, True, 1)
-    assert arrivals.next(0) == (one, first)
-    assert arrivals.epochs() == [(two, first), (two, second)]
-    assert [arrivals.next(0), arrivals.freed] == [(one, end), 1]
-    assert arrivals.rest() == [(two, end)]
+    happened = arrivals.next(0)
+    assert happened == [(one, first), (two, first), (two, second)]
+    assert arrivals.next(0) == happened, "until they are handled"
+    arrivals.handled(happened)
+    assert arrivals.next(0) == [(one, end)]
+    assert arrivals.ends() == [(one, end), (two, end)]
+    arrivals.handled(arrivals.next(0))
+    assert (arrivals.ends(), arrivals.freed) == ([(two, end)], 1)
+    arrivals.forget(two)
     assert (arrivals.freed, arrivals.waiting) == (0, False)
-    assert arrivals.next(0) == (one, first)
-    assert arrivals.next(0) is None
+    assert arrivals.next(0) == [(one, first)]
+    arrivals.handled([(one, end)])
+    assert arrivals.waiting
+    arrivals.handled(arrivals.next(0))
+    assert arrivals.next(0) == []
+
+
+def test_no_more_is_taken_than_a_few_events_a_place(tmp_path: Path) -> None:
+    shown = jobs.job(tmp_path, 1), EpochResult(1, {}, {})
+    arrivals = Arrivals(cast(Any, SimpleNamespace(slots=MANY, next_event=lambda timeout: shown)))
+    arrivals.look()
+    assert len(arrivals.epochs()) == MOST * MANY
+
+
+def test_epochs_whose_writing_is_interrupted_are_written_with_the_ends_behind_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, own, calls = Bench(tmp_path, TEXT), Store.add_epochs, list[int]()
+
+    def add_epochs(self: Store, study: str, epochs: Sequence[Any]) -> None:
+        calls.append(len(epochs))
+        if len(calls) == 2:  # those of trials 0 and 1 but one, with their ends behind them
+            raise KeyboardInterrupt
+        own(self, study, epochs)
+
+    monkeypatch.setattr(Store, "add_epochs", add_epochs)
+    with pytest.raises(KeyboardInterrupt):
+        driven(bench, AtOnce(MANY, []), monkeypatch)
+    ended = [n for n, state in states(bench.store).items() if state == State.COMPLETE]
+    assert ended == [0, 1]
+    for number in ended:
+        assert [one.epoch for one in bench.store.epochs("s", Kind.SEARCH, number)] == [1, 2]
+
+
+def test_after_ctrl_c_nothing_is_started_for_a_training_that_had_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, log = Bench(tmp_path, TEXT), list[str]()
+    engine = AtOnce(MANY, log, ctrl_c_at=3)
+    submit = engine.submit
+
+    def crashing(job: Job) -> None:
+        submit(job)
+        if job.number == 0:
+            engine.events.clear()
+            crash = Failure("its process ended", None, "", crashed=True)
+            engine.events += [(job, EpochResult(1, {}, {})), (job, crash)]
+
+    monkeypatch.setattr(engine, "submit", crashing)
+    with pytest.raises(KeyboardInterrupt):
+        driven(bench, engine, monkeypatch)
+    assert log == [f"starts {number}" for number in range(MANY)]
+    assert states(bench.store)[0] == State.RUNNING
+    assert [one.epoch for one in bench.store.epochs("s", Kind.SEARCH, 0)] == [1]
+
+
+def test_a_training_that_is_stopped_at_a_rung_may_have_died_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, log = Bench(tmp_path, STOPPING.replace("trials: 8", "trials: 40")), list[str]()
+    engine = AtOnce(MANY, log)
+    answers = dict[int, bool]()
+
+    def submit(job: Job) -> None:
+        engine.submitted.append(job)
+        engine.events.append((job, rung(0.9 if job.number else 0.1, 1e6 * (1 + job.number))))
+        if job.number:  # its process dies while it waits for what is decided
+            engine.events.append((job, Failure("its process ended", 2, "", crashed=True)))
+
+    def answer(job: Job, go_on: bool) -> None:
+        answers[job.number] = go_on
+        if go_on and not job.number:
+            engine.events.append((job, outcome(0.1, 1e6)))
+
+    monkeypatch.setattr(engine, "submit", submit)
+    monkeypatch.setattr(engine, "answer", answer)
+    stopping = driver(bench.spec, bench.store, bench.storage, engine, slots=MANY)
+    monkeypatch.setattr(stopping.plan, "report", lambda trial, *shown: trial.number == 0)
+    stopping.run()
+    found = states(bench.store)
+    assert found.pop(0) == State.COMPLETE
+    assert set(found.values()) == {State.STOPPED}
+    assert len(engine.submitted) == 40, "none was started again"

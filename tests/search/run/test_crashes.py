@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from search.run.books import Books
-from search.run.driver import HopelessError
-from search.run.giving_up import LOSSES
+from search.run.giving_up import LOSSES, HopelessError
 from search.run.job import Failure, Job
 from search.run.lost_baselines import LostBaselines, lost_in
 from search.run.progress import Progress

@@ -15,7 +15,8 @@ from rich.console import Console
 
 from search.objectives import Reference
 from search.run.books import Books
-from search.run.driver import Driver, HopelessError
+from search.run.driver import Driver
+from search.run.giving_up import HopelessError
 from search.run.job import Event, Failure, Job, Notice, Outcome, Rung
 from search.run.optuna_mirror import OptunaMirror, mirror_for
 from search.run.progress import Progress

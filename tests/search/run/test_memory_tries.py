@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from search.run.driver import HopelessError
 from search.run.engine import InProcess
+from search.run.giving_up import HopelessError
 from search.run.job import Failure, Job, Outcome
 from search.run.memory_tries import MemoryTries
 from search.run.progress import Progress

@@ -78,7 +78,7 @@ def test_what_keeps_all_trials_waiting_is_said() -> None:
     )
     said = waiting_text(Idle(nodes, **free), half, 61.2, "")
     assert said.startswith(
-        f"{start}there is room, but no process starts: every node needs dynafront"
+        f"{start}all that is enough: unless no single node has it free, no process starts"
     )
     assert waiting_text(Idle(nodes, **free), half, 61.2, "no module named ray") == (
         f"{start}the last place was lost: no module named ray"
@@ -88,5 +88,5 @@ def test_what_keeps_all_trials_waiting_is_said() -> None:
     small = waiting_text(Idle([SMALL], CPU=4.0), run(cpus_per_trial=8, device="cpu"), 61.2, "")
     assert small == (
         "no trial has found a place for 61 s: one takes 8 CPUs; 1 node, 4 of 4 CPUs free; no node is large enough: "
-        "lower run.cpus_per_trial, gpus_per_trial or memory_gigabytes, or add a node"
+        "unless an autoscaler adds one, lower run.cpus_per_trial, gpus_per_trial or memory_gigabytes, or add a node"
     )

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from search.run import ray_engine, ray_places
+from search.run.job import Failure
 from search.run.ray_engine import RayEngine
 from search.run.ray_places import Place, Places
 from search.run.ray_trainer import Node, Trainer
@@ -258,3 +259,23 @@ def test_a_search_says_what_it_waits_for_after_a_minute_then_after_twice_as_long
         now[0] = float(second)
         engine.slots  # noqa: B018 - to look is to tend
     assert said == ["60", "120", "240", "60"], "from the start for the next wait"
+
+
+def test_a_training_whose_place_is_lost_when_it_is_asked_something_is_told_as_lost(
+    ray: Ray, tmp_path: Path
+) -> None:
+    engine = RayEngine(Run(engine="ray", max_trials=1), 1)
+    ray.exceptions = SimpleNamespace(RayError=RayError, RayActorError=RayError)
+    made = places(ray, 1)
+    engine._opened = cast(Any, (SimpleNamespace(ray=ray, check=lambda: None), made))
+    ray.find(0)
+    made.tend()
+    trained = begin(made, tmp_path, 0).job
+    place = engine.found_place()
+    assert place.job == trained
+    ray.actors[0].references["device"] = Reference()
+    ray.actors[0].references["device"].value = RayError("its node has died")
+    assert engine.ask(place, "device", "auto") is None
+    job, failure = engine.next_event(0) or pytest.fail("nothing was told")
+    assert (job, isinstance(failure, Failure)) == (trained, True)
+    assert not made.busy
