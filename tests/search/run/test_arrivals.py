@@ -15,6 +15,7 @@ from search.run.books import Books
 from search.run.job import Event, Failure, Job, Outcome
 from search.run.mirror_process import MANY
 from search.schedule.scheduler import Scheduler
+from storage.database import Database
 from storage.records import Kind, State
 from storage.store import Store
 from tests.search.run import jobs
@@ -270,3 +271,41 @@ def test_a_training_that_is_stopped_at_a_rung_may_have_died_meanwhile(
     assert found.pop(0) == State.COMPLETE
     assert set(found.values()) == {State.STOPPED}
     assert len(engine.submitted) == 40, "none was started again"
+
+
+class Killed(BaseException):
+    """The process is gone: nothing is written any more."""
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_or_doubled_where_a_driver_of_many_places_is_killed_at_any_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, text = Database.writing, TEXT.replace("trials: 40", "trials: 24")
+    for at in range(1, 70, 4):
+        bench, left = Bench(tmp_path / str(at), text), [at]
+
+        def writing(self: Database, left: list[int] = left) -> Any:
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+            return own(self)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Database, "writing", writing)
+            with pytest.raises(Killed):
+                driven(bench, AtOnce(MANY, []), patch)
+        whole = {n for n, state in states(bench.store).items() if state == State.COMPLETE}
+        again = AtOnce(MANY, [])
+        driven(bench, again, monkeypatch)
+        trained = sorted(job.number for job in again.submitted)
+        assert trained == sorted(set(range(24)) - whole), at
+        assert set(states(bench.store).values()) == {State.COMPLETE}, at
+        points = bench.store.points("s", kind=Kind.SEARCH)
+        assert sorted(p.trial for p in points) == list(range(24)), at
+        for number in range(24):
+            shown = bench.store.epochs("s", Kind.SEARCH, number)
+            assert [one.epoch for one in shown] == [1, 2], (at, number)
+        (told,) = bench.storage.get_all_studies()
+        ended = [trial.state.name for trial in bench.storage.get_all_trials(told._study_id)]
+        assert ended == ["COMPLETE"] * 24, at
