@@ -67,11 +67,14 @@ class Server:
 
 @contextmanager
 def running_postgres() -> Iterator[Server]:
-    """The server; it ends with the block. Skips where PostgreSQL is not installed."""
+    """The server; it ends with the block. Skips where PostgreSQL is not installed, or does not start."""
     pytest.importorskip("psycopg")
     program("initdb")
     with tempfile.TemporaryDirectory(prefix="dynafront-") as folder:
-        found = Server(Path(folder))
+        try:
+            found = Server(Path(folder))
+        except (OSError, subprocess.CalledProcessError) as error:
+            pytest.skip(f"PostgreSQL does not start here: {error}")
         try:
             yield found
         finally:

@@ -16,6 +16,7 @@ from search.latency.lock import timing
 from search.latency.profile import PROVIDERS, check_device
 from search.latency.table import LatencyTable
 from search.latency.time_units import clock_of, interleaved, machine
+from trainers.data.split import evenly
 from trainers.latency import torch_threads
 
 if TYPE_CHECKING:
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
     from spaces.deploy.ship import DeployedNet
     from trainers.data.splits import Split
 
-IMAGES = 32  # that networks are timed on, spread evenly over a split
+IMAGES = 32  # batches that networks are timed on
+LOOKED, BATCH = (
+    512,
+    64,
+)  # images of which it is known how much a network computes for them, and of a pass
 SECONDS = 8.0  # of a comparison, and a few runs more where one takes long
 Run = Callable[[], object]
 
@@ -50,12 +55,14 @@ def whole_ms(
 ) -> list[float]:
     """Milliseconds that an image takes in each network, mean over images of the median over runs.
 
-    `splits` are the same images, for each network at the size that it takes. All are timed in turn, with the table's
+    `splits` are the same images, for each network at the size that it takes; those are timed on which the first network
+    computes as much, in the mean and in the extremes, as on all. All are timed in turn, with the table's
     runtime, device, threads and batch, while nothing else of ours is timed. `programs` are the networks as ONNX, where
     these are known: to make one takes as long as all else here.
     """
     with torch_threads(table.threads):
-        batches = [_batches(split, table.batch) for split in splits]
+        places_N = _typical(nets[0], splits[0], table.batch)
+        batches = [_batches(split.at(places_N), table.batch) for split in splits]
         if table.runtime == "torch":
             runs = [_torch_runs(net, own, table) for net, own in zip(nets, batches, strict=True)]
         else:
@@ -71,9 +78,29 @@ def whole_ms(
     ]
 
 
+def _typical(net: DeployedNet, split: Split, size: int) -> Tensor:
+    """(N,) Places of IMAGES batches of images: of equal parts of them, ordered by MACs, the middle one of each.
+
+    A dynamic network answers one image in a fraction of the time of another, so that a few images, spread evenly, may
+    take it a good deal longer or shorter than all. In batches no image takes its own time: these are spread evenly.
+    """
+    if size > 1:
+        return evenly(len(split), IMAGES * size)
+    seen_N = evenly(len(split), LOOKED)
+    with torch.inference_mode():
+        macs = [
+            net.run(batch.images.float() / 255)[1].double().expand(len(batch.images))
+            for batch in split.at(seen_N).batches(BATCH)
+        ]
+    order_N = torch.cat(macs).argsort(stable=True)
+    count = min(IMAGES, len(order_N))
+    middle_N = ((torch.arange(count) + 0.5) * len(order_N) / count).long()
+    return seen_N[order_N[middle_N]].sort().values
+
+
 def _batches(split: Split, size: int) -> list[Tensor]:
-    """Pixels (B, C, H, W) in [0, 1] of some images; a last batch that is not full is left out."""
-    found = [batch.images.float() / 255 for batch in split.some(IMAGES * size).batches(size)]
+    """Pixels (B, C, H, W) in [0, 1]; a last batch that is not full is left out."""
+    found = [batch.images.float() / 255 for batch in split.batches(size)]
     return [one for one in found if len(one) == len(found[0])]
 
 

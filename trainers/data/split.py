@@ -28,6 +28,11 @@ class Batch(NamedTuple):
     ids: Tensor
 
 
+def evenly(length: int, count: int) -> Tensor:
+    """(N,) So many places of a sequence, spread evenly; all where there are no more."""
+    return torch.linspace(0, length - 1, min(count, length)).long()
+
+
 class Split:
     """The images of one split. `labels` and `ids` (N,) int64 stay on the CPU.
 
@@ -46,7 +51,10 @@ class Split:
 
     def some(self, count: int) -> Split:
         """So many of the images, spread evenly; all where there are no more."""
-        places_N = torch.linspace(0, len(self) - 1, min(count, len(self))).long()
+        return self.at(evenly(len(self), count))
+
+    def at(self, places_N: Tensor) -> Split:
+        """The images at these places."""
         return Split(self.labels[places_N], self.ids[places_N], self.pixels.some(places_N))
 
     def release(self) -> None:
