@@ -89,7 +89,10 @@ def epochs(number: int) -> list[Any]:
     )
     where = "study = 'stored' and kind = 'search' and number = ?"
     ((identifier,),) = rows("dynafront.db", f"select id from dynafront_trial where {where}", number)
-    return rows("dynafront.db", query, identifier)
+    return [
+        (epoch, json.loads(measures), json.loads(rates))
+        for epoch, measures, rates in rows("dynafront.db", query, identifier)
+    ]
 
 
 def runs_by_name() -> list[str]:
