@@ -25,8 +25,12 @@ def dumps(value: Any) -> str:
         text = orjson.dumps(value, default=_number, option=OPTIONS)
     except TypeError:
         return _marked_text(value)
-    # it writes null for NaN and for infinity
-    return _marked_text(value) if b"null" in text else text.decode()
+    if b"null" not in text:
+        return text.decode()
+    try:  # it writes null for None, but for NaN and for infinity too
+        return STRICT.encode(value)
+    except ValueError:
+        return _marked_text(value)
 
 
 def loads(text: str | bytes) -> Any:
@@ -47,6 +51,9 @@ def _number(value: Any) -> Any:
             f"{type(value).__name__} cannot be kept as JSON; give numbers, text, lists and dicts"
         )
     return item()
+
+
+STRICT = json.JSONEncoder(allow_nan=False, default=_number)  # made once
 
 
 def _marked_text(value: Any) -> str:

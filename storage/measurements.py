@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from importlib import import_module
 from operator import itemgetter
 from typing import Any
 
@@ -31,6 +30,7 @@ from storage.repeated import repeated
 from storage.rows import point_record, record
 from storage.tables import ANSWERS, EPOCHS, POINTS, RUNGS, TIMINGS, TRIALS
 from storage.trials import NAMED, WITH_POINTS, is_trial, trial_id
+from storage.upsert import upsert
 
 RATES = "rates"  # of gates, in `extra`
 MOST_NAMED = 500  # values in a statement: databases limit them
@@ -181,11 +181,9 @@ def _new_epoch(dialect: str) -> Any:
         bindparam("measured", type_=JSON),
         bindparam("rates", type_=JSON),
     ).where(*NAMED)
-    new = import_module(f"sqlalchemy.dialects.{dialect}").insert(EPOCHS)
-    new = new.from_select(columns, given)
+    new = upsert(dialect, EPOCHS).from_select(columns, given)
     changed = {name: new.excluded[name] for name in columns[2:]}
-    new = new.on_conflict_do_update(index_elements=columns[:2], set_=changed)
-    return new.execution_options(preserve_rowcount=True)
+    return new.on_conflict_do_update(index_elements=columns[:2], set_=changed)
 
 
 def _trials(connection: Connection, *conditions: Any) -> dict[int, Row[Any]]:

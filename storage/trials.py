@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib import import_module
 from typing import Any
 
 from sqlalchemy import (
@@ -35,6 +34,7 @@ from storage.records import (
 from storage.repeated import repeated
 from storage.rows import point_row, record, taken_over, utc_now
 from storage.tables import ANSWERS, ATTEMPTS, FAILURES, POINTS, TRIALS
+from storage.upsert import upsert
 
 WITH_POINTS = (State.COMPLETE, State.STOPPED)
 NAMED = (
@@ -255,9 +255,8 @@ def _keep_answers(
 @cache
 def _new_trial(dialect: str) -> Any:
     """The statement that adds a trial, unless it is known: it is seldom known, and a driver runs this for every one."""
-    new = import_module(f"sqlalchemy.dialects.{dialect}").insert(TRIALS)
-    new = new.on_conflict_do_nothing(index_elements=["study", "kind", "number"])
-    return new.execution_options(preserve_rowcount=True)
+    names = ["study", "kind", "number"]
+    return upsert(dialect, TRIALS).on_conflict_do_nothing(index_elements=names)
 
 
 def is_trial(study: str, kind: Kind, number: int) -> tuple[Any, ...]:

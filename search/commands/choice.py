@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import isfinite
 
@@ -13,7 +14,7 @@ from search.front.stored import StudyFront, study_cost, study_front
 from search.objectives import LATENCY, MACS, UNITS, Cost, macs_number, milliseconds
 from search.report.amounts import macs, percent
 from search.report.no_front import no_front_text
-from storage.records import TIMED, PointRecord, StudyRecord
+from storage.records import PointRecord, StudyRecord
 from storage.store import Store
 from trainers.metrics import ACCURACY, Metric
 
@@ -178,13 +179,8 @@ def _picked(
     try:
         return _picked_of(choice, known, as_measured(known), len(members), cost)
     except ValueError:
-        if not any(TIMED in p.extra for p in known):
-            raise
-        # what was not timed may still keep the limit
-        try:
+        with suppress(ValueError):  # what was not timed may still keep the limit
             return _picked_of(choice, known, as_measured(known, 1.0), len(members), cost)
-        except ValueError:
-            pass
         raise
 
 

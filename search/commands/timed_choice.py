@@ -34,6 +34,8 @@ def chosen_by_time(
     held = within_region(choice, record)
     if held.max_latency_ms is None or not limits_mean_latency(held, study_cost(record)):
         return point
+    if TIMED in point.extra:
+        return point
     from search.export.timed_points import PointTimer
 
     check_same_data(store, record.name, data_spec(stored_spec(record.spec)))

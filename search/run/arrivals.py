@@ -28,7 +28,7 @@ class Arrivals:
     @property
     def freed(self) -> int:
         """How many trainings have ended well of which that is not handled yet: each has left its place."""
-        return sum(isinstance(event, Outcome) for _, event in self._here)
+        return len(self.ends())
 
     @property
     def waiting(self) -> bool:
@@ -41,10 +41,12 @@ class Arrivals:
         slots = self._engine.slots
         if slots < MANY:
             return
-        while self.freed * BEHIND < slots and len(self._here) < MOST * slots:
+        freed = self.freed
+        while freed * BEHIND < slots and len(self._here) < MOST * slots:
             if (found := self._engine.next_event(0)) is None:
                 return
             self._here.append(found)
+            freed += isinstance(found[1], Outcome)
 
     def next(self, timeout: float) -> list[tuple[Job, Event]]:
         """The next event; none when nothing happened within `timeout` seconds. `handled` takes it away.

@@ -63,11 +63,6 @@ class Asking:
         self.history.update(number, replace(training, full=self.length.is_full(candidate)))
         return number, candidate
 
-    @property
-    def ready(self) -> bool:
-        """Whether the next suggestion is not waited for."""
-        return self.sampler.ready
-
     def _due(self) -> tuple[int, History, Epochs, Params | None]:
         number = len(self.history.trials)
         given = self.starts[number] if number < len(self.starts) else None

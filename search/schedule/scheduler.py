@@ -193,7 +193,8 @@ class Scheduler:
 
     @property
     def ready(self) -> bool:
-        return bool(self._decided or self.lineup.asked or self.lineup.ready) or self.asking.ready
+        decided = self._decided or self.lineup.asked or self.lineup.ready
+        return bool(decided) or self.asking.sampler.ready
 
     @property
     def finished(self) -> bool:

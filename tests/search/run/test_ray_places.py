@@ -92,6 +92,14 @@ def ray() -> Ray:
     return Ray()
 
 
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that the clock shows, one number that a test changes."""
+    shown = [0.0]
+    monkeypatch.setattr(ray_places.time, "monotonic", lambda: shown[0])
+    return shown
+
+
 def places(ray: Ray, most: int, **run: Any) -> Places:
     made = Places(ray, Run(engine="ray", **run), most, Trainer)
     made.tend()
@@ -155,10 +163,8 @@ def test_a_free_place_that_is_lost_gets_no_job(ray: Ray, tmp_path: Path) -> None
 
 
 def test_places_that_are_free_for_long_are_given_back_all_but_one(
-    ray: Ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ray: Ray, tmp_path: Path, now: list[float]
 ) -> None:
-    now = [0.0]
-    monkeypatch.setattr(ray_places.time, "monotonic", lambda: now[0])
     made = places(ray, 4)
     for number in range(4):
         ray.find(number)
@@ -199,10 +205,9 @@ def test_what_is_said_of_a_training_whose_place_is_lost(
 
 
 def test_how_long_no_place_was_found_is_known_and_why_one_was_lost(
-    ray: Ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ray: Ray, now: list[float]
 ) -> None:
-    now = [100.0]
-    monkeypatch.setattr(ray_places.time, "monotonic", lambda: now[0])
+    now[0] = 100.0
     made = places(ray, 1)
     assert made.waited == 0
     now[0] += 30
@@ -239,10 +244,9 @@ def test_a_busy_place_is_better_than_none_to_ask_something(ray: Ray, tmp_path: P
 
 
 def test_a_search_says_what_it_waits_for_after_a_minute_then_after_twice_as_long(
-    ray: Ray, monkeypatch: pytest.MonkeyPatch
+    ray: Ray, now: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now, said = [0.0], list[str]()
-    monkeypatch.setattr(ray_places.time, "monotonic", lambda: now[0])
+    said = list[str]()
     monkeypatch.setattr(ray_engine, "waiting_text", lambda ray, run, waited, why: f"{waited:.0f}")
     engine = RayEngine(Run(engine="ray", max_trials=1), 1)
     cluster = cast(Any, SimpleNamespace(ray=ray, check=lambda: None))
