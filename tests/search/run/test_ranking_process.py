@@ -19,6 +19,7 @@ from search.run.mirror_process import MANY
 from search.run.ranking_process import RankingProcess, ranking_beside
 from search.schedule import growth
 from search.schedule.ranking import Look, Ranking
+from search.schedule.scheduler import Scheduler
 from search.schedule.scheduler_for import setting_of
 from search.spec import parse_study
 from spaces.contract.task import Task
@@ -79,7 +80,12 @@ def test_it_ranks_the_same_candidates_as_this_process(beside: RankingProcess) ->
 def test_a_search_asks_for_the_same_candidates_with_it_and_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Reports come while candidates are ranked, here and there at another speed."""
+    """Reports come while candidates are ranked, here and there at another speed.
+
+    The driver waits for a candidate as soon as a place is free. Where it took reports in until one is there, which it
+    does otherwise, speed would decide what the next candidates are ranked by.
+    """
+    monkeypatch.setattr(Scheduler, "ready", True)
     found = []
     for many in (MANY, 10**6):
         monkeypatch.setattr("search.run.ranking_process.MANY", many)
