@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from storage.database import Database
+from storage.named_trials import NAMED, no_such_trial, trial_id
 from storage.records import Kind
 from storage.repeated import repeated
 from storage.tables import ATTEMPTS, EPOCHS, TRIALS
-from storage.trials import NAMED, no_such_trial, trial_id
 
 LATEST = select(func.max(EPOCHS.c.epoch))
 LAST = LATEST.where(EPOCHS.c.trial_id == bindparam("own"))
@@ -47,10 +47,7 @@ class Attempts:
     def begin(self, study: str, kind: Kind, number: int) -> int:
         """The training is about to start; this stays if its process dies. Returns its last epoch that is stored."""
         with self._database.writing() as connection:
-            epoch = connection.scalar(BEGUN, {"study": study, "kind": kind, "number": number})
-            if epoch is None:
-                raise no_such_trial(study, kind, number)
-        return int(epoch)
+            return begun(connection, study, kind, number)
 
     @repeated
     def died(self, study: str, kind: Kind, number: int) -> None:
@@ -84,6 +81,14 @@ class Attempts:
         with self._database.writing() as connection:
             trial = trial_id(connection, study, kind, number)
             connection.execute(delete(ATTEMPTS).where(ATTEMPTS.c.trial_id == trial))
+
+
+def begun(connection: Connection, study: str, kind: Kind, number: int) -> int:
+    """The training starts; returns its last epoch that is stored."""
+    epoch = connection.scalar(BEGUN, {"study": study, "kind": kind, "number": number})
+    if epoch is None:
+        raise no_such_trial(study, kind, number)
+    return int(epoch)
 
 
 def _latest(connection: Connection, trial: int) -> int | None:

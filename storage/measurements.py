@@ -25,11 +25,12 @@ from sqlalchemy import (
 )
 
 from storage.database import Database
+from storage.named_trials import NAMED, is_trial, trial_id
 from storage.records import TIMED, TIMED_STATIC, EpochRecord, Kind, PointRecord, RungRecord
 from storage.repeated import repeated
 from storage.rows import point_record, record
 from storage.tables import ANSWERS, EPOCHS, POINTS, RUNGS, TIMINGS, TRIALS
-from storage.trials import NAMED, WITH_POINTS, is_trial, trial_id
+from storage.trials import WITH_POINTS
 from storage.upsert import upsert
 
 RATES = "rates"  # of gates, in `extra`

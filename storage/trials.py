@@ -7,21 +7,18 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import (
-    Connection,
-    Row,
-    Select,
-    bindparam,
     delete,
-    exists,
     func,
     insert,
     select,
     update,
 )
 
+from storage.attempts import begun
 from storage.database import Database
 from storage.errors import StorageError
-from storage.many_rows import insert_rows
+from storage.finished import Finished, write_finished
+from storage.named_trials import CHANGE, NAMED, is_trial, no_such_trial, trial_id
 from storage.records import (
     FailureRecord,
     Kind,
@@ -32,28 +29,15 @@ from storage.records import (
     training_text,
 )
 from storage.repeated import repeated
-from storage.rows import point_row, record, taken_over, utc_now
-from storage.tables import ANSWERS, ATTEMPTS, FAILURES, POINTS, TRIALS
+from storage.rows import record, utc_now
+from storage.tables import ATTEMPTS, FAILURES, POINTS, TRIALS
 from storage.upsert import upsert
 
 WITH_POINTS = (State.COMPLETE, State.STOPPED)
-NAMED = (
-    TRIALS.c.study == bindparam("study"),
-    TRIALS.c.kind == bindparam("kind"),
-    TRIALS.c.number == bindparam("number"),
-)
 # built once: to build a statement takes as long as to run it, and a driver runs these for every trial
-WHOLE, ID = select(TRIALS).where(*NAMED), select(TRIALS.c.id).where(*NAMED)
+WHOLE = select(TRIALS).where(*NAMED)
 KNOWN = select(TRIALS.c.id, TRIALS.c.state).where(*NAMED)
-OWNER = select(
-    TRIALS.c.id, TRIALS.c.number, TRIALS.c.kind, TRIALS.c.family, TRIALS.c.params, TRIALS.c.run_id
-)
-HAS_POINTS = exists().where(POINTS.c.trial_id == TRIALS.c.id)
-OWNER = OWNER.add_columns(HAS_POINTS.label("has_points")).where(*NAMED)
-CHANGE = update(TRIALS).where(TRIALS.c.id == bindparam("own"))
-NO_POINTS = delete(POINTS).where(POINTS.c.trial_id == bindparam("own"))
-NO_ATTEMPTS = delete(ATTEMPTS).where(ATTEMPTS.c.trial_id == bindparam("own"))
-POINTS_OF = select(POINTS.c.id).where(POINTS.c.trial_id == bindparam("own")).order_by(POINTS.c.id)
+FIRST_ATTEMPT = insert(ATTEMPTS)
 
 
 class Trials:
@@ -71,8 +55,13 @@ class Trials:
         params: Mapping[str, Any],
         seed: int,
         epochs: int,
+        *,
+        begins: bool = False,
     ) -> TrialRecord:
-        """Start a trial; one that failed or was interrupted starts again, with its epochs and failures."""
+        """Start a trial; one that failed or was interrupted starts again, with its epochs and failures.
+
+        `begins`: its training is about to start, as for `Attempts.begin`.
+        """
         fresh = {
             "family": family,
             "params": dict(params),
@@ -84,7 +73,10 @@ class Trials:
         name = {"study": study, "kind": kind, "number": number}
         row: dict[str, Any] = fresh | name | {"seconds": 0.0, "result": {}}
         with self._database.writing() as connection:
-            if connection.execute(_new_trial(connection.dialect.name), row).rowcount:
+            added = connection.scalar(_new_trial(connection.dialect.name), row)
+            if added is not None:
+                if begins:
+                    connection.execute(FIRST_ATTEMPT, {"trial_id": added, "epoch": 0})
                 return TrialRecord(**row, of_trial=None, run_id=None)
             known = connection.execute(KNOWN, name).one()
             if known.state in WITH_POINTS:
@@ -93,6 +85,8 @@ class Trials:
                     f"{training} of study {study!r} is {known.state}; it cannot start again"
                 )
             connection.execute(CHANGE, fresh | {"own": known.id})
+            if begins:
+                begun(connection, study, kind, number)
             return record(TrialRecord, connection.execute(WHOLE, name).one())
 
     def trials(
@@ -131,7 +125,6 @@ class Trials:
         rows = self._database.rows(WHOLE, {"study": study, "kind": kind, "number": number})
         return record(TrialRecord, rows[0]) if rows else None
 
-    @repeated
     def finish_trial(
         self,
         study: str,
@@ -144,27 +137,27 @@ class Trials:
         of_trial: int | None = None,
         state: State = State.COMPLETE,
     ) -> list[PointRecord]:
-        """End a trial, complete or stopped, with all its operating points, or not at all; again replaces the points.
+        """End a trial as `finish_trials` does."""
+        end = Finished(
+            kind=kind,
+            number=number,
+            points=points,
+            result=result,
+            seconds=seconds,
+            of_trial=of_trial,
+            state=state,
+        )
+        return self.finish_trials(study, [end])[0]
 
-        No start of it is under way any more. Returns the points as they are stored.
+    @repeated
+    def finish_trials(self, study: str, finished: Sequence[Finished]) -> list[list[PointRecord]]:
+        """End trials, complete or stopped, with all their operating points, all of them or none; again replaces the
+        points.
+
+        No start of them is under way any more. Returns the points of each as they are stored.
         """
-        rows = [point_row(point) for point in points]
-        done: dict[str, Any] = {"state": state, "result": dict(result), "of_trial": of_trial}
-        done |= {"seconds": seconds, "finished_at": utc_now(), "error": None, "published": False}
         with self._database.writing() as connection:
-            trial = _found(connection, OWNER, study, kind, number)
-            if trial.has_points:
-                connection.execute(NO_POINTS, {"own": trial.id})
-            ids: Sequence[int] = []
-            if rows:
-                owned = [row | {"trial_id": trial.id} for row in rows]
-                insert_rows(connection, POINTS, owned)
-                ids = connection.scalars(POINTS_OF, {"own": trial.id}).all()
-                _keep_answers(connection, ids, points)
-            connection.execute(CHANGE, done | {"own": trial.id})
-            connection.execute(NO_ATTEMPTS, {"own": trial.id})
-        shared = taken_over(trial)
-        return [PointRecord(id=own, **row, **shared) for own, row in zip(ids, rows, strict=True)]
+            return write_finished(connection, study, finished)
 
     @repeated
     def resume_trial(self, study: str, kind: Kind, number: int) -> None:
@@ -240,44 +233,9 @@ class Trials:
             connection.execute(change.values(run_id=None, published=False))
 
 
-def _keep_answers(
-    connection: Connection, ids: Sequence[int], points: Sequence[OperatingPoint]
-) -> None:
-    """Keep which images these stored points answer rightly, as far as that is known."""
-    rows = [
-        {"point_id": own, "right": point.right}
-        for own, point in zip(ids, points, strict=True)
-        if point.right is not None
-    ]
-    insert_rows(connection, ANSWERS, rows)
-
-
 @cache
 def _new_trial(dialect: str) -> Any:
-    """The statement that adds a trial, unless it is known: it is seldom known, and a driver runs this for every one."""
+    """The statement that adds a trial and returns its id, unless it is known: a driver runs this for every one."""
     names = ["study", "kind", "number"]
-    return upsert(dialect, TRIALS).on_conflict_do_nothing(index_elements=names)
-
-
-def is_trial(study: str, kind: Kind, number: int) -> tuple[Any, ...]:
-    """The conditions that pick one row of the table of trials."""
-    return TRIALS.c.study == study, TRIALS.c.kind == kind, TRIALS.c.number == number
-
-
-def trial_id(connection: Connection, study: str, kind: Kind, number: int) -> int:
-    """Raises StorageError when there is no such trial."""
-    return int(_found(connection, ID, study, kind, number).id)
-
-
-def _found(
-    connection: Connection, query: Select[Any], study: str, kind: Kind, number: int
-) -> Row[Any]:
-    """The row of a trial. Raises StorageError when there is none."""
-    found = connection.execute(query, {"study": study, "kind": kind, "number": number}).first()
-    if found is None:
-        raise no_such_trial(study, kind, number)
-    return found
-
-
-def no_such_trial(study: str, kind: Kind, number: int) -> StorageError:
-    return StorageError(f"study {study!r} has no {training_text(kind, number)}")
+    new = upsert(dialect, TRIALS).on_conflict_do_nothing(index_elements=names)
+    return new.returning(TRIALS.c.id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import takewhile
 
 from search.run.engine import Engine
 from search.run.job import EpochResult, Event, Job, Outcome
@@ -51,15 +52,18 @@ class Arrivals:
     def next(self, timeout: float) -> list[tuple[Job, Event]]:
         """The next event; none when nothing happened within `timeout` seconds. `handled` takes it away.
 
-        With an epoch come all others that were taken: to write one down costs as much as to write down many. What else
-        was taken of a training and says how it goes on came after its epochs.
+        To write down many epochs or ends costs little more than to write down one. With an epoch come all others that
+        were taken: what else was taken of a training and says how it goes on came after its epochs. With an end come
+        the ends right behind it.
         """
         if not self._here:
             if (found := self._engine.next_event(timeout)) is None:
                 return []
             self._here.append(found)
         first = self._here[0]
-        return self.epochs() if isinstance(first[1], EpochResult) else [first]
+        if isinstance(first[1], EpochResult):
+            return self.epochs()
+        return list(takewhile(_is_end, self._here)) or [first]
 
     def epochs(self) -> list[tuple[Job, Event]]:
         """All epochs that have come."""
@@ -67,7 +71,7 @@ class Arrivals:
 
     def ends(self) -> list[tuple[Job, Event]]:
         """All trainings that have ended well."""
-        return [one for one in self._here if isinstance(one[1], Outcome)]
+        return list(filter(_is_end, self._here))
 
     def handled(self, events: Sequence[tuple[Job, Event]]) -> None:
         """These are written."""
@@ -77,3 +81,7 @@ class Arrivals:
     def forget(self, job: Job) -> None:
         """The training was stopped: what became of its process after that says nothing."""
         self._here = deque(one for one in self._here if one[0].name != job.name)
+
+
+def _is_end(one: tuple[Job, Event]) -> bool:
+    return isinstance(one[1], Outcome)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from search.run.mirror import Mirror
 from search.schedule.decisions import Reject, Repeat, Trial
 from search.schedule.history import Params
 from storage.attempts import Ends
+from storage.finished import Finished
 from storage.records import EpochRecord, Kind, OperatingPoint, PointRecord, State, TrialRecord
 from storage.rows import point_row
 from storage.store import Store
@@ -35,6 +36,9 @@ class Books:
     # trainings under way, as the tables had them when they were started: nobody else changes them
     _under_way: dict[tuple[Kind, int], TrialRecord] = field(default_factory=dict)
     _fresh: set[tuple[Kind, int]] = field(default_factory=set)  # recorded just now, not started yet
+    _begun: set[tuple[Kind, int]] = field(
+        default_factory=set
+    )  # the tables have their start already
 
     def trial(self, trial: Trial) -> TrialRecord:
         """What the tables knew of it when it was recorded or went on."""
@@ -43,14 +47,23 @@ class Books:
             self._under_way[trial.name] = known
         return self._under_way[trial.name]
 
-    def record(self, trial: Trial) -> None:
-        """The trial was suggested."""
-        self._fresh.add(trial.name)
+    def record(self, trial: Trial, *, starts: bool = False) -> None:
+        """The trial was suggested; where it starts next, that is written with it."""
         candidate = trial.candidate
         params, epochs = dict(candidate.params), candidate.recipe.epochs
         self._under_way[trial.name] = self.store.add_trial(
-            self.study, trial.kind, trial.number, candidate.family.name, params, trial.seed, epochs
+            self.study,
+            trial.kind,
+            trial.number,
+            candidate.family.name,
+            params,
+            trial.seed,
+            epochs,
+            begins=starts,
         )
+        self._fresh.add(trial.name)
+        if starts:
+            self._begun.add(trial.name)
         if mirror := self._mirror_of(trial.kind):
             mirror.add(candidate.family.name, params)
 
@@ -70,6 +83,9 @@ class Books:
     def start(self, trial: Trial) -> int:
         """The training is about to start; returns the last epoch of it that is stored, 0 when there is none."""
         self._fresh.discard(trial.name)
+        if trial.name in self._begun:
+            self._begun.discard(trial.name)
+            return 0
         return self.store.attempts.begin(self.study, trial.kind, trial.number)
 
     def ends(self, trial: Trial) -> Ends:
@@ -82,9 +98,11 @@ class Books:
         """The training's own process ended."""
         self.store.attempts.died(self.study, trial.kind, trial.number)
 
-    def interrupt(self, trial: Trial) -> None:
-        """The training was ended from outside, which says nothing against it."""
-        self.store.attempts.withdraw(self.study, trial.kind, trial.number)
+    def interrupt(self, running: Iterable[tuple[Kind, int]]) -> None:
+        """The search ends from outside, which says nothing against the trainings that run or were about to."""
+        for kind, number in {*running, *self._begun}:
+            self.store.attempts.withdraw(self.study, kind, number)
+        self._begun.clear()
 
     def over(self, trial: Trial) -> None:
         """The training ended and its record stays as it was; nothing of it is under way."""
@@ -106,30 +124,19 @@ class Books:
 
     def end(self, trial: Trial, seen: Outcome | Rung) -> list[PointRecord]:
         """The training is over, or stopped at a rung; returns its points as they are stored."""
-        result: dict[str, Any] = {
-            "parameters": seen.parameters,
-            "plain_macs": seen.plain_macs,
-            "execution": seen.execution,
-        }
-        result |= (
-            {"inspection": seen.inspection}
-            if isinstance(seen, Outcome)
-            else {"stopped_at": seen.epoch}
-        )
-        result |= {} if trial.source is None else {"finalist_of": trial.source}
-        known = self.trial(trial)
-        state = State.COMPLETE if isinstance(seen, Outcome) else State.STOPPED
-        points = self.store.finish_trial(
-            self.study,
-            trial.kind,
-            trial.number,
-            points=seen.points,
-            result=result,
-            seconds=known.seconds + seen.seconds,
-            state=state,
-        )
-        self._under_way.pop(trial.name)
-        self.mirror_end(replace(known, state=state, result=result), seen.points)
+        return self.end_all([(trial, seen)])[0]
+
+    def end_all(self, ended: Sequence[tuple[Trial, Outcome | Rung]]) -> list[list[PointRecord]]:
+        """These trainings are over, or stopped at a rung; returns the points of each as they are stored."""
+        known = [self.trial(trial) for trial, _ in ended]
+        finished = [
+            _finished(trial, seen, before.seconds)
+            for (trial, seen), before in zip(ended, known, strict=True)
+        ]
+        points = self.store.finish_trials(self.study, finished)
+        for before, end in zip(known, finished, strict=True):
+            self._under_way.pop((end.kind, end.number))
+            self.mirror_end(replace(before, state=end.state, result=dict(end.result)), end.points)
         return points
 
     def resume(self, trial: Trial) -> None:
@@ -140,6 +147,7 @@ class Books:
     def fail(self, kind: Kind, number: int, failure: Failure) -> None:
         self._under_way.pop((kind, number), None)
         self._fresh.discard((kind, number))
+        self._begun.discard((kind, number))
         self.store.fail_trial(
             self.study, kind, number, error=failure.error, epoch=failure.epoch, trace=failure.trace
         )
@@ -187,3 +195,24 @@ class Books:
 
     def _mirror_of(self, kind: Kind) -> Mirror | None:
         return self.mirror if kind == Kind.SEARCH else None
+
+
+def _finished(trial: Trial, seen: Outcome | Rung, before: float) -> Finished:
+    """How the training ended, as the tables keep it; `before`: seconds that it had taken until now."""
+    result: dict[str, Any] = {
+        "parameters": seen.parameters,
+        "plain_macs": seen.plain_macs,
+        "execution": seen.execution,
+    }
+    result |= (
+        {"inspection": seen.inspection} if isinstance(seen, Outcome) else {"stopped_at": seen.epoch}
+    )
+    result |= {} if trial.source is None else {"finalist_of": trial.source}
+    return Finished(
+        kind=trial.kind,
+        number=trial.number,
+        points=seen.points,
+        result=result,
+        seconds=before + seen.seconds,
+        state=State.COMPLETE if isinstance(seen, Outcome) else State.STOPPED,
+    )

@@ -22,20 +22,11 @@ from search.run.progress import Progress
 from search.run.reached import Reached
 from search.run.tally import Tally
 from search.run.time_spent import TimeSpent
-from search.schedule.decisions import (
-    Keep,
-    Plan,
-    Record,
-    Reject,
-    Repeat,
-    Resume,
-    Start,
-    Trial,
-)
+from search.schedule.decisions import Keep, Plan, Record, Reject, Repeat, Resume, Start, Trial
 from search.spec import StudySpec
 from storage.attempts import Ends
 from storage.errors import UnwrittenError
-from storage.records import Kind, State, TrialRecord, training_text
+from storage.records import Kind, PointRecord, State, TrialRecord, training_text
 from trainers.fit import EpochResult
 
 logger = logging.getLogger(f"dynafront.{__name__}")
@@ -87,8 +78,8 @@ class Driver:
             raise
         finally:
             self.engine.close()
-            for trial in self._running.values() if self.ours() else ():
-                self.books.interrupt(trial)
+            if self.ours():
+                self.books.interrupt(self._running)
             self.time.count()
             self._spread_news()
             self.plan.close()
@@ -120,8 +111,8 @@ class Driver:
         """What was reported before the search ends is kept; nothing is started any more."""
         if self.ours() and (epochs := self._arrivals.epochs()):
             self._handle(epochs)
-        for end in self._arrivals.ends() if self.ours() else ():
-            self._handle([end])
+        if self.ours() and (ends := self._arrivals.ends()):
+            self._handle(ends)
 
     @property
     def _has_room(self) -> bool:
@@ -140,8 +131,8 @@ class Driver:
                 return False
             case Keep(first, params):
                 self.books.keep(first, params)
-            case Record(trial):
-                self.books.record(trial)
+            case Record(trial, starts):
+                self.books.record(trial, starts=starts)
             case Reject() as rejected:
                 self._reject(rejected)
             case Repeat() as repeat:
@@ -196,14 +187,12 @@ class Driver:
         """A stopped trial goes on from its checkpoint."""
         self.books.resume(trial)
         self._tally.resume(trial.kind)
-        self._tally.show()
         self.progress.trial_resumed(self._job(trial, rungs), epoch)
         self._start(trial, rungs)
 
     def _reject(self, rejected: Reject) -> None:
         self.books.reject(rejected)
         self._tally.add(Kind.SEARCH, State.FAILED)
-        self._tally.show()
         self.progress.say(f"trial {rejected.number} is infeasible: {rejected.reason}")
 
     def _repeat(self, repeat: Repeat) -> None:
@@ -211,23 +200,19 @@ class Driver:
         self.books.repeat(repeat)
         self._tally.add(Kind.SEARCH, State.COMPLETE)
         self._news.append((Kind.SEARCH, repeat.number))
-        self._tally.show()
 
     def _handle(self, happened: Sequence[tuple[Job, Event]]) -> None:
-        """Take in one event, or epochs of several trainings."""
+        """Take in one event, or epochs or ends of several trainings."""
         job, event = happened[0]
         if isinstance(event, EpochResult):
-            self._epochs(
-                [(one, epoch) for one, epoch in happened if isinstance(epoch, EpochResult)]
-            )
+            self._epochs([(job, one) for job, one in happened if isinstance(one, EpochResult)])
+        elif isinstance(event, Outcome):
+            self._ends([(job, one) for job, one in happened if isinstance(one, Outcome)])
         elif (trial := self._running.get(job.name)) is not None:
             self._take_in(trial, job, event)
         self._arrivals.handled(happened)
 
     def _take_in(self, trial: Trial, job: Job, event: Event) -> None:
-        if self.baselines.is_trained_again(trial) and isinstance(event, Outcome):
-            self._trained_again(trial, job)
-            return
         match event:
             case Notice() if event.text != self._noticed:
                 self._noticed = event.text  # every worker has it
@@ -236,9 +221,6 @@ class Driver:
                 self.progress.training_does(job, event.what)
             case Rung():
                 self._judge(trial, job, event)
-            case Outcome():
-                self._failed_in_a_row = 0
-                self._end(trial, job, event)
             case Failure():
                 self._fail(trial, job, event)
 
@@ -249,6 +231,18 @@ class Driver:
             if behind := self._reached.behind(job.name, epoch.epoch):
                 self.progress.say(behind)
             self.progress.epoch(job, epoch)
+
+    def _ends(self, ended: list[tuple[Job, Outcome]]) -> None:
+        """Trainings have ended well."""
+        running = self._running
+        for job in [job for job, _ in ended if job.name in running]:
+            if self.baselines.is_trained_again(running[job.name]):
+                self._trained_again(running[job.name], job)
+        mine = [(running[job.name], job, seen) for job, seen in ended if job.name in running]
+        stored = self.books.end_all([(trial, seen) for trial, _, seen in mine])
+        for (trial, job, seen), points in zip(mine, stored, strict=True):
+            self._failed_in_a_row = 0
+            self._ended(trial, job, seen, points)
 
     def _trained_again(self, baseline: Trial, job: Job) -> None:
         """Its record and points stay as they are; the trials that wait for it can start."""
@@ -262,21 +256,21 @@ class Driver:
         self.books.rung(trial, rung)
         goes_on = self.plan.report(trial, rung.epoch, rung.points, rung.outlook)
         if not goes_on:
-            self._end(trial, job, rung, stopped_at=rung.epoch)
+            self._ended(trial, job, rung, self.books.end(trial, rung))
             self._arrivals.forget(job)
         self.engine.answer(job, goes_on)
 
-    def _end(
-        self, trial: Trial, job: Job, seen: Outcome | Rung, stopped_at: int | None = None
+    def _ended(
+        self, trial: Trial, job: Job, seen: Outcome | Rung, points: Sequence[PointRecord]
     ) -> None:
+        """It is written how the training ended, with these points."""
         self._running.pop(trial.name)
-        points = self.books.end(trial, seen)
+        stopped_at = seen.epoch if isinstance(seen, Rung) else None
         how = "ends" if stopped_at is None else f"is stopped after epoch {stopped_at}"
         name = training_text(*trial.name)
         logger.info("%s %s after %.1f s: %d points", name, how, seen.seconds, len(points))
         ended = self.plan.ended(trial, points, stopped_at)
         self._tally.add(trial.kind, State.COMPLETE if stopped_at is None else State.STOPPED)
-        self._tally.show()
         if ended.joined:
             self.follower.front_changed()
         self._tally.tell(job, ended.joined, stopped_at)
@@ -303,7 +297,6 @@ class Driver:
             self.books.fail(Kind.SEARCH, number, Failure(reason, None, failure.trace))
             self._tally.add(Kind.SEARCH, State.FAILED)
         self._news.append(trial.name)
-        self._tally.show()
         self._failed_in_a_row += 1
         if self._failed_in_a_row >= (most := self.spec.run.max_failures):
             raise HopelessError(

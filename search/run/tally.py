@@ -26,10 +26,12 @@ class Tally:
     def add(self, kind: Kind, state: State) -> None:
         """One more has ended."""
         self._ended[state] += kind == self._kind
+        self.show()
 
     def resume(self, kind: Kind) -> None:
         """One that was stopped goes on."""
         self._ended[State.STOPPED] -= kind == self._kind
+        self.show()
 
     def show(self) -> None:
         self._progress.counts(

@@ -37,9 +37,13 @@ class Keep:
 
 @dataclass(frozen=True)
 class Record:
-    """The trial was suggested: write it down before anything else happens to it."""
+    """The trial was suggested: write it down before anything else happens to it.
+
+    `starts`: it is started next.
+    """
 
     trial: Trial
+    starts: bool = False
 
 
 @dataclass(frozen=True)

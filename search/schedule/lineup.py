@@ -26,6 +26,11 @@ class Lineup:
         default_factory=deque
     )  # baselines that are still to be written down
 
+    @property
+    def next(self) -> Trial | None:
+        """The trial that is trained next, where nothing else is to be done before."""
+        return self.ready[0] if self.ready and not self.asked else None
+
     def add(self, trial: Trial) -> None:
         """It is trained when its turn comes, or waits for the baseline that it starts from."""
         baseline = None if trial.kind == Kind.BASELINE else self.baselines.baseline_for(trial)

@@ -246,6 +246,8 @@ class Scheduler:
         trial = self._known[number] = Trial(Kind.SEARCH, number, candidate, seed)
         self._decided.append(Record(trial))
         self._place(trial)
+        if self.lineup.next is trial:
+            self._decided[-1] = Record(trial, starts=True)
 
     def _keep_ahead(self, first: int) -> None:
         """Let suggestions for trial `first` and those after it be written down, once."""

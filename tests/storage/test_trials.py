@@ -5,7 +5,9 @@ from datetime import UTC
 
 import pytest
 
+from storage.attempts import Ends
 from storage.errors import StorageError
+from storage.finished import Finished
 from storage.records import EpochRecord
 from tests.storage.trials import POINT, finish, start, stop
 
@@ -115,6 +117,45 @@ def test_a_trial_is_finished_with_all_its_points_or_not_at_all(digits):
         finish(digits, 0, [POINT, replace(POINT, accuracy=None)])
     assert digits.trial("digits", "search", 0).state == "running"
     assert digits.points("digits") == []
+
+
+def test_trials_are_finished_together_in_any_order_or_not_at_all(digits):
+    for number, kind in ((0, "search"), (0, "static"), (1, "search")):
+        start(digits, number, kind)
+        digits.attempts.begin("digits", kind, number)
+    finish(digits, 1, [POINT] * 3)
+
+    def end(number, kind, *accuracies):
+        points = [replace(POINT, accuracy=one, right=bytes([number])) for one in accuracies]
+        return Finished(
+            kind=kind, number=number, points=points, result={"parameters": number}, seconds=2.0
+        )
+
+    ends = [end(1, "search", 0.5, 0.4), end(0, "static"), end(0, "search", 0.6)]
+    with pytest.raises(StorageError, match="no trial 7"):
+        digits.finish_trials("digits", [*ends, end(7, "search", 0.1)])
+    assert digits.trial("digits", "search", 0).state == "running"
+    assert len(digits.points("digits")) == 3
+    stored = digits.finish_trials("digits", ends)
+    assert stored == [digits.points("digits", one.kind, one.number) for one in ends]
+    assert [[point.accuracy for point in one] for one in stored] == [[0.5, 0.4], [], [0.6]]
+    for one in ends:
+        trial = digits.trial("digits", one.kind, one.number)
+        assert (trial.state, trial.result) == ("complete", one.result)
+        assert digits.attempts.ends("digits", one.kind, one.number) == Ends()
+    answered = digits.with_answers([point for one in stored for point in one])
+    assert [point.right for point in answered] == [b"\1", b"\1", b"\0"]
+    assert digits.finish_trials("digits", []) == []
+
+
+def test_a_trial_that_starts_at_once_has_a_start_also_when_it_failed_before(digits):
+    given = {"family": "gated_resnet", "params": {}, "seed": 5, "epochs": 3}
+    digits.add_trial("digits", "search", 0, **given, begins=True)
+    assert digits.attempts.ends("digits", "search", 0) == Ends(lost=1)
+    digits.add_epoch("digits", "search", 0, EpochRecord(1, {}, {}))
+    digits.fail_trial("digits", "search", 0, error="no memory", epoch=1, trace="")
+    digits.add_trial("digits", "search", 0, **given, begins=True)
+    assert digits.attempts.ends("digits", "search", 0) == Ends(lost=1)
 
 
 def test_a_repeated_candidate_names_its_trial(digits):

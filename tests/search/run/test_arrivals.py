@@ -15,6 +15,7 @@ from search.run.books import Books
 from search.run.job import Event, Failure, Job, Outcome
 from search.run.mirror_process import MANY
 from search.schedule.scheduler import Scheduler
+from storage.attempts import Ends
 from storage.database import Database
 from storage.records import Kind, State
 from storage.store import Store
@@ -67,16 +68,21 @@ class AtOnce:
 def driven(
     bench: Bench, engine: AtOnce, monkeypatch: pytest.MonkeyPatch, *, ready: bool = True
 ) -> None:
-    own = Books.end
+    own = Books.end_all
 
-    def end(self: Books, trial: Any, seen: Any) -> Any:
-        engine.log.append(f"written {trial.number}")
-        return own(self, trial, seen)
+    def end_all(self: Books, ended: Sequence[Any]) -> Any:
+        engine.log.append("written " + ", ".join(str(trial.number) for trial, _ in ended))
+        return own(self, ended)
 
-    monkeypatch.setattr(Books, "end", end)
+    monkeypatch.setattr(Books, "end_all", end_all)
     # else it depends on the speed of the sampler's thread whether a place is filled or a report taken in
     monkeypatch.setattr(Scheduler, "ready", ready)
     driver(bench.spec, bench.store, bench.storage, engine, slots=engine.slots).run()
+
+
+def written(line: str) -> int:
+    """How many ends this line of the log says were written."""
+    return line.count(",") + 1 if line.startswith("written") else 0
 
 
 def states(store: Store) -> dict[int, State]:
@@ -95,10 +101,10 @@ def test_with_many_places_the_next_trials_start_before_it_is_written_how_those_b
         f"starts {MANY}",
         f"starts {MANY + 1}",
     ]
-    assert log[MANY + 4] == "written 0"
+    assert log[MANY + 4] == "written 0, 1"
     behind = 0
     for line in log:
-        behind += line.startswith("ended") - line.startswith("written")
+        behind += line.startswith("ended") - written(line)
         assert behind * 8 <= MANY, "no more than an eighth of the places"
     assert set(states(bench.store).values()) == {State.COMPLETE}
     assert len(states(bench.store)) == 40
@@ -111,7 +117,7 @@ def test_reports_are_taken_in_while_the_next_suggestion_is_computed(
 ) -> None:
     bench, log = Bench(tmp_path, TEXT), list[str]()
     driven(bench, AtOnce(MANY, log), monkeypatch, ready=False)
-    assert log.index("written 1") < log.index(f"starts {MANY}")
+    assert log.index("written 0, 1") < log.index(f"starts {MANY}")
     assert set(states(bench.store).values()) == {State.COMPLETE}
 
 
@@ -131,15 +137,67 @@ def test_with_few_places_each_end_is_written_before_the_next_trial_starts(
     ]
 
 
+def test_a_trial_that_starts_at_once_is_written_with_its_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, own, writes = Bench(tmp_path, TEXT), Database.writing, list[int]()
+
+    def writing(self: Database) -> Any:
+        writes.append(len(states(bench.store)))
+        return own(self)
+
+    monkeypatch.setattr(Database, "writing", writing)
+    driven(bench, AtOnce(MANY, []), monkeypatch)
+    assert writes[:MANY] == list(range(MANY))
+
+
+def test_ctrl_c_before_a_trial_starts_says_nothing_against_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, own = Bench(tmp_path, TEXT), Books.ends
+
+    def ends(self: Books, trial: Any) -> Any:
+        if trial.number == 3:
+            raise KeyboardInterrupt
+        return own(self, trial)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Books, "ends", ends)
+        with pytest.raises(KeyboardInterrupt):
+            driven(bench, AtOnce(MANY, []), patch)
+    assert list(states(bench.store)) == [0, 1, 2, 3]
+    for number in range(4):
+        assert bench.store.attempts.ends("s", Kind.SEARCH, number) == Ends(), number
+
+
+def test_an_end_whose_writing_is_interrupted_is_written_before_the_search_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, own, calls = Bench(tmp_path, TEXT), Store.finish_trials, list[int]()
+
+    def finish_trials(self: Store, study: str, finished: Sequence[Any]) -> Any:
+        calls.append(len(finished))
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return own(self, study, finished)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "finish_trials", finish_trials)
+        with pytest.raises(KeyboardInterrupt):
+            driven(bench, AtOnce(MANY, []), patch)
+    assert calls == [2, 2]
+    assert [n for n, state in states(bench.store).items() if state == State.COMPLETE] == [0, 1]
+
+
 def test_what_was_reported_before_ctrl_c_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench, log = Bench(tmp_path, TEXT), list[str]()
-    # the driver has taken the ends of trials 0 and 1 then, and written the first
+    # the driver has taken the ends of trials 0 and 1 then, and written neither
     engine = AtOnce(MANY, log, ctrl_c_at=7)
     with pytest.raises(KeyboardInterrupt):
         driven(bench, engine, monkeypatch)
-    assert [line for line in log if line.startswith("written")] == ["written 0", "written 1"]
+    assert [line for line in log if line.startswith("written")] == ["written 0, 1"]
     assert [n for n, state in states(bench.store).items() if state == State.COMPLETE] == [0, 1]
     monkeypatch.undo()
     again = AtOnce(MANY, [])
@@ -182,9 +240,8 @@ def test_events_come_in_the_order_in_which_they_came_but_epochs_when_they_are_as
     assert happened == [(one, first), (two, first), (two, second)]
     assert arrivals.next(0) == happened, "until they are handled"
     arrivals.handled(happened)
-    assert arrivals.next(0) == [(one, end)]
-    assert arrivals.ends() == [(one, end), (two, end)]
-    arrivals.handled(arrivals.next(0))
+    assert arrivals.next(0) == arrivals.ends() == [(one, end), (two, end)]
+    arrivals.handled(arrivals.next(0)[:1])
     assert (arrivals.ends(), arrivals.freed) == ([(two, end)], 1)
     arrivals.forget(two)
     assert (arrivals.freed, arrivals.waiting) == (0, False)
@@ -282,7 +339,7 @@ def test_nothing_is_lost_or_doubled_where_a_driver_of_many_places_is_killed_at_a
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own, text = Database.writing, TEXT.replace("trials: 40", "trials: 24")
-    for at in range(1, 70, 4):
+    for at in range(1, 46, 3):
         bench, left = Bench(tmp_path / str(at), text), [at]
 
         def writing(self: Database, left: list[int] = left) -> Any:

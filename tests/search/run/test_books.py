@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,31 @@ def trained(books: Books) -> None:
     points = [operating_point(0.5, 1e6)]
     shown = books.end(TRIAL, Outcome(points, 10, 100, {"device": "cpu"}, 2.5))
     assert shown == books.store.points("s", number=0)
+
+
+def test_a_trial_that_is_recorded_with_its_start_takes_one_transaction_for_both(
+    books: Books, transactions: list[str]
+) -> None:
+    books.record(TRIAL, starts=True)
+    trained(books)
+    assert len(transactions) == 3 + 1, "and the one that reads its points here"
+
+
+def test_trainings_that_end_together_are_written_together(
+    books: Books, transactions: list[str]
+) -> None:
+    trials = [replace(TRIAL, number=number) for number in range(3)]
+    for trial in trials:
+        books.record(trial, starts=True)
+    transactions.clear()
+    curves = [[operating_point(0.1 * (n + k), 1e6 * k) for k in (1, 2)] for n in (5, 3, 1)]
+    seen = [Outcome(one, 10, 100, {"device": "cpu"}, 2.5) for one in curves]
+    shown = books.end_all(list(zip(trials, seen, strict=True)))
+    assert len(transactions) == 1
+    for number, points in enumerate(shown):
+        assert points == books.store.points("s", number=number)
+        assert [one.accuracy for one in points] == [one.accuracy for one in curves[number]]
+    assert books.end_all([]) == []
 
 
 def test_a_trial_of_one_epoch_takes_four_transactions(

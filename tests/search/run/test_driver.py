@@ -231,7 +231,7 @@ def test_a_trial_stored_but_not_told_is_told_on_the_next_run(
 def test_a_trial_asked_but_not_stored_leaves_no_trace(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lost(*_: object) -> None:
+    def lost(*_: object, **named: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

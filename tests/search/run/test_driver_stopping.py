@@ -107,7 +107,7 @@ def test_suggestions_that_were_found_together_are_made_also_after_an_interruptio
         assert killed.decisions() == whole.decisions(), at
 
 
-WRITES = ("add_trial", "finish_trial", "resume_trial")
+WRITES = ("add_trial", "finish_trials", "resume_trial")
 
 
 @pytest.mark.slow
