@@ -18,6 +18,7 @@ from search.export.limits import LIMITS
 from search.front.flattery import Expected
 from search.front.metric import named
 from search.front.stored import StudyFront, study_cost, study_costs, study_front
+from search.objectives import LATENCY
 from search.report.amounts import macs
 from search.report.text import knobs_text
 from search.run.data import data_spec
@@ -250,7 +251,8 @@ def _export(
     if baseline := baseline_beside(point, found.baselines, study_cost(record)):
         static, why = baseline
         training = store.trial(record.name, static.kind, static.trial)
-        beside = Beside(job_of(spec, training, checkpoints, store=settings.store), why)
+        job = job_of(spec, training, checkpoints, store=settings.store)
+        beside = Beside(job, why, static.extra.get(LATENCY.column))
     validation = validation_of(point) | {LIMITS: dict(limits)}
     if expected is not None:
         validation["expected"] = expected.accuracy

@@ -8,7 +8,7 @@ from typing import Any
 
 from search.export.card import gates_text, latency_text, metric_of_report, threads_text
 from search.export.limits import limit_texts
-from search.export.predicted import predicted_text
+from search.export.predicted import machine_text, predicted_text
 from search.export.program_text import program_lines
 from search.export.selection_bias import bias_text
 from search.export.variant_text import variant_lines
@@ -34,6 +34,7 @@ def export_lines(folder: Path | str, report: dict[str, Any], points: int) -> lis
         f"  MACs      {own}",
         *_latency_lines(report["latency_ms"]),
         *([f"  by table  {text}"] if (text := predicted_text(report)) else []),
+        *([f"            {text}"] if (text := machine_text(report)) else []),
         *[f"  limit     {text}" for text in limit_texts(report)],
         f"  beside    {static['name']}: {_static_text(static, metric)}",
         f"            {static['why']}",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search.latency.drift import drift_text
 from search.latency.table import read_table
 from search.objectives import LATENCY
 
@@ -52,6 +53,7 @@ def beside_prediction(
     return found | {
         "measured_ms": measured,
         "static_ms": beside,
+        "static_predicted_ms": static.predicted_ms,
         "ratio": measured / predicted,
     }
 
@@ -70,7 +72,17 @@ def predicted_text(report: Mapping[str, Any]) -> str | None:
     )
 
 
+def machine_text(report: Mapping[str, Any]) -> str | None:
+    """What to know where the machine was not as fast at export as when its table was made; None where it was."""
+    found = report.get("predicted") or {}
+    if "static_ms" not in found:
+        return None
+    return drift_text(found["static_ms"], found.get("static_predicted_ms"))
+
+
 def predicted_rows(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The row of the card."""
     if text := predicted_text(report):
         yield "latency of an image by the study's table", text
+    if text := machine_text(report):
+        yield "the machine at export", text

@@ -23,10 +23,14 @@ from trainers.metrics import ACCURACY, METRICS, Metric
 
 @dataclass(frozen=True)
 class Beside:
-    """Which baseline of the study to compare with, as a job that finds it, and why that one."""
+    """Which baseline of the study to compare with, as a job that finds it, and why that one.
+
+    `predicted_ms`: what an image takes in it by the study's latency table, where it has one.
+    """
 
     job: Job
     why: str
+    predicted_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class StaticNet:
     images: Split
     test: dict[str, Any] | None = None
     right: bytes | None = None  # what it answers to each test image, as the metric packs it
+    predicted_ms: float | None = None  # of an image, by the study's latency table
 
     def as_dict(self) -> dict[str, Any]:
         parameters = sum(p.numel() for p in self.net.parameters())
@@ -108,4 +113,6 @@ def _trained(beside: Beside) -> StaticNet:
     found = counts.accuracy_and_cost(metric)
     name = f"{training_text(job.kind, job.number)} ({network_text(job.family, job.params)})"
     packed = counts.packed(metric)
-    return StaticNet(name, beside.why, shipped, found["macs_mean"], test, found, packed)
+    return StaticNet(
+        name, beside.why, shipped, found["macs_mean"], test, found, packed, beside.predicted_ms
+    )

@@ -12,8 +12,10 @@ from search.export.members import deployed_cascade, largest_of, loaded_members, 
 from search.export.static_net import baseline_beside
 from search.front.pick import NO_LATENCY
 from search.front.stored import study_cost, study_front
+from search.latency.drift import drift_text
 from search.latency.table import LatencyTable, read_table
 from search.latency.whole import elsewhere, whole_ms
+from search.objectives import LATENCY
 from search.run.job import Job
 from search.run.jobs import job_of
 from search.run.measured_net import measured_net
@@ -67,6 +69,7 @@ class PointTimer:
     table: LatencyTable
     baselines: Sequence[PointRecord]
     _static: dict[Any, tuple[DeployedNet, Split]] = field(default_factory=dict)
+    _told: bool = False  # that the machine is not as fast as when the table was made
 
     @classmethod
     def of(
@@ -92,13 +95,17 @@ class PointTimer:
         doing(f"timing point {p.id} of {training_text(*p.training)}")
         try:
             ours, own, images = self._network(p)
-            theirs, their_images = self._beside(p, own, images)
+            beside = baseline_beside(p, self.baselines, self.spec.cost)
+            theirs, their_images = self._baseline(beside[0]) if beside else (own, images)
         except ValueError as error:
             say(f"point {p.id} keeps its predicted latency: {error}")
             return None
         measured, static = whole_ms((ours, theirs), (images, their_images), self.table)
         assert p.id is not None
         self.store.add_timing(p.id, measured, static)
+        if beside and not self._told and (drift := drift_text(static, LATENCY.of(beside[0]))):
+            self._told = True
+            say(drift)
         return measured
 
     def _network(self, p: PointRecord) -> tuple[DeployedNet, DeployedNet, Split]:
@@ -112,16 +119,12 @@ class PointTimer:
         net, _, data = measured_net(self._job(p), knobs)
         return ship(net, knobs, p.rates), ship_baseline(net), data.validation
 
-    def _beside(self, p: PointRecord, own: DeployedNet, split: Split) -> tuple[DeployedNet, Split]:
-        """The study's static network to compare with; `own`, of the same backbone, where it has no other."""
-        beside = baseline_beside(p, self.baselines, self.spec.cost)
-        if beside is None:
-            return own, split
-        training = beside[0].training
-        if training not in self._static:
-            net, _, data = trained_net(self._job(beside[0]))
-            self._static[training] = ship_baseline(net), data.validation
-        return self._static[training]
+    def _baseline(self, p: PointRecord) -> tuple[DeployedNet, Split]:
+        """A static network of the study, and validation images of its size."""
+        if p.training not in self._static:
+            net, _, data = trained_net(self._job(p))
+            self._static[p.training] = ship_baseline(net), data.validation
+        return self._static[p.training]
 
     def _job(self, p: PointRecord) -> Job:
         trial, own = self.store.trial(self.spec.study, *p.training), self.settings
