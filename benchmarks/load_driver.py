@@ -169,7 +169,7 @@ class Meter:
 PARTS: tuple[tuple[type, str, str], ...] = (
     (Asking, "suggestion", "sampler"),
     (Asking, "observe", "sampler observes"),
-    *((Books, name, "tables") for name in ("record", "start", "epochs", "end", "ends")),
+    *((Books, name, "tables") for name in ("record", "start", "epochs", "end_all", "ends")),
     (MirrorProcess, "_send", "Optuna's mirror"),
     (OptunaMirror, "_write_waiting", "Optuna's mirror"),
     (Instant, "next_event", MADE_UP),
