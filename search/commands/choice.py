@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from math import isfinite
 
 from search.front.flattery import Expected, expected
-from search.front.measured_latency import as_measured
-from search.front.pick import DEFAULT, limited_cost, pick
+from search.front.offer import NO_BOUNDS, budget_of
+from search.front.pick import DEFAULT
 from search.front.stored import StudyFront, study_cost, study_front
-from search.objectives import LATENCY, MACS, UNITS, Cost, macs_number, milliseconds
+from search.front.within import Bounds, picked
+from search.objectives import LATENCY, UNITS, Cost, macs_number, milliseconds
 from search.report.amounts import macs, percent
 from search.report.no_front import no_front_text
 from storage.records import PointRecord, StudyRecord
@@ -52,6 +51,16 @@ class Choice:
     def is_given(self) -> bool:
         """Whether anything was asked for."""
         return self != Choice()
+
+    @property
+    def bounds(self) -> Bounds:
+        """The limits as numbers. Raises ValueError for what is none."""
+        ms, most = self.max_latency_ms, self.max_macs
+        return Bounds(
+            max_macs=None if most is None else macs_number(most),
+            max_latency_ms=None if ms is None else milliseconds(ms),
+            min_accuracy=self.min_accuracy,
+        )
 
     def words(self, metric: Metric = ACCURACY) -> str:
         """What is picked, and from which points: limits hold first, the rule picks among what is left."""
@@ -97,14 +106,11 @@ class Choice:
 
 
 def within_region(choice: Choice, record: StudyRecord) -> Choice:
-    """The choice; where nothing but a family was asked for, with the budget that the study's file has as `region`.
-
-    Who searched for networks of at most 5 ms is not given one of 9 unasked.
-    """
-    region = record.spec.get("region") or {}
-    macs, ms = region.get("max_macs"), region.get("max_latency_ms")
-    if choice != Choice(family=choice.family) or (macs is None and ms is None):
+    """The choice; where nothing but a family was asked for, with the budget that the study's file has as `region`."""
+    budget = budget_of(record.spec)
+    if choice != Choice(family=choice.family) or budget == NO_BOUNDS:
         return choice
+    macs, ms = budget.max_macs, budget.max_latency_ms
     return replace(
         choice,
         pick=DEFAULT,
@@ -172,61 +178,7 @@ def _picked(
     baselines: Sequence[PointRecord],
     cost: Cost,
 ) -> PointRecord:
-    """The point that the rule picks; a limit on latency holds for what points were measured at, as far as they were."""
-    known = [*members, *baselines]
-    if not limits_mean_latency(choice, cost):
-        return _picked_of(choice, known, known, len(members), cost)
-    try:
-        return _picked_of(choice, known, as_measured(known), len(members), cost)
-    except ValueError:
-        with suppress(ValueError):  # what was not timed may still keep the limit
-            return _picked_of(choice, known, as_measured(known, 1.0), len(members), cost)
-        raise
-
-
-def _picked_of(
-    choice: Choice,
-    known: Sequence[PointRecord],
-    seen: Sequence[PointRecord],
-    members: int,
-    cost: Cost,
-) -> PointRecord:
-    """As `_picked`, among the known points as they are seen: the first ones are of the front, others are baselines."""
-    ms = choice.max_latency_ms
-    found = pick(
-        seen[:members],
-        choice.rule,
-        baselines=seen[members:],
-        max_macs=None if choice.max_macs is None else macs_number(choice.max_macs),
-        max_latency_ms=None if ms is None else milliseconds(ms),
-        min_accuracy=choice.min_accuracy,
-        cost=_picked_by(choice, cost, seen[:members]),
-    )
-    return next(p for p, own in zip(known, seen, strict=True) if own is found)
-
-
-def limits_of(choice: Choice, cost: Cost) -> dict[str, float]:
-    """The limits by column of a point. One on MACs or latency is on that of the study's cost, else on the mean."""
-    given = {MACS: choice.max_macs, LATENCY: choice.max_latency_ms}
-    limits = {
-        limited_cost(one, cost).column: one.read(most)
-        for one, most in given.items()
-        if most is not None
-    }
-    if choice.min_accuracy is not None:
-        limits["accuracy"] = choice.min_accuracy
-    return limits
-
-
-def limits_mean_latency(choice: Choice, cost: Cost) -> bool:
-    """Whether a limit on latency was given, and is one on the mean: a study may minimise another percentile."""
-    return LATENCY.column in limits_of(choice, cost)
-
-
-def _picked_by(choice: Choice, cost: Cost, members: Sequence[PointRecord]) -> Cost:
-    """The cost that the rule goes by: the study's, but of the fastest point latency, where all points have it."""
-    timed = all(isfinite(LATENCY.of(p)) for p in members)
-    return LATENCY if choice.rule == "fastest" and timed and cost.measure == MACS.measure else cost
+    return picked(choice.rule, choice.bounds, members, baselines, cost)
 
 
 def _by_id(store: Store, record: StudyRecord, front: StudyFront, wanted: int) -> PointRecord:

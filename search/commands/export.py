@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.commands.choice import Choice, cheaper_text, expected_of, limits_of, within_region
+from search.commands.choice import Choice, cheaper_text, expected_of, within_region
 from search.commands.export_cascade import exported_cascade
 from search.commands.export_text import export_lines
 from search.commands.same_data import check_same_data
@@ -112,7 +112,7 @@ def export_point(
             folder,
             say,
             expected=expected,
-            limits={} if extras.exit is not None else limits_of(choice, study_cost(record)),
+            limits={} if extras.exit is not None else choice.bounds.by_column(study_cost(record)),
             force=force,
             extras=extras,
         )

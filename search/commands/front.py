@@ -12,7 +12,7 @@ from search.front.stored import StudyFront, study_cost, study_majority
 from search.report.front_page import front_html
 from search.report.front_plot import front_png
 from search.report.front_table import terminal_table
-from search.report.front_text import equal_offer, majority_text, offer, summary
+from search.report.front_text import equal_offer, majority_text, offer_text, summary
 from search.report.no_front import no_front_text
 from search.spec import stored_spec
 from storage.records import PointRecord, StudyRecord
@@ -36,7 +36,7 @@ def print_front(
         console.print(majority_text(majority, metric_of(front.members)))
     console.print(terminal_table(front.members, console.width))
     cost = study_cost(record)
-    console.print(offer(front.members, cost), soft_wrap=True)
+    console.print(offer_text(front.offer, cost), soft_wrap=True)
     if front.baselines:
         console.print(equal_offer(front.members, front.baselines, cost), soft_wrap=True)
         spec = stored_spec(record.spec)
@@ -61,6 +61,7 @@ def what_is_shown(
         "hypervolume": front.volume,
         "cost": study_cost(record),
         "majority": study_majority(store, record),
+        "offer": front.offer,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from search.commands.choice import Choice, chosen, limits_mean_latency, within_region
+from search.commands.choice import Choice, chosen, within_region
 from search.commands.same_data import check_same_data
 from search.front.stored import study_cost, study_front
 from search.objectives import LATENCY, milliseconds
@@ -32,7 +32,7 @@ def chosen_by_time(
     """
     point = chosen(store, record, choice)
     held = within_region(choice, record)
-    if held.max_latency_ms is None or not limits_mean_latency(held, study_cost(record)):
+    if held.max_latency_ms is None or not held.bounds.on_mean_latency(study_cost(record)):
         return point
     if TIMED in point.extra:
         return point

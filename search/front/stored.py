@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from search.front.comparison import better_than_majority
+from search.front.offer import NO_BOUNDS, Offer, budget_of, offer_of
 from search.front.pareto import hypervolume
 from search.front.stored_points import StoredPoints
+from search.front.within import Bounds
 from search.objectives import COSTS, MACS, Cost
 from storage.records import PointRecord, StudyRecord
 from storage.store import Store
@@ -46,13 +48,16 @@ class StudyFront:
     """The front of a stored study, and what surrounds it.
 
     `members`: cheapest first, all better than always answering the most frequent class. `volume`: the hypervolume of
-    all points, at the study's reference point. `read`: how all points that may join it are read.
+    all points, at the study's reference point. `read`: how all points that may join it are read. `budget`: the highest
+    cost that the study's file allows.
     """
 
     members: list[PointRecord]
     baselines: list[PointRecord]
     volume: float
     read: Callable[[], list[PointRecord]] = field(repr=False, compare=False)
+    cost: Cost = MACS
+    budget: Bounds = NO_BOUNDS
 
     @cached_property
     def points(self) -> list[PointRecord]:
@@ -61,6 +66,11 @@ class StudyFront:
         Of a large study that takes seconds, and nearly nobody needs them.
         """
         return self.read()
+
+    @cached_property
+    def offer(self) -> Offer:
+        """The point that is exported where no other is asked for."""
+        return offer_of(self.members, self.baselines, self.cost, self.budget)
 
 
 def study_front(
@@ -90,4 +100,6 @@ def study_front(
         store.with_answers(stored.baselines()),
         hypervolume(whole, costs=costs, reference=stored.reference),
         stored.eligible,
+        study_cost(record),
+        budget_of(record.spec),
     )

@@ -8,12 +8,12 @@ from urllib.parse import quote
 
 from search.front.formats import leaves
 from search.front.metric import metric_of
-from search.front.pick import DEFAULT
+from search.front.offer import Offer, offer_of
 from search.objectives import MACS, Cost, macs_text
 from search.report.amounts import percent
 from search.report.front_points import evenly
 from search.report.front_table import latency_cells, latency_columns
-from search.report.front_text import about, offer, summary
+from search.report.front_text import about, offer_text, summary
 from search.report.text import markdown_text, readable_knobs
 from storage.records import LATENCIES, TIMED, TIMED_STATIC, PointRecord
 
@@ -55,10 +55,12 @@ def note(
     views: Mapping[str, str] | None = None,
     cost: Cost = MACS,
     majority: float | None = None,
+    offer: Offer | None = None,
 ) -> str:
     """Markdown for the study's MLflow run: a strip of the front, a summary, the front as a table and as a picture.
 
     `links` has the address of a point's run by the point's id, `views` names further addresses beside the summary.
+    `offer` is what the study offers, by default the cheapest point that is as good as the best.
     When it gets longer than MLflow keeps, rows are left out evenly, but never the cheapest and the best.
     """
     first = f"**{markdown_text(summary(study, front, baselines, cost=cost))}**"
@@ -69,7 +71,7 @@ def note(
     if hypervolume is not None:
         head += f"{about(points, hypervolume, majority)}\n\n"
     if front:
-        head += f"{offer(front, cost)}: `dynafront export {study} --pick {DEFAULT}`\n\n"
+        head += f"{offer_text(offer or offer_of(front, baselines, cost), cost)}: `dynafront export {study}`\n\n"
     timed = latency_columns(front)
     rows = [_note_row(p, links.get(p.id or 0), timed) for p in front]
     return _fitting(head + _note_heads(metric_of(front).label, timed), rows, picture)

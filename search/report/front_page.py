@@ -12,9 +12,10 @@ from typing import Any
 
 from search.front.formats import leaves
 from search.front.metric import metric_of
+from search.front.offer import Offer, offer_of
 from search.objectives import MACS, Cost
 from search.report.front_points import lowest_accuracy, points_to_draw, thinned
-from search.report.front_text import about, offer, summary
+from search.report.front_text import about, offer_text, summary
 from search.report.text import readable_knobs
 from storage.records import PointRecord
 
@@ -31,19 +32,22 @@ def front_html(
     hypervolume: float,
     cost: Cost = MACS,
     majority: float | None = None,
+    offer: Offer | None = None,
 ) -> str:
     """A page that needs nothing but itself, and works in a sandboxed frame: chart and table of the front.
 
     `cost` is what the study minimises: the x axis, and what the front is a front of. `majority`, what always answering
-    the largest class has, is a dotted line.
+    the largest class has, is a dotted line. `offer` is what the study offers, by default the cheapest point that is as
+    good as the best.
     """
+    offer = offer or offer_of(front, baselines, cost)
     cloud, front, baselines = points_to_draw(points, front, baselines, cost)
     shown = thinned(cloud, PAGE_POINTS)
     text = about(points, hypervolume, majority)
     if len(shown) < len(cloud):
         text += f"; {len(shown):,} of the {len(cloud):,} points off the front are drawn"
     if front:
-        text += f"; {offer(front, cost)}"
+        text += f"; {offer_text(offer, cost)}"
     parts = {
         "title": escape(summary(study, front, baselines, cost=cost)),
         "about": escape(text),

@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from search.front.metric import metric_of, named
+from search.front.metric import metric_of
+from search.front.offer import Offer, offer_of
 from search.front.pareto import front as front_of
-from search.front.pick import DEFAULT, efficient
 from search.objectives import MACS, Cost
-from search.report.amounts import percent
 from search.report.canvas import BASELINE, CLOUD, FRONT, INK, SOFT, as_png, canvas
 from search.report.front_points import lowest_accuracy, points_to_draw
-from search.report.front_text import about, amount, summary
-from storage.records import PointRecord, training_text
-from trainers.metrics import METRICS
+from search.report.front_text import about, offer_text, summary
+from storage.records import PointRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,11 +33,14 @@ def front_png(
     hypervolume: float,
     cost: Cost = MACS,
     majority: float | None = None,
+    offer: Offer | None = None,
 ) -> bytes:
     """A PNG of all points, the front with its intervals, and the baselines; the cost on a log axis.
 
-    `majority`, what always answering the largest class has, is a dotted line.
+    `majority`, what always answering the largest class has, is a dotted line. `offer` is what the study offers, by
+    default the cheapest point that is as good as the best.
     """
+    offer = offer or offer_of(front, baselines, cost)
     cloud, front, baselines = points_to_draw(points, front, baselines, cost)
     metric = metric_of([*front, *baselines, *cloud])
     figure, axes = canvas(
@@ -66,8 +67,8 @@ def front_png(
         axes.axhline(majority, color=INK, ls=":", lw=1.3, label=f"always {metric.always}")
     draw_series(axes, baselines, BASELINE, cost, marker="D", line="--", label="baselines")
     draw_series(axes, front, FRONT, cost, marker="o", line="-", label="front")
-    if len(ends := front_of(front, (cost,))) > 1:
-        _mark_offer(axes, efficient(ends, cost), cost)
+    if offer.point is not None and len(front_of(front, (cost,))) > 1:
+        _mark_offer(axes, offer, cost)
     # drawn last, the front lies on top; read first, it comes first
     axes.legend(reverse=True, loc="lower right", framealpha=0.92, edgecolor="#e4e7eb", fontsize=9)
     return as_png(figure)
@@ -119,13 +120,13 @@ def draw_series(
             )
 
 
-def _mark_offer(axes: Axes, p: PointRecord, cost: Cost) -> None:
+def _mark_offer(axes: Axes, offer: Offer, cost: Cost) -> None:
     """A ring, named in the legend: beside the point there is not always room for a text."""
-    reached = named(percent(p.accuracy), METRICS[p.metric])
-    label = f"{DEFAULT}: {reached} at {amount(p, cost)} ({training_text(*p.training)})"
+    p = offer.point
+    assert p is not None
     ring: dict[str, Any] = {"marker": "o", "mfc": "none", "mec": INK, "mew": 1.3, "ls": "none"}
     axes.plot([_x(p, cost)], [p.accuracy], ms=13, **ring)
-    axes.plot([], [], ms=9, **ring, label=label)
+    axes.plot([], [], ms=9, **ring, label=offer_text(offer, cost))
 
 
 def scale_axes(

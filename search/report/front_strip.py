@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from search.front.offer import Offer, offer_of
 from search.front.pareto import front as front_of
-from search.front.pick import DEFAULT, efficient
+from search.front.pick import DEFAULT
 from search.objectives import MACS, Cost
 from search.report.amounts import percent
 from search.report.canvas import BASELINE, CLOUD, FRONT, INK, SOFT, as_png
@@ -31,11 +32,16 @@ def front_strip_png(
     front: Sequence[PointRecord],
     baselines: Sequence[PointRecord] = (),
     cost: Cost = MACS,
+    offer: Offer | None = None,
 ) -> bytes:
-    """A PNG of 700 by 66 pixels: the upper part of the front, the baselines, and the point on offer in words."""
+    """A PNG of 700 by 66 pixels: the upper part of the front, the baselines, and the point on offer in words.
+
+    `offer` is what the study offers, by default the cheapest point that is as good as the best.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    offer = offer or offer_of(front, baselines, cost)
     cloud, front, baselines = points_to_draw(points, front, baselines, cost)
     figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
@@ -50,7 +56,7 @@ def front_strip_png(
     axes.scatter(*cloud_places(cloud, cost), s=3, color=CLOUD, alpha=0.4, linewidths=0)
     draw_series(axes, baselines, BASELINE, cost, marker="D", line="--", label="")
     draw_series(axes, front, FRONT, cost, marker="o", line="-", label="")
-    _words(figure, axes, front, cost)
+    _words(figure, axes, front, offer.point, cost)
     return as_png(figure)
 
 
@@ -76,12 +82,21 @@ def _scale(
     labels[-1].set_horizontalalignment("right" if len(labels) > 1 else "left")
 
 
-def _words(figure: Figure, axes: Axes, front: Sequence[PointRecord], cost: Cost) -> None:
+def _words(
+    figure: Figure,
+    axes: Axes,
+    front: Sequence[PointRecord],
+    offered: PointRecord | None,
+    cost: Cost,
+) -> None:
     """The point on offer, ringed and in words; and the best."""
-    p, best = efficient(front_of(front, (cost,)), cost), max(front, key=lambda p: p.accuracy)
+    best = max(front, key=lambda p: p.accuracy)
     ring: dict[str, Any] = {"marker": "o", "mfc": "none", "mec": INK, "mew": 1.2, "ls": "none"}
-    axes.plot([cost.shown(p)], [p.accuracy], ms=12, **ring)
     style: dict[str, Any] = {"color": INK, "parse_math": False, "va": "top"}
-    for name, q, high, weight in ((DEFAULT, p, 0.98, "bold"), ("best", best, 0.66, "normal")):
+    for name, q, high, weight in ((DEFAULT, offered, 0.98, "bold"), ("best", best, 0.66, "normal")):
+        if q is None:
+            continue
+        if q is offered:
+            axes.plot([cost.shown(q)], [q.accuracy], ms=12, **ring)
         words = f"{name}: {percent(q.accuracy)} at {cost.text(cost.of(q))}"
         figure.text(0.0, high, words, fontsize=9, fontweight=weight, **style)

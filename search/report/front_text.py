@@ -9,6 +9,7 @@ from enum import Enum
 from search.front.comparison import better
 from search.front.flattery import flattery
 from search.front.metric import metric_of, named
+from search.front.offer import Offer
 from search.front.pick import DEFAULT, pick
 from search.objectives import MACS, Cost
 from search.report.amounts import percent
@@ -89,11 +90,12 @@ def _standings(found: Mapping[Standing, int]) -> Iterator[str]:
             yield f"{found[where]} {words}"
 
 
-def offer(front: Sequence[PointRecord], cost: Cost = MACS) -> str:
-    """The point that is exported where no other is asked for, in words; empty where there is none."""
-    if not front:
-        return ""
-    return f"{DEFAULT} pick: {_offered(pick(front, DEFAULT, cost=cost), cost)}"
+def offer_text(offer: Offer, cost: Cost = MACS) -> str:
+    """The point that is exported where no other is asked for, in words."""
+    if offer.point is None:
+        return f"no point costs {offer.within}" if offer.within else ""
+    within = f" of {offer.within}" if offer.within else ""
+    return f"{DEFAULT} pick{within}: {_offered(offer.point, cost)}"
 
 
 def equal_offer(

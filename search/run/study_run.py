@@ -31,13 +31,18 @@ def front_artifacts(
         "hypervolume": front.volume,
         "cost": cost,
         "majority": majority,
+        "offer": front.offer,
     }
     files = {
         "pareto/front.csv": as_csv(front.members).encode(),
         "pareto/front_table.json": json.dumps(front_table(front.members, cost)).encode(),
         "pareto/front.png": front_png(study, front.points, **shown),
         STRIP: front_strip_png(
-            front.points, front=front.members, baselines=front.baselines, cost=cost
+            front.points,
+            front=front.members,
+            baselines=front.baselines,
+            cost=cost,
+            offer=front.offer,
         ),
         "pareto/front.html": front_html(study, front.points, **shown).encode(),
     }
@@ -78,6 +83,7 @@ def front_note(
         | {"charts of the front": charts.lstrip("/")},
         cost=cost,
         majority=majority,
+        offer=front.offer,
     )
 
 

@@ -12,7 +12,6 @@ from search.commands.status import is_driven, status
 from search.front.comparison import better_than_majority
 from search.front.flattery import flattery
 from search.front.pareto import front as front_of
-from search.front.pick import DEFAULT, pick
 from search.front.stored import (
     StudyFront,
     majority_share,
@@ -80,7 +79,7 @@ class Views:
             front.points, front.members, front.baselines, cost
         )
         others = thinned(cloud, MOST_OTHERS)
-        efficient = pick(members, DEFAULT, cost=cost).id if members else None
+        offered = front.offer.point
         flattered = flattery(members)
         return {
             "front": [
@@ -91,7 +90,7 @@ class Views:
             "baselines": [drawn(p, known) for p in baselines],
             "others": columns(others) | {"latency_ms": [known.get(p.id or 0) for p in others]},
             "left_out": len(cloud) - len(others),
-            "efficient": efficient,
+            "efficient": None if offered is None else offered.id,
         }
 
     def point(self, name: str, identifier: int) -> dict[str, Any]:

@@ -15,13 +15,14 @@ from search.export import onnx_check
 from search.export.timed_points import time_finalists
 from search.front.curves import ReferencePoint
 from search.front.formats import as_csv
+from search.front.offer import offer_of
 from search.front.pick import pick
 from search.front.region import corner_of
 from search.objectives import COSTS, LATENCY, LATENCY_P95, MACS, Shape, costs_of, milliseconds
 from search.report.front_note import front_table, note
 from search.report.front_page import front_html
 from search.report.front_strip import front_strip_png
-from search.report.front_text import offer
+from search.report.front_text import offer_text
 from search.run.point_run import cost_measure, point_measures
 from search.schedule.limits import limit_of
 from search.service.axes import axes, latencies
@@ -230,7 +231,7 @@ def test_a_network_that_takes_too_long_is_not_trained(tmp_path: Path) -> None:
 
 
 def test_what_shows_a_front_shows_latency() -> None:
-    assert offer(POINTS, LATENCY).endswith("ms (trial 2)")
+    assert offer_text(offer_of(POINTS, [], LATENCY), LATENCY).endswith("ms (trial 2)")
     assert "latency_mean" in as_csv(POINTS).splitlines()[0].split(",")
     table = front_table(POINTS, LATENCY)
     assert table["data"][0][table["columns"].index("latency_mean")] == 0.5

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from search.commands import timed_choice
-from search.commands.choice import Choice, chosen, expected_of, limits_of, within_region
+from search.commands.choice import Choice, chosen, expected_of, within_region
 from search.commands.timed_choice import chosen_by_time
 from search.export import timed_points
 from search.export.limits import limit_rows, limit_texts
+from search.front.offer import Offer
 from search.front.stored import study_front
 from search.objectives import LATENCY, LATENCY_P95, MACS, MACS_P95
 from search.spec import parse_study
@@ -135,10 +136,18 @@ def test_nothing_is_timed_without_a_limit_or_where_it_cannot_be(
 
 def test_limits_are_on_the_measure_that_the_study_minimises() -> None:
     both = Choice(max_macs="2M", max_latency_ms="3.5 ms", min_accuracy=0.8)
-    assert limits_of(both, LATENCY) == {"macs_mean": 2e6, "latency_mean": 3.5, "accuracy": 0.8}
-    assert limits_of(both, MACS_P95) == {"macs_p95": 2e6, "latency_mean": 3.5, "accuracy": 0.8}
-    assert limits_of(both, LATENCY_P95)["latency_p95"] == 3.5
-    assert limits_of(Choice(), MACS) == {}
+    assert both.bounds.by_column(LATENCY) == {
+        "macs_mean": 2e6,
+        "latency_mean": 3.5,
+        "accuracy": 0.8,
+    }
+    assert both.bounds.by_column(MACS_P95) == {
+        "macs_p95": 2e6,
+        "latency_mean": 3.5,
+        "accuracy": 0.8,
+    }
+    assert both.bounds.by_column(LATENCY_P95)["latency_p95"] == 3.5
+    assert Choice().bounds.by_column(MACS) == {}
 
 
 def test_an_export_says_whether_the_limits_were_kept() -> None:
@@ -170,14 +179,23 @@ def test_the_budget_of_the_study_s_file_holds_where_nothing_else_was_asked_for(
     assert chosen(store, record, Choice()).trial == 2
     held = within_region(Choice(), record)
     assert (held.rule, held.max_latency_ms, held.max_macs) == (Choice().rule, "3.2", None)
+    front = study_front(store, record)
+    assert front.offer.within == "at most 3.2 ms"
+    assert front.offer.point is not None
+    assert front.offer.point.trial == 2, "pages and pictures point out what plain export takes"
     trial, asked, said = picked(store, record, monkeypatch, lambda p: 1.2 * LATENCY.of(p))
     assert (trial, asked) == (1, [2, 1])
+    timed = study_front(store, record).offer.point
+    assert timed is not None
+    assert timed.trial == 1
     assert "the limit of 3.2 ms is not kept" in said[0]
     none = replace(record, spec=record.spec | {"region": {}})
     assert within_region(Choice(), none) == Choice()
     tight = replace(record, spec=record.spec | {"region": {"max_latency_ms": 0.5}})
     with pytest.raises(ValueError, match="the study's file has this limit as `region`: --pick eff"):
         chosen(store, tight, Choice())
+    assert study_front(store, tight).offer == Offer(None, "at most 0.5 ms")
+    assert study_front(store, none).offer.point == chosen(store, none, Choice())
 
 
 def test_a_budget_in_macs_of_the_file_holds_too(store: Store, record: StudyRecord) -> None:

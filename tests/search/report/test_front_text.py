@@ -7,11 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from search.front.offer import offer_of
 from search.front.pareto import front
 from search.front.stored import study_majority
-from search.objectives import MACS_P95
+from search.front.within import Bounds
+from search.objectives import MACS, MACS_P95
 from search.report.front_note import note
-from search.report.front_text import Standing, about, equal_offer, offer, standing, summary
+from search.report.front_page import front_html
+from search.report.front_plot import front_png
+from search.report.front_strip import front_strip_png
+from search.report.front_text import Standing, about, equal_offer, offer_text, standing, summary
 from storage.store import Store
 from tests.search.report.fronts import BASELINES, CLOUD, embedded, page, picture, point
 
@@ -75,15 +80,34 @@ def test_the_same_images_tell_apart_what_intervals_cannot():
     assert standing(unknown[0], unknown[1:]) is Standing.LEVEL
 
 
+def offered(members, **budget):
+    return offer_text(offer_of(members, [], MACS, Bounds(**budget)))
+
+
+def test_what_is_offered_is_within_the_budget_of_the_study_s_file():
+    assert offered(front(CLOUD), max_macs=3e6) == (
+        "efficient pick of at most 3.00 M MACs: 90.0 % at 2.00 M MACs (trial 1)"
+    )
+    assert offered(front(CLOUD), max_macs=1e3) == "no point costs at most 1.00 k MACs"
+    within = offer_of(front(CLOUD), [], MACS, Bounds(max_macs=3e6))
+    shown = {"front": front(CLOUD), "hypervolume": 0.5, "offer": within}
+    assert "efficient pick of at most 3.00 M MACs" in front_html("s", CLOUD, **shown)
+    text = note("s", CLOUD, front(CLOUD), run_id="r", links={}, offer=within)
+    assert "efficient pick of at most 3.00 M MACs: 90.0 %" in text
+    nothing = offer_of(front(CLOUD), [], MACS, Bounds(max_macs=1e3))
+    offers = [None, within, nothing]
+    plots = {front_png("s", CLOUD, **shown | {"offer": one}) for one in offers}
+    strips = {front_strip_png(CLOUD, front=front(CLOUD), offer=one) for one in offers}
+    assert len(plots) == len(strips) == 3
+
+
 def test_what_is_offered_is_the_efficient_point():
-    assert offer([]) == ""
-    assert offer(front(CLOUD)) == "efficient pick: 95.0 % at 4.00 M MACs (trial 2)"
-    assert offer([*front(CLOUD), point(0.955, 9e6, 7)]).endswith("at 4.00 M MACs (trial 2)")
+    assert offered([]) == ""
+    assert offered(front(CLOUD)) == "efficient pick: 95.0 % at 4.00 M MACs (trial 2)"
+    assert offered([*front(CLOUD), point(0.955, 9e6, 7)]).endswith("at 4.00 M MACs (trial 2)")
     for shown in (page(CLOUD), note("s", CLOUD, front(CLOUD), run_id="r", links={})):
         assert "efficient pick: 95.0 % at 4.00 M MACs (trial 2)" in shown
-    assert "`dynafront export s --pick efficient`" in note(
-        "s", CLOUD, front(CLOUD), run_id="r", links={}
-    )
+    assert "`dynafront export s`" in note("s", CLOUD, front(CLOUD), run_id="r", links={})
 
 
 def test_the_accuracy_of_always_answering_the_largest_class_is_told_and_drawn():

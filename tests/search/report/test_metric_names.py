@@ -13,12 +13,13 @@ from search.commands.export import Choice
 from search.commands.finalists import bias_text as finalists_text
 from search.export.selection_bias import bias_text, selection_bias
 from search.front.formats import as_csv
+from search.front.offer import offer_of
 from search.front.pick import pick
 from search.objectives import MACS, Reference
 from search.report.front_note import front_table, note
 from search.report.front_plot import front_png
 from search.report.front_table import terminal_table
-from search.report.front_text import about, offer, summary
+from search.report.front_text import about, offer_text, summary
 from search.report.no_front import no_front_text
 from search.run.point_run import point_measures
 from search.run.study_run import front_history
@@ -44,7 +45,7 @@ def printed(points: list[PointRecord], width: int) -> str:
 
 def test_sentences() -> None:
     assert summary("s", POINTS).endswith("up to 90.0 % balanced accuracy at 2.00 M MACs")
-    assert "efficient pick: 90.0 % balanced accuracy at" in offer(POINTS)
+    assert "efficient pick: 90.0 % balanced accuracy at" in offer_text(offer_of(POINTS, [], MACS))
     assert about(POINTS, 0.5, 0.5).endswith(
         "always answering the largest class: 50.0 % balanced accuracy"
     )
