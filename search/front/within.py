@@ -24,7 +24,9 @@ class Bounds:
     def by_column(self, cost: Cost) -> dict[str, float]:
         """By column of a point. One on MACs or latency is on that of the study's cost, else on the mean."""
         given = {MACS: self.max_macs, LATENCY: self.max_latency_ms}
-        found = {limited_cost(one, cost).column: most for one, most in given.items() if most}
+        found = {
+            limited_cost(one, cost).column: most for one, most in given.items() if most is not None
+        }
         return found if self.min_accuracy is None else found | {"accuracy": self.min_accuracy}
 
     def on_mean_latency(self, cost: Cost) -> bool:

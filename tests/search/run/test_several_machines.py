@@ -1,10 +1,13 @@
-"""A study of several machines, which share a PostgreSQL and an S3, with folders, homes and names of their own."""
+"""A study of several machines, which share a PostgreSQL and an S3, with folders, homes and names of their own.
+
+Where the kernel allows it, each has a network of its own too, in which there is nothing but these two servers.
+"""
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,6 +26,7 @@ from storage.records import Kind, State
 from storage.rows import utc_now
 from storage.store import Store
 from storage.tables import STUDIES
+from tests.own_network import may_have_one
 from tests.postgres import Server, running_postgres
 from tests.s3 import S3, running_s3
 
@@ -37,7 +41,11 @@ import os, socket, search.run.lease
 socket.gethostname = lambda: {name!r}
 os.environ["HOME"] = {home!r}
 search.run.lease.LEASE_SECONDS = {seconds}
+if {ports}:
+    from tests.own_network import enter
+    enter({ports})
 """
+NETWORK = Path("/proc/self/ns/net")
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +66,10 @@ def launcher(s3: S3) -> Iterator[Launcher]:
         yield found
 
 
-def machine(folder: Path) -> str:
-    """What a process does first that is to be one of the machine of this folder."""
-    return MACHINE.format(name=folder.name, home=str(folder / "home"), seconds=LEASE_SECONDS)
+def machine(folder: Path, ports: Sequence[int]) -> str:
+    """What a process does first that is to be one of the machine of this folder; servers at these ports are reached."""
+    home = str(folder / "home")
+    return MACHINE.format(name=folder.name, home=home, seconds=LEASE_SECONDS, ports=list(ports))
 
 
 def epochs(store: Store) -> int:
@@ -76,11 +85,15 @@ def test_of_three_machines_one_drives_and_another_goes_on_where_it_died(
     places = {"database": server.new_database("machines"), "checkpoints": s3.url}
     folders = [new_folder(tmp_path, name, TEXT, **places) for name in ("one", "two", "three")]
     store = Store.open(places["database"])
-    waiting = [launcher.search(one, "--workers", "0", before=machine(one)) for one in folders]
+    ports = [server.port, s3.port] if may_have_one() else []
+    before = {one: machine(one, ports) for one in folders}
+    waiting = [launcher.search(one, "--workers", "0", before=before[one]) for one in folders]
     until = time.monotonic() + 300
     while (len(waiting) > 1 or not epochs(store)) and time.monotonic() < until:
         waiting = [search for search in waiting if search.ended(0.05) is None]
     (driver,) = waiting
+    network = Path(f"/proc/{driver.pid}/ns/net")
+    assert (network.readlink() != NETWORK.readlink()) == bool(ports)
     others = [one for one in folders if one != driver.folder]
     line = (
         f"Error: study killed is being searched by process {driver.pid} on {driver.folder.name}; "
@@ -95,7 +108,7 @@ def test_of_three_machines_one_drives_and_another_goes_on_where_it_died(
     time.sleep(LEASE_SECONDS)
     assert not is_driven(store.study("killed"))
     next_one = others[0]
-    search = launcher.search(next_one, "--workers", "0", before=machine(next_one))
+    search = launcher.search(next_one, "--workers", "0", before=before[next_one])
     assert search.ended(600) == 0, (next_one / LOG).read_text()
     said = (next_one / LOG).read_text()
     assert "sign of life" not in said
