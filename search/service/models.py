@@ -98,6 +98,9 @@ class Study(Status):
     axes: dict[str, str] = Field(description="costs and their labels")
     columns: dict[str, str] = Field(description="costs and the field of a point that has them")
     majority: float | None = Field(description="accuracy of always answering the largest class")
+    budget: dict[str, float] = Field(
+        description="the highest costs that the study's file has as `region`, by the field of points that has them"
+    )
     experiment_id: str | None
     run_id: str | None
     file: str = Field(description="the study file, YAML")

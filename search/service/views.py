@@ -66,6 +66,7 @@ class Views:
             "axes": {one.name: one.label for one in known.values()},
             "columns": {one.name: one.column for one in known.values()},
             "majority": study_majority(self.store, record),
+            "budget": front.budget.by_column(cost),
             "experiment_id": record.experiment_id,
             "run_id": record.run_id,
             "file": record.text,

@@ -55,16 +55,25 @@ function ranges() {
   return { x, y: [low - 0.04 * (top - low), top] };
 }
 
+function overBudget(range) {
+  // what costs more than the study's file allows: nothing there is picked unasked
+  const most = view.study.budget[column()], end = by("log").checked ? 10 ** range[1] : range[1];
+  if (!most || most >= end) return [];
+  const label = { text: `over the study file's budget, ${amountOf({ [column()]: most }, column())}`, textposition: "bottom left", font: { size: 11, color: colour("soft") } };
+  return [{ type: "rect", yref: "paper", x0: most, x1: 1e3 * end, y0: 0, y1: 1, layer: "below", line: { width: 0 }, fillcolor: colour("line"), opacity: 0.45, label }];
+}
+
 function layout() {
   const { x, y } = ranges(), majority = view.study.majority;
   const floor = { type: "line", xref: "paper", x0: 0, x1: 1, y0: majority, y1: majority, line: { color: colour("bad"), width: 1, dash: "dot" } };
+  const shapes = [...(majority ? [floor] : []), ...overBudget(x)];
   const latency = timed(column()), empty = !view.points.front.length && !view.points.baselines.length;
   const wait = { text: "The front appears when the first training has ended.", showarrow: false, xref: "paper", yref: "paper", x: 0.5, y: 0.5, font: { color: colour("soft") } };
   return layoutOf({
     uirevision: ["axis", "log", "zoom"].map((id) => by(id).value + by(id).checked).join(" "),
     xaxis: { title: { text: safe(view.study.axes[by("axis").value]) }, type: by("log").checked ? "log" : "linear", exponentformat: latency ? "none" : "SI", range: x },
     yaxis: { title: { text: "accuracy (validation)" }, tickformat: y && y[1] - y[0] < 0.05 ? ".1%" : ".0%", range: y },
-    legend: { orientation: "h", y: 1.09 }, shapes: majority ? [floor] : [], annotations: empty ? [wait] : [], dragmode: "zoom", margin: { l: 60, r: 12, t: 8, b: 48 },
+    legend: { orientation: "h", y: 1.09 }, shapes, annotations: empty ? [wait] : [], dragmode: "zoom", margin: { l: 60, r: 12, t: 8, b: 48 },
   });
 }
 

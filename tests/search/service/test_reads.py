@@ -135,6 +135,22 @@ def test_importance_is_computed_beside_the_server_and_kept(
     assert (again["importance"], again["computing"]) == (found["importance"], False)
 
 
+def test_the_budget_of_the_study_s_file_is_told_and_the_point_within_it_is_marked(
+    client: FlaskClient, store: Store
+) -> None:
+    for study in ("s", "t"):
+        trained(store, study, 0, 0.8)
+        trained(store, study, 1, 0.9, width=1.0)
+    assert asked(client, "study", study="s")["budget"] == {}
+    cheap, dear = (store.points("s", Kind.SEARCH, n)[0] for n in (0, 1))
+    assert asked(client, "points", study="s")["efficient"] == dear.id
+    region = {"max_macs": cheap.macs_mean}
+    store.set_spec("t", store.study("t").spec | {"region": region}, TEXT)
+    assert asked(client, "study", study="t")["budget"] == {"macs_mean": cheap.macs_mean}
+    (within,) = store.points("t", Kind.SEARCH, 0)
+    assert asked(client, "points", study="t")["efficient"] == within.id
+
+
 def test_latency_is_an_axis_once_an_export_measured_it(client: FlaskClient, store: Store) -> None:
     trained(store, "s", 0, 0.8)
     trained(store, "s", 1, 0.9, width=1.0)

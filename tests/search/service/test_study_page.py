@@ -39,6 +39,11 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     ended(store, "s", "search", 0, (0.8, 2e6), (0.7, 1e6), (0.6, 3e6))
     ended(store, "s", "search", 1, (0.95, 10e6))
     ended(store, "t", "search", 0, (0.9, 5e6))
+    store.add_study(
+        "bounded", spec | {"region": {"max_macs": 5e6}}, TEXT, {"accuracy": 0.1, "macs": 1e8}
+    )
+    ended(store, "bounded", "search", 0, (0.8, 2e6))
+    ended(store, "bounded", "search", 1, (0.95, 10e6))
     store.add_trial("s", "search", 2, "gated_resnet", {"backbone": "resnet14"}, 0, 2)
     store.add_epoch("s", Kind.SEARCH, 2, EpochRecord(1, {"train/loss": 2.0}, {}))
     store.fail_trial("s", "search", 2, error=f"memory {EVIL}", epoch=1, trace="Traceback: here")
@@ -125,6 +130,16 @@ def test_dragging_the_budget_changes_what_is_said(page: Any, address: str) -> No
     page.fill("#budget", "many")
     page.keyboard.press("Enter")
     until(page, "document.getElementById('words').textContent.includes('no budget')")
+
+
+def test_what_is_over_the_budget_of_the_study_s_file_is_shaded(page: Any, address: str) -> None:
+    page.goto(f"{address}/study?name=bounded", wait_until="load")
+    until(page, "by('chart').layout && by('chart').layout.shapes.length === 1")
+    shape = page.evaluate("by('chart').layout.shapes[0]")
+    assert (shape["x0"], shape["label"]["text"]) == (5e6, "over the study file's budget, 5 M")
+    until(page, "document.getElementById('words').textContent.includes('trial 0, 80.0 %')")
+    page.select_option("#axis", "parameters")
+    until(page, "by('chart').layout.shapes.length === 0")
 
 
 def test_the_front_is_drawn_and_answers_before_plotly_is_there(page: Any, address: str) -> None:
