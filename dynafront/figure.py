@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
+from search.front.offer import Offer, offer_of
 from search.front.pareto import front as front_of
-from search.front.pick import DEFAULT, efficient
 from search.objectives import MACS, Cost
 from search.report.amounts import percent
 from search.report.canvas import BASELINE, CLOUD, FRONT, INK, SOFT, WIDTH
 from search.report.front_points import lowest_accuracy, points_to_draw
-from search.report.front_text import about, amount, summary
+from search.report.front_text import about, amount, offer_text, summary
 from search.report.text import knobs_text, network_text
 from storage.records import PointRecord, training_text
 
@@ -32,16 +32,19 @@ def front_figure(
     hypervolume: float,
     cost: Cost = MACS,
     majority: float | None = None,
+    offer: Offer | None = None,
 ) -> Figure:
     """All points, the front with its intervals, and the baselines; the cost on a log axis.
 
-    `majority`, the accuracy of always answering the largest class, is a dotted line. Raises ImportError that says what
+    `majority`, the accuracy of always answering the largest class, is a dotted line. `offer` is what the study offers,
+    by default the cheapest point that is as good as the best. Raises ImportError that says what
     to install where there is no plotly.
     """
     try:
         from plotly.graph_objects import Figure
     except ModuleNotFoundError:
         raise ImportError(INSTALL) from None
+    offer = offer or offer_of(front, baselines, cost)
     cloud, front, baselines = points_to_draw(points, front, baselines, cost)
     figure = Figure()
     if cloud:
@@ -53,8 +56,8 @@ def front_figure(
     ):
         if members:
             figure.add_traces(_series(members, colour, cost, name, line, right))
-    if len(ends := front_of(front, (cost,))) > 1:
-        figure.add_trace(_ring(efficient(ends, cost), cost))
+    if offer.point is not None and len(front_of(front, (cost,))) > 1:
+        figure.add_trace(_ring(offer.point, offer_text(offer, cost), cost))
     if majority is not None:
         figure.add_hline(
             y=majority,
@@ -144,7 +147,7 @@ def _series(
     return [steps, markers]
 
 
-def _ring(point: PointRecord, cost: Cost) -> Scatter:
+def _ring(point: PointRecord, name: str, cost: Cost) -> Scatter:
     from plotly.graph_objects import Scatter
 
     return Scatter(
@@ -152,7 +155,7 @@ def _ring(point: PointRecord, cost: Cost) -> Scatter:
         y=[point.accuracy],
         mode="markers",
         marker={"size": 17, "symbol": "circle-open", "color": INK, "line": {"width": 1.3}},
-        name=f"{DEFAULT}: {percent(point.accuracy)} at {amount(point, cost)} ({training_text(*point.training)})",
+        name=name,
         hoverinfo="skip",
         legendrank=4,
     )

@@ -33,18 +33,23 @@ class RemoteStudy:
         Raises ImportError that says what to install where there is no plotly.
         """
         from dynafront.figure import front_figure
+        from search.front.offer import offer_of
+        from search.front.within import Bounds
         from search.objectives import COSTS
         from search.service.wire import unpacked
 
         found = self.connection.get("picture", study=self.name, family=family)
+        front, baselines = unpacked(found["front"]), unpacked(found["baselines"])
+        cost, budget = COSTS[found["cost"]], Bounds(**found.get("budget", {}))
         return front_figure(
             self.name,
             unpacked(found["points"]),
-            front=unpacked(found["front"]),
-            baselines=unpacked(found["baselines"]),
+            front=front,
+            baselines=baselines,
             hypervolume=found["hypervolume"],
-            cost=COSTS[found["cost"]],
+            cost=cost,
             majority=found["majority"],
+            offer=offer_of(front, baselines, cost, budget),
         )
 
     def best(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from search.commands.choice import Choice, chosen
@@ -36,7 +37,8 @@ def front(store: Store, name: str, family: str | None) -> dict[str, Any]:
 def picture(store: Store, name: str, family: str | None) -> dict[str, Any]:
     """What a picture of the front is drawn from: all points. Raises ValueError as `front`."""
     record = _known(store, name)
-    points, shown = what_is_shown(store, record, study_front(store, record, family))
+    found = study_front(store, record, family)
+    points, shown = what_is_shown(store, record, found)
     return {
         "points": packed(points),
         "front": packed(shown["front"]),
@@ -44,6 +46,7 @@ def picture(store: Store, name: str, family: str | None) -> dict[str, Any]:
         "hypervolume": shown["hypervolume"],
         "cost": shown["cost"].name,
         "majority": shown["majority"],
+        "budget": asdict(found.budget),
     }
 
 

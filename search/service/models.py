@@ -248,6 +248,9 @@ class Picture(Answer):
     hypervolume: float
     cost: str
     majority: float | None
+    budget: dict[str, float | None] = Field(
+        description="bounds that the study's file has as `region`"
+    )
 
 
 class Best(Answer):

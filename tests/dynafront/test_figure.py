@@ -9,8 +9,10 @@ import pytest
 
 import dynafront
 from dynafront.figure import front_figure
+from search.front.offer import offer_of
 from search.front.pareto import front
-from search.objectives import MACS_P95
+from search.front.within import Bounds
+from search.objectives import MACS, MACS_P95
 from search.report.canvas import BASELINE, FRONT
 from storage.records import Kind, PointRecord
 from tests import points
@@ -69,12 +71,20 @@ def test_it_says_what_the_picture_says() -> None:
     assert "hypervolume 0.500" in figure.layout.title.subtitle.text
     assert figure.layout.xaxis.type == "log"
     assert "MACs" in figure.layout.xaxis.title.text
-    assert trace(figure, "efficient").name.startswith("efficient: 9")
+    assert trace(figure, "efficient").name.startswith("efficient pick: 9")
     hover = trace(figure, "front").text[1]
     assert "90.00%" in hover.replace(" %", "%")
     assert "gated_resnet resnet8 x0.5" in hover
     assert hover.startswith("<b>trial 3: 9")
     assert "<br>2.00 M MACs<br>" in hover
+
+
+def test_it_rings_the_point_within_the_budget_of_the_study_s_file() -> None:
+    within = offer_of(front(CLOUD), BASELINES, MACS, Bounds(max_macs=1.5e6))
+    ring = trace(drawn(offer=within), "efficient pick of at most 1.50 M MACs: 70.0 %")
+    assert (list(ring.x), list(ring.y)) == ([1e6], [0.7])
+    nothing = offer_of(front(CLOUD), BASELINES, MACS, Bounds(max_macs=1e3))
+    assert not [one for one in drawn(offer=nothing).data if "efficient" in (one.name or "")]
 
 
 def test_always_the_largest_class_is_a_line_within_the_axis() -> None:
