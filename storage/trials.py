@@ -7,9 +7,12 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import (
+    Connection,
+    bindparam,
     delete,
     func,
     insert,
+    literal,
     select,
     update,
 )
@@ -73,10 +76,7 @@ class Trials:
         name = {"study": study, "kind": kind, "number": number}
         row: dict[str, Any] = fresh | name | {"seconds": 0.0, "result": {}}
         with self._database.writing() as connection:
-            added = connection.scalar(_new_trial(connection.dialect.name), row)
-            if added is not None:
-                if begins:
-                    connection.execute(FIRST_ATTEMPT, {"trial_id": added, "epoch": 0})
+            if _added(connection, row, begins):
                 return TrialRecord(**row, of_trial=None, run_id=None)
             known = connection.execute(KNOWN, name).one()
             if known.state in WITH_POINTS:
@@ -231,6 +231,27 @@ class Trials:
         with self._database.writing() as connection:
             change = update(TRIALS).where(TRIALS.c.study == study)
             connection.execute(change.values(run_id=None, published=False))
+
+
+def _added(connection: Connection, row: Mapping[str, Any], begins: bool) -> bool:
+    """Whether the trial is new: it is added then, and where it begins its first start."""
+    dialect = connection.dialect.name
+    if begins and dialect == "postgresql":  # one question less to the server
+        values = {f"new_{name}": value for name, value in row.items()}
+        return connection.scalar(_new_trial_that_begins(tuple(row)), values) is not None
+    added = connection.scalar(_new_trial(dialect), row)
+    if added is not None and begins:
+        connection.execute(FIRST_ATTEMPT, {"trial_id": added, "epoch": 0})
+    return added is not None
+
+
+@cache
+def _new_trial_that_begins(names: tuple[str, ...]) -> Any:
+    """The statement for PostgreSQL that adds a trial and its first start, unless it is known."""
+    values = {name: bindparam(f"new_{name}", type_=TRIALS.c[name].type) for name in names}
+    added = _new_trial("postgresql").values(values).cte("added")
+    start = select(added.c.id, literal(0))
+    return insert(ATTEMPTS).from_select(["trial_id", "epoch"], start).returning(ATTEMPTS.c.id)
 
 
 @cache
