@@ -37,8 +37,8 @@ def front_figure(
     """All points, the front with its intervals, and the baselines; the cost on a log axis.
 
     `majority`, the accuracy of always answering the largest class, is a dotted line. `offer` is what the study offers,
-    by default the cheapest point that is as good as the best. Raises ImportError that says what
-    to install where there is no plotly.
+    by default the cheapest point that is as good as the best. Raises ImportError that says what to install where there
+    is no plotly.
     """
     try:
         from plotly.graph_objects import Figure

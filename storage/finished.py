@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, Integer, Row, bindparam, delete, exists, select, tuple_
@@ -24,8 +24,7 @@ OWNERS = select(TRIALS.c.id, *SHARED, HAS_POINTS.label("has_points")).where(
 )
 NO_POINTS = delete(POINTS).where(POINTS.c.trial_id.in_(OWN))
 NO_ATTEMPTS = delete(ATTEMPTS).where(ATTEMPTS.c.trial_id.in_(OWN))
-POINTS_OF = select(POINTS.c.id, POINTS.c.trial_id).where(POINTS.c.trial_id.in_(OWN))
-POINTS_OF = POINTS_OF.order_by(POINTS.c.id)
+POINTS_OF = select(POINTS.c.id).where(POINTS.c.trial_id.in_(OWN)).order_by(POINTS.c.id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,37 +78,28 @@ def _owners(connection: Connection, study: str, finished: Sequence[Finished]) ->
 def _written_points(
     connection: Connection, owners: Sequence[Row[Any]], finished: Sequence[Finished]
 ) -> list[list[PointRecord]]:
-    rows = [[point_row(point) for point in one.points] for one in finished]
+    """Write the points, and which images they answer rightly, as far as that is known."""
     owned = [
-        row | {"trial_id": owner.id} for owner, own in zip(owners, rows, strict=True) for row in own
+        (owner, point) for owner, one in zip(owners, finished, strict=True) for point in one.points
     ]
     if not owned:
         return [[] for _ in finished]
-    insert_rows(connection, POINTS, owned)
-    ids: dict[int, list[int]] = defaultdict(list)
-    for row in connection.execute(POINTS_OF, {"own": [owner.id for owner in owners]}):
-        ids[row.trial_id].append(row.id)
-    _keep_answers(connection, [ids[owner.id] for owner in owners], finished)
-    return [
-        [
-            PointRecord(id=own, **row, **taken_over(owner))
-            for own, row in zip(ids[owner.id], of_owner, strict=True)
-        ]
-        for owner, of_owner in zip(owners, rows, strict=True)
-    ]
-
-
-def _keep_answers(
-    connection: Connection, ids: Sequence[Sequence[int]], finished: Sequence[Finished]
-) -> None:
-    """Keep which images these stored points answer rightly, as far as that is known."""
-    rows = [
+    rows = [point_row(point) | {"trial_id": owner.id} for owner, point in owned]
+    insert_rows(connection, POINTS, rows)
+    # in the order in which they were written: all that these trainings had before is gone
+    ids = connection.scalars(POINTS_OF, {"own": [owner.id for owner in owners]}).all()
+    stored = list(zip(ids, owned, strict=True))
+    answers = [
         {"point_id": own, "right": point.right}
-        for of_one, one in zip(ids, finished, strict=True)
-        for own, point in zip(of_one, one.points, strict=True)
+        for own, (_, point) in stored
         if point.right is not None
     ]
-    insert_rows(connection, ANSWERS, rows)
+    insert_rows(connection, ANSWERS, answers)
+    records = (
+        PointRecord(id=own, **point_row(point), **taken_over(owner))
+        for own, (owner, point) in stored
+    )
+    return [list(islice(records, len(one.points))) for one in finished]
 
 
 def _change(one: Finished) -> dict[str, Any]:

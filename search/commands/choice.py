@@ -10,7 +10,7 @@ from search.front.offer import NO_BOUNDS, budget_of
 from search.front.pick import DEFAULT
 from search.front.stored import StudyFront, study_cost, study_front
 from search.front.within import Bounds, picked
-from search.objectives import LATENCY, UNITS, Cost, macs_number, milliseconds
+from search.objectives import LATENCY, UNITS, macs_number, milliseconds
 from search.report.amounts import macs, percent
 from search.report.no_front import no_front_text
 from storage.records import PointRecord, StudyRecord
@@ -129,7 +129,7 @@ def chosen(store: Store, record: StudyRecord, choice: Choice) -> PointRecord:
         raise ValueError(no_front_text(store, record, choice.family))
     held = within_region(choice, record)
     try:
-        return _picked(held, front.members, front.baselines, study_cost(record))
+        return picked(held.rule, held.bounds, front.members, front.baselines, study_cost(record))
     except ValueError as error:
         if held == choice:
             raise
@@ -146,7 +146,7 @@ def expected_of(
     cost = study_cost(record)
 
     def again(members: Sequence[PointRecord], baselines: Sequence[PointRecord]) -> PointRecord:
-        return _picked(choice, members, baselines, cost)
+        return picked(choice.rule, choice.bounds, members, baselines, cost)
 
     rule = again if choice.point is None else None
     return expected(point, front.members, front.baselines, rule)
@@ -162,7 +162,7 @@ def cheaper_text(
     if choice.point is not None or choice.rule != "best":
         return None
     cost = study_cost(record)
-    other = _picked(replace(choice, pick=DEFAULT), front.members, front.baselines, cost)
+    other = picked(DEFAULT, choice.bounds, front.members, front.baselines, cost)
     share = cost.of(other) / cost.of(point)
     if share > WORTH_SAYING:
         return None
@@ -170,15 +170,6 @@ def cheaper_text(
         f"point {other.id} is as good, as far as validation can tell, at {share:.0%} of the cost: {other.accuracy:.2%} "
         f"at {cost.text(cost.of(other))}; --pick {DEFAULT} beside the limits exports it"
     )
-
-
-def _picked(
-    choice: Choice,
-    members: Sequence[PointRecord],
-    baselines: Sequence[PointRecord],
-    cost: Cost,
-) -> PointRecord:
-    return picked(choice.rule, choice.bounds, members, baselines, cost)
 
 
 def _by_id(store: Store, record: StudyRecord, front: StudyFront, wanted: int) -> PointRecord:

@@ -55,14 +55,7 @@ def what_is_shown(
     store: Store, record: StudyRecord, front: StudyFront
 ) -> tuple[list[PointRecord], dict[str, Any]]:
     """All points of a front's picture, and what else a picture takes."""
-    return front.points, {
-        "front": front.members,
-        "baselines": front.baselines,
-        "hypervolume": front.volume,
-        "cost": study_cost(record),
-        "majority": study_majority(store, record),
-        "offer": front.offer,
-    }
+    return front.points, front.shown(study_majority(store, record))
 
 
 def write_plot(store: Store, record: StudyRecord, front: StudyFront, plot: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from search.commands.choice import Choice, chosen, within_region
 from search.commands.same_data import check_same_data
 from search.front.stored import study_cost, study_front
-from search.objectives import LATENCY, milliseconds
+from search.objectives import LATENCY
 from search.run.data import data_spec
 from search.spec import stored_spec
 from storage.records import TIMED, PointRecord, StudyRecord
@@ -31,17 +31,15 @@ def chosen_by_time(
     Raises ValueError with the nearest offer, or where the images are others than the study's.
     """
     point = chosen(store, record, choice)
-    held = within_region(choice, record)
-    if held.max_latency_ms is None or not held.bounds.on_mean_latency(study_cost(record)):
-        return point
-    if TIMED in point.extra:
+    bounds = within_region(choice, record).bounds
+    most = bounds.max_latency_ms
+    if most is None or not bounds.on_mean_latency(study_cost(record)) or TIMED in point.extra:
         return point
     from search.export.timed_points import PointTimer
 
     check_same_data(store, record.name, data_spec(stored_spec(record.spec)))
-    most = milliseconds(held.max_latency_ms)
     try:
-        baselines = study_front(store, record, held.family).baselines
+        baselines = study_front(store, record, choice.family).baselines
         timer = PointTimer.of(store, record, settings, baselines)
     except ValueError as error:
         say(f"latencies are as predicted, not measured: {error}")

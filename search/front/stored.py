@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from search.front.comparison import better_than_majority
 from search.front.offer import NO_BOUNDS, Offer, budget_of, offer_of
@@ -66,6 +67,17 @@ class StudyFront:
         Of a large study that takes seconds, and nearly nobody needs them.
         """
         return self.read()
+
+    def shown(self, majority: float | None) -> dict[str, Any]:
+        """What pictures of the front take beside its points, by the names of their arguments."""
+        return {
+            "front": self.members,
+            "baselines": self.baselines,
+            "hypervolume": self.volume,
+            "cost": self.cost,
+            "majority": majority,
+            "offer": self.offer,
+        }
 
     @cached_property
     def offer(self) -> Offer:

@@ -26,10 +26,8 @@ if TYPE_CHECKING:
     from trainers.data.splits import Split
 
 IMAGES = 32  # batches that networks are timed on
-LOOKED, BATCH = (
-    512,
-    64,
-)  # images of which it is known how much a network computes for them, and of a pass
+LOOKED = 512  # images of which it is known how much a network computes for them
+BATCH = 64  # of them in a pass
 SECONDS = 8.0  # of a comparison, and a few runs more where one takes long
 Run = Callable[[], object]
 

@@ -68,7 +68,7 @@ def front_png(
     draw_series(axes, baselines, BASELINE, cost, marker="D", line="--", label="baselines")
     draw_series(axes, front, FRONT, cost, marker="o", line="-", label="front")
     if offer.point is not None and len(front_of(front, (cost,))) > 1:
-        _mark_offer(axes, offer, cost)
+        _ring(axes, offer.point, offer_text(offer, cost), cost)
     # drawn last, the front lies on top; read first, it comes first
     axes.legend(reverse=True, loc="lower right", framealpha=0.92, edgecolor="#e4e7eb", fontsize=9)
     return as_png(figure)
@@ -120,13 +120,11 @@ def draw_series(
             )
 
 
-def _mark_offer(axes: Axes, offer: Offer, cost: Cost) -> None:
+def _ring(axes: Axes, p: PointRecord, label: str, cost: Cost) -> None:
     """A ring, named in the legend: beside the point there is not always room for a text."""
-    p = offer.point
-    assert p is not None
     ring: dict[str, Any] = {"marker": "o", "mfc": "none", "mec": INK, "mew": 1.3, "ls": "none"}
     axes.plot([_x(p, cost)], [p.accuracy], ms=13, **ring)
-    axes.plot([], [], ms=9, **ring, label=offer_text(offer, cost))
+    axes.plot([], [], ms=9, **ring, label=label)
 
 
 def scale_axes(

@@ -35,10 +35,8 @@ class Books:
     metric: str = "accuracy"  # what its points' accuracy is called
     # trainings under way, as the tables had them when they were started: nobody else changes them
     _under_way: dict[tuple[Kind, int], TrialRecord] = field(default_factory=dict)
-    _fresh: set[tuple[Kind, int]] = field(default_factory=set)  # recorded just now, not started yet
-    _begun: set[tuple[Kind, int]] = field(
-        default_factory=set
-    )  # the tables have their start already
+    # recorded just now, not started yet: whether the tables have their start already
+    _fresh: dict[tuple[Kind, int], bool] = field(default_factory=dict)
 
     def trial(self, trial: Trial) -> TrialRecord:
         """What the tables knew of it when it was recorded or went on."""
@@ -61,9 +59,7 @@ class Books:
             epochs,
             begins=starts,
         )
-        self._fresh.add(trial.name)
-        if starts:
-            self._begun.add(trial.name)
+        self._fresh[trial.name] = starts
         if mirror := self._mirror_of(trial.kind):
             mirror.add(candidate.family.name, params)
 
@@ -82,9 +78,7 @@ class Books:
 
     def start(self, trial: Trial) -> int:
         """The training is about to start; returns the last epoch of it that is stored, 0 when there is none."""
-        self._fresh.discard(trial.name)
-        if trial.name in self._begun:
-            self._begun.discard(trial.name)
+        if self._fresh.pop(trial.name, False):
             return 0
         return self.store.attempts.begin(self.study, trial.kind, trial.number)
 
@@ -100,9 +94,10 @@ class Books:
 
     def interrupt(self, running: Iterable[tuple[Kind, int]]) -> None:
         """The search ends from outside, which says nothing against the trainings that run or were about to."""
-        for kind, number in {*running, *self._begun}:
+        about_to = (name for name, begun in self._fresh.items() if begun)
+        for kind, number in {*running, *about_to}:
             self.store.attempts.withdraw(self.study, kind, number)
-        self._begun.clear()
+        self._fresh.clear()
 
     def over(self, trial: Trial) -> None:
         """The training ended and its record stays as it was; nothing of it is under way."""
@@ -146,8 +141,7 @@ class Books:
 
     def fail(self, kind: Kind, number: int, failure: Failure) -> None:
         self._under_way.pop((kind, number), None)
-        self._fresh.discard((kind, number))
-        self._begun.discard((kind, number))
+        self._fresh.pop((kind, number), None)
         self.store.fail_trial(
             self.study, kind, number, error=failure.error, epoch=failure.epoch, trace=failure.trace
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from itertools import accumulate, groupby
-from typing import Any
 
 from search.front.formats import as_csv
 from search.front.metric import metric_of
@@ -17,7 +16,7 @@ from storage.records import PointRecord
 
 
 def front_artifacts(
-    study: str, front: StudyFront, cost: Cost, majority: float | None = None
+    study: str, front: StudyFront, majority: float | None = None
 ) -> dict[str, bytes]:
     """The front as files by artifact path."""
     # draws with matplotlib, which a search that shows nothing yet does not need
@@ -25,23 +24,16 @@ def front_artifacts(
     from search.report.front_plot import front_png
     from search.report.front_strip import front_strip_png
 
-    shown: dict[str, Any] = {
-        "front": front.members,
-        "baselines": front.baselines,
-        "hypervolume": front.volume,
-        "cost": cost,
-        "majority": majority,
-        "offer": front.offer,
-    }
+    shown = front.shown(majority)
     files = {
         "pareto/front.csv": as_csv(front.members).encode(),
-        "pareto/front_table.json": json.dumps(front_table(front.members, cost)).encode(),
+        "pareto/front_table.json": json.dumps(front_table(front.members, front.cost)).encode(),
         "pareto/front.png": front_png(study, front.points, **shown),
         STRIP: front_strip_png(
             front.points,
             front=front.members,
             baselines=front.baselines,
-            cost=cost,
+            cost=front.cost,
             offer=front.offer,
         ),
         "pareto/front.html": front_html(study, front.points, **shown).encode(),

@@ -167,7 +167,7 @@ class View:
             self._experiment,
             self._parent,
             metrics=front_history(front.points, self.spec.cost, Reference(**record.reference)),
-            artifacts=front_artifacts(study, front, self.spec.cost, majority),
+            artifacts=front_artifacts(study, front, majority),
             note=front_note(
                 study,
                 front,
