@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Collection, Generator, Iterable
-from dataclasses import asdict
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -28,6 +29,8 @@ from trainers.kept_weights import part
 from trainers.metrics import ACCURACY, Metric
 from trainers.together import Together
 from trainers.training import Training
+
+RECENT = 32  # epochs of which a checkpoint keeps the records: a reader that was killed may not have read them
 
 
 class Slot(Protocol):
@@ -59,24 +62,28 @@ def fit(
     Records have top-1 accuracy on validation, and what the `metric` says beside it.
     `teacher` is a trained network that a recipe with `distill` learns from, too.
     `together` has the partners, processes that `follow` this one.
-    A training that continues first yields the record of its last epoch again: it may have been lost with its reader.
+    A training that continues first yields the record of its last epoch again, with those before it: they may have been
+    lost with their reader.
     At the end the network is on the execution's device in eval mode. Raises DivergedError.
     """
     execution = execution or Execution()
     training = Training(execution.placed(net), data, recipe, seed, execution, teacher, together)
     first, saved = 0, slot.load() if slot else None
+    recent: deque[EpochResult] = deque(maxlen=RECENT)
     if saved is not None:
         training.load(*saved)
         first = int(saved[1]["epochs_done"])
+        recent.extend(_records(saved[1]))
         with training.kept.handed_over():
-            yield EpochResult(**saved[1]["result"])
+            yield replace(recent[-1], before=tuple(recent)[:-1])
     for epoch in range(first, recipe.epochs):
         started = time.perf_counter()
         training.together.begin(epoch)
         sums = _trained(training, epoch)
         result = _result(training, epoch, sums, time.perf_counter() - started, metric)
+        recent.append(result)
         if slot:
-            done = {"epochs_done": result.epoch, "result": asdict(result)}
+            done = {"epochs_done": result.epoch, "recent": [_plain(one) for one in recent]}
             slot.save(training.tensors(), training.state() | done, training.constant)
         with training.kept.handed_over():
             yield result
@@ -143,6 +150,15 @@ def _result(
     if (outlook := objective.outlook) is not None:
         metrics["objective/outlook"] = outlook
     return EpochResult(epoch + 1, metrics | _gate_summary(table.rates), mean_rates(table.rates))
+
+
+def _plain(result: EpochResult) -> dict[str, Any]:
+    return {"epoch": result.epoch, "metrics": result.metrics, "gate_rates": result.gate_rates}
+
+
+def _records(state: dict[str, Any]) -> list[EpochResult]:
+    """The records that a checkpoint keeps; those of earlier versions have the last one alone."""
+    return [EpochResult(**one) for one in state.get("recent") or [state["result"]]]
 
 
 def net_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

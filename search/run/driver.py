@@ -159,7 +159,7 @@ class Driver:
         self._running[trial.name] = trial
         logger.info("%s starts: %s %s", training_text(*trial.name), job.family, dict(job.params))
         self.progress.trial_started(job, reached)
-        self.engine.submit(job)
+        self.engine.submit(replace(job, reached=reached))
 
     def _train_again(self, lost: TrialRecord, start: Start) -> None:
         """A trial starts from a baseline whose checkpoint is gone: that is trained first, as it was before."""

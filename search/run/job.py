@@ -17,7 +17,8 @@ class Job:
 
     `execution` is the number format that was measured for its size, where `precision` is "auto".
     `epochs` are the planned ones, `rungs` those after which the network is measured to decide whether it goes on (the
-    last is never one), `trained` those that the weights of an ended training have, where it was stopped.
+    last is never one), `trained` those that the weights of an ended training have, where it was stopped, `reached`
+    those that the tables have already of one that goes on.
     `apart`: in a process of its own, also where trainings share the driver's.
     `features` is the folder for features of frozen trunks, `feature_bytes` what they may take there; none are kept
     without it. `answers`: keep what it answers to the validation images, for cascades.
@@ -52,6 +53,7 @@ class Job:
     )  # of measuring, see search.measure.effort
     rungs: tuple[int, ...] = ()
     trained: int | None = None
+    reached: int = 0
     features: str | None = None
     feature_bytes: int = 0
     answers: bool = False

@@ -41,6 +41,7 @@ logger = logging.getLogger(f"dynafront.{__name__}")
 def events(job: Job) -> Generator[Event, None, None]:
     """Train the job, yielding each epoch, rungs, and at last an Outcome or a Failure. Resumes from its checkpoint.
 
+    A training that resumes first tells again the epochs that `job.reached` does not have, the last one in any case.
     After a Rung, asking for the next event lets the training go on; closing the generator stops it.
     """
     started, epoch = time.perf_counter(), 0
@@ -104,7 +105,8 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
             together=group,
         )
         for result in training:
-            yield result
+            yield from (one for one in result.before if one.epoch > job.reached)
+            yield replace(result, before=())
             yield from _news(files)
             if result.epoch in job.rungs:
                 files.flush()  # it may end here

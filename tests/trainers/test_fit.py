@@ -139,6 +139,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
         "the last record comes again, for it may have been lost"
     )
     assert _timeless(rest[0]) == _timeless(records[1])
+    assert [_timeless(r) for r in rest[0].before] == [_timeless(records[0])]
     for (name, a), b in zip(whole.state_dict().items(), second.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
     assert _timeless(rest[-1]) == _timeless(records[-1])

@@ -48,6 +48,7 @@ class Scripted:
     script: Callable[[Job, int], list[Event | BaseException]]
     slots: int = 1
     submitted: list[int] = field(default_factory=list)
+    reached: list[int] = field(default_factory=list)  # what each of them is told of the tables
     waiting: deque[tuple[Job, Iterator[Event | BaseException]]] = field(default_factory=deque)
     # (trial, epoch, whether it goes on)
     answers: list[tuple[int, int, bool]] = field(default_factory=list)
@@ -55,6 +56,7 @@ class Scripted:
     def submit(self, job: Job) -> None:
         attempt = self.submitted.count(job.number)
         self.submitted.append(job.number)
+        self.reached.append(job.reached)
         self.waiting.append((job, iter(self.script(job, attempt))))
 
     def next_event(self, timeout: float) -> tuple[Job, Event] | None:
@@ -192,7 +194,7 @@ def test_an_interrupted_study_goes_on_with_the_trial_that_was_under_way(bench: B
     assert bench.states() == {0: "complete", 1: "running"}
     before = bench.store.trial("s", "search", 1)
     engine = bench.drive(good)
-    assert engine.submitted == [1, 2, 3]
+    assert (engine.submitted, engine.reached) == ([1, 2, 3], [1, 0, 0])
     after = bench.store.trial("s", "search", 1)
     assert (after.params, after.seed) == (before.params, before.seed)
 

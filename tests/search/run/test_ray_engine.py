@@ -121,7 +121,7 @@ def test_a_training_goes_on_where_a_node_was_added_after_its_own_was_lost(
         assert isinstance(failure, Failure)
         assert (failure.crashed, failure.lost, failure.epoch) == (True, True, 3)
         assert "is lost" in failure.error
-        engine.submit(replace(one, rungs=()))
+        engine.submit(replace(one, rungs=(), reached=2))
         assert engine.next_event(0.5) is None, "there is no node"
         nodes.add(cpus=1)
         found = [event for _, event in drained(engine, 1)]

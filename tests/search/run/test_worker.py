@@ -136,6 +136,28 @@ def test_a_stopped_training_goes_on_to_the_bit_as_if_it_had_not_stopped(
 
 
 @pytest.mark.slow
+def test_epochs_that_were_lost_with_their_reader_are_told_again(
+    straight: tuple[Job, list[Event]], tmp_path: Path
+) -> None:
+    """Nobody has read two of three epochs, as where a driver is killed that was behind."""
+    of = job(tmp_path)
+    unread = events(of)
+    next(unread), next(unread)
+    unread.close()
+    for reached, told in ((0, [1, 2]), (1, [2]), (2, [2])):
+        running = events(replace(of, reached=reached, rungs=(1,)))
+        found = [next(running) for _ in told]
+        assert all(isinstance(e, EpochResult) for e in found), "weights of a past rung are gone"
+        assert [e.epoch for e in found if isinstance(e, EpochResult)] == told
+        running.close()
+    whole = [e for e in straight[1] if isinstance(e, EpochResult)]
+    again = [e for e in events(of) if isinstance(e, EpochResult)]
+    assert [(e.epoch, e.metrics["val/accuracy"], e.gate_rates, e.before) for e in again] == [
+        (e.epoch, e.metrics["val/accuracy"], e.gate_rates, ()) for e in whole
+    ]
+
+
+@pytest.mark.slow
 def test_a_rung_that_was_not_decided_is_measured_again_from_the_checkpoint(tmp_path: Path) -> None:
     _, first = until_rung(job(tmp_path, rungs=(1, 2)))
     epoch, second = until_rung(job(tmp_path, rungs=(1, 2)))
