@@ -62,6 +62,18 @@ class Point:
         return self.record.macs_max
 
     @property
+    def latency_ms(self) -> float | None:
+        """Mean milliseconds of an image on the machine of the study's table: measured, or predicted from its units.
+
+        None in a study without a table.
+        """
+        from search.objectives import LATENCY
+        from storage.records import TIMED
+
+        ms: float | None = self.record.extra.get(TIMED, self.record.extra.get(LATENCY.column))
+        return ms
+
+    @property
     def parameters(self) -> int:
         return self.record.parameters
 
@@ -120,7 +132,7 @@ class Point:
         return load(path)
 
     def __repr__(self) -> str:
-        from search.objectives import macs_text
+        from search.objectives import LATENCY, macs_text
         from search.report.text import knobs_text, network_text
         from storage.records import training_text
 
@@ -129,6 +141,7 @@ class Point:
         words = [
             f"{training} of {self.study.name}: {self.accuracy:.2%} ({low:.1%} to {high:.1%}) at "
             f"{macs_text(self.macs)} MACs",
+            *([] if self.latency_ms is None else [LATENCY.text(self.latency_ms)]),
             network_text(self.family, self.params),
             knobs_text(self.knobs),
         ]

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dynafront.opening import opened, settings_of
+from dynafront.opening import console_for, opened, settings_of
 from dynafront.point import Point
 
 if TYPE_CHECKING:
     from pandas import DataFrame
     from plotly.graph_objects import Figure
 
+    from search.commands.choice import Choice
+    from storage.records import PointRecord, StudyRecord
     from storage.settings import Settings
+    from storage.store import Store
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class Study:
         min_accuracy: float | None = None,
         pick: str | None = None,
         family: str | None = None,
+        timed: bool = False,
+        show: bool = True,
     ) -> Point:
         """One point of the front, as `dynafront export` picks it.
 
@@ -60,7 +65,9 @@ class Study:
         accurate point of at most `max_macs` (20e6 or "20M") or `max_latency_ms`, or the cheapest of at least
         `min_accuracy`.
         Without anything it is the efficient point. A limit on latency is kept by the table's predictions, corrected by
-        what was timed so far; the command `dynafront export` times the point first.
+        what was timed so far. With `timed`, the point is timed first as the network that would be shipped, and another
+        one is taken where it breaks the limit: what `dynafront export` does, in some seconds a point. `show` prints
+        what was measured.
         Raises ValueError with the nearest offer where there is none.
         """
         from search.commands.choice import Choice, chosen, limit_text
@@ -75,7 +82,18 @@ class Study:
             family=family,
         )
         with opened(self.settings, self.name) as tables:
-            return Point(chosen(tables.store, tables.record, choice), choice, self)
+            store, record = tables.store, tables.record
+            found = (
+                self._timed(store, record, choice, show) if timed else chosen(store, record, choice)
+            )
+        return Point(found, choice, self)
+
+    def _timed(self, store: Store, record: StudyRecord, choice: Choice, show: bool) -> PointRecord:
+        """The chosen point, timed first; this loads PyTorch."""
+        from search.command_line.terminal import steps
+        from search.commands.timed_choice import chosen_by_time
+
+        return chosen_by_time(store, record, self.settings, choice, steps(console_for(show)))
 
     def status(self) -> dict[str, Any]:
         """Trials by state, time spent and left, failures: what `dynafront status NAME --json` prints."""
