@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from rich.console import Console
 from search.commands.first_look import look, source_of
 from search.commands.plan import Plan, plan, reasons, sides_text
 from search.commands.plan_networks import Networks, trained
+from search.commands.side_check import sides_alike
 from search.commands.study_check import checked_study
 from search.run.data import data_spec, load_data, task_of
 from search.run.heartbeat import Steps
@@ -24,6 +26,7 @@ from spaces.backbones.timm_models import known
 from spaces.backbones.timm_weights import pretrained_arguments
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
+from spaces.contract.task import Task
 from storage.settings import Settings
 from trainers.execution import Execution, best_device
 
@@ -65,6 +68,7 @@ def study_for(
         found = look(source)
         step("timing a few training steps")
         chosen = plan(found, wishes.hours, _Speed(source, found.broken > 0), _has_weights, start)
+        chosen = replace(chosen, sides=useful_sides(chosen))
         name = wishes.name or name_of(path)
         text = as_yaml(chosen, name)
         step("checking the file")
@@ -102,6 +106,18 @@ class _Speed:
             )
             self._seconds_a_mac = speed.epoch / macs
         return self._seconds_a_mac * macs
+
+
+def useful_sides(found: Plan) -> tuple[int, ...]:
+    """The sides without those at which the networks cost about what they do at the next larger one."""
+    candidate, images = _largest(found.networks, found.batch).baseline(), found.look
+    channels, classes = 1 if images.gray else 3, len(images.counts)
+    task, macs = Task(channels=channels, height=1, width=1, classes=classes), dict[int, int]()
+    for side in found.sides:
+        with suppress(ValueError):  # the file's check says which sizes the networks do not take
+            macs[side] = shape_of(candidate, task.at(side)).macs
+    wasted = {small for small, _ in sides_alike(macs)}
+    return tuple(side for side in found.sides if side not in wasted)
 
 
 def _has_weights(model: str) -> bool:

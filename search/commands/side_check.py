@@ -45,15 +45,17 @@ def side_notes(spaces: Mapping[str, Sequence[Dimension]], task: Task) -> Iterato
                 shapes[side] = shape_of(Candidate.of(family(name), values, 1).baseline(), task).macs
             except ValueError:  # of the recommended values only
                 continue
-        if alike := [
-            f"{small} and {large}"
-            for small, large in pairwise(shapes)
-            if shapes[small] > LESS * shapes[large]
-        ]:
+        if alike := sides_alike(shapes):
+            pairs = [f"{small} and {large}" for small, large in alike]
             yield (
-                f"{name} costs about the same with images of {', of '.join(alike)} pixels: it cuts smaller patches "
+                f"{name} costs about the same with images of {', of '.join(pairs)} pixels: it cuts smaller patches "
                 "out of smaller images; name sizes that are further apart"
             )
+
+
+def sides_alike(macs: Mapping[int, int]) -> list[tuple[int, int]]:
+    """Pairs of neighbouring sides of which the smaller saves nothing; `macs` by side, ascending."""
+    return [(small, large) for small, large in pairwise(macs) if macs[small] > LESS * macs[large]]
 
 
 def _sides(space: Sequence[Dimension]) -> list[int]:

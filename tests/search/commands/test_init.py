@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 
 from search.commands.first_look import Look
-from search.commands.init import as_yaml, name_of
+from search.commands.init import as_yaml, name_of, useful_sides
 from search.commands.plan import plan, reasons
 from search.commands.plan_networks import FOR_LARGE_IMAGES, FOR_PHOTOS, FOR_SMALL_IMAGES, trained
 from search.run.data import load_data
@@ -267,6 +267,15 @@ def test_images_whose_features_take_too_long_are_left_out_the_largest_first() ->
     assert any(
         "image_size: [96, 128]: of 160 pixels, computing" in line for line in reasons(plans[1])
     )
+
+
+def test_a_side_at_which_networks_cost_what_they_do_at_the_next_is_left_out() -> None:
+    found = plan(looked(side=130, one_size=None), 200, lambda *_: 1.0)
+    assert (found.networks.family, found.sides) == ("gated_mobilenet", (64, 96, 128))
+    assert useful_sides(found) == (64, 128), "smaller patches of 96 pixels are as many"
+    start = trained("mobilenetv2_100", "mine.safetensors")
+    found = plan(looked(side=130, one_size=None), 200, lambda *_: 1.0, start=start)
+    assert useful_sides(found) == found.sides == (64, 96, 128)
 
 
 def test_small_images_become_larger_for_a_model_that_knows_photos() -> None:
