@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import base64
+import http.client
+import os
 import shutil
 import subprocess
+import sys
+import time
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from storage.settings import settings
+from tests.search.run.ray_nodes import free_ports
+
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
+PASSWORD = "one that is long enough"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -44,6 +54,73 @@ def test_the_services_keep_what_they_must_and_answer_this_machine_alone() -> Non
     assert databases == set(service["depends_on"])
     urls = " ".join(service["environment"].values())
     assert all(f"@{name}/" in urls for name in databases)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[int]:
+    """The port of the server that the services start, as its command, settings and environment say.
+
+    Of these only what lies outside its container is another: the port, the two databases, the folder of the file with
+    the password.
+    """
+    service = yaml.safe_load((DEPLOY / "compose.yml").read_text())["services"]["dynafront"]
+    (work,) = instructions("WORKDIR")[1:]
+    files = {v.split(":")[1]: DEPLOY / v.split(":")[0] for v in service["volumes"]}
+    shutil.copy(files[f"{work}/mlflow.yml"], tmp_path)
+    (password,) = service["secrets"]
+    (tmp_path / password).write_text(f"{PASSWORD}\n")
+    (tmp_path / password).chmod(0o600)
+    program, *words = [word.replace("/run/secrets", str(tmp_path)) for word in service["command"]]
+    assert program == "dynafront"
+    databases = {name: f"sqlite:///{tmp_path / name}.db" for name in service["environment"]}
+    (port,) = free_ports(1)
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", program, *words, "--port", str(port)],
+            cwd=tmp_path,
+            env=os.environ | databases,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        end = time.monotonic() + 180
+        while "ready; Ctrl-C stops it" not in (said := (tmp_path / "log").read_text()):
+            assert process.poll() is None, said
+            assert time.monotonic() < end, said
+            time.sleep(0.2)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def status(port: int, path: str, host: str, password: str = "") -> int:
+    """What it answers to one who calls it by this name."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    account = base64.b64encode(f"admin:{password}".encode()).decode()
+    headers = {"Host": host} | ({"Authorization": f"Basic {account}"} if password else {})
+    try:
+        connection.request("GET", path, headers=headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+@pytest.mark.slow
+def test_the_services_answer_at_localhost_out_of_the_box_and_to_no_other_name(server: int) -> None:
+    pytest.importorskip("flask_wtf")
+    pages = "/dynafront/"
+    assert status(server, "/health", f"localhost:{server}") == 200
+    assert status(server, pages, f"localhost:{server}") == 401, "everyone signs in"
+    for name in (f"localhost:{server}", f"127.0.0.1:{server}", f"dynafront:{server}"):
+        assert status(server, pages, name, PASSWORD) == 200, name
+    assert status(server, pages, f"nets.example.org:{server}", PASSWORD) == 403
+
+
+def test_the_pages_may_name_the_images_that_the_services_see() -> None:
+    found = yaml.safe_load((DEPLOY / "compose.yml").read_text())
+    mounted = [v.split(":")[1] for v in found["services"]["dynafront"]["volumes"] if "images" in v]
+    assert tuple(mounted) == settings(DEPLOY / "mlflow.yml", {}).server.data_folders
 
 
 def compose() -> list[str] | None:
