@@ -47,7 +47,7 @@ class RayEngine:
             return
         address = address_of(self._run.address)
         cluster = connected(address, say)
-        places = Places(cluster.ray, self._run, self._most, self._trainer)
+        places = Places(cluster.ray, self._run, self._most, self._trainer, alone=address is None)
         self._opened = cluster, places
         say(offered(address, resources(cluster.ray), self._run).line(self._run))
 
@@ -147,7 +147,7 @@ class RayEngine:
             self._say_at = WAIT_SECONDS
         elif waited >= self._say_at:
             self._say_at = 2 * waited
-            self._say(waiting_text(cluster.ray, self._run, waited, places.why_lost))
+            self._say(waiting_text(cluster.ray, places.asked, waited, places.why_lost))
 
     def _received(self, place: Place) -> Event | None:
         """What its training says next: a Failure where the actor is lost, None where that never began."""

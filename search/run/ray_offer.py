@@ -11,6 +11,7 @@ from search.run.ray_cluster import address_of, check_installed, connected
 from search.study_parts import Run
 
 MANY = 10**9
+NO_GPUS = "; no trial asks for a GPU, for there is none: write run.gpus_per_trial where an autoscaler is to start some"
 SHOWN = {"CPU": ("CPUs", 1.0), "GPU": ("GPUs", 1.0), "memory": ("GB of memory", 1e9)}
 
 
@@ -28,18 +29,26 @@ class Offer:
         """In words."""
         where = f"the Ray cluster at {self.address}" if self.address else "Ray on this machine"
         have = f"{where}: {_counted(self.nodes, 'node')}, {_counted(self.cpus, 'CPU')}, {_counted(self.gpus, 'GPU')}"
-        if self.trials:
-            return f"{have}; room for {_counted(self.trials, 'trial')} at once"
-        asked = _needs_text(needs(run, self.gpus > 0))
-        return (
-            f"{have}; no node has room for a trial of {asked}, so the search waits for one that has"
+        alone = self.address is None
+        asked = needs(run, self.gpus > 0, alone)
+        room = (
+            f"room for {_counted(self.trials, 'trial')} at once"
+            if self.trials
+            else f"no node has room for a trial of {_needs_text(asked)}, so the search waits for one that has"
         )
+        may_grow = run.device == "auto" and "GPU" not in asked and not alone
+        return f"{have}; {room}{NO_GPUS if may_grow else ''}"
 
 
-def needs(run: Run, has_gpus: bool) -> dict[str, float]:
-    """What Ray is asked for, for one trial: GPUs unless it trains on the CPU or, on `auto`, where there are none."""
+def needs(run: Run, has_gpus: bool, alone: bool = False) -> dict[str, float]:
+    """What Ray is asked for, for one trial.
+
+    On device `auto`, GPUs where there are some, and where the file says how many a trial takes: an autoscaler starts
+    machines with GPUs only once they are asked for. A cluster of this machine `alone` gets no more of them.
+    """
     found: dict[str, float] = {"CPU": run.cpus_per_trial}
-    if run.device == "cuda" or (run.device == "auto" and has_gpus):
+    named = "gpus_per_trial" in run.model_fields_set and not alone
+    if run.device == "cuda" or (run.device == "auto" and (has_gpus or named)):
         found["GPU"] = run.gpus_per_trial
     if run.memory_gigabytes is not None:
         found["memory"] = int(1e9 * run.memory_gigabytes)
@@ -62,10 +71,9 @@ def offer(run: Run) -> Offer:
         cluster.close()
 
 
-def waiting_text(ray: Any, run: Run, seconds: float, why_lost: str) -> str:
-    """What to say where Ray has found no place for any training for so long."""
+def waiting_text(ray: Any, asked: Mapping[str, float], seconds: float, why_lost: str) -> str:
+    """What to say where Ray has found no place for any training, which takes what is `asked`, for so long."""
     nodes = resources(ray)
-    asked = needs(run, any(node.get("GPU") for node in nodes))
     free = ray.available_resources()
     line = (
         f"no trial has found a place for {seconds:.0f} s: one takes {_needs_text(asked)}; "
@@ -112,7 +120,7 @@ def resources(ray: Any) -> list[Mapping[str, float]]:
 
 def offered(address: str | None, nodes: Sequence[Mapping[str, float]], run: Run) -> Offer:
     """The same of nodes that are known."""
-    asked = needs(run, any(node.get("GPU") for node in nodes))
+    asked = needs(run, any(node.get("GPU") for node in nodes), alone=address is None)
     room = sum(_room(node, asked) for node in nodes)
     return Offer(
         address, len(nodes), _sum(nodes, "CPU"), _sum(nodes, "GPU"), min(run.max_trials, room)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from search.logs import verbosity
@@ -20,6 +21,7 @@ logger = logging.getLogger(f"dynafront.{__name__}")
 
 NAMES = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}  # in options of an actor
 THREADS = 4  # of an actor, see Trainer
+GPU_SECONDS = 5.0  # between two looks at whether the cluster has GPUs by now
 IDLE_SECONDS = 60.0  # that a place may be empty while there is another empty one
 
 
@@ -30,6 +32,7 @@ class Place:
     actor: Any
     placed: Any  # reference to its node
     held: Any  # reference that comes to nothing as long as it lives
+    asked: Mapping[str, float] = field(default_factory=dict)  # what it has of its node
     node: Node | None = None
     job: Job | None = None
     events: Any = None  # of the job: a stream of references
@@ -66,11 +69,16 @@ class Places:
     """Up to `most` places, each with what `run` says of a trial.
 
     As long as none is free, so many are asked for: that is what an autoscaler sees. Of those that are free for long,
-    one is kept.
+    one is kept. `alone`: on a cluster of this machine alone.
     """
 
-    def __init__(self, ray: Any, run: Run, most: int, trainer: type[Trainer]) -> None:
+    def __init__(
+        self, ray: Any, run: Run, most: int, trainer: type[Trainer], alone: bool = False
+    ) -> None:
         self._ray, self._run, self._most, self._trainer = ray, run, most, trainer
+        self._alone = alone
+        self._has_gpus = False  # or had: an autoscaler takes them away when they are idle
+        self._looked: float | None = None  # whether it has
         self._all: list[Place] = []
         self._none_since: float | None = None  # as long as Ray has found no place
         self.why_lost = ""  # of the last place that was lost before Ray had placed it
@@ -90,6 +98,11 @@ class Places:
         """For how many seconds places were asked for while Ray has found none; 0 once there is one."""
         return 0.0 if self._none_since is None else time.monotonic() - self._none_since
 
+    @property
+    def asked(self) -> dict[str, float]:
+        """What a place takes of its node."""
+        return needs(self._run, self._has_gpus, self._alone)
+
     def found(self) -> Place | None:
         """One that Ray has found, free if possible; None as long as there is none."""
         found = [place for place in self._all if place.node is not None]
@@ -104,6 +117,8 @@ class Places:
     def tend(self) -> None:
         """Take in which places there are, ask for more, and give back what nobody needs."""
         self._take_in()
+        self._look_for_gpus()
+        self._change_places()
         free = [place for place in self._all if place.node is not None and place.is_free]
         waiting = [place for place in self.busy if place.node is None]
         for place, other in zip(waiting, free, strict=False):  # the first that was found is taken
@@ -138,7 +153,8 @@ class Places:
     def drop(self, place: Place) -> None:
         """Give it back, whatever it does."""
         self._ray.kill(place.actor)
-        self._all.remove(place)
+        if place in self._all:  # it may be given back while it is asked something
+            self._all.remove(place)
 
     def drop_all(self) -> None:
         for place in list(self._all):
@@ -158,6 +174,32 @@ class Places:
         for place in self._ready({place.held: place for place in found}):
             self.lose(place)
 
+    def _look_for_gpus(self) -> None:
+        """Whether the cluster has GPUs; looked for once in a while, until it has."""
+        now = time.monotonic()
+        if self._has_gpus or (self._looked is not None and now - self._looked < GPU_SECONDS):
+            return
+        self._looked = now
+        self._has_gpus = bool(self._ray.cluster_resources().get("GPU"))
+
+    def _change_places(self) -> None:
+        """Give back places that have no GPU though one is asked for by now, unless they train.
+
+        A job that waits for such a place waits for a new one.
+        """
+        asked = self.asked
+        old = [
+            place
+            for place in self._all
+            if place.asked != asked and (place.is_free or place.node is None)
+        ]
+        for place in old:
+            logger.info("a place is given back: %s is asked for now", asked)
+            self.drop(place)
+        for place in old:
+            if place.job is not None:
+                self._new().begin(place.job)
+
     def _ready(self, places: dict[Any, Place]) -> list[Place]:
         """Those whose reference has come to something."""
         found, _ = self._ray.wait(list(places), num_returns=max(1, len(places)), timeout=0)
@@ -165,14 +207,13 @@ class Places:
 
     def _new(self) -> Place:
         """One more actor; Ray starts it once there are its CPUs and GPUs."""
-        run = self._run
-        asked = needs(run, bool(self._ray.cluster_resources().get("GPU")))
+        run, asked = self._run, self.asked
         options: dict[str, Any] = {NAMES[name]: amount for name, amount in asked.items()}
         # dynafront submits again what is lost, from its checkpoint and with the rungs that are left
         made = self._ray.remote(self._trainer).options(
             max_concurrency=THREADS, max_restarts=0, **options
         )
         actor = made.remote(TrialLimits.of(run), run.gpus, os.getcwd(), verbosity())
-        place = Place(actor, actor.node.remote(), actor.hold.remote())
+        place = Place(actor, actor.node.remote(), actor.hold.remote(), asked)
         self._all.append(place)
         return place

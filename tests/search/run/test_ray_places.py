@@ -52,6 +52,7 @@ class Ray:
         self.actors: list[Actor] = []
         self.asked: list[dict[str, Any]] = []
         self.killed: list[Actor] = []
+        self.resources: dict[str, float] = {"CPU": 8, "GPU": 1}
 
     def remote(self, trainer: type) -> Any:
         def options(**values: Any) -> Any:
@@ -78,7 +79,7 @@ class Ray:
         self.killed.append(actor)
 
     def cluster_resources(self) -> dict[str, float]:
-        return {"CPU": 8, "GPU": 1}
+        return self.resources
 
     def find(self, number: int) -> Actor:
         """Ray finds room for the actor with this number."""
@@ -126,6 +127,51 @@ def test_as_many_are_asked_for_as_are_wanted_with_what_a_trial_takes(ray: Ray) -
     ray.find(1)
     made.tend()
     assert made.count == 1
+
+
+def test_places_without_a_gpu_are_asked_for_anew_once_the_cluster_has_one(
+    ray: Ray, tmp_path: Path, now: list[float]
+) -> None:
+    ray.resources = {"CPU": 8}
+    made = places(ray, 4)
+    assert all("num_gpus" not in one for one in ray.asked)
+    ray.find(0)
+    made.tend()
+    trains = begin(made, tmp_path, 0)
+    waits, idle = begin(made, tmp_path, 1), ray.find(2)
+    now[0] += ray_places.GPU_SECONDS
+    made.tend()
+    assert waits.actor in ray.killed, "the idle one has its job"
+    assert [one.number for one in idle.begun] == [1]
+    begin(made, tmp_path, 2)
+    ray.resources = {"CPU": 8, "GPU": 1}
+    begun = len(ray.asked)
+    now[0] += ray_places.GPU_SECONDS
+    made.tend()
+    assert trains.job is not None, "what trains goes on where it is"
+    assert trains.actor not in ray.killed
+    assert [one["num_gpus"] for one in ray.asked[begun:]] == [1, 1], "the other two are replaced"
+    assert [one.number for actor in ray.actors[begun:] for one in actor.begun] == [2]
+    trains.end()
+    made.tend()
+    assert trains.actor in ray.killed, "once it trains nothing"
+    assert len(made.busy) == 2
+    ray.resources = {"CPU": 8}
+    now[0] += ray_places.GPU_SECONDS
+    made.tend()
+    assert made.asked["GPU"] == 1, "an autoscaler has taken it away, and brings it back"
+
+
+def test_without_a_gpu_the_cluster_is_not_asked_at_every_event(
+    ray: Ray, now: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = list[float]()
+    monkeypatch.setattr(ray, "cluster_resources", lambda: looks.append(now[0]) or {"CPU": 8})
+    made = places(ray, 1)
+    for second in range(1, 12):
+        now[0] = second
+        made.tend()
+    assert looks == [0, 5, 10]
 
 
 def test_a_job_goes_to_the_place_that_is_found_first(ray: Ray, tmp_path: Path) -> None:
