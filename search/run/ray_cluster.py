@@ -12,13 +12,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
 from search.logs import verbosity
+from search.run.ray_token import MODE, kept_token, own_token
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
@@ -29,7 +30,6 @@ UNASKED = {
     "RAY_DEDUP_LOGS": "0",
     UV: "0",  # else below `uv run` it sends the folder to every machine, and makes an environment without Ray there
 }
-NOTED = Path("/tmp/ray/ray_current_cluster")  # where `ray start` writes the address of its head
 SHORT = Path("/tmp")  # paths of sockets have 107 bytes at most, of which Ray needs 70
 STORE_BYTES = 2**28  # of shared memory: what trainings report is small
 CHECK_SECONDS = 5.0  # between two looks at whether the head is there
@@ -44,11 +44,11 @@ class ClusterError(RuntimeError):
 
 @dataclass
 class Cluster:
-    """A cluster that this process is connected to. `folder` is of one that it has started."""
+    """A cluster that this process is connected to; `left` ends what was made for that."""
 
     ray: ModuleType
     is_ours: bool  # the connection, which `close` ends
-    folder: Path | None = None
+    left: ExitStack = field(default_factory=ExitStack)
     is_lost: bool = False
     _checked: float = field(default_factory=time.monotonic)
     _heard: float = field(default_factory=time.monotonic)
@@ -77,8 +77,7 @@ class Cluster:
         if self.is_ours and not self.is_lost and self.ray.is_initialized():
             with _own_signals():
                 self.ray.shutdown()
-        if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        self.left.close()
 
 
 def check_installed() -> None:
@@ -101,14 +100,15 @@ def connected(address: str | None, say: Callable[[str], None] = lambda line: Non
         return _started(ray)
     say(f"connecting to the Ray cluster at {address}")
     _check_answers(address)
-    try:
-        with _own_signals():
-            ray.init(address, log_to_driver=verbosity() > 0, configure_logging=False)
-    except Exception as error:
-        raise ClusterError(
-            f"run.address: the Ray cluster at {address} refuses: {first_line(error)}"
-        ) from error
-    return Cluster(ray, is_ours=True)
+    with ExitStack() as left:
+        if address == noted_address():
+            left.enter_context(kept_token())
+        try:
+            with _own_signals():
+                ray.init(address, log_to_driver=verbosity() > 0, configure_logging=False)
+        except Exception as error:
+            raise ClusterError(_refusal(address, error)) from error
+        return Cluster(ray, is_ours=True, left=left.pop_all())
 
 
 def address_of(address: str) -> str | None:
@@ -119,12 +119,20 @@ def address_of(address: str) -> str | None:
         return address
     if named := os.environ.get("RAY_ADDRESS"):
         return None if named == LOCAL else named
-    try:
-        noted = NOTED.read_text().strip()
-    except OSError:
-        return None
+    noted = noted_address()
     # the note outlives a cluster that was killed
     return noted if noted and answers(noted) else None
+
+
+def noted_address() -> str | None:
+    """What `ray start` has started on this machine last, as Ray itself finds it; it may be gone."""
+    _quiet_ray()
+    from ray._private.utils import read_ray_address
+
+    try:
+        return read_ray_address() or None
+    except OSError:
+        return None
 
 
 def _started(ray: ModuleType) -> Cluster:
@@ -144,23 +152,32 @@ def _started(ray: ModuleType) -> Cluster:
 
 def _started_once(ray: ModuleType) -> Cluster:
     where = SHORT if SHORT.is_dir() and os.access(SHORT, os.W_OK) else None
-    folder = Path(tempfile.mkdtemp(prefix="ray-", dir=where))
-    try:
-        with _own_signals():
-            ray.init(
-                LOCAL,
-                include_dashboard=False,
-                log_to_driver=verbosity() > 0,
-                configure_logging=False,
-                object_store_memory=STORE_BYTES,
-                _node_ip_address="127.0.0.1",
-                _temp_dir=str(folder),
-            )
-    except BaseException:
-        ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    return Cluster(ray, is_ours=True, folder=folder)
+    with ExitStack() as left:
+        folder = tempfile.mkdtemp(prefix="ray-", dir=where)
+        left.callback(shutil.rmtree, folder, ignore_errors=True)
+        left.enter_context(own_token())
+        try:
+            with _own_signals():
+                ray.init(
+                    LOCAL,
+                    include_dashboard=False,
+                    log_to_driver=verbosity() > 0,
+                    configure_logging=False,
+                    object_store_memory=STORE_BYTES,
+                    _node_ip_address="127.0.0.1",
+                    _temp_dir=folder,
+                )
+        except BaseException:
+            ray.shutdown()
+            raise
+        return Cluster(ray, is_ours=True, left=left.pop_all())
+
+
+def _refusal(address: str, error: Exception) -> str:
+    line = f"run.address: the Ray cluster at {address} refuses: {first_line(error)}"
+    if MODE in os.environ:
+        return line
+    return f"{line}; where it asks for a token, set {MODE}=token"
 
 
 def _quiet_ray() -> ModuleType:

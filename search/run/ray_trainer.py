@@ -7,6 +7,7 @@ hang or too much memory is found and told by the same code, and the actor lives 
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from trainers.execution import Execution
 
 TICK = 1.0  # seconds that the actor waits for an event at once
+LONGEST_PATH = 107  # bytes, of a socket
+SOCKET = "/pymp-12345678/listener-12345678"  # of the processes that an actor starts
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,15 @@ def here() -> Node:
     return Node(ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address())
 
 
+def leave_nothing() -> None:
+    """Sockets of what this actor starts lie in the folder of Ray's session: Ray ends actors without a word."""
+    from ray._private import worker
+
+    folder = worker._global_node.get_session_dir_path()
+    if len(os.fsencode(folder + SOCKET)) <= LONGEST_PATH:
+        tempfile.tempdir = folder
+
+
 class Trainer:
     """Trains jobs in a process of its own. `folder` is the driver's, from which paths count.
 
@@ -53,6 +65,7 @@ class Trainer:
         import ray
 
         show_logs(verbosity)
+        leave_nothing()
         if not ray.get_gpu_ids():  # those that its node may have are others'
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         self._missing = "" if Path(folder).is_dir() else folder

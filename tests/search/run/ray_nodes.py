@@ -108,6 +108,16 @@ def cluster(cpus: int) -> Iterator[RayNodes]:
         made.close()
 
 
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    """A folder for a test; the paths of Ray's sockets have room in it."""
+    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def free_ports(count: int) -> list[int]:
     """Ports that nothing listens on."""
     sockets = [socket.socket() for _ in range(count)]

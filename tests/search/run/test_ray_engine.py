@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -57,13 +59,20 @@ def test_a_cluster_is_named_found_or_started(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr("search.run.ray_cluster.NOTED", tmp_path / "none")
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     assert address_of("head:6379") == "head:6379"
     assert address_of("local") is None
     assert address_of("auto") is None
     (port,) = free_ports(1)
-    (tmp_path / "none").write_text(f"127.0.0.1:{port}")
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text(f"127.0.0.1:{port}\n")
     assert address_of("auto") is None, "nothing answers there: its cluster was killed"
+    with socket.create_server(("127.0.0.1", port)):
+        assert address_of("auto") == f"127.0.0.1:{port}"
+        if sys.platform == "linux":
+            monkeypatch.delenv("RAY_TMPDIR")
+            monkeypatch.setenv("TMPDIR", str(tmp_path))
+            assert address_of("auto") == f"127.0.0.1:{port}", "as `ray start` has it"
     monkeypatch.setenv("RAY_ADDRESS", "other:6379")
     assert address_of("auto") == "other:6379"
 

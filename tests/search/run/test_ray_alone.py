@@ -1,0 +1,133 @@
+"""Ray that a search starts on this machine, and what is left of it; and Ray that `ray start` has started."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytest.importorskip("ray")
+from tests.search.run.ray_nodes import free_ports, short_folder
+
+ROOT = Path(__file__).parents[3]
+CLEARED = ("RAY_AUTH_MODE", "RAY_ADDRESS", "RAY_TMPDIR", "TMPDIR")
+TRAIN = """
+import sys
+from pathlib import Path
+from search.run.ray_engine import RayEngine
+from search.study_parts import Run
+from tests.search.run.jobs import drained, job, kinds
+engine = RayEngine(Run(engine="ray", address=sys.argv[1]), 1)
+engine.open(print)
+engine.submit(job(Path(sys.argv[2])))
+print(kinds(drained(engine, 1))[-1].__name__)
+engine.close()
+"""
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        "DYNAFRONT_TEST_RAY" not in os.environ, reason="takes minutes; DYNAFRONT_TEST_RAY=1 runs it"
+    ),
+]
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A home folder, which all processes of a test have in their environment; Ray's sockets need short paths."""
+    with short_folder() as folder:
+        yield folder
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if name not in CLEARED}
+    return inherited | {"HOME": str(home), "RAY_USAGE_STATS_ENABLED": "0"} | more
+
+
+def processes(home: Path) -> list[str]:
+    """The command lines of all that live with this home folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("HOME") == str(home):
+                found.append(" ".join(process.cmdline()))
+        except psutil.Error:
+            continue
+    return found
+
+
+def trained(address: str, home: Path, folder: Path, **more: str) -> list[str]:
+    """What an engine at this address says that trains one job, a line each."""
+    done = subprocess.run(
+        [sys.executable, "-c", TRAIN, address, str(folder)],
+        cwd=ROOT,
+        env=environment(home, **more),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_nothing_is_left_of_a_cluster_that_a_search_started(home: Path, tmp_path: Path) -> None:
+    (temporary := home / "tmp").mkdir()
+    before = set(Path("/tmp").glob("ray-*"))
+    said = trained("local", home, tmp_path, TMPDIR=str(temporary))
+    assert said[0] == "starting Ray on this machine"
+    assert said[-1] == "Outcome"
+    end = time.monotonic() + 10
+    while left := processes(home):
+        assert time.monotonic() < end, left
+        time.sleep(0.2)
+    kept_by_torch = {
+        temporary / f"torchinductor_{name}" for name in (os.environ.get("USER"), "root")
+    }
+    assert set(home.iterdir()) == {temporary}, "no token, which Ray writes into the home folder"
+    assert set(temporary.iterdir()) <= kept_by_torch
+    assert not [one for one in Path("/tmp").glob("ray-*") if one not in before and one != home]
+
+
+@contextmanager
+def started_by_hand(home: Path) -> Iterator[int]:
+    """The port of a head as `ray start` starts it; all of it ends with the command."""
+    (port,) = free_ports(1)
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
+    options = ["--port", str(port), "--num-cpus", "1", "--include-dashboard", "false"]
+    head = subprocess.Popen(
+        [*command, *options, "--node-ip-address", "127.0.0.1"],
+        env=environment(home, RAY_TMPDIR=str(home)),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        end = time.monotonic() + 90
+        while not (home / "ray" / "ray_current_cluster").exists():
+            assert head.poll() is None, "Ray has not started"
+            assert time.monotonic() < end
+            time.sleep(0.2)
+        yield port
+    finally:
+        head.send_signal(signal.SIGTERM)
+        head.wait(60)
+
+
+def test_a_cluster_of_ray_start_is_found_where_it_keeps_its_files_and_shown_the_token_it_asks_for(
+    home: Path, tmp_path: Path
+) -> None:
+    (home / ".ray").mkdir()
+    (home / ".ray" / "auth_token").write_text("a" * 64)
+    with started_by_hand(home) as port:
+        said = trained("auto", home, tmp_path, RAY_TMPDIR=str(home))
+        assert said[0].startswith("connecting to the Ray cluster at ")
+        assert said[0].endswith(f":{port}")
+        assert said[-1] == "Outcome"
