@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 
 from search.logs import verbosity
+from search.run.ray_errors import reason
 from search.run.ray_token import MODE, kept_token, own_token
 
 logger = logging.getLogger(f"dynafront.{__name__}")
@@ -143,7 +144,7 @@ def _started(ray: ModuleType) -> Cluster:
         except Exception as error:
             # Ray gives its processes 15 seconds to start, which can be too few where the cores are busy
             logger.warning("Ray did not start", exc_info=error)
-            why = first_line(error)
+            why = reason(error)
     raise ClusterError(
         f"Ray does not start on this machine: {why.rstrip('.')}; try again when it is less busy, or with "
         "`ray start --head` first"
@@ -174,7 +175,7 @@ def _started_once(ray: ModuleType) -> Cluster:
 
 
 def _refusal(address: str, error: Exception) -> str:
-    line = f"run.address: the Ray cluster at {address} refuses: {first_line(error)}"
+    line = f"run.address: the Ray cluster at {address} refuses: {reason(error)}"
     if MODE in os.environ:
         return line
     return f"{line}; where it asks for a token, set {MODE}=token"
@@ -226,8 +227,3 @@ def answers(address: str) -> bool:
             return True
     except (OSError, ValueError):
         return False
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, without the traceback that Ray puts behind it."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

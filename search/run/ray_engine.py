@@ -15,6 +15,7 @@ from typing import Any
 
 from search.run.job import EpochResult, Event, Failure, Job, Outcome
 from search.run.ray_cluster import Cluster, address_of, check_installed, connected
+from search.run.ray_errors import place_is_lost
 from search.run.ray_offer import offered, resources, waiting_text
 from search.run.ray_places import Place, Places
 from search.run.ray_trainer import Trainer
@@ -84,7 +85,9 @@ class RayEngine:
         ray, places = self._ray, self._tended()
         try:
             return ray.get(getattr(place.actor, what).remote(*arguments))
-        except ray.exceptions.RayActorError as error:
+        except ray.exceptions.RayError as error:
+            if not place_is_lost(error):
+                raise
             logger.warning("a place was lost when it was asked for %s", what, exc_info=error)
             if place.job is not None:
                 self._lost.append((place.job, place.death(error)))

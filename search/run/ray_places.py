@@ -11,7 +11,7 @@ from typing import Any
 
 from search.logs import verbosity
 from search.run.job import Failure, Job
-from search.run.ray_cluster import first_line
+from search.run.ray_errors import node_died, out_of_memory, reason
 from search.run.ray_offer import needs
 from search.run.ray_trainer import Node, Trainer
 from search.run.watch import TrialLimits
@@ -55,11 +55,11 @@ class Place:
     def death(self, error: Exception) -> Failure:
         """What is said of its training once it is lost."""
         node = f" {self.node.name}" if self.node else ""
-        memory = "low on memory" in str(error)  # Ray ends processes before a node has none left
+        memory = out_of_memory(error)
         said = f"its process on node{node} is lost"
         if memory:
             said = f"its process on node{node} was ended by Ray, for the node ran out of memory"
-        elif "node has died" in str(error):
+        elif node_died(error):
             said = f"its node{node} is lost"
         epoch = self.epoch + 1 if self.epoch else None
         return Failure(said, epoch, "", crashed=True, memory=memory, lost=not memory)
@@ -145,7 +145,7 @@ class Places:
         where = f" on node {place.node.name}" if place.node else ""
         logger.info("a place%s is lost", where, exc_info=error)
         if place.node is None and error is not None:
-            self.why_lost = first_line(error)
+            self.why_lost = reason(error)
         self.drop(place)
         if place.job is not None:
             self.free().begin(place.job)

@@ -64,15 +64,15 @@ def processes(home: Path) -> list[str]:
     return found
 
 
-def trained(address: str, home: Path, folder: Path, **more: str) -> list[str]:
+def trained(address: str, home: Path, folder: Path, program: str = TRAIN, **more: str) -> list[str]:
     """What an engine at this address says that trains one job, a line each."""
     done = subprocess.run(
-        [sys.executable, "-c", TRAIN, address, str(folder)],
+        [sys.executable, "-c", program, address, str(folder)],
         cwd=ROOT,
         env=environment(home, **more),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=150,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
@@ -94,6 +94,40 @@ def test_nothing_is_left_of_a_cluster_that_a_search_started(home: Path, tmp_path
     assert set(home.iterdir()) == {temporary}, "no token, which Ray writes into the home folder"
     assert set(temporary.iterdir()) <= kept_by_torch
     assert not [one for one in Path("/tmp").glob("ray-*") if one not in before and one != home]
+
+
+FILL = """
+import os
+import sys
+from pathlib import Path
+from ray._common.utils import get_system_memory
+from ray._private.utils import get_used_memory
+from search.run.job import Failure
+from search.run.ray_engine import RayEngine
+from search.study_parts import Run
+from tests.search.run.jobs import job
+from trainers.fit import EpochResult
+free = 2.5e9  # a place needs about 1
+os.environ["RAY_memory_usage_threshold"] = str((get_used_memory() + free) / get_system_memory())
+os.environ["RAY_memory_monitor_refresh_ms"] = "100"
+engine = RayEngine(Run(engine="ray", address="local"), 1)
+engine.submit(job(Path(sys.argv[2]), epochs=100_000))
+filled, trains, happened = [], False, None
+while happened is None or not isinstance(happened[1], Failure):
+    happened = engine.next_event(0.1)
+    trains = trains or (happened is not None and isinstance(happened[1], EpochResult))
+    if trains and len(filled) * 1e8 < 1.5 * free:
+        filled.append(bytearray(os.urandom(100_000) * 1000))
+filled.clear()
+print(happened[1])
+engine.close()
+"""
+
+
+def test_a_training_that_ray_ends_for_memory_is_told_as_that(home: Path, tmp_path: Path) -> None:
+    said = trained("local", home, tmp_path, FILL)[-1]
+    assert "was ended by Ray, for the node ran out of memory" in said
+    assert "memory=True" in said
 
 
 @contextmanager

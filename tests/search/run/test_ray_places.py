@@ -8,6 +8,17 @@ from typing import Any, cast
 
 import pytest
 
+pytest.importorskip("ray")
+from ray import exceptions
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    NodeDiedError,
+    OutOfMemoryError,
+    RayError,
+    RayTaskError,
+)
+
 from search.run import ray_engine, ray_places
 from search.run.job import Failure
 from search.run.ray_engine import RayEngine
@@ -15,10 +26,6 @@ from search.run.ray_places import Place, Places
 from search.run.ray_trainer import Node, Trainer
 from search.study_parts import Run
 from tests.search.run.jobs import job
-
-
-class RayError(Exception):
-    """As ray.exceptions.RayError."""
 
 
 class Reference:
@@ -46,7 +53,7 @@ class Actor:
 class Ray:
     """What `Places` uses of Ray."""
 
-    exceptions = SimpleNamespace(RayError=RayError)
+    exceptions = exceptions
 
     def __init__(self) -> None:
         self.actors: list[Actor] = []
@@ -229,22 +236,29 @@ def test_places_that_are_free_for_long_are_given_back_all_but_one(
 
 
 @pytest.mark.parametrize(
-    ("said", "error", "memory"),
+    ("raised", "error", "memory"),
     [
-        ("The actor died because its node has died.", "its node here is lost", False),
-        ("RPC error: Socket closed", "its process on node here is lost", False),
+        (RayError("The actor died because its node has died."), "its node here is lost", False),
+        (NodeDiedError("it does not answer"), "its node here is lost", False),
+        (RayError("RPC error: Socket closed"), "its process on node here is lost", False),
+        (ActorDiedError(), "its process on node here is lost", False),
         (
-            "the node was running low on memory",
+            RayError("the node was running low on memory"),
+            "ended by Ray, for the node ran out of memory",
+            True,
+        ),
+        (
+            OutOfMemoryError("1 worker(s) were killed"),
             "ended by Ray, for the node ran out of memory",
             True,
         ),
     ],
 )
 def test_what_is_said_of_a_training_whose_place_is_lost(
-    said: str, error: str, memory: bool
+    raised: Exception, error: str, memory: bool
 ) -> None:
     place = Place(None, None, None, node=Node("id", "here"), epoch=3)
-    failure = place.death(RayError(said))
+    failure = place.death(raised)
     assert error in failure.error
     assert (failure.crashed, failure.memory, failure.epoch) == (True, memory, 4)
     assert failure.lost is not memory, "what is not the training's doing speaks not against it"
@@ -311,11 +325,20 @@ def test_a_search_says_what_it_waits_for_after_a_minute_then_after_twice_as_long
     assert said == ["60", "120", "240", "60"], "from the start for the next wait"
 
 
+@pytest.mark.parametrize(
+    "raised",
+    [
+        RayError("its node has died"),
+        OutOfMemoryError("1 worker(s) were killed"),
+        NodeDiedError("it does not answer"),
+        ActorDiedError(),
+        ActorUnavailableError("Socket closed", None),
+    ],
+)
 def test_a_training_whose_place_is_lost_when_it_is_asked_something_is_told_as_lost(
-    ray: Ray, tmp_path: Path
+    ray: Ray, tmp_path: Path, raised: Exception
 ) -> None:
     engine = RayEngine(Run(engine="ray", max_trials=1), 1)
-    ray.exceptions = SimpleNamespace(RayError=RayError, RayActorError=RayError)
     made = places(ray, 1)
     engine._opened = cast(Any, (SimpleNamespace(ray=ray, check=lambda: None), made))
     ray.find(0)
@@ -324,8 +347,23 @@ def test_a_training_whose_place_is_lost_when_it_is_asked_something_is_told_as_lo
     place = engine.found_place()
     assert place.job == trained
     ray.actors[0].references["device"] = Reference()
-    ray.actors[0].references["device"].value = RayError("its node has died")
+    ray.actors[0].references["device"].value = raised
     assert engine.ask(place, "device", "auto") is None
     job, failure = engine.next_event(0) or pytest.fail("nothing was told")
     assert (job, isinstance(failure, Failure)) == (trained, True)
     assert not made.busy
+    assert failure.memory is isinstance(raised, OutOfMemoryError)
+
+
+def test_what_a_place_itself_raises_when_it_is_asked_something_is_no_loss(ray: Ray) -> None:
+    engine = RayEngine(Run(engine="ray", max_trials=1), 1)
+    made = places(ray, 1)
+    engine._opened = cast(Any, (SimpleNamespace(ray=ray, check=lambda: None), made))
+    ray.find(0)
+    place = engine.found_place()
+    ray.actors[0].references["device"] = Reference()
+    error = RayTaskError("device", "a traceback", KeyError("auto"), proctitle="", ip="1.2.3.4")
+    ray.actors[0].references["device"].value = error
+    with pytest.raises(RayTaskError, match="a traceback"):
+        engine.ask(place, "device", "auto")
+    assert ray.killed == []
