@@ -67,13 +67,14 @@ def launch(
     from search.commands.study_file import read_begun
     from search.engine_keys import on_engine
     from search.inputs import check_inputs
+    from search.run.stop_signal import STOP
 
     settings, console = read_settings(config), terminal()
     spec, text = read_begun(study_file, settings, notes(console))
     spec = on_engine(spec, engine, workers)
     check_inputs(spec, str(study_file))
     # a scheduler's stop is as gentle as Ctrl-C
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(STOP, signal.default_int_handler)
     workers = spec.run.workers if workers is None else workers
     baselines = baselines or ladder
     try:

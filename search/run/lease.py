@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 import threading
 import time
@@ -12,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from search.run.stop_signal import stop_this_process, stoppable
 from storage.errors import StorageError
 from storage.records import StudyRecord
 from storage.store import Store
@@ -49,7 +49,7 @@ class Lease:
                 if not asked and self._store.is_asked_to_stop(self._name, self._owner):
                     asked = True
                     logger.info("%s is to stop: somebody asked for it from elsewhere", self._name)
-                    os.kill(os.getpid(), signal.SIGINT)
+                    stop_this_process()
             except StorageError as error:  # there are three more tries before the lease ends
                 logger.warning("the lease on %s was not renewed: %s", self._name, error)
 
@@ -62,7 +62,7 @@ def lease(
 
     Leases count by the clock of the database's server. Where there is none, one that is over by this machine's clock,
     but whose owner may be alive, is taken only after a while without a renewal: a clock may jump. So is one that lasts
-    longer than any can. `say` gets a line then. Raises ValueError.
+    longer than any can. `say` gets a line then. While it is held, SIGTERM raises KeyboardInterrupt. Raises ValueError.
     """
     owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     record = store.study(name)
@@ -74,11 +74,12 @@ def lease(
         raise ValueError(
             f"study {name} is being searched by process {pid} on {host}; watch it with `dynafront status {name}`"
         )
-    held = Lease(store, name, owner)
-    try:
-        yield held
-    finally:
-        held.release()
+    with stoppable():
+        held = Lease(store, name, owner)
+        try:
+            yield held
+        finally:
+            held.release()
 
 
 def _is_gone(store: Store, record: StudyRecord, say: Callable[[str], None]) -> bool:

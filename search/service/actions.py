@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import socket
 from pathlib import Path
 from typing import Any
 
 from search.commands.choice import Choice, chosen
 from search.commands.status import is_driven
+from search.run.stop_signal import STOP
 from search.service import bodies
 from search.service.allowed import check_place
 from search.service.job_process import STUDY_FILE
@@ -126,8 +126,8 @@ class Actions:
         if host != socket.gethostname() or not pid.isdecimal():
             self.store.ask_to_stop(record.name)
             return {"stopped": True, "command": f"Ctrl-C on {host}, within 15 seconds"}
-        os.kill(int(pid), signal.SIGINT)
-        return {"stopped": True, "command": f"kill -INT {pid}"}
+        os.kill(int(pid), STOP)
+        return {"stopped": True, "command": f"kill {pid}"}
 
     def delete(self, body: bodies.DeleteBody) -> dict[str, Any]:
         record = self._study(body.study)

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -26,12 +27,38 @@ def test_a_search_stops_as_with_ctrl_c_where_somebody_elsewhere_asks(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LEASE_SECONDS", 0.4)
-    # a shell's background jobs ignore Ctrl-C
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    # as in a program that a script started with `&`, which has no handler for a polite kill
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         _stopped_from_elsewhere(store)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, "as it was"
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_a_program_that_has_a_handler_of_its_own_keeps_it(store: Store) -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        with lease(store, "s"):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM]
+
+
+def test_a_study_is_driven_from_another_thread_too(store: Store) -> None:
+    """Only the main thread may set handlers."""
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(_owner_inside, store).result() is not None
+
+
+def _owner_inside(store: Store) -> str | None:
+    with lease(store, "s"):
+        return store.study("s").owner
 
 
 def _stopped_from_elsewhere(store: Store) -> None:

@@ -131,13 +131,13 @@ def test_stopping_ends_a_search_as_ctrl_c_does(
     monkeypatch.setattr("os.kill", lambda pid, number: sent.append((pid, number)))
     assert "is not being searched" in told(client, "stop", 400, study="s")["error"]
     store.take_lease("s", f"{socket.gethostname()}:4711:x", 60)
-    assert told(client, "stop", 200, study="s")["command"] == "kill -INT 4711"
-    assert sent[-1] == (4711, signal.SIGINT)
+    assert told(client, "stop", 200, study="s")["command"] == "kill 4711"
+    assert sent[-1] == (4711, signal.SIGTERM)
     store.release_lease("s", f"{socket.gethostname()}:4711:x")
     store.take_lease("s", "elsewhere:1:x", 60)
     assert told(client, "stop", 200, study="s")["command"].startswith("Ctrl-C on elsewhere")
     assert store.is_asked_to_stop("s", "elsewhere:1:x")
-    assert sent[-1] == (4711, signal.SIGINT), "no process of this machine"
+    assert sent[-1] == (4711, signal.SIGTERM), "no process of this machine"
 
 
 def test_a_search_that_waits_is_stopped_before_it_begins(
