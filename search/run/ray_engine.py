@@ -140,6 +140,8 @@ class RayEngine:
         cluster, places = self._opened
         cluster.check()
         places.tend()
+        for line in places.notices():
+            self._say(line)
         self._say_if_waiting(cluster, places)
         return places
 

@@ -31,13 +31,13 @@ class Offer:
         have = f"{where}: {_counted(self.nodes, 'node')}, {_counted(self.cpus, 'CPU')}, {_counted(self.gpus, 'GPU')}"
         alone = self.address is None
         asked = needs(run, self.gpus > 0, alone)
-        room = (
+        found = (
             f"room for {_counted(self.trials, 'trial')} at once"
             if self.trials
             else f"no node has room for a trial of {_needs_text(asked)}, so the search waits for one that has"
         )
         may_grow = run.device == "auto" and "GPU" not in asked and not alone
-        return f"{have}; {room}{NO_GPUS if may_grow else ''}"
+        return f"{have}; {found}{NO_GPUS if may_grow else ''}"
 
 
 def needs(run: Run, has_gpus: bool, alone: bool = False) -> dict[str, float]:
@@ -81,7 +81,7 @@ def waiting_text(ray: Any, asked: Mapping[str, float], seconds: float, why_lost:
     )
     if why_lost:
         return f"{line}; the last place was lost: {why_lost}"
-    if not any(_room(node, asked) for node in nodes):
+    if not any(room(node, asked) for node in nodes):
         return (
             f"{line}; no node is large enough: unless an autoscaler adds one, lower run.cpus_per_trial, "
             "gpus_per_trial or memory_gigabytes, or add a node"
@@ -121,13 +121,13 @@ def resources(ray: Any) -> list[Mapping[str, float]]:
 def offered(address: str | None, nodes: Sequence[Mapping[str, float]], run: Run) -> Offer:
     """The same of nodes that are known."""
     asked = needs(run, any(node.get("GPU") for node in nodes), alone=address is None)
-    room = sum(_room(node, asked) for node in nodes)
+    trials = sum(room(node, asked) for node in nodes)
     return Offer(
-        address, len(nodes), _sum(nodes, "CPU"), _sum(nodes, "GPU"), min(run.max_trials, room)
+        address, len(nodes), _sum(nodes, "CPU"), _sum(nodes, "GPU"), min(run.max_trials, trials)
     )
 
 
-def _room(node: Mapping[str, float], asked: Mapping[str, float]) -> int:
+def room(node: Mapping[str, float], asked: Mapping[str, float]) -> int:
     """How many trials find room on a node; shares of GPUs do not reach over two of them."""
     rooms = [MANY]
     for name, each in asked.items():

@@ -11,8 +11,9 @@ from typing import Any
 
 from search.logs import verbosity
 from search.run.job import Failure, Job
+from search.run.ray_cluster import ClusterError
 from search.run.ray_errors import node_died, out_of_memory, reason
-from search.run.ray_offer import needs
+from search.run.ray_offer import needs, room
 from search.run.ray_trainer import Node, Trainer
 from search.run.watch import TrialLimits
 from search.study_parts import Run
@@ -20,6 +21,8 @@ from search.study_parts import Run
 logger = logging.getLogger(f"dynafront.{__name__}")
 
 NAMES = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}  # in options of an actor
+NODE_LABEL = "ray.io/node-id"  # which Ray gives each node
+EVERY_NODE = "every node must reach the folder of the search under the same path"
 THREADS = 4  # of an actor, see Trainer
 GPU_SECONDS = 5.0  # between two looks at whether the cluster has GPUs by now
 IDLE_SECONDS = 60.0  # that a place may be empty while there is another empty one
@@ -33,6 +36,7 @@ class Place:
     placed: Any  # reference to its node
     held: Any  # reference that comes to nothing as long as it lives
     asked: Mapping[str, float] = field(default_factory=dict)  # what it has of its node
+    avoids: frozenset[str] = frozenset()  # nodes that it may not be on, by Ray's ids
     node: Node | None = None
     job: Job | None = None
     events: Any = None  # of the job: a stream of references
@@ -79,6 +83,9 @@ class Places:
         self._alone = alone
         self._has_gpus = False  # or had: an autoscaler takes them away when they are idle
         self._looked: float | None = None  # whether it has
+        self._avoided: frozenset[str] = frozenset()  # nodes without the folder of the search
+        self._had_one = False  # whether a place was ever found
+        self._notices: list[str] = []
         self._all: list[Place] = []
         self._none_since: float | None = None  # as long as Ray has found no place
         self.why_lost = ""  # of the last place that was lost before Ray had placed it
@@ -137,6 +144,11 @@ class Places:
         elif self._none_since is None:
             self._none_since = time.monotonic()
 
+    def notices(self) -> list[str]:
+        """What a person should know since this was asked last."""
+        found, self._notices = self._notices, []
+        return found
+
     def lose(self, place: Place, error: Exception | None = None) -> None:
         """A place is gone that was free or was still to be found; its job has not begun, and goes to another one.
 
@@ -168,6 +180,10 @@ class Places:
             except self._ray.exceptions.RayError as error:
                 self.lose(place, error)
                 continue
+            if place.node.missing:
+                self._avoid(place, place.node)
+                continue
+            self._had_one = True
             place.idle_since = time.monotonic()
             logger.info("there is a place on node %s", place.node.name)
         found = (place for place in self._all if place.node is not None and place.is_free)
@@ -183,22 +199,42 @@ class Places:
         self._has_gpus = bool(self._ray.cluster_resources().get("GPU"))
 
     def _change_places(self) -> None:
-        """Give back places that have no GPU though one is asked for by now, unless they train.
+        """Give back places that are not what is asked for by now: without a GPU, or on any node. Those that train stay.
 
         A job that waits for such a place waits for a new one.
         """
-        asked = self.asked
-        old = [
-            place
-            for place in self._all
-            if place.asked != asked and (place.is_free or place.node is None)
-        ]
+        asked, old = self.asked, list[Place]()
+        for place in self._all:
+            if place.node is None:
+                changed = (place.asked, place.avoids) != (asked, self._avoided)
+            else:
+                changed = place.is_free and place.asked != asked
+            old += [place] if changed else []
         for place in old:
             logger.info("a place is given back: %s is asked for now", asked)
             self.drop(place)
         for place in old:
             if place.job is not None:
                 self._new().begin(place.job)
+
+    def _avoid(self, place: Place, node: Node) -> None:
+        """Give back a place on a node without the folder, and ask for no other one there.
+
+        Raises ClusterError where no node that is large enough has it, and none ever had.
+        """
+        line = f"node {node.name} has no folder {node.missing}"
+        if node.id not in self._avoided:
+            self._avoided |= {node.id}
+            self._notices.append(f"{line}: nothing is trained there; {EVERY_NODE}")
+        place.node = None  # it never counted
+        self.lose(place)
+        self.why_lost = line
+        nodes = [one for one in self._ray.nodes() if one["Alive"]]
+        large = {one["NodeID"] for one in nodes if room(one["Resources"], self.asked)}
+        if large and large <= self._avoided and not self._had_one:
+            raise ClusterError(
+                f"no node of the cluster has the folder {node.missing}; {EVERY_NODE}"
+            )
 
     def _ready(self, places: dict[Any, Place]) -> list[Place]:
         """Those whose reference has come to something."""
@@ -209,11 +245,13 @@ class Places:
         """One more actor; Ray starts it once there are its CPUs and GPUs."""
         run, asked = self._run, self.asked
         options: dict[str, Any] = {NAMES[name]: amount for name, amount in asked.items()}
+        if self._avoided:
+            options["label_selector"] = {NODE_LABEL: f"!in({','.join(sorted(self._avoided))})"}
         # dynafront submits again what is lost, from its checkpoint and with the rungs that are left
         made = self._ray.remote(self._trainer).options(
             max_concurrency=THREADS, max_restarts=0, **options
         )
         actor = made.remote(TrialLimits.of(run), run.gpus, os.getcwd(), verbosity())
-        place = Place(actor, actor.node.remote(), actor.hold.remote(), asked)
+        place = Place(actor, actor.node.remote(), actor.hold.remote(), asked, self._avoided)
         self._all.append(place)
         return place

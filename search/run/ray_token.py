@@ -53,7 +53,7 @@ def _set(**values: str) -> Iterator[None]:
 
 def _has_token() -> bool:
     with suppress(ImportError):  # Ray before 2.52 knows no tokens
-        from ray._raylet import AuthenticationTokenLoader
+        from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
         return bool(AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True))
     return False
@@ -62,7 +62,7 @@ def _has_token() -> bool:
 def _read_again() -> None:
     """Ray keeps what it has read of the environment."""
     with suppress(ImportError):
-        from ray._raylet import AuthenticationTokenLoader, Config
+        from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
         Config.initialize("")
         AuthenticationTokenLoader.instance().reset_cache()

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from search.logs import show_logs
-from search.run.job import Event, Failure, Job
+from search.run.job import Event, Job
 from search.run.local_processes import LocalProcesses, events_until_the_end
 from search.run.watch import TrialLimits
 
@@ -32,24 +32,31 @@ SOCKET = "/pymp-12345678/listener-12345678"  # of the processes that an actor st
 
 @dataclass(frozen=True)
 class Node:
-    """A machine of the cluster: Ray's id of it, and the name that people know it by."""
+    """A machine of the cluster: Ray's id of it, and the name that people know it by.
+
+    `missing` is the folder of the search where the machine does not have it.
+    """
 
     id: str
     name: str
+    missing: str = ""
 
 
-def here() -> Node:
-    """The machine that this process runs on. Call it on a cluster."""
+def here(folder: str) -> Node:
+    """The machine that this process runs on, for a search in this folder. Call it on a cluster."""
     import ray
 
-    return Node(ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address())
+    name = ray.util.get_node_ip_address()
+    missing = "" if Path(folder).is_dir() else folder
+    return Node(ray.get_runtime_context().get_node_id(), name, missing)
 
 
 def leave_nothing() -> None:
     """Sockets of what this actor starts lie in the folder of Ray's session: Ray ends actors without a word."""
     from ray._private import worker
 
-    folder = worker._global_node.get_session_dir_path()
+    node: Any = worker._global_node
+    folder = node.get_session_dir_path()
     if len(os.fsencode(folder + SOCKET)) <= LONGEST_PATH:
         tempfile.tempdir = folder
 
@@ -68,14 +75,13 @@ class Trainer:
         leave_nothing()
         if not ray.get_gpu_ids():  # those that its node may have are others'
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
-        self._missing = "" if Path(folder).is_dir() else folder
-        if not self._missing:
+        self._node = here(folder)
+        if not self._node.missing:
             os.chdir(folder)
         self._engine = LocalProcesses(1, limits, gpus)
         self._probe: Probe | None = None
         self._one_job = threading.Lock()
         self._answers: SimpleQueue[bool] = SimpleQueue()
-        self._node = here()
 
     def node(self) -> Node:
         """Where it is."""
@@ -113,15 +119,12 @@ class Trainer:
         return self._probe
 
     def train(self, job: Job) -> Iterator[Event]:
-        """What `search.run.worker.events` yields; after a Rung it waits for `answer`."""
-        if self._missing:
-            yield Failure(
-                f"node {self._node.name} has no folder {self._missing}: every node of the cluster must "
-                "reach the folder of the search under the same path",
-                None,
-                "",
-            )
-            return
+        """What `search.run.worker.events` yields; after a Rung it waits for `answer`.
+
+        Without the folder it trains nothing: the driver gives the place back, and the job to another one.
+        """
+        if self._node.missing:
+            self.hold()
         with self._one_job:
             self._engine.submit(job)
             yield from events_until_the_end(self._engine, job, TICK, self._answers.get)

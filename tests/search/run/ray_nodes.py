@@ -15,6 +15,9 @@ from typing import Any
 
 import pytest
 
+from search.run.ray_trainer import Trainer
+from search.run.watch import TrialLimits
+
 ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",  # else Ray writes a token into the home folder
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -24,6 +27,16 @@ PORTS = ("metrics_agent_port", "metrics_export_port", "runtime_env_agent_port")
 LISTEN_PORT = "dashboard_agent_listen_port"
 TRIES = 3  # to start: half a minute, which Ray waits at most, can be too short where tests fill all cores
 NODE_ID = "RAY_OVERRIDE_NODE_ID_FOR_TESTING"
+
+
+class Homeless(Trainer):
+    """Has no folder on nodes with a variable of this name."""
+
+    VARIABLE = "DYNAFRONT_TEST_NO_FOLDER"
+
+    def __init__(self, limits: TrialLimits, gpus: int, folder: str, verbosity: int) -> None:
+        there = "/no/such/folder" if self.VARIABLE in os.environ else folder
+        super().__init__(limits, gpus, there, verbosity)
 
 
 class RayNodes:

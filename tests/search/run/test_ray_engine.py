@@ -24,7 +24,7 @@ from trainers.fit import EpochResult
 
 pytest.importorskip("ray")
 from search.run.ray_engine import RayEngine
-from tests.search.run.ray_nodes import RayNodes, cluster, free_ports
+from tests.search.run.ray_nodes import Homeless, RayNodes, cluster, free_ports
 
 SMALL = STUDY.replace(
     "trials: 3, epochs: 6, warm_epochs: 3", "trials: 2, epochs: 4, warm_epochs: 2"
@@ -145,6 +145,27 @@ def test_a_training_goes_on_where_a_node_was_added_after_its_own_was_lost(
     assert isinstance(theirs, Outcome)
     assert ours.points == theirs.points
     until(20, "actors are left", lambda: not trainers(nodes.address))
+
+
+@minutes
+@pytest.mark.slow
+def test_where_a_node_lacks_the_folder_trainings_go_to_the_others(
+    tmp_path: Path, nodes: RayNodes
+) -> None:
+    without = nodes.add(cpus=4, env_vars={Homeless.VARIABLE: "1"})
+    whole = nodes.add(cpus=1)
+    engine, said = RayEngine(Run(engine="ray", address=nodes.address), 2, Homeless), list[str]()
+    engine.say_on(said.append)
+    try:
+        for number in (0, 1):
+            engine.submit(job(tmp_path, number))
+        assert kinds(drained(engine, 2)).count(Outcome) == 2
+    finally:
+        engine.close()
+        nodes.kill(without)
+        nodes.kill(whole)
+    (line,) = [one for one in said if "has no folder /no/such/folder" in one]
+    assert "every node must reach the folder of the search under the same path" in line
 
 
 def begun(search: Search) -> bool:

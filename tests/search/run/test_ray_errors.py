@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 pytest.importorskip("ray")
-from ray.core.generated.common_pb2 import ActorDiedErrorContext
+from ray.core.generated.common_pb2 import ActorDiedErrorContext  # type: ignore[attr-defined]
 from ray.exceptions import (
     ActorDiedError,
     ActorUnavailableError,

@@ -21,8 +21,9 @@ from ray.exceptions import (
 
 from search.run import ray_engine, ray_places
 from search.run.job import Failure
+from search.run.ray_cluster import ClusterError
 from search.run.ray_engine import RayEngine
-from search.run.ray_places import Place, Places
+from search.run.ray_places import NODE_LABEL, Place, Places
 from search.run.ray_trainer import Node, Trainer
 from search.study_parts import Run
 from tests.search.run.jobs import job
@@ -59,6 +60,7 @@ class Ray:
         self.actors: list[Actor] = []
         self.asked: list[dict[str, Any]] = []
         self.killed: list[Actor] = []
+        self.machines: list[str] = []
         self.resources: dict[str, float] = {"CPU": 8, "GPU": 1}
 
     def remote(self, trainer: type) -> Any:
@@ -88,10 +90,13 @@ class Ray:
     def cluster_resources(self) -> dict[str, float]:
         return self.resources
 
-    def find(self, number: int) -> Actor:
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"NodeID": one, "Alive": True, "Resources": {"CPU": 8}} for one in self.machines]
+
+    def find(self, number: int, missing: str = "") -> Actor:
         """Ray finds room for the actor with this number."""
         actor = self.actors[number]
-        actor.references["node"].value = Node(f"id{number}", f"node{number}")
+        actor.references["node"].value = Node(f"id{number}", f"node{number}", missing)
         return actor
 
 
@@ -173,7 +178,12 @@ def test_without_a_gpu_the_cluster_is_not_asked_at_every_event(
     ray: Ray, now: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = list[float]()
-    monkeypatch.setattr(ray, "cluster_resources", lambda: looks.append(now[0]) or {"CPU": 8})
+
+    def cluster_resources() -> dict[str, float]:
+        looks.append(now[0])
+        return {"CPU": 8}
+
+    monkeypatch.setattr(ray, "cluster_resources", cluster_resources)
     made = places(ray, 1)
     for second in range(1, 12):
         now[0] = second
@@ -200,6 +210,44 @@ def test_a_job_whose_place_is_lost_before_it_is_found_goes_to_another(
     made.tend()
     assert [one.number for one in ray.actors[1].begun] == [0]
     assert ray.killed == [ray.actors[0]]
+
+
+def test_a_node_without_the_folder_gets_no_trainings_and_they_go_elsewhere(
+    ray: Ray, tmp_path: Path
+) -> None:
+    ray.machines, ray.resources = ["id0", "other"], {"CPU": 16}
+    made = places(ray, 3, device="cpu")
+    waiting = begin(made, tmp_path, 0)
+    ray.find(0, missing="/work")
+    made.tend()
+    assert waiting.actor in ray.killed
+    assert made.count == 0
+    assert made.notices() == [
+        "node node0 has no folder /work: nothing is trained there; every node must reach the folder of the "
+        "search under the same path"
+    ]
+    assert made.notices() == [], "once"
+    assert len(ray.killed) == 3, "those that wait may have come there too"
+    assert [one.get("label_selector") for one in ray.asked[-3:]] == [{NODE_LABEL: "!in(id0)"}] * 3
+    assert [one.number for actor in ray.actors[-3:] for one in actor.begun] == [0]
+    assert made.why_lost == "node node0 has no folder /work"
+    ray.find(len(ray.actors) - 1)
+    made.tend()
+    assert (made.count, made.why_lost) == (1, "")
+    ray.machines = ["id0"]
+    ray.find(len(ray.actors) - 2, missing="/work")
+    made.tend()  # what was elsewhere may come back
+
+
+def test_where_no_node_has_the_folder_one_line_says_so(ray: Ray, tmp_path: Path) -> None:
+    ray.machines, ray.resources = ["id0", "id3"], {"CPU": 16}
+    made = places(ray, 2, device="cpu")
+    begin(made, tmp_path, 0)
+    ray.find(0, missing="/work")
+    made.tend()
+    ray.find(3, missing="/work")
+    with pytest.raises(ClusterError, match=r"^no node of the cluster has the folder /work; every"):
+        made.tend()
 
 
 def test_a_free_place_that_is_lost_gets_no_job(ray: Ray, tmp_path: Path) -> None:

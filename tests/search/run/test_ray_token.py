@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
 
@@ -24,11 +25,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def shown() -> str | None:
     """What this process would show now."""
-    from ray._raylet import AuthenticationMode, AuthenticationTokenLoader, get_authentication_mode
-
-    if get_authentication_mode() != AuthenticationMode.TOKEN:
+    raylet = importlib.import_module("ray._raylet")
+    if raylet.get_authentication_mode() != raylet.AuthenticationMode.TOKEN:
         return None
-    return str(AuthenticationTokenLoader.instance().get_raw_token())
+    return str(raylet.AuthenticationTokenLoader.instance().get_raw_token())
 
 
 def write_token(home: Path) -> str:
