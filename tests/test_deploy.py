@@ -170,6 +170,26 @@ def test_all_machines_of_the_cluster_have_the_folder_of_the_searches() -> None:
     assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
 
 
+def test_what_is_searched_in_the_cluster_was_copied_there_before() -> None:
+    text = (ROOT / "docs" / "cluster.md").read_text()
+    section = text.split("\n## Kubernetes\n")[1].split("\n## ")[0]
+    commands = [line.strip() for line in section.splitlines() if line.startswith("    ")]
+    copied, used = set[str](), set[str]()
+    (work,) = instructions("WORKDIR")[1:]
+    for command in commands:
+        if command.startswith("kubectl cp "):
+            *_, source, to = command.split()
+            assert to == f'"$head":{work}/{source}'
+            copied.add(source)
+        elif " dynafront search " in command:
+            name = command.split(" dynafront search ")[1].split()[0]
+            assert name in copied, command
+            used.add(name)
+    (file,) = used
+    assert f"data: folder:{work}/{file.removesuffix('.yml')}" in section
+    assert copied == {file, file.removesuffix(".yml")}
+
+
 def test_kubernetes_takes_what_is_its_own() -> None:
     check = pytest.importorskip("kubernetes_validate")
     check.validate(manifests()["PersistentVolumeClaim"], "1.31", strict=True)
