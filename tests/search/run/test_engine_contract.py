@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from search.run.engine import Engine, InProcess
 from search.run.job import Failure, Job, Outcome, Rung
 from search.run.local_processes import LocalProcesses
+from search.run.watch import family_of
 from search.study_parts import Run
 from tests.search.run.jobs import drained, job, kinds
 from trainers.data.splits import DataSpec
@@ -47,6 +49,19 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     made = ENGINES[request.param]()
     yield made
     made.close()
+
+
+def started(engine: Engine) -> list[psutil.Process]:
+    """The processes that train for an engine now, and those that they have started."""
+    if isinstance(engine, LocalProcesses):
+        own = [p.pid for p in multiprocessing.active_children() if p.name.startswith("worker-")]
+        return [process for pid in own for process in family_of(pid)]
+    if isinstance(engine, InProcess):
+        return []
+    from tests.search.run.ray_nodes import trainers
+
+    address = engine._run.address  # type: ignore[attr-defined]
+    return [process for one in trainers(address) for process in family_of(one.pid)]
 
 
 def missing(folder: Path) -> Job:
@@ -132,6 +147,10 @@ def test_a_closed_engine_leaves_no_process_and_its_checkpoints(
     while first is None:
         first = engine.next_event(60)
     assert isinstance(first[1], EpochResult)
+    begun = started(engine)
+    assert begun or isinstance(engine, InProcess), "a process trains"
     engine.close()
     assert not [p for p in multiprocessing.active_children() if p.name.startswith("worker-")]
+    _, alive = psutil.wait_procs(begun, timeout=30)
+    assert not alive
     assert list(tmp_path.rglob("*.safetensors"))

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
 
 from benchmarks.crashes import LOG, STUDY, Launcher, Search, differences, known, new_folder
@@ -24,7 +23,7 @@ from trainers.fit import EpochResult
 
 pytest.importorskip("ray")
 from search.run.ray_engine import RayEngine
-from tests.search.run.ray_nodes import Homeless, RayNodes, cluster, free_ports
+from tests.search.run.ray_nodes import ASKED_FOR, Homeless, RayNodes, cluster, free_ports, trainers
 
 SMALL = STUDY.replace(
     "trials: 3, epochs: 6, warm_epochs: 3", "trials: 2, epochs: 4, warm_epochs: 2"
@@ -33,19 +32,8 @@ QUICKLY = "import search.run.ray_cluster as c; c.CHECK_SECONDS, c.LOST_SECONDS =
 
 
 minutes = pytest.mark.skipif(
-    "DYNAFRONT_TEST_RAY" not in os.environ, reason="takes minutes; DYNAFRONT_TEST_RAY=1 runs it"
+    ASKED_FOR not in os.environ, reason=f"takes minutes; {ASKED_FOR}=1 runs it"
 )
-
-
-def trainers(address: str) -> list[psutil.Process]:
-    """The actors of a cluster that are alive; their raylets have its address on their command lines."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        words = process.info["cmdline"] or []
-        if words and words[0].startswith("ray::Trainer"):
-            parents = (" ".join(one.cmdline()) for one in process.parents())
-            found += [process] if any(address in text for text in parents) else []
-    return found
 
 
 def until(seconds: float, what: str, is_so: Callable[[], object]) -> None:
@@ -105,6 +93,21 @@ def test_without_ray_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("search.run.ray_cluster.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"run\.engine: ray is not installed: pip install 'dyn"):
         engine_for(1, Run(engine="ray"))
+
+
+def test_a_cluster_that_does_not_start_skips_no_test_that_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(cpus: int) -> None:
+        raise RuntimeError("no raylet")
+
+    monkeypatch.setattr("tests.search.run.ray_nodes.RayNodes", fails)
+    monkeypatch.delenv(ASKED_FOR, raising=False)
+    with pytest.raises(pytest.skip.Exception, match="Ray does not start here"), cluster(1):
+        pass
+    monkeypatch.setenv(ASKED_FOR, "1")
+    with pytest.raises(RuntimeError, match="no raylet"), cluster(1):
+        pass
 
 
 @pytest.fixture(scope="module")
