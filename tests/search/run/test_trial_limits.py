@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from dataclasses import replace
+from mmap import ACCESS_READ, PAGESIZE, mmap
 from pathlib import Path
 
 import psutil
@@ -84,9 +85,16 @@ def test_a_training_that_takes_too_long_or_too_much_memory_has_failed() -> None:
     )
 
 
-def test_pages_of_files_are_not_memory_of_a_process() -> None:
-    me = psutil.Process().memory_info()
-    assert 0 < own_memory(os.getpid()) <= me.rss * 1.2
+def test_pages_of_files_are_not_memory_of_a_process(tmp_path: Path) -> None:
+    size, file, me = 2**26, tmp_path / "pixels", psutil.Process()
+    file.write_bytes(bytes(size))
+    own, resident = own_memory(me.pid), me.memory_info().rss
+    with file.open("rb") as opened, mmap(opened.fileno(), size, access=ACCESS_READ) as mapped:
+        assert not any(mapped[::PAGESIZE])  # every page is read
+        assert me.memory_info().rss - resident > 0.9 * size
+        assert abs(own_memory(me.pid) - own) < 0.2 * size
+    pixels = b"x" * size
+    assert own_memory(me.pid) - own > 0.9 * len(pixels)
     assert own_memory(2**22 + 1) == 0, "there is no such process"
 
 
