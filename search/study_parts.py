@@ -158,7 +158,7 @@ class Run(Keys):
     )
     cpus_per_trial: Annotated[int, Field(ge=1, le=1024)] = Field(
         default=1,
-        description="With `engine: ray`, the CPUs of a trial, and its threads unless `threads` says otherwise.",
+        description="With `engine: ray`, the CPUs of a trial, and at most its threads unless `threads` says otherwise.",
     )
     max_trials: Annotated[int, Field(ge=1, le=10_000)] = Field(
         default=64,
@@ -170,8 +170,8 @@ class Run(Keys):
     threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         default=None,
         description=(
-            "Threads of a trial. Default: all cores divided by the workers. Write `1` on cores "
-            "that others use too: threads that wait for each other are slow."
+            "Threads of a trial. Default: at most all cores divided by the workers, of these as few as are as fast, "
+            "measured for each size. Write `1` on cores that others use too: threads that wait for each other are slow."
         ),
     )
     device: Literal["auto", "cpu", "cuda"] = Field(

@@ -26,6 +26,7 @@ class Execution:
     """Device, autocast type ("float32" is none), memory format, whether to torch.compile.
 
     `micro_batch` images are in memory at once, whatever the recipe says; 0: as that says.
+    `threads` of the CPU; 0: none were measured.
     """
 
     device: str = "cpu"
@@ -33,6 +34,7 @@ class Execution:
     channels_last: bool = False
     compile: bool = False
     micro_batch: int = 0
+    threads: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -104,7 +106,7 @@ def measured(
     for repeat in range(WARM_UP + STEPS):
         for index, (one, execution) in enumerate(zip(copies, candidates, strict=True)):
             trying(execution)
-            taken = _step_seconds(one, execution, images, repeat)
+            taken = step_seconds(one, execution, images, repeat)
             if repeat >= WARM_UP:
                 seconds[index] = min(seconds[index], taken)
     best = min(range(len(candidates)), key=seconds.__getitem__)
@@ -117,7 +119,8 @@ def random_images(net: DynamicNet, count: int, device: str) -> Tensor:
     return torch.randn(count, task.channels, task.height, task.width, device=device)
 
 
-def _step_seconds(net: DynamicNet, execution: Execution, images: Tensor, step: int) -> float:
+def step_seconds(net: DynamicNet, execution: Execution, images: Tensor, step: int) -> float:
+    """How long a step takes, but for the optimizer: images (B, C, H, W) forward, and a loss backward."""
     objective = net.objective(Plan(epochs=1, steps=WARM_UP + STEPS))
     ids = torch.arange(len(images), device=images.device)
     labels = ids % net.task.classes
@@ -131,6 +134,7 @@ def _step_seconds(net: DynamicNet, execution: Execution, images: Tensor, step: i
 
 
 def _synchronize(tensor: Tensor) -> None:
+    """Until the GPU of the tensor, if it is on one, has done what it was asked."""
     if tensor.is_cuda:
         torch.cuda.synchronize(tensor.device)
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from search.commands.study_check import CheckedStudy
 from search.objectives import Shape
 from search.run.data import data_spec
-from search.run.jobs import threads_for
+from search.run.jobs import most_threads_for, threads_for
 from search.run.speed import Speed, measured_speed
 from search.schedule.limits import limit_of
 from search.schedule.sizes import shape_of, sizes
@@ -79,9 +80,11 @@ def estimate(checked: CheckedStudy, trials: int, workers: int, trained: int = 0)
     needed = [int(smallest.warm), sum(one.warm for one in within)]
     baselines = [max(0, one - trained) for one in needed]
     lengths = [epochs_of(spec, smallest.dynamic.family.name), spec.budget.epochs]
+    up_to = most_threads_for(spec.run, max(1, workers))
+    speed_of = partial(_speed, checked, device=device, most_threads=up_to)
     seconds, disk = [], []
     for size, count, epochs in zip((smallest, largest), baselines, lengths, strict=True):
-        spent, used = _taken(checked, size, trials, count, epochs, device)
+        spent, used = _taken(checked, size, trials, count, epochs, speed_of)
         seconds.append(spent / max(1, workers))
         disk.append(used)
     most = 3600 * spec.budget.hours if spec.budget.hours else max(seconds)
@@ -97,24 +100,30 @@ def estimate(checked: CheckedStudy, trials: int, workers: int, trained: int = 0)
 
 
 def _taken(
-    checked: CheckedStudy, size: Size, trials: int, baselines: int, epochs: int, device: str
+    checked: CheckedStudy,
+    size: Size,
+    trials: int,
+    baselines: int,
+    epochs: int,
+    speed_of: Callable[[Candidate], Speed],
 ) -> tuple[float, int]:
     """Seconds and bytes of checkpoints that so many trials take, with baselines, where all are of one size."""
     if not trials:
         return 0.0, size.bytes_of(0)
     trainings = trials + size.statics
-    speed = _speed(checked, size.dynamic, device)
+    speed = speed_of(size.dynamic)
     seconds = speed.once + trainings * speed.training(epochs)
     if baselines:
-        baseline = _speed(checked, size.dynamic.baseline(), device)
+        baseline = speed_of(size.dynamic.baseline())
         seconds += baselines * baseline.training(checked.spec.budget.epochs)
     return seconds, size.bytes_of(trainings + baselines)
 
 
-def _speed(checked: CheckedStudy, candidate: Candidate, device: str) -> Speed:
+def _speed(checked: CheckedStudy, candidate: Candidate, device: str, most_threads: int) -> Speed:
     data = data_spec(checked.spec, candidate.image_size)
     gpus = checked.spec.run.gpus
-    return measured_speed(candidate, checked.task, data, Execution(device=device), gpus)
+    execution, task = Execution(device=device), checked.task
+    return measured_speed(candidate, task, data, execution, gpus, most_threads=most_threads)
 
 
 def _within(checked: CheckedStudy, every: Sequence[Size]) -> list[Size]:

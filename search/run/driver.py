@@ -15,7 +15,7 @@ from search.run.engine import Engine
 from search.run.follower import Follower, NoFollower
 from search.run.giving_up import HopelessError, counted, given_up, kept_apart
 from search.run.job import Doing, Event, Failure, Job, Notice, Outcome, Rung
-from search.run.jobs import job_of, threads_for
+from search.run.jobs import job_of
 from search.run.lost_baselines import LostBaselines, trial_of
 from search.run.memory_tries import MemoryTries
 from search.run.progress import Progress
@@ -179,8 +179,8 @@ class Driver:
         self._reached.forget(baseline.name)
 
     def _job(self, trial: Trial, rungs: tuple[int, ...]) -> Job:
-        threads = threads_for(self.spec.run, self.engine.slots)
-        job = job_of(self.spec, self.books.trial(trial), self.checkpoints, threads)
+        record = self.books.trial(trial)
+        job = job_of(self.spec, record, self.checkpoints, self.engine.slots)
         return replace(job, rungs=rungs)
 
     def _resume(self, trial: Trial, epoch: int, rungs: tuple[int, ...]) -> None:

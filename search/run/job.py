@@ -15,7 +15,8 @@ from trainers.epoch_result import EpochResult
 class Job:
     """What a worker needs to train one candidate: simple values only, so that it can be sent anywhere.
 
-    `execution` is the number format that was measured for its size, where `precision` is "auto".
+    `execution` is what was measured for its size: the number format where `precision` is "auto", the threads where
+    `most_threads` is more than 1. That is 0 where the study file says `threads`.
     `epochs` are the planned ones, `rungs` those after which the network is measured to decide whether it goes on (the
     last is never one), `trained` those that the weights of an ended training have, where it was stopped, `reached`
     those that the tables have already of one that goes on.
@@ -41,7 +42,8 @@ class Job:
     execution: Mapping[str, Any] | None = None
     compile: bool = False
     gpus: int = 1  # each with a process of its own; processes on the CPU where `device` is that
-    threads: int | None = None
+    threads: int | None = None  # None: torch's number
+    most_threads: int = 0  # up to which they are measured
     micro_batch: int = 0  # images in memory at once; 0: as the recipe says
     gpu_memory: int | None = None  # bytes of a GPU that it may take
     init_from: str | None = None

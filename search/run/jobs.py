@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from search.front.eligible import ON_OFFER
@@ -18,15 +17,24 @@ from spaces.contract.resolution import IMAGE_SIZE
 from storage.checkpoint_files import training_key
 from storage.checkpoints import Checkpoints
 from storage.records import Kind, TrialRecord
+from trainers.cores import cores, cores_alone
 
 
 def threads_for(run: Run, slots: int) -> int | None:
-    """Threads of a trial, `slots` of which train at once, where the study file does not say; None: torch's number."""
+    """Threads of a trial, `slots` of which train at once, where the study file does not say and none are measured.
+
+    None: torch's number.
+    """
     if run.uses_ray:
         return max(1, run.cpus_per_trial // run.gpus)
     # processes that each take all cores slow each other down
     processes = slots * run.gpus
-    return max(1, (os.cpu_count() or 1) // processes) if processes > 1 else None
+    return max(1, cores() // processes) if processes > 1 else None
+
+
+def most_threads_for(run: Run, slots: int) -> int:
+    """Up to how many threads of such a trial are measured; 0 where the study file says them."""
+    return 0 if run.threads else threads_for(run, slots) or cores_alone()
 
 
 def _searched_epochs(record: TrialRecord) -> int:
@@ -44,16 +52,16 @@ def job_of(
     spec: StudySpec,
     record: TrialRecord,
     checkpoints: str,
-    threads: int | None = None,
+    slots: int | None = None,
     *,
     store: str | None = None,
 ) -> Job:
-    """The job that trains (or trained) a stored trial; `threads` where the study file does not say.
+    """The job that trains a stored trial beside others in so many `slots`, or, without those, that trained it.
 
     `checkpoints` is the folder of this machine, `store` the place where all find them, if there is one.
     """
     key, start = training_key(spec.study, record.kind, record.number), spec.initial(record.family)
-    teacher, gpu_gb = None, spec.run.gpu_memory_gigabytes
+    teacher, gpu_gb, run = None, spec.run.gpu_memory_gigabytes, spec.run
     if warm(spec, record.family):
         trial = candidate_of(record)
         if record.kind == Kind.BASELINE:
@@ -79,7 +87,8 @@ def job_of(
         precision=spec.run.precision,
         compile=spec.run.compile,
         gpus=spec.run.gpus,
-        threads=spec.run.threads or threads,
+        threads=run.threads or (None if slots is None else threads_for(run, slots)),
+        most_threads=0 if slots is None else most_threads_for(run, slots),
         gpu_memory=None if gpu_gb is None else int(1e9 * gpu_gb),
         init_from=start,
         teacher=teacher,

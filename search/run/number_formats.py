@@ -1,7 +1,7 @@
-"""The number format of each size of network: measured once for a study on a device, then the same for every trial.
+"""Number format and threads of each size of network: measured once for a study on a device, then as found there.
 
-It is measured in a process of its own. A format that takes that process down, or does not end in time, is remembered
-and not tried again on this kind of device at this size; the others are measured without it.
+They are measured in a process of its own. A format that takes that process down, or does not end in time, is
+remembered and not tried again on this kind of device at this size; the others are measured without it.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ from trainers.execution import (
     random_images,
     whole_vectors,
 )
+from trainers.latency import torch_threads
+from trainers.thread_choice import measured_threads
 from trainers.wrong_results import wrong_operations
 
 PATIENCE = 300.0  # seconds that measuring a size may take without a word
@@ -61,7 +63,7 @@ class Measures(Protocol):
         ...
 
     def fastest(self, job: Job, task: Task, without: Sequence[Execution]) -> Execution:
-        """The fastest format for the job's network, of all but those. Raises CrashedError."""
+        """The fastest format for the job's network, of all but those, and its threads. Raises CrashedError."""
         ...
 
     def close(self) -> None: ...
@@ -91,7 +93,7 @@ class Probe:
         return str(self._pipe.recv())
 
     def fastest(self, job: Job, task: Task, without: Sequence[Execution]) -> Execution:
-        """The fastest format for the job's network, of all but those. Raises CrashedError."""
+        """The fastest format for the job's network, of all but those, and its threads. Raises CrashedError."""
         device = self.device(job.device)
         tried = Execution(device=device)
         try:
@@ -143,18 +145,37 @@ def _serve(pipe: Connection) -> None:
             pipe.send(f"{torch.cuda.get_device_name(message)}, torch {torch.__version__}"[:200])
             continue
         job, task, without = message
-        if job.threads:
-            torch.set_num_threads(job.threads)
-        candidate = Candidate.of(family(job.family), job.params, job.epochs)
-        device = best_device() if job.device == "auto" else job.device
-        recipe = replace(candidate.recipe, batch=max(1, candidate.recipe.batch // job.gpus))
+        pipe.send((_fastest(job, task, without, lambda tried: pipe.send((tried, False))), True))
 
-        def trying(execution: Execution) -> None:
-            pipe.send((execution, False))
 
-        net = candidate.build(task, 0)
-        without = {*without, *_wrong(net, recipe, device, without, trying)}
-        pipe.send((measured(net, recipe, device, without=without, trying=trying), True))
+def _fastest(
+    job: Job, task: Task, without: Sequence[Execution], trying: Callable[[Execution], None]
+) -> Execution:
+    """The threads with which the network is fastest in plain float32, or as asked for, then its format with these."""
+    candidate = Candidate.of(family(job.family), job.params, job.epochs)
+    device = best_device() if job.device == "auto" else job.device
+    recipe = replace(candidate.recipe, batch=max(1, candidate.recipe.batch // job.gpus))
+    net, threads = candidate.build(task, 0), 0
+    found = _as_asked(job, device)
+    if threads_are_measured(job, device):
+        threads = measured_threads(
+            net, recipe, found, job.most_threads, trying=lambda: trying(found)
+        )
+    with torch_threads(threads or job.threads or torch.get_num_threads()):
+        if job.precision == "auto":
+            out = {*without, *_wrong(net, recipe, device, without, trying)}
+            found = measured(net, recipe, device, without=out, trying=trying)
+    return replace(found, threads=threads)
+
+
+def _as_asked(job: Job, device: str) -> Execution:
+    """Float32 where the format is to be measured."""
+    return Execution(device=device, dtype="float32" if job.precision == "auto" else job.precision)
+
+
+def threads_are_measured(job: Job, device: str) -> bool:
+    """Whether there is a choice, and it counts: what a GPU computes takes no threads."""
+    return device == "cpu" and job.most_threads > 1
 
 
 def _wrong(
@@ -176,7 +197,7 @@ def _wrong(
 
 @dataclass
 class NumberFormats:
-    """Gives each job of a study the format of its size, where the study file leaves the choice to measuring."""
+    """Gives each job of a study the format and threads of its size, where its file leaves the choice to measuring."""
 
     formats: Formats
     study: str
@@ -186,15 +207,17 @@ class NumberFormats:
     doing: Callable[[str], None] = lambda what: None
 
     def of(self, job: Job) -> Job:
-        """The job, with the format of its size if it is to be measured; heads on a frozen trunk train in float32."""
-        if job.precision != "auto" or is_frozen(job.params):
+        """The job, with what is measured of its size. Heads on a frozen trunk train in float32, with all threads."""
+        if is_frozen(job.params) or (job.precision != "auto" and job.most_threads <= 1):
             return job
         device = self.probe.device(job.device)
-        name, size = self.probe.device_name(device), size_of(job, self.task())
+        if job.precision != "auto" and not threads_are_measured(job, device):
+            return job
+        name, size = self.probe.device_name(device), size_of(job, self.task(), device)
         known = self.formats.chosen(self.study, name, size)
         if known is None:
             network = network_text(job.family, job.params)
-            self.doing(f"measuring the fastest number format, once for each size: {network}")
+            self.doing(f"measuring the {_what(job, device)}, once for each size: {network}")
             known = self._measured(job, device, name, size).as_dict()
             self.formats.choose(self.study, name, size, known)
         return replace(job, execution=known | {"device": device})
@@ -204,7 +227,8 @@ class NumberFormats:
 
     def _measured(self, job: Job, device: str, name: str, size: str) -> Execution:
         without = [Execution(**one) for one in self.formats.crashed(name, size)]
-        while Execution(device=device) not in without:
+        plain = _as_asked(job, device)
+        while plain not in without:
             try:
                 return self.probe.fastest(job, self.task(), without)
             except CrashedError as error:
@@ -213,18 +237,29 @@ class NumberFormats:
                 self.say(
                     f"torch crashed with {_format_text(error.tried)} at this size; it is not used here again"
                 )
-        return Execution(device=device)
+        return plain
 
 
-def size_of(job: Job, task: Task) -> str:
-    """What decides which format is fastest, and which can be used: size, batch, image size, threads."""
+def _what(job: Job, device: str) -> str:
+    """What is measured of a size, in words."""
+    what = ["fastest number format"] * (job.precision == "auto")
+    what += ["number of threads"] * threads_are_measured(job, device)
+    return " and ".join(what)
+
+
+def size_of(job: Job, task: Task, device: str = "cpu") -> str:
+    """What decides which format is fastest, and which can be used: size, batch, image size, threads, what is asked."""
     candidate = Candidate.of(family(job.family), job.params, job.epochs)
     net, task = candidate.outline(task), candidate.task(task)
     parts = [f"{name} {candidate.values[name]}" for name in candidate.family.size_dimensions]
     batch = max(1, candidate.recipe.batch // job.gpus)
     parts.append(f"batch {batch} of {task.channels}x{task.height}x{task.width}")
-    parts.append(f"{job.threads or torch.get_num_threads()} threads")
+    if threads_are_measured(job, device):
+        parts.append(f"up to {job.most_threads} threads")
+    else:
+        parts.append(f"{job.threads or torch.get_num_threads()} threads")
     parts += [] if whole_vectors(net) else ["broken vectors"]
+    parts += [] if job.precision == "auto" else [job.precision]
     return ", ".join([candidate.family.name, *parts])[:1000]
 
 

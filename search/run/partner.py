@@ -13,6 +13,7 @@ from search.run.checkpoint import Slot
 from search.run.data import load_data, task_of
 from search.run.job import Job
 from search.run.process_group import CUDA, join, leave, met
+from search.run.trial_execution import threads_of
 from search.run.worker import initial_net, teacher_net
 from search.run.worker_process import begin_process
 from spaces.contract.family import Candidate
@@ -53,8 +54,7 @@ def follow_job(job: Job, execution: Execution, group: Together, epochs: Iterable
     """Train the job's epochs as they come."""
     if job.gpu_memory is not None and execution.device.startswith(CUDA):
         cap_gpu_memory(job.gpu_memory, execution.device)
-    if job.threads:
-        torch.set_num_threads(job.threads)
+    torch.set_num_threads(threads_of(job, execution))
     data = load_data(job.data)
     try:
         _follow_on(data, job, execution, group, epochs)

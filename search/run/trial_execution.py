@@ -6,11 +6,14 @@ import logging
 from collections.abc import Generator
 from dataclasses import replace
 
+import torch
+
 from search.run.checkpoint import Slot
 from search.run.job import Job, Notice
 from spaces.contract.family import Candidate
 from spaces.contract.net import DynamicNet
 from storage.records import training_text
+from trainers.cores import cores
 from trainers.execution import Execution, best_device, check_precision, random_images, whole_vectors
 from trainers.wrong_results import wrong_operations
 
@@ -18,15 +21,18 @@ logger = logging.getLogger(f"dynafront.{__name__}")
 
 
 def execution_of(job: Job, net: DynamicNet, slot: Slot) -> Execution:
-    """Number format and layout as the checkpoint was trained, else as asked for or measured, else plain float32."""
+    """Number format and layout as the checkpoint was trained, else as asked for or measured, else plain float32.
+
+    Threads as the checkpoint was trained or as measured, where the study file does not say.
+    """
     device = best_device() if job.device == "auto" else job.device
-    chosen = Execution(device=device)
+    measured = Execution(**job.execution) if job.execution is not None else Execution()
     if saved := slot.load():
         chosen = Execution(**saved[1]["execution"])
     elif job.precision != "auto":
-        chosen = Execution(dtype=job.precision)
-    elif job.execution is not None:
-        chosen = Execution(**job.execution)
+        chosen = Execution(dtype=job.precision, threads=measured.threads)
+    else:
+        chosen = measured
     check_precision(chosen.dtype, device)
     layout = chosen.channels_last and (device != "cpu" or whole_vectors(net))
     return replace(
@@ -35,7 +41,15 @@ def execution_of(job: Job, net: DynamicNet, slot: Slot) -> Execution:
         channels_last=layout,
         compile=job.compile,
         micro_batch=job.micro_batch or chosen.micro_batch,
+        threads=chosen.threads if job.most_threads else 0,
     )
+
+
+def threads_of(job: Job, execution: Execution) -> int:
+    """Threads to train with: as measured, however many trials train beside it now, up to the cores there are."""
+    if execution.threads:
+        return min(execution.threads, cores())
+    return job.threads or torch.get_num_threads()
 
 
 def rightly_computed(

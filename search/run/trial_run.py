@@ -48,9 +48,8 @@ def trial_tags(trial: TrialRecord) -> dict[str, str]:
 def execution_params(trial: TrialRecord) -> dict[str, Any]:
     """On what and in which number format it was trained."""
     known = trial.result.get("execution", {})
-    shown = ("device", "dtype", "channels_last") + (
-        ("micro_batch",) if known.get("micro_batch") else ()
-    )
+    if_set = [name for name in ("micro_batch", "threads") if known.get(name)]
+    shown = ["device", "dtype", "channels_last", *if_set]
     return {f"execution.{name}": known[name] for name in shown if name in known}
 
 

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from search.latency.table import LatencyTable, read_table
 from search.measure.effort import Effort
 from search.run.checkpoint import Slot, fetch_sources
@@ -17,7 +19,7 @@ from search.run.data import load_data, task_of
 from search.run.features import features_of
 from search.run.job import Doing, Event, Failure, Job, Notice, Outcome, Rung
 from search.run.partners import LostError, together
-from search.run.trial_execution import execution_of, rightly_computed
+from search.run.trial_execution import execution_of, rightly_computed, threads_of
 from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs
 from spaces.contract.net import DynamicNet
@@ -32,6 +34,7 @@ from trainers.epoch_sums import DivergedError
 from trainers.execution import Execution
 from trainers.fit import EpochResult, fit, net_tensors
 from trainers.initial_weights import initial_state, start_from
+from trainers.latency import torch_threads
 from trainers.memory import cap_gpu_memory, is_out_of_memory
 from trainers.metrics import METRICS, Metric
 
@@ -65,15 +68,12 @@ def events(job: Job) -> Generator[Event, None, None]:
 
 
 def _trained(job: Job, started: float) -> Iterator[Event]:
-    if job.threads:
-        import torch
-
-        torch.set_num_threads(job.threads)
-    data = load_data(job.data)
-    try:
-        yield from _trained_on(data, job, started)
-    finally:
-        data.release()
+    with torch_threads(job.threads or torch.get_num_threads()):
+        data = load_data(job.data)
+        try:
+            yield from _trained_on(data, job, started)
+        finally:
+            data.release()
 
 
 def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
@@ -83,6 +83,7 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
     slot = Slot.of(job, candidate)
     execution, metric = execution_of(job, net, slot), METRICS[job.metric]
     execution = yield from rightly_computed(job, net, candidate, execution)
+    torch.set_num_threads(threads_of(job, execution))
     if job.gpu_memory is not None and execution.device.startswith("cuda"):
         cap_gpu_memory(job.gpu_memory, execution.device)
     table = None if job.latency is None else read_table(Path(job.latency))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from search.engine_keys import on_engine
@@ -89,5 +87,5 @@ def test_the_flag_cannot_be_given_with_what_its_engine_does_not_read() -> None:
 def test_trainings_at_once_share_the_cores(
     monkeypatch: pytest.MonkeyPatch, keys: str, slots: int, expected: int | None
 ) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    monkeypatch.setattr("search.run.jobs.cores", lambda: 16)
     assert threads_for(study(keys).run, slots) == expected

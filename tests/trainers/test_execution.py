@@ -85,7 +85,7 @@ def gradients_of(
 ) -> dict[str, torch.Tensor]:
     one = execution.placed(copy.deepcopy(net))
     torch.manual_seed(1)
-    module._step_seconds(one, execution, images, 0)
+    module.step_seconds(one, execution, images, 0)
     return {name: p.grad.clone() for name, p in one.named_parameters() if p.grad is not None}
 
 
@@ -112,7 +112,7 @@ def test_an_option_is_chosen_only_when_it_is_clearly_faster(
     def seconds(_: object, execution: Execution, *__: object) -> float:
         return ratio if execution == known[fast] else 1.0
 
-    monkeypatch.setattr(module, "_step_seconds", seconds)
+    monkeypatch.setattr(module, "step_seconds", seconds)
     assert measured(net, Recipe(batch=16), "cpu") == known[fast if chosen else 0]
 
 
