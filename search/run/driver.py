@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 from search.run.arrivals import Arrivals
@@ -77,15 +78,19 @@ class Driver:
             self._take_in_rest()
             raise
         finally:
-            self.engine.close()
-            if self.ours():
-                self.books.interrupt(self._running)
-            self.time.count()
-            self._spread_news()
-            self.plan.close()
-            self.books.close()
+            with ExitStack() as end:  # the last first, and each also where one before it fails
+                end.callback(self.books.close)
+                end.callback(self.plan.close)
+                end.callback(self._spread_news)
+                end.callback(self.time.count)
+                end.callback(self._interrupt)
+                end.callback(self.engine.close)
         waiting = self._running or self.baselines.ready or self.memory.waiting
         return not waiting and self.plan.finished
+
+    def _interrupt(self) -> None:
+        if self.ours():
+            self.books.interrupt(self._running)
 
     def _step(self) -> bool:
         """Start what can be started and take in what happened; False when there is nothing to wait for."""

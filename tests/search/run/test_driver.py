@@ -16,7 +16,7 @@ from rich.console import Console
 from search.objectives import Reference
 from search.run.books import Books
 from search.run.driver import Driver
-from search.run.giving_up import HopelessError
+from search.run.giving_up import LOSSES, HopelessError
 from search.run.job import Event, Failure, Job, Notice, Outcome, Rung
 from search.run.optuna_mirror import OptunaMirror, mirror_for
 from search.run.progress import Progress
@@ -26,6 +26,7 @@ from search.schedule.scheduler_for import scheduler_for
 from search.schedule.warm_start import all_baselines, recommended
 from search.spec import StudySpec, narrowed_spaces, parse_study
 from spaces.contract.task import Task
+from storage.records import Kind
 from storage.store import Store
 from tests.points import operating_point
 from trainers.fit import EpochResult
@@ -197,6 +198,22 @@ def test_an_interrupted_study_goes_on_with_the_trial_that_was_under_way(bench: B
     assert (engine.submitted, engine.reached) == ([1, 2, 3], [1, 0, 0])
     after = bench.store.trial("s", "search", 1)
     assert (after.params, after.seed) == (before.params, before.seed)
+
+
+def test_an_engine_that_does_not_close_speaks_against_no_training(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(self: Scripted) -> None:
+        raise OSError("the cluster is gone")
+
+    closed = list[bool]()
+    monkeypatch.setattr(Scripted, "close", lost)
+    monkeypatch.setattr(Books, "close", lambda self: closed.append(True))
+    for _ in range(LOSSES):
+        with pytest.raises(OSError, match="the cluster is gone"):
+            bench.drive(lambda job, attempt: [KeyboardInterrupt()])
+    assert bench.store.attempts.ends("s", Kind.SEARCH, 0).lost == 0
+    assert closed == [True] * LOSSES
 
 
 def test_a_resumed_study_asks_what_an_uninterrupted_one_would(bench: Bench, tmp_path: Path) -> None:
