@@ -1,6 +1,6 @@
-"""Who may ask our routes for what: JSON alone changes something, users read, admins change.
+"""What our routes refuse whoever asks, and the accounts of a server that a team shares.
 
-MLflow's accounts decide. All that uses names of its users' app which it does not promise to keep is here.
+The accounts are MLflow's. All that uses names of its users' app which it does not promise to keep is here.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from search.service.account_check import READS, Who, only_reads
+from search.service.limits import Message
 from storage.server_users import NAME_VARIABLE, PASSWORD_VARIABLE
 
 if TYPE_CHECKING:
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
 
 API = "/api/3.0/dynafront"
 LARGEST = 1_048_576  # bytes of a request: a study file has a thousandth
-READS = frozenset({"GET", "HEAD", "OPTIONS"})
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -25,12 +26,6 @@ HEADERS = {
 }
 # an answer of the interface is no page: were a browser to show it as one, nothing in it would run
 NO_PAGE = "default-src 'none'; frame-ancestors 'none'"
-# changes nothing that is seen: a point is measured once, one at a time, for whoever looks at it
-FOR_READERS = f"{API}/inspected"
-REFUSED = {
-    401: "a name and a password are needed: those of an account of this server",
-    403: "this is for admins; ask one, or sign in as one",
-}
 
 
 def guard(routes: Blueprint) -> None:
@@ -45,7 +40,7 @@ def keep_on_this_machine(routes: Blueprint) -> None:
 
 
 def with_users(app: Flask) -> Any:
-    """The application where each request needs an account: every user reads, admins do the rest.
+    """The application with MLflow's accounts; `account_check` decides who of them may do what.
 
     Takes the app with our routes in it. The admin's password, where one is given, holds from now on, so that one who
     forgot it starts the server with another.
@@ -56,18 +51,23 @@ def with_users(app: Flask) -> Any:
     for rule in app.url_map.iter_rules():
         if rule.endpoint.startswith("dynafront."):
             for method in rule.methods or ():
-                reads = method in READS or rule.rule.endswith(FOR_READERS)
+                reads = only_reads(method, rule.rule)
                 allowed = _everyone if reads else _nobody
                 auth.BEFORE_REQUEST_VALIDATORS[(rule.rule, method)] = allowed
     _keep_password(auth)
     return protected
 
 
-def is_open(path: str) -> bool:
-    """Whether MLflow answers a path without asking for an account."""
-    from mlflow.server.auth import is_unprotected_route
+def sender(app: Flask, request: Message) -> Who:
+    """Who sends an ASGI request. MLflow compares the password, and remembers that it was right for a minute."""
+    from flask import Response
+    from mlflow.server import auth
 
-    return bool(is_unprotected_route(path))
+    sent = [(key.decode("latin1"), value.decode("latin1")) for key, value in request["headers"]]
+    with app.test_request_context(headers=[one for one in sent if one[0] == "authorization"]):
+        if isinstance(auth.authenticate_request(), Response):
+            return Who.NOBODY
+        return Who.ADMIN if auth.sender_is_admin() else Who.USER
 
 
 def signed_in() -> dict[str, Any]:
@@ -140,14 +140,11 @@ def _error(text: str, status: int) -> tuple[Response, int]:
 
 
 def _safer(answer: Response) -> Response:
-    from flask import json, request
+    from flask import request
 
     if API in request.path:
         answer.headers.setdefault("Content-Security-Policy", NO_PAGE)
         answer.headers.setdefault("Cache-Control", "no-store")
-        if answer.status_code in REFUSED and not answer.is_json:
-            answer.set_data(json.dumps({"error": REFUSED[answer.status_code]}))
-            answer.mimetype = "application/json"
     for name, value in HEADERS.items():
         answer.headers.setdefault(name, value)
     return answer

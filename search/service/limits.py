@@ -1,4 +1,7 @@
-"""A bound on what a request may send, kept before anything of it is read into memory or asked for its name."""
+"""A bound on what a request may send, kept before anything of it is read into memory or asked for its name.
+
+And how everything that stands before the application refuses a request.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ class LimitedBodies:
             body += message.get("body", b"")
             more = message.get("more_body", False)
         if len(body) > self.largest:
-            await self._refuse(send)
+            await refuse(send, 413, f"a request has at most {self.largest:,} bytes")
             return
         whole = iter([{"type": "http.request", "body": body, "more_body": False}])
 
@@ -39,8 +42,15 @@ class LimitedBodies:
 
         await self.app(scope, again, send)
 
-    async def _refuse(self, send: Send) -> None:
-        text = json.dumps({"error": f"a request has at most {self.largest:,} bytes"}).encode()
-        headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-        await send({"type": "http.response.start", "status": 413, "headers": headers})
-        await send({"type": "http.response.body", "body": text})
+
+async def refuse(send: Send, status: int, text: str, *headers: tuple[bytes, bytes]) -> None:
+    """Answer a request with one line, though its body may not have been read."""
+    always = [
+        (b"content-type", b"application/json"),
+        (b"x-content-type-options", b"nosniff"),
+        (b"cache-control", b"no-store"),
+        (b"connection", b"close"),
+    ]
+    start = {"type": "http.response.start", "status": status, "headers": [*always, *headers]}
+    await send(start)
+    await send({"type": "http.response.body", "body": json.dumps({"error": text}).encode()})

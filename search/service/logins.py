@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from base64 import b64decode
 from binascii import Error
@@ -14,7 +13,7 @@ from math import ceil
 from time import monotonic
 from typing import Any
 
-from search.service.limits import Message, Receive, Send
+from search.service.limits import Message, Receive, Send, refuse
 
 FREE = 5  # wrong passwords in a row, before there is a wait
 LONGEST = 900.0  # seconds of a wait
@@ -96,7 +95,8 @@ class LimitedLogins:
         who, password = given
         seconds = self._logins.wait(who, password)
         if seconds:
-            await _refuse(send, seconds)
+            text = f"too many wrong passwords: try again in {seconds} s"
+            await refuse(send, 429, text, (b"retry-after", str(seconds).encode()))
             return
         checked: list[bool] = []
 
@@ -123,14 +123,3 @@ def _given(scope: Message) -> tuple[Who, bytes] | None:
         return None
     address = (scope.get("client") or ("", 0))[0]
     return (name.decode("utf-8", "replace"), address), password
-
-
-async def _refuse(send: Send, seconds: int) -> None:
-    text = f"too many wrong passwords: try again in {seconds} s"
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"retry-after", str(seconds).encode()),
-        (b"connection", b"close"),
-    ]
-    await send({"type": "http.response.start", "status": 429, "headers": headers})
-    await send({"type": "http.response.body", "body": json.dumps({"error": text}).encode()})

@@ -7,10 +7,12 @@ every server that MLflow can run under serves it, and MLflow's own checks of hos
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from search.service.access import API, LARGEST, is_open, keep_on_this_machine, with_users
+from search.service.access import API, LARGEST, keep_on_this_machine, sender, with_users
+from search.service.account_check import AccountCheck, is_open
 from search.service.limits import LimitedBodies
 from search.service.logins import LimitedLogins, Logins
 from search.service.routes import blueprint
@@ -71,6 +73,7 @@ def _whole(routes: Any, prefix: str) -> Any:
     if under_uvicorn:
         whole.add_middleware(LimitedBodies, prefix=f"{prefix.rstrip('/')}{API}", largest=LARGEST)
         if os.environ.get(USERS_VARIABLE):
+            whole.add_middleware(AccountCheck, who=partial(sender, app))
             whole.add_middleware(LimitedLogins, is_open=is_open, logins=Logins())
     return whole
 
