@@ -170,6 +170,32 @@ def test_every_key_of_the_settings_has_a_row(key: str) -> None:
     assert f"\n| `{key}` |" in text("docs/operations.md")
 
 
+def test_defaults_of_the_settings_are_those_in_the_docs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in OVERRIDES:
+        monkeypatch.delenv(name, raising=False)
+    settings = Settings()
+    own = settings.model_dump(mode="json")
+    own["storage"]["database"] = settings.database_url  # left out, it follows from the folder
+    rows = re.findall(
+        r"^\| `([\w.]+)` \| `([^`]*)`", sections("docs/operations.md")["Settings"], re.M
+    )
+    shown = {key: default.replace("FOLDER", "dynafront-data") for key, default in rows}
+    assert len(shown) >= 11
+    for key, default in shown.items():
+        value: Any = own
+        for part in key.split("."):
+            value = value[part]
+        assert value == yaml.safe_load(shown.get(default, default)), key
+
+
+def test_what_mlflow_is_told_is_what_the_docs_say() -> None:
+    said = sections("docs/operations.md")["Environment variables"]
+    assert dict(re.findall(r"`(MLFLOW_\w+)=(\w+)`", said)) == ENVIRONMENT
+
+
 @pytest.mark.parametrize("name", sorted(variables()))
 def test_every_environment_variable_is_in_the_docs(name: str) -> None:
     assert re.search(rf"`{name}\b", sections("docs/operations.md")["Environment variables"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
 
@@ -65,6 +67,19 @@ def test_no_more_run_at_once_than_may(jobs: Jobs, add: Add) -> None:
     assert jobs.take(elsewhere, KINDS, 1), "other machines are counted apart"
     jobs.finish(first.id, JobState.DONE)
     assert jobs.take(second, KINDS, 1)
+
+
+def test_of_servers_that_take_the_same_jobs_at_once_each_job_has_one(jobs: Jobs, add: Add) -> None:
+    waiting = [job for _ in range(5) if (job := add(most=5)) is not None]
+    together = Barrier(6)
+
+    def server(_: int) -> list[int]:
+        together.wait(30)
+        return [job.id for job in waiting if jobs.take(job, KINDS, 9)]
+
+    with ThreadPoolExecutor(6) as servers:
+        taken = [one for found in servers.map(server, range(6)) for one in found]
+    assert sorted(taken) == [job.id for job in waiting]
 
 
 def test_one_that_waits_is_cancelled_and_one_that_runs_is_not(jobs: Jobs, add: Add) -> None:

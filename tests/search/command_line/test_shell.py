@@ -6,7 +6,8 @@ import os
 from importlib.metadata import version
 
 import pytest
-from click.shell_completion import BashComplete
+from click.shell_completion import BashComplete, FishComplete, ZshComplete
+from click.testing import CliRunner
 
 from search.cli import main
 from search.command_line.terminal import terminal
@@ -27,6 +28,29 @@ def test_commands_flags_and_their_values_are_completed(
 ) -> None:
     completed = BashComplete(main, {}, "dynafront", "_DYNAFRONT_COMPLETE")
     assert {one.value for one in completed.get_completions(before, begun)} == expected
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_line_for_each_shell_prints_what_it_reads(shell: str) -> None:
+    kind = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}[shell]
+    begun = {"_DYNAFRONT_COMPLETE": f"{shell}_source"}
+    printed = CliRunner().invoke(main, prog_name="dynafront", env=begun).output
+    assert printed.strip() == kind(main, {}, "dynafront", "_DYNAFRONT_COMPLETE").source().strip()
+    assert f"_DYNAFRONT_COMPLETE={shell}_complete" in printed
+
+
+@pytest.mark.parametrize(
+    ("shell", "words", "expected"),
+    [
+        ("zsh", {"COMP_WORDS": "dynafront sta", "COMP_CWORD": "1"}, "plain\nstatus\n"),
+        ("fish", {"COMP_WORDS": "dynafront sta", "COMP_CWORD": "sta"}, "plain"),
+    ],
+)
+def test_a_shell_that_asks_is_answered(shell: str, words: dict[str, str], expected: str) -> None:
+    asked = {"_DYNAFRONT_COMPLETE": f"{shell}_complete", **words}
+    printed = CliRunner().invoke(main, prog_name="dynafront", env=asked).output
+    assert "status" in printed
+    assert expected in printed
 
 
 def test_the_version_is_that_of_the_package() -> None:

@@ -208,6 +208,10 @@ def test_images_are_named_by_path_where_that_is_allowed(
     assert told(opened, "check", 200, text=text)["errors"] == []
     weights = f"{text}init_from: {tmp_path / 'x.safetensors'}\n"
     assert told(opened, "check", 200, text=weights)["errors"][0]["key"] == "init_from"
+    rooted = f"{TEXT}data_root: {tmp_path}\n"
+    assert told(opened, "check", 200, text=rooted)["errors"][0]["key"] == "data_root"
+    inside = f"{TEXT}data_root: {images}\n"
+    assert told(opened, "check", 200, text=inside)["errors"] == []
     (images / "out").symlink_to(tmp_path)
     beyond = text.replace(str(images), f"{images}/out")
     assert told(opened, "check", 200, text=beyond)["errors"][0]["key"] == "data"
@@ -241,6 +245,11 @@ def test_what_else_an_exported_folder_holds_is_chosen(
     again = told(client, "export", 202, study="s", point=point)
     assert again["job"]["id"] == answer["job"]["id"], "what is asked for is in it"
     assert len(started) == 2
+    program = told(client, "export", 202, study="s", point=point, formats=["pt2"])
+    assert program["command"].endswith("--format pt2")
+    assert (
+        "formats.0: " in told(client, "export", 400, study="s", point=point, formats=["x"])["error"]
+    )
     assert (
         "quantize.0: "
         in told(client, "export", 400, study="s", point=point, quantize=["x"])["error"]

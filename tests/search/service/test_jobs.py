@@ -11,6 +11,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -212,3 +213,49 @@ def test_what_may_not_run_yet_runs_once_it_may(queue: JobQueue) -> None:
     queue.store.jobs.finish(first.id, JobState.DONE)
     JobQueue.refresh(queue)
     assert started == [first.id, second.id]
+
+
+def submitted(queue: JobQueue, kinds: list[str]) -> list[str]:
+    """The states of jobs of these kinds, each of a study of its own."""
+    queue._start = lambda job: None  # type: ignore[method-assign]
+    found = [queue.submit(kind, f"s{i}", lambda _: ["x"]) for i, kind in enumerate(kinds)]
+    return [str(queue.job(job.id).state) for job in found]
+
+
+def test_as_many_searches_run_at_once_as_the_settings_say(store: Store, tmp_path: Path) -> None:
+    given = {"storage": {"folder": tmp_path}, "server": {"searches": 2}}
+    queue = JobQueue(store, Settings.model_validate(given))
+    assert submitted(queue, ["search"] * 3) == ["running", "running", "queued"]
+
+
+def test_two_other_jobs_run_beside_the_searches(queue: JobQueue) -> None:
+    kinds = ["search", "export", "delete", "register", "search"]
+    assert submitted(queue, kinds) == ["running", "running", "running", "queued", "queued"]
+
+
+def test_the_fifty_first_job_that_waits_is_refused_and_leaves_no_folder(queue: JobQueue) -> None:
+    submitted(queue, ["search"] * 50)
+    with pytest.raises(ValueError, match=r"^50 jobs wait or run already; cancel some"):
+        queue.submit("search", "one more", lambda _: ["x"])
+    assert len(list((queue.settings.folder / "jobs").iterdir())) == 50
+
+
+def test_the_newest_five_hundred_are_kept(queue: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[int] = []
+    monkeypatch.setattr(queue.store.jobs, "forget", lambda most: kept.append(most) or [])
+    submitted(queue, ["export"])
+    assert kept == [500]
+
+
+def test_two_servers_of_one_folder_start_each_job_once(queue: JobQueue, store: Store) -> None:
+    started: list[int] = []
+    other = JobQueue(store, queue.settings)
+    for one in (queue, other):
+        one._start = lambda job: started.append(job.id)  # type: ignore[method-assign]
+    first = queue.submit("export", "s", lambda _: ["x"])
+    second = other.submit("export", "t", lambda _: ["x"])
+    waiting = queue.submit("export", "u", lambda _: ["x"])
+    store.jobs.finish(first.id, JobState.DONE)
+    with ThreadPoolExecutor(2) as servers:
+        list(servers.map(lambda one: one.start_waiting(), (queue, other)))
+    assert started == [first.id, second.id, waiting.id]
