@@ -3,34 +3,31 @@
     python benchmarks/crashes.py --kills 200
     python benchmarks/crashes.py --kills 50 --database postgresql+psycopg://USER@HOST/EMPTY --checkpoints FOLDER_OR_URL
 
-Each study is searched in a folder of its own. Its driver, or a worker, is killed (SIGKILL) at a random moment, again
-and again, until the search has ended by itself; then all tables must say what those of an uninterrupted search say, and
-no process may be left. One line a study; exit code 1 where anything differs.
+Each study is searched in a folder of its own, by one command. Its driver, a worker, both at once, or a process beside
+them is killed (SIGKILL) at a random moment, again and again, until the search has ended by itself; then all tables must
+say what those of an uninterrupted search say, and no process may be left. One line a study; exit code 1 where anything
+differs.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from search.run.watch import kernel_kills
+from benchmarks.kills import killed_until_done, kinds_here
+from benchmarks.launcher import FILE, LOG, Launcher, database_of
 
-ROOT = Path(__file__).parents[1]
-FILE, LOG = "study.yml", "log.txt"
 STUDY = """\
 study: killed
 data: digits
@@ -44,113 +41,7 @@ cascades: false
 run: {precision: float32, threads: 1}
 """
 WORKERS = (0, 1, 2, 5)  # with five, another process logs to MLflow
-# forks a search for each line that it reads, and waits for one where it is asked to
-LAUNCHER = """
-import json, os, sys, threading, time
-import alembic.command, matplotlib.pyplot, mlflow.store.tracking.sqlalchemy_store
-import search.commands.front, search.commands.search, search.report.front_page, search.run.finalists
-import search.run.preloaded, storage.mlflow_log
-from search.cli import main
-
-STARTED_BY, LAUNCHER = os.getppid(), os.getpid()
-
-def end_with_launcher():
-    while os.getppid() == LAUNCHER:
-        time.sleep(0.5)
-    os._exit(1)
-
-def search(folder, arguments, before):
-    os.setsid()
-    threading.Thread(target=end_with_launcher, daemon=True).start()
-    os.chdir(folder)
-    log = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for stream in (1, 2):
-        os.dup2(log, stream)
-    exec(before, globals())
-    try:
-        main(arguments)
-    except SystemExit as end:
-        sys.stdout.flush()
-        os._exit(end.code or 0)
-
-for line in sys.stdin:
-    asked = json.loads(line)
-    if "folder" in asked:
-        pid = os.fork() or search(**asked)
-        print(pid, flush=True)
-    else:
-        found, until = 0, time.monotonic() + asked["seconds"]
-        while not found and time.monotonic() < until and os.getppid() == STARTED_BY:
-            time.sleep(0.02)
-            found, status = os.waitpid(asked["pid"], os.WNOHANG)
-        print(os.waitstatus_to_exitcode(status) if found else "null", flush=True)
-"""
-
-
-class Launcher:
-    """Starts searches that need no time to import anything. Use as a context manager."""
-
-    def __enter__(self) -> Launcher:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", LAUNCHER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "MLFLOW_DISABLE_TELEMETRY": "true"},
-        )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait()
-        self._process.stdout.close()
-
-    def search(self, folder: Path, *flags: str, before: str = "") -> Search:
-        """Start, or continue, the study in the folder; `before` is Python that its process runs first."""
-        asked = {"folder": str(folder), "arguments": ["search", FILE, *flags], "before": before}
-        return Search(self, self._ask(**asked), folder)
-
-    def ended(self, pid: int, seconds: float) -> int | None:
-        """The exit code of a search, negative after a signal; None while it goes on after so many seconds."""
-        return self._ask(pid=pid, seconds=seconds)
-
-    def _ask(self, **what: Any) -> Any:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        print(json.dumps(what), file=self._process.stdin, flush=True)
-        return json.loads(self._process.stdout.readline())
-
-
-@dataclass(frozen=True)
-class Search:
-    """A search that was started: its driver's process."""
-
-    launcher: Launcher
-    pid: int
-    folder: Path
-
-    def ended(self, seconds: float) -> int | None:
-        """Its exit code; None while it goes on after so many seconds."""
-        return self.launcher.ended(self.pid, seconds)
-
-    def kill(self) -> None:
-        """Kill its driver, and wait until nothing of it is left."""
-        os.kill(self.pid, signal.SIGKILL)
-        self.ended(60)
-
-    def kill_worker(self) -> bool:
-        """Kill one of its workers, if there is one now, and if it can be told from one that had no memory."""
-        if kernel_kills() is None:
-            return False
-        with suppress(psutil.Error):
-            for server in psutil.Process(self.pid).children():
-                for worker in server.children():
-                    worker.kill()
-                    return True
-        return False
+MOST_KILLS = 8  # of a study
 
 
 def new_folder(parent: Path, name: str, text: str = STUDY, **storage: str) -> Path:
@@ -169,13 +60,6 @@ def new_folder(parent: Path, name: str, text: str = STUDY, **storage: str) -> Pa
     if storage:
         (folder / "mlflow.yml").write_text(json.dumps({"storage": storage}))
     return folder
-
-
-def database_of(folder: Path) -> str:
-    """The database of its studies."""
-    file = folder / "mlflow.yml"
-    storage = json.loads(file.read_text())["storage"] if file.exists() else {}
-    return str(storage.get("database", f"sqlite:///{folder / 'dynafront-data' / 'dynafront.db'}"))
 
 
 def left_behind(folder: Path) -> list[int]:
@@ -261,29 +145,6 @@ def differences(folder: Path, expected: dict[str, Any]) -> list[str]:
     return found
 
 
-def killed_until_done(
-    launcher: Launcher, folder: Path, draw: random.Random, seconds: float, most: int
-) -> int:
-    """Search with kills at random moments of the first `seconds`, `most` at most, to the end; returns how many.
-
-    Raises RuntimeError where a search ends with an error.
-    """
-    kills = 0
-    while True:
-        search = launcher.search(folder, "--workers", str(draw.choice(WORKERS)))
-        code = search.ended(draw.uniform(0.0, seconds) if kills < most else 600)
-        if code is None and draw.random() < 0.3:
-            kills += search.kill_worker()
-            code = search.ended(draw.uniform(0.0, seconds))
-        if code is None:
-            kills += 1
-            search.kill()
-        elif code == 0:
-            return kills
-        else:
-            raise RuntimeError((folder / LOG).read_text())
-
-
 def forgotten(url: str | None) -> None:
     """Delete the study from a database that the next one shares."""
     from search.run.optuna_mirror import delete_mirror
@@ -313,7 +174,7 @@ def main() -> int:
             parent, name, **database, **({"checkpoints": f"{store}/{name}"} if store else {})
         )
 
-    draw, kills, studies, bad = random.Random(arguments.seed), 0, 0, 0
+    draw, done, studies, bad = random.Random(arguments.seed), Counter[str](), 0, 0
     parent = Path(tempfile.mkdtemp(prefix="crashes-"))
     with Launcher() as launcher:
         whole = folder_of("whole")
@@ -322,27 +183,37 @@ def main() -> int:
             raise RuntimeError(f"exit code {code}: {(whole / LOG).read_text()}")
         seconds, expected = time.monotonic() - began, known(whole)
         print(f"uninterrupted: {seconds:.1f} s, {len(expected['points'])} points")
-        while kills < arguments.kills:
+        while done.total() < arguments.kills:
             forgotten(arguments.database)
-            folder = folder_of(f"killed-{studies}")
+            workers = draw.choice(WORKERS)
+            most = min(MOST_KILLS, arguments.kills - done.total())
+            kinds = draw.choices(kinds_here(workers), k=most)
             began = time.monotonic()
-            count = killed_until_done(launcher, folder, draw, seconds, arguments.kills - kills)
-            if (
-                not count
-            ):  # it was over before its moment: other programs had slowed the first one down
+            search = launcher.search(
+                folder_of(f"killed-{studies}"), "-v", "--workers", str(workers)
+            )
+            count = killed_until_done(search, kinds, draw, seconds / 4)
+            if not count:
+                # it was over before its moment: other programs had slowed the first one down
                 seconds = min(seconds, time.monotonic() - began)
-            found = differences(folder, expected)
-            kills, studies, bad = kills + count, studies + 1, bad + bool(found)
+            found = differences(search.folder, expected)
+            done, studies, bad = done + count, studies + 1, bad + bool(found)
             print(
-                f"study {studies}: {count} kills, {'; '.join(found) or 'nothing differs'}",
+                f"study {studies}, {workers} workers: {as_text(count)}; "
+                f"{'; '.join(found) or 'nothing differs'}",
                 flush=True,
             )
             if not found:
-                shutil.rmtree(folder)
-    print(f"{kills} kills in {studies} studies: {bad} differ{f', see {parent}' if bad else ''}")
+                shutil.rmtree(search.folder)
+    print(f"{as_text(done)}; {studies} studies, {bad} differ{f', see {parent}' if bad else ''}")
     if not bad:
         shutil.rmtree(parent)
     return 1 if bad else 0
+
+
+def as_text(done: Counter[str]) -> str:
+    each = ", ".join(f"{count} {kind}" for kind, count in sorted(done.items()))
+    return f"{done.total()} kills" + (f" ({each})" if each else "")
 
 
 if __name__ == "__main__":

@@ -211,7 +211,8 @@ class Progress:
         done = float(self.session_done)
         for job, result in self.running.values():
             first = self._after.get(job.name, 0)
-            done += (result.epoch - first) / (job.epochs - first) if result else 0.0
+            rest = max(1, job.epochs - first)  # all epochs may have been done before
+            done += (result.epoch - first) / rest if result else 0.0
         if done < 0.3:
             return None
         if self._waiting <= 0:

@@ -8,19 +8,30 @@ import re
 import shutil
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchmarks.crashes import LOG, STUDY, Launcher, Search, differences, known, new_folder
+from benchmarks.crashes import STUDY, differences, known, new_folder
+from benchmarks.kills import BESIDE, BOTH, DRIVER, LATE, WORKER, killed_until_done, kinds_here
+from benchmarks.launcher import LOG, Launcher
 
 pytestmark = pytest.mark.slow
+SEED = os.environ.get("DYNAFRONT_TEST_KILLS") or str(random.randrange(2**32))
 SMALL = STUDY.replace(
-    "trials: 3, epochs: 6, warm_epochs: 3", "trials: 2, epochs: 4, warm_epochs: 2"
-)
-# points that the front loses again have runs then
-DRAWN_OFTEN = "import search.run.publish; search.run.publish.FRONT_SECONDS = 0.0"
+    "trials: 3, epochs: 6, warm_epochs: 3", "trials: 2, epochs: 8, warm_epochs: 4"
+).replace("train_limit: 256", "train_limit: 96")
+MOST_STUDIES = 8  # each is killed as long as there are kills left
+# points that the front loses again have runs then; five workers have a process that writes to Optuna
+BEFORE = """
+import search.run.mirror_process, search.run.publish
+search.run.publish.FRONT_SECONDS = 0.0
+search.run.mirror_process.MANY = 5
+"""
 
 
 @pytest.fixture(scope="module")
@@ -29,38 +40,54 @@ def launcher() -> Iterator[Launcher]:
         yield found
 
 
-def after(seconds: float, search: Search) -> Search:
-    """The search, so much later; it must not have ended with an error."""
-    assert search.ended(seconds) in (None, 0), (search.folder / LOG).read_text()
-    return search
+@dataclass(frozen=True)
+class Uninterrupted:
+    """What all tables say of a study whose search was not killed, and how long that took."""
+
+    parent: Path
+    known: dict[str, Any]
+    seconds: float
 
 
-def killed_after(seconds: float, search: Search) -> None:
-    """Kill the search so much later, where it has not come to its end by itself."""
-    code = search.ended(seconds)
-    assert code in (None, 0), (search.folder / LOG).read_text()
-    if code is None:
-        search.kill()
-
-
-def test_a_search_that_is_killed_at_random_moments_ends_as_one_that_was_not(
-    launcher: Launcher, tmp_path: Path
-) -> None:
-    draw = random.Random()
-    whole, folder = (new_folder(tmp_path, name, SMALL) for name in ("whole", "killed"))
+@pytest.fixture(scope="module")
+def uninterrupted(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Uninterrupted:
+    parent = tmp_path_factory.mktemp("kills")
+    whole = new_folder(parent, "whole", SMALL)
     began = time.monotonic()
     assert launcher.search(whole, "--workers", "0").ended(600) == 0, (whole / LOG).read_text()
-    seconds = time.monotonic() - began
-    search = launcher.search(folder, "--workers", "1", before=DRAWN_OFTEN)
-    for _ in range(300):  # until there is a worker
-        after(0.2, search)
-        if search.kill_worker():
+    return Uninterrupted(parent, known(whole), time.monotonic() - began)
+
+
+@pytest.mark.parametrize(
+    ("workers", "kills"),
+    [
+        (0, {DRIVER: 12}),
+        (1, {WORKER: 4, LATE: 1, BOTH: 1}),
+        (2, {WORKER: 3, DRIVER: 1, LATE: 1, BOTH: 1}),
+        (5, {WORKER: 2, BESIDE: 2, LATE: 1, BOTH: 1}),
+    ],
+)
+def test_a_search_that_is_killed_at_random_moments_ends_as_one_that_was_not(
+    launcher: Launcher, uninterrupted: Uninterrupted, workers: int, kills: dict[str, int]
+) -> None:
+    draw = random.Random(seed := f"{SEED}-{workers}")
+    kinds = [kind for kind, count in kills.items() for _ in range(count) if here(kind, workers)]
+    draw.shuffle(kinds)
+    planned, done = Counter(kinds), Counter[str]()
+    for study in range(MOST_STUDIES):
+        folder = new_folder(uninterrupted.parent, f"{workers}-{study}", SMALL)
+        search = launcher.search(folder, "-v", "--workers", str(workers), before=BEFORE)
+        # a new study has all its trainings before it
+        done += killed_until_done(search, kinds, draw, uninterrupted.seconds / 10)
+        found = differences(folder, uninterrupted.known)
+        assert found == [], f"DYNAFRONT_TEST_KILLS={SEED} {seed} {done}"
+        if not kinds:
             break
-    killed_after(draw.uniform(0.0, seconds / 4), search)
-    search = launcher.search(folder, "--workers", "0", before=DRAWN_OFTEN)
-    killed_after(draw.uniform(0.0, seconds / 2), search)
-    assert launcher.search(folder, "--workers", "0").ended(600) == 0, (folder / LOG).read_text()
-    assert differences(folder, known(whole)) == []
+    assert done == planned
+
+
+def here(kind: str, workers: int) -> bool:
+    return kind in kinds_here(workers)
 
 
 def test_of_eight_searches_that_start_at_once_one_drives_and_the_others_say_who_does(
@@ -111,7 +138,7 @@ def test_the_command_gets_past_a_trial_that_takes_its_process_down(
     launcher: Launcher, tmp_path: Path
 ) -> None:
     text = SMALL.replace("trials: 2", "trials: 3") + "warm_start: false\nearly_stopping: false\n"
-    folder = new_folder(tmp_path, "dying", text.replace(", warm_epochs: 2", ""))
+    folder = new_folder(tmp_path, "dying", text.replace(", warm_epochs: 4", ""))
     searches = (launcher.search(folder, "--workers", "0", before=DEATH) for _ in range(3))
     codes = [search.ended(300) for search in searches]
     said = (folder / LOG).read_text()

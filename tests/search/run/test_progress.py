@@ -252,3 +252,15 @@ def test_a_training_whose_checkpoint_was_missing_counts_from_where_it_began(plai
     assert "(trial 3: epoch 1 of 36 done, 70 s)" in progress.status()
     progress.epoch(job(3), epoch(18))
     assert progress._seconds_left() == pytest.approx(79 * 70.0)
+
+
+def test_a_training_that_has_only_to_be_measured_adds_nothing_to_what_is_done(
+    plain: Watched,
+) -> None:
+    progress = plain.progress
+    progress.trial_started(job(3), 36)
+    progress.trial_started(job(4))
+    plain.now = 70.0
+    progress.epoch(job(3), epoch(36))
+    progress.epoch(job(4), epoch(18))
+    assert progress._seconds_left() == pytest.approx(79 * 70.0)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.crashes import LOG, STUDY, Launcher, Search, differences, known, new_folder
+from benchmarks.crashes import STUDY, differences, known, new_folder
+from benchmarks.launcher import LOG, Launcher, Search
 from search.run import ray_cluster
 from search.run.engine import InProcess, engine_for
 from search.run.job import Failure, Outcome, Rung
