@@ -20,6 +20,7 @@ from search.run.books import Books
 from search.run.driver import Driver
 from search.run.engine import StudyEngine, engine_for, probe_for
 from search.run.features import feature_store, with_places
+from search.run.giving_up import check_goes_on
 from search.run.heartbeat import Steps
 from search.run.lease import Lease, lease
 from search.run.lost_baselines import LostBaselines, lost_in
@@ -160,7 +161,11 @@ def _driven(
         spec.study,
         lambda: parts.task,
         progress.say,
-        probe_for(parts.engine, spec.run),
+        probe_for(
+            parts.engine,
+            spec.run,
+            lambda: check_goes_on(ours=driver.ours(), in_time=driver.time.left),
+        ),
         progress.doing,
     )
     driver = Driver(

@@ -7,14 +7,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 
 from search.run.arrivals import Arrivals
 from search.run.books import Books
 from search.run.engine import Engine
 from search.run.follower import Follower, NoFollower
-from search.run.giving_up import HopelessError, counted, given_up, kept_apart
+from search.run.giving_up import (
+    HopelessError,
+    TimeIsOverError,
+    check_goes_on,
+    counted,
+    given_up,
+    kept_apart,
+)
 from search.run.job import Doing, Event, Failure, Job, Notice, Outcome, Rung
 from search.run.jobs import job_of
 from search.run.lost_baselines import LostBaselines, trial_of
@@ -71,8 +78,9 @@ class Driver:
         known = self.books.store.trials(self.spec.study, kind=self.counts)
         self._tally.know(trial.state for trial in known)
         try:
-            while self._step():
-                pass
+            with suppress(TimeIsOverError):
+                while self._step():
+                    pass
             self._take_in_rest()
         except KeyboardInterrupt:
             self._take_in_rest()
@@ -83,21 +91,15 @@ class Driver:
                 end.callback(self.plan.close)
                 end.callback(self._spread_news)
                 end.callback(self.time.count)
-                end.callback(self._interrupt)
+                if self.ours():
+                    end.callback(self.books.interrupt, self._running)
                 end.callback(self.engine.close)
         waiting = self._running or self.baselines.ready or self.memory.waiting
         return not waiting and self.plan.finished
 
-    def _interrupt(self) -> None:
-        if self.ours():
-            self.books.interrupt(self._running)
-
     def _step(self) -> bool:
         """Start what can be started and take in what happened; False when there is nothing to wait for."""
-        if not self.ours():
-            raise HopelessError(
-                "another process has taken this study over; dynafront status shows how it is"
-            )
+        check_goes_on(ours=self.ours())
         in_time = self.time.left
         self._arrivals.look()
         while in_time and self._has_room and self._do_next():

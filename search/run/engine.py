@@ -86,14 +86,14 @@ def engine_for(workers: int, run: Run, trainings: int | None = None) -> StudyEng
     return InProcess(TrialLimits.of(run))
 
 
-def probe_for(engine: Engine, run: Run) -> Measures:
-    """What measures number formats where the engine trains."""
+def probe_for(engine: Engine, run: Run, check: Callable[[], None] = lambda: None) -> Measures:
+    """What measures number formats where the engine trains; `check` raises to end a wait for a place to do it."""
     if run.uses_ray:
         from search.run.ray_engine import RayEngine
         from search.run.ray_probe import ClusterProbe
 
         assert isinstance(engine, RayEngine)
-        return ClusterProbe(engine)
+        return ClusterProbe(engine, check)
     return Probe()
 
 

@@ -13,6 +13,7 @@ from search.run.data import data_spec, load_data, task_of
 from search.run.driver import Driver
 from search.run.engine import engine_for, probe_for
 from search.run.features import with_places
+from search.run.giving_up import check_goes_on
 from search.run.lease import lease
 from search.run.memory_tries import MemoryTries
 from search.run.number_formats import NumberFormats
@@ -48,7 +49,7 @@ def search_finalists(
                 spec.study,
                 lambda: task_of(load_data(data_spec(stored))),
                 progress.say,
-                probe_for(engine, spec.run),
+                probe_for(engine, spec.run, lambda: check_goes_on(ours=not held.lost)),
                 progress.doing,
             )
             try:

@@ -20,6 +20,20 @@ class HopelessError(RuntimeError):
     """Going on makes no sense: every trial failed, or another process drives the study."""
 
 
+class TimeIsOverError(RuntimeError):
+    """The study's hours ended while it waited for something to train on."""
+
+
+def check_goes_on(*, ours: bool, in_time: bool = True) -> None:
+    """Raise HopelessError where a search is not ours any more, TimeIsOverError where its hours are over."""
+    if not ours:
+        raise HopelessError(
+            "another process has taken this study over; dynafront status shows how it is"
+        )
+    if not in_time:
+        raise TimeIsOverError
+
+
 def given_up(ends: Ends) -> Failure | None:
     """Why a training is not started again, if it is not."""
     if ends.died >= DEATHS:

@@ -71,9 +71,13 @@ class RayEngine:
         """Where the next job goes."""
         return self._tended().free()
 
-    def found_place(self) -> Place:
-        """A place that Ray has found, and that trains nothing if there is one; waits until there is any."""
+    def found_place(self, check: Callable[[], None] = lambda: None) -> Place:
+        """A place that Ray has found, and that trains nothing if there is one; waits until there is any.
+
+        `check` is called meanwhile, and raises to end the wait.
+        """
         while (place := self._tended().found()) is None:
+            check()
             time.sleep(LOOK_SECONDS)
         return place
 

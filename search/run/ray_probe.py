@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from search.run.job import Job
@@ -16,10 +16,13 @@ TRIES = 3  # places that may be lost while they measure
 
 
 class ClusterProbe:
-    """As `search.run.number_formats.Probe`, in a place that was found. Raises ClusterError."""
+    """As `search.run.number_formats.Probe`, in a place that was found. Raises ClusterError.
 
-    def __init__(self, engine: RayEngine) -> None:
-        self._engine = engine
+    `check` is called while it waits for one, and raises to end that.
+    """
+
+    def __init__(self, engine: RayEngine, check: Callable[[], None] = lambda: None) -> None:
+        self._engine, self._check = engine, check
 
     def device(self, asked: str) -> str:
         return str(self._asked("device", asked))
@@ -39,7 +42,7 @@ class ClusterProbe:
 
     def _asked(self, what: str, *arguments: Any) -> Any:
         for _ in range(TRIES):
-            answer = self._engine.ask(self._engine.found_place(), what, *arguments)
+            answer = self._engine.ask(self._engine.found_place(self._check), what, *arguments)
             if answer is not None:
                 return answer
         raise ClusterError(

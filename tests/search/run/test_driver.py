@@ -16,7 +16,7 @@ from rich.console import Console
 from search.objectives import Reference
 from search.run.books import Books
 from search.run.driver import Driver
-from search.run.giving_up import LOSSES, HopelessError
+from search.run.giving_up import LOSSES, HopelessError, check_goes_on
 from search.run.job import Event, Failure, Job, Notice, Outcome, Rung
 from search.run.optuna_mirror import OptunaMirror, mirror_for
 from search.run.progress import Progress
@@ -198,6 +198,26 @@ def test_an_interrupted_study_goes_on_with_the_trial_that_was_under_way(bench: B
     assert (engine.submitted, engine.reached) == ([1, 2, 3], [1, 0, 0])
     after = bench.store.trial("s", "search", 1)
     assert (after.params, after.seed) == (before.params, before.seed)
+
+
+def test_hours_that_end_while_a_training_waits_for_a_place_end_the_study(bench: Bench) -> None:
+    now, allowed = [0.0], [2]
+
+    def waits(job: Job) -> Job:
+        """As where no place is found to measure a number format in."""
+        allowed[0] -= 1
+        if allowed[0] < 0:
+            now[0] += 7200
+            check_goes_on(ours=True, in_time=now[0] < 3600)
+        return job
+
+    text = TEXT.replace("epochs: 3", "epochs: 3, hours: 1")
+    bench.drive(good, text, clock=lambda: now[0], formatted=waits)
+    assert not bench.finished
+    assert list(bench.states().values()).count("complete") == 2
+    assert bench.store.attempts.ends("s", Kind.SEARCH, 2).lost == 0
+    with pytest.raises(HopelessError, match="another process has taken this study over"):
+        check_goes_on(ours=False, in_time=False)
 
 
 def test_an_engine_that_does_not_close_speaks_against_no_training(

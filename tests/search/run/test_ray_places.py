@@ -20,6 +20,7 @@ from ray.exceptions import (
 )
 
 from search.run import ray_engine, ray_places
+from search.run.giving_up import TimeIsOverError
 from search.run.job import Failure
 from search.run.ray_cluster import ClusterError
 from search.run.ray_engine import RayEngine
@@ -415,3 +416,22 @@ def test_what_a_place_itself_raises_when_it_is_asked_something_is_no_loss(ray: R
     with pytest.raises(RayTaskError, match="a traceback"):
         engine.ask(place, "device", "auto")
     assert ray.killed == []
+
+
+def test_a_wait_for_any_place_asks_whether_it_may_go_on(ray: Ray) -> None:
+    engine = RayEngine(Run(engine="ray", max_trials=1), 1)
+    made = places(ray, 1)
+    engine._opened = cast(Any, (SimpleNamespace(ray=ray, check=lambda: None), made))
+    asked = list[int]()
+
+    def check() -> None:
+        asked.append(1)
+        if len(asked) == 3:
+            ray.find(0)
+        if len(asked) > 3:
+            raise TimeIsOverError
+
+    assert engine.found_place(check) is made.found()
+    made.drop_all()
+    with pytest.raises(TimeIsOverError):
+        engine.found_place(check)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from search.run.giving_up import TimeIsOverError
 from search.run.number_formats import CrashedError
 from search.run.ray_cluster import ClusterError
 from search.run.ray_engine import RayEngine
@@ -27,7 +28,8 @@ class Engine:
         self.answers = list(answers)
         self.asked: list[tuple[Any, ...]] = []
 
-    def found_place(self) -> str:
+    def found_place(self, check: Callable[[], None]) -> str:
+        check()
         return "place"
 
     def ask(self, place: str, what: str, *arguments: Any) -> Any:
@@ -58,3 +60,11 @@ def test_another_place_is_asked_where_one_is_lost() -> None:
     assert probe(None, "cpu")[0].device("auto") == "cpu"
     with pytest.raises(ClusterError, match="3 processes of the cluster ended while they measured"):
         probe(*[None] * TRIES)[0].device("auto")
+
+
+def test_a_wait_for_a_place_ends_where_the_search_may_not_go_on() -> None:
+    def over() -> None:
+        raise TimeIsOverError
+
+    with pytest.raises(TimeIsOverError):
+        ClusterProbe(cast(RayEngine, Engine(["cpu"])), over).device("auto")
