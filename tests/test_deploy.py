@@ -14,8 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 from storage.settings import settings
 from tests.search.run.ray_nodes import free_ports
@@ -38,7 +41,7 @@ def test_the_image_has_all_packages_and_what_the_service_and_clusters_need() -> 
     (installed,) = [text for text in instructions("RUN") if "'." in text]
     extras = installed.split("[")[1].split("]")[0].split(",")
     assert set(extras) <= set(PROJECT["project"]["optional-dependencies"])
-    assert {"postgres", "ray", "serve"} <= set(extras)
+    assert {"postgres", "ray", "s3", "serve"} <= set(extras)
     sent = {line[1:] for line in (ROOT / ".dockerignore").read_text().split() if line[0] == "!"}
     assert {name for words in instructions("COPY") for name in words.split()[:-1]} <= sent
 
@@ -168,6 +171,81 @@ def test_all_machines_of_the_cluster_have_the_folder_of_the_searches() -> None:
         assert {"name": volume, "mountPath": work} in container["volumeMounts"]
         assert container["resources"]["requests"] == container["resources"]["limits"]
     assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+
+
+# of KubeRay's RayCluster (ray.io/v1), the fields that the manifest has: other names are mistakes
+GROUP = {
+    "type": "object",
+    "required": ["rayStartParams", "template"],
+    "properties": {
+        # values are words of a command line
+        "rayStartParams": {"type": "object", "additionalProperties": {"type": "string"}},
+        "template": {
+            "type": "object",
+            "required": ["spec"],
+            "properties": {"metadata": {"type": "object"}, "spec": {"type": "object"}},
+            "additionalProperties": False,
+        },
+    },
+}
+COUNT = {"type": "integer", "minimum": 0}
+WORKERS = GROUP | {
+    "required": [*GROUP["required"], "groupName", "minReplicas", "maxReplicas"],
+    "properties": GROUP["properties"]
+    | {"groupName": {"type": "string"}}
+    | dict.fromkeys(("replicas", "minReplicas", "maxReplicas"), COUNT),
+    "additionalProperties": False,
+}
+RAY_CLUSTER = {
+    "type": "object",
+    "required": ["headGroupSpec"],
+    "properties": {
+        "rayVersion": {"type": "string", "pattern": r"^\d+\.\d+\.\d+$"},
+        "enableInTreeAutoscaling": {"type": "boolean"},
+        "autoscalerOptions": {
+            "type": "object",
+            "properties": {"idleTimeoutSeconds": COUNT},
+            "additionalProperties": False,
+        },
+        "headGroupSpec": GROUP | {"additionalProperties": False},
+        "workerGroupSpecs": {"type": "array", "items": WORKERS},
+    },
+    "additionalProperties": False,
+}
+
+
+def test_kuberay_takes_the_cluster() -> None:
+    cluster = manifests()["RayCluster"]
+    assert cluster["apiVersion"] == "ray.io/v1"
+    jsonschema.validate(cluster["spec"], RAY_CLUSTER)
+    for group in cluster["spec"]["workerGroupSpecs"]:
+        assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+
+
+def test_kubernetes_takes_the_machines_of_the_cluster() -> None:
+    check = pytest.importorskip("kubernetes_validate")
+    cluster = manifests()["RayCluster"]["spec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "one"}, **group["template"]}
+        check.validate(pod, "1.31", strict=True)
+
+
+def test_the_image_has_the_version_of_ray_that_the_cluster_is_told() -> None:
+    (installed,) = [text for text in instructions("RUN") if "ray==" in text]
+    version = installed.split("ray==")[1].split()[0]
+    assert version == manifests()["RayCluster"]["spec"]["rayVersion"]
+    (extra,) = PROJECT["project"]["optional-dependencies"]["ray"]
+    assert Requirement(extra).specifier.contains(version)
+    assert Requirement(extra).extras == {"default"}, "which has `ray job submit`"
+
+
+def test_the_operator_that_is_installed_is_named_once() -> None:
+    named = set[str]()
+    for text in ((ROOT / "docs" / "cluster.md").read_text(), (DEPLOY / "kuberay.yaml").read_text()):
+        (line,) = [one for one in text.splitlines() if "helm install" in one]
+        named.add(line.split(" --version ")[1])
+    (version,) = named
+    assert Version(version) >= Version("1.6"), "before, its probes needed wget in the image"
 
 
 def test_what_is_searched_in_the_cluster_was_copied_there_before() -> None:
