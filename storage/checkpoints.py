@@ -22,6 +22,7 @@ from torch import Tensor, uint8
 
 from storage.checkpoint_files import BEFORE, SUFFIX, UNFINISHED
 from storage.errors import UnwrittenError, error_line
+from storage.in_place import put_in_place
 from storage.kept_files import KeptFiles
 from storage.shared_tensors import keep_shared, shared_file, shared_tensors
 from storage.weights_file import save_weights
@@ -71,11 +72,7 @@ class Checkpoints:
                 header[SHARED] = self._kept(key, {name: tensors[name] for name in shared})
             header["checksum"] = _checksum(plain, text, header.get(SHARED, ""))
             save_weights(plain, unfinished, header)
-            with open(unfinished, "rb") as file:
-                os.fsync(file.fileno())
-            if path.exists():
-                os.replace(path, self._before(path))
-            os.replace(unfinished, path)
+            put_in_place(unfinished, path, self._before(path))
         except (OSError, SafetensorError) as error:
             with suppress(OSError):
                 unfinished.unlink(missing_ok=True)

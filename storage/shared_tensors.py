@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, uint8
 
+from storage.in_place import put_in_place
 from storage.weights_file import save_weights
 
 logger = logging.getLogger(f"dynafront.{__name__}")
@@ -35,9 +36,7 @@ def keep_shared(folder: Path, tensors: Mapping[str, Tensor]) -> str:
         file = shared_file(folder, name)
         unfinished = file.with_name(f"{file.name}.{os.getpid()}.tmp")
         save_weights({k: tensor.clone() for k, tensor in plain.items()}, unfinished)
-        with open(unfinished, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(unfinished, file)
+        put_in_place(unfinished, file)
     return name
 
 

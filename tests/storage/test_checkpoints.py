@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 
 import pytest
 import torch
@@ -169,6 +170,19 @@ def test_a_crash_while_saving_leaves_the_old_pair_or_the_new_one(checkpoints, mo
     assert checkpoints.keys() == [KEY]
     save(checkpoints, 3)
     assert loaded_epoch(checkpoints) == 3
+
+
+def test_content_and_names_are_on_the_disk_when_a_save_returns(checkpoints, monkeypatch):
+    done, replace = [], os.replace
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: done.append(stat.S_ISDIR(os.fstat(handle).st_mode))
+    )
+    monkeypatch.setattr(os, "replace", lambda *names: done.append("rename") or replace(*names))
+    save(checkpoints, 1)
+    file, folder = False, True
+    assert done == [file, "rename", folder]
+    save(checkpoints, 2)
+    assert done[3:] == [file, "rename", "rename", folder]
 
 
 def test_a_state_that_is_not_json_is_refused_and_the_old_checkpoint_stays(checkpoints):
