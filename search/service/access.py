@@ -54,7 +54,7 @@ def with_users(app: Flask) -> Any:
                 reads = only_reads(method, rule.rule)
                 allowed = _everyone if reads else _nobody
                 auth.BEFORE_REQUEST_VALIDATORS[(rule.rule, method)] = allowed
-    _keep_password(auth)
+    keep_password(auth)
     return protected
 
 
@@ -91,7 +91,7 @@ def _nobody() -> bool:
     return False
 
 
-def _keep_password(auth: Any) -> None:
+def keep_password(auth: Any) -> None:
     """Make the given password the admin's, and forget it: what this process starts need not know it."""
     password = os.environ.pop(PASSWORD_VARIABLE, "")
     name = os.environ.get(NAME_VARIABLE) or auth.auth_config.admin_username

@@ -12,13 +12,14 @@ import json
 import os
 import re
 import sys
+import time
 from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any
 
-import search.service.plugin as plugin
+from search.service import access, plugin
 from search.service.account_check import READS, only_reads
-from storage.server_users import users_environment
+from storage.server_users import PASSWORD_VARIABLE, users_environment
 from storage.settings import Settings
 
 MLFLOW = "/ajax-api/2.0/mlflow"
@@ -36,6 +37,7 @@ QUESTIONS: dict[str, Any] = {
         "locations": [{"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": "0"}}]
     },
 }
+ADMIN = "ada"
 READER = {"username": "ann", "password": "a reader's password"}
 
 Headers = list[tuple[bytes, bytes]]
@@ -43,7 +45,8 @@ Headers = list[tuple[bytes, bytes]]
 
 def main() -> None:
     settings = Settings.model_validate({"storage": {"folder": sys.argv[1]}})
-    os.environ |= users_environment(settings, given={"MLFLOW_AUTH_ADMIN_PASSWORD": sys.argv[2]})
+    os.environ["MLFLOW_AUTH_ADMIN_USERNAME"] = ADMIN
+    os.environ |= users_environment(settings, given={PASSWORD_VARIABLE: sys.argv[2]})
     # what is allowed is not left to a default of MLflow's
     os.environ["MLFLOW_BASIC_AUTH_FAIL_CLOSED"] = "false"
     made = plugin.blueprint
@@ -56,7 +59,7 @@ def main() -> None:
 
     vars(plugin)["blueprint"] = with_an_action
     server = Asked(plugin.app_with_users(settings))
-    admin = login("admin", sys.argv[2])
+    admin = login(ADMIN, sys.argv[2])
     assert server.ask("POST", "/api/2.0/mlflow/users/create", admin, READER)[0] == 200
     people: dict[str, Headers] = {
         "nobody": [],
@@ -75,7 +78,7 @@ def main() -> None:
         path: {who: server.ask("POST", path, people[who], body)[0] for who in people}
         for path, body in QUESTIONS.items()
     }
-    people["wrong"] = login("admin", "x" * 20)
+    people["wrong"] = login(ADMIN, "x" * 20)
     user = {who: server.ask("GET", f"{OURS[0]}/user", people[who])[1] for who in people}
     own = {
         name: server.ask(
@@ -88,10 +91,31 @@ def main() -> None:
                 "current_password": READER["password"],
             },
         )[0]
-        for name in ("admin", "ann")
+        for name in (ADMIN, "ann")
     }
-    left = os.environ.get("MLFLOW_AUTH_ADMIN_PASSWORD")
-    print(json.dumps({"routes": found, "read": read, "user": user, "own": own, "left": left}))
+    left = os.environ.get(PASSWORD_VARIABLE)
+    again = given_again(server, settings, sys.argv[2])
+    told = {"routes": found, "read": read, "user": user, "own": own, "left": left, "again": again}
+    print(json.dumps(told))
+
+
+def given_again(server: Asked, settings: Settings, first: str) -> dict[str, int]:
+    """What the admin's passwords are worth where the server is started again, with another one and with none."""
+    from mlflow.server import auth
+
+    def asked(password: str) -> int:
+        return server.ask("GET", f"{OURS[0]}/user", login(ADMIN, password))[0]
+
+    assert asked(first) == 200
+    later = "another one, given later"
+    os.environ[PASSWORD_VARIABLE] = later
+    access.keep_password(auth)
+    found = {"new": asked(later), "old, at once": asked(first)}
+    auth._USER_AUTH_CACHE.expire(time.monotonic() + 61)
+    found["old, a minute later"] = asked(first)
+    os.environ |= users_environment(settings, given={})
+    access.keep_password(auth)
+    return found | {"new, where none is given": asked(later)}
 
 
 class Asked:
