@@ -16,6 +16,7 @@ import statistics
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -23,7 +24,6 @@ import torch
 
 from benchmarks.gpu import step_of
 from spaces.contract.family import Candidate
-from spaces.contract.net import DynamicNet
 from spaces.contract.registry import family
 from spaces.contract.task import Task
 from trainers.cores import cores
@@ -31,11 +31,20 @@ from trainers.execution import Execution, random_images
 from trainers.latency import torch_threads
 from trainers.thread_choice import counts, measured_threads
 
-# name, backbone, width, batch, channels, side
+
+class Net(NamedTuple):
+    name: str
+    backbone: str
+    width: float
+    batch: int
+    channels: int
+    side: int
+
+
 NETWORKS = (
-    ("ResNet-8 x 0.25, 8 px", "resnet8", 0.25, 32, 1, 8),
-    ("ResNet-8, 8 px", "resnet8", 1.0, 128, 1, 8),
-    ("ResNet-20, 32 px", "resnet20", 1.0, 128, 3, 32),
+    Net("ResNet-8 x 0.25, 8 px", "resnet8", 0.25, 32, 1, 8),
+    Net("ResNet-8, 8 px", "resnet8", 1.0, 128, 1, 8),
+    Net("ResNet-20, 32 px", "resnet20", 1.0, 128, 3, 32),
 )
 STEPS = 5  # in a row, of each number of threads, after one that is not timed
 
@@ -44,21 +53,19 @@ def main() -> None:
     args = arguments()
     machine = platform.processor() or platform.machine()
     print(f"{machine}, {cores()} cores, torch {torch.__version__}, n = {args.rounds} rounds")
-    for name, *values in NETWORKS:
-        print(row(name, network(*values), values[2], args), flush=True)
+    for one in NETWORKS:
+        print(row(one, args), flush=True)
 
 
-def network(backbone: str, width: float, batch: int, channels: int, side: int) -> DynamicNet:
-    task = Task(channels=channels, height=side, width=side, classes=10)
-    values = {"backbone": backbone, "width": width, "batch": batch}
-    return Candidate.of(family("gated_resnet"), values, 1).build(task, 0)
-
-
-def row(name: str, net: DynamicNet, batch: int, args: argparse.Namespace) -> str:
+def row(of: Net, args: argparse.Namespace) -> str:
     """One network's line."""
+    task = Task(channels=of.channels, height=of.side, width=of.side, classes=10)
+    values = {"backbone": of.backbone, "width": of.width, "batch": of.batch}
+    candidate = Candidate.of(family("gated_resnet"), values, 1)
+    net = candidate.build(task, 0)
     candidates = counts(args.most)
     taken: dict[int, list[float]] = {threads: [] for threads in candidates}
-    step = step_of(net, random_images(net, batch, "cpu"))
+    step = step_of(net, random_images(net, of.batch, "cpu"))
     for _ in range(args.rounds):
         for threads in candidates:
             with torch_threads(threads):
@@ -69,8 +76,7 @@ def row(name: str, net: DynamicNet, batch: int, args: argparse.Namespace) -> str
                 taken[threads].append(1e3 * (time.perf_counter() - started) / STEPS)
     started, chosen = time.perf_counter(), []
     for _ in range(args.choices):
-        recipe = Candidate.of(family("gated_resnet"), {"batch": batch}, 1).recipe
-        chosen.append(measured_threads(net, recipe, Execution(), args.most))
+        chosen.append(measured_threads(net, candidate.recipe, Execution(), args.most))
     choosing = (time.perf_counter() - started) / args.choices
     medians = {threads: statistics.median(own) for threads, own in taken.items()}
     times = ", ".join(f"{threads}: {medians[threads]:.1f} ms" for threads in candidates)
@@ -78,7 +84,7 @@ def row(name: str, net: DynamicNet, batch: int, args: argparse.Namespace) -> str
     ratios = [all_of / own for all_of, own in zip(taken[args.most], taken[usual], strict=True)]
     low, high = min(ratios), max(ratios)
     return (
-        f"{name:22} {times}; chosen {chosen} in {choosing:.1f} s each; "
+        f"{of.name:22} {times}; chosen {chosen} in {choosing:.1f} s each; "
         f"all over chosen {medians[args.most] / medians[usual]:.2f} ({low:.2f} to {high:.2f})"
     )
 

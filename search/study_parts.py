@@ -137,8 +137,8 @@ class Run(Keys):
         default=1,
         description=(
             "Trials at once, each in a process of its own. `0`: one, in the process of the "
-            "command, which a crash of a trial then ends. Worker k uses GPU k, modulo the number "
-            "of GPUs; with `gpus_per_trial` the k-th group of them."
+            "command, which a crash of a trial then ends. Worker k uses GPU k; with `gpus_per_trial` the "
+            "k-th group of them. More workers than GPUs: as many at once as the GPUs have memory for."
         ),
     )
     gpus_per_trial: Gpus = Field(
@@ -214,6 +214,13 @@ class Run(Keys):
         default=None,
         description=(
             "Gigabytes (10^9 bytes) of a GPU's memory that a training may take. One that needs more ran out of memory."
+        ),
+    )
+    mps: Literal["auto", "off"] = Field(
+        default="auto",
+        description=(
+            "`auto`: where more workers than GPUs train, NVIDIA's Multi-Process Service lets them compute side by side "
+            "on each, if the machine has it. `off`: they take turns."
         ),
     )
     max_failures: Annotated[int, Field(ge=1, le=1_000_000)] = Field(

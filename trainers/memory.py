@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import torch
 
 SIGNS = (
@@ -24,3 +26,10 @@ def cap_gpu_memory(most: int, device: str) -> None:
     """Let torch take so many bytes of the device's memory in this process; beyond that it raises OutOfMemoryError."""
     total = torch.cuda.get_device_properties(device).total_memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, most / total), device)
+
+
+def leave_gpu() -> None:
+    """Give back what this process has of a GPU for tensors that are no more: others train there."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

@@ -21,6 +21,7 @@ from search.run.driver import Driver
 from search.run.engine import StudyEngine, engine_for, probe_for
 from search.run.features import feature_store, with_places
 from search.run.giving_up import check_goes_on
+from search.run.gpu_needs import measuring_for
 from search.run.heartbeat import Steps
 from search.run.lease import Lease, lease
 from search.run.lost_baselines import LostBaselines, lost_in
@@ -168,6 +169,7 @@ def _driven(
         ),
         progress.doing,
     )
+    measuring = measuring_for(parts.engine, formats)
     driver = Driver(
         spec=spec,
         plan=scheduler,
@@ -178,7 +180,8 @@ def _driven(
         checkpoints=checkpoints,
         follower=publisher,
         ours=lambda: not parts.held.lost,
-        formatted=lambda job: with_places(formats.of(job), parts.settings),
+        has_room=lambda: parts.engine.has_room,
+        formatted=lambda job: with_places(measuring(job), parts.settings),
         baselines=LostBaselines(lost_in(store, spec, checkpoints, files)),
         memory=MemoryTries(parts.engine.shared, parts.engine.shares_machine),
     )

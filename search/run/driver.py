@@ -57,7 +57,8 @@ class Driver:
     counts: Kind = Kind.SEARCH  # the trainings whose number progress shows
     follower: Follower = field(default_factory=NoFollower)
     ours: Callable[[], bool] = lambda: True  # whether this process still holds the study's lease
-    formatted: Callable[[Job], Job] = lambda job: job  # with the number format of its size
+    formatted: Callable[[Job], Job] = lambda job: job  # with what was measured for its size
+    has_room: Callable[[], bool] = lambda: True  # whether nothing waits in the engine already
     baselines: LostBaselines = field(default_factory=LostBaselines)
     memory: MemoryTries = field(default_factory=MemoryTries)
     _running: dict[tuple[Kind, int], Trial] = field(default_factory=dict)
@@ -124,7 +125,7 @@ class Driver:
     @property
     def _has_room(self) -> bool:
         """Whether one more training may start now. A report is taken in while the next suggestion is computed."""
-        if self._arrivals.waiting and not self.plan.ready:
+        if not self.has_room() or (self._arrivals.waiting and not self.plan.ready):
             return False
         if self.memory.waiting or any(map(self.memory.is_alone, self._running)):
             return not self._running

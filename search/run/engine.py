@@ -10,8 +10,11 @@ from collections import deque
 from collections.abc import Callable, Generator
 from typing import Protocol
 
+from search.run.gpu_memory import GpuMemory
+from search.run.gpu_room import GpuRoom
 from search.run.job import Event, Failure, Job, Notice, Outcome, Rung
-from search.run.local_processes import LocalProcesses, events_apart
+from search.run.local_processes import LocalProcesses, events_apart, gpus_found, visible_gpus
+from search.run.mps import Mps
 from search.run.number_formats import Measures, Probe
 from search.run.watch import TrialLimits
 from search.run.worker import events
@@ -57,6 +60,11 @@ class StudyEngine(Engine, Protocol):
         """As `shared`, of the memory of the machine."""
         ...
 
+    @property
+    def has_room(self) -> bool:
+        """Whether one more job could begin at once, as far as that is known: none waits for room on a GPU."""
+        ...
+
     def open(self, say: Say) -> None:
         """Be ready for jobs; `say` is told what takes seconds."""
         ...
@@ -77,13 +85,22 @@ def engine_for(workers: int, run: Run, trainings: int | None = None) -> StudyEng
 
         return RayEngine(run, trainings or run.max_trials)
     if workers:
-        return LocalProcesses(workers, TrialLimits.of(run), run.gpus)
+        room = room_for(workers, run)
+        mps = Mps() if room is not None and run.mps == "auto" else None
+        return LocalProcesses(workers, TrialLimits.of(run), run.gpus, room, mps)
     for name in ("trial_hours", "stall_minutes", "memory_gigabytes"):
         if getattr(run, name) != Run.model_fields[name].default:
             raise ValueError(
                 f"run.{name}: with 0 workers no process of a training can be ended; take 1 or more, or leave it out"
             )
     return InProcess(TrialLimits.of(run))
+
+
+def room_for(workers: int, run: Run) -> GpuRoom | None:
+    """The GPUs that so many workers share; None where each has its own, or several, or there is none."""
+    if run.device == "cpu" or run.gpus > 1 or workers <= (count := len(visible_gpus())):
+        return None
+    return GpuRoom(GpuMemory()) if count and count == gpus_found() else None
 
 
 def probe_for(engine: Engine, run: Run, check: Callable[[], None] = lambda: None) -> Measures:
@@ -105,6 +122,7 @@ class InProcess:
 
     slots = 1
     shared = shares_machine = False
+    has_room = True
 
     def __init__(self, limits: TrialLimits | None = None) -> None:
         self._limits = limits or TrialLimits()

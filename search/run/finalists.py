@@ -14,6 +14,7 @@ from search.run.driver import Driver
 from search.run.engine import engine_for, probe_for
 from search.run.features import with_places
 from search.run.giving_up import check_goes_on
+from search.run.gpu_needs import measuring_for
 from search.run.lease import lease
 from search.run.memory_tries import MemoryTries
 from search.run.number_formats import NumberFormats
@@ -52,6 +53,7 @@ def search_finalists(
                 probe_for(engine, spec.run, lambda: check_goes_on(ours=not held.lost)),
                 progress.doing,
             )
+            measuring = measuring_for(engine, formats)
             try:
                 Driver(
                     spec=stored,
@@ -63,7 +65,8 @@ def search_finalists(
                     checkpoints=str(settings.checkpoints),
                     counts=Kind.FINALIST,
                     ours=lambda: not held.lost,
-                    formatted=lambda job: with_places(formats.of(job), settings),
+                    has_room=lambda: engine.has_room,
+                    formatted=lambda job: with_places(measuring(job), settings),
                     memory=MemoryTries(engine.shared, engine.shares_machine),
                 ).run()
             finally:

@@ -46,6 +46,7 @@ class Job:
     most_threads: int = 0  # up to which they are measured
     micro_batch: int = 0  # images in memory at once; 0: as the recipe says
     gpu_memory: int | None = None  # bytes of a GPU that it may take
+    gpu_bytes: int = 0  # that its process needs of one, where several trainings share it
     init_from: str | None = None
     teacher: str | None = None  # file of the baseline that a recipe with `distill` learns from
     metric: str = "accuracy"  # that operating points are measured by

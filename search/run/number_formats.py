@@ -6,6 +6,8 @@ remembered and not tried again on this kind of device at this size; the others a
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -37,8 +39,11 @@ from trainers.execution import (
     whole_vectors,
 )
 from trainers.latency import torch_threads
+from trainers.memory import leave_gpu
 from trainers.thread_choice import measured_threads
 from trainers.wrong_results import wrong_operations
+
+logger = logging.getLogger(f"dynafront.{__name__}")
 
 PATIENCE = 300.0  # seconds that measuring a size may take without a word
 
@@ -108,13 +113,28 @@ class Probe:
         self.close()
         raise CrashedError(tried)
 
+    def gpu_peak(self, job: Job) -> int | None:
+        """Bytes that the tensors of the job's training take of a GPU at most; None where it did not end well."""
+        try:
+            self._send(job)
+            assert self._pipe is not None
+            if self._pipe.poll(PATIENCE):
+                found: int | None = self._pipe.recv()
+                return found
+        except (EOFError, OSError):
+            pass
+        self.close()
+        return None
+
     def start(self) -> None:
         """Start the process now, so that it is ready when it is needed."""
         if self._process is not None and self._process.is_alive():
             return
         context = workers_context()
         self._pipe, there = context.Pipe()
-        self._process = context.Process(target=self._serve, args=(there,), daemon=True)  # type: ignore[attr-defined]
+        arguments = self._serve, there, dict(os.environ)
+        # not daemonic: a daemon may not start the processes that stream a large data set
+        self._process = context.Process(target=_begin, args=arguments)  # type: ignore[attr-defined]
         self._process.start()
         there.close()
 
@@ -132,6 +152,13 @@ class Probe:
         self._pipe.send(message)
 
 
+def _begin(
+    serve: Callable[[Connection], None], pipe: Connection, environment: dict[str, str]
+) -> None:
+    os.environ.update(environment)  # as it is now: where MPS is, for example
+    serve(pipe)
+
+
 def _serve(pipe: Connection) -> None:
     end_with_parent()
     # Ctrl-C reaches the whole group; the driver decides
@@ -144,8 +171,26 @@ def _serve(pipe: Connection) -> None:
         if isinstance(message, str):
             pipe.send(f"{torch.cuda.get_device_name(message)}, torch {torch.__version__}"[:200])
             continue
+        if isinstance(message, Job):
+            pipe.send(_peak(message))
+            continue
         job, task, without = message
-        pipe.send((_fastest(job, task, without, lambda tried: pipe.send((tried, False))), True))
+        chosen = _fastest(job, task, without, lambda tried: pipe.send((tried, False)))
+        leave_gpu()
+        pipe.send((chosen, True))
+
+
+def _peak(job: Job) -> int | None:
+    """See `search.run.gpu_needs`. Its memory may be others' at the moment; what else is wrong, a trial says itself."""
+    from search.run.gpu_needs import peak_bytes  # which imports this
+
+    try:
+        return peak_bytes(job, best_device())
+    except (RuntimeError, ValueError, OSError) as error:
+        logger.warning("the memory of a training could not be measured", exc_info=error)
+        return None
+    finally:
+        leave_gpu()
 
 
 def _fastest(

@@ -33,6 +33,7 @@ class RayEngine:
 
     # waiting until nothing else trains would empty the cluster for one training
     shared = shares_machine = False
+    has_room = True  # Ray's places have resources
 
     def __init__(self, run: Run, most: int, trainer: type[Trainer] = Trainer) -> None:
         check_installed()

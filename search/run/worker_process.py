@@ -30,7 +30,10 @@ PRELOADED = "search.run.preloaded"  # what workers need, in the process that the
 
 
 class WorkerProcess:
-    """The process, as the driver sees it. `job` is what it trains now; `epoch` the last one that it finished of it."""
+    """The process, as the driver sees it. `job` is what it trains now; `epoch` the last one that it finished of it.
+
+    `under_mps`: it shares its GPU by NVIDIA's Multi-Process Service.
+    """
 
     def __init__(
         self, context: BaseContext, name: str, gpu: str | None, limits: TrialLimits
@@ -45,6 +48,7 @@ class WorkerProcess:
         there.close()
         self.job: Job | None = None
         self.epoch = 0
+        self.under_mps = False
         self._limits, self._kills = limits, kernel_kills()
         self._watch = self._watching()
 
@@ -166,6 +170,7 @@ def _work(
     pipe: Connection, environment: dict[str, str], gpu: str | None, verbosity: int, done: Any
 ) -> None:
     from search.run.worker import events  # the process that starts this one needs no PyTorch
+    from trainers.memory import leave_gpu
 
     begin_process(environment, verbosity)
     if gpu is not None:
@@ -183,6 +188,8 @@ def _work(
                     return  # an error on a GPU may outlive the trial in this process; the next gets a new one
                 if isinstance(event, Rung) and not pipe.recv():
                     break  # with the generator goes its network
+            if gpu is not None:
+                leave_gpu()
         # the driver is gone; the checkpoint stays for whoever takes over
         except (EOFError, OSError):
             logger.debug("the driver is gone")

@@ -117,6 +117,11 @@ class HeldPixels:
         """The images at these places."""
         return HeldPixels(self._on_device[torch.device("cpu")][places_N].numpy())
 
+    @property
+    def nbytes(self) -> int:
+        """Of all images, on each device that has them."""
+        return self._on_device[torch.device("cpu")].nbytes
+
     def release(self) -> None:
         """Give back the memory of other devices; the next batches move the images there again."""
         self._on_device = {torch.device("cpu"): self._on_device[torch.device("cpu")]}

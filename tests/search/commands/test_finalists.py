@@ -66,6 +66,7 @@ class Engine:
     """Two jobs at once that do what `script` says for the job and its attempt; every job is remembered."""
 
     slots = 2
+    has_room = True
 
     def __init__(self, script: Script) -> None:
         self.script = script

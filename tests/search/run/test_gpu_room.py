@@ -1,0 +1,385 @@
+"""Several trainings a GPU: where each goes, which waits, and how long. GPUs are made up, processes are real."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import search.run.engine as engine_module
+import search.run.gpu_memory as memory_module
+import search.run.gpu_needs as needs_module
+from search.run.data import load_data
+from search.run.engine import InProcess, engine_for
+from search.run.gpu_memory import GpuMemory
+from search.run.gpu_needs import GpuNeeds, held_bytes, measuring_for, train_a_little
+from search.run.gpu_room import LEAVE_SECONDS, WHOLE, GpuRoom
+from search.run.job import Job, Outcome
+from search.run.local_processes import LocalProcesses
+from search.run.number_formats import NumberFormats
+from search.study_parts import Run
+from spaces.contract.task import Task
+from storage.records import Kind
+from storage.store import Store
+from tests.search.run.jobs import drained, job
+from trainers.execution import Execution
+
+GB = 10**9
+TASK = Task(channels=1, height=8, width=8, classes=10)
+
+
+class LookingRoom(GpuRoom):
+    """Looks before it places, as an engine does."""
+
+    def place(self, training: tuple[Kind, int], needed: int) -> int | None:
+        assert self.look()
+        return super().place(training, needed)
+
+
+@dataclass
+class Machine:
+    """Two GPUs of 10 GB: `used` are the gigabytes that are taken there now, by anybody. Its clock is set by hand."""
+
+    used: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    now: float = 0.0
+    closed: bool = False
+
+    def __call__(self) -> Sequence[tuple[int, int]]:
+        return [(round((10 - one) * GB), 10 * GB) for one in self.used]
+
+    def overhead(self) -> int:
+        return GB // 2
+
+    def close(self) -> None:
+        self.closed = True
+
+    def room(self) -> LookingRoom:
+        return LookingRoom(self, lambda: self.now)
+
+
+def name(number: int) -> tuple[Kind, int]:
+    return Kind.SEARCH, number
+
+
+def test_trainings_go_where_most_room_is_and_wait_where_none_is_enough() -> None:
+    room = Machine().room()
+    assert room.place(name(0), 4 * GB) == 0
+    assert room.place(name(1), 6 * GB) == 1
+    assert room.place(name(2), 6 * GB) == 0, "6 of 10 are left there, 4 on the other"
+    assert room.place(name(3), 9 * GB) is None
+    assert room.place(name(4), 4 * GB) == 1, "exactly what is left"
+    assert room.place(name(5), 1) is None
+
+
+def test_what_has_ended_leaves_its_room() -> None:
+    room = Machine().room()
+    room.place(name(0), 6 * GB)
+    room.place(name(1), 9 * GB)
+    assert room.place(name(2), 9 * GB) is None
+    room.release(name(7))  # that was never here
+    assert room.place(name(2), 9 * GB) is None
+    room.release(name(1))
+    assert room.place(name(2), 9 * GB) == 1
+
+
+def test_what_trains_counts_with_its_peak_and_not_with_what_it_has_now() -> None:
+    machine = Machine()
+    room = machine.room()
+    room.place(name(0), 9 * GB)
+    room.place(name(1), 9 * GB)
+    machine.used = [0.5, 0.5]  # both have just begun
+    assert room.place(name(2), 4 * GB) is None
+
+
+def test_memory_of_others_counts() -> None:
+    machine = Machine(used=[5.0, 0.0])
+    room = machine.room()
+    assert room.place(name(0), 6 * GB) == 1
+    assert room.place(name(1), 6 * GB) is None, "5 are free on one, 4 on the other"
+    assert room.place(name(1), 5 * GB) == 0
+    machine.used = [9.0, 0.0]
+    assert room.place(name(2), 1 * GB) == 1
+    machine.used = [9.0, 10.0]  # 3 more than ours can have
+    assert room.place(name(3), 1 * GB) is None
+
+
+def test_what_others_have_is_remembered_while_ours_have_less_than_their_peaks() -> None:
+    machine = Machine(used=[5.0, 10.0])
+    room = machine.room()
+    assert room.place(name(0), 4 * GB) == 0
+    machine.used = [5.5, 10.0]  # 4.5 look free
+    assert room.place(name(1), 2 * GB) is None
+
+
+def test_what_an_ended_training_has_not_given_back_yet_is_not_taken_for_that_of_others() -> None:
+    machine = Machine(used=[0.0, 10.0])
+    room = machine.room()
+    room.place(name(0), 6 * GB)
+    machine.used[0] = 6.0
+    room.release(name(0))
+    assert room.place(name(1), 6 * GB) == 0
+    assert room.place(name(2), 4 * GB) == 0
+    machine.now += LEAVE_SECONDS
+    machine.used[0] = 10.0
+    assert room.place(name(3), GB) is None
+    machine.used[0] = 0.0
+    room.release(name(1))
+    room.release(name(2))
+    machine.now += LEAVE_SECONDS
+    machine.used[0] = 2.0
+    assert room.place(name(3), 9 * GB) == 0, "it is alone, and waiting for ours would not help"
+
+
+@pytest.mark.parametrize("needed", [10 * GB, 11 * GB, WHOLE])
+def test_alone_on_an_idle_gpu_a_training_always_starts(needed: int) -> None:
+    machine = Machine(used=[3.0, 1.0])
+    room = machine.room()
+    assert room.place(name(0), needed) == 1, "more is free there"
+    assert room.place(name(1), needed) == 0
+    assert room.place(name(2), needed) is None
+    room.release(name(0))
+    assert room.place(name(2), needed) == 1
+
+
+def test_a_training_does_not_start_where_others_leave_too_little_while_one_of_ours_will_end() -> (
+    None
+):
+    room = Machine(used=[8.0, 0.0]).room()
+    assert room.place(name(0), 3 * GB) == 1
+    assert room.place(name(1), 9 * GB) is None
+    room.release(name(0))
+    assert room.place(name(1), 9 * GB) == 1
+
+
+@given(
+    needs=st.lists(st.integers(1, 14), min_size=1, max_size=12),
+    used=st.tuples(st.integers(0, 10), st.integers(0, 10)),
+)
+def test_whatever_trainings_need_each_gets_its_turn_and_what_fits_is_never_too_much(
+    needs: list[int], used: tuple[int, int]
+) -> None:
+    room, running = Machine(used=list(map(float, used))).room(), dict[int, int]()
+    for number, needed in enumerate(needs):
+        while (place := room.place(name(number), needed * GB)) is None:
+            assert running, "it waits for nothing"
+            room.release(name(oldest := next(iter(running))))
+            del running[oldest]
+        there = sum(needs[one] for one, where in running.items() if where == place)
+        assert not there or there + needed + used[place] <= 10
+        running[number] = place
+
+
+@pytest.mark.slow
+def test_an_engine_lets_a_large_job_wait_and_those_behind_it_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "a,b")  # the names are enough
+    machine = Machine()
+    engine = LocalProcesses(4, room=machine.room())
+
+    def one(number: int, gb: int, epochs: int = 1) -> Job:
+        return replace(job(tmp_path, number, epochs), device="cpu", gpu_bytes=gb * GB)
+
+    def training() -> dict[int, int]:
+        return {
+            worker.job.number: engine._places[index]
+            for index, worker in engine._busy()
+            if worker.job
+        }
+
+    try:
+        engine.submit(one(0, 6))
+        engine.submit(one(1, 6, epochs=400))
+        assert engine.has_room
+        engine.submit(one(2, 9))
+        engine.submit(one(3, 4))
+        assert training() == {0: 0, 1: 1}
+        assert not engine.has_room, "4 would fit, but then 9 might never"
+        assert engine.slots == 4
+        ((ended, outcome), *_) = [two for two in drained(engine, 1) if isinstance(two[1], Outcome)]
+        assert (ended.number, type(outcome)) == (0, Outcome)
+        engine.next_event(0.0)
+        assert training() == {1: 1, 2: 0, 3: 1}
+        assert engine.has_room
+    finally:
+        engine.close()
+    assert machine.closed
+
+
+@pytest.mark.slow
+def test_where_memory_cannot_be_read_workers_keep_their_gpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "a,b")
+    engine = LocalProcesses(3, room=Machine(used=[]).room())
+    try:
+        for number in range(3):
+            engine.submit(replace(job(tmp_path, number), device="cpu", gpu_bytes=WHOLE))
+        assert engine.has_room
+        assert engine._places == [0, 1, 0]
+    finally:
+        engine.close()
+
+
+@pytest.mark.slow
+def test_an_idle_worker_of_another_gpu_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "a,b")
+    machine = Machine()
+    engine = LocalProcesses(1, room=machine.room())
+    small = replace(job(tmp_path, epochs=1), device="cpu", gpu_bytes=GB)
+    try:
+        engine.submit(small)
+        drained(engine, 1)
+        first = engine._workers[0]
+        assert first is not None
+        machine.used, machine.now = [9.0, 0.0], LEAVE_SECONDS
+        engine.submit(replace(small, number=1, key="s/search-0001"))
+        second = engine._workers[0]
+        assert second is not None
+        assert first.process.exitcode is not None
+        assert engine._places == [1]
+        drained(engine, 1)
+    finally:
+        engine.close()
+
+
+@dataclass
+class Probe:
+    """Finds so many bytes, or nothing."""
+
+    peak: int | None = 2 * GB
+    asked: int = 0
+
+    def device(self, asked: str) -> str:
+        return "cuda"
+
+    def device_name(self, device: str) -> str:
+        return "a GPU"
+
+    def gpu_peak(self, job: Job) -> int | None:
+        self.asked += 1
+        return self.peak
+
+
+def needs(store: Store, probe: Probe, said: list[str] | None = None) -> GpuNeeds:
+    heard = [] if said is None else said
+    return GpuNeeds(store.formats, "s", lambda: TASK, probe, lambda: GB // 2, heard.append)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store.open(f"sqlite:///{tmp_path / 'db.sqlite'}")
+    store.add_study("s", {}, "", {})
+    return store
+
+
+def test_what_a_size_needs_is_measured_once_and_kept(store: Store, tmp_path: Path) -> None:
+    probe, said = Probe(), list[str]()
+    one = job(tmp_path)
+    assert needs(store, probe, said).of(one).gpu_bytes == round(1.1 * 2 * GB) + GB // 2
+    again = Probe(peak=9 * GB)
+    equal = job(tmp_path, target=0.3)
+    assert needs(store, again).of(equal).gpu_bytes == round(1.1 * 2 * GB) + GB // 2
+    assert (probe.asked, again.asked) == (1, 0)
+    assert said[0].startswith("measuring the GPU memory of a training, once for each size: ")
+    for other in (job(tmp_path, batch=64), job(tmp_path, granularity="layer")):
+        needs(store, again).of(other)
+    assert again.asked == 2, "another batch, and other gates"
+
+
+def test_what_could_not_be_measured_has_a_gpu_to_itself_and_is_measured_again(
+    store: Store, tmp_path: Path
+) -> None:
+    probe = Probe(peak=None)
+    assert needs(store, probe).of(job(tmp_path)).gpu_bytes == WHOLE
+    probe.peak = GB
+    assert needs(store, probe).of(job(tmp_path)).gpu_bytes < 2 * GB
+    assert probe.asked == 2
+
+
+def test_a_training_needs_no_more_than_it_may_take(store: Store, tmp_path: Path) -> None:
+    bounded = replace(job(tmp_path), gpu_memory=GB)
+    assert needs(store, Probe()).of(bounded).gpu_bytes == GB + GB // 2
+
+
+def test_the_probe_trains_real_steps_and_measures_as_many_images_as_a_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, int, int, Execution]] = []
+    real = needs_module.fit
+
+    def fit(net, data, recipe, *, execution, teacher):
+        seen.append((recipe.batch, len(data.train), len(data.validation), execution))
+        yield from real(net, data, recipe, execution=execution, teacher=teacher)
+
+    monkeypatch.setattr(needs_module, "fit", fit)
+    train_a_little(replace(job(tmp_path), execution=Execution(threads=2).as_dict()), "cpu")
+    assert seen == [(32, 64, 287, Execution())]
+
+
+def test_images_that_a_training_keeps_on_the_gpu_count(tmp_path: Path) -> None:
+    data = load_data(job(tmp_path).data)
+    train, validation = 96 * 8 * 8, 287 * 8 * 8
+    assert held_bytes(data, 10 * GB) == train + validation
+    assert held_bytes(data, 2 * validation - 1) == train, "of the others there is too little room"
+    assert held_bytes(data, 1000) == 0
+
+
+@pytest.mark.parametrize(
+    ("workers", "run", "shared"),
+    [
+        (4, Run(), True),
+        (2, Run(), False),
+        (4, Run(device="cpu"), False),
+        (4, Run(gpus_per_trial=2), False),
+    ],
+)
+def test_memory_is_looked_at_where_workers_share_gpus(
+    monkeypatch: pytest.MonkeyPatch, workers: int, run: Run, shared: bool
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setattr(engine_module, "gpus_found", lambda: 2)
+    engine = engine_for(workers, run)
+    assert isinstance(engine, LocalProcesses)
+    assert (engine.room is not None) == shared
+    monkeypatch.setattr(engine_module, "gpus_found", lambda: 0)  # PyTorch finds none of them
+    assert engine_for(workers, run).room is None
+
+
+def test_only_where_gpus_are_shared_is_memory_measured(store: Store, tmp_path: Path) -> None:
+    formats = NumberFormats(store.formats, "s", lambda: TASK, print)
+    assert measuring_for(InProcess(), formats) == formats.of
+    assert measuring_for(LocalProcesses(2), formats) == formats.of
+    shared = LocalProcesses(2, room=Machine().room())
+    assert measuring_for(shared, formats) != formats.of
+
+
+def answers(pipe) -> None:  # type: ignore[no-untyped-def]
+    """In place of the process that looks at GPUs: answers twice, then it is gone."""
+    for answer in ([(3, 4)], 5):
+        pipe.recv()
+        pipe.send(answer)
+    pipe.recv()
+    os._exit(1)
+
+
+@pytest.mark.slow
+def test_the_process_that_looks_at_gpus_answers_and_what_it_said_last_holds_when_it_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory_module, "_serve", answers)
+    memory = GpuMemory()
+    try:
+        assert memory() == [(3, 4)]
+        assert memory.overhead() == 5
+        assert memory() == [(3, 4)]
+        assert memory.overhead() == 5
+    finally:
+        memory.close()
