@@ -96,6 +96,14 @@ class Checkpoints:
             found = _read(path)
         return found if found is not None or latest else _read(self._before(path))
 
+    def state(self, key: str) -> dict[str, Any] | None:
+        """The state of the key's checkpoint as this machine has it; None where there is none, or it cannot be read."""
+        try:
+            with safe_open(self.path(key), framework="pt") as file:
+                return dict(json.loads((file.metadata() or {})["state"]))
+        except (SafetensorError, OSError, KeyError, ValueError):
+            return None
+
     def fetch(self, path: Path) -> None:
         """Bring a checkpoint to this path as it was last saved on any machine, with what it shares with others."""
         self.files.fetch(path)

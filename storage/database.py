@@ -31,6 +31,7 @@ from sqlalchemy.exc import ArgumentError, OperationalError
 from storage import json_text
 from storage.creation_lock import creating
 from storage.errors import LOCKED, LostConnectionError, StorageError, told
+from storage.fence import Fence
 from storage.tables import METADATA, REVISION, VERSION_TABLE
 from storage.urls import sqlite_file, without_password
 
@@ -44,6 +45,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT = 20  # seconds that a writer waits for another one before it is said
 PATIENCE = 300  # seconds that it waits in all
 WAITS = (0.2, 1.0, 3.0)  # seconds before each new try to reach a database that does not answer
+IDLE_SECONDS = 60  # that a process may do nothing in a transaction, as long as a lease lasts
 LONGEST_WAIT = 5.0  # seconds before each further try, where it is waited for as long as PATIENCE
 
 
@@ -54,6 +56,7 @@ class Database:
         self._engine, self._url = engine, url
         self.say = say or logger.warning
         self.patient = False  # whether a server that went away is waited for as long as PATIENCE
+        self.fence: Fence | None = None  # of the study that this process drives
         self._waiting = False
         self._writer = engine.execution_options(writes=True)
         # PostgreSQL shows every statement another moment unless told otherwise; SQLite never does
@@ -117,9 +120,15 @@ class Database:
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """A transaction that changes all it changes, or nothing."""
+    def writing(self, *, fenced: bool = True) -> Iterator[Connection]:
+        """A transaction that changes all it changes, or nothing.
+
+        Raises TakenOverError where this process has driven a study that another one drives now; not where it is not
+        `fenced`, as changes of a lease are.
+        """
         with told(self._url), self._begun(self._writer) as connection, _ended(connection):
+            if fenced and self.fence is not None:
+                self.fence.check(connection)
             yield connection
 
     def _begun(self, engine: Engine) -> Connection:
@@ -223,9 +232,17 @@ def _engine(url: str) -> Engine:
         raise ValueError(
             f"{without_password(url)}: needs {error.name}; pip install 'dynafront[postgres]'"
         ) from None
-    if file is not None:
-        event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "connect", end_idle if file is None else _prepare_sqlite)
     return engine
+
+
+def end_idle(connection: Any, _: Any) -> None:
+    """Let PostgreSQL undo a transaction whose process does nothing: it was suspended, or its machine is lost.
+
+    Nobody could take the study over before, for a transaction of a driver keeps the study's lease.
+    """
+    connection.execute(f"SET idle_in_transaction_session_timeout = {1000 * IDLE_SECONDS}")
+    connection.commit()
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:

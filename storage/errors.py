@@ -42,6 +42,10 @@ class StudyExistsError(StorageError):
     """There is a study of this name; another process may just have made it."""
 
 
+class TakenOverError(StorageError):
+    """Another process drives the study now: this one may not write any more."""
+
+
 class UnwrittenError(StorageError):
     """A file could not be written: no space, or no right to."""
 

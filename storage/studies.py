@@ -6,17 +6,26 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, case, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Select,
+    case,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from storage.database import Database
 from storage.errors import StorageError, StudyExistsError
+from storage.fence import ASKED_TO_STOP, Fence, held_by
 from storage.records import StudyRecord
 from storage.repeated import repeated
 from storage.rows import record, utc_now
 from storage.tables import POINTS, STUDIES, STUDY_DATA, TIMINGS, TRIALS
-
-ASKED_TO_STOP = ":stop"  # behind the owner of a lease
 
 
 class Studies:
@@ -80,22 +89,39 @@ class Studies:
         now = self._database.now()
         over = (STUDIES.c.lease_until < now,) if expired else ()
         free = or_(STUDIES.c.owner.is_(None), STUDIES.c.owner == owner, *over)
-        return self._set_study(name, {"owner": owner, "lease_until": now + seconds}, free)
+        return self._set_lease(name, {"owner": owner, "lease_until": now + seconds}, free)
 
     def renew_lease(self, name: str, owner: str, seconds: float) -> bool:
         """Keep driving; False if the lease ran out and somebody else has taken it."""
-        return self._set_study(
-            name, {"lease_until": self._database.now() + seconds}, _held_by(owner)
+        return self._set_lease(
+            name, {"lease_until": self._database.now() + seconds}, held_by(owner)
         )
 
     def release_lease(self, name: str, owner: str) -> None:
-        self._set_study(name, {"owner": None, "lease_until": None}, _held_by(owner))
+        self._set_lease(name, {"owner": None, "lease_until": None}, held_by(owner))
+
+    @property
+    def fence(self) -> Fence | None:
+        """What lets this store write: it raises TakenOverError once another process drives that study."""
+        return self._database.fence
+
+    @fence.setter
+    def fence(self, fence: Fence | None) -> None:
+        self._database.fence = fence
+
+    @property
+    def is_taken_over(self) -> bool:
+        """Whether this store may not write any more."""
+        if (fence := self._database.fence) is None:
+            return False
+        held = select(STUDIES.c.name).where(STUDIES.c.name == fence.study, held_by(fence.owner))
+        return not self._database.rows(held)
 
     def ask_to_stop(self, name: str) -> bool:
         """Ask who drives the study, on whichever machine, to stop; False where nobody does."""
         driven = (STUDIES.c.owner.is_not(None), STUDIES.c.lease_until >= self._database.now())
         asked = STUDIES.c.owner.endswith(ASKED_TO_STOP)
-        return self._set_study(
+        return self._set_lease(
             name,
             {"owner": case((asked, STUDIES.c.owner), else_=STUDIES.c.owner + ASKED_TO_STOP)},
             *driven,
@@ -170,16 +196,26 @@ class Studies:
         return self._all().where(STUDIES.c.name == name)
 
     @repeated
-    def _set_study(self, name: str, values: dict[str, Any], *conditions: Any) -> bool:
-        """Change a study where the conditions hold; returns whether they did."""
-        with self._database.writing() as connection:
-            change = update(STUDIES).where(STUDIES.c.name == name, *conditions).values(values)
-            if connection.execute(change).rowcount:
-                return True
-            if connection.scalar(select(STUDIES.c.name).where(STUDIES.c.name == name)) is None:
-                raise StorageError(f"there is no study {name!r}")
-            return False
+    def _set_study(self, name: str, values: dict[str, Any]) -> None:
+        fence = self._database.fence
+        # a condition, for to keep the row and then change it is how two of them would wait for each other
+        conditions = () if fence is None or fence.study != name else (held_by(fence.owner),)
+        with self._database.writing(fenced=False) as connection:
+            if not _changed(connection, name, values, *conditions):
+                assert fence is not None
+                raise fence.broken()
+
+    @repeated
+    def _set_lease(self, name: str, values: dict[str, Any], *conditions: Any) -> bool:
+        """Change a study's lease where the conditions hold; returns whether they did."""
+        with self._database.writing(fenced=False) as connection:
+            return _changed(connection, name, values, *conditions)
 
 
-def _held_by(owner: str) -> ColumnElement[bool]:
-    return STUDIES.c.owner.in_((owner, owner + ASKED_TO_STOP))
+def _changed(connection: Connection, name: str, values: dict[str, Any], *conditions: Any) -> bool:
+    change = update(STUDIES).where(STUDIES.c.name == name, *conditions).values(values)
+    if connection.execute(change).rowcount:
+        return True
+    if connection.scalar(select(STUDIES.c.name).where(STUDIES.c.name == name)) is None:
+        raise StorageError(f"there is no study {name!r}")
+    return False

@@ -46,7 +46,7 @@ from search.spec import BEFORE
 from search.study_keys import StudySpec
 from spaces.contract.family import Candidate
 from spaces.contract.task import Task
-from storage.errors import StorageError, StudyExistsError
+from storage.errors import StorageError, StudyExistsError, TakenOverError
 from storage.kept_files import checkpoint_store
 from storage.settings import Settings
 from storage.store import Store
@@ -108,7 +108,7 @@ def _searched(
         store = Store.open(settings.database_url)
         spec, values, reference = _recorded(store, checked.spec, text, checked.reference)
         engine.open(step)
-    with lease(store, spec.study, console.print) as held:
+    with lease(store, spec.study, console.print, fenced=True) as held:
         store.set_spec(spec.study, values, text)
         store.set_data(spec.study, checked.data)
         majority = checked.data["majority"]
@@ -194,8 +194,9 @@ def _driven(
         _add_cascades(parts, publisher, progress)
     finally:
         formats.close()
-        put_missing(files, spec.study, progress.say)
-        progress.doing("bringing MLflow up to date")
+        if not store.is_taken_over:
+            put_missing(files, spec.study, progress.say)
+            progress.doing("bringing MLflow up to date")
         publisher.close()
     return complete, not publisher.away
 
@@ -214,6 +215,8 @@ def _add_cascades(
         passes = Passes(spec, place, features, settings.store, table=table_of(spec))
         if update_cascades(store, spec, kept, passes, progress.doing):
             publisher.front_changed()
+    except TakenOverError:
+        raise
     # the search went well: what cannot be joined must not end it
     except Exception as error:
         logger.warning("no cascades", exc_info=error)

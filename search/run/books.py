@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from search.run.mirror import Mirror
 from search.schedule.decisions import Reject, Repeat, Trial
 from search.schedule.history import Params
 from storage.attempts import Ends
+from storage.errors import TakenOverError
 from storage.finished import Finished
 from storage.records import EpochRecord, Kind, OperatingPoint, PointRecord, State, TrialRecord
 from storage.rows import point_row
@@ -185,7 +187,8 @@ class Books:
 
     def close(self) -> None:
         if self.mirror:
-            self.mirror.close()
+            with suppress(TakenOverError):  # the study's next driver writes it
+                self.mirror.close()
 
     def _mirror_of(self, kind: Kind) -> Mirror | None:
         return self.mirror if kind == Kind.SEARCH else None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, fields
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from storage.checkpoints import Checkpoints
 from storage.kept_files import checkpoint_store
 from trainers.data.splits import DataSpec
 from trainers.initial_weights import TRAINING, digest
+
+logger = logging.getLogger(f"dynafront.{__name__}")
 
 MAY_CHANGE = (
     "root",
@@ -50,6 +54,7 @@ class Slot:
     key: str
     identity: dict[str, Any]
     defaults: Mapping[str, Any]  # of the family's dimensions
+    _known: set[tuple[int, int]] = field(default_factory=set, compare=False)  # see `_there`
 
     @classmethod
     def of(cls, job: Job, candidate: Candidate) -> Slot:
@@ -68,11 +73,37 @@ class Slot:
     def save(
         self, tensors: dict[str, Any], state: dict[str, Any], shared: Collection[str] = ()
     ) -> None:
+        """Replace it, unless another process has trained on since: this one was suspended, and is not the study's any
+        more.
+        """
+        if self._is_behind(state["epochs_done"]):
+            logger.warning("%s was trained further by another process", self.key)
+            return
         self.checkpoints.save(self.key, tensors, state | {"identity": self.identity}, shared)
+        self._know()
 
     def load(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
         found = self.checkpoints.load(self.key)
+        self._know()
         return found if found and self._same(found[1].get("identity")) else None
+
+    def _know(self) -> None:
+        """What lies there now was loaded, or written, by this process."""
+        self._known.clear()
+        self._known.update(self._there())
+
+    def _there(self) -> list[tuple[int, int]]:
+        """What tells the file that lies there from others, if there is one."""
+        with suppress(OSError):
+            found = self.checkpoints.path(self.key).stat()
+            return [(found.st_ino, found.st_mtime_ns)]
+        return []
+
+    def _is_behind(self, epochs: int) -> bool:
+        if self._known.issuperset(self._there()):
+            return False
+        state = self.checkpoints.state(self.key) or {}
+        return int(state.get("epochs_done", 0)) > epochs and self._same(state.get("identity"))
 
     def _same(self, saved: Any) -> bool:
         """Whether a checkpoint is this trial's. What a later version added (a dimension, a setting of the data) counts

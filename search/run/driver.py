@@ -33,7 +33,7 @@ from search.run.time_spent import TimeSpent
 from search.schedule.decisions import Keep, Plan, Record, Reject, Repeat, Resume, Start, Trial
 from search.spec import StudySpec
 from storage.attempts import Ends
-from storage.errors import UnwrittenError
+from storage.errors import TakenOverError, UnwrittenError
 from storage.records import Kind, PointRecord, State, TrialRecord, training_text
 from trainers.fit import EpochResult
 
@@ -86,17 +86,24 @@ class Driver:
         except KeyboardInterrupt:
             self._take_in_rest()
             raise
+        except TakenOverError as error:  # before the lease knew
+            raise HopelessError(str(error)) from error
         finally:
             with ExitStack() as end:  # the last first, and each also where one before it fails
                 end.callback(self.books.close)
                 end.callback(self.plan.close)
                 end.callback(self._spread_news)
-                end.callback(self.time.count)
                 if self.ours():
-                    end.callback(self.books.interrupt, self._running)
+                    end.callback(self._put_down)
                 end.callback(self.engine.close)
         waiting = self._running or self.baselines.ready or self.memory.waiting
         return not waiting and self.plan.finished
+
+    def _put_down(self) -> None:
+        """Write that what is under way was interrupted on purpose, and the time, unless the study is another's now."""
+        with suppress(TakenOverError):
+            self.books.interrupt(self._running)
+            self.time.count()
 
     def _step(self) -> bool:
         """Start what can be started and take in what happened; False when there is nothing to wait for."""

@@ -34,7 +34,7 @@ def search_finalists(
     store = Store.open(settings.database_url)
     trainings = SEEDS * count
     with (
-        lease(store, spec.study, console.print) as held,
+        lease(store, spec.study, console.print, fenced=True) as held,
         closing(engine_for(workers, spec.run, trainings)) as engine,
     ):
         record = store.study(spec.study)

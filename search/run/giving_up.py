@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from search.run.job import Failure
 from storage.attempts import Ends
+from storage.fence import TAKEN_OVER
 
 DEATHS = 3
 LOSSES = 10
@@ -27,9 +28,7 @@ class TimeIsOverError(RuntimeError):
 def check_goes_on(*, ours: bool, in_time: bool = True) -> None:
     """Raise HopelessError where a search is not ours any more, TimeIsOverError where its hours are over."""
     if not ours:
-        raise HopelessError(
-            "another process has taken this study over; dynafront status shows how it is"
-        )
+        raise HopelessError(TAKEN_OVER)
     if not in_time:
         raise TimeIsOverError
 

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 
 from search.run.stop_signal import stop_this_process, stoppable
 from storage.errors import StorageError
+from storage.fence import ASKED_TO_STOP, Fence
 from storage.records import StudyRecord
 from storage.store import Store
-from storage.studies import ASKED_TO_STOP
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
@@ -56,13 +56,19 @@ class Lease:
 
 @contextmanager
 def lease(
-    store: Store, name: str, say: Callable[[str], None] = lambda line: None
+    store: Store,
+    name: str,
+    say: Callable[[str], None] = lambda line: None,
+    *,
+    fenced: bool = False,
 ) -> Iterator[Lease]:
     """Be the only driver of the study; a driver on this machine that died is replaced at once.
 
     Leases count by the clock of the database's server. Where there is none, one that is over by this machine's clock,
     but whose owner may be alive, is taken only after a while without a renewal: a clock may jump. So is one that lasts
     longer than any can. `say` gets a line then. While it is held, SIGTERM raises KeyboardInterrupt. Raises ValueError.
+
+    `fenced`: the store writes only as long as the lease is held, and raises TakenOverError afterwards.
     """
     owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     record = store.study(name)
@@ -74,12 +80,14 @@ def lease(
         raise ValueError(
             f"study {name} is being searched by process {pid} on {host}; watch it with `dynafront status {name}`"
         )
+    store.fence = Fence(name, owner) if fenced else None
     with stoppable():
         held = Lease(store, name, owner)
         try:
             yield held
         finally:
             held.release()
+            store.fence = None
 
 
 def _is_gone(store: Store, record: StudyRecord, say: Callable[[str], None]) -> bool:

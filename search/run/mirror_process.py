@@ -14,6 +14,7 @@ from search.run.worker_process import process_beside
 from search.schedule.history import Params
 from search.spec import StudySpec
 from storage.creation_lock import creating
+from storage.fence import Fence
 from storage.settings import Settings
 from storage.store import Store
 
@@ -30,10 +31,12 @@ class MirrorProcess:
 
     unknown: Mapping[int, Params]
 
-    def __init__(self, settings: Settings, spec: StudySpec, say: Say) -> None:
+    def __init__(
+        self, settings: Settings, spec: StudySpec, say: Say, fence: Fence | None = None
+    ) -> None:
         """Waits until it is in line with our tables. Raises what OptunaMirror raises."""
         self._gone, self._say = False, say
-        self.process, self._pipe = process_beside(_mirror, settings, spec)
+        self.process, self._pipe = process_beside(_mirror, settings, spec, fence)
         try:
             self.unknown = self._answer() or {}
         finally:
@@ -96,7 +99,7 @@ def mirror_beside(
 ) -> Mirror:
     """What follows a study of so many trainings at once; made or brought in line with our tables."""
     if slots >= MANY:
-        return MirrorProcess(settings, spec, say)
+        return MirrorProcess(settings, spec, say, store.fence)
     return _opened(store, settings, spec)
 
 
@@ -106,18 +109,19 @@ def _opened(store: Store, settings: Settings, spec: StudySpec) -> OptunaMirror:
     return mirror_for(storage, store, spec)
 
 
-def _mirror(pipe: Connection, settings: Settings, spec: StudySpec) -> None:
+def _mirror(pipe: Connection, settings: Settings, spec: StudySpec, fence: Fence | None) -> None:
     with suppress(EOFError, OSError):
         try:
-            _follow(pipe, settings, spec)
+            _follow(pipe, settings, spec, fence)
         except (EOFError, BrokenPipeError, ConnectionError):
             raise  # the driver is gone
         except Exception as error:
             pipe.send(error)
 
 
-def _follow(pipe: Connection, settings: Settings, spec: StudySpec) -> None:
+def _follow(pipe: Connection, settings: Settings, spec: StudySpec, fence: Fence | None) -> None:
     store = Store.open(settings.database_url)
+    store.fence = fence
     mirror = _opened(store, settings, spec)
     mirror.gather = GATHER_SECONDS
     store.close()

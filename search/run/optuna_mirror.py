@@ -13,6 +13,7 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
 from search.run.optuna_tables import Begin, End, commit_without_sync, writer_of
@@ -21,8 +22,9 @@ from search.schedule.sampler import params_of, quiet_experimental_warnings, repl
 from search.spec import StudySpec, narrowed_spaces
 from spaces.contract.space import Dimension
 from storage.creation_lock import creating
-from storage.database import PATIENCE
+from storage.database import PATIENCE, end_idle
 from storage.errors import StorageError, error_line
+from storage.fence import Fence
 from storage.records import Kind, TrialRecord
 from storage.store import Store
 from storage.urls import sqlite_file
@@ -51,14 +53,15 @@ class OptunaMirror:
         *,
         metrics: Sequence[str],
         stored: Sequence[TrialRecord] = (),
+        fence: Fence | None = None,
     ) -> None:
         """`metrics` are accuracy and the costs by name; `stored` the study's searched trials by number, as our tables
-        know them.
+        know them. A write that the `fence` does not let pass raises TakenOverError.
         """
         self.spaces, self.metrics = spaces, tuple(metrics)
         self.study = _created(name, storage, self.metrics)
         # the storage as the study sees it: with a cache before the tables
-        self._writer = writer_of(self.study._storage, self.study._study_id)
+        self._writer = writer_of(self.study._storage, self.study._study_id, fence)
         _check_choices(name, self.study, spaces)
         for record in stored[len(self.study.get_trials(deepcopy=False)) :]:
             self.study.add_trial(self._frozen(params_of(record.family, record.params, spaces)))
@@ -217,6 +220,9 @@ def optuna_storage(url: str) -> optuna.storages.RDBStorage:
     storage = optuna.storages.RDBStorage(url, engine_kwargs=settings)
     if sqlite_file(url):
         commit_without_sync(storage.engine)
+    else:
+        event.listen(storage.engine, "connect", end_idle)
+        storage.engine.dispose()  # connections from before
     return storage
 
 
@@ -224,7 +230,14 @@ def mirror_for(storage: optuna.storages.BaseStorage, store: Store, spec: StudySp
     """The study on Optuna's side, made or brought in line with our tables."""
     metrics = spec.objectives
     stored = store.trials(spec.study, kind=Kind.SEARCH)
-    return OptunaMirror(storage, spec.study, narrowed_spaces(spec), metrics=metrics, stored=stored)
+    return OptunaMirror(
+        storage,
+        spec.study,
+        narrowed_spaces(spec),
+        metrics=metrics,
+        stored=stored,
+        fence=store.fence,
+    )
 
 
 def delete_mirror(url: str, name: str) -> None:

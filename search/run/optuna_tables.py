@@ -22,6 +22,8 @@ from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, Engine, bindparam, event, func, insert, select, update
 
+from storage.fence import Fence
+
 LAYOUT = "v3.2.0.a"  # of Optuna's tables, that these statements are for
 Row = dict[str, Any]
 
@@ -64,11 +66,16 @@ class Writer(Protocol):
         ...
 
 
-def writer_of(storage: optuna.storages.BaseStorage, study: int) -> Writer:
-    """Writes to the tables directly where their layout is the known one, else as Optuna does."""
+def writer_of(
+    storage: optuna.storages.BaseStorage, study: int, fence: Fence | None = None
+) -> Writer:
+    """Writes to the tables directly where their layout is the known one, else as Optuna does.
+
+    With a `fence` the tables are beside ours, and nothing is written that it does not let pass.
+    """
     tables = getattr(storage, "_backend", storage)  # behind the cache that a study has
     if isinstance(tables, optuna.storages.RDBStorage) and tables.get_head_version() == LAYOUT:
-        return _Tables(tables.engine, study)
+        return _Tables(tables.engine, study, fence)
     return _Calls(storage, study)
 
 
@@ -111,8 +118,8 @@ class _Tables:
 
     transactions = True
 
-    def __init__(self, engine: Engine, study: int) -> None:
-        self._engine, self._study = engine, study
+    def __init__(self, engine: Engine, study: int, fence: Fence | None) -> None:
+        self._engine, self._study, self._fence = engine, study, fence
         others = select(func.count()).where(TRIALS.c.study_id == study)
         self._new = insert(TRIALS).values(study_id=study, number=others.scalar_subquery())
         self._latest = (
@@ -133,6 +140,8 @@ class _Tables:
             known = {**ids, **new}
             if ended:
                 _end(connection, {known[number]: one for number, one in ended.items()})
+            if self._fence is not None:  # last: SQLite's lock is held since the first change only
+                self._fence.check(connection)
         return new
 
     def _begin(

@@ -14,6 +14,7 @@ from typing import Any
 
 from search.run.view import View
 from search.spec import StudySpec
+from storage.errors import TakenOverError
 from storage.records import Kind
 from storage.settings import Settings
 from storage.store import Store
@@ -30,12 +31,13 @@ class Publisher:
     def __init__(
         self, store: Store, settings: Settings, spec: StudySpec, say: Callable[[str], None]
     ) -> None:
-        self._view = View(store, settings, spec)
+        self._view, self._store = View(store, settings, spec), store
         self._say = say
         self._queue: queue.Queue[tuple[Kind, int] | None] = queue.Queue()
         self._front_changed = False
         self._away_until = 0.0
         self._complained = False
+        self._taken_over = False
         self._opened = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="mlflow", daemon=True)
 
@@ -87,8 +89,13 @@ class Publisher:
         if time.monotonic() < self._away_until:
             return
         try:
-            action()
+            # MLflow takes part in no transaction of ours: who is not the driver any more stays away from it
+            self._taken_over = self._taken_over or self._store.is_taken_over
+            if not self._taken_over:
+                action()
             self._complained = False
+        except TakenOverError:
+            self._taken_over = True
         except Exception as error:  # whatever MLflow throws, the study goes on
             logger.warning("MLflow does not follow: %s", error)
             logger.debug("where that was", exc_info=error)

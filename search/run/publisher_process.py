@@ -13,6 +13,7 @@ from search.run.follower import Follower
 from search.run.publish import Publisher
 from search.run.worker_process import process_beside
 from search.spec import StudySpec
+from storage.fence import Fence
 from storage.records import Kind
 from storage.settings import Settings
 from storage.store import Store
@@ -29,13 +30,16 @@ MORE_SECONDS = 10.0  # for the process to end after its publisher gave up
 class PublisherProcess:
     """As Publisher, which it runs in another process. That one ends with this one, however this one ends."""
 
-    def __init__(self, settings: Settings, spec: StudySpec, say: Say) -> None:
-        self._settings, self._spec = settings, spec
+    def __init__(
+        self, settings: Settings, spec: StudySpec, say: Say, fence: Fence | None = None
+    ) -> None:
+        self._settings, self._spec, self._fence = settings, spec, fence
         self._say, self._away, self._closing = say, True, False
         self._listener = threading.Thread(target=self._listen, name="mlflow", daemon=True)
 
     def start(self) -> None:
-        self.process, self._pipe = process_beside(_publish, self._settings, self._spec)
+        given = self._settings, self._spec, self._fence
+        self.process, self._pipe = process_beside(_publish, *given)
         self._listener.start()
 
     def trial_finished(self, kind: Kind, number: int) -> None:
@@ -79,12 +83,13 @@ def publisher_for(
 ) -> Publisher | PublisherProcess:
     """What keeps MLflow up with a study that trains on this engine."""
     if engine.slots > MANY:
-        return PublisherProcess(settings, spec, say)
+        return PublisherProcess(settings, spec, say, store.fence)
     return Publisher(store, settings, spec, say)
 
 
-def _publish(pipe: Connection, settings: Settings, spec: StudySpec) -> None:
+def _publish(pipe: Connection, settings: Settings, spec: StudySpec, fence: Fence | None) -> None:
     store = Store.open(settings.database_url)
+    store.fence = fence
     publisher = Publisher(store, settings, spec, pipe.send)
     store.say_on(logger.warning)
     publisher.start()

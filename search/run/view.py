@@ -20,7 +20,7 @@ from search.run.trial_run import (
 )
 from search.run.varied_params import varied_params
 from search.spec import StudySpec, stored_spec
-from storage.errors import StorageError
+from storage.errors import StorageError, TakenOverError
 from storage.measure_names import validation
 from storage.mlflow_log import MlflowLog
 from storage.records import TRAININGS, Kind, PointRecord, State, StudyRecord
@@ -109,6 +109,8 @@ class View:
         self.open()
         try:
             action()
+        except TakenOverError:
+            raise
         except StorageError as error:
             logger.info("%s", error)
             self._reopen()
