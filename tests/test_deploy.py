@@ -278,5 +278,8 @@ def test_the_shell_reads_the_slurm_script_and_it_searches_on_ray() -> None:
     if bash is None:
         pytest.skip("there is no bash")
     subprocess.run([bash, "-n", DEPLOY / "slurm.sh"], check=True)
-    assert "ray symmetric-run" in (DEPLOY / "slurm.sh").read_text()
-    assert "--engine ray" in (DEPLOY / "slurm.sh").read_text()
+    text = (DEPLOY / "slurm.sh").read_text()
+    assert "ray symmetric-run" in text
+    assert "--engine ray" in text
+    for option in ("--cpus-per-task=", "--signal=B:TERM@"):
+        assert f"#SBATCH {option}" in text
