@@ -61,7 +61,7 @@ def sleeper(seconds: float) -> type[Trainer]:
 
     class Sleeper(Trainer):
         def __init__(self, limits: TrialLimits, gpus: int, folder: str, verbosity: int) -> None:
-            self._node = here()
+            self._node = here(folder)
 
         def train(self, job: Job) -> Iterator[Event]:
             for epoch in range(1, EPOCHS + 1):
