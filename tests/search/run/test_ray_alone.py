@@ -129,11 +129,13 @@ def test_a_training_that_ray_ends_for_memory_is_told_as_that(home: Path, tmp_pat
 
 
 @contextmanager
-def started_by_hand(home: Path) -> Iterator[int]:
-    """The port of a head as `ray start` starts it; all of it ends with the command."""
+def started_by_hand(home: Path, dashboard: int = 0) -> Iterator[int]:
+    """The port of a head as `ray start` starts it, with a dashboard at another; all of it ends with the command."""
     (port,) = free_ports(1)
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
-    options = ["--port", str(port), "--num-cpus", "1", "--include-dashboard", "false"]
+    options = ["--port", str(port), "--num-cpus", "1"]
+    options += ["--include-dashboard", "true" if dashboard else "false"]
+    options += ["--dashboard-port", str(dashboard)] if dashboard else []
     head = subprocess.Popen(
         [*command, *options, "--node-ip-address", "127.0.0.1"],
         env=environment(home, RAY_TMPDIR=str(home)),
@@ -163,3 +165,39 @@ def test_a_cluster_of_ray_start_is_found_where_it_keeps_its_files_and_shown_the_
         assert said[0].startswith("connecting to the Ray cluster at ")
         assert said[0].endswith(f":{port}")
         assert said[-1] == "Outcome"
+
+
+STUDY = """\
+study: submitted
+data: digits
+families: [gated_resnet]
+sampler: random
+space:
+  gated_resnet: {backbone: resnet8, width: 0.25, batch: 32}
+budget: {trials: 1, epochs: 12}
+warm_start: false
+train_limit: 256
+cascades: false
+run: {engine: ray, precision: float32}
+"""
+
+
+def test_a_search_that_is_submitted_as_a_job_runs_on_the_cluster(
+    home: Path, tmp_path: Path
+) -> None:
+    """The dashboard and the command come with the extra `ray`."""
+    (dashboard,) = free_ports(1)
+    (tmp_path / "study.yml").write_text(STUDY)
+    search = f"cd {tmp_path} && {sys.executable} -m dynafront search study.yml --engine ray"
+    submit = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit"]
+    with started_by_hand(home, dashboard):
+        done = subprocess.run(
+            [*submit, "--address", f"http://127.0.0.1:{dashboard}", "--", "sh", "-c", search],
+            env=environment(home),
+            capture_output=True,
+            text=True,
+            timeout=400,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "connecting to the Ray cluster at " in done.stdout
+    assert "1 trial" in done.stdout
