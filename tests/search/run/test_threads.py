@@ -14,7 +14,7 @@ from search.run.checkpoint import Slot
 from search.run.job import Job, Outcome
 from search.run.jobs import most_threads_for
 from search.run.number_formats import CrashedError, NumberFormats, Probe, size_of
-from search.run.trial_execution import threads_of
+from search.run.trial_execution import execution_of, threads_of
 from search.run.worker import events
 from search.study_parts import Run
 from spaces.contract.family import Candidate
@@ -181,18 +181,20 @@ def threads_in_epochs(of: Job) -> list[int]:
 
 
 @pytest.mark.slow
-def test_a_training_that_goes_on_has_the_threads_that_it_had(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("search.run.trial_execution.cores", lambda: 2)
-    one = replace(job(tmp_path), execution=Execution(threads=2).as_dict())
-    assert threads_in_epochs(one) == [2, 2]
-    other = replace(one, execution=Execution(threads=1).as_dict())
-    assert threads_in_epochs(other) == [2, 2], "those of its checkpoint"
-    assert threads_in_epochs(replace(one, threads=1, most_threads=0)) == [1, 1], "the file says so"
-    saved = Slot.of(one, Candidate.of(family(one.family), one.params, one.epochs)).load()
+def test_a_training_that_goes_on_has_the_threads_that_it_had(tmp_path: Path) -> None:
+    one = replace(job(tmp_path), execution=Execution(threads=1).as_dict())
+    assert threads_in_epochs(one) == [1, 1]
+    candidate = Candidate.of(family(one.family), one.params, one.epochs)
+    net, slot = candidate.build(TASK, 0), Slot.of(one, candidate)
+    saved = slot.load()
     assert saved is not None
-    assert saved[1]["execution"]["threads"] == 2
+    assert saved[1]["execution"]["threads"] == 1
+    other = replace(one, execution=Execution(threads=2).as_dict())
+    assert threads_of(other, execution_of(other, net, slot)) == 1, "those of its checkpoint"
+    told = replace(one, threads=5, most_threads=0)
+    assert threads_of(told, execution_of(told, net, slot)) == 5, "the file says so"
+    new = replace(other, key="s/search-0009")
+    assert execution_of(new, net, Slot.of(new, candidate)).threads == 2
 
 
 def test_a_machine_with_fewer_cores_is_not_given_more_threads(
