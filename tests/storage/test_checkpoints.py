@@ -177,7 +177,12 @@ def test_content_and_names_are_on_the_disk_when_a_save_returns(checkpoints, monk
     monkeypatch.setattr(
         os, "fsync", lambda handle: done.append(stat.S_ISDIR(os.fstat(handle).st_mode))
     )
-    monkeypatch.setattr(os, "replace", lambda *names: done.append("rename") or replace(*names))
+
+    def renamed(*names: str) -> None:
+        done.append("rename")
+        replace(*names)
+
+    monkeypatch.setattr(os, "replace", renamed)
     save(checkpoints, 1)
     file, folder = False, True
     assert done == [file, "rename", folder]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -350,7 +351,9 @@ def test_memory_is_looked_at_where_workers_share_gpus(
     assert isinstance(engine, LocalProcesses)
     assert (engine.room is not None) == shared
     monkeypatch.setattr(engine_module, "gpus_found", lambda: 0)  # PyTorch finds none of them
-    assert engine_for(workers, run).room is None
+    alone = engine_for(workers, run)
+    assert isinstance(alone, LocalProcesses)
+    assert alone.room is None
 
 
 def test_only_where_gpus_are_shared_is_memory_measured(store: Store, tmp_path: Path) -> None:
@@ -361,7 +364,7 @@ def test_only_where_gpus_are_shared_is_memory_measured(store: Store, tmp_path: P
     assert measuring_for(shared, formats) != formats.of
 
 
-def answers(pipe) -> None:  # type: ignore[no-untyped-def]
+def answers(pipe: Connection) -> None:
     """In place of the process that looks at GPUs: answers twice, then it is gone."""
     for answer in ([(3, 4)], 5):
         pipe.recv()

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.crashes import LOG, STUDY, Launcher, Search, differences, known, new_folder
+from benchmarks.crashes import STUDY, differences, known, new_folder
+from benchmarks.launcher import LOG, Launcher, Search
 
 pytestmark = pytest.mark.slow
 SMALL = STUDY.replace(

@@ -242,7 +242,12 @@ def test_the_fifty_first_job_that_waits_is_refused_and_leaves_no_folder(queue: J
 
 def test_the_newest_five_hundred_are_kept(queue: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[int] = []
-    monkeypatch.setattr(queue.store.jobs, "forget", lambda most: kept.append(most) or [])
+
+    def forget(most: int) -> list[str]:
+        kept.append(most)
+        return []
+
+    monkeypatch.setattr(queue.store.jobs, "forget", forget)
     submitted(queue, ["export"])
     assert kept == [500]
 

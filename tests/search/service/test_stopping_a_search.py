@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.crashes import LOG, STUDY, Launcher, Search, new_folder
+from benchmarks.crashes import STUDY, new_folder
+from benchmarks.launcher import LOG, Launcher, Search
 from search.service.actions import Actions
 from search.service.jobs import JobQueue
 from storage.settings import Settings
