@@ -18,6 +18,7 @@ from spaces.backbones.timm_models import published_state
 from spaces.contract.net import DynamicNet
 from spaces.contract.new_heads import start_at_zero
 from trainers.data.paths import LIBRARIES, TIMM, TORCHVISION, expanded, weights_file
+from trainers.error_lines import first_line
 from trainers.weights_source import tensors_of
 
 TRAINING = "training:"  # before the digest of what a checkpoint of ours is of
@@ -64,7 +65,7 @@ def _torchvision(source: str) -> dict[str, Tensor]:
     except (OSError, RuntimeError) as error:
         raise ValueError(
             f"init_from: the weights of torchvision:{source} cannot be had on this machine "
-            f"({str(error).splitlines()[0]}); download them elsewhere and give the file"
+            f"({first_line(error)}); download them elsewhere and give the file"
         ) from None
 
 

@@ -14,6 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from trainers.error_lines import first_line
+
 # under which training scripts keep a state dict; averaged weights first, for these were measured
 WRAPPERS = (
     "state_dict_ema",
@@ -61,9 +63,8 @@ def _loaded(path: Path, source: str) -> object:
                 f"init_from: {source} also holds {objects}, which reading would execute, so nothing is read; where it "
                 "was made, save the weights alone: torch.save(model.state_dict(), FILE)"
             ) from None
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
-            f"init_from: {source} holds no weights that can be read safely ({reason})"
+            f"init_from: {source} holds no weights that can be read safely ({first_line(error)})"
         ) from None
 
 

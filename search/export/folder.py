@@ -14,6 +14,7 @@ from spaces.contract.task import Task
 from storage.records import Kind
 from trainers.data.decode import Geometry, decoded
 from trainers.data.images import Stored
+from trainers.error_lines import first_line
 
 if TYPE_CHECKING:
     from trainers.data.splits import ImageData
@@ -38,8 +39,9 @@ def exported_point(folder: Path) -> tuple[str, tuple[Kind, int], dict[str, Any]]
 
 def incomplete(folder: Path, error: Exception) -> ValueError:
     """That the files of the folder do not fit each other, in one line."""
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return ValueError(f"{folder}: does not hold together ({reason}); export the model again")
+    return ValueError(
+        f"{folder}: does not hold together ({first_line(error)}); export the model again"
+    )
 
 
 def preprocessing_of(data: ImageData) -> dict[str, Any]:

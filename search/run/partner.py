@@ -20,6 +20,7 @@ from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from trainers.data.part import Part
 from trainers.data.splits import ImageData
+from trainers.error_lines import kind_and_line
 from trainers.execution import Execution
 from trainers.fit import follow
 from trainers.memory import cap_gpu_memory
@@ -45,7 +46,7 @@ def serve(
     except Exception as error:
         logger.info("process %d of a training failed", part.number, exc_info=error)
         with suppress(OSError):
-            pipe.send(f"{type(error).__name__}: {error}".splitlines()[0])
+            pipe.send(kind_and_line(error))
     finally:
         leave()
 

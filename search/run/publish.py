@@ -18,6 +18,7 @@ from storage.errors import TakenOverError
 from storage.records import Kind
 from storage.settings import Settings
 from storage.store import Store
+from trainers.error_lines import first_line
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
@@ -102,7 +103,7 @@ class Publisher:
             self._away_until = time.monotonic() + RETRY_SECONDS
             if not self._complained:
                 self._complained = True
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                reason = first_line(error)
                 self._say(
                     f"MLflow cannot be reached ({reason[:160]}); trials go on, `dynafront sync` will catch up"
                 )

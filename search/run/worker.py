@@ -31,6 +31,7 @@ from storage.kept_files import KeptFiles
 from storage.records import OperatingPoint, training_text
 from trainers.data.splits import ImageData, Split
 from trainers.epoch_sums import DivergedError
+from trainers.error_lines import first_line, kind_and_line
 from trainers.execution import Execution
 from trainers.fit import EpochResult, fit, net_tensors
 from trainers.initial_weights import initial_state, start_from
@@ -59,9 +60,7 @@ def events(job: Job) -> Generator[Event, None, None]:
     except LostError as error:
         yield Failure(str(error), epoch + 1, traceback.format_exc(), crashed=True)
     except Exception as error:
-        reason = (
-            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
-        )
+        reason = kind_and_line(error)
         logger.info("%s failed in epoch %d", training_text(*job.name), epoch + 1, exc_info=error)
         memory = is_out_of_memory(error)
         yield Failure(reason, epoch + 1, traceback.format_exc(), memory=memory)
@@ -282,7 +281,7 @@ def teacher_net(job: Job, candidate: Candidate, task: Task) -> DynamicNet | None
     try:
         net.load_state_dict(net.plain_state(initial_state(job.teacher)))
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ValueError(f"distill: {job.teacher} is no baseline of this size: {reason}") from None
     return net
 

@@ -15,6 +15,7 @@ from storage.errors import StorageError
 from storage.mlflow_client import (
     DESCRIPTION_CHARACTERS,
     DIVERTING,
+    ENVIRONMENT,
     asking,
     batches,
     client,
@@ -35,6 +36,18 @@ def test_batches_keep_to_the_limits_and_lose_nothing():
     assert [x for p, _ in parts for x in p] == params
     assert [x for _, m in parts for x in m] == metrics
     assert list(batches([], [])) == []
+
+
+def test_mlflow_is_told_what_nobody_has_said(tmp_path, monkeypatch):
+    for name in ENVIRONMENT:
+        monkeypatch.setenv(name, "to be left out")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "7")
+    client(Settings.model_validate({"storage": {"folder": tmp_path}}))
+    assert {name: os.environ[name] for name in ENVIRONMENT} == {
+        **ENVIRONMENT,
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "7",
+    }
 
 
 def test_a_filter_names_every_tag_and_survives_an_apostrophe():

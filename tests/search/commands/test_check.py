@@ -151,6 +151,17 @@ def test_what_cannot_be_trained_is_one_line(
     assert not Path("dynafront-data").exists()
 
 
+@pytest.mark.parametrize("command", ["check", "search"])
+def test_without_the_store_of_checkpoints_nothing_starts(here: Path, command: str) -> None:
+    away = here / "disk" / "checkpoints"
+    away.parent.write_text("a file, where no folder can be made")
+    Path("mlflow.yml").write_text(f"storage: {{checkpoints: {away}}}")
+    result = dynafront(command, "tiny.yml")
+    assert result.exit_code == 1, result.output
+    assert str(away) in result.output
+    assert not Path("dynafront-data").exists(), "no database is made"
+
+
 def test_no_table_is_made_for_a_study_that_is_not_there(in_finished: Path) -> None:
     Path("new.yml").write_text(TINY.replace("study: tiny", "study: new"))
     assert dynafront("check", "new.yml").exit_code == 0

@@ -197,6 +197,22 @@ def test_without_the_store_nothing_is_deleted(
     assert "stored: unknown" in dynafront("list").output
 
 
+def test_features_stay_while_a_study_is_searched_and_go_afterwards(store: Store) -> None:
+    file = Settings().features / "abc.npy"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(bytes(5000))
+    other = parse_study(TEXT.replace("study: s", "study: other"), "other").model_dump(mode="json")
+    store.add_study("other", other, "", {})
+    store.take_lease("other", "elsewhere:1:x", 60.0)
+    assert "5.0 kB stay, a study is being searched" in dynafront("clean").output
+    assert file.exists()
+    store.release_lease("other", "elsewhere:1:x")
+    dynafront("clean", "s")
+    assert file.exists(), "features belong to no study"
+    assert "features of frozen trunks: 5.0 kB gone" in dynafront("clean").output
+    assert not file.exists()
+
+
 def test_no_study_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert "No study yet" in dynafront("list").output
@@ -239,6 +255,25 @@ def test_optunas_study_goes_too(store: Store) -> None:
     )
     assert dynafront("delete", "s", "--yes").exit_code == 0
     assert storage.get_all_studies() == []
+
+
+@pytest.mark.slow
+def test_runs_in_mlflow_stay_otherwise_and_a_new_study_goes_on_in_them(store: Store) -> None:
+    from mlflow import MlflowClient
+
+    from search.run.view import sync_study
+
+    settings = Settings()
+    sync_study(store, settings, store.study("s"))
+    text, spec = store.study("s").text, store.study("s").spec
+    client, first = MlflowClient(settings.tracking_uri), store.study("s")
+    assert dynafront("delete", "s", "--yes").exit_code == 0
+    runs = client.search_runs([str(first.experiment_id)])
+    assert str(first.run_id) in {run.info.run_id for run in runs}
+    assert len(runs) > 6, "the trainings' runs stay too"
+    store.add_study("s", spec, text, {"accuracy": 0.1, "macs": 1e7})
+    sync_study(store, settings, store.study("s"))
+    assert store.study("s").run_id == first.run_id
 
 
 @pytest.mark.slow

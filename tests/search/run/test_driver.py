@@ -367,7 +367,11 @@ def test_hours_end_a_study_with_trials_left(bench: Bench) -> None:
     text = TEXT.replace("epochs: 3", "epochs: 3, hours: 1.2")
     bench.drive(good, text, clock=lambda: float(next(clock)))
     assert not bench.finished
-    assert 0 < len(bench.states()) < 4
+    ended = bench.states()
+    assert 0 < len(ended) < 4
+    bench.drive(good, text.replace("hours: 1.2", "hours: 9"), clock=lambda: 0.0)
+    assert bench.finished, "with more hours it goes on"
+    assert bench.states() == dict.fromkeys(range(4), "complete")
 
 
 def test_baselines_of_every_size_are_trained_once(bench: Bench) -> None:
