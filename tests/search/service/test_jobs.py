@@ -20,7 +20,7 @@ from flask.testing import FlaskClient
 
 from search.service.jobs import LOG, SILENT_SECONDS, START_SECONDS, JobQueue, held
 from search.service.routes import API
-from storage.records import JobState
+from storage.records import JobRecord, JobState
 from storage.settings import Settings
 from storage.store import Store
 from tests.search.conftest import TINY
@@ -243,7 +243,7 @@ def test_the_fifty_first_job_that_waits_is_refused_and_leaves_no_folder(queue: J
 def test_the_newest_five_hundred_are_kept(queue: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[int] = []
 
-    def forget(most: int) -> list[str]:
+    def forget(most: int) -> list[JobRecord]:
         kept.append(most)
         return []
 
