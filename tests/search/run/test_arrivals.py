@@ -142,9 +142,9 @@ def test_a_trial_that_starts_at_once_is_written_with_its_start(
 ) -> None:
     bench, own, writes = Bench(tmp_path, TEXT), Database.writing, list[int]()
 
-    def writing(self: Database) -> Any:
+    def writing(self: Database, **fenced: bool) -> Any:
         writes.append(len(states(bench.store)))
-        return own(self)
+        return own(self, **fenced)
 
     monkeypatch.setattr(Database, "writing", writing)
     driven(bench, AtOnce(MANY, []), monkeypatch)

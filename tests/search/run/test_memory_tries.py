@@ -179,7 +179,7 @@ def test_a_batch_that_does_not_fit_is_trained_in_parts_with_the_same_steps(
     )
     assert isinstance(found[-1][1], Outcome)
     assert found[-1][1].execution["micro_batch"] == 16
-    engine.submit(job(tmp_path))
+    engine.submit(replace(job(tmp_path), reached=2))
     assert kinds(drained(engine, 1)) == [EpochResult, Outcome], "it goes on as its checkpoint says"
 
 
