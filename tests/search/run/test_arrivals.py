@@ -342,11 +342,11 @@ def test_nothing_is_lost_or_doubled_where_a_driver_of_many_places_is_killed_at_a
     for at in range(1, 46, 3):
         bench, left = Bench(tmp_path / str(at), text), [at]
 
-        def writing(self: Database, left: list[int] = left) -> Any:
+        def writing(self: Database, left: list[int] = left, **fenced: bool) -> Any:
             left[0] -= 1
             if left[0] < 0:
                 raise Killed
-            return own(self)
+            return own(self, **fenced)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Database, "writing", writing)
