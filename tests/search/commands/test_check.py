@@ -104,7 +104,9 @@ def test_what_has_ended_is_not_counted_again(in_finished: Path) -> None:
 def test_baselines_that_are_trained_are_not_counted_again(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("search.commands.estimate._speed", lambda *_: Speed(epoch=1.0, points=0.0))
+    monkeypatch.setattr(
+        "search.commands.estimate._speed", lambda *_, **__: Speed(epoch=1.0, points=0.0)
+    )
     two_sizes = TINY.replace("width: 0.25", "width: [0.25, 0.5]")
     with Steps(Console(quiet=True)) as step:
         checked = checked_study(parse_study(two_sizes, "s"), Settings(), step)
