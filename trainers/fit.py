@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Collection, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable
+from contextlib import closing
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -30,6 +31,8 @@ from trainers.metrics import ACCURACY, Metric
 from trainers.together import Together
 from trainers.training import Training
 
+# trains the epoch of a number, from 0: what it adds up to, and the seconds that it took; raises DivergedError
+Trained = Callable[[Training, int], tuple[EpochSums, float]]
 RECENT = 32  # epochs of which a checkpoint keeps the records: a reader that was killed may not have read them
 
 
@@ -41,6 +44,20 @@ class Slot(Protocol):
     ) -> None: ...
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None: ...
+
+
+def trained_alone(training: Training, epoch: int) -> tuple[EpochSums, float]:
+    """Train the epoch of this number, from 0. Raises DivergedError."""
+    started = time.perf_counter()
+    training.together.begin(epoch)
+    return _trained(training, epoch), time.perf_counter() - started
+
+
+def _trained(training: Training, epoch: int) -> EpochSums:
+    """Train the epoch of this number, from 0; the global random state is left as it was."""
+    with torch.random.fork_rng(devices=_cuda_devices(training.execution)):
+        torch.manual_seed(training.together.seed(training.seed * 100_003 + epoch))
+        return training.epoch(epoch)
 
 
 def fit(
@@ -68,6 +85,23 @@ def fit(
     """
     execution = execution or Execution()
     training = Training(execution.placed(net), data, recipe, seed, execution, teacher, together)
+    with closing(rounds(training, slot=slot, metric=metric)) as found:
+        for result in found:
+            if result is not None:
+                yield result
+
+
+def rounds(
+    training: Training,
+    *,
+    slot: Slot | None = None,
+    metric: Metric = ACCURACY,
+    trained: Trained = trained_alone,
+) -> Generator[EpochResult | None, None, None]:
+    """What `fit` yields of a training that was made before; before each epoch that it trains, None.
+
+    Whoever trains several together asks each for its None, then for the epoch. `trained` trains them.
+    """
     first, saved = 0, slot.load() if slot else None
     recent: deque[EpochResult] = deque(maxlen=RECENT)
     if saved is not None:
@@ -76,11 +110,10 @@ def fit(
         recent.extend(_records(saved[1]))
         with training.kept.handed_over():
             yield replace(recent[-1], before=tuple(recent)[:-1])
-    for epoch in range(first, recipe.epochs):
-        started = time.perf_counter()
-        training.together.begin(epoch)
-        sums = _trained(training, epoch)
-        result = _result(training, epoch, sums, time.perf_counter() - started, metric)
+    for epoch in range(first, training.recipe.epochs):
+        yield None
+        sums, seconds = trained(training, epoch)
+        result = _result(training, epoch, sums, seconds, metric)
         recent.append(result)
         if slot:
             done = {"epochs_done": result.epoch, "recent": [_plain(one) for one in recent]}
@@ -88,7 +121,7 @@ def fit(
         with training.kept.handed_over():
             yield result
     training.kept.hand_over()
-    net.eval()
+    training.net.eval()
 
 
 def follow(
@@ -117,13 +150,6 @@ def follow(
             raise RuntimeError(f"its checkpoint is of epoch {known}, the first process has {epoch}")
         _trained(training, epoch)
         known += 1
-
-
-def _trained(training: Training, epoch: int) -> EpochSums:
-    """Train the epoch of this number, from 0; the global random state is left as it was."""
-    with torch.random.fork_rng(devices=_cuda_devices(training.execution)):
-        torch.manual_seed(training.together.seed(training.seed * 100_003 + epoch))
-        return training.epoch(epoch)
 
 
 def _result(

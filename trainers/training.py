@@ -73,19 +73,9 @@ class Training:
 
     def epoch(self, epoch: int) -> EpochSums:
         """Train the epoch of this number, from 0. Raises DivergedError."""
-        self.trunk.start_epoch(epoch)
-        self.together.agree(self.objective)
-        self.objective.start_epoch(epoch)
+        self.begin_epoch(epoch)
         sums, step = EpochSums(), epoch * self.steps
-        shuffle = self.seed * 100_003 + epoch
-        batches = self.data.train.batches(
-            self.batch,
-            device=self.execution.device,
-            shuffle=shuffle,
-            drop_last=True,
-            part=self.together.part,
-        )
-        for batch in batches:
+        for batch in self.batches(epoch):
             self._step(step, batch, sums)
             step += 1
             if sums.steps % CHECK_EVERY == 0:
@@ -95,16 +85,41 @@ class Training:
         sums.check_finite(epoch)
         return sums
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Put the network and its objective into the state that the epoch begins with."""
+        self.trunk.start_epoch(epoch)
+        self.together.agree(self.objective)
+        self.objective.start_epoch(epoch)
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """The batches of an epoch, in its order."""
+        return self.data.train.batches(
+            self.batch,
+            device=self.execution.device,
+            shuffle=self.seed * 100_003 + epoch,
+            drop_last=True,
+            part=self.together.part,
+        )
+
     def _step(self, step: int, batch: Batch, sums: EpochSums) -> None:
-        alone, total = self.trunk.head_epochs * self.steps, self.recipe.epochs * self.steps
-        set_lr(self.optimizer, step_lr(self.recipe, step, total, alone))
-        pixels, labels = self._inputs(step, batch)
-        self.optimizer.zero_grad(set_to_none=True)
+        pixels, labels = self.begin_step(step, batch)
         for rows in self._micro_batches(len(pixels)):
             with self.together.adding(last=rows.stop == len(pixels)):
                 output = self._backward(
                     step, pixels[rows], labels[rows], batch.ids[rows], len(batch.labels), sums
                 )
+        self.end_step(step, output)
+        sums.steps += 1
+
+    def begin_step(self, step: int, batch: Batch) -> tuple[Tensor, Labels]:
+        """Set the learning rate, forget gradients; what the network reads, and what it should answer."""
+        alone, total = self.trunk.head_epochs * self.steps, self.recipe.epochs * self.steps
+        set_lr(self.optimizer, step_lr(self.recipe, step, total, alone))
+        self.optimizer.zero_grad(set_to_none=True)
+        return self._inputs(step, batch)
+
+    def end_step(self, step: int, output: Output) -> None:
+        """Move the weights along the gradients that are there."""
         if self.recipe.clip:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip)
@@ -112,7 +127,6 @@ class Training:
         self.scaler.update()
         self.kept.after_step(step)
         self.objective.after_step(output)
-        sums.steps += 1
 
     def _inputs(self, step: int, batch: Batch) -> tuple[Tensor, Labels]:
         """What the network reads of the step's images, and what it should answer."""
@@ -155,7 +169,7 @@ class Training:
             _ = policy.noise_BT
         terms, output = self.together.losses(partial(self._losses, pixels, labels, policy))
         share = len(ids_B) / images
-        loss = torch.stack([term.float() for term in terms.values()]).sum()
+        loss = loss_of(terms)
         self.scaler.scale(loss if share == 1 else share * loss).backward()
         sums.add(terms, output, labels, share)
         return output
@@ -193,3 +207,8 @@ class Training:
         self.objective.load(state["objective"])
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
+
+
+def loss_of(terms: Terms) -> Tensor:
+    """The loss that is minimised."""
+    return torch.stack([term.float() for term in terms.values()]).sum()

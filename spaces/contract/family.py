@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -46,7 +46,8 @@ class Family:
     takes when its weights are in a file already. `sized_by` is the dimension that names a published network, if there
     is one, and `sized(space, its value)` is the space with the sizes of that network. Raises ValueError when
     `size_words` are not of the size dimensions, or when the family declares the size of the images, which is a
-    dimension of every family.
+    dimension of every family. `numbers` are dimensions of the config that no forward pass reads, but the objective and
+    the first weights alone: networks that differ in nothing else can train as one, see trainers.fused. None: none can.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Family:
     rebuilt_with: Mapping[str, Value] = field(default_factory=dict)
     sized_by: str = ""
     sized: Callable[[Sequence[Dimension], str], tuple[Dimension, ...]] | None = None
+    numbers: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
         if set(self.size_words) != set(self.size_dimensions):
@@ -165,6 +167,16 @@ class Candidate:
     @property
     def _side(self) -> dict[str, Value]:
         return {} if self.image_size is None else {IMAGE_SIZE: self.image_size}
+
+    @property
+    def likeness(self) -> Hashable | None:
+        """Equal for candidates whose networks can train as one, see trainers.fused; None where it can with no other."""
+        numbers = self.family.numbers
+        if numbers is None:
+            return None
+        names = [f.name for f in fields(self.config) if f.name not in numbers]
+        own = tuple((name, getattr(self.config, name)) for name in names)
+        return self.family.name, own, self.image_size, self.recipe.epochs, self.recipe.batch
 
     def task(self, task: Task) -> Task:
         """A study's task with images of the candidate's own size."""

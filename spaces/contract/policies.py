@@ -184,6 +184,17 @@ class Sampled(Policy):
         return straight_through(hard_BU.to(soft_BU.dtype), soft_BU)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Drawn(Sampled):
+    """Decides by noise (B, T) that was drawn before."""
+
+    drawn: Tensor
+
+    @property
+    def noise_BT(self) -> Tensor:
+        return self.drawn
+
+
 def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
     """Exactly `hard` forward, the gradient of `soft` backward.
 

@@ -11,6 +11,11 @@ CONV_EXITS = ("scan", "msdnet", "light")  # that a study may draw unasked
 POOLED_EXITS = ("light", "linear")  # whose heads read pooled features
 _MAPS = (*CONV_EXITS, "linear")
 _ANY = (*_MAPS, "cls")
+# dimensions of `ExitConfig` that the objective alone reads
+EXIT_NUMBERS = frozenset(
+    {"exit_target", "exit_loss_weight", "shallow_weight", "alpha_kd", "kd_temperature"}
+    | {"teacher", "feature_weight", "feature_form"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ from spaces.contract.recipe import Recipe
 from spaces.contract.space import choice
 from spaces.contract.task import Task
 from spaces.gates.closable import Closable
-from spaces.gates.gated_blocks import GatedConfig
+from spaces.gates.gated_blocks import NUMBERS, GatedConfig
 from spaces.gates.gated_chain import GatedChain, weighed
 
 BLOCKS = 3
@@ -282,4 +282,5 @@ FAMILY = Family(
     baseline_dimensions=("compression",),
     size_words={"depth": "depth {}", "growth": "growth {}"},
     traits=("granularity", "exits", "attention", "gate", "loss", "target"),
+    numbers=NUMBERS,
 )

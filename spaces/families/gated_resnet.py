@@ -28,7 +28,7 @@ from spaces.gates.block_execution import compact_residual
 from spaces.gates.closable import Closable
 from spaces.gates.feedforward_gates import FEEDFORWARD
 from spaces.gates.gate_heads import SHARED, SURVIVAL
-from spaces.gates.gated_blocks import GatedConfig, as_maps
+from spaces.gates.gated_blocks import NUMBERS, GatedConfig, as_maps
 from spaces.gates.gated_chain import GatedChain, weighed
 from spaces.gates.sparsity import EACH, PUBLISHED_TARGETS
 
@@ -186,4 +186,5 @@ FAMILY = Family(
     baseline_dimensions=("shortcut", "stem", "stride_in"),
     size_words={"backbone": "{}", "width": "x{}"},
     traits=("granularity", "exits", "attention", "gate", "loss", "target"),
+    numbers=NUMBERS,
 )

@@ -25,7 +25,7 @@ from spaces.contract.policies import AlwaysOn, Policy
 from spaces.contract.recipe import Recipe
 from spaces.contract.space import choice, one_of
 from spaces.contract.task import Task
-from spaces.exits.exit_config import CONV_EXITS, ExitConfig
+from spaces.exits.exit_config import CONV_EXITS, EXIT_NUMBERS, ExitConfig
 from spaces.exits.exit_objective import ExitObjective
 from spaces.exits.frozen_trunk import (
     CLASSIFIER,
@@ -188,4 +188,5 @@ FAMILY = Family(
     smaller_sizes={"width": (0.125, 0.25)},
     size_words={"backbone": "{}", "width": "x{}"},
     traits=("exits", "attention"),
+    numbers=EXIT_NUMBERS,
 )

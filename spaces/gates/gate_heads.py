@@ -52,6 +52,10 @@ noise_ends = partial(
     real, 0.0, 0.4, within=SHARE, default=0.0, when={"estimator": ("gumbel_st",)}, searched=False,
     doc="last fraction of the training without gate noise",
 )  # fmt: skip
+# dimensions of `GateConfig` that the objective and the first weights alone read
+GATE_NUMBERS = frozenset(
+    {"bias_init", "temperature", "temperature_schedule", "noise_off", "open_warmup"}
+)
 _filters_together = partial(choice, 1, 2, 4, 8, 16, default=4)
 
 

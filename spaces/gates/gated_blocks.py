@@ -18,15 +18,16 @@ from spaces.contract.forward_pass import Walk
 from spaces.contract.net import Objective, Plan
 from spaces.contract.policies import AlwaysOn, Decision, Gate, Policy
 from spaces.contract.units import Guard
-from spaces.exits.exit_config import ExitConfig
+from spaces.exits.exit_config import EXIT_NUMBERS, ExitConfig
 from spaces.exits.exit_objective import ExitObjective
 from spaces.exits.exits import ExitNet
-from spaces.gates.gate_heads import HEEDLESS, SURVIVAL, GateConfig, GateHeads
+from spaces.gates.gate_heads import GATE_NUMBERS, HEEDLESS, SURVIVAL, GateConfig, GateHeads
 from spaces.gates.gate_objective import GateObjective
 from spaces.gates.reinforce import check_reinforce
 from spaces.gates.shared_gates import PolicyNet, RecurrentGate
-from spaces.gates.sparsity import SparsityConfig
+from spaces.gates.sparsity import SPARSITY_NUMBERS, SparsityConfig
 
+NUMBERS = SPARSITY_NUMBERS | GATE_NUMBERS | EXIT_NUMBERS  # see `spaces.contract.family.Family`
 # features of a block's trunks, so that kinds which share a trunk evaluate it once
 Read = dict[str, Tensor | None]
 

@@ -15,7 +15,7 @@ Shapes: B samples, G gate units. m_G are mean open values over the batch, m thei
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 
 import torch
@@ -309,6 +309,10 @@ class SparsityConfig:
         0.05, 1.0, default=1.0, when={"target_schedule": ("mean",)}, searched=False,
         doc="fraction of an epoch that the mean looks back",
     )  # fmt: skip
+
+
+# what a forward pass reads of a network with published targets shows in its gates
+SPARSITY_NUMBERS = frozenset(f.name for f in fields(SparsityConfig))
 
 
 def target_vector(shape: str, target: float, gates: int) -> list[float]:
