@@ -17,14 +17,10 @@ the width, batches of 32 (`--apart`): in float32 6e-8 after 1 step and 2e-7 afte
 steps, by up to 0.16, the other two differ by 7e-7. In float64 6e-17 after 1 step and 6e-15 after 100,
 for all four.
 
-So a trial's weights would depend on which others it was fused with, and one that goes on, or is trained again, would
-not be the same training any more. That is why a search does not offer it. How it could: the trials of a group have
-equal family, config, batch, epochs, images and number format (`Candidate.config` without targets and weights of losses,
-which become tensors). An engine holds trials of such a group back until some wait, trains them as one `fit` whose
-objective, optimizer and records have a first dimension for networks, and yields each one's epochs, rungs and outcome as
-now. At a rung the rows of those that are stopped are taken out of the stacks. Order of images and noise of gates are
-drawn for each network from its own seed, as alone. What vmap cannot run stays outside: skipped computation, teachers,
-micro-batches, a clipped norm.
+So a trial's weights depend on which others it was fused with, and one that goes on alone, or is trained again, is not
+the same training to the bit. That is why a search fuses trials only where the study file asks for it (`run: {fused:
+N}`, see trainers/fused.py). There each trial keeps an optimiser, an objective and an order of images of its own, which
+costs more than the one batched optimiser of this file; benchmarks/fused_search.py measures a whole search.
 
 Trainings fused over one device: Wang, Yang, Zhao, Zheng, Zhang, Venkataraman, Liu and Xu, "Horizontally Fused Training
 Array: An Effective Hardware Utilization Squeezer for Training Novel Deep Learning Models", MLSys, 2021, which writes a

@@ -6,6 +6,7 @@ from search.study_keys import StudySpec
 from search.study_parts import EngineName, Run
 
 OF_RAY = ("address", "cpus_per_trial", "max_trials")
+OF_WORKERS = ("workers", "fused")
 CLIENT = "ray://"  # Ray's proxy for programs outside of a cluster
 
 
@@ -16,6 +17,8 @@ def check_engine(run: Run, where: str) -> None:
             raise ValueError(
                 f"{where}: run.workers: is not read with engine: ray; write max_trials"
             )
+        if _is_given(run, "fused"):
+            raise ValueError(f"{where}: run.fused: needs engine: local; leave it out")
         if run.gpus_per_trial < 1 and run.device == "cpu":
             raise ValueError(
                 f"{where}: run.gpus_per_trial: {run.gpus_per_trial:g} is not read with device: cpu; leave it out"
@@ -31,6 +34,9 @@ def check_engine(run: Run, where: str) -> None:
             f"{where}: run.gpus_per_trial: {run.gpus_per_trial:g}, a share of a GPU, needs engine: ray; without it "
             "several workers share a GPU once there are more of them than GPUs"
         )
+    if run.fused > 1 and (run.compile or run.gpus_per_trial > 1):
+        other = "compile: true" if run.compile else f"gpus_per_trial: {run.gpus_per_trial:g}"
+        raise ValueError(f"{where}: run.fused: {run.fused} does not go with {other}; leave one out")
     for name in OF_RAY:
         if _is_given(run, name):
             raise ValueError(f"{where}: run.{name}: needs engine: ray")
@@ -42,7 +48,7 @@ def on_engine(spec: StudySpec, engine: EngineName | None, workers: int | None) -
     Raises ValueError, also where `workers` were asked for of an engine that has none.
     """
     if engine is not None and engine != spec.run.engine:
-        others = ("workers",) if engine == "ray" else OF_RAY
+        others = OF_WORKERS if engine == "ray" else OF_RAY
         fields = Run.model_fields
         values = {"engine": engine} | {name: fields[name].default for name in others}
         spec = spec.model_copy(update={"run": spec.run.model_copy(update=values)})

@@ -141,6 +141,14 @@ class Run(Keys):
             "k-th group of them. More workers than GPUs: as many at once as the GPUs have memory for."
         ),
     )
+    fused: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=1,
+        description=(
+            "Trials that one worker trains as one batched network, at most: those of one architecture that differ in "
+            "targets, weights of losses, rates, schedules and seeds alone. So many trials for each worker are under "
+            "way at once. `1`: none."
+        ),
+    )
     gpus_per_trial: Gpus = Field(
         default=1,
         description=(

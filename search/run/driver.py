@@ -15,12 +15,14 @@ from search.run.books import Books
 from search.run.engine import Engine
 from search.run.follower import Follower, NoFollower
 from search.run.giving_up import (
+    FailuresInARow,
     HopelessError,
     TimeIsOverError,
     check_goes_on,
     counted,
     given_up,
     kept_apart,
+    without_baseline,
 )
 from search.run.job import Doing, Event, Failure, Job, Notice, Outcome, Rung
 from search.run.jobs import job_of
@@ -63,13 +65,13 @@ class Driver:
     memory: MemoryTries = field(default_factory=MemoryTries)
     _running: dict[tuple[Kind, int], Trial] = field(default_factory=dict)
     _reached: Reached = field(default_factory=Reached)
-    _failed_in_a_row: int = 0
     _noticed: str = ""
     _news: list[tuple[Kind, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._arrivals = Arrivals(self.engine)
         self._tally = Tally(self.progress, self.plan, self.counts)
+        self._failures = FailuresInARow(self.spec.run.max_failures)
 
     def run(self) -> bool:
         """Go on until the plan is done; False when hours ran out with trials left.
@@ -168,7 +170,8 @@ class Driver:
             self._submit(trial, job, ends)
 
     def _submit(self, trial: Trial, job: Job, ends: Ends) -> None:
-        job = self.memory.adapted(self.formatted(replace(job, apart=kept_apart(ends))))
+        job = replace(job, apart=kept_apart(ends), alone=ends.died > 0)
+        job = self.memory.adapted(self.formatted(job))
         reached = self.books.start(trial)
         self._reached.start(trial.name, reached)
         self._running[trial.name] = trial
@@ -194,9 +197,8 @@ class Driver:
         self._reached.forget(baseline.name)
 
     def _job(self, trial: Trial, rungs: tuple[int, ...]) -> Job:
-        record = self.books.trial(trial)
-        job = job_of(self.spec, record, self.checkpoints, self.engine.slots)
-        return replace(job, rungs=rungs)
+        record, workers = self.books.trial(trial), self.engine.slots // self.spec.run.fused
+        return replace(job_of(self.spec, record, self.checkpoints, workers), rungs=rungs)
 
     def _resume(self, trial: Trial, epoch: int, rungs: tuple[int, ...]) -> None:
         """A stopped trial goes on from its checkpoint."""
@@ -256,7 +258,7 @@ class Driver:
         mine = [(running[job.name], job, seen) for job, seen in ended if job.name in running]
         stored = self.books.end_all([(trial, seen) for trial, _, seen in mine])
         for (trial, job, seen), points in zip(mine, stored, strict=True):
-            self._failed_in_a_row = 0
+            self._failures.ended_well()
             self._ended(trial, job, seen, points)
 
     def _trained_again(self, baseline: Trial, job: Job) -> None:
@@ -297,27 +299,20 @@ class Driver:
         logger.warning("%s failed: %s", training_text(*trial.name), failure.error)
         if failure.unwritten:  # as all others would; this one goes on with the next search
             raise UnwrittenError(failure.error)
-        if (told := self._tried_again(trial, job, failure)) is None:
+        if (last := self._tried_again(trial, job, failure)) is None:
             return
-        failure = told
         self._running.pop(trial.name, None)
         if self.baselines.is_trained_again(trial):
-            self._give_up(trial, job, failure)
+            self._give_up(trial, job, last)
             return
-        self.books.fail(trial.kind, trial.number, failure)
-        self.progress.trial_failed(job, failure)
+        self.books.fail(trial.kind, trial.number, last)
+        self.progress.trial_failed(job, last)
         self._tally.add(trial.kind, State.FAILED)
         for number in self.plan.failed(trial):
-            reason = f"the baseline that it was to start from failed: {failure.error}"
-            self.books.fail(Kind.SEARCH, number, Failure(reason, None, failure.trace))
+            self.books.fail(Kind.SEARCH, number, without_baseline(last, "was to start from failed"))
             self._tally.add(Kind.SEARCH, State.FAILED)
         self._news.append(trial.name)
-        self._failed_in_a_row += 1
-        if self._failed_in_a_row >= (most := self.spec.run.max_failures):
-            raise HopelessError(
-                f"{most} trial{'s' * (most > 1)} in a row failed, the last with: {failure.error}; "
-                "put that right, then search again to go on; --retry-failed trains the failed ones again"
-            )
+        self._failures.failed(last)
 
     def _tried_again(self, trial: Trial, job: Job, failure: Failure) -> Failure | None:
         """Train it once more if its process died, or had no memory left; what is said where that cannot help."""
@@ -345,10 +340,8 @@ class Driver:
         self.books.over(baseline)
         self.progress.trial_failed(job, failure)
         for start in self.baselines.failed(baseline, failure):
-            reason = f"the baseline that it starts from could not be trained again: {failure.error}"
-            self._fail(
-                start.trial, self._job(start.trial, ()), Failure(reason, None, failure.trace)
-            )
+            told = without_baseline(failure, "starts from could not be trained again")
+            self._fail(start.trial, self._job(start.trial, ()), told)
 
     def _spread_news(self) -> None:
         # only now that the next trials run: followers share this process and would slow the next suggestion down

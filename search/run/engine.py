@@ -87,7 +87,11 @@ def engine_for(workers: int, run: Run, trainings: int | None = None) -> StudyEng
     if workers:
         room = room_for(workers, run)
         mps = Mps() if room is not None and run.mps == "auto" else None
-        return LocalProcesses(workers, TrialLimits.of(run), run.gpus, room, mps)
+        return LocalProcesses(workers, TrialLimits.of(run), run.gpus, room, mps, run.fused)
+    if run.fused > 1:
+        raise ValueError(
+            f"run.fused: {run.fused}: with 0 workers trials train one after the other; take 1 or more, or leave it out"
+        )
     for name in ("trial_hours", "stall_minutes", "memory_gigabytes"):
         if getattr(run, name) != Run.model_fields[name].default:
             raise ValueError(

@@ -6,7 +6,7 @@ away, searches are killed. That only ends it after many times, for the memory of
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from search.run.job import Failure
 from storage.attempts import Ends
@@ -23,6 +23,26 @@ class HopelessError(RuntimeError):
 
 class TimeIsOverError(RuntimeError):
     """The study's hours ended while it waited for something to train on."""
+
+
+@dataclass
+class FailuresInARow:
+    """How many trials failed since the last one that ended well; `most` of them end the search."""
+
+    most: int
+    count: int = 0
+
+    def ended_well(self) -> None:
+        self.count = 0
+
+    def failed(self, failure: Failure) -> None:
+        """One more. Raises HopelessError where they are `most`."""
+        self.count += 1
+        if self.count >= self.most:
+            raise HopelessError(
+                f"{self.most} trial{'s' * (self.most > 1)} in a row failed, the last with: {failure.error}; "
+                "put that right, then search again to go on; --retry-failed trains the failed ones again"
+            )
 
 
 def check_goes_on(*, ours: bool, in_time: bool = True) -> None:
@@ -53,6 +73,11 @@ def counted(failure: Failure, ends: Ends) -> Failure:
         return failure
     times = ends.lost if failure.lost else ends.died
     return replace(failure, error=f"{failure.error}, {times} times without a new epoch")
+
+
+def without_baseline(failure: Failure, how: str) -> Failure:
+    """What is said of a trial that has no baseline, for that failed so: what it was to do with it, and why not."""
+    return Failure(f"the baseline that it {how}: {failure.error}", None, failure.trace)
 
 
 def kept_apart(ends: Ends) -> bool:

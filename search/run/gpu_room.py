@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -78,6 +78,11 @@ class GpuRoom:
         Where no GPU would be large enough without our other trainings, it starts on one that has none. So what waits
         does so for one of ours to end.
         """
+        return self.place_together({training: needed})
+
+    def place_together(self, needs: Mapping[Training, int]) -> int | None:
+        """The same for trainings that are to be on one GPU, with what each needs."""
+        needed = sum(needs.values())
         best = max(self._gpus, key=lambda gpu: gpu.room)
         if needed > best.room:
             busy = [gpu for gpu in self._gpus if gpu.running]
@@ -85,7 +90,7 @@ class GpuRoom:
             if not idle or any(needed <= gpu.capacity for gpu in busy):
                 return None
             best = max(idle, key=lambda gpu: gpu.room)
-        best.running[training] = needed
+        best.running.update(needs)
         return next(n for n, gpu in enumerate(self._gpus) if gpu is best)
 
     def release(self, training: Training) -> None:

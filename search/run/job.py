@@ -20,7 +20,7 @@ class Job:
     `epochs` are the planned ones, `rungs` those after which the network is measured to decide whether it goes on (the
     last is never one), `trained` those that the weights of an ended training have, where it was stopped, `reached`
     those that the tables have already of one that goes on.
-    `apart`: in a process of its own, also where trainings share the driver's.
+    `apart`: in a process of its own, also where trainings share the driver's. `alone`: as one with no other.
     `features` is the folder for features of frozen trunks, `feature_bytes` what they may take there; none are kept
     without it. `answers`: keep what it answers to the validation images, for cascades.
     """
@@ -61,6 +61,7 @@ class Job:
     feature_bytes: int = 0
     answers: bool = False
     apart: bool = False
+    alone: bool = False
 
     @property
     def name(self) -> tuple[Kind, int]:
@@ -130,4 +131,9 @@ class Doing:
     what: str
 
 
-Event = EpochResult | Rung | Outcome | Failure | Notice | Doing
+@dataclass(frozen=True)
+class Waits:
+    """Its next epoch is to be trained as one with those of others in its process, to whom alone this is said."""
+
+
+Event = EpochResult | Rung | Outcome | Failure | Notice | Doing | Waits

@@ -11,6 +11,7 @@ from dataclasses import replace
 from multiprocessing.connection import wait
 
 from search.run.gpu_room import GpuRoom
+from search.run.held_jobs import HeldJobs
 from search.run.job import Event, Failure, Job, Outcome, Rung
 from search.run.mps import Mps
 from search.run.watch import TrialLimits
@@ -28,6 +29,8 @@ class LocalProcesses:
 
     One whose training goes beyond the `limits` is killed, and the next job gets a new one. With a `room` a job goes to
     the GPU that has room for it, and waits while none has; those behind it wait too, or a large one would for ever.
+    With `fused` above 1 a process takes up to so many jobs of one kind, see `search.run.held_jobs`; limits are then of
+    all of them together, and a GPU has room for them all.
     """
 
     def __init__(
@@ -37,8 +40,9 @@ class LocalProcesses:
         gpus_per_trial: int = 1,
         room: GpuRoom | None = None,
         mps: Mps | None = None,
+        fused: int = 1,
     ) -> None:
-        self.slots = workers
+        self.slots = workers * fused
         self._limits = limits or TrialLimits()
         if gpus_per_trial > 1:  # torch would warn on stderr whenever a step has used all parameters
             os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
@@ -46,7 +50,9 @@ class LocalProcesses:
         self._gpus = grouped(visible_gpus(), gpus_per_trial)
         self.room, self._mps = room, mps
         self._say: Callable[[str], None] = logger.info
-        self._waiting: deque[Job] = deque()
+        self._held = HeldJobs(fused)
+        self._group: list[Job] = []  # that is to begin next, and waits for room on a GPU
+        self._said: deque[tuple[Job, Event]] = deque()  # that is to be told next
         self._workers: list[WorkerProcess | None] = [None] * workers
         self._places = [index % len(self._gpus) if self._gpus else 0 for index in range(workers)]
         self._looked = time.monotonic()
@@ -54,12 +60,12 @@ class LocalProcesses:
     @property
     def shared(self) -> bool:
         """Whether several trainings at once share a GPU, or the machine where there is none."""
-        return self.slots > max(1, len(self._gpus))
+        return self.slots > max(1, min(len(self._workers), len(self._gpus)))
 
     @property
     def has_room(self) -> bool:
         """Whether no job waits for room on a GPU."""
-        return not self._waiting
+        return not self._group
 
     @property
     def shares_machine(self) -> bool:
@@ -67,60 +73,56 @@ class LocalProcesses:
 
     def open(self, say: Callable[[str], None]) -> None:
         if self._mps is not None:
-            self._mps.start(self.slots, say)
+            self._mps.start(len(self._workers), say)
 
     def say_on(self, say: Callable[[str], None]) -> None:
         self._say = say
 
     def submit(self, job: Job) -> None:
-        self._waiting.append(job)
-        self._begin_waiting()
-        if self._waiting:
+        self._held.add(job)
+        self._begin_held()
+        if self._group:
             gb = job.gpu_bytes / 1e9
             logger.info("%s waits until a GPU has %.1f GB for it", training_text(*job.name), gb)
 
     def next_event(self, timeout: float) -> tuple[Job, Event] | None:
-        self._begin_waiting()
-        if (ended := self._beyond_limits()) is not None:
-            return ended
+        self._begin_held()
+        self._look_for_limits()
+        if self._said:
+            return self._said.popleft()
         busy = {w.pipe: (i, w) for i, w in self._busy()}
+        if self._free() and not self._group:
+            timeout = min(timeout, self._held.patience)
         ready = wait(list(busy), timeout)
         if not ready:
             return None
         index, worker = busy[ready[0]]  # type: ignore[index]
-        job = worker.job
-        assert job is not None
         try:
-            event = worker.received()
+            job, event = worker.received()
         except (EOFError, OSError):
-            self._workers[index] = None
             worker.ended()
-            self._release(job)
             death = worker.death
             logger.warning("worker %d: %s", index, death.error)
-            self._leave_mps(worker)
-            return job, death
+            self._lost(index, worker, death)
+            return self._said.popleft()
         if isinstance(event, Outcome | Failure):
             self._release(job)
-        # it leaves, and must not be given the next job on its way out
-        if isinstance(event, Failure) and self._gpus:
-            self._workers[index] = None
-            worker.ended()
-            if worker.under_mps and is_gpu_fault(event):
-                self._leave_mps(worker)
-                event = replace(event, crashed=True)  # the fault of another one ends it so
+        self._let_go(index, worker)
+        if isinstance(event, Failure) and worker.under_mps and is_gpu_fault(event):
+            self._leave_mps(worker)
+            event = replace(event, crashed=True)  # the fault of another one ends it so
         return job, event
 
     def answer(self, job: Job, go_on: bool) -> None:
-        worker = next(
-            (w for _, w in self._busy() if w.job is not None and w.job.name == job.name), None
-        )
-        if worker is None:  # it died since, which next_event has said
+        found = next(((i, w) for i, w in self._busy() if job.name in w.jobs), None)
+        if found is None:  # it died since, which next_event has said
             return
+        index, worker = found
         worker.sent(go_on)  # and if that fails next_event will say so
         if not go_on:
-            worker.job = None
+            del worker.jobs[job.name]
             self._release(job)
+            self._let_go(index, worker)
 
     def close(self) -> None:
         workers = [worker for worker in self._workers if worker is not None]
@@ -128,33 +130,40 @@ class LocalProcesses:
             worker.process.terminate()
         for worker in workers:
             worker.ended()
-        self._workers = [None] * self.slots
-        self._waiting.clear()
+        self._workers = [None] * len(self._workers)
+        self._held.clear()
+        self._group.clear()
+        self._said.clear()
         if self.room is not None:
             self.room.close()
         if self._mps is not None:
             self._mps.close()
 
-    def _begin_waiting(self) -> None:
-        """Let the jobs that wait begin, one after the other, as long as there is room."""
-        while self._waiting and (index := self._index_for(self._waiting[0])) is not None:
-            job = self._waiting.popleft()
+    def _begin_held(self) -> None:
+        """Give free processes the jobs that have waited for others long enough, as long as there is room."""
+        while free := self._free():
+            if not self._group:
+                under_way = sum(len(worker.jobs) for _, worker in self._busy())
+                self._group = self._held.ready(room=self.slots - under_way)
+            if not self._group or (index := self._index_for(self._group, free)) is None:
+                return
+            jobs, self._group = self._group, []
             if (worker := self._workers[index]) is not None and worker.under_mps != self._has_mps:
                 self._end_idle(index)
             worker = self._workers[index]
-            if worker is None or not worker.begin(job):
+            if worker is None or not worker.begin(jobs):
                 worker = self._workers[index] = self._started(index)
-                worker.begin(job)
+                worker.begin(jobs)
 
-    def _index_for(self, job: Job) -> int | None:
-        """The worker that is to train the job, free and on the GPU that has room for it; None: there is none."""
-        free = [i for i, one in enumerate(self._workers) if one is None or one.job is None]
-        if self.room is None or not free or not self.room.look():
-            return free[0] if free else None
-        if (place := self.room.place(job.name, job.gpu_bytes)) is None:
+    def _index_for(self, jobs: Sequence[Job], free: Sequence[int]) -> int | None:
+        """The free worker that is to train the jobs, on the GPU that has room for all of them; None: there is none."""
+        if self.room is None or not self.room.look():
+            return free[0]
+        place = self.room.place_together({job.name: job.gpu_bytes for job in jobs})
+        if place is None:
             return None
         here = [i for i in free if self._workers[i] is not None and self._places[i] == place]
-        index = (here + [i for i in free if self._workers[i] is None] + free)[0]
+        index = (here + [i for i in free if self._workers[i] is None] + list(free))[0]
         if self._places[index] != place:
             self._end_idle(index)
             self._places[index] = place
@@ -181,27 +190,40 @@ class LocalProcesses:
         if self.room is not None:
             self.room.release(job.name)
 
+    def _lost(self, index: int, worker: WorkerProcess, failure: Failure) -> None:
+        """The process is gone, and with it all trainings that it had, which is to be told."""
+        self._workers[index] = None
+        for job, ended in worker.failures(failure):
+            self._release(job)
+            self._said.append((job, ended))
+        self._leave_mps(worker)
+
+    def _let_go(self, index: int, worker: WorkerProcess) -> None:
+        """A process with a GPU leaves once its jobs are over, if one has failed; on its way out it takes no others."""
+        if self._gpus and worker.failed and not worker.jobs:
+            self._workers[index] = None
+            worker.ended()
+
+    def _free(self) -> list[int]:
+        """The processes that train nothing, also those that are not started."""
+        return [i for i, one in enumerate(self._workers) if one is None or not one.jobs]
+
     def _busy(self) -> Iterator[tuple[int, WorkerProcess]]:
         for index, worker in enumerate(self._workers):
-            if worker is not None and worker.job is not None:
+            if worker is not None and worker.jobs:
                 yield index, worker
 
-    def _beyond_limits(self) -> tuple[Job, Failure] | None:
-        """The first training that went beyond the limits, whose process is killed; looked for once in a while."""
+    def _look_for_limits(self) -> None:
+        """Once in a while kill a process whose trainings went beyond the limits."""
         if time.monotonic() - self._looked < LOOK_SECONDS:
-            return None
+            return
         self._looked = time.monotonic()
         for index, worker in self._busy():
-            job, failure = worker.job, worker.look()
-            if failure is not None and job is not None:
+            if (failure := worker.look()) is not None:
                 logger.warning("worker %d is killed: %s", index, failure.error)
-                self._workers[index] = None
                 worker.kill()
                 worker.pipe.close()
-                self._release(job)
-                self._leave_mps(worker)
-                return job, replace(failure, epoch=worker.failed_in)
-        return None
+                self._lost(index, worker, failure)
 
     def _started(self, index: int) -> WorkerProcess:
         gpu = self._gpus[self._places[index]] if self._gpus else None

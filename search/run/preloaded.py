@@ -16,6 +16,7 @@ FIRST_USED = (
     "search.inspection.measures",
     "search.measure.member_answers",
     "search.measure.operating_points",
+    "search.run.group",
     "search.run.number_formats",
     "search.run.worker_process",
     "trainers.frozen",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Hashable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from search.measure.effort import Effort
 from search.run.checkpoint import Slot, fetch_sources
 from search.run.data import load_data, task_of
 from search.run.features import features_of
-from search.run.job import Doing, Event, Failure, Job, Notice, Outcome, Rung
+from search.run.job import Doing, Event, Failure, Job, Notice, Outcome, Rung, Waits
 from search.run.partners import LostError, together
 from search.run.trial_execution import execution_of, rightly_computed, threads_of
 from spaces.contract.family import Candidate
@@ -33,24 +33,27 @@ from trainers.data.splits import ImageData, Split
 from trainers.epoch_sums import DivergedError
 from trainers.error_lines import first_line, kind_and_line
 from trainers.execution import Execution
-from trainers.fit import EpochResult, fit, net_tensors
+from trainers.fit import EpochResult, net_tensors, rounds
+from trainers.fused import Fused, FusedError
 from trainers.initial_weights import initial_state, start_from
 from trainers.latency import torch_threads
 from trainers.memory import cap_gpu_memory, is_out_of_memory
 from trainers.metrics import METRICS, Metric
+from trainers.training import Training
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
 
-def events(job: Job) -> Generator[Event, None, None]:
+def events(job: Job, fused: Fused | None = None) -> Generator[Event, None, None]:
     """Train the job, yielding each epoch, rungs, and at last an Outcome or a Failure. Resumes from its checkpoint.
 
     A training that resumes first tells again the epochs that `job.reached` does not have, the last one in any case.
     After a Rung, asking for the next event lets the training go on; closing the generator stops it.
+    `fused` are trainings in this process that it trains its epochs with, unless it resumes; before each it Waits.
     """
     started, epoch = time.perf_counter(), 0
     try:
-        for event in _trained(job, started):
+        for event in _trained(job, started, fused):
             epoch = event.epoch if isinstance(event, EpochResult) else epoch
             yield event
     except UnwrittenError as error:
@@ -59,6 +62,11 @@ def events(job: Job) -> Generator[Event, None, None]:
         yield Failure(str(error), error.epoch, "")
     except LostError as error:
         yield Failure(str(error), epoch + 1, traceback.format_exc(), crashed=True)
+    except FusedError as error:
+        memory = is_out_of_memory(error.__cause__ or error)
+        logger.info("%s was trained with others", training_text(*job.name), exc_info=error)
+        trace = traceback.format_exc()
+        yield Failure(str(error), epoch + 1, trace, crashed=not memory, memory=memory)
     except Exception as error:
         reason = kind_and_line(error)
         logger.info("%s failed in epoch %d", training_text(*job.name), epoch + 1, exc_info=error)
@@ -66,23 +74,28 @@ def events(job: Job) -> Generator[Event, None, None]:
         yield Failure(reason, epoch + 1, traceback.format_exc(), memory=memory)
 
 
-def _trained(job: Job, started: float) -> Iterator[Event]:
+def _trained(job: Job, started: float, fused: Fused | None) -> Iterator[Event]:
     with torch_threads(job.threads or torch.get_num_threads()):
         data = load_data(job.data)
         try:
-            yield from _trained_on(data, job, started)
+            yield from _trained_on(data, job, started, fused)
         finally:
             data.release()
 
 
-def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
+def _trained_on(data: ImageData, job: Job, started: float, fused: Fused | None) -> Iterator[Event]:
     candidate = Candidate.of(family(job.family), job.params, job.epochs)
     fetch_sources(job)
     net = initial_net(job, candidate, task_of(data))
     slot = Slot.of(job, candidate)
     execution, metric = execution_of(job, net, slot), METRICS[job.metric]
+    if fused is not None and slot.load() is not None:
+        fused = None  # the others are not where it goes on
+    if fused is not None:  # the layout is that of one network alone
+        execution = replace(execution, channels_last=False)
     execution = yield from rightly_computed(job, net, candidate, execution)
-    torch.set_num_threads(threads_of(job, execution))
+    threads = threads_of(job, execution)
+    torch.set_num_threads(threads)
     if job.gpu_memory is not None and execution.device.startswith("cuda"):
         cap_gpu_memory(job.gpu_memory, execution.device)
     table = None if job.latency is None else read_table(Path(job.latency))
@@ -93,18 +106,14 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
     teacher = teacher_net(job, candidate, task_of(data))
     effort = Effort(**job.effort)
     with together(job, execution) as group:
-        training = fit(
-            net,
-            data,
-            candidate.recipe,
-            seed=job.seed,
-            execution=execution,
-            slot=slot,
-            metric=metric,
-            teacher=teacher,
-            together=group,
+        training = Training(
+            execution.placed(net), data, candidate.recipe, job.seed, execution, teacher, group
         )
-        for result in training:
+        for result in _epochs(training, slot, metric, fused, candidate.likeness):
+            if isinstance(result, Waits):
+                yield result
+                torch.set_num_threads(threads)  # another one may have ended meanwhile
+                continue
             yield from (one for one in result.before if one.epoch > job.reached)
             yield replace(result, before=())
             yield from _news(files)
@@ -127,6 +136,18 @@ def _trained_on(data: ImageData, job: Job, started: float) -> Iterator[Event]:
     files.flush()  # what has ended is found by every machine
     yield from _news(files)
     yield Outcome(points, *_spent(net, execution, started), inspection)
+
+
+def _epochs(
+    training: Training, slot: Slot, metric: Metric, fused: Fused | None, likeness: Hashable
+) -> Iterator[EpochResult | Waits]:
+    """What its epochs give, and before each that it trains with others, that it waits for these."""
+    if fused is None:
+        yield from (one for one in rounds(training, slot=slot, metric=metric) if one is not None)
+        return
+    with fused.joined(training, likeness) as trained:
+        for one in rounds(training, slot=slot, metric=metric, trained=trained):
+            yield Waits() if one is None else one
 
 
 def _long_before_training(net: DynamicNet) -> Iterator[Doing]:

@@ -8,29 +8,35 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from search.logs import show_logs, verbosity
 from search.run.job import EpochResult, Event, Failure, Job, Outcome, Rung
 from search.run.watch import TrialLimits, Watch, family_of, kernel_kills, own_memory
+from storage.records import Kind
 from trainers.data.processes import end_with_parent, forked_from_server
 from trainers.data.progress import steps
 
+if TYPE_CHECKING:
+    from search.run.group import Group
+
 logger = logging.getLogger(f"dynafront.{__name__}")
 
+Name = tuple[Kind, int]
 PATIENCE = 5.0  # seconds that a process has to end by itself
 COUNT_SECONDS = 1.0  # between two reports of how far it is
 PRELOADED = "search.run.preloaded"  # what workers need, in the process that they are forked from
 
 
 class WorkerProcess:
-    """The process, as the driver sees it. `job` is what it trains now; `epoch` the last one that it finished of it.
+    """The process, as the driver sees it. `jobs` are what it trains now, `epochs` the last that it finished of each.
 
     `under_mps`: it shares its GPU by NVIDIA's Multi-Process Service.
     """
@@ -46,21 +52,23 @@ class WorkerProcess:
         )
         self.process.start()
         there.close()
-        self.job: Job | None = None
-        self.epoch = 0
+        self.jobs: dict[Name, Job] = {}
+        self.epochs: dict[Name, int] = {}
+        self.failed = False  # one of the jobs that it began last
         self.under_mps = False
         self._limits, self._kills = limits, kernel_kills()
         self._watch = self._watching()
 
-    def begin(self, job: Job) -> bool:
-        """Let it train the job; False when it is gone."""
-        if not self.sent(job):
+    def begin(self, jobs: Sequence[Job]) -> bool:
+        """Let it train the jobs, as one where it can; False when it is gone."""
+        if not self.sent(tuple(jobs)):
             return False
-        self.job, self.epoch, self._watch = job, 0, self._watching()
+        self.jobs, self.epochs, self.failed = {job.name: job for job in jobs}, {}, False
+        self._watch = self._watching()
         self._kills = kernel_kills()
         return True
 
-    def sent(self, message: Job | bool) -> bool:
+    def sent(self, message: tuple[Job, ...] | bool) -> bool:
         """Send it to the process; False when that is gone."""
         try:
             self.pipe.send(message)
@@ -69,19 +77,21 @@ class WorkerProcess:
             return False
         return bool(self.process.is_alive())
 
-    def received(self) -> Event:
-        """What it says next. Raises EOFError or OSError when it is gone."""
-        event: Event = self.pipe.recv()
+    def received(self) -> tuple[Job, Event]:
+        """What it says next, of which job. Raises EOFError or OSError when it is gone."""
+        name, event = self.pipe.recv()
         self._watch.heard()
+        job = self.jobs[name]
         if isinstance(event, EpochResult):
-            self.epoch = event.epoch
+            self.epochs[name] = event.epoch
+        self.failed |= isinstance(event, Failure)
         if isinstance(event, Outcome | Failure):
-            self.job = None
-        return event
+            del self.jobs[name]
+        return job, event
 
     def look(self) -> Failure | None:
-        """Why its training has to be ended, if it has to; what it has said already is taken in before."""
-        return None if self.job is None or self.pipe.poll() else self._watch.look()
+        """Why its trainings have to be ended, if they have to; what it has said already is taken in before."""
+        return None if not self.jobs or self.pipe.poll() else self._watch.look()
 
     def ended(self) -> None:
         """Wait until the process, which is about to end, is gone."""
@@ -97,14 +107,14 @@ class WorkerProcess:
                 one.kill()
         self.process.join()
 
-    @property
-    def failed_in(self) -> int | None:
-        """The epoch that it is in, as far as that is known."""
-        return self.epoch + 1 if self.epoch else None
+    def failures(self, failure: Failure) -> list[tuple[Job, Failure]]:
+        """What ended the process, of each job: in the epoch that it is in, as far as that is known."""
+        epochs = {name: self.epochs[name] + 1 for name in self.epochs}
+        return [(job, replace(failure, epoch=epochs.get(name))) for name, job in self.jobs.items()]
 
     @property
     def death(self) -> Failure:
-        """What is said of a training whose process has ended before it.
+        """What is said of trainings whose process has ended before them.
 
         The kernel ends one with SIGKILL when memory runs out, and counts that; without a count it is taken for that.
         """
@@ -114,7 +124,7 @@ class WorkerProcess:
         why = ": killed, for memory ran out" if memory else ""
         return Failure(
             f"its worker process ended (exit code {code}{why})",
-            self.failed_in,
+            None,
             "",
             crashed=True,
             memory=memory,
@@ -169,7 +179,7 @@ def _beside(
 def _work(
     pipe: Connection, environment: dict[str, str], gpu: str | None, verbosity: int, done: Any
 ) -> None:
-    from search.run.worker import events  # the process that starts this one needs no PyTorch
+    from search.run.group import events_together  # what starts this process needs no PyTorch
     from trainers.memory import leave_gpu
 
     begin_process(environment, verbosity)
@@ -178,22 +188,32 @@ def _work(
     threading.Thread(target=_count, args=(steps, done), name="steps", daemon=True).start()
     while True:
         try:
-            job = pipe.recv()
+            jobs = pipe.recv()
         except EOFError:
             return
         try:
-            for event in events(job):
-                pipe.send(event)
-                if gpu is not None and isinstance(event, Failure):
-                    return  # an error on a GPU may outlive the trial in this process; the next gets a new one
-                if isinstance(event, Rung) and not pipe.recv():
-                    break  # with the generator goes its network
+            failed = _report(pipe, events_together(jobs))
+            if gpu is not None and failed:
+                return  # an error on a GPU may outlive the trial in this process; the next gets a new one
             if gpu is not None:
                 leave_gpu()
         # the driver is gone; the checkpoint stays for whoever takes over
         except (EOFError, OSError):
             logger.debug("the driver is gone")
             return
+
+
+def _report(pipe: Connection, running: Group) -> bool:
+    """Send what happens to jobs until all are over; whether any of them failed."""
+    failed, goes_on = False, None
+    while True:
+        try:
+            job, event = running.send(goes_on)
+        except StopIteration:
+            return failed
+        pipe.send((job.name, event))
+        failed |= isinstance(event, Failure)
+        goes_on = pipe.recv() if isinstance(event, Rung) else None
 
 
 def _count(steps: Callable[[], int], done: Any) -> None:

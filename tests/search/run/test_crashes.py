@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,27 @@ def test_deaths_of_a_trainings_own_process_count_over_several_searches(tmp_path:
     bench.drive(lambda job, attempt: [crash] if job.number == 1 else good(job, attempt))
     assert bench.states() == {0: "complete", 1: "failed", 2: "complete"}
     assert bench.started() == [1, 2], "two deaths before, one now"
+
+
+def test_a_training_whose_process_died_is_trained_as_one_with_no_other(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, TEXT)
+    crash = Failure("its worker process ended", None, "", crashed=True)
+
+    def crashing(job: Job, attempt: int) -> list[Any]:
+        return [crash] if job.number == 1 and not attempt else good(job, attempt)
+
+    bench.drive(crashing)
+    assert [job.alone for job in bench.jobs if job.number == 1] == [False, True]
+    assert not any(job.alone for job in bench.jobs if job.number != 1)
+
+
+def test_trials_of_a_worker_share_its_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    bench = Bench(tmp_path, TEXT + "run: {workers: 2, fused: 4}\n")
+    bench.drive(good, slots=8)
+    assert {job.threads for job in bench.jobs} == {8}
 
 
 def test_a_search_that_died_before_it_wrote_that_a_training_has_failed_writes_it_then(

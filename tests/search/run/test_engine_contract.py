@@ -22,6 +22,7 @@ from trainers.fit import EpochResult
 ENGINES: dict[str, Callable[[], Engine]] = {
     "in process": InProcess,
     "worker processes": lambda: LocalProcesses(2),
+    "fused": lambda: LocalProcesses(1, fused=3),
 }
 RAY = "ray"
 

@@ -188,9 +188,9 @@ def test_an_engine_lets_a_large_job_wait_and_those_behind_it_too(
 
     def training() -> dict[int, int]:
         return {
-            worker.job.number: engine._places[index]
+            job.number: engine._places[index]
             for index, worker in engine._busy()
-            if worker.job
+            for job in worker.jobs.values()
         }
 
     try:
@@ -210,6 +210,43 @@ def test_an_engine_lets_a_large_job_wait_and_those_behind_it_too(
     finally:
         engine.close()
     assert machine.closed
+
+
+def test_trainings_that_are_to_be_on_one_gpu_go_where_all_of_them_have_room() -> None:
+    room = Machine(used=[0.0, 3.0]).room()
+    assert room.look()
+    assert room.place_together({name(0): 3 * GB, name(1): 3 * GB}) == 0
+    assert room.place_together({name(2): 4 * GB, name(3): 4 * GB}) is None
+    assert room.place_together({name(2): 3 * GB, name(3): 3 * GB}) == 1
+    room.release(name(1))
+    assert room.place(name(4), 7 * GB) == 0
+
+
+@pytest.mark.slow
+def test_jobs_that_train_as_one_go_as_one_to_a_gpu_that_has_room_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "a,b")
+    engine = LocalProcesses(3, room=Machine().room(), fused=2)
+
+    def training() -> list[tuple[int, list[int]]]:
+        busy = [(engine._places[index], worker.jobs) for index, worker in engine._busy()]
+        return [(place, [number for _, number in jobs]) for place, jobs in busy]
+
+    try:
+        for number in range(6):
+            epochs = 1 if number < 2 else 400
+            one = replace(job(tmp_path, number, epochs), device="cpu", gpu_bytes=3 * GB)
+            engine.submit(one)
+            assert engine.has_room == (number < 5), "two wait for each other, and then for a GPU"
+        assert training() == [(0, [0, 1]), (1, [2, 3])]
+        ended = [one for one, event in drained(engine, 2) if isinstance(event, Outcome)]
+        assert sorted(one.number for one in ended) == [0, 1]
+        engine.next_event(0.0)
+        assert sorted(training()) == [(0, [4, 5]), (1, [2, 3])]
+        assert engine.has_room
+    finally:
+        engine.close()
 
 
 @pytest.mark.slow

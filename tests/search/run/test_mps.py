@@ -229,7 +229,8 @@ def test_a_cuda_error_under_it_may_be_the_fault_of_another_training(
             engine.submit(replace(job(tmp_path, epochs=400), device="cpu"))
             worker = engine._workers[0]
             assert worker is not None
-            monkeypatch.setattr(worker, "received", lambda: fault)
+            said = *worker.jobs, fault
+            monkeypatch.setattr(worker.pipe, "recv", lambda said=said: said)
             ((_, failure),) = drained(engine, 1)
             assert isinstance(failure, Failure)
             assert failure.crashed == crashed
