@@ -20,7 +20,7 @@ from spaces.contract.space import choice
 from spaces.contract.task import Task
 from spaces.gates.block_execution import compact_residual
 from spaces.gates.closable import Closable
-from spaces.gates.gated_blocks import NUMBERS, GatedConfig
+from spaces.gates.gated_blocks import GatedConfig
 from spaces.gates.gated_chain import GatedChain, weighed
 
 _CHANNEL = ("channel", "joint")
@@ -119,5 +119,4 @@ FAMILY = Family(
     baseline_dimensions=("stem",),
     size_words={"depth": "depth {}", "width": "x{}"},
     traits=("granularity", "exits", "attention", "gate", "loss", "target"),
-    numbers=NUMBERS,
 )

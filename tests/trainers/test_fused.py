@@ -50,7 +50,6 @@ NETWORKS: dict[str, dict[str, Any]] = {
         "exit_decision": "gate",
     },
     "gated_resnet plain": {"backbone": "resnet8", "width": 0.25, "gated": False},
-    "gated_mobilenet": {"width": 0.25},
     "gated_densenet": {"depth": 22, "growth": 4},
     "multi_exit": {"backbone": "resnet18", "width": 0.0625},
 }

@@ -228,6 +228,7 @@ def test_jobs_that_differ_in_numbers_alone_are_of_one_kind(
         {"params": {"head_epochs": 2}},
         {"params": {"distill": 0.5}},
         {"family": "skip_vit", "params": {}},
+        {"family": "gated_mobilenet", "params": {}},
     ],
 )
 def test_a_job_with_a_way_of_its_own_is_of_no_kind(tmp_path: Path, change: dict[str, Any]) -> None:

@@ -112,7 +112,9 @@ def test_a_rung_has_the_outlook_of_its_epoch_if_there_is_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metric: dict[str, float]
 ) -> None:
     monkeypatch.setattr(
-        module, "fit", lambda *_, **__: iter([EpochResult(1, {"val/accuracy": 0.5} | metric, {})])
+        module,
+        "rounds",
+        lambda *_, **__: iter([EpochResult(1, {"val/accuracy": 0.5} | metric, {})]),
     )
     monkeypatch.setattr(module, "rung_points", lambda *_: [])
     *_, rung = until_rung(job(tmp_path, rungs=(1,)))
