@@ -66,7 +66,7 @@ def test_a_search_whose_trials_train_as_one_ends_with_all_tables_right(
     launcher: Launcher, tmp_path: Path, killed: bool
 ) -> None:
     folder = new_folder(tmp_path, "fused", STUDY)
-    search = launcher.search(folder, "--workers", "1", before=COUNTED)
+    search = launcher.search(folder, "-v", "--workers", "1", before=COUNTED)
     if killed:
         killed_in_a_group(search)
     assert search.ended(900) == 0, (folder / LOG).read_text()
