@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +91,7 @@ def test_a_training_whose_process_died_is_trained_as_one_with_no_other(tmp_path:
 def test_trials_of_a_worker_share_its_threads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    monkeypatch.setattr("search.run.jobs.cores", lambda: 16)
     bench = Bench(tmp_path, TEXT + "run: {workers: 2, fused: 4}\n")
     bench.drive(good, slots=8)
     assert {job.threads for job in bench.jobs} == {8}
