@@ -136,12 +136,13 @@ def test_a_training_goes_on_where_a_node_was_added_after_its_own_was_lost(
         assert "is lost" in failure.error
         engine.submit(replace(one, rungs=(), reached=2))
         assert engine.next_event(0.5) is None, "there is no node"
-        nodes.add(cpus=1)
+        late = nodes.add(cpus=1)
         found = [event for _, event in drained(engine, 1)]
         epochs = [event.epoch for event in found if isinstance(event, EpochResult)]
         assert epochs == [2, 3, 4], "from its checkpoint"
     finally:
         engine.close()
+    nodes.kill(late)
     here = InProcess()
     here.submit(job(tmp_path / "here", epochs=4))
     (ours, theirs) = (drained(here, 1)[-1][1], found[-1])
