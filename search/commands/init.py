@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -110,13 +109,10 @@ class _Speed:
 
 def useful_sides(found: Plan) -> tuple[int, ...]:
     """The sides without those at which the networks cost about what they do at the next larger one."""
-    candidate, images = _largest(found.networks, found.batch).baseline(), found.look
-    channels, classes = 1 if images.gray else 3, len(images.counts)
-    task, macs = Task(channels=channels, height=1, width=1, classes=classes), dict[int, int]()
-    for side in found.sides:
-        with suppress(ValueError):  # the file's check says which sizes the networks do not take
-            macs[side] = shape_of(candidate, task.at(side)).macs
-    wasted = {small for small, _ in sides_alike(macs)}
+    channels, classes = 1 if found.look.gray else 3, len(found.look.counts)
+    task = Task(channels=channels, height=found.side, width=found.side, classes=classes)
+    own, values = family(found.networks.family), found.networks.largest
+    wasted = {small for small, _ in sides_alike(own, values, found.sides, task)}
     return tuple(side for side in found.sides if side not in wasted)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 from search.schedule.sizes import baseline_shapes, shape_of
 from search.schedule.warm_start import recommended
@@ -38,14 +40,7 @@ def check_sides(own: Family, space: Sequence[Dimension], task: Task) -> None:
 def side_notes(spaces: Mapping[str, Sequence[Dimension]], task: Task) -> Iterator[str]:
     """A line for each family whose smaller images save nothing: networks with patches may take smaller patches."""
     for name, space in spaces.items():
-        shapes = {}
-        for side in _sides(space):
-            values = recommended(space) | {IMAGE_SIZE: side}
-            try:
-                shapes[side] = shape_of(Candidate.of(family(name), values, 1).baseline(), task).macs
-            except ValueError:  # of the recommended values only
-                continue
-        if alike := sides_alike(shapes):
+        if alike := sides_alike(family(name), recommended(space), _sides(space), task):
             pairs = [f"{small} and {large}" for small, large in alike]
             yield (
                 f"{name} costs about the same with images of {', of '.join(pairs)} pixels: it cuts smaller patches "
@@ -53,8 +48,15 @@ def side_notes(spaces: Mapping[str, Sequence[Dimension]], task: Task) -> Iterato
             )
 
 
-def sides_alike(macs: Mapping[int, int]) -> list[tuple[int, int]]:
-    """Pairs of neighbouring sides of which the smaller saves nothing; `macs` by side, ascending."""
+def sides_alike(
+    own: Family, values: Mapping[str, Any], sides: Sequence[int], task: Task
+) -> list[tuple[int, int]]:
+    """Neighbours among ascending sides of which the smaller saves nothing, for a baseline with these values."""
+    macs = dict[int, int]()
+    for side in sides:
+        with suppress(ValueError):  # `check_sides` says which are too small for all networks
+            candidate = Candidate.of(own, {**values, IMAGE_SIZE: side}, 1)
+            macs[side] = shape_of(candidate.baseline(), task).macs
     return [(small, large) for small, large in pairwise(macs) if macs[small] > LESS * macs[large]]
 
 
