@@ -53,24 +53,13 @@ from torch.func import functional_call, stack_module_state
 from spaces.contract.family import Candidate
 from spaces.contract.net import DynamicNet
 from spaces.contract.noise import logistic_noise
-from spaces.contract.policies import Sampled
+from spaces.contract.policies import Drawn
 from spaces.contract.registry import family
 from spaces.contract.task import Task
 
 WARM_UP = 2
 MOMENTUM = 0.9
 SHOWN = (1, 10, 100)  # steps after which weights are compared
-
-
-@dataclass(frozen=True, kw_only=True)
-class Drawn(Sampled):
-    """Decides by noise that was drawn before: (B, T) of one network."""
-
-    drawn: Tensor
-
-    @property
-    def noise_BT(self) -> Tensor:
-        return self.drawn
 
 
 @dataclass(frozen=True)

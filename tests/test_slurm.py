@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("ray")
-from tests.search.run.ray_nodes import ASKED_FOR, free_ports, short_folder
+from tests.search.run.ray_nodes import free_ports, minutes, short_folder
 
 SCRIPT = Path(__file__).parents[1] / "deploy" / "slurm.sh"
 # `ray symmetric-run` ends with `ray stop`, which ends all Ray that it sees
@@ -46,10 +46,7 @@ def alone() -> bool:
     return bool(unshare) and subprocess.run([*ALONE, "true"], capture_output=True).returncode == 0
 
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(ASKED_FOR not in os.environ, reason=f"takes minutes; {ASKED_FOR}=1 runs it"),
-]
+pytestmark = [pytest.mark.slow, minutes]
 
 
 @pytest.fixture

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 pytest.importorskip("ray")
 from benchmarks.scale import measured
+from tests.search.run.ray_nodes import minutes
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        "DYNAFRONT_TEST_RAY" not in os.environ, reason="takes minutes; DYNAFRONT_TEST_RAY=1 runs it"
-    ),
-]
+pytestmark = [pytest.mark.slow, minutes]
 ROUNDS, SECONDS = 2, 4.0
 
 

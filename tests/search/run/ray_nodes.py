@@ -27,6 +27,9 @@ ENVIRONMENT = {
 PORTS = ("metrics_agent_port", "metrics_export_port", "runtime_env_agent_port")
 LISTEN_PORT = "dashboard_agent_listen_port"
 ASKED_FOR = "DYNAFRONT_TEST_RAY"
+minutes = pytest.mark.skipif(
+    ASKED_FOR not in os.environ, reason=f"takes minutes; {ASKED_FOR}=1 runs it"
+)
 TRIES = 3  # to start: half a minute, which Ray waits at most, can be too short where tests fill all cores
 NODE_ID = "RAY_OVERRIDE_NODE_ID_FOR_TESTING"
 

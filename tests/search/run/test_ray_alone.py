@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 pytest.importorskip("ray")
-from tests.search.run.ray_nodes import ASKED_FOR, free_ports, short_folder
+from tests.search.run.ray_nodes import free_ports, minutes, short_folder
 
 ROOT = Path(__file__).parents[3]
 CLEARED = ("RAY_AUTH_MODE", "RAY_ADDRESS", "RAY_TMPDIR", "TMPDIR")
@@ -32,10 +32,7 @@ print(kinds(drained(engine, 1))[-1].__name__)
 engine.close()
 """
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(ASKED_FOR not in os.environ, reason=f"takes minutes; {ASKED_FOR}=1 runs it"),
-]
+pytestmark = [pytest.mark.slow, minutes]
 
 
 @pytest.fixture

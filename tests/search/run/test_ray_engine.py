@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 import time
@@ -24,17 +23,20 @@ from trainers.fit import EpochResult
 
 pytest.importorskip("ray")
 from search.run.ray_engine import RayEngine
-from tests.search.run.ray_nodes import ASKED_FOR, Homeless, RayNodes, cluster, free_ports, trainers
+from tests.search.run.ray_nodes import (
+    ASKED_FOR,
+    Homeless,
+    RayNodes,
+    cluster,
+    free_ports,
+    minutes,
+    trainers,
+)
 
 SMALL = STUDY.replace(
     "trials: 3, epochs: 6, warm_epochs: 3", "trials: 2, epochs: 4, warm_epochs: 2"
 )
 QUICKLY = "import search.run.ray_cluster as c; c.CHECK_SECONDS, c.LOST_SECONDS = 0.5, 2.0"
-
-
-minutes = pytest.mark.skipif(
-    ASKED_FOR not in os.environ, reason=f"takes minutes; {ASKED_FOR}=1 runs it"
-)
 
 
 def until(seconds: float, what: str, is_so: Callable[[], object]) -> None:
