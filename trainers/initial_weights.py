@@ -15,10 +15,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from spaces.backbones.timm_models import published_state
+from spaces.contract.error_lines import first_line
 from spaces.contract.net import DynamicNet
 from spaces.contract.new_heads import start_at_zero
 from trainers.data.paths import LIBRARIES, TIMM, TORCHVISION, expanded, weights_file
-from trainers.error_lines import first_line
 from trainers.weights_source import tensors_of
 
 TRAINING = "training:"  # before the digest of what a checkpoint of ours is of

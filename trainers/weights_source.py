@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from trainers.error_lines import first_line
+from spaces.contract.error_lines import first_line
 
 # under which training scripts keep a state dict; averaged weights first, for these were measured
 WRAPPERS = (

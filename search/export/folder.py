@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spaces.contract.error_lines import first_line
 from spaces.contract.task import Task
 from storage.records import Kind
 from trainers.data.decode import Geometry, decoded
 from trainers.data.images import Stored
-from trainers.error_lines import first_line
 
 if TYPE_CHECKING:
     from trainers.data.splits import ImageData

@@ -16,11 +16,11 @@ from search.run.process_group import CUDA, join, leave, met
 from search.run.trial_execution import threads_of
 from search.run.worker import initial_net, teacher_net
 from search.run.worker_process import begin_process
+from spaces.contract.error_lines import kind_and_line
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from trainers.data.part import Part
 from trainers.data.splits import ImageData
-from trainers.error_lines import kind_and_line
 from trainers.execution import Execution
 from trainers.fit import follow
 from trainers.memory import cap_gpu_memory

@@ -14,11 +14,11 @@ from typing import Any
 
 from search.run.view import View
 from search.spec import StudySpec
+from spaces.contract.error_lines import first_line
 from storage.errors import TakenOverError
 from storage.records import Kind
 from storage.settings import Settings
 from storage.store import Store
-from trainers.error_lines import first_line
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 

@@ -20,6 +20,7 @@ from search.run.features import features_of
 from search.run.job import Doing, Event, Failure, Job, Notice, Outcome, Rung, Waits
 from search.run.partners import LostError, together
 from search.run.trial_execution import execution_of, rightly_computed, threads_of
+from spaces.contract.error_lines import first_line, kind_and_line
 from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs
 from spaces.contract.net import DynamicNet
@@ -31,7 +32,6 @@ from storage.kept_files import KeptFiles
 from storage.records import OperatingPoint, training_text
 from trainers.data.splits import ImageData, Split
 from trainers.epoch_sums import DivergedError
-from trainers.error_lines import first_line, kind_and_line
 from trainers.execution import Execution
 from trainers.fit import EpochResult, net_tensors, rounds
 from trainers.fused import Fused, FusedError

@@ -15,6 +15,8 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
+from spaces.contract.error_lines import first_line
+
 logger = logging.getLogger(f"dynafront.{__name__}")
 
 INPUT = "images"
@@ -88,7 +90,7 @@ def traced(model: nn.Module) -> tuple[dict[str, str | None], list[Step]]:
     try:
         return residual, list(_steps(_Tracer(inside).trace(_Features(model))))
     except Exception as error:
-        raise ValueError(f"its forward pass cannot be traced ({line(error)})") from None
+        raise ValueError(f"its forward pass cannot be traced ({first_line(error)})") from None
 
 
 def _find_outermost(module: nn.Module, name: str, residual: dict[str, str | None]) -> None:
@@ -233,10 +235,6 @@ def refs(value: Any) -> set[str]:
     parts = [value.start, value.stop, value.step] if isinstance(value, slice) else value
     parts = list(parts.values()) if isinstance(parts, dict) else parts
     return set().union(*(refs(one) for one in parts)) if isinstance(parts, tuple | list) else set()
-
-
-def line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def inner(model: nn.Module, target: str) -> nn.Module:

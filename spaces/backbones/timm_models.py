@@ -15,6 +15,7 @@ from torch import nn
 
 from spaces.backbones.timm_state import classifiers
 from spaces.backbones.timm_weights import ELSEWHERE, pretrained_arguments
+from spaces.contract.error_lines import first_line
 from spaces.contract.new_heads import start_at_zero
 from spaces.contract.task import Task
 
@@ -107,7 +108,7 @@ def _not_loaded(name: str, error: Exception) -> ValueError:
 
 def line(error: Exception) -> str:
     """The first line of an error's message, without a full stop."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return first_line(error).rstrip(".")
 
 
 @cache

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from spaces.contract.error_lines import first_line
+
 HUB_SECONDS = (
     5.0  # to answer; huggingface_hub itself waits for most of a minute, five times in a row
 )
@@ -63,7 +65,7 @@ def _ask_hub(name: str, repository: str, file: str) -> None:
     try:
         get_session().head(url, timeout=HUB_SECONDS)
     except Exception as error:  # of whichever library huggingface_hub sends requests with
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        reason = first_line(error).rstrip(".")
         host = "/".join(url.split("/")[:3])
         raise ValueError(
             f"pretrained: the weights of {name} are not on this machine, and {host} cannot be reached ({reason}); "

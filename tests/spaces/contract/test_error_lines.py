@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainers.error_lines import first_line, kind_and_line
+from spaces.contract.error_lines import first_line, kind_and_line
 
 
 def test_the_first_line_of_a_long_message_is_enough() -> None:
