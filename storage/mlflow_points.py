@@ -7,7 +7,7 @@ would show another setting of each training than the one that is on the front.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from storage.mlflow_client import asking
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 POINT, VIEW = "automl.point", "automl.view"
+BEGUN = "RUNNING"  # what MLflow says of a run until all of it is written
 SHOWN, LEFT = "front", "left"  # whether the chart of the front draws it
 
 
@@ -35,11 +36,15 @@ class PointRun:
 
 @dataclass(frozen=True)
 class Known:
-    """The run of a point: its id, its tags that change, the names of its measures."""
+    """The run of a point: its id, its tags that change, the names of its measures.
+
+    A run that has `begun`, at so many milliseconds since 1970, is not all written; whoever began it may be dead.
+    """
 
     run: str
     marks: dict[str, str]
     names: set[str]
+    begun: int | None = None
 
 
 class MlflowPoints:
@@ -63,15 +68,16 @@ class MlflowPoints:
             for point in points:
                 on_front = str(point.on_front).lower()
                 marks = {VIEW: SHOWN, PARETO: on_front, PARENT: parent_id}
-                if point.key in known:
-                    self._mark(known[point.key], marks)
-                    self._add(known[point.key], point.metrics)
-                else:
-                    run = self._made(experiment_id, study, point, marks)
-                    known[point.key] = Known(run, marks, set(point.metrics))
+                if point.key not in known:
+                    known[point.key] = self._begun(experiment_id, study, point, marks)
+                self._mark(known[point.key], marks)
+                lacks_params = known[point.key].begun is not None
+                self._add(known[point.key], point.metrics, point.params if lacks_params else {})
+                known[point.key] = self._ended(known[point.key])
             wanted = {point.key for point in points}
             for key in known.keys() - wanted:
                 self._mark(known[key], {VIEW: LEFT, PARETO: "false", PARENT: parent_id})
+                known[key] = self._ended(known[key])
         return {key: known[key].run for key in wanted}
 
     def _known_runs(self, experiment_id: str, study: str) -> dict[str, Known]:
@@ -82,23 +88,25 @@ class MlflowPoints:
                     if run.info.lifecycle_stage != "active":
                         self._client.restore_run(run.info.run_id)
                     marks = {name: run.data.tags.get(name, "") for name in (VIEW, PARETO, PARENT)}
-                    own = Known(run.info.run_id, marks, set(run.data.metrics))
+                    begun = run.info.start_time if run.info.status == BEGUN else None
+                    own = Known(run.info.run_id, marks, set(run.data.metrics), begun)
                     found[run.data.tags[POINT]] = own
             self._known[study] = found
         return self._known[study]
 
-    def _made(
+    def _begun(
         self, experiment_id: str, study: str, point: PointRun, marks: Mapping[str, str]
-    ) -> str:
-        from mlflow.entities import Metric
-
+    ) -> Known:
         tags = {**point.tags, **marks, STUDY: study, POINT: point.key}
-        began = now()
-        run = self._runs.create(experiment_id, point.name, tags, began)
-        metrics = [Metric(name, value, began, 0) for name, value in point.metrics.items()]
-        self._runs.log(run, point.params, metrics)
-        self._client.set_terminated(run, end_time=began)
-        return run
+        begun = now()
+        run = self._runs.create(experiment_id, point.name, tags, begun)
+        return Known(run, dict(marks), set(), begun)
+
+    def _ended(self, known: Known) -> Known:
+        if known.begun is None:
+            return known
+        self._client.set_terminated(known.run, end_time=known.begun)
+        return replace(known, begun=None)
 
     def _mark(self, known: Known, marks: Mapping[str, str]) -> None:
         for name, value in marks.items():
@@ -106,11 +114,10 @@ class MlflowPoints:
                 self._client.set_tag(known.run, name, value)
                 known.marks[name] = value
 
-    def _add(self, known: Known, metrics: Mapping[str, float]) -> None:
+    def _add(self, known: Known, metrics: Mapping[str, float], params: Mapping[str, Any]) -> None:
         from mlflow.entities import Metric
 
         at = now()
         lacking = [Metric(n, value, at, 0) for n, value in metrics.items() if n not in known.names]
-        if lacking:
-            self._runs.log(known.run, {}, lacking)
-            known.names.update(metrics)
+        self._runs.log(known.run, params, lacking)
+        known.names.update(metrics)

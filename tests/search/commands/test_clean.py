@@ -259,14 +259,13 @@ def test_optunas_study_goes_too(store: Store) -> None:
 
 @pytest.mark.slow
 def test_runs_in_mlflow_stay_otherwise_and_a_new_study_goes_on_in_them(store: Store) -> None:
-    from mlflow import MlflowClient
-
     from search.run.view import sync_study
+    from storage.mlflow_client import client as mlflow_client
 
     settings = Settings()
     sync_study(store, settings, store.study("s"))
     text, spec = store.study("s").text, store.study("s").spec
-    client, first = MlflowClient(settings.tracking_uri), store.study("s")
+    client, first = mlflow_client(settings), store.study("s")
     assert dynafront("delete", "s", "--yes").exit_code == 0
     runs = client.search_runs([str(first.experiment_id)])
     assert str(first.run_id) in {run.info.run_id for run in runs}
@@ -279,14 +278,13 @@ def test_runs_in_mlflow_stay_otherwise_and_a_new_study_goes_on_in_them(store: St
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 def test_runs_in_mlflow_go_where_that_is_asked_for(store: Store) -> None:
-    from mlflow import MlflowClient
-
     from search.run.view import sync_study
+    from storage.mlflow_client import client as mlflow_client
 
     settings = Settings()
     sync_study(store, settings, store.study("s"))
     text, spec = store.study("s").text, store.study("s").spec
-    client = MlflowClient(settings.tracking_uri)
+    client = mlflow_client(settings)
     first = store.study("s")
     result = dynafront("delete", "s", "--yes", "--mlflow")
     assert result.exit_code == 0, result.output

@@ -136,6 +136,43 @@ def test_a_point_that_was_deleted_in_mlflow_comes_back(store: Store, shown: Mlfl
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("call", ["log_batch", "set_terminated"])
+@pytest.mark.parametrize("front_moves", [False, True])
+def test_a_run_that_a_killed_process_began_is_written_to_its_end(
+    store: Store, shown: Mlflow, monkeypatch: pytest.MonkeyPatch, call: str, front_moves: bool
+) -> None:
+    shown.sync()
+    ended(store, "search", 2, [setting(0.95, 6e6, 0.5)])
+    with monkeypatch.context() as patched:
+        stop_at(patched, call, "trial 2: threshold > 0.5")
+        with pytest.raises(KeyboardInterrupt):
+            shown.sync()
+    query = "tags.`automl.point` != '' and attributes.status = 'RUNNING'"
+    assert [run.info.run_name for run in shown.runs(query)] == ["trial 2: threshold > 0.5"]
+    if front_moves:
+        ended(store, "search", 3, [setting(0.96, 5.5e6, 0.5)])
+    shown.sync()
+    assert shown.drawn() == expected(study_front(store, store.study("s")))
+    assert shown.runs(query) == []
+    (run,) = [r for r in shown.runs("") if r.info.run_name == "trial 2: threshold > 0.5"]
+    assert front_moves or run.data.params["knob.tau"] == "0.5"
+
+
+def stop_at(patched: pytest.MonkeyPatch, call: str, name: str) -> None:
+    """End the process, as far as it can tell, when it makes this call for the run of this name."""
+    from mlflow import MlflowClient
+
+    real = getattr(MlflowClient, call)
+
+    def stopping(self: Any, run_id: str, *args: Any, **kwargs: Any) -> Any:
+        if self.get_run(run_id).info.run_name == name:
+            raise KeyboardInterrupt
+        return real(self, run_id, *args, **kwargs)
+
+    patched.setattr(MlflowClient, call, stopping)
+
+
+@pytest.mark.slow
 def test_what_was_measured_later_joins_the_run_of_its_point(store: Store, shown: Mlflow) -> None:
     shown.sync()
     member = study_front(store, store.study("s")).members[0]
