@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
 from storage.database import Database
 from storage.records import JobRecord, JobState
@@ -15,6 +15,7 @@ from storage.tables import JOBS
 
 ENUMS = {"state": JobState}
 OPEN = (JobState.QUEUED, JobState.RUNNING)
+COUNTING = 0x64796E6A  # an advisory lock that no other program on the same PostgreSQL uses
 
 
 class Jobs:
@@ -38,8 +39,7 @@ class Jobs:
             "created_at": utc_now(),
         }
         with self._database.writing() as connection:
-            open_ones = select(func.count()).where(JOBS.c.state.in_(OPEN), JOBS.c.host == host)
-            if (connection.scalar(open_ones) or 0) >= most:
+            if _count(connection, JOBS.c.state.in_(OPEN), JOBS.c.host == host) >= most:
                 return None
             key = connection.scalar(insert(JOBS).values(values).returning(JOBS.c.id))
             row = connection.execute(select(JOBS).where(JOBS.c.id == key)).one()
@@ -65,12 +65,10 @@ class Jobs:
 
     def take(self, job: JobRecord, kinds: Collection[str], most: int) -> bool:
         """Make a waiting job a running one; False where it waits no more, or `most` of these kinds run on its host."""
-        running = select(func.count()).where(
-            JOBS.c.state == JobState.RUNNING, JOBS.c.host == job.host, JOBS.c.kind.in_(kinds)
-        )
+        running = JOBS.c.state == JobState.RUNNING, JOBS.c.host == job.host, JOBS.c.kind.in_(kinds)
         values = {"state": JobState.RUNNING, "started_at": utc_now(), "seen_at": time.time()}
         with self._database.writing() as connection:
-            if (connection.scalar(running) or 0) >= most:
+            if _count(connection, *running) >= most:
                 return False
             change = update(JOBS).where(JOBS.c.id == job.id, JOBS.c.state == JobState.QUEUED)
             return connection.execute(change.values(values)).rowcount > 0
@@ -118,6 +116,13 @@ class Jobs:
         with self._database.writing() as connection:
             change = update(JOBS).where(JOBS.c.id == job, condition).values(**values)
             return connection.execute(change).rowcount > 0
+
+
+def _count(connection: Connection, *conditions: ColumnElement[bool]) -> int:
+    """How many jobs; no other process counts until this transaction ends, or two would take the last place."""
+    if connection.dialect.name == "postgresql":  # SQLite has one writer at a time
+        connection.execute(select(func.pg_advisory_xact_lock(COUNTING)))
+    return connection.scalar(select(func.count()).select_from(JOBS).where(*conditions)) or 0
 
 
 _RUNNING = JOBS.c.state == JobState.RUNNING

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
+from typing import Any
 
 import pytest
 
@@ -123,3 +124,25 @@ def test_jobs_of_a_study_outlive_it(store: Store, jobs: Jobs, add: Add) -> None:
     job = add("delete")
     store.delete_study("s")
     assert jobs.job(job.id) is not None
+
+
+def test_servers_that_share_a_database_take_the_last_place_once(jobs: Jobs, add: Add) -> None:
+    waiting = [add() for _ in range(6)]
+    assert at_once([lambda job=job: jobs.take(job, KINDS, 1) for job in waiting]).count(True) == 1
+
+
+def test_servers_that_share_a_database_fill_the_queue_and_no_more(jobs: Jobs, add: Add) -> None:
+    made = at_once([lambda: add(most=2) for _ in range(6)])
+    assert made.count(None) == 4
+
+
+def at_once(calls: list[Callable[[], Any]]) -> list[Any]:
+    """What the calls return, each in a thread and a connection of its own."""
+    begun = Barrier(len(calls))
+
+    def one(call: Callable[[], Any]) -> Any:
+        begun.wait()
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(one, calls))
