@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from threading import Barrier
 from typing import Any
 
@@ -128,11 +129,11 @@ def test_jobs_of_a_study_outlive_it(store: Store, jobs: Jobs, add: Add) -> None:
 
 def test_servers_that_share_a_database_take_the_last_place_once(jobs: Jobs, add: Add) -> None:
     waiting = [add() for _ in range(6)]
-    assert at_once([lambda job=job: jobs.take(job, KINDS, 1) for job in waiting]).count(True) == 1
+    assert at_once([partial(jobs.take, job, KINDS, 1) for job in waiting]).count(True) == 1
 
 
 def test_servers_that_share_a_database_fill_the_queue_and_no_more(jobs: Jobs, add: Add) -> None:
-    made = at_once([lambda: add(most=2) for _ in range(6)])
+    made = at_once([partial(add, most=2) for _ in range(6)])
     assert made.count(None) == 4
 
 
