@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from search.command_line.paths import GivenPath, GivenPlace, OutFolder
+from search.command_line.paths import GivenPath, GivenPlace, OutPlace
 from search.command_line.terminal import print_lines, steps, terminal
 
 
@@ -14,10 +14,16 @@ from search.command_line.terminal import print_lines, steps, terminal
 @click.argument("folder", type=GivenPlace())
 @click.argument("images", type=GivenPath())
 @click.option("--max-macs", help="MACs an image, at most, on average: 8M. Default: as exported.")
-@click.option("--out", type=OutFolder(), default=Path("retuned"), show_default=True, help="Folder.")
+@click.option(
+    "--out",
+    type=OutPlace(),
+    default="retuned",
+    show_default=True,
+    help="Folder or URL to write to.",
+)
 @click.option("--force", is_flag=True, help="Overwrite an earlier model in the folder.")
 def retune_model(
-    folder: Path | str, images: Path, max_macs: str | None, out: Path, force: bool
+    folder: Path | str, images: Path, max_macs: str | None, out: Path | str, force: bool
 ) -> None:
     """Choose the thresholds of the exported model in FOLDER again, on labelled IMAGES. FOLDER can also be a URL.
 

@@ -16,6 +16,7 @@ from search.export.export import Save, check_folder, saving, write_files
 from search.export.extras import OPTIONAL
 from search.export.folder import ONNX, PT2, THRESHOLDS, WEIGHTS
 from search.export.model import load_exported
+from search.export.remote_folder import folder_to_fill, put_folder
 from search.export.retune import candidates, held_out, metric_of, read_labelled, within
 from search.objectives import macs_text
 from spaces.contract.cascades import CASCADE
@@ -25,18 +26,29 @@ from spaces.deploy.thresholds import is_exit
 def retune(
     folder: Path,
     images: Path,
-    out: Path,
+    place: Path | str,
     *,
     max_macs: float | None,
     force: bool,
     say: Callable[[str], None],
 ) -> list[str]:
-    """Write the model with thresholds chosen on these images into `out`; returns what came of it in lines.
+    """Write the model with thresholds chosen on these images to a folder or URL; returns what came of it in lines.
 
     The exported point becomes the most accurate one of at most `max_macs` an image, else of at most what it took on
     validation. Raises ValueError.
     """
-    check_folder(out, force)
+    with folder_to_fill(place, force) as out:
+        check_folder(out, force)
+        description = _chosen_again(folder, images, max_macs, say)
+        _write(folder, out, description)
+        put_folder(out, place)
+    return _lines(place, description["retuned"], len(description["points"]))
+
+
+def _chosen_again(
+    folder: Path, images: Path, max_macs: float | None, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """The description of the model at its new thresholds."""
     model = load_exported(folder)
     if model.description["family"] == CASCADE:
         raise ValueError(f"{folder}: is a cascade; only the thresholds of one network are retuned")
@@ -73,8 +85,7 @@ def retune(
         "after": rows[chosen],
     }
     _set_thresholds(description, found[chosen].thresholds)
-    _write(folder, out, description)
-    return _lines(out, description["retuned"], len(points))
+    return description
 
 
 def _set_thresholds(description: dict[str, Any], values: list[float]) -> None:
@@ -114,14 +125,14 @@ def _with_thresholds(file: Path, description: dict[str, Any]) -> onnx.ModelProto
     return model
 
 
-def _lines(out: Path, retuned: dict[str, Any], points: int) -> list[str]:
+def _lines(place: Path | str, retuned: dict[str, Any], points: int) -> list[str]:
     return [
-        f"{out}: thresholds chosen on {retuned['chosen_on']} images, "
+        f"{place}: thresholds chosen on {retuned['chosen_on']} images, "
         f"for at most {macs_text(retuned['max_macs'])} MACs an image",
         f"  on {retuned['measured_on']} other images",
         f"  before    {_measured(retuned['before'])}",
         f"  after     {_measured(retuned['after'])}",
-        f"  points    {points} in the file: {out}/README.md lists them",
+        f"  points    {points} in the file: {place}/README.md lists them",
     ]
 
 

@@ -14,7 +14,7 @@ from storage.urls import is_url
 
 @contextmanager
 def local_folder(place: Path | str) -> Iterator[Path]:
-    """The folder, or a copy of what is at a URL, which goes with the block.
+    """The folder, or a copy of what is at a URL, which goes with the block; errors inside name the URL in its place.
 
     Raises ValueError where there is no exported model, AwayError where the place does not answer.
     """
@@ -23,7 +23,12 @@ def local_folder(place: Path | str) -> Iterator[Path]:
         return
     with TemporaryDirectory(prefix="dynafront-") as name:
         _fetch(str(place), Path(name))
-        yield Path(name)
+        try:
+            yield Path(name)
+        except ValueError as error:
+            if name not in str(error):
+                raise
+            raise ValueError(str(error).replace(name, str(place))) from error
 
 
 @contextmanager

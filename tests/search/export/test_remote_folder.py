@@ -94,3 +94,10 @@ def test_a_model_is_exported_to_a_url_and_classifies_from_there(
     again = dynafront("export", "tiny", "--out", url)
     assert again.exit_code == 2
     assert "holds an exported model already" in again.output
+
+
+def test_an_error_about_the_copy_names_where_the_model_lies(url: str) -> None:
+    put(url, FILES)
+    with pytest.raises(ValueError) as found, local_folder(url) as folder:
+        raise ValueError(f"{folder}: is static, see {folder}/README.md")
+    assert str(found.value) == f"{url}: is static, see {url}/README.md"
