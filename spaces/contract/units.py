@@ -73,9 +73,10 @@ class Unit:
 
     @property
     def words(self) -> str:
-        """The kind and the shapes of the inputs: "block 16x32x32"."""
+        """The kind and the shapes of the inputs: "block 16x32x32"; of a whole network also how large it is."""
         sizes = ["x".join(map(str, one.shape[1:])) or "1" for one in self.inputs]
-        return f"{self.kind} {' + '.join(sizes)}"
+        size = f" of {self.macs / 1e6:.3g} M MACs" if self.parts else ""
+        return f"{self.kind} {' + '.join(sizes)}{size}"
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,7 @@ def whole_unit(net: DynamicNet, units: Sequence[Unit], *, batch: int = 1) -> Uni
         kind=WHOLE,
         run=lambda pixels: net(normalized(pixels), AlwaysOn()).logits_BC,
         inputs=(images,),
+        macs=sum(unit.macs for unit in units),
         parts=tuple(unit.key for unit in units),
     )
 

@@ -19,6 +19,7 @@ from search.schedule.space_units import units_of_space
 from search.schedule.timed_shapes import timed_shape, untrained
 from spaces.contract.family import Candidate
 from spaces.contract.narrowing import narrowed
+from spaces.contract.policies import AlwaysOn
 from spaces.contract.registry import family
 from spaces.contract.task import Task
 from spaces.contract.units import WHOLE, Unit, units_of, whole_unit
@@ -59,6 +60,14 @@ def test_what_is_written_as_a_program_still_infers_afterwards() -> None:
     section = next(unit for unit in units_of(net) if unit.kind == "section")
     unit_program(section)
     assert not any(module.training for module in net.modules())
+
+
+def test_whole_networks_of_one_input_are_told_apart_by_what_the_front_says_of_them() -> None:
+    net = untrained(Candidate.of(family("gated_resnet"), SMALL, 1).baseline(), TASK)
+    images = torch.zeros(1, TASK.channels, TASK.height, TASK.width)
+    (macs,) = net(images, AlwaysOn()).macs_B.tolist()
+    shape = f"{TASK.channels}x{TASK.height}x{TASK.width}"
+    assert whole_unit(net, units_of(net)).words == f"network {shape} of {macs / 1e6:.3g} M MACs"
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
