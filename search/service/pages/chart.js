@@ -59,7 +59,7 @@ function overBudget(range) {
   // what costs more than the study's file allows: nothing there is picked unasked
   const most = view.study.budget[column()], end = by("log").checked ? 10 ** range[1] : range[1];
   if (!most || most >= end) return [];
-  const label = { text: `over the study file's budget, ${amountOf({ [column()]: most }, column())}`, textposition: "bottom left", font: { size: 11, color: colour("soft") } };
+  const label = { text: `over ${amountOf({ [column()]: most }, column())}`, textposition: "bottom left", font: { size: 11, color: colour("soft") } };
   return [{ type: "rect", yref: "paper", x0: most, x1: 1e3 * end, y0: 0, y1: 1, layer: "below", line: { width: 0 }, fillcolor: colour("line"), opacity: 0.45, label }];
 }
 

@@ -136,7 +136,7 @@ def test_what_is_over_the_budget_of_the_study_s_file_is_shaded(page: Any, addres
     page.goto(f"{address}/study?name=bounded", wait_until="load")
     until(page, "by('chart').layout && by('chart').layout.shapes.length === 1")
     shape = page.evaluate("by('chart').layout.shapes[0]")
-    assert (shape["x0"], shape["label"]["text"]) == (5e6, "over the study file's budget, 5 M")
+    assert (shape["x0"], shape["label"]["text"]) == (5e6, "over 5 M")
     until(page, "document.getElementById('words').textContent.includes('trial 0, 80.0 %')")
     page.select_option("#axis", "parameters")
     until(page, "by('chart').layout.shapes.length === 0")
