@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from storage.errors import TakenOverError
 from storage.tables import STUDIES
@@ -34,7 +35,11 @@ class Fence:
         held = IN_POSTGRES if connection.dialect.name == "postgresql" else IN_SQLITE
         values = self.study, self.owner, self.owner + ASKED_TO_STOP
         driver: Any = connection.connection.driver_connection
-        if driver.execute(held, values).fetchone() is None:
+        try:
+            found = driver.execute(held, values).fetchone()
+        except connection.dialect.loaded_dbapi.Error as error:
+            raise SQLAlchemyError(str(error)) from error  # as all others of a database are told
+        if found is None:
             raise self.broken()
 
     def broken(self) -> TakenOverError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -66,7 +65,11 @@ class Jobs:
     def take(self, job: JobRecord, kinds: Collection[str], most: int) -> bool:
         """Make a waiting job a running one; False where it waits no more, or `most` of these kinds run on its host."""
         running = JOBS.c.state == JobState.RUNNING, JOBS.c.host == job.host, JOBS.c.kind.in_(kinds)
-        values = {"state": JobState.RUNNING, "started_at": utc_now(), "seen_at": time.time()}
+        values = {
+            "state": JobState.RUNNING,
+            "started_at": utc_now(),
+            "seen_at": self._database.now(),
+        }
         with self._database.writing() as connection:
             if _count(connection, *running) >= most:
                 return False
@@ -75,11 +78,17 @@ class Jobs:
 
     def begin(self, job: int, pid: int) -> bool:
         """The process of a running job has begun; False where the job has ended meanwhile."""
-        return self._change(job, {"pid": pid, "seen_at": time.time()}, _RUNNING)
+        return self._change(job, {"pid": pid, "seen_at": self._database.now()}, _RUNNING)
 
     def beat(self, job: int) -> None:
         """The job's process lives."""
-        self._change(job, {"seen_at": time.time()}, _RUNNING)
+        self._change(job, {"seen_at": self._database.now()}, _RUNNING)
+
+    def silence(self, job: int) -> float:
+        """Seconds since the job's process showed that it lives, by the clock of the database's server."""
+        silent = select(self._database.now() - func.coalesce(JOBS.c.seen_at, 0.0))
+        rows = self._database.rows(silent.where(JOBS.c.id == job))
+        return float(rows[0][0]) if rows else 0.0
 
     def finish(
         self,

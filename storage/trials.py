@@ -159,19 +159,21 @@ class Trials:
         with self._database.writing() as connection:
             return write_finished(connection, study, finished)
 
-    @repeated
     def resume_trial(self, study: str, kind: Kind, number: int) -> None:
         """Let a stopped trial go on: it runs again, its points go; its seconds and rungs stay."""
+        if self.trial(study, kind, number).state != State.STOPPED:
+            raise StorageError(
+                f"{training_text(kind, number)} of study {study!r} is not stopped; it cannot be resumed"
+            )
+        self._run_again(study, kind, number)
+
+    @repeated
+    def _run_again(self, study: str, kind: Kind, number: int) -> None:
         again: dict[str, Any] = {"state": State.RUNNING, "result": {}}
         again |= {"finished_at": None, "published": False}
         with self._database.writing() as connection:
             trial = trial_id(connection, study, kind, number)
-            stopped = update(TRIALS).where(TRIALS.c.id == trial, TRIALS.c.state == State.STOPPED)
-            if not connection.execute(stopped.values(again)).rowcount:
-                training = training_text(kind, number)
-                raise StorageError(
-                    f"{training} of study {study!r} is not stopped; it cannot be resumed"
-                )
+            connection.execute(update(TRIALS).where(TRIALS.c.id == trial).values(again))
             connection.execute(delete(POINTS).where(POINTS.c.trial_id == trial))
 
     def retry_trial(self, study: str, kind: Kind, number: int) -> None:
@@ -202,7 +204,9 @@ class Trials:
         }
         with self._database.writing() as connection:
             trial = trial_id(connection, study, kind, number)
-            connection.execute(update(TRIALS).where(TRIALS.c.id == trial).values(failed))
+            fails = update(TRIALS).where(TRIALS.c.id == trial, TRIALS.c.state != State.FAILED)
+            if not connection.execute(fails.values(failed)).rowcount:
+                return  # it is written: the server went away before it said so
             connection.execute(delete(ATTEMPTS).where(ATTEMPTS.c.trial_id == trial))
             attempt = {"epoch": epoch, "error": error, "trace": trace, "at": utc_now()}
             connection.execute(insert(FAILURES).values(trial_id=trial, **attempt))

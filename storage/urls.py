@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 _PASSWORD = re.compile(r"(://[^:/@\s]*):\S*@")  # a password may itself hold @, : and /
+_IN_QUERY = re.compile(r"([?&](?:ssl)?password=)[^&\s]*")
 _USER = re.compile(r"://[^/\s]*@")
 SQLITE = "sqlite:///"
 
@@ -17,7 +18,7 @@ def is_url(place: Path | str) -> bool:
 
 def without_password(url: str) -> str:
     """The URL (or a message that quotes one) as it may be shown: ://USER:***@HOST."""
-    return _PASSWORD.sub(r"\1:***@", url)
+    return _IN_QUERY.sub(r"\1***", _PASSWORD.sub(r"\1:***@", url))
 
 
 def without_user(url: str) -> str:

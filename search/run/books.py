@@ -127,7 +127,7 @@ class Books:
         """These trainings are over, or stopped at a rung; returns the points of each as they are stored."""
         known = [self.trial(trial) for trial, _ in ended]
         finished = [
-            _finished(trial, seen, before.seconds)
+            _finished(trial, seen, before)
             for (trial, seen), before in zip(ended, known, strict=True)
         ]
         points = self.store.finish_trials(self.study, finished)
@@ -194,8 +194,10 @@ class Books:
         return self.mirror if kind == Kind.SEARCH else None
 
 
-def _finished(trial: Trial, seen: Outcome | Rung, before: float) -> Finished:
-    """How the training ended, as the tables keep it; `before`: seconds that it had taken until now."""
+def _finished(trial: Trial, seen: Outcome | Rung, before: TrialRecord) -> Finished:
+    """How the training ended, as the tables keep it; `before`: what they say now, its earlier seconds for one."""
+    # its end may be there already, where Ctrl-C came between ours and Optuna's tables
+    fresh = seen.seconds if before.state == State.RUNNING else 0.0
     result: dict[str, Any] = {
         "parameters": seen.parameters,
         "plain_macs": seen.plain_macs,
@@ -210,6 +212,6 @@ def _finished(trial: Trial, seen: Outcome | Rung, before: float) -> Finished:
         number=trial.number,
         points=seen.points,
         result=result,
-        seconds=before + seen.seconds,
+        seconds=before.seconds + fresh,
         state=State.COMPLETE if isinstance(seen, Outcome) else State.STOPPED,
     )

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -161,11 +160,10 @@ class JobQueue:
         threading.Thread(target=process.wait, name=f"job-{job.id}", daemon=True).start()
 
     def _is_dead(self, job: JobRecord) -> bool:
-        silent = time.time() - (job.seen_at or 0)
         if job.host != self.host:
-            return silent > SILENT_SECONDS
+            return self.store.jobs.silence(job.id) > SILENT_SECONDS
         if job.pid is None:
-            return silent > START_SECONDS
+            return self.store.jobs.silence(job.id) > START_SECONDS
         return not is_held(self.folder(job))
 
     def _bury(self, job: JobRecord) -> None:

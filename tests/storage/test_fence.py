@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 import storage.database
+import storage.fence
 from storage.errors import StorageError, TakenOverError
 from storage.fence import Fence
 from storage.finished import Finished
@@ -126,3 +128,13 @@ def test_a_server_undoes_what_a_suspended_process_began(
         assert 0.5 < time.monotonic() - started < 30
     assert digits.study("digits").seconds_spent == 0.0
     assert digits.study("digits").owner == "you"
+
+
+def test_what_a_database_says_of_the_question_for_the_lease_is_told_as_all_else(
+    driver: Store, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for one in ("IN_SQLITE", "IN_POSTGRES"):
+        monkeypatch.setattr(storage.fence, one, f"{getattr(storage.fence, one)} nonsense")
+    place = url.removeprefix("sqlite:///")
+    with pytest.raises(StorageError, match=f"^{re.escape(place)}: .*syntax error"):
+        driver.add_epoch("digits", Kind.SEARCH, 0, EPOCH)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -125,6 +126,20 @@ def test_jobs_of_a_study_outlive_it(store: Store, jobs: Jobs, add: Add) -> None:
     job = add("delete")
     store.delete_study("s")
     assert jobs.job(job.id) is not None
+
+
+def test_how_long_a_job_is_silent_is_told_by_one_clock(
+    jobs: Jobs, add: Add, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not store.has_clock:
+        pytest.skip("SQLite has this machine's")
+    job = add()
+    assert jobs.take(job, KINDS, 1)
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() - 3600)
+    jobs.beat(job.id)
+    monkeypatch.undo()
+    assert 0 <= jobs.silence(job.id) < 60
 
 
 def test_servers_that_share_a_database_take_the_last_place_once(jobs: Jobs, add: Add) -> None:

@@ -109,6 +109,14 @@ def test_no_part_of_a_password_is_shown(password):
         assert shown == f"cannot reach postgresql+psycopg://me:***@{host}, really"
 
 
+@pytest.mark.parametrize("key", ["password", "sslpassword"])
+def test_no_password_in_a_query_is_shown(key):
+    shown = without_password(
+        f"cannot reach postgresql+psycopg://host/db?user=me&{key}=sec/ret&a=b, really"
+    )
+    assert shown == f"cannot reach postgresql+psycopg://host/db?user=me&{key}=***&a=b, really"
+
+
 def test_what_is_set_for_programs_of_a_users_own_does_not_divert_ours(monkeypatch, tmp_path):
     for name in DIVERTING:
         monkeypatch.setenv(name, "x")

@@ -5,16 +5,21 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 import storage.attempts
 from search.run.job import Job
 from search.run.optuna_mirror import OptunaMirror, optuna_storage
 from storage.attempts import Ends
-from storage.records import EpochRecord, Kind
+from storage.database import Database
+from storage.errors import LostConnectionError
+from storage.finished import Finished
+from storage.records import EpochRecord, Kind, State
 from storage.store import Store
 from tests.postgres import Server, running_postgres
 from tests.search.run.bench import ALONE, Bench, outcome
@@ -88,6 +93,38 @@ def test_a_server_that_goes_away_in_the_middle_of_a_transaction_is_asked_the_who
     assert len(asked) == 2
     monkeypatch.undo()
     assert store.attempts.ends("s", Kind.SEARCH, 0) == Ends(died=1)
+
+
+def test_a_server_that_goes_away_before_it_says_that_it_has_written_has_written_once(
+    server: Server, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = Finished(
+        kind=Kind.SEARCH, number=0, points=[], result={}, seconds=1.0, state=State.STOPPED
+    )
+    store.finish_trials("s", [stopped])
+    with monkeypatch.context() as patched:
+        unsaid(patched)
+        store.resume_trial("s", Kind.SEARCH, 0)
+    assert store.trial("s", Kind.SEARCH, 0).state is State.RUNNING
+    with monkeypatch.context() as patched:
+        unsaid(patched)
+        store.fail_trial("s", Kind.SEARCH, 0, error="no", epoch=None, trace="")
+    assert len(store.failures("s")) == 1
+
+
+def unsaid(patched: pytest.MonkeyPatch) -> None:
+    """The first writing transaction from now on is committed, and the connection breaks before that is heard."""
+    real, heard = Database.writing, list[None]()
+
+    @contextmanager
+    def breaking(self: Database, *, fenced: bool = True) -> Iterator[Connection]:
+        with real(self, fenced=fenced) as connection:
+            yield connection
+        heard.append(None)
+        if len(heard) == 1:
+            raise LostConnectionError("the server closed the connection unexpectedly")
+
+    patched.setattr(Database, "writing", breaking)
 
 
 def test_optunas_tables_outlive_a_restart_too(server: Server, store: Store) -> None:

@@ -105,6 +105,14 @@ def test_a_start_that_was_not_ended_is_known_as_lost_and_sessions_add_their_seco
     assert books.store.trial("s", Kind.SEARCH, 0).seconds == 5.0
 
 
+def test_an_end_that_is_written_again_adds_no_seconds(books: Books) -> None:
+    """As where Ctrl-C came when it was written, and Optuna's tables did not have it yet."""
+    books.record(TRIAL, starts=True)
+    trained(books)
+    books.end(TRIAL, Outcome([operating_point(0.5, 1e6)], 10, 100, {"device": "cpu"}, 2.5))
+    assert books.store.trial("s", Kind.SEARCH, 0).seconds == 2.5
+
+
 def _stopped(books: Books) -> Trial:
     seconds = books.store.trial("s", Kind.SEARCH, 0).seconds
     result = {"stopped_at": 1}
