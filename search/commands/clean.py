@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from search.commands.disk_use import DiskUse, disk_use
-from search.commands.status import is_driven
 from search.front.stored import study_front
 from search.report.amounts import file_size
-from search.run.lease import lease
+from search.run.lease import is_driven, lease
 from storage.checkpoint_files import (
     bytes_of,
     feature_files,

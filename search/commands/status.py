@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from search.front.stored import StudyFront, study_front
-from search.run.lease import dead_here
+from search.run.lease import is_driven
 from storage.places import place_text
 from storage.records import Kind, State, StudyRecord, TrialRecord, training_text
 from storage.store import Store
@@ -120,13 +120,6 @@ def status(
             for t in store.trials(record.name, Kind.SEARCH, State.FAILED, results=False)
         ],
     }
-
-
-def is_driven(record: StudyRecord) -> bool:
-    """Whether a process searches the study: its lease lasts by the clock that gave it; not one known to be gone."""
-    if record.owner is None or dead_here(record.owner):
-        return False
-    return (record.lease_left or 0) > 0
 
 
 def _out_of_time(record: StudyRecord) -> bool:

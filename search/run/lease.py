@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from search.run.owner import HELD, Owner
 from search.run.stop_signal import stop_this_process, stoppable
 from storage.errors import StorageError
 from storage.fence import ASKED_TO_STOP, Fence
@@ -70,40 +68,54 @@ def lease(
 
     `fenced`: the store writes only as long as the lease is held, and raises TakenOverError afterwards.
     """
-    owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+    me = Owner.here()
     record = store.study(name)
     if record.owner is not None and _is_gone(store, record, say):
         logger.info("the process that searched %s is gone: %s", name, record.owner)
         store.release_lease(name, record.owner.removesuffix(ASKED_TO_STOP))
-    if not store.take_lease(name, owner, LEASE_SECONDS, expired=False):
-        host, pid = _place(store.study(name).owner or "")
+    if not store.take_lease(name, str(me), LEASE_SECONDS, expired=False):
+        other = Owner.read(store.study(name).owner or "")
         raise ValueError(
-            f"study {name} is being searched by process {pid} on {host}; watch it with `dynafront status {name}`"
+            f"study {name} is being searched by process {other.pid} on {other.host}; "
+            f"watch it with `dynafront status {name}`"
         )
-    store.fence = Fence(name, owner) if fenced else None
+    HELD.add(me.key)
+    store.fence = Fence(name, str(me)) if fenced else None
     with stoppable():
-        held = Lease(store, name, owner)
+        held = Lease(store, name, str(me))
         try:
             yield held
         finally:
             held.release()
             store.fence = None
+            HELD.discard(me.key)
 
 
 def _is_gone(store: Store, record: StudyRecord, say: Callable[[str], None]) -> bool:
     """Whether the study's owner renews its lease no more."""
-    owner, left = record.owner or "", record.lease_left or 0.0
-    if dead_here(owner) or left < -LONG_AGO or (left < 0 and store.has_clock):
+    owner, left = Owner.read(record.owner or ""), record.lease_left or 0.0
+    if owner.is_dead or left < -LONG_AGO or (left < 0 and store.has_clock):
         return True
     # one that ends later than any that was just renewed is of another clock
     if 0 <= left <= LEASE_SECONDS:
-        return False
-    host, pid = _place(owner)
+        if owner.is_here or not owner.shares_name:
+            return False
+        # it lives in another container, or this is that container, started again
+        say(
+            f"a process on a machine that is named {owner.host} too may search {record.name}; "
+            f"waiting up to {left:.0f} s for a sign of life"
+        )
+        return _shows_no_life(store, record, left)
     say(
-        f"process {pid} on {host} has not renewed its right to search {record.name}, by this machine's clock; "
-        f"waiting {LEASE_SECONDS / 2:.0f} s for a sign of life"
+        f"process {owner.pid} on {owner.host} has not renewed its right to search {record.name}, "
+        f"by this machine's clock; waiting {LEASE_SECONDS / 2:.0f} s for a sign of life"
     )
-    end = time.monotonic() + LEASE_SECONDS / 2
+    return _shows_no_life(store, record, LEASE_SECONDS / 2)
+
+
+def _shows_no_life(store: Store, record: StudyRecord, seconds: float) -> bool:
+    """Whether its lease is not renewed in this time, or is free already."""
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         time.sleep(LEASE_SECONDS / 60)
         found = store.study(record.name)
@@ -112,22 +124,8 @@ def _is_gone(store: Store, record: StudyRecord, say: Callable[[str], None]) -> b
     return True
 
 
-def _place(owner: str) -> tuple[str, str]:
-    """(host, process id) of a lease's owner, for messages."""
-    host, pid = [*owner.split(":"), "?", "?"][:2]
-    return host, pid
-
-
-def dead_here(owner: str) -> bool:
-    """Whether a lease's owner was a process on this machine that is gone."""
-    host, _, rest = owner.partition(":")
-    pid = rest.partition(":")[0]
-    if host != socket.gethostname() or not pid.isdigit():
+def is_driven(record: StudyRecord) -> bool:
+    """Whether a process searches the study: its lease lasts by the clock that gave it; not one known to be gone."""
+    if record.owner is None or Owner.read(record.owner).is_dead:
         return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
+    return (record.lease_left or 0) > 0

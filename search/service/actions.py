@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 from pathlib import Path
 from typing import Any
 
 from search.commands.choice import Choice, chosen
-from search.commands.status import is_driven
+from search.run.lease import is_driven
+from search.run.owner import Owner
 from search.run.stop_signal import STOP
 from search.service import bodies
 from search.service.allowed import check_place
@@ -122,12 +122,11 @@ class Actions:
         record = self._study(body.study)
         if not is_driven(record):
             raise ValueError(f"study {record.name} is not being searched")
-        host, pid = [*(record.owner or "").split(":"), "", ""][:2]
-        if host != socket.gethostname() or not pid.isdecimal():
-            self.store.ask_to_stop(record.name)
-            return {"stopped": True, "command": f"Ctrl-C on {host}, within 15 seconds"}
-        os.kill(int(pid), STOP)
-        return {"stopped": True, "command": f"kill {pid}"}
+        owner = Owner.read(record.owner or "")
+        if owner.is_here and _is_stopped(int(owner.pid)):
+            return {"stopped": True, "command": f"kill {owner.pid}"}
+        self.store.ask_to_stop(record.name)
+        return {"stopped": True, "command": f"Ctrl-C on {owner.host}, within 15 seconds"}
 
     def delete(self, body: bodies.DeleteBody) -> dict[str, Any]:
         record = self._study(body.study)
@@ -219,3 +218,12 @@ class Actions:
 
 def _workers(workers: int | None) -> list[str]:
     return [] if workers is None else ["--workers", str(workers)]
+
+
+def _is_stopped(pid: int) -> bool:
+    """Send the signal; False where the process is another user's, or has just ended."""
+    try:
+        os.kill(pid, STOP)
+    except (PermissionError, ProcessLookupError):
+        return False
+    return True

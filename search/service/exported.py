@@ -12,14 +12,13 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 from search.export.card import beside_rows, metric_of_report
 from search.export.extras import OPTIONAL
-from search.export.folder import MODEL, ONNX, PICTURES, WEIGHTS
+from search.export.folder import CARD, MODEL, ONNX, PICTURES, WEIGHTS
 from storage.places import place, place_text
 from storage.records import ExportRecord
 from storage.settings import Settings
 from storage.store import Store
 from storage.urls import without_password
 
-CARD = "README.md"
 FILES = (MODEL, WEIGHTS, ONNX, *OPTIONAL, CARD)
 ONNX_PROGRAM = """\
 import numpy, onnxruntime

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
-from search.commands.status import INTERRUPTED, is_driven
+from search.commands.status import INTERRUPTED
 from search.commands.trace import as_dicts, trace_name
 from search.front.stored import StudyFront, study_cost
 from search.report.text import knobs_text, network_text
+from search.run.lease import is_driven
 from search.service.axes import latencies
 from search.service.drawn import drawn
 from storage.records import (

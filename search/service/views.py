@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from search.commands.status import is_driven, status
+from search.commands.status import status
 from search.front.comparison import better_than_majority
 from search.front.flattery import flattery
 from search.front.pareto import front as front_of
@@ -23,6 +23,7 @@ from search.front.stored_points import StoredPoints
 from search.objectives import Cost
 from search.report.front_points import points_to_draw, thinned
 from search.report.front_text import standing, summary
+from search.run.lease import is_driven
 from search.service.answers import answer
 from search.service.axes import axes, has, latencies
 from search.service.drawn import columns, drawn

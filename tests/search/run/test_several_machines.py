@@ -16,9 +16,8 @@ from sqlalchemy import insert
 
 from benchmarks.crashes import STUDY, new_folder
 from benchmarks.launcher import FILE, LOG, Launcher
-from search.commands.status import is_driven
 from search.run.jobs import job_of
-from search.run.lease import lease
+from search.run.lease import is_driven, lease
 from search.run.worker import trained_net
 from search.spec import parse_study
 from storage.errors import StorageError, StudyExistsError
