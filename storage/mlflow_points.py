@@ -16,6 +16,7 @@ from storage.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 POINT, VIEW = "automl.point", "automl.view"
 BEGUN = "RUNNING"  # what MLflow says of a run until all of it is written
@@ -38,13 +39,15 @@ class PointRun:
 class Known:
     """The run of a point: its id, its tags that change, the names of its measures.
 
-    A run that has `begun`, at so many milliseconds since 1970, is not all written; whoever began it may be dead.
+    A run that has `begun`, at so many milliseconds since 1970, is not all written; whoever began it may be dead. One
+    that is `bare` has no params yet.
     """
 
     run: str
     marks: dict[str, str]
     names: set[str]
     begun: int | None = None
+    bare: bool = False
 
 
 class MlflowPoints:
@@ -71,9 +74,9 @@ class MlflowPoints:
                 if point.key not in known:
                     known[point.key] = self._begun(experiment_id, study, point, marks)
                 self._mark(known[point.key], marks)
-                lacks_params = known[point.key].begun is not None
-                self._add(known[point.key], point.metrics, point.params if lacks_params else {})
-                known[point.key] = self._ended(known[point.key])
+                params = point.params if known[point.key].bare else {}
+                self._add(known[point.key], point.metrics, params)
+                known[point.key] = self._ended(replace(known[point.key], bare=False))
             wanted = {point.key for point in points}
             for key in known.keys() - wanted:
                 self._mark(known[key], {VIEW: LEFT, PARETO: "false", PARENT: parent_id})
@@ -82,17 +85,27 @@ class MlflowPoints:
 
     def _known_runs(self, experiment_id: str, study: str) -> dict[str, Known]:
         if study not in self._known:
-            found = {}
+            found: dict[str, Known] = {}
             for view in (SHOWN, LEFT):
                 for run in self._runs.all_runs(experiment_id, {STUDY: study, VIEW: view}):
-                    if run.info.lifecycle_stage != "active":
-                        self._client.restore_run(run.info.run_id)
-                    marks = {name: run.data.tags.get(name, "") for name in (VIEW, PARETO, PARENT)}
-                    begun = run.info.start_time if run.info.status == BEGUN else None
-                    own = Known(run.info.run_id, marks, set(run.data.metrics), begun)
-                    found[run.data.tags[POINT]] = own
+                    self._take_in(run, found)
             self._known[study] = found
         return self._known[study]
+
+    def _take_in(self, run: Run, found: dict[str, Known]) -> None:
+        """Add what is known of a run; a second one of a point goes: two processes have made it at the same time."""
+        number, deleted = run.info.run_id, run.info.lifecycle_stage != "active"
+        if run.data.tags[POINT] in found:
+            if not deleted:
+                self._client.delete_run(number)
+            return
+        if deleted:
+            self._client.restore_run(number)
+        marks = {name: run.data.tags.get(name, "") for name in (VIEW, PARETO, PARENT)}
+        begun = run.info.start_time if run.info.status == BEGUN else None
+        found[run.data.tags[POINT]] = Known(
+            number, marks, set(run.data.metrics), begun, bare=not run.data.params
+        )
 
     def _begun(
         self, experiment_id: str, study: str, point: PointRun, marks: Mapping[str, str]
@@ -100,7 +113,7 @@ class MlflowPoints:
         tags = {**point.tags, **marks, STUDY: study, POINT: point.key}
         begun = now()
         run = self._runs.create(experiment_id, point.name, tags, begun)
-        return Known(run, dict(marks), set(), begun)
+        return Known(run, dict(marks), set(), begun, bare=True)
 
     def _ended(self, known: Known) -> Known:
         if known.begun is None:

@@ -21,7 +21,7 @@ from search.export.comparison import compare
 from search.export.curve import Setting, carried, free_beside, points_listed
 from search.export.description import CHECKSUMS, checksums
 from search.export.extras import OPTIONAL, PLAIN, Extras
-from search.export.folder import FORMAT, MODEL, ONNX, PICTURES, PT2, WEIGHTS, preprocessing_of
+from search.export.folder import CARD, FORMAT, MODEL, ONNX, PICTURES, PT2, WEIGHTS, preprocessing_of
 from search.export.latency import latency, session_of
 from search.export.measures import Counts
 from search.export.onnx_check import compare_onnx, onnx_of
@@ -215,7 +215,7 @@ def write_files(
         weights(aside / WEIGHTS)
         description[CHECKSUMS] = checksums(aside, (WEIGHTS, *models), description)
         (aside / MODEL).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-        (aside / "README.md").write_text(card(description), encoding="utf-8")
+        (aside / CARD).write_text(card(description), encoding="utf-8")
         folder.mkdir(parents=True, exist_ok=True)
         for made in aside.iterdir():
             shutil.copy(made, folder / made.name)

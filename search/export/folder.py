@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from search.export.extras import OPTIONAL
 from spaces.contract.error_lines import first_line
 from spaces.contract.task import Task
 from storage.records import Kind
@@ -25,6 +26,13 @@ PT2 = "model.pt2"  # a program of torch.export
 THRESHOLDS = "thresholds"  # input of the ONNX file that may be left out
 BATCHES = (1, 64)  # at which latency is measured
 PICTURES = "inspect"  # folder beside them, of a registered model
+CARD = "README.md"
+OWN = (MODEL, WEIGHTS, ONNX, CARD, *OPTIONAL)
+
+
+def is_exported(name: str) -> bool:
+    """Whether a file of this path in an exported folder is of the export."""
+    return name in OWN or name.startswith(f"{PICTURES}/")
 
 
 def exported_point(folder: Path) -> tuple[str, tuple[Kind, int], dict[str, Any]]:

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from search.export.card import metric_of_report
-from search.export.folder import MODEL
+from search.export.folder import CARD, MODEL
 from storage.mlflow_models import log_model
 from storage.records import StudyRecord
 from storage.settings import Settings
@@ -43,5 +43,5 @@ def register(record: StudyRecord, settings: Settings, folder: Path, alias: str) 
             "automl.study": record.name,
             "automl.trial": str(description["trial"]),
         },
-        description=(folder / "README.md").read_text(encoding="utf-8"),
+        description=(folder / CARD).read_text(encoding="utf-8"),
     )

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from search.export.folder import MODEL
+from search.export.folder import MODEL, is_exported
 from storage.remote_store import filesystem, puts_whole, reaching
 from storage.urls import is_url
 
@@ -57,13 +57,13 @@ def folder_to_fill(place: Path | str, force: bool) -> Iterator[Path]:
 def put_folder(folder: Path, place: Path | str) -> None:
     """Put the files of the folder there, in place of an earlier export; what describes them goes first and comes last.
 
-    Nothing happens where the place is this folder.
+    What else lies there stays, other models below it too. Nothing happens where the place is this folder.
     """
     if not is_url(place):
         return
     url, files, root = str(place), *filesystem(str(place))
     names = [one.relative_to(folder).as_posix() for one in folder.rglob("*") if one.is_file()]
-    before = _names(url)
+    before = [name for name in _names(url) if is_exported(name)]
     with reaching(url):
         for name in sorted(before, key=lambda name: name != MODEL):
             files.rm_file(f"{root}/{name}")

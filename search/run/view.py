@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from search.front.eligible import ON_OFFER
 from search.front.stored import StudyFront, study_front, study_majority
 from search.objectives import Reference
+from search.run.lease import is_driven
 from search.run.point_run import cost_measure, point_measures, point_runs
 from search.run.study_run import front_artifacts, front_history, front_note
 from search.run.trial_run import (
@@ -231,5 +232,6 @@ def sync_study(
     count = view.show_missed()
     if not count:
         view.show_front()
-    view.close()
+    if not is_driven(store.study(record.name)):  # whoever drives it says when it has ended
+        view.close()
     return count

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from search.export.extras import QUANTIZED
+from search.export.folder import is_exported
 from search.export.remote_folder import folder_to_fill, local_folder, put_folder
 from storage.remote_store import AwayError
 from tests.search.conftest import dynafront
@@ -47,6 +49,25 @@ def test_an_earlier_export_is_replaced_only_where_that_is_asked_for(url: str) ->
         put(url, FILES)
     put(url, {"model.json": "{1}"}, force=True)
     assert read(url) == {"model.json": "{1}"}
+
+
+def test_what_else_lies_there_outlives_a_new_export(url: str) -> None:
+    put(url, FILES | {"labels.csv": "mine"})
+    put(f"{url}/other", FILES)
+    put(url, {"model.json": "{1}", "README.md": "new"}, force=True)
+    others = {f"other/{name}": text for name, text in FILES.items()}
+    assert read(url) == {"model.json": "{1}", "README.md": "new", "labels.csv": "mine"} | others
+
+
+@pytest.mark.slow
+def test_every_file_of_an_export_is_known_as_one(in_finished: Path, tmp_path: Path) -> None:
+    extras = [f"--quantize={one}" for one in QUANTIZED] + ["--format=pt2", "--register"]
+    assert dynafront("export", "tiny", "--out", tmp_path / "all", *extras).exit_code == 0
+    written = [
+        one.relative_to(tmp_path / "all").as_posix() for one in (tmp_path / "all").rglob("*.*")
+    ]
+    assert len(written) >= 8
+    assert [name for name in written if not is_exported(name)] == []
 
 
 def test_what_is_no_model_is_neither_read_nor_overwritten(url: str, tmp_path: Path) -> None:

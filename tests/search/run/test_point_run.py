@@ -9,9 +9,13 @@ import pytest
 
 from search.front.stored import StudyFront, study_front
 from search.objectives import MACS
+from search.run.lease import lease
 from search.run.point_run import MOST, point_runs
 from search.run.view import View, sync_study
 from search.spec import parse_study
+from storage.mlflow_points import VIEW as VIEW_TAG
+from storage.mlflow_points import MlflowPoints, PointRun
+from storage.mlflow_runs import PARENT
 from storage.records import Kind, PointRecord
 from storage.settings import Settings
 from storage.store import Store
@@ -156,6 +160,53 @@ def test_a_run_that_a_killed_process_began_is_written_to_its_end(
     assert shown.runs(query) == []
     (run,) = [r for r in shown.runs("") if r.info.run_name == "trial 2: threshold > 0.5"]
     assert front_moves or run.data.params["knob.tau"] == "0.5"
+
+
+@pytest.mark.slow
+def test_a_point_that_comes_back_gets_the_params_that_its_killed_process_did_not_write(
+    shown: Mlflow, store: Store
+) -> None:
+    shown.sync()
+    experiment, parent = str(store.study("s").experiment_id), str(store.study("s").run_id)
+    (mine, other) = (PointRun(key, key, {}, {"a": key}, {"m": 1.0}, True) for key in "xy")
+    begun = MlflowPoints(shown.client, shown.settings)
+    begun._begun(experiment, "s", mine, {VIEW_TAG: "front", "pareto": "true", PARENT: parent})
+    MlflowPoints(shown.client, shown.settings).show(experiment, parent, "s", [other])
+    found = MlflowPoints(shown.client, shown.settings).show(experiment, parent, "s", [mine, other])
+    assert shown.client.get_run(found["x"]).data.params == {"a": "x"}
+
+
+@pytest.mark.slow
+def test_a_point_that_two_processes_made_at_once_has_one_run_again(
+    shown: Mlflow, store: Store
+) -> None:
+    """As a search and `dynafront sync` beside it do: neither knows of what the other has just made."""
+    shown.sync()
+    experiment, parent = str(store.study("s").experiment_id), str(store.study("s").run_id)
+    point = PointRun("x", "both", {}, {"a": 1}, {"m": 1.0}, True)
+    first, second = (MlflowPoints(shown.client, shown.settings) for _ in range(2))
+    for one in (first, second):
+        one.show(experiment, parent, "s", [])
+    for one in (first, second):
+        one.show(experiment, parent, "s", [point])
+    query = "attributes.run_name = 'both'"
+    assert len(shown.runs(query)) == 2
+    for points in ([point], []):
+        MlflowPoints(shown.client, shown.settings).show(experiment, parent, "s", points)
+        assert len(shown.runs(query)) == 1
+    assert shown.runs(f"{query} and {VIEW}") == []
+
+
+@pytest.mark.slow
+def test_sync_beside_a_search_does_not_say_that_it_has_ended(store: Store, shown: Mlflow) -> None:
+    shown.sync()
+    run = str(store.study("s").run_id)
+    assert shown.client.get_run(run).info.status == "FINISHED"
+    with lease(store, "s"):
+        shown.sync()
+        assert shown.client.get_run(run).info.status == "RUNNING"
+    shown.sync()
+    assert shown.client.get_run(run).info.status == "FINISHED"
 
 
 def stop_at(patched: pytest.MonkeyPatch, call: str, name: str) -> None:
