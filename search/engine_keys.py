@@ -7,6 +7,7 @@ from search.study_parts import EngineName, Run
 
 OF_RAY = ("address", "cpus_per_trial", "max_trials")
 OF_WORKERS = ("workers", "fused")
+BOUNDS = ("trial_hours", "stall_minutes", "memory_gigabytes")  # to which a process is held
 CLIENT = "ray://"  # Ray's proxy for programs outside of a cluster
 
 
@@ -42,6 +43,21 @@ def check_engine(run: Run, where: str) -> None:
             raise ValueError(f"{where}: run.{name}: needs engine: ray")
 
 
+def check_workers(run: Run, workers: int) -> None:
+    """Raise ValueError for a key that does not go with 0 workers, which train in the search's own process."""
+    if workers or run.uses_ray:
+        return
+    if run.fused > 1:
+        raise ValueError(
+            f"run.fused: {run.fused}: with 0 workers trials train one after the other; take 1 or more, or leave it out"
+        )
+    for name in BOUNDS:
+        if _is_given(run, name):
+            raise ValueError(
+                f"run.{name}: with 0 workers no process of a training can be ended; take 1 or more, or leave it out"
+            )
+
+
 def on_engine(spec: StudySpec, engine: EngineName | None, workers: int | None) -> StudySpec:
     """The spec on this engine in place of its file's, whose own keys hold no more; None: as the file says.
 
@@ -57,6 +73,7 @@ def on_engine(spec: StudySpec, engine: EngineName | None, workers: int | None) -
         raise ValueError(
             "--workers: is not read with engine: ray; write run.max_trials in the file"
         )
+    check_workers(spec.run, spec.run.workers if workers is None else workers)
     return spec
 
 

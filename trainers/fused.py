@@ -8,6 +8,7 @@ it; from there on the training takes another way.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,10 +22,13 @@ from spaces.contract.policies import Policy
 from spaces.contract.recipe import Recipe
 from spaces.contract.truth import Labels
 from trainers.data.splits import Batch
+from trainers.data.streamed import StreamedPixels
 from trainers.epoch_sums import DivergedError, EpochSums
 from trainers.fit import Trained, trained_alone
 from trainers.stacked import Stack
 from trainers.training import CHECK_EVERY, Training, loss_of
+
+logger = logging.getLogger(f"dynafront.{__name__}")
 
 
 class FusedError(RuntimeError):
@@ -66,11 +70,16 @@ class Fused:
         self._members.append(_Member(training, kind))
 
     def leave(self, training: Training) -> None:
-        """It trains no more: its network has weights of its own again."""
+        """It trains no more: its network has weights of its own again, and the others have another stack."""
         member = self._member(training)
-        if (stack := self._stacks.pop(member.kind, None)) is not None:
-            stack.release()
         self._members.remove(member)
+        if (stack := self._stacks.pop(member.kind, None)) is not None:
+            try:
+                stack.release()
+            except (
+                RuntimeError
+            ) as error:  # no memory, or a broken GPU: weights are what they were, in the old stack
+                logger.warning("networks that trained as one keep their common weights: %s", error)
 
     def trained(self, training: Training, epoch: int) -> tuple[EpochSums, float]:
         """What the epoch of this number, from 0, adds up to, and the seconds that all took for it together.
@@ -109,8 +118,12 @@ def can_fuse(training: Training) -> bool:
     """Whether a training can be one of several that train as one."""
     execution = training.execution
     plain = not (execution.compile or execution.channels_last or execution.micro_batch)
-    images = not training.data.train.of_features and training.together.alone
-    return plain and execution.dtype != "float16" and images and recipe_fuses(training.recipe)
+    images, ours = training.data.train, training.together.alone
+    # each training would decode all images anew, at the same time, in processes of its own
+    held = not images.of_features and not isinstance(images.pixels, StreamedPixels)
+    return (
+        plain and execution.dtype != "float16" and held and ours and recipe_fuses(training.recipe)
+    )
 
 
 def recipe_fuses(recipe: Recipe) -> bool:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from typing import Protocol
 
+from search.engine_keys import check_workers
 from search.run.gpu_memory import GpuMemory
 from search.run.gpu_room import GpuRoom
 from search.run.job import Event, Failure, Job, Notice, Outcome, Rung
@@ -88,15 +89,7 @@ def engine_for(workers: int, run: Run, trainings: int | None = None) -> StudyEng
         room = room_for(workers, run)
         mps = Mps() if room is not None and run.mps == "auto" else None
         return LocalProcesses(workers, TrialLimits.of(run), run.gpus, room, mps, run.fused)
-    if run.fused > 1:
-        raise ValueError(
-            f"run.fused: {run.fused}: with 0 workers trials train one after the other; take 1 or more, or leave it out"
-        )
-    for name in ("trial_hours", "stall_minutes", "memory_gigabytes"):
-        if getattr(run, name) != Run.model_fields[name].default:
-            raise ValueError(
-                f"run.{name}: with 0 workers no process of a training can be ended; take 1 or more, or leave it out"
-            )
+    check_workers(run, workers)
     return InProcess(TrialLimits.of(run))
 
 

@@ -14,6 +14,7 @@ from spaces.contract.trunk import is_frozen
 from trainers.fused import Fused, recipe_fuses
 from trainers.latency import torch_threads
 
+FLOAT16 = "float16"
 Group = Generator[tuple[Job, Event], bool | None, None]
 
 
@@ -22,6 +23,8 @@ def kind_of(job: Job) -> Hashable | None:
     special = job.alone or job.apart or job.reached or job.teacher or job.micro_batch
     if special or job.compile or job.gpus > 1 or is_frozen(job.params):
         return None
+    if FLOAT16 in (job.precision, (job.execution or {}).get("dtype")):
+        return None  # the factor of its losses is each training's own
     candidate = Candidate.of(family(job.family), job.params, job.epochs)
     if candidate.likeness is None or not recipe_fuses(candidate.recipe):
         return None

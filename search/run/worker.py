@@ -63,10 +63,9 @@ def events(job: Job, fused: Fused | None = None) -> Generator[Event, None, None]
     except LostError as error:
         yield Failure(str(error), epoch + 1, traceback.format_exc(), crashed=True)
     except FusedError as error:
-        memory = is_out_of_memory(error.__cause__ or error)
         logger.info("%s was trained with others", training_text(*job.name), exc_info=error)
-        trace = traceback.format_exc()
-        yield Failure(str(error), epoch + 1, trace, crashed=not memory, memory=memory)
+        # it may be no fault of its own, and alone it needs less memory
+        yield Failure(str(error), epoch + 1, traceback.format_exc(), crashed=True)
     except Exception as error:
         reason = kind_and_line(error)
         logger.info("%s failed in epoch %d", training_text(*job.name), epoch + 1, exc_info=error)
@@ -89,7 +88,8 @@ def _trained_on(data: ImageData, job: Job, started: float, fused: Fused | None) 
     net = initial_net(job, candidate, task_of(data))
     slot = Slot.of(job, candidate)
     execution, metric = execution_of(job, net, slot), METRICS[job.metric]
-    if fused is not None and slot.load() is not None:
+    in_group = fused is not None
+    if in_group and slot.load() is not None:
         fused = None  # the others are not where it goes on
     if fused is not None:  # the layout is that of one network alone
         execution = replace(execution, channels_last=False)
@@ -109,7 +109,7 @@ def _trained_on(data: ImageData, job: Job, started: float, fused: Fused | None) 
         training = Training(
             execution.placed(net), data, candidate.recipe, job.seed, execution, teacher, group
         )
-        for result in _epochs(training, slot, metric, fused, candidate.likeness):
+        for result in _epochs(training, slot, metric, fused, candidate.likeness, waits=in_group):
             if isinstance(result, Waits):
                 yield result
                 torch.set_num_threads(threads)  # another one may have ended meanwhile
@@ -139,11 +139,21 @@ def _trained_on(data: ImageData, job: Job, started: float, fused: Fused | None) 
 
 
 def _epochs(
-    training: Training, slot: Slot, metric: Metric, fused: Fused | None, likeness: Hashable
+    training: Training,
+    slot: Slot,
+    metric: Metric,
+    fused: Fused | None,
+    likeness: Hashable,
+    *,
+    waits: bool,
 ) -> Iterator[EpochResult | Waits]:
-    """What its epochs give, and before each that it trains with others, that it waits for these."""
+    """What its epochs give, and before each that it waits, where others train in this process too."""
     if fused is None:
-        yield from (one for one in rounds(training, slot=slot, metric=metric) if one is not None)
+        for one in rounds(training, slot=slot, metric=metric):
+            if one is not None:
+                yield one
+            elif waits:
+                yield Waits()
         return
     with fused.joined(training, likeness) as trained:
         for one in rounds(training, slot=slot, metric=metric, trained=trained):

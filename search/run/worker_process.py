@@ -55,6 +55,7 @@ class WorkerProcess:
         self.jobs: dict[Name, Job] = {}
         self.epochs: dict[Name, int] = {}
         self.failed = False  # one of the jobs that it began last
+        self._together = 0  # how many these were
         self.under_mps = False
         self._limits, self._kills = limits, kernel_kills()
         self._watch = self._watching()
@@ -64,6 +65,7 @@ class WorkerProcess:
         if not self.sent(tuple(jobs)):
             return False
         self.jobs, self.epochs, self.failed = {job.name: job for job in jobs}, {}, False
+        self._together = len(jobs)
         self._watch = self._watching()
         self._kills = kernel_kills()
         return True
@@ -108,8 +110,14 @@ class WorkerProcess:
         self.process.join()
 
     def failures(self, failure: Failure) -> list[tuple[Job, Failure]]:
-        """What ended the process, of each job: in the epoch that it is in, as far as that is known."""
+        """What ended the process, of each job: in the epoch that it is in, as far as that is known.
+
+        Of jobs that trained as one none is known to be at fault, or beyond a bound: each can be tried alone.
+        """
         epochs = {name: self.epochs[name] + 1 for name in self.epochs}
+        if self._together > 1:
+            what = f"{failure.error}, with {self._together} trials that trained as one"
+            failure = replace(failure, error=what, crashed=True, memory=False)
         return [(job, replace(failure, epoch=epochs.get(name))) for name, job in self.jobs.items()]
 
     @property

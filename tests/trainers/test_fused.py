@@ -14,7 +14,9 @@ from spaces.contract.family import Candidate
 from spaces.contract.net import DynamicNet
 from spaces.contract.registry import family
 from tests.trainers.test_fit import Memory
+from trainers.data.split import Split
 from trainers.data.splits import DataSpec, ImageData, load
+from trainers.data.streamed import StreamedPixels
 from trainers.epoch_sums import DivergedError
 from trainers.execution import Execution
 from trainers.fit import EpochResult, fit, rounds
@@ -269,6 +271,41 @@ def test_what_cannot_run_as_one_is_told_to_all(
     assert [str(one) for one in results] == ["RuntimeError: no batching rule"] * 4
     assert {type(one) for one in results} == {FusedError}
     assert len({id(one) for one in results}) == 4
+
+
+def test_one_leaves_also_where_no_memory_is_left_for_weights_of_its_own(
+    digits: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = Group(digits, made(digits, "gated_resnet"), Execution())
+
+    def full(_: Stack) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    list(group.epoch([0, 1, 2, 3]))
+    with monkeypatch.context() as patched:
+        patched.setattr(Stack, "release", full)
+        group.stop(1)
+    assert len(group.fused._members) == 3
+    sizes, outputs = list[int](), Stack.outputs
+
+    def counted(stack: Stack, *given: Any) -> Any:
+        sizes.append(len(stack.nets))
+        return outputs(stack, *given)
+
+    monkeypatch.setattr(Stack, "outputs", counted)
+    results = list(group.epoch([0, 2, 3]))
+    assert {type(one) for one in results} == {EpochResult}
+    assert set(sizes) == {3}
+
+
+def test_images_that_are_decoded_each_epoch_are_not_for_several_at_once(digits: ImageData) -> None:
+    group = Group(digits, made(digits, "gated_resnet"), Execution())
+    streamed = object.__new__(StreamedPixels)
+    training = group.trainings[0]
+    assert can_fuse(training)
+    train = Split(digits.train.labels, digits.train.ids, streamed)
+    training.data = replace(digits, train=train)
+    assert not can_fuse(training)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from search.engine_keys import check_engine
+from search.engine_keys import check_engine, on_engine
 from search.run.checkpoint import Slot
 from search.run.engine import engine_for
 from search.run.group import events_together, kind_of
@@ -21,6 +21,7 @@ from search.run.job import EpochResult, Event, Failure, Job, Outcome, Rung, Wait
 from search.run.local_processes import LocalProcesses
 from search.run.watch import TrialLimits
 from search.run.worker import events
+from search.spec import parse_study
 from search.study_parts import Run
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
@@ -128,12 +129,9 @@ def test_one_that_cannot_be_trained_fails_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("error", "memory"),
-    [("no batching rule", False), ("DefaultCPUAllocator: not enough memory", True)],
-)
+@pytest.mark.parametrize("error", ["no batching rule", "DefaultCPUAllocator: not enough memory"])
 def test_what_fails_for_all_is_no_word_against_any(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str, memory: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str
 ) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError(error)
@@ -144,7 +142,7 @@ def test_what_fails_for_all_is_no_word_against_any(
     for one in failures:
         assert isinstance(one, Failure)
         assert error in one.error
-        assert (one.crashed, one.memory) == (not memory, memory)
+        assert (one.crashed, one.memory) == (True, False), "each is tried alone, beside others"
 
 
 @pytest.mark.slow
@@ -189,9 +187,27 @@ def test_a_limit_is_of_the_group(tmp_path: Path) -> None:
             engine.submit(one)
         ends = [event for _, event in drained(engine, 3) if isinstance(event, Failure)]
         assert len(ends) == 3
-        assert all("run.trial_hours" in one.error for one in ends)
+        assert {one.error for one in ends} == {ends[0].error}
+        assert "run.trial_hours" in ends[0].error
+        assert ends[0].error.endswith("with 3 trials that trained as one")
+        assert all(one.crashed for one in ends), "each is tried alone"
     finally:
         engine.close()
+
+
+@pytest.mark.slow
+def test_one_with_a_checkpoint_takes_turns_with_the_others(tmp_path: Path) -> None:
+    """Its driver was killed before it had read of it, so nobody knows."""
+    jobs = alike(tmp_path, epochs=3)
+    before = events(jobs[0])
+    while not isinstance(next(before), EpochResult):
+        pass
+    before.close()
+    found = events_together(jobs)
+    order = [one.number for one, event in found if isinstance(event, EpochResult)]
+    assert sorted(order) == [0, 0, 0, 1, 1, 1, 2, 2, 2], "its first is told again"
+    others = [index for index, number in enumerate(order) if number]
+    assert others[0] < max(index for index, number in enumerate(order) if not number)
 
 
 @pytest.mark.parametrize(
@@ -225,6 +241,8 @@ def test_jobs_that_differ_in_numbers_alone_are_of_one_kind(
         {"compile": True},
         {"gpus": 2},
         {"teacher": "a file"},
+        {"precision": "float16"},
+        {"execution": {"dtype": "float16"}},
         {"params": {"head_epochs": 2}},
         {"params": {"distill": 0.5}},
         {"family": "skip_vit", "params": {}},
@@ -277,6 +295,14 @@ def test_one_job_begins_after_a_moment(tmp_path: Path) -> None:
 def test_without_processes_there_is_nothing_to_fuse_in() -> None:
     with pytest.raises(ValueError, match=r"run.fused: 4: with 0 workers"):
         engine_for(0, Run(fused=4))
+
+
+def test_check_and_search_refuse_what_needs_workers_before_anything_else() -> None:
+    text = "study: s\ndata: digits\nfamilies: [gated_resnet]\nbudget: {trials: 3, epochs: 1}\n"
+    spec = parse_study(text + "run: {workers: 2, fused: 4}\n", "s.yml")
+    assert on_engine(spec, None, None) is spec
+    with pytest.raises(ValueError, match=r"run.fused: 4: with 0 workers"):
+        on_engine(spec, None, 0)
 
 
 @pytest.mark.parametrize(
