@@ -43,7 +43,7 @@ def gone() -> int:
 
 
 def test_while_a_process_holds_the_lease_its_trainings_run(store: Store) -> None:
-    assert store.take_lease("s", owner(os.getpid()), 60.0)
+    assert store.take_lease("s", owner(os.getppid()), 60.0)
     text = as_text(statuses(store, "s")[0])
     assert text.startswith("s: searching\n  trials   1 complete, 1 running, of 4")
     assert "  running  trial 1: epoch 1 of 3" in text
@@ -77,5 +77,5 @@ def test_a_study_that_has_spent_its_hours_says_that_searching_again_is_not_enoug
     store.add_seconds("s", 1801.0)
     state = "out of time; raise budget.hours and search again to go on"
     assert statuses(store, "s")[0]["state"] == state
-    assert store.take_lease("s", owner(os.getpid()), 60.0)
+    assert store.take_lease("s", owner(os.getppid()), 60.0)
     assert statuses(store, "s")[0]["state"] == "searching"
