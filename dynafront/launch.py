@@ -88,11 +88,12 @@ def _study_of(
 
         source = written(data, settings.folder, lambda line: console.print(f"  {line}"))
         keys = {**keys, "data": source}
-    text = _as_yaml(keys)
+    text = as_yaml(keys)
     return parse_study(text, CALL), text
 
 
-def _as_yaml(keys: dict[str, Any]) -> str:
+def as_yaml(keys: dict[str, Any]) -> str:
+    """The text of a study file with these keys. Raises ValueError for a value that it cannot have."""
     import yaml
 
     for name, value in keys.items():

@@ -112,6 +112,7 @@ class Point:
         console = console_for(show)
         say = steps(console)
         say("loading PyTorch")
+        from search.commands.choice import within_region
         from search.commands.export import export_point
         from search.export.extras import Extras
 
@@ -121,7 +122,7 @@ class Point:
                 tables.record,
                 self.study.settings,
                 self.record,
-                self.choice,
+                within_region(self.choice, tables.record),
                 path,
                 register=register,
                 force=force,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynafront.connection import Connection
+from dynafront.launch import as_yaml
 from dynafront.remote_job import followed
 from dynafront.remote_point import RemotePoint
 
@@ -147,11 +148,14 @@ class Server:
 
         text = _text(file, keys)
         spec = parse_study(text, "search()" if file is None else str(file))
+        known = spec.study in (one.name for one in self.studies())
         job = self.connection.post(
             "launch", text=text, workers=workers, baselines=baselines or None
         )["job"]
 
         def begun() -> bool:
+            if known:  # whether its file is refused is not known before it is searched
+                return str(self.connection.get("study", study=spec.study)["state"]) == "searching"
             return spec.study in (one.name for one in self.studies())
 
         followed(self.connection, job, show=show, enough=None if wait else begun)
@@ -172,8 +176,6 @@ def connect(address: str, *, user: str | None = None, password: str | None = Non
 
 def _text(file: Path | str | None, keys: dict[str, Any]) -> str:
     """The study file's text. Raises ValueError."""
-    import yaml
-
     from storage.yaml_text import file_text
 
     if (file is None) == (not keys):
@@ -190,4 +192,4 @@ def _text(file: Path | str | None, keys: dict[str, Any]) -> str:
         )
     if isinstance(data, Path):
         keys = keys | {"data": f"folder:{data}"}
-    return yaml.safe_dump(keys, sort_keys=False)
+    return as_yaml(keys)

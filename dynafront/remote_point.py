@@ -72,7 +72,13 @@ def _check(folder: Path, force: bool) -> None:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """The files of the archive, without the folder that they stand in there, and never beside ours."""
+    """The files of the archive, without the folder that they stand in there, and never beside ours.
+
+    What an earlier export has left of files that this one has not goes.
+    """
+    from search.export.folder import is_exported
+
+    written = set()
     with ZipFile(archive) as content:
         for one in content.infolist():
             parts = PurePosixPath(one.filename).parts[1:]
@@ -81,3 +87,7 @@ def _unpack(archive: Path, folder: Path) -> None:
             file = folder.joinpath(*parts)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content.read(one))
+            written.add(file)
+    for file in [one for one in folder.rglob("*") if one.is_file() and one not in written]:
+        if is_exported(file.relative_to(folder).as_posix()):
+            file.unlink()

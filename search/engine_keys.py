@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from search.study_keys import StudySpec
 from search.study_parts import EngineName, Run
 
@@ -63,6 +65,10 @@ def on_engine(spec: StudySpec, engine: EngineName | None, workers: int | None) -
 
     Raises ValueError, also where `workers` were asked for of an engine that has none.
     """
+    if engine is not None and engine not in get_args(EngineName):
+        raise ValueError(
+            f"engine: {engine!r} is none; choose from {', '.join(get_args(EngineName))}"
+        )
     if engine is not None and engine != spec.run.engine:
         others = OF_WORKERS if engine == "ray" else OF_RAY
         fields = Run.model_fields

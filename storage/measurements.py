@@ -161,6 +161,17 @@ class Measurements:
         with self._database.reading() as connection:
             return _times(connection, TRIALS.c.study == study)
 
+    def timed(self, study: str) -> dict[tuple[Kind, int], tuple[int, float]]:
+        """Of each training of which points were timed how many, and a sum that differs once one is timed anew."""
+        query = select(
+            TRIALS.c.kind, TRIALS.c.number, func.count(), func.sum(TIMINGS.c.measured_ms)
+        )
+        query = query.join_from(TIMINGS, POINTS, POINTS.c.id == TIMINGS.c.point_id)
+        query = query.join(TRIALS, TRIALS.c.id == POINTS.c.trial_id)
+        query = query.where(TRIALS.c.study == study).group_by(TRIALS.c.kind, TRIALS.c.number)
+        rows = map(tuple, self._database.rows(query))
+        return {(Kind(kind), number): (count, ms) for kind, number, count, ms in rows}
+
     def with_answers(self, points: Sequence[PointRecord]) -> list[PointRecord]:
         """The points with which images they answer rightly, as far as that was kept."""
         query = select(ANSWERS.c.point_id, ANSWERS.c.right)

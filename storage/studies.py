@@ -158,7 +158,7 @@ class Studies:
 
     @repeated
     def stamp(self, name: str) -> str:
-        """A short text that differs whenever a trial, its points or its MLflow run changed."""
+        """A short text that differs whenever a trial, its points, its MLflow run or the study's file changed."""
         counted = select(
             func.count(),
             func.max(TRIALS.c.finished_at),
@@ -176,6 +176,7 @@ class Studies:
         timed = timed.join(TRIALS, TRIALS.c.id == POINTS.c.trial_id)
         with self._database.reading() as connection:
             seen = (
+                connection.scalar(select(STUDIES.c.spec).where(STUDIES.c.name == name)),
                 tuple(connection.execute(counted).one()),
                 sorted(map(tuple, connection.execute(states))),
                 connection.scalar(newest.where(TRIALS.c.study == name)),

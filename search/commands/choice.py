@@ -83,9 +83,9 @@ class Choice:
             return f"point-{self.point}"
         parts = [self.rule]
         if self.max_macs is not None:
-            parts.append(f"max-{self.max_macs}-macs")
+            parts.append(f"max-{limit_text(macs_number(self.max_macs))}-macs")
         if self.max_latency_ms is not None:
-            parts.append(f"max-{milliseconds(self.max_latency_ms):g}-ms")
+            parts.append(f"max-{milliseconds(self.max_latency_ms):.9g}-ms".replace("+", ""))
         if self.min_accuracy is not None:
             parts.append(f"min-{self.min_accuracy:g}-accuracy".replace(".", "_"))
         if self.family is not None:

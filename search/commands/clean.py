@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from search.commands.disk_use import DiskUse, disk_use
+from search.front.plateau import at_plateau
 from search.front.stored import study_front
 from search.report.amounts import file_size
 from search.run.lease import is_driven, lease
@@ -123,7 +124,7 @@ def _cleaning(
         return Cleaning(record.name, disk, "it is being searched")
     if disk.problem:
         return Cleaning(record.name, disk, "the store does not answer; try again when it does")
-    if why := _unfinished(record, trials):
+    if why := _unfinished(store, record, trials):
         return Cleaning(record.name, disk, why)
     needed = _needed(store, record)
     keys = [
@@ -146,13 +147,13 @@ def _cleaning(
     )
 
 
-def _unfinished(record: StudyRecord, trials: list[TrialRecord]) -> str:
+def _unfinished(store: Store, record: StudyRecord, trials: list[TrialRecord]) -> str:
     """Why a study may still need all of its checkpoints; empty where it is finished."""
     if any(trial.state == State.RUNNING for trial in trials):
         return "it was interrupted; search it to its end first, or delete it"
     budget = record.spec["budget"]["trials"]
     ended = sum(trial.kind == Kind.SEARCH and trial.state in ENDED for trial in trials)
-    if ended < budget:
+    if ended < budget and not at_plateau(store, record):
         return f"{ended} of {budget} trials have ended; search it to its end first, or delete it"
     return ""
 

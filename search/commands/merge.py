@@ -58,11 +58,12 @@ def chosen_trials(store: Store, record: StudyRecord, numbers: Sequence[int]) -> 
     complete = {
         trial.number: trial
         for trial in store.trials(record.name, kind=Kind.SEARCH)
-        if trial.state == State.COMPLETE
+        if trial.state == State.COMPLETE and trial.of_trial is None
     }
     if missing := [number for number in numbers if number not in complete]:
         raise ValueError(
-            f"--trial: trial {missing[0]} of study {record.name} is not complete; see dynafront status {record.name}"
+            f"--trial: trial {missing[0]} of study {record.name} is not complete, or has the result of an equal one; "
+            f"see dynafront status {record.name}"
         )
     if numbers:
         found = [complete[number] for number in dict.fromkeys(numbers)]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from search.front.plateau import at_plateau
 from search.front.stored import StudyFront, study_front
 from search.run.lease import is_driven
 from storage.places import place_text
@@ -91,12 +92,13 @@ def status(
     left = max(0, budget - done)
     under_way = store.trials(record.name, state=State.RUNNING, results=False)
     running = [_under_way(store, t) for t in under_way]
+    finished = done >= budget or (not driven and not running and at_plateau(store, record))
     by_state = {str(state): count for state, count in states.items() if count}
     if not driven and State.RUNNING in by_state:
         by_state[INTERRUPTED] = by_state.pop(State.RUNNING)
     return {
         "study": record.name,
-        "state": _state(driven, done >= budget, bool(running), _out_of_time(record)),
+        "state": _state(driven, finished, bool(running), _out_of_time(record)),
         "trials": {
             "budget": budget,
             "by_state": by_state,

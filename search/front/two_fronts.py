@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from search.front.comparison import better
 from search.front.metric import metric_of
 from search.front.pareto import hypervolume, reference_point_of
 from search.front.stored import study_cost, study_costs, study_front
-from search.objectives import Cost, Costs, Reference
+from search.latency.table import read_table
+from search.objectives import LATENCY, Cost, Costs, Reference
 from storage.records import PointRecord, StudyRecord
 from storage.store import Store
 from trainers.metrics import Metric
@@ -113,6 +115,22 @@ def _check_comparable(first: StudyRecord, second: StudyRecord) -> None:
                 f"{first.name} and {second.name} have different {what} ({_text(ours)}, {_text(theirs)}): their fronts "
                 "cannot be compared"
             )
+    _check_same_machine(first, second)
+
+
+def _check_same_machine(first: StudyRecord, second: StudyRecord) -> None:
+    """Milliseconds of two machines are of no common unit. A table that is gone says nothing."""
+    if LATENCY.name not in first.spec["objectives"]:
+        return
+    try:
+        ours, theirs = (read_table(Path(one.spec["latency"])).words for one in (first, second))
+    except (TypeError, ValueError):
+        return
+    if ours != theirs:
+        raise ValueError(
+            f"the latencies of {first.name} are of {ours}, those of {second.name} of {theirs}: their fronts cannot be "
+            "compared"
+        )
 
 
 def _text(value: Any) -> str:

@@ -110,6 +110,7 @@ class Actions:
         self._check_free(record.name)
         trials = stored_spec(record.spec).budget.trials + body.trials
         text = changed(record.text, {"budget.trials": trials})
+        spec_of(text, self.settings)  # a grid, or a list of trials, has so many and no more
         return self._with_file("search", record.name, text, [])
 
     def stop(self, body: bodies.StudyBody) -> dict[str, Any]:
@@ -161,7 +162,7 @@ class Actions:
             )
         folder = self.settings.folder / "exports" / record.name / f"point-{point.id}"
         arguments = ["export", record.name, "--point", str(point.id), "--out", str(folder), *flags]
-        arguments += ["--force"] * folder.exists() + ["--register"] * (kind == "register")
+        arguments += ["--force"] + ["--register"] * (kind == "register")
         return self._started(self.queue.submit(kind, record.name, lambda _: arguments))
 
     def cancel(self, body: bodies.JobBody) -> dict[str, Any]:

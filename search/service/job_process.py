@@ -15,6 +15,7 @@ from typing import Any
 from search.service.jobs import LOG, STOPPED, JobQueue, command_line, held
 from storage.errors import StorageError
 from storage.mlflow_server import SETTINGS_VARIABLE
+from storage.places import stored_place
 from storage.records import JobRecord, JobState
 from storage.settings import Settings
 from storage.store import Store
@@ -41,7 +42,7 @@ def main() -> None:
             code = _exit_code(job, settings, folder)
         # what stops it now would stop nothing but this note
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        _note(store, job, code, folder)
+        _note(store, job, code, folder, settings)
         queue.start_waiting()
 
 
@@ -103,13 +104,13 @@ def _beating(store: Store, job: int) -> Iterator[None]:
         thread.join()
 
 
-def _note(store: Store, job: JobRecord, code: int, folder: Path) -> None:
+def _note(store: Store, job: JobRecord, code: int, folder: Path, settings: Settings) -> None:
     if code == INTERRUPTED or (code and (folder / STOPPED).exists()):
         store.jobs.finish(job.id, JobState.CANCELLED)
     elif code:
         store.jobs.finish(job.id, JobState.FAILED, error=_complaint(folder, code))
     else:
-        store.jobs.finish(job.id, JobState.DONE, result=_result(store, job, folder))
+        store.jobs.finish(job.id, JobState.DONE, result=_result(store, job, folder, settings))
 
 
 def _complaint(folder: Path, code: int) -> str:
@@ -119,10 +120,12 @@ def _complaint(folder: Path, code: int) -> str:
     return said[-1] if said else f"it ended with code {code}: {next(reversed(lines), 'no word')}"
 
 
-def _result(store: Store, job: JobRecord, folder: Path) -> dict[str, Any]:
+def _result(store: Store, job: JobRecord, folder: Path, settings: Settings) -> dict[str, Any]:
     """What came out, as far as a page asks for it."""
     if job.kind in ("export", "register"):
-        return {"export": max(one.id for one in store.exports(job.study))}
+        out = Path(job.arguments[job.arguments.index("--out") + 1])
+        where = stored_place(out, settings.folder)  # another point may be exported at the same time
+        return {"export": max(one.id for one in store.exports(job.study) if one.folder == where)}
     if job.kind == "check":
         return dict(json.loads((folder / ANSWER).read_text(encoding="utf-8")))
     if job.kind == "init":

@@ -97,14 +97,19 @@ class JobQueue:
         self.start_waiting()
 
     def start_waiting(self) -> None:
-        """Start waiting jobs of this machine, in order, as many as may run at once."""
-        for job in self.store.jobs.open_jobs():
+        """Start waiting jobs of this machine, in order, as many as may run at once, and one that writes a folder."""
+        jobs = self.store.jobs.open_jobs()
+        written = {_folder(job) for job in jobs if job.state is JobState.RUNNING}
+        for job in jobs:
             if job.state is not JobState.QUEUED or job.host != self.host:
+                continue
+            if (folder := _folder(job)) is not None and folder in written:
                 continue
             searches = job.kind in SEARCHES
             kinds = SEARCHES if searches else OTHERS
             most = self.settings.server.searches if searches else OTHERS_AT_ONCE
             if self.store.jobs.take(job, kinds, most):
+                written.add(folder)
                 self._start(job)
 
     def cancel(self, job: JobRecord) -> None:
@@ -174,6 +179,13 @@ class JobQueue:
         last = next(reversed(self.log(job)), "nothing")
         error = f"its process is gone; the last line of its log: {last}"
         self.store.jobs.finish(job.id, JobState.FAILED, error=error)
+
+
+def _folder(job: JobRecord) -> str | None:
+    """Where the job writes a model, if it does."""
+    if job.kind not in ("export", "register"):
+        return None
+    return job.arguments[job.arguments.index("--out") + 1] if "--out" in job.arguments else None
 
 
 def held(folder: Path) -> FileLock:

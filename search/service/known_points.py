@@ -41,7 +41,8 @@ class KnownPoints:
         trials: Sequence[TrialRecord],
         before: dict[Training, tuple[Hashable, list[PointRecord]]],
     ) -> dict[Training, tuple[Hashable, list[PointRecord]]]:
-        marks = {(t.kind, t.number): _mark(t) for t in trials}
+        timed = self._store.timed(study)
+        marks = {(t.kind, t.number): (_mark(t), timed.get((t.kind, t.number))) for t in trials}
         changed = [one for one, mark in marks.items() if before.get(one, (None,))[0] != mark]
         fresh: dict[Training, list[PointRecord]] = {one: [] for one in changed}
         if len(changed) > MOST_READ:
@@ -58,5 +59,8 @@ class KnownPoints:
 
 
 def _mark(t: TrialRecord) -> Hashable:
-    """Another one whenever a training's points may be others: it ended, went on, or has its run in MLflow now."""
+    """Another one whenever a training's points may be others: it ended, went on, or has its run in MLflow now.
+
+    What was timed of its points later comes beside it.
+    """
     return t.state, t.finished_at, t.seconds, t.run_id

@@ -8,7 +8,7 @@ from math import isfinite
 from typing import Any
 
 from search.objectives import COSTS
-from storage.records import Kind, PointRecord
+from storage.records import TIMED, TIMED_STATIC, Kind, PointRecord
 
 FIELDS = (
     "id",
@@ -22,7 +22,8 @@ FIELDS = (
     "knobs",
 )
 # of `extra`, which has much that only inspection reads: by what a point was measured, and costs that stand there
-EXTRA = ("metric", "top1", "top5", *(cost.column for cost in COSTS.values()))
+COST_COLUMNS = tuple(cost.column for cost in COSTS.values())
+EXTRA = ("metric", "top1", "top5", "selection_bias", TIMED, TIMED_STATIC, *COST_COLUMNS)
 
 
 def packed(points: Iterable[PointRecord]) -> dict[str, Any]:

@@ -33,19 +33,17 @@ def test_a_study_is_launched_followed_read_and_exported(tmp_path: Path) -> None:
     process, address = started(tmp_path, "ui", "--no-browser")
     try:
         server = dynafront.connect(address)
-        study = server.search(
-            study="light",
-            data=photos(tmp_path / "photos"),
-            families=["gated_resnet"],
-            image_size=8,
-            space={"gated_resnet": {"backbone": "resnet8", "width": 0.25, "batch": 16}},
-            budget={"trials": 1, "epochs": 2},
-            validation=0.4,
-            run={"precision": "float32", "threads": 1},
-            workers=0,
-            baselines=True,
-            show=False,
-        )
+        keys = {
+            "study": "light",
+            "data": photos(tmp_path / "photos"),
+            "families": ["gated_resnet"],
+            "image_size": 8,
+            "space": {"gated_resnet": {"backbone": "resnet8", "width": 0.25, "batch": 16}},
+            "budget": {"trials": 1, "epochs": 2},
+            "validation": 0.4,
+            "run": {"precision": "float32", "threads": 1},
+        }
+        study = server.search(workers=0, baselines=True, show=False, **keys)
         assert [one.name for one in server.studies()] == ["light"], "it has begun"
         until, states = time.monotonic() + PATIENCE, [study.status()["state"]]
         while states[-1] != "finished":
@@ -56,6 +54,9 @@ def test_a_study_is_launched_followed_read_and_exported(tmp_path: Path) -> None:
         front = study.front()
         assert front["accuracy"].max() > 0.9
         assert study.status()["trials"]["by_state"] == {"complete": 1}
+        other = keys | {"budget": {"trials": 1, "epochs": 3}}
+        with pytest.raises(ValueError, match="epochs"):
+            server.search(workers=0, show=False, **other)
         best = study.best()
         assert best.id in set(front["point"])
         model = best.export(tmp_path / "model", show=False)

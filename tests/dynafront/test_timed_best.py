@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import dynafront
-from search.commands import timed_choice
+from search.commands import export, timed_choice
+from search.commands.choice import Choice
 from search.export import timed_points
 from search.objectives import LATENCY
 from storage.settings import Settings, Storage
@@ -39,3 +41,23 @@ def test_a_point_that_breaks_the_limit_when_timed_is_not_the_best(
     study.best(max_latency_ms=2.5, timed=True, show=False)
     assert timer.asked == [4, 2, 1]
     assert not "".join(capsys.readouterr())
+
+
+def test_a_point_is_exported_within_the_file_s_region_as_the_command_does(
+    study: dynafront.Study,
+    store: Store,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = store.study("s").spec
+    store.set_spec("s", spec | {"region": {"max_latency_ms": 3.5}}, store.study("s").text)
+    asked: list[Choice] = []
+
+    def exported(*given: Any, **_: Any) -> list[str]:
+        asked.append(given[4])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(export, "export_point", exported)
+    with pytest.raises(KeyboardInterrupt):
+        study.best().export(tmp_path / "model", show=False)
+    assert asked == [Choice(pick="efficient", max_latency_ms="3.5")]

@@ -155,3 +155,19 @@ def test_export_and_inspect_take_an_id(in_finished: Path, tmp_path: Path) -> Non
     result = dynafront("inspect", "tiny", *flags)
     assert result.exit_code == 0, result.output
     assert f"point {wanted['point']}, " in result.output
+
+
+@pytest.mark.parametrize(
+    ("given", "alias"),
+    [
+        (Choice(max_macs="20.0 M"), "best-max-20m-macs"),
+        (Choice(max_macs="1.5e+6"), "best-max-1500k-macs"),
+        (Choice(max_latency_ms="5000000 ms"), "best-max-5000000-ms"),
+        (Choice(max_latency_ms="3.5"), "best-max-3_5-ms"),
+    ],
+)
+def test_an_alias_is_one_that_mlflow_takes(given: Choice, alias: str) -> None:
+    from mlflow.utils.validation import _validate_model_alias_name
+
+    assert given.alias == alias
+    _validate_model_alias_name(alias)

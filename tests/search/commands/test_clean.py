@@ -296,3 +296,13 @@ def test_runs_in_mlflow_go_where_that_is_asked_for(store: Store) -> None:
     assert second.run_id != first.run_id
     runs = client.search_runs([str(second.experiment_id)])
     assert [run.info.run_id for run in runs if run.info.run_name == "study s"] == [second.run_id]
+
+
+def test_a_study_that_ended_on_a_plateau_is_cleaned(store: Store) -> None:
+    spec = store.study("s").spec
+    short = {**spec["budget"], "trials": 60}
+    store.set_spec("s", spec | {"budget": short}, TEXT)
+    assert "6 of 60 trials have ended" in dynafront("clean", "s", "--dry-run").output
+    ended = {**short, "plateau": {"trials": 2, "growth": 0.01}}
+    store.set_spec("s", spec | {"budget": ended}, TEXT)
+    assert "can go, of 2 trainings" in dynafront("clean", "s", "--dry-run").output

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from search.commands.status import status
 from search.front.live import LiveFront
 from search.front.pareto import front, hypervolume
+from search.front.plateau import at_plateau
+from search.front.stored import study_front
 from search.objectives import Reference
 from search.spec import StudySpec, parse_study
 from storage.records import Kind, PointRecord
@@ -170,3 +174,14 @@ def test_a_training_that_ended_for_good_and_is_beaten_leaves_nothing_behind() ->
     live.extend((Kind.SEARCH, 2), [point(0.7, 3e6, 2)], stopped=True)
     stopped = [p for own in live._stopped.values() for p in own]
     assert {p.trial for p in (*live.points, *live._settled, *stopped)} == {0}
+
+
+def test_a_study_that_has_ended_on_a_plateau_says_so_from_its_tables(store: Store) -> None:
+    for number, accuracy in enumerate((0.5, 0.8, 0.801, 0.802)):
+        assert not at_plateau(store, store.study("s"))
+        end(store, Kind.SEARCH, number, accuracy, 4e6)
+    record = store.study("s")
+    assert at_plateau(store, record)
+    assert status(store, record, study_front(store, record))["state"] == "finished"
+    other = spec("").model_dump(mode="json")
+    assert not at_plateau(store, replace(record, spec=other))

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from search.front.two_fronts import compare, coverage, usual_budgets
+from search.latency.table import LatencyTable, Timed, write_table
+from search.latency.time_units import BRANCH, CALL
 from search.objectives import MACS
 from search.spec import parse_study
 from storage.records import Kind, OperatingPoint
@@ -203,3 +205,22 @@ def test_both_fronts_are_drawn(store: Store) -> None:
     assert dynafront("compare", "one", "two", "--plot", "both.png").exit_code == 0
     assert Path("both.png").read_bytes().startswith(b"\x89PNG")
     assert dynafront("compare", "one", "two", "--plot", "both.gif").exit_code == 2
+
+
+def test_milliseconds_of_two_machines_are_not_compared(store: Store, tmp_path: Path) -> None:
+    text = TEXT + "objectives: [accuracy, latency]\nlatency: NAME.json\n"
+    for name, machine in (("one", "phone"), ("two", "server")):
+        table = LatencyTable(
+            machine={"name": machine},
+            runtime="onnxruntime",
+            device="cpu",
+            threads=1,
+            batch=1,
+            versions={},
+            units={key: Timed(unit=key, median=0, low=0, high=0) for key in (CALL, BRANCH)},
+        )
+        write_table(table, tmp_path / f"{name}.json")
+        study(store, name, answered(0.9, 1e6), text=text)
+    result = dynafront("compare", "one", "two")
+    assert result.exit_code == 2
+    assert "those of two of onnxruntime on server, cpu" in " ".join(result.output.split())

@@ -316,3 +316,9 @@ def test_check_and_search_refuse_what_needs_workers_before_anything_else() -> No
 def test_keys_that_do_not_go_with_it_are_refused(keys: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         check_engine(Run(fused=2, **keys), "x.yml")
+
+
+def test_an_engine_that_is_none_is_refused_from_python_too() -> None:
+    text = "study: s\ndata: digits\nfamilies: [gated_resnet]\nbudget: {trials: 3, epochs: 1}\n"
+    with pytest.raises(ValueError, match=r"engine: 'Ray' is none; choose from local, ray"):
+        on_engine(parse_study(text, "s.yml"), "Ray", None)

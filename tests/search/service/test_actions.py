@@ -163,11 +163,13 @@ def test_a_point_is_exported_into_the_data_folder_once_at_a_time(
     point = store.points("s")[0].id
     folder = tmp_path / "exports" / "s" / f"point-{point}"
     answer = told(client, "export", 202, study="s", point=point)
-    assert started == [["export", "s", "--point", str(point), "--out", str(folder)]]
+    assert started == [["export", "s", "--point", str(point), "--out", str(folder), "--force"]]
     again = told(client, "export", 202, study="s", point=point)
     assert again["job"]["id"] == answer["job"]["id"]
-    folder.mkdir(parents=True)
-    told(client, "register", 202, study="s", point=point)
+    second = told(client, "register", 202, study="s", point=point)
+    assert len(started) == 1, "both would write the same folder"
+    store.jobs.finish(answer["job"]["id"], JobState.DONE)
+    assert client.get(f"{API}/job?id={second['job']['id']}").get_json()["state"] == "running"
     assert started[1][-2:] == ["--force", "--register"]
     assert "is not one of study s" in told(client, "export", 400, study="s", point=99)["error"]
 
@@ -241,12 +243,15 @@ def test_what_else_an_exported_folder_holds_is_chosen(
     answer = told(client, "export", 202, study="s", point=point)
     formats = ["int8", "bfloat16"]
     told(client, "export", 202, study="s", point=point, whole_curve=True, quantize=formats)
-    assert started[-1][-5:] == ["--whole-curve", "--quantize", "int8", "--quantize", "bfloat16"]
+    assert len(started) == 1, "it waits until the folder is free"
+    store.jobs.finish(answer["job"]["id"], JobState.DONE)
+    client.get(f"{API}/jobs")
+    assert started[-1][-6:-1] == ["--whole-curve", "--quantize", "int8", "--quantize", "bfloat16"]
     again = told(client, "export", 202, study="s", point=point)
-    assert again["job"]["id"] == answer["job"]["id"], "what is asked for is in it"
+    assert again["job"]["id"] == answer["job"]["id"] + 1, "what is asked for is in it"
     assert len(started) == 2
     program = told(client, "export", 202, study="s", point=point, formats=["pt2"])
-    assert program["command"].endswith("--format pt2")
+    assert program["command"].endswith("--format pt2 --force")
     assert (
         "formats.0: " in told(client, "export", 400, study="s", point=point, formats=["x"])["error"]
     )

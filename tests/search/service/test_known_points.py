@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from search.service.known_points import MOST_READ, KnownPoints
-from storage.records import PointRecord, State
+from storage.records import TIMED, Kind, PointRecord, State
 from storage.store import Store
 from tests.points import operating_point
 
@@ -74,3 +74,16 @@ def test_a_study_that_is_new_is_read_at_once(store: Store, monkeypatch: pytest.M
     whole, read = store.points, reads(store, monkeypatch)
     assert known(KnownPoints(store), store) == whole("s", rates=False)
     assert read == [("s",)]
+
+
+def test_what_is_timed_later_is_read_anew(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended(store, 0, 0.8, 0.7)
+    ended(store, 1, 0.9)
+    points, read = KnownPoints(store), reads(store, monkeypatch)
+    first, *_ = known(points, store)
+    read.clear()
+    store.add_timing(first.id or 0, 6.5, 7.0)
+    assert [p.extra.get(TIMED) for p in known(points, store)] == [6.5, None, None]
+    store.add_timing(first.id or 0, 5.5, 7.0)
+    assert [p.extra.get(TIMED) for p in known(points, store)] == [5.5, None, None]
+    assert {asked[1:] for asked in read} == {(Kind.SEARCH, 0)}, "the other one is not read again"

@@ -149,6 +149,8 @@ def test_the_budget_of_the_study_s_file_is_told_and_the_point_within_it_is_marke
     assert asked(client, "study", study="t")["budget"] == {"macs_mean": cheap.macs_mean}
     (within,) = store.points("t", Kind.SEARCH, 0)
     assert asked(client, "points", study="t")["efficient"] == within.id
+    store.set_spec("t", store.study("t").spec | {"region": {}}, TEXT)
+    assert asked(client, "points", study="t")["efficient"] != within.id, "nothing else has changed"
 
 
 def test_latency_is_an_axis_once_an_export_measured_it(client: FlaskClient, store: Store) -> None:
