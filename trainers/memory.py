@@ -24,8 +24,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def cap_gpu_memory(most: int, device: str) -> None:
     """Let torch take so many bytes of the device's memory in this process; beyond that it raises OutOfMemoryError."""
-    total = torch.cuda.get_device_properties(device).total_memory
-    torch.cuda.set_per_process_memory_fraction(min(1.0, most / total), device)
+    index = torch.device(device).index  # "cuda" has none, and without one torch sets nothing
+    if index is None:
+        index = torch.cuda.current_device()
+    total = torch.cuda.get_device_properties(index).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, most / total), index)
 
 
 def leave_gpu() -> None:

@@ -19,6 +19,7 @@ from search.run.trial_run import execution_params
 from storage.records import TrialRecord
 from tests.search.run.bench import ALONE, Bench, outcome
 from tests.search.run.jobs import drained, job, kinds
+from trainers.execution import best_device
 from trainers.fit import EpochResult
 from trainers.memory import cap_gpu_memory, is_out_of_memory
 from trainers.training import Training
@@ -141,15 +142,20 @@ def test_a_training_takes_no_more_of_a_gpu_than_the_file_says(
 ) -> None:
     bench = Bench(tmp_path, TEXT + f"run: {{gpu_memory_gigabytes: {gigabytes}}}\n")
     bench.drive(lambda job, attempt: good(job))
-    asked, large = list[tuple[float, str]](), SimpleNamespace(total_memory=80 * 10**9)
+    asked, large = list[tuple[float, int]](), SimpleNamespace(total_memory=80 * 10**9)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: large)
+    # torch's own function looks at the device first
+    monkeypatch.setattr(torch.cuda.memory, "_lazy_init", lambda: None)
     monkeypatch.setattr(
-        torch.cuda, "set_per_process_memory_fraction", lambda *one: asked.append(one)
+        torch._C, "_cuda_setMemoryFraction", lambda *one: asked.append(one), raising=False
     )
     most = bench.jobs[0].gpu_memory
     assert most == int(gigabytes * 1e9)
-    cap_gpu_memory(most, "cuda:0")
-    assert asked == [(share, "cuda:0")]
+    for device in (best_device(), "cuda:1"):
+        cap_gpu_memory(most, device)
+    assert asked == [(share, 0), (share, 1)]
 
 
 @pytest.mark.slow
