@@ -18,6 +18,7 @@ from search.run.number_formats import NumberFormats, Probe, size_of
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from spaces.contract.task import Task
+from spaces.contract.trunk import is_frozen
 from storage.formats import Formats
 from trainers.data.pixels import DEVICE_SHARE, HeldPixels
 from trainers.data.splits import ImageData
@@ -86,11 +87,16 @@ class GpuNeeds:
 
 
 def _memory_size(job: Job, task: Task, device: str) -> str:
-    """What decides how much memory a training takes: its size, and what it keeps beside the weights."""
+    """What decides how much memory a training takes: its size, what learns, and what it keeps beside the weights."""
     candidate = Candidate.of(family(job.family), job.params, job.epochs)
     recipe, net = candidate.recipe, candidate.outline(task)
     parts = [f"{sum(p.numel() for p in net.parameters())} parameters", recipe.optimizer]
+    parts += ["no momentum"] * (recipe.optimizer == "sgd" and not recipe.momentum)
+    parts += ["frozen trunk"] * is_frozen(job.params)
     parts += ["taught"] * (recipe.distill > 0)
+    parts += ["averaged"] * (recipe.ema > 0)
+    parts += ["best kept"] * (recipe.kept_epoch != "last")
+    parts += [f"{recipe.micro_batch} images at once"] * (recipe.micro_batch > 0)
     return f"memory of {', '.join(parts)}, {size_of(job, task, device)}"[:1000]
 
 

@@ -14,11 +14,9 @@ from hypothesis import strategies as st
 
 import search.run.engine as engine_module
 import search.run.gpu_memory as memory_module
-import search.run.gpu_needs as needs_module
-from search.run.data import load_data
 from search.run.engine import InProcess, engine_for
 from search.run.gpu_memory import GpuMemory
-from search.run.gpu_needs import GpuNeeds, held_bytes, measuring_for, train_a_little
+from search.run.gpu_needs import measuring_for
 from search.run.gpu_room import LEAVE_SECONDS, WHOLE, GpuRoom
 from search.run.job import Job, Outcome
 from search.run.local_processes import LocalProcesses
@@ -28,7 +26,6 @@ from spaces.contract.task import Task
 from storage.records import Kind
 from storage.store import Store
 from tests.search.run.jobs import drained, job
-from trainers.execution import Execution
 
 GB = 10**9
 TASK = Task(channels=1, height=8, width=8, classes=10)
@@ -288,86 +285,11 @@ def test_an_idle_worker_of_another_gpu_is_replaced(
         engine.close()
 
 
-@dataclass
-class Probe:
-    """Finds so many bytes, or nothing."""
-
-    peak: int | None = 2 * GB
-    asked: int = 0
-
-    def device(self, asked: str) -> str:
-        return "cuda"
-
-    def device_name(self, device: str) -> str:
-        return "a GPU"
-
-    def gpu_peak(self, job: Job) -> int | None:
-        self.asked += 1
-        return self.peak
-
-
-def needs(store: Store, probe: Probe, said: list[str] | None = None) -> GpuNeeds:
-    heard = [] if said is None else said
-    return GpuNeeds(store.formats, "s", lambda: TASK, probe, lambda: GB // 2, heard.append)
-
-
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     store = Store.open(f"sqlite:///{tmp_path / 'db.sqlite'}")
     store.add_study("s", {}, "", {})
     return store
-
-
-def test_what_a_size_needs_is_measured_once_and_kept(store: Store, tmp_path: Path) -> None:
-    probe, said = Probe(), list[str]()
-    one = job(tmp_path)
-    assert needs(store, probe, said).of(one).gpu_bytes == round(1.1 * 2 * GB) + GB // 2
-    again = Probe(peak=9 * GB)
-    equal = job(tmp_path, target=0.3)
-    assert needs(store, again).of(equal).gpu_bytes == round(1.1 * 2 * GB) + GB // 2
-    assert (probe.asked, again.asked) == (1, 0)
-    assert said[0].startswith("measuring the GPU memory of a training, once for each size: ")
-    for other in (job(tmp_path, batch=64), job(tmp_path, granularity="layer")):
-        needs(store, again).of(other)
-    assert again.asked == 2, "another batch, and other gates"
-
-
-def test_what_could_not_be_measured_has_a_gpu_to_itself_and_is_measured_again(
-    store: Store, tmp_path: Path
-) -> None:
-    probe = Probe(peak=None)
-    assert needs(store, probe).of(job(tmp_path)).gpu_bytes == WHOLE
-    probe.peak = GB
-    assert needs(store, probe).of(job(tmp_path)).gpu_bytes < 2 * GB
-    assert probe.asked == 2
-
-
-def test_a_training_needs_no_more_than_it_may_take(store: Store, tmp_path: Path) -> None:
-    bounded = replace(job(tmp_path), gpu_memory=GB)
-    assert needs(store, Probe()).of(bounded).gpu_bytes == GB + GB // 2
-
-
-def test_the_probe_trains_real_steps_and_measures_as_many_images_as_a_trial(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[tuple[int, int, int, Execution]] = []
-    real = needs_module.fit
-
-    def fit(net, data, recipe, *, execution, teacher):
-        seen.append((recipe.batch, len(data.train), len(data.validation), execution))
-        yield from real(net, data, recipe, execution=execution, teacher=teacher)
-
-    monkeypatch.setattr(needs_module, "fit", fit)
-    train_a_little(replace(job(tmp_path), execution=Execution(threads=2).as_dict()), "cpu")
-    assert seen == [(32, 64, 287, Execution())]
-
-
-def test_images_that_a_training_keeps_on_the_gpu_count(tmp_path: Path) -> None:
-    data = load_data(job(tmp_path).data)
-    train, validation = 96 * 8 * 8, 287 * 8 * 8
-    assert held_bytes(data, 10 * GB) == train + validation
-    assert held_bytes(data, 2 * validation - 1) == train, "of the others there is too little room"
-    assert held_bytes(data, 1000) == 0
 
 
 @pytest.mark.parametrize(
