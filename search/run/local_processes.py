@@ -22,6 +22,7 @@ logger = logging.getLogger(f"dynafront.{__name__}")
 
 FAULT = "CUDA error"
 LOOK_SECONDS = 1.0  # between two looks at whether trainings are within their limits
+IDLE_SECONDS = 1.0  # that a process with nothing to train stays where trainings share GPUs
 
 
 class LocalProcesses:
@@ -29,6 +30,7 @@ class LocalProcesses:
 
     One whose training goes beyond the `limits` is killed, and the next job gets a new one. With a `room` a job goes to
     the GPU that has room for it, and waits while none has; those behind it wait too, or a large one would for ever.
+    There a process ends soon after its last job: it keeps some of its GPU, which would count as that of others.
     With `fused` above 1 a process takes up to so many jobs of one kind, see `search.run.held_jobs`; limits are then of
     all of them together, and a GPU has room for them all.
     """
@@ -87,6 +89,7 @@ class LocalProcesses:
 
     def next_event(self, timeout: float) -> tuple[Job, Event] | None:
         self._begin_held()
+        self._end_idle_ones()
         self._look_for_limits()
         if self._said:
             return self._said.popleft()
@@ -157,6 +160,7 @@ class LocalProcesses:
 
     def _index_for(self, jobs: Sequence[Job], free: Sequence[int]) -> int | None:
         """The free worker that is to train the jobs, on the GPU that has room for all of them; None: there is none."""
+        self._end_idle_ones()
         if self.room is None or not self.room.look():
             return free[0]
         place = self.room.place_together({job.name: job.gpu_bytes for job in jobs})
@@ -168,6 +172,13 @@ class LocalProcesses:
             self._end_idle(index)
             self._places[index] = place
         return index
+
+    def _end_idle_ones(self) -> None:
+        """End what has waited for a job for a while, where others need its memory."""
+        for index in self._free() if self.room is not None else ():
+            worker = self._workers[index]
+            if worker is not None and time.monotonic() - worker.idle_since > IDLE_SECONDS:
+                self._end_idle(index)
 
     def _end_idle(self, index: int) -> None:
         """The next job of this worker needs a new process: it is on another GPU, or no client of MPS any more."""
@@ -200,7 +211,10 @@ class LocalProcesses:
 
     def _let_go(self, index: int, worker: WorkerProcess) -> None:
         """A process with a GPU leaves once its jobs are over, if one has failed; on its way out it takes no others."""
-        if self._gpus and worker.failed and not worker.jobs:
+        if worker.jobs:
+            return
+        worker.idle_since = time.monotonic()
+        if self._gpus and worker.failed:
             self._workers[index] = None
             worker.ended()
 

@@ -38,7 +38,7 @@ PRELOADED = "search.run.preloaded"  # what workers need, in the process that the
 class WorkerProcess:
     """The process, as the driver sees it. `jobs` are what it trains now, `epochs` the last that it finished of each.
 
-    `under_mps`: it shares its GPU by NVIDIA's Multi-Process Service.
+    `under_mps`: it shares its GPU by NVIDIA's Multi-Process Service. `idle_since`: when its last job was over.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class WorkerProcess:
         self.failed = False  # one of the jobs that it began last
         self._together = 0  # how many these were
         self.under_mps = False
+        self.idle_since = time.monotonic()
         self._limits, self._kills = limits, kernel_kills()
         self._watch = self._watching()
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from search.run.gpu_memory import GpuMemory
 from search.run.gpu_needs import measuring_for
 from search.run.gpu_room import LEAVE_SECONDS, WHOLE, GpuRoom
 from search.run.job import Job, Outcome
-from search.run.local_processes import LocalProcesses
+from search.run.local_processes import IDLE_SECONDS, LocalProcesses
 from search.run.number_formats import NumberFormats
 from search.study_parts import Run
 from spaces.contract.task import Task
@@ -290,6 +292,55 @@ def store(tmp_path: Path) -> Store:
     store = Store.open(f"sqlite:///{tmp_path / 'db.sqlite'}")
     store.add_study("s", {}, "", {})
     return store
+
+
+@dataclass
+class WithContexts(Machine):
+    """Its first GPU lends half a gigabyte to each living process of a worker, as CUDA does."""
+
+    processes: list[BaseProcess] = field(default_factory=list)
+
+    def __call__(self) -> Sequence[tuple[int, int]]:
+        self.used[0] = sum(one.is_alive() for one in self.processes) / 2
+        return super().__call__()
+
+
+@pytest.mark.slow
+def test_what_an_idle_process_keeps_of_its_gpu_is_not_taken_for_that_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "a,b")
+    machine = WithContexts(used=[0.0, 10.0])
+    engine = LocalProcesses(2, room=machine.room())
+
+    def one(number: int, gb: int, epochs: int) -> Job:
+        return replace(job(tmp_path, number, epochs), device="cpu", gpu_bytes=gb * GB)
+
+    def process() -> BaseProcess:
+        worker = engine._workers[0]
+        assert worker is not None
+        return worker.process
+
+    try:
+        engine.submit(one(0, 8, epochs=1))
+        first = process()
+        drained(engine, 1)
+        engine.submit(one(1, 8, epochs=1))
+        assert process() is first, "the next job came at once"
+        drained(engine, 1)
+        time.sleep(IDLE_SECONDS)
+        engine.next_event(0.0)
+        assert not first.is_alive()
+        engine.submit(one(2, 8, epochs=1))
+        machine.processes.append(process())
+        drained(engine, 1)
+        time.sleep(IDLE_SECONDS)
+        machine.now += LEAVE_SECONDS  # all that while the driver asked for nothing
+        engine.submit(one(3, 5, epochs=400))
+        engine.submit(one(4, 5, epochs=400))
+        assert engine.has_room
+    finally:
+        engine.close()
 
 
 @pytest.mark.parametrize(
