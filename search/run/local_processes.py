@@ -20,7 +20,7 @@ from storage.records import training_text
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
-FAULT = "CUDA error"
+FAULTS = ("CUDA error", "cuDNN error", "CUBLAS_STATUS")  # how torch says that a GPU did not compute
 LOOK_SECONDS = 1.0  # between two looks at whether trainings are within their limits
 IDLE_SECONDS = 1.0  # that a process with nothing to train stays where trainings share GPUs
 
@@ -276,8 +276,8 @@ def events_until_the_end(
 
 
 def is_gpu_fault(failure: Failure) -> bool:
-    """Whether CUDA says so, and no memory is missing: the training itself may have done nothing wrong."""
-    return FAULT in failure.error and not failure.memory
+    """Whether CUDA or a library on it says so, and no memory is missing: the training may have done nothing wrong."""
+    return any(one in failure.error for one in FAULTS) and not failure.memory
 
 
 def grouped(gpus: Sequence[str], each: int) -> list[str]:

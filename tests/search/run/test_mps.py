@@ -219,6 +219,11 @@ def test_a_cuda_error_under_it_may_be_the_fault_of_another_training(
     machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fault = Failure("AcceleratorError: CUDA error: unspecified launch failure", 1, "")
+    for library in (
+        "RuntimeError: cuDNN error: CUDNN_STATUS_EXECUTION_FAILED",
+        "RuntimeError: CUBLAS_STATUS_EXECUTION_FAILED when calling cublasSgemm",
+    ):
+        assert is_gpu_fault(Failure(library, 1, ""))
     assert is_gpu_fault(fault)
     assert not is_gpu_fault(replace(fault, memory=True))
     assert not is_gpu_fault(Failure("ValueError: no", 1, ""))
