@@ -62,14 +62,12 @@ class WorkerProcess:
         self._watch = self._watching()
 
     def begin(self, jobs: Sequence[Job]) -> bool:
-        """Let it train the jobs, as one where it can; False when it is gone."""
-        if not self.sent(tuple(jobs)):
-            return False
+        """Let it train the jobs, as one where it can; False when it is gone, of which its pipe tells then."""
         self.jobs, self.epochs, self.failed = {job.name: job for job in jobs}, {}, False
         self._together = len(jobs)
         self._watch = self._watching()
         self._kills = kernel_kills()
-        return True
+        return self.sent(tuple(jobs))
 
     def sent(self, message: tuple[Job, ...] | bool) -> bool:
         """Send it to the process; False when that is gone."""

@@ -15,6 +15,7 @@ from search.run.checkpoint import Slot
 from search.run.engine import InProcess
 from search.run.job import Failure, Notice, Outcome, Rung
 from search.run.local_processes import LocalProcesses
+from search.run.worker_process import WorkerProcess
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from tests.search.run.jobs import drained, job, kinds
@@ -77,6 +78,25 @@ def test_a_job_that_is_kept_apart_cannot_take_this_process_down(tmp_path: Path) 
 
 
 @pytest.mark.slow
+def test_a_process_that_dies_before_its_first_job_takes_none_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sent(worker: WorkerProcess, message: object) -> bool:
+        worker.kill()
+        return False
+
+    monkeypatch.setattr(WorkerProcess, "sent", sent)
+    engine = LocalProcesses(1)
+    try:
+        engine.submit(job(tmp_path))
+        ((asked, failure),) = drained(engine, 1)
+    finally:
+        engine.close()
+    assert asked == job(tmp_path)
+    assert isinstance(failure, Failure)
+    assert failure.crashed
+
+
 def test_a_checkpoint_of_another_candidate_in_the_same_place_is_not_taken_for_this_one(
     tmp_path: Path,
 ) -> None:
