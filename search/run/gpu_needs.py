@@ -46,10 +46,11 @@ class Measures(Protocol):
 
 
 def measuring_for(engine: StudyEngine, formats: NumberFormats) -> Callable[[Job], Job]:
-    """What gives a job all that is measured of its size, on this engine."""
+    """What gives a job all that is measured of its size, on this engine; that ends what measures when it has to."""
     if not isinstance(engine, LocalProcesses) or engine.room is None:
         return formats.of
     assert isinstance(formats.probe, Probe)
+    engine.end_with_mps(formats.close)
     overhead = engine.room.overhead
     needs = GpuNeeds(
         formats.formats, formats.study, formats.task, formats.probe, overhead, formats.doing

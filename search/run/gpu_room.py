@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from search.run.gpu_memory import USUAL
 from storage.records import Kind
 
 LEAVE_SECONDS = 5.0  # that an ended training may take to give its memory back
@@ -63,6 +64,7 @@ class GpuRoom:
     def __init__(self, memory: Memory, clock: Callable[[], float] = time.monotonic) -> None:
         self._memory, self._clock = memory, clock
         self._gpus: list[_Gpu] = []
+        self._least_overhead = 0
 
     def look(self) -> bool:
         """Take in how much is free now; False where that cannot be read."""
@@ -101,7 +103,11 @@ class GpuRoom:
 
     def overhead(self) -> int:
         """Bytes that a training's process takes beside its tensors. Ask before anything trains."""
-        return self._memory.overhead()
+        return max(self._memory.overhead(), self._least_overhead)
+
+    def leave_mps(self) -> None:
+        """Each process has a context of its own from now on; what was measured is the little that one takes of MPS."""
+        self._least_overhead = USUAL
 
     def close(self) -> None:
         self._memory.close()

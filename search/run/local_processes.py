@@ -52,6 +52,7 @@ class LocalProcesses:
         self._gpus = grouped(visible_gpus(), gpus_per_trial)
         self.room, self._mps = room, mps
         self._say: Callable[[str], None] = logger.info
+        self._end_measuring: Callable[[], None] = lambda: None
         self._held = HeldJobs(fused)
         self._group: list[Job] = []  # that is to begin next, and waits for room on a GPU
         self._said: deque[tuple[Job, Event]] = deque()  # that is to be told next
@@ -79,6 +80,10 @@ class LocalProcesses:
 
     def say_on(self, say: Callable[[str], None]) -> None:
         self._say = say
+
+    def end_with_mps(self, end: Callable[[], None]) -> None:
+        """Call `end` when MPS is left, and before it ends: it ends a process that measures there, as a client of it."""
+        self._end_measuring = end
 
     def submit(self, job: Job) -> None:
         self._held.add(job)
@@ -140,6 +145,7 @@ class LocalProcesses:
         if self.room is not None:
             self.room.close()
         if self._mps is not None:
+            self._end_measuring()
             self._mps.close()
 
     def _begin_held(self) -> None:
@@ -195,6 +201,9 @@ class LocalProcesses:
         """A process under MPS ended badly, which may take others down: new ones do without."""
         if self._mps is not None and self._mps.active and worker.under_mps:
             self._mps.leave()
+            self._end_measuring()
+            if self.room is not None:
+                self.room.leave_mps()
             self._say("a training ended badly under NVIDIA's MPS; the search goes on without it")
 
     def _release(self, job: Job) -> None:
@@ -277,7 +286,12 @@ def events_until_the_end(
 
 def is_gpu_fault(failure: Failure) -> bool:
     """Whether CUDA or a library on it says so, and no memory is missing: the training may have done nothing wrong."""
-    return any(one in failure.error for one in FAULTS) and not failure.memory
+    return names_gpu_fault(failure.error) and not failure.memory
+
+
+def names_gpu_fault(error: str) -> bool:
+    """Whether an error is of CUDA or of a library on it."""
+    return any(one in error for one in FAULTS)
 
 
 def grouped(gpus: Sequence[str], each: int) -> list[str]:

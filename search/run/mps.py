@@ -21,6 +21,7 @@ logger = logging.getLogger(f"dynafront.{__name__}")
 CONTROL = "nvidia-cuda-mps-control"
 PIPES, LOGS = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+MIG = "MIG-"  # begins the name of a part of a GPU
 MOST_CLIENTS = 48  # processes on a GPU, from Volta on
 OURS = 4  # that are no workers: they measure
 NOWHERE = "/nonexistent"  # in place of the folder of a daemon: nothing answers there
@@ -47,6 +48,9 @@ class Mps:
         if _asked("get_server_list", dict(os.environ)):
             logger.info("an MPS daemon answers already, which is used")
             self.active = True
+            return
+        if any(name.strip().startswith(MIG) for name in os.environ.get(VISIBLE, "").split(",")):
+            logger.info("no MPS: a daemon would see the first instance of a GPU alone")
             return
         folder = tempfile.mkdtemp(prefix="dynafront-mps-")  # short: sockets lie there
         own = {PIPES: str(Path(folder, "pipe")), LOGS: str(Path(folder, "log"))}

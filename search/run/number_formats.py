@@ -1,6 +1,6 @@
 """Number format and threads of each size of network: measured once for a study on a device, then as found there.
 
-They are measured in a process of its own. A format that takes that process down, or does not end in time, is
+They are measured in a process of its own. A format that takes that process down twice, or does not end in time, is
 remembered and not tried again on this kind of device at this size; the others are measured without it.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -20,7 +21,9 @@ from typing import Protocol
 import torch
 
 from search.report.text import network_text
+from search.run.giving_up import HopelessError
 from search.run.job import Job
+from search.run.local_processes import names_gpu_fault
 from search.run.worker_process import workers_context
 from spaces.contract.family import Candidate
 from spaces.contract.net import DynamicNet
@@ -39,13 +42,14 @@ from trainers.execution import (
     whole_vectors,
 )
 from trainers.latency import torch_threads
-from trainers.memory import leave_gpu
+from trainers.memory import is_out_of_memory, leave_gpu
 from trainers.thread_choice import measured_threads
 from trainers.wrong_results import wrong_operations
 
 logger = logging.getLogger(f"dynafront.{__name__}")
 
 PATIENCE = 300.0  # seconds that measuring a size may take without a word
+TRIES = 2  # a process that shares its GPU may end by the fault of another one
 
 
 class CrashedError(RuntimeError):
@@ -90,12 +94,25 @@ class Probe:
         return best_device() if asked == "auto" else asked
 
     def device_name(self, device: str) -> str:
-        """The kind of the device. A GPU is asked over there: a process that has used one keeps some of its memory."""
+        """The kind of the device. Raises HopelessError where it does not say it.
+
+        A GPU is asked over there: a process that has used one keeps some of its memory.
+        """
         if device == "cpu":
             return cpu_name()
-        self._send(device)
-        assert self._pipe is not None
-        return str(self._pipe.recv())
+        for _ in range(TRIES):
+            try:
+                self._send(device)
+                assert self._pipe is not None
+                if self._pipe.poll(PATIENCE):
+                    return str(self._pipe.recv())
+            except (EOFError, OSError) as error:
+                logger.warning("the process that measures is gone: %r", error)
+            self.close()
+        raise HopelessError(
+            f"the process that measures networks on {device} ends, or does not answer: does the GPU work? "
+            "Search again to go on"
+        )
 
     def fastest(self, job: Job, task: Task, without: Sequence[Execution]) -> Execution:
         """The fastest format for the job's network, of all but those, and its threads. Raises CrashedError."""
@@ -185,12 +202,14 @@ def _peak(job: Job) -> int | None:
     from search.run.gpu_needs import peak_bytes  # which imports this
 
     try:
-        return peak_bytes(job, best_device())
+        found = peak_bytes(job, best_device())
     except (RuntimeError, ValueError, OSError) as error:
         logger.warning("the memory of a training could not be measured", exc_info=error)
-        return None
-    finally:
-        leave_gpu()
+        if names_gpu_fault(str(error)) and not is_out_of_memory(error):
+            sys.exit(1)  # CUDA does nothing more in this process
+        found = None
+    leave_gpu()
+    return found
 
 
 def _fastest(
@@ -272,11 +291,14 @@ class NumberFormats:
 
     def _measured(self, job: Job, device: str, name: str, size: str) -> Execution:
         without = [Execution(**one) for one in self.formats.crashed(name, size)]
-        plain = _as_asked(job, device)
+        plain, once = _as_asked(job, device), list[Execution]()
         while plain not in without:
             try:
                 return self.probe.fastest(job, self.task(), without)
             except CrashedError as error:
+                if error.tried not in once:  # what ended it may be the fault of another process
+                    once.append(error.tried)
+                    continue
                 without.append(error.tried)
                 self.formats.add_crash(name, size, error.tried.as_dict())
                 self.say(

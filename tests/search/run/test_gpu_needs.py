@@ -9,15 +9,19 @@ import pytest
 
 import search.run.gpu_needs as needs_module
 from search.run.data import load_data
-from search.run.gpu_needs import GpuNeeds, held_bytes, train_a_little
+from search.run.gpu_needs import GpuNeeds, held_bytes, measuring_for, train_a_little
 from search.run.gpu_room import WHOLE
 from search.run.job import Job
+from search.run.local_processes import LocalProcesses
+from search.run.mps import Mps
+from search.run.number_formats import NumberFormats
+from search.run.number_formats import Probe as FormatProbe
 from spaces.contract.task import Task
 from storage.store import Store
+from tests.search.run.gpus import GB, Machine
 from tests.search.run.jobs import PARAMS, job
 from trainers.execution import Execution
 
-GB = 10**9
 TASK = Task(channels=1, height=8, width=8, classes=10)
 LINEAR = {"backbone": "test_resnet", "dynamics": "exits", "exits": "linear", "batch": 32}
 
@@ -124,3 +128,17 @@ def test_images_that_a_training_keeps_on_the_gpu_count(tmp_path: Path) -> None:
     assert held_bytes(data, 10 * GB) == train + validation
     assert held_bytes(data, 2 * validation - 1) == train, "of the others there is too little room"
     assert held_bytes(data, 1000) == 0
+
+
+def test_an_engine_that_closes_ends_the_process_that_measures(store: Store) -> None:
+    class Closing(FormatProbe):
+        closed = False
+
+        def close(self) -> None:
+            self.closed = True
+
+    probe = Closing()
+    engine = LocalProcesses(2, room=Machine().room(), mps=Mps())
+    measuring_for(engine, NumberFormats(store.formats, "s", lambda: TASK, print, probe))
+    engine.close()
+    assert probe.closed

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 import search.run.engine as engine_module
 import search.run.gpu_memory as memory_module
 from search.run.engine import InProcess, engine_for
-from search.run.gpu_memory import GpuMemory
+from search.run.gpu_memory import USUAL, GpuMemory
 from search.run.gpu_needs import measuring_for
-from search.run.gpu_room import LEAVE_SECONDS, WHOLE, GpuRoom
+from search.run.gpu_room import LEAVE_SECONDS, WHOLE
 from search.run.job import Job, Outcome
 from search.run.local_processes import IDLE_SECONDS, LocalProcesses
 from search.run.number_formats import NumberFormats
@@ -27,39 +27,10 @@ from search.study_parts import Run
 from spaces.contract.task import Task
 from storage.records import Kind
 from storage.store import Store
+from tests.search.run.gpus import GB, Machine
 from tests.search.run.jobs import drained, job
 
-GB = 10**9
 TASK = Task(channels=1, height=8, width=8, classes=10)
-
-
-class LookingRoom(GpuRoom):
-    """Looks before it places, as an engine does."""
-
-    def place(self, training: tuple[Kind, int], needed: int) -> int | None:
-        assert self.look()
-        return super().place(training, needed)
-
-
-@dataclass
-class Machine:
-    """Two GPUs of 10 GB: `used` are the gigabytes that are taken there now, by anybody. Its clock is set by hand."""
-
-    used: list[float] = field(default_factory=lambda: [0.0, 0.0])
-    now: float = 0.0
-    closed: bool = False
-
-    def __call__(self) -> Sequence[tuple[int, int]]:
-        return [(round((10 - one) * GB), 10 * GB) for one in self.used]
-
-    def overhead(self) -> int:
-        return GB // 2
-
-    def close(self) -> None:
-        self.closed = True
-
-    def room(self) -> LookingRoom:
-        return LookingRoom(self, lambda: self.now)
 
 
 def name(number: int) -> tuple[Kind, int]:
@@ -372,6 +343,13 @@ def test_only_where_gpus_are_shared_is_memory_measured(store: Store, tmp_path: P
     assert measuring_for(LocalProcesses(2), formats) == formats.of
     shared = LocalProcesses(2, room=Machine().room())
     assert measuring_for(shared, formats) != formats.of
+
+
+def test_without_mps_a_process_takes_no_less_than_usual_beside_its_tensors() -> None:
+    room = Machine().room()
+    assert room.overhead() == GB // 2
+    room.leave_mps()
+    assert room.overhead() == USUAL
 
 
 def answers(pipe: Connection) -> None:

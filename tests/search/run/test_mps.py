@@ -15,10 +15,12 @@ import pytest
 
 import search.run.engine as engine_module
 from search.run.engine import engine_for
+from search.run.gpu_memory import USUAL
 from search.run.job import Failure, Outcome
 from search.run.local_processes import LocalProcesses, is_gpu_fault
 from search.run.mps import CONTROL, LOGS, MOST_CLIENTS, NOWHERE, PIPES, Mps
 from search.study_parts import Run
+from tests.search.run.gpus import Machine as Gpus
 from tests.search.run.jobs import drained, job
 
 # a daemon answers where there is a file `daemon` in its folder
@@ -134,6 +136,21 @@ def test_a_machine_without_it_and_more_processes_than_it_serves_do_without(
     mps.close()
 
 
+@pytest.mark.parametrize("visible", ["MIG-3f2a", "GPU-3f2a, MIG-3f2b"])
+def test_parts_of_a_gpu_have_no_daemon_of_a_search_but_may_have_one(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, visible: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    mps = Mps()
+    mps.start(4, silent)
+    assert not mps.active
+    assert machine.calls == []
+    (machine.usual / "daemon").touch()
+    mps.start(4, silent)
+    assert mps.active, "whoever started it has shown it that part"
+    mps.close()
+
+
 KILLED = """
 import sys, time
 from search.run.mps import Mps
@@ -212,6 +229,29 @@ def test_after_a_worker_ended_badly_new_ones_do_without_and_idle_ones_are_replac
     finally:
         engine.close()
     assert machine.calls[1].startswith("quit ")
+
+
+@pytest.mark.slow
+def test_what_measures_ends_when_mps_is_left_and_before_its_daemon_ends(
+    machine: Machine, tmp_path: Path
+) -> None:
+    room, ended = Gpus().room(), list[int]()
+    engine = LocalProcesses(1, room=room, mps=Mps())
+    engine.end_with_mps(lambda: ended.append(len(machine.calls)))
+    engine.open(silent)
+    engine.say_on(str)
+    try:
+        engine.submit(replace(job(tmp_path, epochs=400), device="cpu"))
+        (worker,) = engine._workers
+        assert worker is not None
+        worker.kill()
+        drained(engine, 1)
+        assert ended == [1], "the next one is no client"
+        assert room.overhead() == USUAL
+    finally:
+        engine.close()
+    assert ended == [1, 1]
+    assert len(machine.calls) == 2
 
 
 @pytest.mark.slow

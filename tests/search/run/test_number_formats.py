@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+import search.run.gpu_needs as needs_module
 import search.run.number_formats as module
+from search.run.giving_up import HopelessError
 from search.run.job import Job
 from search.run.number_formats import CrashedError, NumberFormats, Probe, size_of
 from search.run.trial_execution import execution_of
@@ -105,7 +107,7 @@ def test_a_format_that_crashes_is_left_out_here_in_every_study_and_one_line_says
         "torch crashed with bfloat16 and channels_last at this size; it is not used here again"
     ]
     formats(store, probe, "other")[0].of(job(tmp_path))
-    assert probe.asked == [[], [LAST], [LAST]]
+    assert probe.asked == [[], [], [LAST], [LAST]], "it has crashed twice"
 
 
 def test_where_every_format_crashes_a_training_is_tried_in_plain_float32(
@@ -138,6 +140,55 @@ def test_a_native_crash_of_the_probe_names_the_format_and_does_not_reach_this_pr
     assert len(lines) == 1
     (crashed,) = store.formats.crashed(found.probe.device_name("cpu"), size_of(job(tmp_path), TASK))
     assert crashed == LAST.as_dict()
+
+
+def test_one_crash_may_be_the_fault_of_another_process_and_says_nothing_of_a_format(
+    store: Store, tmp_path: Path
+) -> None:
+    class Once(FakeProbe):
+        def fastest(self, job: Job, task: Task, without: Sequence[Execution]) -> Execution:
+            self.crash = () if self.asked else (LAST,)
+            return super().fastest(job, task, without)
+
+    found, lines = formats(store, Once())
+    assert found.of(job(tmp_path)).execution == LAST.as_dict()
+    assert not lines
+
+
+def tells_its_name_the_second_time(pipe: Connection) -> None:
+    """Ends without a word, unless it has done so in this folder before."""
+    folder = Path(pipe.recv())
+    if (folder / "here").exists():
+        pipe.send("a GPU")
+    (folder / "here").touch()
+
+
+@pytest.mark.slow
+def test_the_kind_of_a_device_is_asked_again_where_the_process_ends(tmp_path: Path) -> None:
+    probe = Probe(tells_its_name_the_second_time)
+    try:
+        assert probe.device_name(str(tmp_path)) == "a GPU"
+        with pytest.raises(
+            HopelessError, match="measures networks on /none ends, or does not answ"
+        ):
+            probe.device_name("/none")
+    finally:
+        probe.close()
+
+
+@pytest.mark.parametrize("error", ["CUDA error: unspecified launch failure", "cuDNN error: no"])
+def test_a_process_that_cuda_does_no_more_in_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    raised: list[Exception] = [RuntimeError(error), RuntimeError("CUDA error: out of memory")]
+
+    def peak_bytes(job: Job, device: str) -> int:
+        raise raised.pop(0)
+
+    monkeypatch.setattr(needs_module, "peak_bytes", peak_bytes)
+    with pytest.raises(SystemExit):
+        module._peak(job(tmp_path))
+    assert module._peak(job(tmp_path)) is None
 
 
 @pytest.mark.slow
