@@ -17,6 +17,7 @@ from search.schedule.limits import limit_of
 from search.schedule.sizes import shape_of, sizes
 from search.schedule.static_nets import static_nets_of
 from search.schedule.warm_start import epochs_of, recommended, warm
+from search.study_parts import Run
 from spaces.contract.family import Candidate
 from spaces.contract.registry import family
 from spaces.contract.task import Task
@@ -74,7 +75,7 @@ def estimate(checked: CheckedStudy, trials: int, workers: int, trained: int = 0)
     within = _within(checked, every)
     smallest = min(within, key=lambda one: one.shape.macs)
     largest = max(within, key=lambda one: one.shape.macs)
-    device = best_device() if spec.run.device == "auto" else spec.run.device
+    device = _timed_on(spec.run)
     threads = spec.run.threads or threads_for(spec.run, max(1, workers))
     torch.set_num_threads(threads or torch.get_num_threads())
     needed = [int(smallest.warm), sum(one.warm for one in within)]
@@ -97,6 +98,13 @@ def estimate(checked: CheckedStudy, trials: int, workers: int, trained: int = 0)
         beyond=len(every) - len(within),
         device=device,
     )
+
+
+def _timed_on(run: Run) -> str:
+    """The device of this machine that steps are timed on: a cluster may have the GPU that it asks for, and this not."""
+    if run.device == "cpu":
+        return "cpu"
+    return best_device() if run.device == "auto" or run.uses_ray else run.device
 
 
 def _taken(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 from rich.console import Console
@@ -89,6 +90,18 @@ def test_a_study_on_a_cluster_says_what_that_has(
     assert said in result.output
     assert "on nodes as fast as this machine (cpu, 4 at once)" in result.output
     assert "tiny.yml is ready: dynafront search tiny.yml --engine ray" in result.output
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU too")
+def test_a_study_for_the_gpus_of_a_cluster_is_timed_on_a_machine_without(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = Offer("head:6379", nodes=2, cpus=8, gpus=4, trials=4)
+    monkeypatch.setattr("search.commands.check.offer", lambda run: there)
+    Path("tiny.yml").write_text(TINY.replace("run: {", "run: {engine: ray, device: cuda, "))
+    result = dynafront("check", "tiny.yml")
+    assert result.exit_code == 0, result.output
+    assert "on nodes as fast as this machine (cpu, 4 at once)" in result.output
 
 
 def test_what_has_ended_is_not_counted_again(in_finished: Path) -> None:
