@@ -10,7 +10,8 @@ from search.study_parts import EngineName, Run
 OF_RAY = ("address", "cpus_per_trial", "max_trials")
 OF_WORKERS = ("workers", "fused")
 BOUNDS = ("trial_hours", "stall_minutes", "memory_gigabytes")  # to which a process is held
-CLIENT = "ray://"  # Ray's proxy for programs outside of a cluster
+# what Ray has for programs outside of a cluster, by how its address begins
+OUTSIDE = {"ray://": "proxy", "http://": "dashboard", "https://": "dashboard"}
 
 
 def check_engine(run: Run, where: str) -> None:
@@ -26,11 +27,7 @@ def check_engine(run: Run, where: str) -> None:
             raise ValueError(
                 f"{where}: run.gpus_per_trial: {run.gpus_per_trial:g} is not read with device: cpu; leave it out"
             )
-        if run.address.startswith(CLIENT):
-            raise ValueError(
-                f"{where}: run.address: {run.address} is Ray's proxy for programs outside of a cluster; start the "
-                "search on a machine of the cluster, such as with `ray job submit`, and leave address out"
-            )
+        check_inside(run.address, f"{where}: run.address", "leave address out")
         return
     if run.gpus_per_trial < 1:
         raise ValueError(
@@ -57,6 +54,16 @@ def check_workers(run: Run, workers: int) -> None:
         if _is_given(run, name):
             raise ValueError(
                 f"run.{name}: with 0 workers no process of a training can be ended; take 1 or more, or leave it out"
+            )
+
+
+def check_inside(address: str, key: str, fix: str) -> None:
+    """Raise ValueError for an address that is not of a cluster itself; `fix` says what to do with the key."""
+    for beginning, what in OUTSIDE.items():
+        if address.startswith(beginning):
+            raise ValueError(
+                f"{key}: {address} is Ray's {what} for programs outside of a cluster; start the search on a machine "
+                f"of the cluster, such as with `ray job submit`, and {fix}"
             )
 
 

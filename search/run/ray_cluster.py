@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
+from search.engine_keys import check_inside
 from search.logs import verbosity
 from search.run.ray_errors import reason
 from search.run.ray_token import MODE, kept_token, own_token
@@ -25,6 +26,7 @@ from search.run.ray_token import MODE, kept_token, own_token
 logger = logging.getLogger(f"dynafront.{__name__}")
 
 AUTO, LOCAL = "auto", "local"
+VARIABLE = "RAY_ADDRESS"
 UV = "RAY_ENABLE_UV_RUN_RUNTIME_ENV"
 UNASKED = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -113,12 +115,17 @@ def connected(address: str | None, say: Callable[[str], None] = lambda line: Non
 
 
 def address_of(address: str) -> str | None:
-    """HOST:PORT of the cluster that a study file names; None where one is to be started on this machine."""
+    """HOST:PORT of the cluster that a study file names; None where one is to be started on this machine.
+
+    Raises ValueError where the variable that Ray reads names none.
+    """
     if address == LOCAL:
         return None
     if address != AUTO:
         return address
-    if named := os.environ.get("RAY_ADDRESS"):
+    named = os.environ.get(VARIABLE) or AUTO
+    if named != AUTO:
+        check_inside(named, VARIABLE, "unset it there")
         return None if named == LOCAL else named
     noted = noted_address()
     # the note outlives a cluster that was killed

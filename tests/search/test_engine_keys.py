@@ -51,6 +51,10 @@ def test_other_numbers_of_gpus_are_refused(given: str) -> None:
             "engine: ray, address: 'ray://head:10001'",
             r"run\.address: ray://head:10001 is Ray's proxy",
         ),
+        (
+            "engine: ray, address: 'http://head:8265'",
+            r"run\.address: http://head:8265 is Ray's dashboard",
+        ),
         ("engine: ray, gpus_per_trial: 0.5, device: cpu", r"0\.5 is not read with device: cpu"),
     ],
 )

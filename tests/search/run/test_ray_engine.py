@@ -66,6 +66,24 @@ def test_a_cluster_is_named_found_or_started(
             assert address_of("auto") == f"127.0.0.1:{port}", "as `ray start` has it"
     monkeypatch.setenv("RAY_ADDRESS", "other:6379")
     assert address_of("auto") == "other:6379"
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    assert address_of("auto") is None, "as without it"
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    assert address_of("auto") is None
+
+
+@pytest.mark.parametrize(
+    ("named", "what"), [("ray://head:10001", "proxy"), ("http://head:8265", "dashboard")]
+)
+def test_a_variable_that_is_for_programs_outside_of_a_cluster_is_named(
+    monkeypatch: pytest.MonkeyPatch, named: str, what: str
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", named)
+    with pytest.raises(
+        ValueError, match=f"RAY_ADDRESS: {named} is Ray's {what} for programs outside"
+    ):
+        address_of("auto")
+    assert address_of("head:6379") == "head:6379"
 
 
 def test_a_cluster_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
