@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from spaces.contract.task import Task
     from trainers.execution import Execution
 
+NOT_SET = "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"
 TICK = 1.0  # seconds that the actor waits for an event at once
 LONGEST_PATH = 107  # bytes, of a socket
 SOCKET = "/pymp-12345678/listener-12345678"  # of the processes that an actor starts
@@ -61,6 +62,15 @@ def leave_nothing() -> None:
         tempfile.tempdir = folder
 
 
+def see_own_gpus(ids: Sequence[int | str]) -> None:
+    """Let this process see the GPUs that Ray has given it, and none of those that its node may have for others.
+
+    Ray does so too, unless it has given none, or the cluster forbids it.
+    """
+    if not ids or NOT_SET in os.environ:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, ids))
+
+
 class Trainer:
     """Trains jobs in a process of its own. `folder` is the driver's, from which paths count.
 
@@ -73,8 +83,7 @@ class Trainer:
 
         show_logs(verbosity)
         leave_nothing()
-        if not ray.get_gpu_ids():  # those that its node may have are others'
-            os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        see_own_gpus(ray.get_gpu_ids())
         self._node = here(folder)
         if not self._node.missing:
             os.chdir(folder)

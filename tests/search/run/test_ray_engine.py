@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import time
@@ -17,6 +18,7 @@ from search.run import ray_cluster
 from search.run.engine import InProcess, engine_for
 from search.run.job import Failure, Outcome, Rung
 from search.run.ray_cluster import UV, ClusterError, address_of
+from search.run.ray_trainer import NOT_SET, see_own_gpus
 from search.study_parts import Run
 from tests.search.run.jobs import drained, job, kinds
 from trainers.fit import EpochResult
@@ -84,6 +86,27 @@ def test_a_variable_that_is_for_programs_outside_of_a_cluster_is_named(
     ):
         address_of("auto")
     assert address_of("head:6379") == "head:6379"
+
+
+@pytest.mark.parametrize(
+    ("ids", "forbidden", "seen"),
+    [
+        ([], False, ""),
+        ([2], False, "2"),
+        ([2], True, "2"),
+        (["GPU-a", "GPU-b"], True, "GPU-a,GPU-b"),
+    ],
+)
+def test_a_process_sees_the_gpus_that_ray_has_given_it(
+    monkeypatch: pytest.MonkeyPatch, ids: list[int | str], forbidden: bool, seen: str
+) -> None:
+    """Those of its node, which Ray narrows down unless a variable forbids it."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3" if forbidden else "2")
+    monkeypatch.delenv(NOT_SET, raising=False)
+    if forbidden:
+        monkeypatch.setenv(NOT_SET, "1")
+    see_own_gpus(ids)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == seen
 
 
 def test_a_cluster_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
