@@ -17,7 +17,12 @@
 set -euo pipefail
 
 source "${DYNAFRONT_ENV:-.venv}/bin/activate"
-head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+# this is the first machine; its own name may lead to itself alone there, so: the address from which it reaches the last
+last=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | tail -n 1)
+head=$(python -c 'import socket, sys
+to_last = socket.socket(type=socket.SOCK_DGRAM)
+to_last.connect((sys.argv[1], 9)) # sends nothing
+print(to_last.getsockname()[0])' "$last")
 address=$head:$((20000 + SLURM_JOB_ID % 10000)) # other jobs may have a Ray of their own
 RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n') # nobody else may use this one
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN RAY_USAGE_STATS_ENABLED=0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -46,7 +47,7 @@ def alone() -> bool:
     return bool(unshare) and subprocess.run([*ALONE, "true"], capture_output=True).returncode == 0
 
 
-pytestmark = [pytest.mark.slow, minutes]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -93,6 +94,23 @@ def end(started: subprocess.Popen[str]) -> str:
     return said
 
 
+def test_the_first_machine_is_named_by_the_address_from_which_it_reaches_the_last(
+    folder: Path,
+) -> None:
+    (folder / "bin" / "scontrol").write_text("#!/bin/bash\nprintf 'first\\n127.0.0.2\\n'\n")
+    (folder / "bin" / "srun").write_text('#!/bin/bash\necho "$@"\n')
+    done = subprocess.run(
+        ["bash", str(SCRIPT), "study.yml"],
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"--address 127\.0\.0\.1:2\d{4} --min-nodes", done.stdout), done.stdout
+
+
+@minutes
 def test_a_job_whose_time_is_over_loses_nothing_and_the_same_job_goes_on(folder: Path) -> None:
     assert alone(), "the kernel gives no process namespace"
     first = job(folder)
