@@ -120,7 +120,7 @@ def test_a_network_that_takes_the_probe_down_trains_with_all_threads(
     probe = FakeProbe(dies=True)
     found = probe.formats(store).of(job(tmp_path)).execution
     assert found == Execution(device="cpu", dtype="float32", threads=0).as_dict()
-    assert probe.asked == 1
+    assert probe.asked == 2, "once might be the fault of another process"
 
 
 def test_the_probe_measures_threads_first_and_the_format_with_these(
