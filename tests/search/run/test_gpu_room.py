@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -15,9 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import search.run.engine as engine_module
-import search.run.gpu_memory as memory_module
 from search.run.engine import InProcess, engine_for
-from search.run.gpu_memory import USUAL, GpuMemory
+from search.run.gpu_memory import USUAL
 from search.run.gpu_needs import measuring_for
 from search.run.gpu_room import LEAVE_SECONDS, WHOLE
 from search.run.job import Job, Outcome
@@ -350,27 +347,3 @@ def test_without_mps_a_process_takes_no_less_than_usual_beside_its_tensors() -> 
     assert room.overhead() == GB // 2
     room.leave_mps()
     assert room.overhead() == USUAL
-
-
-def answers(pipe: Connection) -> None:
-    """In place of the process that looks at GPUs: answers twice, then it is gone."""
-    for answer in ([(3, 4)], 5):
-        pipe.recv()
-        pipe.send(answer)
-    pipe.recv()
-    os._exit(1)
-
-
-@pytest.mark.slow
-def test_the_process_that_looks_at_gpus_answers_and_what_it_said_last_holds_when_it_is_gone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(memory_module, "_serve", answers)
-    memory = GpuMemory()
-    try:
-        assert memory() == [(3, 4)]
-        assert memory.overhead() == 5
-        assert memory() == [(3, 4)]
-        assert memory.overhead() == 5
-    finally:
-        memory.close()
