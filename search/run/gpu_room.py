@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Protocol
 
 from search.run.gpu_memory import USUAL
@@ -94,6 +95,11 @@ class GpuRoom:
             best = max(idle, key=lambda gpu: gpu.room)
         best.running.update(needs)
         return next(n for n, gpu in enumerate(self._gpus) if gpu is best)
+
+    def fitting(self, needs: Sequence[int]) -> int:
+        """How many of these trainings, the first ones, the largest GPU could have at once; at least one."""
+        most = max(gpu.capacity for gpu in self._gpus)
+        return max(1, sum(taken <= most for taken in accumulate(needs)))
 
     def release(self, training: Training) -> None:
         """It has ended, if it was there."""

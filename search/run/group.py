@@ -6,6 +6,7 @@ from collections.abc import Generator, Hashable, Sequence
 
 import torch
 
+from search.run.gpu_room import WHOLE
 from search.run.job import Event, Job, Rung, Waits
 from search.run.worker import events
 from spaces.contract.family import Candidate
@@ -21,6 +22,7 @@ Group = Generator[tuple[Job, Event], bool | None, None]
 def kind_of(job: Job) -> Hashable | None:
     """Equal for jobs that can train as one; None for one that trains with no other."""
     special = job.alone or job.apart or job.reached or job.teacher or job.micro_batch
+    special = special or job.gpu_bytes >= WHOLE  # it is to have a GPU to itself
     if special or job.compile or job.gpus > 1 or is_frozen(job.params):
         return None
     if FLOAT16 in (job.precision, (job.execution or {}).get("dtype")):

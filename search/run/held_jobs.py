@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 from search.run.job import Job
@@ -25,13 +25,19 @@ class HeldJobs:
         self._added = clock()
 
     def add(self, job: Job) -> None:
-        kind = None
-        if self._together > 1:
-            from search.run.group import kind_of  # which needs PyTorch
-
-            kind = kind_of(job)
-        self._held.append(_Held(job, kind))
+        self._held.append(self._of(job))
         self._added = self._clock()
+
+    def put_back(self, jobs: Sequence[Job]) -> None:
+        """Those that do not begin now come before all others."""
+        self._held = [*map(self._of, jobs), *self._held]
+
+    def _of(self, job: Job) -> _Held:
+        if self._together == 1:
+            return _Held(job, None)
+        from search.run.group import kind_of  # which needs PyTorch
+
+        return _Held(job, kind_of(job))
 
     def clear(self) -> None:
         self._held.clear()

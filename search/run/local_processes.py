@@ -153,7 +153,7 @@ class LocalProcesses:
         while free := self._free():
             if not self._group:
                 under_way = sum(len(worker.jobs) for _, worker in self._busy())
-                self._group = self._held.ready(room=self.slots - under_way)
+                self._group = self._fitting(self._held.ready(room=self.slots - under_way))
             if not self._group or (index := self._index_for(self._group, free)) is None:
                 return
             jobs, self._group = self._group, []
@@ -163,6 +163,14 @@ class LocalProcesses:
             if worker is None or not worker.begin(jobs):
                 worker = self._workers[index] = self._started(index)
                 worker.begin(jobs)
+
+    def _fitting(self, jobs: list[Job]) -> list[Job]:
+        """As many of the jobs, which can train as one, as a GPU could have at once; the others are held on."""
+        if len(jobs) < 2 or self.room is None or not self.room.look():
+            return jobs
+        count = self.room.fitting([job.gpu_bytes for job in jobs])
+        self._held.put_back(jobs[count:])
+        return jobs[:count]
 
     def _index_for(self, jobs: Sequence[Job], free: Sequence[int]) -> int | None:
         """The free worker that is to train the jobs, on the GPU that has room for all of them; None: there is none."""

@@ -15,6 +15,7 @@ import torch
 from search.engine_keys import check_engine, on_engine
 from search.run.checkpoint import Slot
 from search.run.engine import engine_for
+from search.run.gpu_room import WHOLE
 from search.run.group import events_together, kind_of
 from search.run.held_jobs import PATIENCE, HeldJobs
 from search.run.job import EpochResult, Event, Failure, Job, Outcome, Rung, Waits
@@ -242,6 +243,7 @@ def test_jobs_that_differ_in_numbers_alone_are_of_one_kind(
         {"gpus": 2},
         {"teacher": "a file"},
         {"precision": "float16"},
+        {"gpu_bytes": WHOLE},
         {"execution": {"dtype": "float16"}},
         {"params": {"head_epochs": 2}},
         {"params": {"distill": 0.5}},

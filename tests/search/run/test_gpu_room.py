@@ -190,6 +190,23 @@ def test_trainings_that_are_to_be_on_one_gpu_go_where_all_of_them_have_room() ->
 
 
 @pytest.mark.slow
+def test_a_group_is_as_large_as_a_gpu_has_room_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "a,b")
+    engine = LocalProcesses(2, room=Machine().room(), fused=4)
+    try:
+        for number in range(8):
+            one = replace(job(tmp_path, number, 400), device="cpu", gpu_bytes=3 * GB)
+            engine.submit(one)
+        engine.next_event(0.0)
+        busy = [sorted(number for _, number in worker.jobs) for _, worker in engine._busy()]
+        assert sorted(busy) == [[0, 1, 2], [3, 4, 5]], "three of 3 GB on each of 10 GB"
+    finally:
+        engine.close()
+
+
+@pytest.mark.slow
 def test_jobs_that_train_as_one_go_as_one_to_a_gpu_that_has_room_for_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
