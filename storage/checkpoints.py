@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -50,11 +50,12 @@ class Checkpoints:
         tensors: Mapping[str, Tensor],
         state: dict[str, Any],
         shared: Collection[str] = (),
-    ) -> None:
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> bool:
         """Replace the key's checkpoint; tensors may lie on any device, share memory and have any layout.
 
-        `shared` names those that are the same at every save of the key. Raises
-        UnwrittenError, and the checkpoint is as it was.
+        `shared` names those that are the same at every save of the key. `wanted` is asked once all is written; where
+        it says no, the checkpoint is as it was, and False is returned. Raises UnwrittenError, and it is as it was.
         """
         path = self.path(key)
         unfinished = path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}")
@@ -72,7 +73,8 @@ class Checkpoints:
                 header[SHARED] = self._kept(key, {name: tensors[name] for name in shared})
             header["checksum"] = _checksum(plain, text, header.get(SHARED, ""))
             save_weights(plain, unfinished, header)
-            put_in_place(unfinished, path, self._before(path))
+            if not put_in_place(unfinished, path, self._before(path), wanted):
+                return False
         except (OSError, SafetensorError) as error:
             with suppress(OSError):
                 unfinished.unlink(missing_ok=True)
@@ -80,6 +82,7 @@ class Checkpoints:
         if SHARED in header:
             self.files.put_soon(shared_file(path.parent, header[SHARED]))
         self.files.put_soon(path)
+        return True
 
     def load(
         self, key: str, *, latest: bool = False

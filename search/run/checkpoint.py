@@ -76,11 +76,16 @@ class Slot:
         """Replace it, unless another process has trained on since: this one was suspended, and is not the study's any
         more.
         """
-        if self._is_behind(state["epochs_done"]):
+
+        def ahead() -> bool:
+            return not self._is_behind(state["epochs_done"])
+
+        whole = state | {"identity": self.identity}
+        # asked before it is written, and again before it is put there: it may have been suspended while it wrote
+        if ahead() and self.checkpoints.save(self.key, tensors, whole, shared, ahead):
+            self._know()
+        else:
             logger.warning("%s was trained further by another process", self.key)
-            return
-        self.checkpoints.save(self.key, tensors, state | {"identity": self.identity}, shared)
-        self._know()
 
     def load(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
         found = self.checkpoints.load(self.key)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 
+import storage.checkpoints
 from search.run.checkpoint import Slot
+from storage.checkpoint_files import UNFINISHED
 from storage.checkpoints import Checkpoints
 
 
@@ -49,3 +54,25 @@ def test_what_lay_there_before_is_no_other_process(tmp_path: Path) -> None:
         save(fresh, 1)
         assert stored(tmp_path) == 1
         save(slot(tmp_path), 7)
+
+
+def test_one_that_was_suspended_while_it_wrote_puts_nothing_in_place_of_what_came_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asleep, other = slot(tmp_path), slot(tmp_path)
+    save(asleep, 1)
+    other.load()
+    real = storage.checkpoints.save_weights
+
+    def suspended(*given: Any) -> None:
+        real(*given)
+        monkeypatch.undo()
+        with monkeypatch.context() as there:
+            there.setattr(os, "getpid", lambda: 7)
+            for epoch in (2, 3):
+                save(other, epoch)
+
+    monkeypatch.setattr(storage.checkpoints, "save_weights", suspended)
+    save(asleep, 2)
+    assert stored(tmp_path) == 3
+    assert list(tmp_path.rglob(f"*{UNFINISHED}")) == []
