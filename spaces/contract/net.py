@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -117,9 +118,12 @@ class Objective:
         weight = None if weights is None else logits_BC.new_tensor(weights)
         if truth.shares_BC is not None:
             return shared_cross_entropy(logits_BC, truth.shares_BC, weight, smoothing, reduction)
-        return F.cross_entropy(
-            logits_BC, truth.labels_B, weight, reduction=reduction, label_smoothing=smoothing
-        )
+        single = partial(F.cross_entropy, logits_BC, truth.labels_B, label_smoothing=smoothing)
+        if weight is None:
+            return single(reduction=reduction)
+        # torch's own mean divides by the weights of the batch: a micro-batch of one class would count as if unweighted
+        each_B = single(weight=weight, reduction="none")
+        return each_B if reduction == "none" else each_B.mean()
 
     def after_step(self, output: Output) -> None:
         """Called after the optimiser's step."""

@@ -54,15 +54,12 @@ def shared_cross_entropy(
 ) -> Tensor:
     """The cross-entropy with shares of classes: the mix of what each class alone would cost.
 
-    Its mean divides by the weights of the classes, as that of single classes does.
+    Its mean divides by the number of images, as that of single classes does, so that parts of a batch add up to it.
     """
     each_B = F.cross_entropy(
         logits_BC, shares_BC, weight_C, reduction="none", label_smoothing=smoothing
     )
-    if reduction == "none":
-        return each_B
-    total = len(each_B) if weight_C is None else (shares_BC @ weight_C).sum()
-    return each_B.sum() / total
+    return each_B if reduction == "none" else each_B.mean()
 
 
 def distillation(

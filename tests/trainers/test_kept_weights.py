@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -150,11 +151,12 @@ def test_frozen_norms_keep_their_statistics_and_weights_while_the_rest_learns(
     assert not any(torch.equal(before[n], after[n]) for n in gates), "these are new"
 
 
+@pytest.mark.parametrize("weights", [None, (5.0, *(1.0,) * 8, 0.2)])
 @pytest.mark.parametrize("micro", [5, 8, 31])
 def test_micro_batches_add_up_to_the_gradients_of_the_whole_batch(
-    digits: ImageData, micro: int
+    digits: ImageData, micro: int, weights: tuple[float, ...] | None
 ) -> None:
-    found = []
+    found, digits = [], replace(digits, class_weights=weights)
     for size in (0, micro):
         values = {"layers": 2, "dim": 32, "patch": 4, "batch": 32, "micro_batch": size}
         candidate = Candidate.of(family("skip_vit"), values | {"loss": "none", "clip": 0.0}, 1)

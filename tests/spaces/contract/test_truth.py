@@ -59,6 +59,15 @@ def test_classes_that_are_not_mixed_cost_the_same_as_shares_with_class_weights_t
     )
 
 
+def test_the_parts_of_a_batch_add_up_to_it_with_class_weights_too() -> None:
+    _, plain = objective(plan={"class_weights": (0.5, 1.0, 2.0, 0.1), "label_smoothing": 0.1})
+    logits, labels = torch.randn(B, 4), mixture()
+    for truth in (labels.labels_B, labels):
+        parts = [slice(start, start + 1) for start in range(B)]
+        mean = torch.stack([plain.cross_entropy(logits[one], truth[one]) for one in parts]).mean()
+        torch.testing.assert_close(plain.cross_entropy(logits, truth), mean)
+
+
 NETS = [
     ("gated_resnet", {"backbone": "resnet8"}),
     ("gated_resnet", {"backbone": "resnet8", "exits": "scan", "granularity": "joint"}),
