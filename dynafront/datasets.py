@@ -51,6 +51,7 @@ def written(pair: Any, folder: Path, say: Callable[[str], None]) -> str:
         digest = hashlib.sha256(json.dumps(classes).encode())
         for name, part in parts.items():
             if part is not None:
+                part = _by_name(part, train, classes)
                 digest.update(_write(partial / f"{name}.parquet", name, part, classes))
         final = below / digest.hexdigest()[:16]
         if not final.exists():
@@ -75,6 +76,45 @@ class _Arrays:
         return self._images[row], self._labels[row]
 
 
+class _Named:
+    """(image, label) of a set that numbers its classes otherwise, with names in place of its numbers."""
+
+    def __init__(self, part: Any, names: list[str]) -> None:
+        self._part, self._names = part, names
+
+    def __len__(self) -> int:
+        return len(self._part)
+
+    def __getitem__(self, row: int) -> tuple[Any, Any]:
+        image, label = self._part[row]
+        return image, label if isinstance(label, str) else self._names[
+            _index(label, self._names, "test")
+        ]
+
+
+def _by_name(part: Any, train: Any, classes: list[str]) -> Any:
+    """The part, its labels by name where it calls its classes otherwise than train does, or has others.
+
+    A test folder may lack a class of train: its numbers from there on are those of other classes.
+    """
+    names = _own_names(part)
+    if not names or names == classes or not _has_names(train):
+        return part
+    return _Named(part, names)
+
+
+def _own_names(part: Any) -> list[str]:
+    """What a set, or the one that it is a part of, calls its classes; empty where it does not say."""
+    while not (names := getattr(part, "classes", None)) and hasattr(part, "dataset"):
+        part = part.dataset  # of a torch Subset
+    return [] if names is None else list(map(str, names))
+
+
+def _has_names(train: Any) -> bool:
+    """Whether the classes of train are more than numbers."""
+    return bool(_own_names(train)) or isinstance(train[0][1], str)
+
+
 def _labelled(part: Any, name: str) -> Any:
     """The part as a sequence of (image, label); None where there is none."""
     if part is None:
@@ -91,9 +131,8 @@ def _labelled(part: Any, name: str) -> Any:
 
 def _classes(train: Any) -> list[str]:
     """The names of the classes: what the set calls them, or its labels in order."""
-    whole = getattr(train, "dataset", train)  # of a torch Subset
-    if names := getattr(whole, "classes", None):
-        return list(map(str, names))
+    if names := _own_names(train):
+        return names
     labels = np.array([label for _, label in (train[row] for row in range(len(train)))])
     if not len(labels):
         raise ValueError("data: train holds no images")
@@ -162,9 +201,13 @@ def _number(label: Any, classes: list[str]) -> int:
                 f"label {str(label)!r} is not among those of train ({', '.join(classes[:9])})"
             )
         return classes.index(label)
+    return _index(label, classes)
+
+
+def _index(label: Any, classes: list[str], of: str = "train") -> int:
     number = int(label)
     if number != label or not 0 <= number < len(classes):
-        raise ValueError(f"label {label} is not one of the {len(classes)} classes of train, from 0")
+        raise ValueError(f"label {label} is not one of the {len(classes)} classes of {of}, from 0")
     return number
 
 

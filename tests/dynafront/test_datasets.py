@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import Dataset, TensorDataset, random_split
+from torch.utils.data import Dataset, Subset, TensorDataset, random_split
 
 import dynafront
 from dynafront.datasets import written
@@ -91,6 +91,32 @@ def test_a_set_names_its_classes_also_through_a_part_of_it(tmp_path: Path) -> No
     assert open_part(source_of((train, None), tmp_path), Path(), "train").classes[2] == "hat"
 
 
+class Named(Pictures):
+    """Pictures under other names, of these labels."""
+
+    def __init__(self, classes: tuple[str, ...], labels: tuple[int, ...]) -> None:
+        super().__init__(COLOUR[: len(labels)])
+        self.classes, self.labels = classes, labels  # type: ignore[misc]
+
+    def __getitem__(self, row: int) -> tuple[Any, int]:
+        return super().__getitem__(row)[0], self.labels[row]
+
+
+def test_test_images_are_of_the_classes_that_their_set_names(tmp_path: Path) -> None:
+    test = Named(("cat", "hat"), (0, 1, 1))
+    for one in (test, Subset(Subset(test, [0, 1, 2]), [0, 1, 2])):
+        images = open_part(source_of((Pictures(), one), tmp_path), Path(), "test")
+        assert images.labels.tolist() == [0, 2, 2]
+    names = np.array(["dog", "cat"] * 20)
+    images = open_part(
+        source_of(((COLOUR, names), Named(("dog",), (0, 0))), tmp_path), Path(), "test"
+    )
+    assert images.labels.tolist() == [1, 1]
+    # those of train are numbers alone
+    images = open_part(source_of(((COLOUR, LABELS), test), tmp_path), Path(), "test")
+    assert images.labels.tolist() == [0, 1, 1]
+
+
 def test_labels_may_be_names(tmp_path: Path) -> None:
     names = np.array(["b", "a"] * 20)
     images = open_part(source_of(((GRAY, names), None), tmp_path), Path(), "train")
@@ -154,6 +180,14 @@ class Drawn(Pictures):
             "test, image 2: label 3 is not one of the 3 classes",
         ),
         (((GRAY, LABELS), (GRAY[:2], ["a", "b"])), "test, image 0: label 'a' is not among"),
+        (
+            (Pictures(), Named(("cat", "Dog", "hat"), (0, 1))),
+            "test, image 1: label 'Dog' is not among those of train (cat, dog, hat)",
+        ),
+        (
+            (Pictures(), Named(("cat", "hat"), (0, 2))),
+            "test, image 1: label 2 is not one of the 2 classes of test, from 0",
+        ),
         ((Drawn(), None), "train, image 0: is another one each time it is read"),
         ((iter([1]), None), "train is a list_iterator"),
     ],
