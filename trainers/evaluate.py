@@ -23,6 +23,7 @@ from trainers.data.augment import normalized
 from trainers.data.recipe_augment import changed
 from trainers.data.splits import Batch, ImageData, Split
 from trainers.execution import Execution
+from trainers.trunk import baseline_norms
 
 BATCH = 512
 MOST_PIXELS = 2**18  # of a batch on a CPU: what a network makes of more leaves the caches
@@ -170,6 +171,18 @@ def network_inputs(images: Tensor, data: ImageData, execution: Execution) -> Ten
     return execution.laid_out(normalized(images, data.mean, data.std))
 
 
+def refreshed_norms(net: DynamicNet, recipe: Recipe) -> list[nn.modules.batchnorm._BatchNorm]:
+    """The batch norms whose statistics follow the images in training: not those of a frozen trunk, nor any of the
+    baseline where the recipe says freeze_norm. The network is left in eval mode.
+    """
+    net.train()
+    kept = set(baseline_norms(net)) if recipe.freeze_norm else set()
+    every = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    found = [norm for norm in every if norm.training and norm not in kept]
+    net.eval()
+    return found
+
+
 @torch.no_grad()
 def recalibrated(
     net: DynamicNet,
@@ -185,11 +198,12 @@ def recalibrated(
 
     A batch has `knobs.recalibration_images` images, else as many as in training. Averages are cumulative, parameters
     untouched. Shapes and colours of images are changed as the training's recipe says; none is mixed or erased. Gates
-    decide as the knobs say ("same") or are drawn as in training ("sample").
+    decide as the knobs say ("same") or are drawn as in training ("sample"). What kept its statistics in training keeps
+    them.
     """
     execution = execution or Execution()
-    net = copy.deepcopy(net).eval()
-    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    net = copy.deepcopy(net)
+    norms = refreshed_norms(net, recipe)
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()

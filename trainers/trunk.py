@@ -22,7 +22,7 @@ class Trunk:
     def __init__(self, net: DynamicNet, recipe: Recipe) -> None:
         self.net = net
         self.head_epochs = recipe.first_epochs
-        self.norms = list(_norms(net)) if recipe.freeze_norm or self.head_epochs else []
+        self.norms = list(baseline_norms(net)) if recipe.freeze_norm or self.head_epochs else []
         self.freeze_norm = recipe.freeze_norm
         if recipe.freeze_norm:
             for norm in self.norms:
@@ -42,7 +42,7 @@ class Trunk:
                 norm.eval()
 
 
-def _norms(net: DynamicNet) -> Iterator[nn.Module]:
+def baseline_norms(net: DynamicNet) -> Iterator[nn.Module]:
     """The batch norms of the baseline; those of gates and exits are new, and have to learn."""
     for name, module in net.named_modules():
         if isinstance(module, NORMS) and not name.startswith(net.added):

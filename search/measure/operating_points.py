@@ -15,8 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from torch import nn
-
 from search.latency.predict import NetLatency
 from search.latency.table import LatencyTable
 from search.measure.effort import Effort
@@ -30,7 +28,7 @@ from spaces.contract.recipe import Recipe
 from spaces.deploy.generic import needed_parameters
 from storage.records import OperatingPoint
 from trainers.data.splits import ImageData
-from trainers.evaluate import Table, evaluate, recalibrated
+from trainers.evaluate import Table, evaluate, recalibrated, refreshed_norms
 from trainers.execution import Execution
 from trainers.exit_logits import exit_logits
 from trainers.metrics import ACCURACY, Metric
@@ -172,7 +170,8 @@ def _gate_points(bench: _Bench) -> list[OperatingPoint]:
     if not exits and any(r <= PRUNE or r >= 1 - PRUNE for units in rates.values() for r in units):
         points.append(bench.point(Knobs(prune=PRUNE), rates))
     points += gate_threshold_points(points, bench.net.gates, _cheapest_good(points), bench.point)
-    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in bench.net.modules()):
+    # the statistics of a network that reads features are of all training images already
+    if not bench.data.train.of_features and refreshed_norms(bench.net, bench.recipe):
         points += [
             _recalibrated(bench, knobs) for knobs in _recalibrated_knobs(points, bench.effort)
         ]

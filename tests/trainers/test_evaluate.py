@@ -149,6 +149,22 @@ def test_batches_that_refresh_statistics_have_a_size_of_their_own(digits: ImageD
     assert not torch.equal(own.bn1.running_mean, small.bn1.running_mean)
 
 
+@pytest.mark.parametrize("frozen", [True, False])
+def test_recalibration_leaves_statistics_that_training_left(
+    digits: ImageData, frozen: bool
+) -> None:
+    values = {"backbone": "test_resnet", "dynamics": "both", "exits": "light"}
+    values |= {"trunk": "frozen"} if frozen else {}
+    net = Candidate.of(family("timm"), values, 1).build(task_of(digits), 0)
+    knobs = Knobs(recalibrate="same", recalibration_batches=1)
+    fresh = recalibrated(net, digits, knobs, Recipe(batch=32, freeze_norm=not frozen))
+    before, after = norms(net), norms(fresh)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert any(name.startswith("model.") for name in before)
+    assert changed
+    assert not any(name.startswith("model.") for name in changed)
+
+
 def test_recalibrating_again_changes_nothing(net: DynamicNet, digits: ImageData) -> None:
     # gates read activations that batch norm scales, so only settled gates make the second run see the same
     knobs = Knobs(policy="always_on", recalibrate="same", recalibration_batches=4)

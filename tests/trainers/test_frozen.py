@@ -78,6 +78,16 @@ def test_points_measured_on_features_are_those_of_the_whole_network(
         assert point.macs_mean == table.macs_mean
 
 
+def test_gates_at_exits_behind_a_frozen_trunk_are_measured_on_features(images: ImageData) -> None:
+    net = built(images, exits="light", exit_decision="gate")
+    data = features(net, images, None)
+    assert data is not None
+    assert list(fit(net, data, candidate().recipe, seed=1))
+    points = operating_points(net, data, Recipe(batch=64), execution=Execution(), seed=1)
+    assert any(point.knobs.get("tau") == 0.3 for point in points)
+    assert not any("recalibrate" in point.knobs for point in points)
+
+
 def test_training_features_are_those_of_the_images_in_half_precision(
     images: ImageData, tmp_path: Path
 ) -> None:
