@@ -13,19 +13,26 @@ from torch import Tensor
 
 
 def augmented(
-    images_BCHW: Tensor, *, seed: int, step: int, flip: bool, pad: int, border: str = "reflect"
+    images_BCHW: Tensor,
+    *,
+    seed: int,
+    step: int,
+    flip: bool,
+    pad: tuple[int, int],
+    border: str = "reflect",
 ) -> Tensor:
-    """Each image moved by up to `pad` pixels both ways and, with `flip`, mirrored half of the time.
+    """Each image moved by up to `pad` (rows, columns) both ways and, with `flip`, mirrored half of the time.
 
     The same as a crop from a padded image. What comes in at a border is the image's own reflection, which adds no edge,
     or, with "zero", black.
     The draws depend on (seed, step) alone and are made on the CPU: every device gets the same.
     """
     B, C, H, W = images_BCHW.shape
-    if not 0 <= pad < min(H, W):
-        raise ValueError(f"pad: {pad} does not fit images of {H}x{W}: give 0 to {min(H, W) - 1}")
-    draws = np.random.default_rng((seed, step))
-    shift_2B = torch.from_numpy(draws.integers(-pad, pad + 1, (2, B)))
+    for most, side in zip(pad, (H, W), strict=True):
+        if not 0 <= most < side:
+            raise ValueError(f"pad: {most} does not fit images of {H}x{W}: give 0 to {side - 1}")
+    draws, most_21 = np.random.default_rng((seed, step)), np.array(pad)[:, None]
+    shift_2B = torch.from_numpy(draws.integers(-most_21, most_21 + 1, (2, B)))
     mirror_B = (
         torch.from_numpy(draws.integers(0, 2, B) == 1) if flip else torch.zeros(B, dtype=torch.bool)
     )
@@ -43,6 +50,12 @@ def augmented(
         return moved_BCHW
     inside_BHW = _inside(shift_2B[0], H)[:, :, None] & _inside(shift_2B[1], W, mirror_B)[:, None]
     return moved_BCHW * inside_BHW.to(device, non_blocking=True)[:, None]
+
+
+def eighth(size: tuple[int, int]) -> tuple[int, int]:
+    """The pad, in rows and columns, of images shifted by up to an eighth of their height and width."""
+    height, width = (max(1, side // 8) for side in size)
+    return height, width
 
 
 def centre(images_BCHW: Tensor, size: tuple[int, int]) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spaces.contract.recipe import Recipe
 from spaces.contract.truth import Labels, Truth
-from trainers.data.augment import augmented, centre
+from trainers.data.augment import augmented, centre, eighth
 from trainers.data.auto_augment import rand_augmented, trivially_augmented
 from trainers.data.auto_policy import auto_augmented
 from trainers.data.mixing import erased, mixed
@@ -50,7 +50,7 @@ def changed(
             seed=seed,
             step=step,
             flip=flip,
-            pad=max(1, size[1] // 8),
+            pad=eighth(size),
             border=recipe.shift_border,
         )
         images_BCHW = centre(images_BCHW, size)

@@ -30,7 +30,7 @@ def test_each_image_becomes_one_of_the_crops_of_its_padded_self(
 ) -> None:
     before = images()
     chosen = []
-    after = augmented(before, seed=1, step=2, flip=flip, pad=2, border=border)
+    after = augmented(before, seed=1, step=2, flip=flip, pad=(2, 2), border=border)
     for image, result in zip(before, after, strict=True):
         matches = [torch.equal(result, crop) for crop in crops(image, 2, flip, mode)]
         assert any(matches)
@@ -41,20 +41,20 @@ def test_each_image_becomes_one_of_the_crops_of_its_padded_self(
 
 def test_the_draws_depend_on_seed_and_step_alone() -> None:
     before = images()
-    first = augmented(before, seed=1, step=2, flip=True, pad=2)
+    first = augmented(before, seed=1, step=2, flip=True, pad=(2, 2))
     torch.manual_seed(99)
-    assert torch.equal(first, augmented(before, seed=1, step=2, flip=True, pad=2))
-    assert not torch.equal(first, augmented(before, seed=1, step=3, flip=True, pad=2))
-    assert not torch.equal(first, augmented(before, seed=2, step=2, flip=True, pad=2))
+    assert torch.equal(first, augmented(before, seed=1, step=2, flip=True, pad=(2, 2)))
+    assert not torch.equal(first, augmented(before, seed=1, step=3, flip=True, pad=(2, 2)))
+    assert not torch.equal(first, augmented(before, seed=2, step=2, flip=True, pad=(2, 2)))
 
 
 def test_without_padding_and_flip_nothing_changes() -> None:
-    assert torch.equal(images(), augmented(images(), seed=0, step=0, flip=False, pad=0))
+    assert torch.equal(images(), augmented(images(), seed=0, step=0, flip=False, pad=(0, 0)))
 
 
 def test_padding_as_large_as_the_image_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^pad: 5 does not fit images of 5x7: give 0 to 4$"):
-        augmented(images(), seed=0, step=0, flip=False, pad=5)
+    with pytest.raises(ValueError, match=r"^pad: 7 does not fit images of 5x7: give 0 to 6$"):
+        augmented(images(), seed=0, step=0, flip=False, pad=(4, 7))
 
 
 def test_normalized_pixels_have_the_value_worked_out_by_hand() -> None:

@@ -49,6 +49,15 @@ def test_a_recipe_says_what_comes_in_where_an_image_is_shifted() -> None:
     assert (borders[1][:, :, 2:-2, 2:-2] == 255).all()
 
 
+@pytest.mark.parametrize("size", [(8, 48), (48, 8), (16, 16)])
+def test_an_image_is_shifted_by_up_to_an_eighth_of_each_side(size: tuple[int, int]) -> None:
+    white = torch.full((256, 1, *size), 255, dtype=torch.uint8)
+    shifted = changed(white, Recipe(shift_border="zero"), seed=0, step=0, flip=False)
+    for dim, side in enumerate(size, start=1):
+        black = (shifted[:, 0] == 0).all(3 - dim).sum(1)
+        assert int(black.max()) == side // 8
+
+
 def test_parts_are_cut_out_of_all_of_a_larger_image() -> None:
     framed = torch.zeros(64, 1, 20, 24, dtype=torch.uint8)
     framed[..., :2, :] = 255  # the centre of 16 x 16 does not show it
