@@ -9,7 +9,14 @@ from typing import Literal
 
 import numpy as np
 
-from trainers.data.formats import image_files, left_behind, other_text, unreadable_text
+from trainers.data.formats import (
+    holds_images,
+    image_files,
+    is_image,
+    left_behind,
+    other_text,
+    unreadable_text,
+)
 from trainers.data.images import FileImages
 
 Part = Literal["train", "test"]
@@ -17,6 +24,7 @@ Part = Literal["train", "test"]
 TRAIN_NAMES = ("train", "training")
 # the first of these that has class folders is the test part
 TEST_NAMES = ("test", "testing", "val", "valid", "validation")
+SHOWN = 5  # names of folders in a line
 
 
 @dataclass(frozen=True)
@@ -34,21 +42,29 @@ class Layout:
 def layout_of(folder: Path) -> Layout:
     """Where the parts of a folder are. Raises ValueError for a test part without a train part."""
     by_name = {entry.name.lower(): entry for entry in _folders(folder)}
-    train = next((by_name[name] for name in TRAIN_NAMES if name in by_name), None)
     parts = [by_name[name] for name in TEST_NAMES if name in by_name]
+    named = [by_name[name] for name in TRAIN_NAMES if name in by_name]
+    # "valid" beside "invalid" are two classes: a part has class folders of its own
+    tests = [part for part in parts if part.name.lower() in TEST_NAMES[:2] or _folders(part)]
+    train = next((one for one in named if _folders(one)), None)
+    if train is None and named and (tests or len(by_name) == len(named) + len(parts)):
+        train = named[0]  # not a class beside others, as "train" beside "bus" is
     if train is None:
-        # "valid" beside "invalid" are two classes: a part has class folders of its own
-        if parts := [
-            part for part in parts if part.name.lower() in ("test", "testing") or _folders(part)
-        ]:
-            raise ValueError(f"folder:{folder}: no folder 'train' beside '{parts[0].name}': add it")
+        if tests:
+            raise ValueError(f"folder:{folder}: no folder 'train' beside '{tests[0].name}': add it")
         return Layout(folder, None)
+    beside = [one for one in by_name.values() if one != train and one not in parts]
+    others = [one.name for one in beside if holds_images(one)]
     usable = [part for part in parts if _folders(part)]
     notes = [
         f"{part.name}/ has no class folders, so nothing tells what its images show: it is not used"
         for part in parts
         if part not in usable
     ]
+    if others:
+        more = f" and {len(others) - SHOWN:,} more" if len(others) > SHOWN else ""
+        names = ", ".join(f"{name}/" for name in others[:SHOWN])
+        notes.append(f"{names}{more} beside {train.name}/: not used, for that has class folders")
     if not usable:
         return Layout(train, None, tuple(notes))
     if usable[0].name.lower() not in TEST_NAMES[:2]:
@@ -82,6 +98,9 @@ def open_folder(folder: Path, part: Part) -> FileImages:
         others += rest
     labels = np.repeat(np.arange(len(classes)), [len(files) for files in found])
     notes = layout.notes if part == "train" else ()
+    if loose := sum(is_image(one.name) and one.is_file() for one in within.iterdir()):
+        what = f"{loose:,} image{'s' * (loose != 1)} beside the class folders"
+        notes += (f"{within}: {what}: of no class, so not used",)
     if left_out := unreadable_text(others):
         notes += (f"{within}: {left_out}",)
     every = [file for files in found for file in files]

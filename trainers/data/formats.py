@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -66,17 +66,45 @@ def readable() -> frozenset[str]:
 def image_files(folder: Path) -> tuple[list[str], Counter[str]]:
     """The images at any depth below a folder, sorted, and how many files have each other suffix."""
     files, others = [], Counter[str]()
-    for where, below, names in os.walk(folder, followlinks=True):
-        below[:] = [name for name in below if not left_behind(name)]
+    for where, names in _walked(folder):
         for name in names:
-            suffix = os.path.splitext(name)[1].lower()
-            if left_behind(name):
-                continue
-            if suffix in readable():
+            if is_image(name):
                 files.append(os.path.join(where, name))
             else:
-                others[suffix] += 1
+                others[os.path.splitext(name)[1].lower()] += 1
     return sorted(files), others
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of this name is an image that can be read here."""
+    return os.path.splitext(name)[1].lower() in readable() and not left_behind(name)
+
+
+def holds_images(folder: Path) -> bool:
+    """Whether there is an image at any depth."""
+    return any(is_image(name) for _, names in _walked(folder) for name in names)
+
+
+def _walked(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Each folder at any depth and its files, without what systems leave behind.
+
+    Links are followed, but to no folder twice and none above: a link back into its own tree would bring images again.
+    """
+    seen = {_place(one) for path in (folder.absolute(), folder.resolve()) for one in path.parents}
+    for where, below, names in os.walk(folder, followlinks=True):
+        place = _place(where)
+        if place in seen:
+            below.clear()
+            continue
+        seen.add(place)
+        below[:] = [name for name in below if not left_behind(name)]
+        yield where, [name for name in names if not left_behind(name)]
+
+
+def _place(folder: str | Path) -> tuple[int, int]:
+    """What tells a folder from others, by whatever path it is reached."""
+    found = os.stat(folder)
+    return found.st_dev, found.st_ino
 
 
 def unreadable_text(others: Counter[str]) -> str:

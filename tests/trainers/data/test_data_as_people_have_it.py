@@ -102,6 +102,33 @@ def test_valid_and_invalid_are_classes(tmp_path: Path) -> None:
     assert load(DataSpec(source=f"folder:{tmp_path}")).classes == ("invalid", "valid")
 
 
+def test_train_beside_other_classes_is_a_class(tmp_path: Path) -> None:
+    for name in ("bus", "car", "train"):
+        fill(tmp_path / name)
+    assert load(DataSpec(source=f"folder:{tmp_path}")).classes == ("bus", "car", "train")
+
+
+def test_folders_beside_the_parts_are_told(tmp_path: Path) -> None:
+    spec = folder_of(tmp_path, "train", "test")
+    for i in range(7):
+        fill(tmp_path / f"more{i}" / "deep")
+    (tmp_path / "notes").mkdir()
+    assert load(spec).classes == ("ant", "bee")
+    assert load(spec).notes == (
+        "more0/, more1/, more2/, more3/, more4/ and 2 more beside train/: not used, for that has class folders",
+    )
+
+
+@pytest.mark.parametrize("others", [(), ("test",), ("masks", "test"), ("masks", "val/ant")])
+def test_train_without_class_folders_is_told_beside_other_parts(
+    tmp_path: Path, others: tuple[str, ...]
+) -> None:
+    for name in ("train", *others):
+        fill(tmp_path / name)
+    with pytest.raises(ValueError, match=r"no class folders in .*train: put images in"):
+        load(DataSpec(source=f"folder:{tmp_path}"))
+
+
 @pytest.mark.parametrize("form", ["alone", "train", "parquet"])
 def test_without_test_images_a_share_of_each_class_is_left_whatever_the_seed(
     tmp_path: Path, form: str
@@ -204,6 +231,30 @@ def test_a_format_that_cannot_be_read_is_named_with_its_number_of_files(
         ValueError, match=r"no images in class folder .*bee \(3 files .avif, 1 file"
     ):
         load(spec)
+
+
+def test_a_link_back_into_its_own_tree_brings_no_image_twice(tmp_path: Path) -> None:
+    spec = folder_of(tmp_path / "images", "train")
+    ant = tmp_path / "images" / "train" / "ant"
+    fill(tmp_path / "pool", salt=50)
+    for name, to in {"a": ant, "b": ant.parent, "c": tmp_path, "d": tmp_path / "pool"}.items():
+        (ant / name).symlink_to(to)
+    (ant / "e").symlink_to(tmp_path / "pool")
+    assert opened(spec, "train").labels.tolist() == [0] * 8 + [1] * 4
+
+
+def test_images_beside_class_folders_are_told(tmp_path: Path) -> None:
+    spec = folder_of(tmp_path, "train")
+    image(1).save(tmp_path / "train" / "loose.png")
+    (tmp_path / "train" / "labels.csv").write_text("")
+    within = tmp_path / "train"
+    assert load(spec).notes == (
+        f"{within}: 1 image beside the class folders: of no class, so not used",
+    )
+    image(1).save(tmp_path / "train" / "more.PNG")
+    assert load(spec).notes == (
+        f"{within}: 2 images beside the class folders: of no class, so not used",
+    )
 
 
 def test_what_lies_in_a_class_folder_instead_of_images_is_named(tmp_path: Path) -> None:
