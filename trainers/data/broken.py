@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
 
 import numpy as np
+import PIL
 
-from trainers.data.decode import BrokenImageError, Geometry, decoded
+from trainers.data.decode import DECODER, BrokenImageError, Geometry, decoded
 from trainers.data.images import ArrayImages, ChosenImages, Images, Stored
 from trainers.data.mapped import mapped
 
@@ -26,7 +28,9 @@ def without_broken(images: Images, cache: Path) -> Images:
     """The images that can be decoded. What was found is kept below `cache` for other processes and the next time."""
     if isinstance(images, ArrayImages):
         return images
-    known = cache / "broken" / f"{images.identity()[:16]}.json"
+    # another version may decode what this one cannot
+    key = hashlib.sha256(f"{images.identity()} {DECODER} {PIL.__version__}".encode()).hexdigest()
+    known = cache / "broken" / f"{key[:16]}.json"
     if known.is_file():
         found = {int(row): name for row, name in json.loads(known.read_text()).items()}
     else:

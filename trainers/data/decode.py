@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from math import ceil
 from typing import Literal, NamedTuple, get_args
@@ -23,6 +24,10 @@ FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BI
 
 class BrokenImageError(ValueError):
     """An image that cannot be decoded; the message names it."""
+
+
+class UnreadImageError(ValueError):
+    """An image that could not be read this time, though it need not be broken; the message names it, and why."""
 
 
 class Geometry(NamedTuple):
@@ -71,7 +76,10 @@ class Header(NamedTuple):
 
 
 def header(name: str, stored: Stored) -> Header:
-    """Height, width, and what kind of image it is, without decoding its pixels. Raises BrokenImageError."""
+    """Height, width, and what kind of image it is, without decoding its pixels.
+
+    Raises BrokenImageError, and UnreadImageError or MemoryError for what is not the image's fault.
+    """
     if isinstance(stored, np.ndarray):
         return Header(stored.shape[0], stored.shape[1], stored.ndim == 2)
     try:
@@ -82,22 +90,22 @@ def header(name: str, stored: Stored) -> Header:
             height, width = (image.width, image.height) if sideways else (image.height, image.width)
             return Header(height, width, image.mode in GRAY_MODES, deep, sixteen and not deep)
     except Exception as error:  # what Pillow raises on broken files is not one family of exceptions
-        raise _broken(name, error) from error
+        raise _named(name, error) from error
 
 
 def brightest(name: str, stored: Stored) -> int:
-    """The highest value of an image, as Pillow reads it, without transparency. Raises BrokenImageError."""
+    """The highest value of an image, as Pillow reads it, without transparency. Raises as `header` does."""
     try:
         with _opened(stored) as image:
             return int(
                 np.asarray(image if image.mode.startswith("I") else image.convert("RGB")).max()
             )
     except Exception as error:
-        raise _broken(name, error) from error
+        raise _named(name, error) from error
 
 
 def decoded(geometry: Geometry, name: str, stored: Stored) -> np.ndarray:
-    """Pixels (C, H, W) uint8 as the geometry says. Raises BrokenImageError."""
+    """Pixels (C, H, W) uint8 as the geometry says. Raises as `header` does."""
     channels, height, width = geometry.shape
     twice = 2 * ceil(max(height, width) / geometry.crop_pct)
     try:
@@ -107,7 +115,7 @@ def decoded(geometry: Geometry, name: str, stored: Stored) -> np.ndarray:
             ImageOps.exif_transpose(image, in_place=True)  # else it copies images that are upright
             flat = _eight_bit(image, "L" if channels == 1 else "RGB", geometry.bits)
     except Exception as error:
-        raise _broken(name, error) from error
+        raise _named(name, error) from error
     pixels = np.asarray(_fitted(flat, geometry))
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
@@ -160,9 +168,15 @@ def _fitted(image: Image.Image, geometry: Geometry) -> Image.Image:
     return image.resize((width, height), how, box=(left, top, left + across, top + down))
 
 
-def _broken(name: str, error: Exception) -> BrokenImageError:
+def _named(name: str, error: Exception) -> Exception:
+    """What is raised for an image that was not decoded: it is broken, unless the system could not read it this time."""
     if isinstance(error, BrokenImageError):
         return error
+    if isinstance(error, MemoryError):
+        return MemoryError(f"{name}: no memory to decode it")
+    # Pillow gives its own no number; a broken file may lead it to a place before the file's beginning, which is EINVAL
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+        return UnreadImageError(f"{name}: {error.strerror}")
     what = str(error) if isinstance(error, ValueError) else "not an image that can be read"
     return BrokenImageError(
         f"{name}: {what if what else 'broken image'}: replace the file or leave it out"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import re
 import struct
@@ -17,9 +18,9 @@ import pytest
 import torch
 from PIL import Image, features
 
-from trainers.data import formats
+from trainers.data import broken, decode, formats
 from trainers.data.broken import check_decodes
-from trainers.data.decode import BrokenImageError, Geometry, decoded
+from trainers.data.decode import BrokenImageError, Geometry, UnreadImageError, decoded
 from trainers.data.fingerprint import difference, fingerprint
 from trainers.data.splits import DataSpec, load, opened, test_images, test_split
 
@@ -294,6 +295,53 @@ def test_broken_images_are_left_out_where_a_study_says_so(
         assert opened(spec, "test").left_out == (names[1],)
         assert len(test_split(spec)) == 15
         assert sum(len(batch.ids) for batch in data.train.batches(4)) == 13
+
+
+@pytest.mark.parametrize("kind", ["too many files", "memory"])
+def test_what_passes_calls_no_image_broken_for_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    source = folder_of(tmp_path / "images", "train", count=6).source
+    file = tmp_path / "images" / "train" / "ant" / "003.png"
+    spec = DataSpec(source=source, root=str(tmp_path / "cache"), skip_broken=True)
+    error = OSError(errno.EMFILE, "Too many open files") if kind != "memory" else MemoryError()
+
+    def failing(stored: Any) -> Image.Image:
+        if stored == file:
+            raise error
+        return readable(stored)
+
+    readable = decode._opened
+    monkeypatch.setattr(decode, "_opened", failing)
+    told = "Too many open files" if kind != "memory" else "no memory to decode it"
+    raised = ValueError if kind != "memory" else MemoryError
+    with pytest.raises(raised, match=f"^{re.escape(str(file))}: {told}$"):
+        load(spec)
+    monkeypatch.undo()
+    assert load(spec).left_out == ()
+
+
+def test_an_image_is_broken_where_its_own_bytes_lead_nowhere(tmp_path: Path) -> None:
+    whole, file = io.BytesIO(), tmp_path / "short.png"
+    image(0, (64, 64)).save(whole, "PNG")
+    file.write_bytes(whole.getvalue()[:-2000])
+    with pytest.raises(BrokenImageError):
+        decoded(Geometry(3, 6, 6), "short", file)
+    with pytest.raises(UnreadImageError, match=r"^gone\.png: No such file or directory$"):
+        decoded(Geometry(3, 6, 6), "gone.png", tmp_path / "gone.png")
+
+
+def test_another_version_of_what_decodes_looks_for_broken_images_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = folder_of(tmp_path / "images", "train", count=6)
+    spec = replace(spec, root=str(tmp_path / "cache"), skip_broken=True)
+    assert opened(spec, "train").left_out == ()
+    found = {0: "one"}
+    monkeypatch.setattr(broken, "broken", lambda images: found)
+    assert opened(spec, "train").left_out == ()
+    monkeypatch.setattr("PIL.__version__", "99.0")
+    assert opened(spec, "train").left_out == ("one",)
 
 
 def test_where_nothing_is_broken_leaving_out_changes_nothing(tmp_path: Path) -> None:
