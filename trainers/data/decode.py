@@ -13,9 +13,11 @@ from PIL import Image, ImageOps
 from trainers.data.formats import readable
 from trainers.data.images import Stored
 
+HEADER = 2  # raised where `header` says something else than before
 DECODER = 1  # raised where `decoded` makes other pixels than before: those that are kept are then decoded anew
 GRAY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "I;16L", "I;16B", "I;16N"})
 ORIENTATION = 0x0112  # the EXIF tag; 5 and above swap height and width, as photos held upright do
+TIFF_WIDTH, TIFF_HEIGHT = 256, 257  # tags
 Resize = Literal["crop", "pad", "squash"]
 RESIZES: tuple[str, ...] = get_args(Resize)
 Interpolation = Literal["bilinear", "bicubic"]
@@ -87,7 +89,9 @@ def header(name: str, stored: Stored) -> Header:
             # before the EXIF tag is asked for, which may decode the image and empty `tile`
             deep, sixteen = image.mode.startswith("I"), ";16" in str(getattr(image, "tile", ""))
             sideways = image.getexif().get(ORIENTATION, 1) >= 5
-            height, width = (image.width, image.height) if sideways else (image.height, image.width)
+            width, height = _stored_size(image)
+            if sideways:
+                height, width = width, height
             return Header(height, width, image.mode in GRAY_MODES, deep, sixteen and not deep)
     except Exception as error:  # what Pillow raises on broken files is not one family of exceptions
         raise _named(name, error) from error
@@ -118,6 +122,12 @@ def decoded(geometry: Geometry, name: str, stored: Stored) -> np.ndarray:
         raise _named(name, error) from error
     pixels = np.asarray(_fitted(flat, geometry))
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height before the EXIF tag is followed; of TIFF files some versions of Pillow follow it in `size`."""
+    tags = getattr(image, "tag_v2", None)
+    return (tags[TIFF_WIDTH], tags[TIFF_HEIGHT]) if tags else image.size
 
 
 def _opened(stored: Stored) -> Image.Image:

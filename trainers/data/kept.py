@@ -20,7 +20,7 @@ import numpy as np
 import PIL
 from filelock import FileLock
 
-from trainers.data.decode import DECODER, Geometry, Header, decoded, header
+from trainers.data.decode import DECODER, HEADER, Geometry, Header, decoded, header
 from trainers.data.images import Images
 from trainers.data.mapped import mapped
 from trainers.data.progress import advance
@@ -42,7 +42,7 @@ def kept_headers(images: Images, cache: Path) -> list[Header]:
 
     found: np.ndarray | None = None
     if len(images.labels) >= FEWEST_HEADERS and (identity := images.identity()):
-        file = cache / "headers" / f"{_digest(identity)}{SUFFIX}"
+        file = cache / "headers" / f"{_digest(identity, f'{HEADER} {PIL.__version__}')}{SUFFIX}"
         found = _kept(file, lambda to: _save(to, read()), 20 * len(images.labels))
     known = read() if found is None else found
     return [Header(h, w, *map(bool, kinds)) for h, w, *kinds in known.tolist()]

@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from PIL import Image, features
+from PIL import Image, ImageOps, features
 
 from trainers.data import broken, decode, formats
 from trainers.data.broken import check_decodes
-from trainers.data.decode import BrokenImageError, Geometry, UnreadImageError, decoded
+from trainers.data.decode import BrokenImageError, Geometry, UnreadImageError, decoded, header
 from trainers.data.fingerprint import difference, fingerprint
 from trainers.data.splits import DataSpec, load, opened, test_images, test_split
 
@@ -445,6 +445,25 @@ def test_the_centre_is_cut_out_as_published_networks_are_tested(size: tuple[int,
     assert away.mean() < 3  # of 255: there the longer side is rounded to whole pixels in between
     whole = decoded(geometry._replace(crop_pct=1.0), "x", np.asarray(photo))
     assert np.abs(whole.transpose(1, 2, 0).astype(int) - np.asarray(theirs)).mean() > 8
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff"])
+@pytest.mark.parametrize("turned", [1, 3, 5, 6, 7, 8])
+def test_a_header_has_the_sides_of_a_photo_as_it_is_shown(
+    tmp_path: Path, suffix: str, turned: int
+) -> None:
+    tag, file = Image.Exif(), tmp_path / f"photo.{suffix}"
+    tag[0x0112] = turned
+    half = np.zeros((40, 60, 3), np.uint8)
+    half[:, :30] = 255
+    Image.fromarray(half).save(file, exif=tag)
+    height, width = (60, 40) if turned >= 5 else (40, 60)
+    found = header("photo", file)
+    assert (found.height, found.width) == (height, width)
+    shown = decoded(Geometry(3, height, width), "photo", file)[0]
+    with Image.open(file) as photo:
+        upright = np.asarray(ImageOps.exif_transpose(photo).convert("RGB"))[..., 0]
+    assert np.abs(shown.astype(int) - upright).max() < 20
 
 
 @pytest.mark.parametrize(("resize", "seen"), [("crop", False), ("pad", True), ("squash", True)])
