@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from search.study_keys import StudySpec
 from spaces.contract.optimization import last_epoch
 from spaces.contract.recipe import CHANGES_OF_IMAGES, PRETRAINED
-from spaces.contract.space import Dimension
+from spaces.contract.space import Dimension, Value
 from spaces.contract.trunk import FROZEN, trunks
+
+EXITS = "exits"  # a choice of `dynamics`; under the others gates change what a frozen trunk makes
 
 
 def check_trunks(spec: StudySpec, where: str, spaces: Mapping[str, tuple[Dimension, ...]]) -> None:
@@ -33,7 +35,7 @@ def check_teacher(spec: StudySpec, where: str, name: str, space: Sequence[Dimens
     distill = searched.get("distill")
     if distill is None or not any(distill.choices or [True]):
         return
-    if FROZEN in trunks(space):
+    if FROZEN in trunks(space) and EXITS in _dynamics(space):
         raise ValueError(
             f"{where}: space.{name}.distill: heads of a frozen trunk train on features, which no baseline can answer "
             "for; leave distill or trunk: frozen out"
@@ -49,15 +51,24 @@ def check_teacher(spec: StudySpec, where: str, name: str, space: Sequence[Dimens
 
 
 def check_images_read(where: str, name: str, space: Sequence[Dimension]) -> None:
-    """Behind a frozen trunk, heads read features of images that were changed once: nothing changes them in training."""
+    """Behind a frozen trunk, heads read features of images that were changed once: nothing changes them in training.
+
+    Behind gates there are no such features: each image is read.
+    """
     searched = {dimension.name: dimension for dimension in space if dimension.searched}
-    if trunks(space) != (FROZEN,):
+    if trunks(space) != (FROZEN,) or _dynamics(space) != (EXITS,):
         return
     for unread in sorted(CHANGES_OF_IMAGES & searched.keys()):
         raise ValueError(
             f"{where}: space.{name}.{unread}: has no effect on a frozen trunk, whose features are computed once; "
             "leave it out; `feature_views` says how many views of an image are kept"
         )
+
+
+def _dynamics(space: Sequence[Dimension]) -> tuple[Value, ...]:
+    """What candidates are made dynamic by: exits alone, in families that do not say."""
+    named = next((dimension for dimension in space if dimension.name == "dynamics"), None)
+    return (EXITS,) if named is None else named.taken
 
 
 def check_milestones(spec: StudySpec, where: str, name: str, space: Sequence[Dimension]) -> None:

@@ -423,6 +423,16 @@ def test_distillation_of_a_frozen_trunk_is_refused() -> None:
     parse_study(f"{FINE}space: {{timm: {{{both}, mixup: 0.5}}}}\n", "s.yml")
 
 
+@pytest.mark.parametrize("dynamics", ["gates", "both", "[gates, both]"])
+def test_behind_gates_a_frozen_trunk_reads_images_as_others_do(dynamics: str) -> None:
+    space = f"dynamics: {dynamics}, pretrained: true, trunk: frozen, crop: resized, mixup: 0.2"
+    parse_study(f"{FINE}space: {{timm: {{{space}, distill: 0.5}}}}\n", "s.yml")
+    some = space.replace(dynamics, "[exits, gates]")
+    parse_study(f"{FINE}space: {{timm: {{{some}}}}}\n", "s.yml")
+    with pytest.raises(ValueError, match="leave distill or trunk: frozen out"):
+        parse_study(f"{FINE}space: {{timm: {{{some}, distill: 0.5}}}}\n", "s.yml")
+
+
 @pytest.mark.parametrize(
     ("space", "told"),
     [
