@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import re
 import struct
@@ -16,11 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from PIL import Image, ImageOps, features
+from PIL import Image, features
 
-from trainers.data import broken, decode, formats
+from trainers.data import formats
 from trainers.data.broken import check_decodes
-from trainers.data.decode import BrokenImageError, Geometry, UnreadImageError, decoded, header
+from trainers.data.decode import BrokenImageError, Geometry, decoded
 from trainers.data.fingerprint import difference, fingerprint
 from trainers.data.splits import DataSpec, load, opened, test_images, test_split
 
@@ -101,33 +100,6 @@ def test_valid_and_invalid_are_classes(tmp_path: Path) -> None:
     for name in ("valid", "invalid"):
         fill(tmp_path / name)
     assert load(DataSpec(source=f"folder:{tmp_path}")).classes == ("invalid", "valid")
-
-
-def test_train_beside_other_classes_is_a_class(tmp_path: Path) -> None:
-    for name in ("bus", "car", "train"):
-        fill(tmp_path / name)
-    assert load(DataSpec(source=f"folder:{tmp_path}")).classes == ("bus", "car", "train")
-
-
-def test_folders_beside_the_parts_are_told(tmp_path: Path) -> None:
-    spec = folder_of(tmp_path, "train", "test")
-    for i in range(7):
-        fill(tmp_path / f"more{i}" / "deep")
-    (tmp_path / "notes").mkdir()
-    assert load(spec).classes == ("ant", "bee")
-    assert load(spec).notes == (
-        "more0/, more1/, more2/, more3/, more4/ and 2 more beside train/: not used, for that has class folders",
-    )
-
-
-@pytest.mark.parametrize("others", [(), ("test",), ("masks", "test"), ("masks", "val/ant")])
-def test_train_without_class_folders_is_told_beside_other_parts(
-    tmp_path: Path, others: tuple[str, ...]
-) -> None:
-    for name in ("train", *others):
-        fill(tmp_path / name)
-    with pytest.raises(ValueError, match=r"no class folders in .*train: put images in"):
-        load(DataSpec(source=f"folder:{tmp_path}"))
 
 
 @pytest.mark.parametrize("form", ["alone", "train", "parquet"])
@@ -234,30 +206,6 @@ def test_a_format_that_cannot_be_read_is_named_with_its_number_of_files(
         load(spec)
 
 
-def test_a_link_back_into_its_own_tree_brings_no_image_twice(tmp_path: Path) -> None:
-    spec = folder_of(tmp_path / "images", "train")
-    ant = tmp_path / "images" / "train" / "ant"
-    fill(tmp_path / "pool", salt=50)
-    for name, to in {"a": ant, "b": ant.parent, "c": tmp_path, "d": tmp_path / "pool"}.items():
-        (ant / name).symlink_to(to)
-    (ant / "e").symlink_to(tmp_path / "pool")
-    assert opened(spec, "train").labels.tolist() == [0] * 8 + [1] * 4
-
-
-def test_images_beside_class_folders_are_told(tmp_path: Path) -> None:
-    spec = folder_of(tmp_path, "train")
-    image(1).save(tmp_path / "train" / "loose.png")
-    (tmp_path / "train" / "labels.csv").write_text("")
-    within = tmp_path / "train"
-    assert load(spec).notes == (
-        f"{within}: 1 image beside the class folders: of no class, so not used",
-    )
-    image(1).save(tmp_path / "train" / "more.PNG")
-    assert load(spec).notes == (
-        f"{within}: 2 images beside the class folders: of no class, so not used",
-    )
-
-
 def test_what_lies_in_a_class_folder_instead_of_images_is_named(tmp_path: Path) -> None:
     spec = folder_of(tmp_path, "train")
     for file in (tmp_path / "train" / "bee").iterdir():
@@ -295,53 +243,6 @@ def test_broken_images_are_left_out_where_a_study_says_so(
         assert opened(spec, "test").left_out == (names[1],)
         assert len(test_split(spec)) == 15
         assert sum(len(batch.ids) for batch in data.train.batches(4)) == 13
-
-
-@pytest.mark.parametrize("kind", ["too many files", "memory"])
-def test_what_passes_calls_no_image_broken_for_good(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
-    source = folder_of(tmp_path / "images", "train", count=6).source
-    file = tmp_path / "images" / "train" / "ant" / "003.png"
-    spec = DataSpec(source=source, root=str(tmp_path / "cache"), skip_broken=True)
-    error = OSError(errno.EMFILE, "Too many open files") if kind != "memory" else MemoryError()
-
-    def failing(stored: Any) -> Image.Image:
-        if stored == file:
-            raise error
-        return readable(stored)
-
-    readable = decode._opened
-    monkeypatch.setattr(decode, "_opened", failing)
-    told = "Too many open files" if kind != "memory" else "no memory to decode it"
-    raised = ValueError if kind != "memory" else MemoryError
-    with pytest.raises(raised, match=f"^{re.escape(str(file))}: {told}$"):
-        load(spec)
-    monkeypatch.undo()
-    assert load(spec).left_out == ()
-
-
-def test_an_image_is_broken_where_its_own_bytes_lead_nowhere(tmp_path: Path) -> None:
-    whole, file = io.BytesIO(), tmp_path / "short.png"
-    image(0, (64, 64)).save(whole, "PNG")
-    file.write_bytes(whole.getvalue()[:-2000])
-    with pytest.raises(BrokenImageError):
-        decoded(Geometry(3, 6, 6), "short", file)
-    with pytest.raises(UnreadImageError, match=r"^gone\.png: No such file or directory$"):
-        decoded(Geometry(3, 6, 6), "gone.png", tmp_path / "gone.png")
-
-
-def test_another_version_of_what_decodes_looks_for_broken_images_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spec = folder_of(tmp_path / "images", "train", count=6)
-    spec = replace(spec, root=str(tmp_path / "cache"), skip_broken=True)
-    assert opened(spec, "train").left_out == ()
-    found = {0: "one"}
-    monkeypatch.setattr(broken, "broken", lambda images: found)
-    assert opened(spec, "train").left_out == ()
-    monkeypatch.setattr("PIL.__version__", "99.0")
-    assert opened(spec, "train").left_out == ("one",)
 
 
 def test_where_nothing_is_broken_leaving_out_changes_nothing(tmp_path: Path) -> None:
@@ -445,25 +346,6 @@ def test_the_centre_is_cut_out_as_published_networks_are_tested(size: tuple[int,
     assert away.mean() < 3  # of 255: there the longer side is rounded to whole pixels in between
     whole = decoded(geometry._replace(crop_pct=1.0), "x", np.asarray(photo))
     assert np.abs(whole.transpose(1, 2, 0).astype(int) - np.asarray(theirs)).mean() > 8
-
-
-@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff"])
-@pytest.mark.parametrize("turned", [1, 3, 5, 6, 7, 8])
-def test_a_header_has_the_sides_of_a_photo_as_it_is_shown(
-    tmp_path: Path, suffix: str, turned: int
-) -> None:
-    tag, file = Image.Exif(), tmp_path / f"photo.{suffix}"
-    tag[0x0112] = turned
-    half = np.zeros((40, 60, 3), np.uint8)
-    half[:, :30] = 255
-    Image.fromarray(half).save(file, exif=tag)
-    height, width = (60, 40) if turned >= 5 else (40, 60)
-    found = header("photo", file)
-    assert (found.height, found.width) == (height, width)
-    shown = decoded(Geometry(3, height, width), "photo", file)[0]
-    with Image.open(file) as photo:
-        upright = np.asarray(ImageOps.exif_transpose(photo).convert("RGB"))[..., 0]
-    assert np.abs(shown.astype(int) - upright).max() < 20
 
 
 @pytest.mark.parametrize(("resize", "seen"), [("crop", False), ("pad", True), ("squash", True)])
