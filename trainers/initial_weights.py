@@ -18,6 +18,7 @@ from spaces.backbones.timm_models import published_state
 from spaces.contract.error_lines import first_line
 from spaces.contract.net import DynamicNet
 from spaces.contract.new_heads import start_at_zero
+from spaces.exits.timm_trunk import TimmTrunk
 from trainers.data.paths import LIBRARIES, TIMM, TORCHVISION, expanded, weights_file
 from trainers.weights_source import tensors_of
 
@@ -103,6 +104,8 @@ def start_from(net: DynamicNet, source: str, needed: Iterable[str]) -> int:
     Raises ValueError, the network unchanged, when tensors lack, have other shapes, or find no place.
     """
     given, own = net.plain_state(initial_state(source)), net.state_dict()
+    if source.startswith(TIMM) and isinstance(net, TimmTrunk):
+        net.check_pixels(source.removeprefix(TIMM))
     wanted = [name for name in needed if not name.endswith(COMPUTED)]
     classifiers = net.classifiers or (wanted[-1].rpartition(".")[0],)
     trunk = [name for name in wanted if _layer(name) not in classifiers]

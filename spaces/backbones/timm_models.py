@@ -6,6 +6,7 @@ Wightman, "PyTorch Image Models", 2019. timm is imported when a model is asked f
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from functools import cache
 from math import gcd
 from typing import Any
@@ -87,6 +88,14 @@ def published_state(name: str) -> dict[str, torch.Tensor]:
         return dict(timm.create_model(name, **arguments).state_dict())
     except Exception as error:
         raise _not_loaded(name, error) from None
+
+
+def pixel_statistics(name: str) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and deviation of the pixels that the published weights of this name were trained on."""
+    import timm
+
+    config = timm.models.get_pretrained_cfg(known(name))
+    return config.mean, config.std
 
 
 def own_classifier(model: nn.Module, name: str) -> nn.Linear:

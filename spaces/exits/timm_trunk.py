@@ -5,14 +5,16 @@ Shapes: B images, C channels, H x W pixels, D features.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from spaces.backbones.published_pixels import PublishedPixels
 from spaces.backbones.timm_config import TimmModelConfig
-from spaces.backbones.timm_models import own_classifier
+from spaces.backbones.timm_models import own_classifier, pixel_statistics
 from spaces.backbones.timm_state import classifiers
 from spaces.backbones.timm_trunk import cut_behind, steps_to, tensors_of_steps
 from spaces.backbones.timm_units import Layout, Units
@@ -28,6 +30,7 @@ class TimmTrunk(FrozenTrunkNet):
 
     model: nn.Module
     parts: Units
+    pixels: PublishedPixels | None
     cut: tuple[str, ...] = ()
 
     def vector(self, u: Tensor) -> Tensor:
@@ -69,8 +72,25 @@ class TimmTrunk(FrozenTrunkNet):
 
     def published_pixels(self) -> PublishedPixels:
         """What brings pixels to the statistics of the model's published weights."""
+        return PublishedPixels(self.task, *self._pixel_statistics())
+
+    def _pixel_statistics(self) -> tuple[Sequence[float], Sequence[float]]:
         config: dict[str, Any] = self.model.default_cfg  # type: ignore[assignment]
-        return PublishedPixels(self.task, config["mean"], config["std"])
+        return config["mean"], config["std"]
+
+    def check_pixels(self, weights: str) -> None:
+        """Raise ValueError where the published weights of this name expect other pixels than the model is given.
+
+        A network is built anew by its config alone, so that has to name the weights.
+        """
+        there, here = pixel_statistics(weights), self._pixel_statistics()
+        if self.pixels is None or all(map(np.allclose, there, here)):
+            return
+        (mean, std), (own_mean, own_std) = (map(list, one) for one in (there, here))
+        raise ValueError(
+            f"backbone: {self._model_config.backbone} is given pixels at mean {own_mean} and deviation {own_std}, and "
+            f"init_from names weights for {mean} and {std}: write `backbone: {weights}`"
+        )
 
     def places_of_model(self) -> list[Place]:
         """Where exits may stand: the ends of its stages."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,14 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from spaces.backbones.timm_models import pixel_statistics
 from spaces.backbones.timm_state import fitted
 from spaces.contract.family import Candidate
 from spaces.contract.net import DynamicNet
 from spaces.contract.registry import family
 from spaces.contract.task import Task
+from spaces.exits import timm_trunk
+from trainers import initial_weights
 from trainers.initial_weights import start_from
 
 NAMES = (
@@ -142,3 +146,33 @@ def test_a_file_without_a_classifier_is_enough(tmp_path: Path) -> None:
     net, before = nets("resnet18", 64, channels=1)
     start_from(net, str(tmp_path / "w.pt"), before)
     assert not net.state_dict()["model.fc.weight"].any()
+
+
+@pytest.mark.parametrize("normalization", ["images", "published"])
+def test_weights_for_other_pixels_than_the_model_is_given_are_refused(
+    monkeypatch: pytest.MonkeyPatch, normalization: str
+) -> None:
+    name, weights = "mobilenetv3_small_050", "mobilenetv3_small_050.lamb_in1k"
+    state = timm.create_model(name).state_dict()
+    monkeypatch.setattr(initial_weights, "initial_state", lambda source: state)
+    task = Task(channels=3, height=32, width=32, classes=5)
+    values = {"backbone": name, "normalization": normalization}
+    candidate = Candidate.of(family("timm"), values, 1)
+    net, needed = candidate.build(task, 0), candidate.baseline().outline(task).state_dict()
+    assert start_from(net, f"timm:{weights}", needed)
+    monkeypatch.setattr(timm_trunk, "pixel_statistics", lambda name: ((0.0,) * 3, (1.0,) * 3))
+    if normalization == "images":
+        assert start_from(net, f"timm:{weights}", needed)
+        return
+    told = (
+        f"backbone: {name} is given pixels at mean [0.485, 0.456, 0.406] and deviation [0.229, 0.224, 0.225], "
+        f"and init_from names weights for [0.0, 0.0, 0.0] and [1.0, 1.0, 1.0]: write `backbone: {weights}`"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
+        start_from(net, f"timm:{weights}", needed)
+
+
+def test_published_weights_of_one_model_may_be_for_other_pixels() -> None:
+    whole, usual = ((0.0,) * 3, (1.0,) * 3), ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert pixel_statistics("mobilenetv3_large_100") == usual
+    assert pixel_statistics("mobilenetv3_large_100.miil_in21k_ft_in1k") == whole
