@@ -95,6 +95,7 @@ def pixel_statistics(name: str) -> tuple[Sequence[float], Sequence[float]]:
     import timm
 
     config = timm.models.get_pretrained_cfg(known(name))
+    assert config is not None, f"{name} has no published weights"
     return config.mean, config.std
 
 

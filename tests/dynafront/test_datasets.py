@@ -28,7 +28,7 @@ LABELS = np.arange(40) % 3
 class Pictures(Dataset[tuple[Any, int]]):
     """PIL images, as torchvision's sets give them."""
 
-    classes = ("cat", "dog", "hat")
+    classes: tuple[str, ...] = ("cat", "dog", "hat")
 
     def __init__(self, pixels: np.ndarray = COLOUR) -> None:
         self.pixels = pixels
@@ -96,7 +96,7 @@ class Named(Pictures):
 
     def __init__(self, classes: tuple[str, ...], labels: tuple[int, ...]) -> None:
         super().__init__(COLOUR[: len(labels)])
-        self.classes, self.labels = classes, labels  # type: ignore[misc]
+        self.classes, self.labels = classes, labels
 
     def __getitem__(self, row: int) -> tuple[Any, int]:
         return super().__getitem__(row)[0], self.labels[row]
