@@ -17,10 +17,11 @@ from search.export.extras import OPTIONAL
 from search.export.folder import ONNX, PT2, THRESHOLDS, WEIGHTS
 from search.export.model import load_exported
 from search.export.remote_folder import folder_to_fill, put_folder
-from search.export.retune import candidates, held_out, metric_of, read_labelled, within
+from search.export.retune import candidates, few_of, held_out, metric_of, read_labelled, within
 from search.objectives import macs_text
 from spaces.contract.cascades import CASCADE
 from spaces.deploy.thresholds import is_exit
+from trainers.metrics import METRICS
 
 
 def retune(
@@ -42,7 +43,8 @@ def retune(
         description = _chosen_again(folder, images, max_macs, say)
         _write(folder, out, description)
         put_folder(out, place)
-    return _lines(place, description["retuned"], len(description["points"]))
+    label = METRICS[description["report"]["metric"]].label
+    return _lines(place, description["retuned"], len(description["points"]), label)
 
 
 def _chosen_again(
@@ -60,9 +62,11 @@ def _chosen_again(
     description = model.description
     metric = metric_of(model)
     before = held_out(model, other, list(model.net.thresholds.values()), metric)
-    found = candidates(model, own, description["points"])
+    front = candidates(model, own, description["points"], metric)
     budget = max_macs or description["report"]["validation"]["macs_mean"]
-    chosen = within(found, budget)
+    best = within(front, budget)
+    found = few_of(front, best)
+    chosen = found.index(best)
     say(f"measuring on {len(other)} other images")
     rows = [held_out(model, other, one.thresholds, metric) for one in found]
     points = [
@@ -125,11 +129,11 @@ def _with_thresholds(file: Path, description: dict[str, Any]) -> onnx.ModelProto
     return model
 
 
-def _lines(place: Path | str, retuned: dict[str, Any], points: int) -> list[str]:
+def _lines(place: Path | str, retuned: dict[str, Any], points: int, label: str) -> list[str]:
     return [
         f"{place}: thresholds chosen on {retuned['chosen_on']} images, "
         f"for at most {macs_text(retuned['max_macs'])} MACs an image",
-        f"  on {retuned['measured_on']} other images",
+        f"  on {retuned['measured_on']} other images: {label}, with its 95 % interval",
         f"  before    {_measured(retuned['before'])}",
         f"  after     {_measured(retuned['after'])}",
         f"  points    {points} in the file: {place}/README.md lists them",

@@ -58,9 +58,10 @@ def retuned_text(description: Mapping[str, Any]) -> str:
     if retuned is None:
         return ""
     before, after = retuned["before"], retuned["after"]
+    metric = METRICS[description["report"].get("metric", ACCURACY.name)]
     return (
         f"**Thresholds were chosen again** on {retuned['chosen_on']} new images. On {retuned['measured_on']} others, "
-        f"before and after:\naccuracy {before['accuracy']:.2%} and {after['accuracy']:.2%}, mean MACs "
+        f"before and after:\n{metric.label} {before['accuracy']:.2%} and {after['accuracy']:.2%}, mean MACs "
         f"{macs_text(before['macs_mean'])} and {macs_text(after['macs_mean'])}.\n"
         "The measurements below are those of the thresholds before.\n\n"
     )

@@ -2,7 +2,7 @@
 
 Half of the images choose, the other half says what came of it.
 
-Shapes: B images of a batch, N images, K early exits (row K is the deepest head), T thresholds.
+Shapes: B images of a batch, N images, K early exits (row K is the deepest head).
 """
 
 from __future__ import annotations
@@ -15,18 +15,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from search.export.curve import LARGEST
 from search.export.measures import Counts
 from search.export.model import Model
 from search.measure.exit_grid import ExitTable
-from search.measure.exit_thresholds import exhaustive_front, quantile_levels
+from search.measure.exit_thresholds import exhaustive_front, exit_outcomes, quantile_levels
 from search.report.front_points import thinned
 from spaces.contract.exit_rules import ExitRule
 from spaces.deploy.generic import Deployed
 from spaces.deploy.thresholds import is_exit
+from trainers.answers import Answers
 from trainers.data.formats import image_files
+from trainers.evaluate import top_answers
 from trainers.metrics import METRICS, Metric
 
 BATCH = 64
@@ -96,7 +99,7 @@ def read_labelled(model: Model, folder: Path) -> Labelled:
 
 @dataclass(frozen=True)
 class Candidate:
-    """Thresholds, and what they give on the images that choose."""
+    """Thresholds, and what they give on the images that choose; accuracy is the study's metric."""
 
     thresholds: list[float]
     accuracy: float
@@ -104,17 +107,25 @@ class Candidate:
 
 
 @torch.inference_mode()
-def candidates(model: Model, images: Labelled, points: Sequence[dict[str, Any]]) -> list[Candidate]:
-    """Thresholds that no other candidate beats on these images, cheapest first, at most as many as a file carries."""
+def candidates(
+    model: Model, images: Labelled, points: Sequence[dict[str, Any]], metric: Metric
+) -> list[Candidate]:
+    """Thresholds that no other candidate beats on these images, cheapest first; the file's own are tried too."""
     net = model.net
+    own = list(net.thresholds.values())
+    vectors = [own, *(list(point["thresholds"]) for point in points)]
     if isinstance(net, Deployed) and net.policy.exits is not None and net.ends_at != 0:
-        found = _of_exits(net, images)
+        found = _of_exits(net, images, vectors, metric)
     else:
-        vectors = [list(point["thresholds"]) for point in points]
-        own = list(net.thresholds.values())
         vectors += [[_moved(value, shift) for value in own] for shift in SHIFTS]
-        found = [_measured(net, images, vector) for vector in vectors]
-    return thinned(_front(found), LARGEST)
+        found = []
+    return _front([*found, *(_measured(model, images, vector, metric) for vector in vectors)])
+
+
+def few_of(found: Sequence[Candidate], chosen: Candidate) -> list[Candidate]:
+    """At most as many of a front's candidates as a file carries, the chosen one among them."""
+    some = thinned(found, LARGEST - 1)
+    return [one for one in found if one is chosen or any(one is other for other in some)]
 
 
 def _front(found: Sequence[Candidate]) -> list[Candidate]:
@@ -125,39 +136,59 @@ def _front(found: Sequence[Candidate]) -> list[Candidate]:
     return kept
 
 
-def _measured(net: Any, images: Labelled, thresholds: list[float]) -> Candidate:
-    right, macs = 0, 0.0
-    for pixels, labels_B in images.batches():
-        logits_BC, macs_B = net.run(pixels, thresholds)
-        right += int((logits_BC.argmax(1) == labels_B).sum())
-        macs += float(macs_B.sum())
-    return Candidate(thresholds, right / len(images), macs / len(images))
+def _measured(model: Model, images: Labelled, thresholds: list[float], metric: Metric) -> Candidate:
+    found = held_out(model, images, thresholds, metric)
+    return Candidate(thresholds, found["accuracy"], found["macs_mean"])
 
 
-def _of_exits(net: Deployed, images: Labelled) -> list[Candidate]:
-    """From a grid at quantiles of each exit's confidence; gates stay at their thresholds."""
+def _of_exits(
+    net: Deployed, images: Labelled, known: Sequence[Sequence[float]], metric: Metric
+) -> list[Candidate]:
+    """From a grid at quantiles of each exit's confidence, and of known thresholds moved; gates stay at theirs."""
     rule = net.policy.exits
     assert rule is not None
     gates = [value for name, value in net.thresholds.items() if not is_exit(name)]
-    table = _table(net, rule, images)
-    deepest_too = table.deepest is not None
-    if deepest_too:
-        table = table.with_deepest()
-    count = max(3, min(MOST_LEVELS, int(len(images) ** (1 / table.exits))))
-    levels = quantile_levels(table, count)
-    if deepest_too:
+    heads = _heads(net, rule, images)
+    table = heads.table
+    exits = table.exits + (table.deepest is not None)
+    grid = table if table.deepest is None else table.with_deepest()
+    count = max(3, min(MOST_LEVELS, int(len(images) ** (1 / exits))))
+    levels = quantile_levels(grid, count)
+    if table.deepest is not None:
         del levels[-1][0]  # at which the ensemble never answers: the file is of one that does
+    vectors = [list(one.thresholds) for one in exhaustive_front(grid, levels, rule.fallback)]
+    among = [list(own[len(gates) : len(gates) + exits]) for own in known]
+    vectors += [[_moved(value, shift) for value in own] for own in among for shift in SHIFTS]
     # of the network's own head where it has none to choose, and of the exit at which all images leave
-    rest = list(net.thresholds.values())[len(gates) + table.exits :]
+    rest = list(net.thresholds.values())[len(gates) + exits :]
     return [
-        Candidate([*gates, *map(float, one.thresholds), *rest], one.accuracy, one.macs)
-        for one in exhaustive_front(table, levels, rule.fallback)
+        Candidate([*gates, *vector, *rest], *heads.given(vector, rule.fallback, metric))
+        for vector in vectors
     ]
 
 
-def _table(net: Deployed, rule: ExitRule, images: Labelled) -> ExitTable:
+@dataclass(frozen=True)
+class _Heads:
+    """What each exit, the deepest head and the ensemble answer, in this order: classes and top-5, (K + 2, N)."""
+
+    table: ExitTable
+    classes: NDArray[np.int64]
+    top5: NDArray[np.bool_]
+    labels: NDArray[np.int64]
+
+    def given(
+        self, thresholds: Sequence[float], fallback: str, metric: Metric
+    ) -> tuple[float, float]:
+        """The metric, and mean MACs, at thresholds of the exits."""
+        _, macs_N, index_N = exit_outcomes(self.table, thresholds, fallback)
+        at = index_N, np.arange(len(index_N))
+        answers = Answers(self.classes[at][None], self.top5[at][None], self.labels)
+        return metric.measure(answers).value, float(macs_N.mean())
+
+
+def _heads(net: Deployed, rule: ExitRule, images: Labelled) -> _Heads:
     """One pass in which nobody leaves."""
-    confidence, right, macs, ensemble = [], [], [], []
+    confidence, answers, top5, macs = [], [], [], []
     for pixels, labels_B in images.batches():
         logits, paid = net.every_exit(pixels)
         early = len(logits) - 1
@@ -165,17 +196,20 @@ def _table(net: Deployed, rule: ExitRule, images: Labelled) -> ExitTable:
         sure_at = early if net.ends_at is not None else len(rule.thresholds)
         rows = [rule.confidence(k, logits[: k + 1]).double() for k in range(sure_at)]
         confidence.append(torch.stack(rows))
-        right.append(torch.stack([one.argmax(1) == labels_B for one in logits]))
+        said = [top_answers(one, labels_B) for one in (*logits, torch.stack(logits).mean(0))]
+        answers.append(torch.stack([answer_B for answer_B, _ in said]))
+        top5.append(torch.stack([among_B for _, among_B in said]))
         macs.append(torch.stack([one.expand(len(pixels)) for one in paid]))
-        ensemble.append(torch.stack(logits).mean(0).argmax(1) == labels_B)
-    sure = torch.cat(confidence, 1).numpy()
-    return ExitTable(
+    sure, classes = torch.cat(confidence, 1).numpy(), torch.cat(answers, 1).numpy()
+    right = classes == images.labels.numpy()
+    table = ExitTable(
         sure[:early],
-        torch.cat(right, 1).numpy(),
+        right[:-1],
         torch.cat(macs, 1).numpy(),
-        torch.cat(ensemble).numpy(),
+        right[-1],
         sure[early] if len(sure) > early else None,
     )
+    return _Heads(table, classes, torch.cat(top5, 1).numpy(), images.labels.numpy())
 
 
 def _moved(value: float, shift: float) -> float:
@@ -185,10 +219,10 @@ def _moved(value: float, shift: float) -> float:
     return 1 / (1 + math.exp(-(math.log(value / (1 - value)) + shift)))
 
 
-def within(found: Sequence[Candidate], max_macs: float) -> int:
+def within(found: Sequence[Candidate], max_macs: float) -> Candidate:
     """The most accurate candidate of at most so many MACs; where none is that cheap, the cheapest."""
-    allowed = [i for i, one in enumerate(found) if one.macs <= max_macs]
-    return max(allowed, key=lambda i: found[i].accuracy) if allowed else 0
+    allowed = [one for one in found if one.macs <= max_macs]
+    return max(allowed, key=lambda one: one.accuracy) if allowed else found[0]
 
 
 @torch.inference_mode()

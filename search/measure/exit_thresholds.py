@@ -83,20 +83,8 @@ def inner_levels(confidence_N: Floats, count: int) -> list[float]:
 
 
 def quantile_levels(table: ExitTable, count: int) -> list[list[float]]:
-    """For each exit thresholds at quantiles of its confidence, from where no image leaves to where all do."""
-    found = []
-    for row in table.confidence:
-        values = np.unique(row)
-        between = (
-            values[1:] + values[:-1]
-        ) / 2  # half-way, so that a rounding error sends no image elsewhere
-        picked = (
-            between[np.linspace(0, len(between) - 1, min(count - 2, len(between))).astype(int)]
-            if len(between)
-            else []
-        )
-        found.append(sorted({*map(float, picked), 1.0, -1.0}))
-    return found
+    """For each exit at most `count` ascending thresholds: all images leave, none leaves, and `inner_levels` between."""
+    return [sorted({-1.0, *inner_levels(row, count - 2), 1.0}) for row in table.confidence]
 
 
 def thin_out(settings: Sequence[Setting], count: int) -> list[Setting]:

@@ -17,7 +17,8 @@ from search.commands.retune import retune
 from search.export.classifier import load_classifier
 from search.export.folder import FORMAT, MODEL, ONNX, WEIGHTS
 from search.export.model import Model, load_exported
-from search.export.retune import Labelled, candidates, held_out, read_labelled
+from search.export.retune import Candidate as Found
+from search.export.retune import Labelled, candidates, few_of, held_out, read_labelled, within
 from spaces.contract.family import Candidate
 from spaces.contract.knobs import Knobs
 from spaces.contract.registry import family
@@ -27,7 +28,7 @@ from spaces.deploy.ship import onnx_model, ship
 from storage.weights_file import save_weights
 from tests.search.export.test_card import described
 from tests.spaces.conftest import scrambled
-from trainers.metrics import ACCURACY
+from trainers.metrics import ACCURACY, MACRO_F1, Metric
 
 TASK = Task(channels=1, height=16, width=16, classes=3, mean=(0.5,), std=(0.25,))
 NETS: dict[str, tuple[dict[str, Any], Knobs]] = {
@@ -103,14 +104,15 @@ def test_the_new_folder_answers_at_its_new_thresholds_in_both_runtimes(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("metric", [ACCURACY, MACRO_F1], ids=lambda metric: metric.name)
 def test_a_candidate_gives_what_the_model_does_at_its_thresholds(
-    folder: Path, images: Path
+    folder: Path, images: Path, metric: Metric
 ) -> None:
     model = load_exported(folder)
     labelled = read_labelled(model, images)
-    found = candidates(model, labelled, model.description["points"])
+    found = candidates(model, labelled, model.description["points"], metric)
     for one in found:
-        again = held_out(model, labelled, one.thresholds, ACCURACY)
+        again = held_out(model, labelled, one.thresholds, metric)
         assert (again["accuracy"], again["macs_mean"]) == pytest.approx((one.accuracy, one.macs))
     if model.description["family"] == "multi_exit":
         assert any(one.thresholds[-1] != 0.9 for one in found), "the deepest head's is chosen too"
@@ -135,10 +137,33 @@ def test_a_budget_is_kept_and_what_is_wrong_is_named(
         retune(folder, tmp_path / "none", tmp_path / "no", max_macs=None, **quiet)
 
 
+@pytest.mark.slow
+def test_what_is_chosen_is_no_worse_than_the_thresholds_that_the_file_has(
+    folder: Path, images: Path
+) -> None:
+    model = load_exported(folder)
+    labelled = read_labelled(model, images)
+    own = list(model.net.thresholds.values())
+    points = [{"thresholds": own}, {"thresholds": [0.31 + 0.07 * k for k in range(len(own))]}]
+    found = candidates(model, labelled, points, ACCURACY)
+    for point in points:
+        known = held_out(model, labelled, point["thresholds"], ACCURACY)
+        assert within(found, known["macs_mean"]).accuracy >= known["accuracy"]
+
+
+def test_what_is_chosen_stays_in_a_file_that_carries_few_points() -> None:
+    front = [Found([float(k)], k / 100, float(k * k)) for k in range(40)]
+    for chosen in front:
+        few = few_of(front, chosen)
+        assert chosen in few
+        assert len(few) <= 9
+        assert (few[0], few[-1]) == (front[0], front[-1])
+
+
 def test_exits_are_chosen_again_where_all_images_leave_at_one() -> None:
     values, _ = NETS["multi_exit"]
     net = scrambled(Candidate.of(family("multi_exit"), values, 2).build(TASK, 0)).float().eval()
     knobs = Knobs(policy="always_on", exit_rule="margin", exit_thresholds=(0.9, -1.0, 0.4))
     images = Labelled(torch.rand(60, 1, 16, 16), torch.arange(60) % 3)
-    found = candidates(Model(generic.deploy(net, [(knobs, {})]), {}), images, [])
+    found = candidates(Model(generic.deploy(net, [(knobs, {})]), {}), images, [], ACCURACY)
     assert {tuple(one.thresholds[1:]) for one in found} == {(-1.0, 0.4)}

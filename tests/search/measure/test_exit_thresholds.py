@@ -107,6 +107,15 @@ def test_levels_lie_between_confidences_and_reach_from_nobody_to_everybody() -> 
         assert not set(levels) & set(row)
 
 
+@pytest.mark.parametrize("count", [3, 4, 6])
+def test_of_few_levels_too_some_let_a_share_of_the_images_leave(count: int) -> None:
+    table = drawn(2)
+    for row, levels in zip(table.confidence, quantile_levels(table, count), strict=True):
+        shares = [float((row > level).mean()) for level in levels]
+        assert len(levels) == count
+        assert all(0.15 < share < 0.85 for share in shares[1:-1])
+
+
 @st.composite
 def small_tables(draw: st.DrawFn) -> ExitTable:
     """Few images, many of the same confidence, costs of their own that rise from exit to exit."""
