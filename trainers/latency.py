@@ -18,11 +18,15 @@ SURE = 0.02  # of the median: how wide its 95 % interval is to either side, wher
 
 
 class Latency(NamedTuple):
-    """Milliseconds of a run: the median, and the ends of the middle half of all runs."""
+    """Milliseconds of a run: the median, and the ends of the middle half of all runs.
+
+    `mean` is over inputs, of the median of the runs of each: inputs may differ, moods of the machine must not count.
+    """
 
     median: float
     low: float
     high: float
+    mean: float
 
 
 @contextmanager
@@ -52,20 +56,26 @@ def latencies_ms(
     taken, as many as tell the medians surely. `clock` tells seconds.
     """
     taken: list[list[float]] = [[] for _ in callables]
+    of_input: list[int] = []
     begun = time.perf_counter()
     with torch.inference_mode():
         for repeat in range(warm_up + repeats):
             late = time.perf_counter() - begun > seconds
             enough = FEWEST if late else max(FEWEST, len(inputs))
-            if len(taken[0]) >= enough and (late or all(map(_is_known, taken))):
+            if len(taken[0]) >= enough and (
+                late or all(_is_known(times, of_input) for times in taken)
+            ):
                 break
             batch = inputs[repeat % len(inputs)]
+            kept = late or repeat >= warm_up
+            if kept:
+                of_input.append(repeat % len(inputs))
             for index, function in enumerate(callables):
                 own = batch[index] if isinstance(batch, tuple) else batch
                 spent = _milliseconds(function, own, clock)
-                if late or repeat >= warm_up:
+                if kept:
                     taken[index].append(spent)
-    return [_summary(times) for times in taken]
+    return [_summary(times, of_input) for times in taken]
 
 
 def _milliseconds(
@@ -78,17 +88,21 @@ def _milliseconds(
     return 1000 * (clock() - start)
 
 
-def _is_known(times: Sequence[float]) -> bool:
+def _is_known(times: Sequence[float], of_input: Sequence[int]) -> bool:
     """Whether the median of all runs lies within SURE of that of these, with 95 % confidence, were they normal."""
-    one = _summary(times)
+    one = _summary(times, of_input)
     deviation = (one.high - one.low) / 1.35
     error = 1.25 * deviation / math.sqrt(len(times))
     return 1.96 * error <= SURE * one.median
 
 
-def _summary(times: Sequence[float]) -> Latency:
+def _summary(times: Sequence[float], of_input: Sequence[int]) -> Latency:
     low, median, high = statistics.quantiles(times, n=4, method="inclusive")
-    return Latency(median, low, high)
+    runs: dict[int, list[float]] = {}
+    for which, spent in zip(of_input, times, strict=True):
+        runs.setdefault(which, []).append(spent)
+    mean = statistics.fmean(map(statistics.median, runs.values()))
+    return Latency(median, low, high, mean)
 
 
 def _synchronize(batch: Tensor) -> None:

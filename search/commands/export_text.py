@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from search.export.card import gates_text, latency_text, metric_of_report, threads_text
+from search.export.card import gates_text, metric_of_report, threads_text
+from search.export.latency_text import latency_text
 from search.export.limits import limit_texts
 from search.export.predicted import machine_text, predicted_text
 from search.export.program_text import program_lines
@@ -61,7 +62,7 @@ def export_lines(folder: Path | str, report: dict[str, Any], points: int) -> lis
 
 
 def _latency_lines(latency: dict[str, Any]) -> Iterator[str]:
-    """Batch 1 in each runtime: medians, and the middle half of the runs."""
+    """Batch 1 in each runtime: means over images, and the middle half of the runs."""
     for runtime, found in latency["batch_1"].items():
         own, static = found["exported"], found["static"]
         yield (

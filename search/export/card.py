@@ -9,6 +9,7 @@ from typing import Any
 from search.export.card_curve import curve_text, retuned_text
 from search.export.cascade_card import cascade_text
 from search.export.folder import BATCHES
+from search.export.latency_text import latency_text
 from search.export.limits import limit_rows
 from search.export.predicted import predicted_rows
 from search.export.program_text import program_text
@@ -115,8 +116,10 @@ def _latency_note(latency: dict[str, Any]) -> str:
     """Where latency was measured, and how to read it."""
     versions = ", ".join(f"{runtime} {version}" for runtime, version in latency["versions"].items())
     where = f"{latency['device']}, {threads_text(latency)}; {versions}"
+    kept = "mean" in next(iter(latency["batch_1"].values()))["exported"]
+    average = "the mean over images, or batches of them" if kept else "the median"
     return (
-        f"Latency: the median, and the middle half of all runs, on {where}.\n"
+        f"Latency: {average}, and the middle half of all runs, on {where}.\n"
         "The two columns were measured in turn: compare them with each other, not with other machines."
     )
 
@@ -160,11 +163,6 @@ def _accuracy(measured: dict[str, Any]) -> str:
 
 def _share(measured: dict[str, Any], name: str) -> str:
     return f"{measured[name]:.2%}" if name in measured else "not trained"
-
-
-def latency_text(ms: dict[str, float]) -> str:
-    """The median, and the middle half of all runs."""
-    return f"{ms['median']:.3g} ms ({ms['low']:.3g} to {ms['high']:.3g})"
 
 
 def _accuracy_rows(report: dict[str, Any], metric: Metric) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ from search.export.folder import BATCHES
 from search.latency.lock import timing
 from search.latency.time_units import clock_of
 from spaces.deploy.ship import DeployedNet
-from trainers.data.splits import Split
+from trainers.data.split import Split, evenly
 from trainers.latency import Latency, latencies_ms, torch_threads
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def latency(
 ) -> dict[str, Any]:
     """Milliseconds at each batch size and in each runtime, of the exported model and of the static network.
 
+    A dynamic network answers one image in a fraction of the time of another: `mean` is what a batch takes on average.
+
     `tests` are the same test images, for each network at the size that it takes. What else of dynafront measures time
     on this machine waits meanwhile.
     """
@@ -66,7 +68,7 @@ def latency(
     }
     for size in BATCHES:
         say(f"measuring latency at batch {size}")
-        inputs = list(zip(*(_first(test, size) for test in tests), strict=True))
+        inputs = list(zip(*(_spread(test, size) for test in tests), strict=True))
         with timing(), torch_threads(THREADS):
             found[f"batch_{size}"] = {
                 name: _side_by_side(both, inputs, size) for name, both in runtimes.items()
@@ -85,7 +87,7 @@ def beside_onnxruntime(ours: Run, float32: InferenceSession, test: Split) -> dic
     """The same of anything that runs the exported model."""
     found: dict[str, Any] = {}
     for size in BATCHES:
-        inputs = [(batch, batch) for batch in _first(test, size)]
+        inputs = [(batch, batch) for batch in _spread(test, size)]
         with timing(), torch_threads(THREADS):
             both = latencies_ms(
                 (ours, _run(float32)),
@@ -97,7 +99,7 @@ def beside_onnxruntime(ours: Run, float32: InferenceSession, test: Split) -> dic
             )
         names = ("variant", "float32")
         rows: dict[str, Any] = {name: _row(one) for name, one in zip(names, both, strict=True)}
-        found[f"batch_{size}"] = rows | {"ratio": both[0].median / both[1].median}
+        found[f"batch_{size}"] = rows | {"ratio": both[0].mean / both[1].mean}
     return found
 
 
@@ -112,7 +114,7 @@ def _side_by_side(
         seconds=SECONDS,
         clock=clock_of(THREADS),
     )
-    ratio = ours.median / static.median
+    ratio = ours.mean / static.mean
     return {"exported": _row(ours), "static": _row(static), "ratio": ratio}
 
 
@@ -124,11 +126,15 @@ def _run(session: InferenceSession) -> Run:
     return lambda batch: session.run(None, {"pixels": batch.numpy()})
 
 
-def _first(split: Split, size: int) -> list[Tensor]:
-    """The first batches of the split, as pixels in [0, 1], all of as many images."""
-    batches: list[Tensor] = []
-    for batch in split.batches(min(size, len(split)), drop_last=True):
-        batches.append(batch.images.float() / 255)
-        if len(batches) == INPUTS[size]:
-            break
-    return batches
+def _spread(split: Split, size: int) -> list[Tensor]:
+    """Batches of images spread evenly over the split, as pixels in [0, 1], all of as many images.
+
+    Data sets are often stored class by class: the first images are of one, and of one effort. Batches are mixed, so
+    that those which are timed before time is up are of all classes too.
+    """
+    alike = min(size, len(split))
+    count = min(INPUTS[size], len(split) // alike)
+    draw = torch.Generator().manual_seed(0)
+    places_N = evenly(len(split), count * alike)
+    mixed_N = places_N[torch.randperm(len(places_N), generator=draw)]
+    return [batch.images.float() / 255 for batch in split.at(mixed_N).batches(alike)]

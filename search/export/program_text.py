@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from search.export.folder import PT2
+from search.export.latency_text import average_ms
 
 
 def program_lines(report: dict[str, Any]) -> Iterator[str]:
@@ -75,6 +76,6 @@ def _parity(found: dict[str, Any]) -> str:
 def _latency(found: dict[str, Any]) -> dict[int, tuple[float, float]]:
     """(milliseconds, share of ONNX Runtime's) by batch size."""
     return {
-        int(key.removeprefix("batch_")): (both["variant"]["median"], both["ratio"])
+        int(key.removeprefix("batch_")): (average_ms(both["variant"]), both["ratio"])
         for key, both in found["latency_ms"].items()
     }

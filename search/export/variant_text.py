@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from search.export.latency_text import average_ms, latency_text
 from search.objectives import macs_text
 
 NAMES = {
@@ -39,7 +40,7 @@ def variant_lines(report: dict[str, Any]) -> Iterator[str]:
         )
         for size, ratio in _ratios(found):
             own = found["latency_ms"][f"batch_{size}"]["variant"]
-            yield f"            {own['median']:.3g} ms at batch {size} in onnxruntime, {ratio:.2f} of float32's"
+            yield f"            {average_ms(own):.3g} ms at batch {size} in onnxruntime, {ratio:.2f} of float32's"
         yield f"            {found['file']}: {_size(found['bytes'])}, float32 {_size(report['onnx']['bytes'])}"
 
 
@@ -70,7 +71,7 @@ def _table(title: str, found: dict[str, Any], report: dict[str, Any], metric: st
     yield f"| size of the file | {_size(found['bytes'])} | {_size(report['onnx']['bytes'])} |"
     for size, ratio in _ratios(found):
         both = found["latency_ms"][f"batch_{size}"]
-        ours, theirs = (_latency(both[which]) for which in ("variant", "float32"))
+        ours, theirs = (latency_text(both[which]) for which in ("variant", "float32"))
         yield f"| latency, batch {size}, onnxruntime (ratio {ratio:.2f}) | {ours} | {theirs} |"
 
 
@@ -100,10 +101,6 @@ def _ratios(found: dict[str, Any]) -> Iterator[tuple[int, float]]:
 def _accuracy(test: dict[str, Any]) -> str:
     low, high = test["accuracy_low"], test["accuracy_high"]
     return f"{test['accuracy']:.2%} ({low:.1%} to {high:.1%})"
-
-
-def _latency(ms: dict[str, float]) -> str:
-    return f"{ms['median']:.3g} ms ({ms['low']:.3g} to {ms['high']:.3g})"
 
 
 def _size(count: int) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from math import inf, isfinite, nan
 from typing import Any
 
+from search.export.latency_text import average_ms
 from search.objectives import LATENCY, Cost, costs_of
 from storage.records import TIMED, ExportRecord, OperatingPoint, PointRecord
 from storage.store import Store
@@ -31,13 +32,13 @@ def latencies(store: Store, study: str) -> dict[int, float]:
 
 
 def _exported(exports: Sequence[ExportRecord]) -> dict[int, float]:
-    """Median milliseconds at batch 1."""
+    """Milliseconds of an average image, at batch 1."""
     found: dict[int, float] = {}
     for export in exports:
         measured = (export.report.get("latency_ms") or {}).get("batch_1") or {}
         runtime = next((name for name in RUNTIMES if name in measured), None)
         if export.point is not None and runtime is not None:
-            found[export.point] = float(measured[runtime]["exported"]["median"])
+            found[export.point] = average_ms(measured[runtime]["exported"])
     return found
 
 

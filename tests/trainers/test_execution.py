@@ -135,6 +135,20 @@ def test_slow_runs_are_few_and_never_too_few_to_tell_their_spread() -> None:
     assert len(runs) == FEWEST
 
 
+def test_the_mean_is_of_what_inputs_take_and_not_of_runs_that_took_long() -> None:
+    lasting = [1.0, 1.0, 1.0, 9.0, 1.0, 1.0, 50.0, 9.0, 1.0, 1.0, 1.0, 9.0]
+    passed = [sum(lasting[: (n + 1) // 2]) for n in range(2 * len(lasting) + 1)]
+    (found,) = latencies_ms(
+        [lambda x: x],
+        [torch.rand(1)] * 4,
+        warm_up=0,
+        repeats=len(lasting),
+        clock=iter(passed).__next__,
+    )
+    assert found.median == 1000
+    assert found.mean == (3 * 1000 + 9000) / 4, "three easy inputs and one that is hard"
+
+
 def test_medians_that_are_known_are_not_measured_further() -> None:
     def seconds_of_runs(lasting: list[float]) -> Callable[[], float]:
         """A clock that is read before and after each run."""

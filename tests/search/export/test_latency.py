@@ -11,6 +11,7 @@ from torch import Tensor
 
 from search.export import latency as measure
 from search.export.card import threads_text
+from search.export.latency_text import average_ms
 from search.export.measures import batch_of
 from spaces.contract.task import Task
 from spaces.deploy.unit_program import empty_program
@@ -54,11 +55,29 @@ def test_onnxruntime_has_one_thread_however_many_pytorch_has() -> None:
 def test_a_batch_that_is_not_full_is_not_timed() -> None:
     black = HeldPixels(np.zeros((70, 3, 8, 8), np.uint8))
     images = Split(torch.zeros(70, dtype=torch.int64), torch.arange(70), black)
-    assert [len(one) for one in measure._first(images, 64)] == [64]
-    assert [len(one) for one in measure._first(images.some(10), 64)] == [10]
+    assert [len(one) for one in measure._spread(images, 64)] == [64]
+    assert [len(one) for one in measure._spread(images.some(10), 64)] == [10]
+
+
+@pytest.mark.parametrize("size", [1, 64])
+def test_latency_is_of_images_of_all_classes_however_few_are_timed(size: int) -> None:
+    """They are stored class by class, and images of a class are of one brightness."""
+    brightness = np.repeat(np.arange(10, dtype=np.uint8), 200)
+    pixels = np.broadcast_to(brightness[:, None, None, None], (2000, 1, 4, 4)).copy()
+    images = Split(torch.from_numpy(brightness).long(), torch.arange(2000), HeldPixels(pixels))
+    batches = measure._spread(images, size)
+    assert len(batches) == measure.INPUTS[size]
+    first = torch.cat(batches)[:64, 0, 0, 0].mul(255).round()
+    assert first.unique().tolist() == list(range(10))
+    assert first.mean() == pytest.approx(4.5, abs=1)
 
 
 def test_images_are_measured_in_batches_that_stay_in_the_caches() -> None:
     sizes = {32: 256, 64: 64, 128: 16, 1024: 1}
     for side, images in sizes.items():
         assert batch_of(Task(channels=3, height=side, width=side, classes=2)) == images
+
+
+def test_exports_of_before_the_mean_was_kept_have_their_median() -> None:
+    assert average_ms({"median": 2.0, "low": 1.0, "high": 3.0}) == 2
+    assert average_ms({"median": 2.0, "low": 1.0, "high": 3.0, "mean": 4.0}) == 4
