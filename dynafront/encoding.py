@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-PNG_MODES = frozenset({"1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"})
+PNG_MODES = frozenset({"1", "L", "LA", "I;16", "P", "RGB", "RGBA"})
+DEEPEST = 2**16 - 1  # of gray in PNG
 FASTEST = 1  # compression of PNG: what is written is read many times, and pixels of photos hardly shrink more
 
 
@@ -26,6 +27,8 @@ def picture(image: Any) -> Image.Image:
     upright = ImageOps.exif_transpose(found)
     if upright.mode == "F":
         raise ValueError("floating-point pixels in a PIL image: give 8 or 16 bits a channel")
+    if upright.mode.startswith("I"):  # gray of 16 or 32 bits, in any order of bytes; Pillow would clip it to 8
+        return Image.fromarray(np.asarray(upright).clip(0, DEEPEST).astype(np.uint16))
     return upright if upright.mode in PNG_MODES else upright.convert("RGB")
 
 
