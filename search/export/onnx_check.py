@@ -1,4 +1,7 @@
-"""The exported model as ONNX, and how ONNX Runtime's logits compare with PyTorch's."""
+"""The exported model as ONNX, and how ONNX Runtime's logits and MACs compare with PyTorch's.
+
+Shapes: B images, C classes.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 
 IMAGES = 64  # that are compared in a batch
 ALONE = 16  # of them, that are compared one by one too
+MACS_TOLERANCE = 1e-5  # float32 holds no more of millions
 
 
 def onnx_of(net: DeployedNet, test: Split) -> OnnxForms:
@@ -25,19 +29,32 @@ def onnx_of(net: DeployedNet, test: Split) -> OnnxForms:
 
 
 def compare_onnx(compact: DeployedNet, session: InferenceSession, test: Split) -> dict[str, Any]:
-    """The largest difference of logits, images one by one and in a batch. Raises ParityError."""
+    """The largest difference of logits, images one by one and in a batch, and whether MACs are the same.
+
+    Raises ParityError.
+    """
     pixels = _pixels(test)
-    whole = session.run(None, {"pixels": pixels.numpy()})[0]
-    single = np.concatenate(
-        [session.run(None, {"pixels": one[None].numpy()})[0] for one in pixels[:ALONE]]
-    )
     with torch.inference_mode():
-        logits: Tensor = compact(pixels)
-    difference = max(abs(whole - logits.numpy()).max(), abs(single - logits[:ALONE].numpy()).max())
+        logits, macs = compact.run(pixels)
+    whole = _answers(session, pixels)
+    single = [_answers(session, one) for one in pixels[:ALONE].split(1)]
+    compared = [(whole, slice(None)), *((one, slice(k, k + 1)) for k, one in enumerate(single))]
+    difference = max(float(abs(one[0] - logits[at].numpy()).max()) for one, at in compared)
     if difference > LOGIT_TOLERANCE:
         raise ParityError(f"onnxruntime's logits differ by up to {difference:.2g}")
-    return {"images": len(pixels), "largest_logit_difference": float(difference)}
+    paid_B = macs.expand(len(pixels)).numpy()
+    off = max(float(abs(one[1] / paid_B[at] - 1).max()) for one, at in compared)
+    if off > MACS_TOLERANCE:
+        raise ParityError(f"the MACs that onnxruntime gives differ by up to {off:.2%}")
+    return {"images": len(pixels), "largest_logit_difference": difference}
+
+
+def _answers(session: InferenceSession, pixels: Tensor) -> list[np.ndarray]:
+    """Logits (B, C) and MACs (B,)."""
+    found: list[np.ndarray] = session.run(["logits", "macs"], {"pixels": pixels.numpy()})
+    return found
 
 
 def _pixels(test: Split) -> Tensor:
-    return next(iter(test.batches(IMAGES))).images.float() / 255
+    """Images that are spread evenly: the first ones may all be of one class, and leave at one exit."""
+    return next(iter(test.some(IMAGES).batches(IMAGES))).images.float() / 255

@@ -99,13 +99,9 @@ def within(limits: Limits, difference: Share, same: int, images: int) -> bool:
 
 
 def _pixels(split: Split, most: int) -> Iterator[np.ndarray]:
-    """The first images as batches in [0, 1]."""
-    left = most
-    for batch in split.batches(BATCH):
-        if left <= 0:
-            return
-        yield (batch.images[:left].float() / 255).numpy()
-        left -= len(batch.images)
+    """At most so many images, spread evenly, as batches in [0, 1]: the first ones may all be of one class."""
+    for batch in split.some(most).batches(BATCH):
+        yield (batch.images.float() / 255).numpy()
 
 
 @dataclass(frozen=True)
