@@ -37,12 +37,13 @@ def pick(
     max_latency_ms: float | None = None,
     min_accuracy: float | None = None,
     cost: Cost = MACS,
+    limited: Cost | None = None,
 ) -> PointRecord:
     """One point of the front of those within the limits, by `efficient`, `equal`, `best`, `fastest` or `knee`.
 
     best is the most accurate, fastest the cheapest; `efficient`, `equal` and `knee` are described there. `baselines`
-    are the static networks, which `equal` compares with. A limit on MACs or latency is on that of the cost, and on the
-    mean where the cost is another.
+    are the static networks, which `equal` compares with. A limit on MACs or latency is on that of `limited`, else of
+    the cost, and on the mean where that is another.
     Raises ValueError that says what the nearest point offers when no point is within the limits.
     """
     if rule not in RULES:
@@ -55,12 +56,12 @@ def pick(
     if not front(known, (cost,)):
         raise ValueError("there is no point to pick from yet; wait for the first trial to finish")
     given = ((MACS, max_macs), (LATENCY, max_latency_ms))
-    limits = [(limited_cost(one, cost), most) for one, most in given if most is not None]
+    limits = [(limited_cost(one, limited or cost), most) for one, most in given if most is not None]
     if max_latency_ms is not None and not front(known, (LATENCY,)):
         raise ValueError(NO_LATENCY)
 
     def is_allowed(p: PointRecord) -> bool:
-        within = all(limited.of(p) <= most for limited, most in limits)
+        within = all(one.of(p) <= most for one, most in limits)
         return within and (min_accuracy is None or p.accuracy >= min_accuracy)
 
     allowed = front(filter(is_allowed, known), (cost,))

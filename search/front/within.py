@@ -74,6 +74,7 @@ def _picked(
         max_latency_ms=bounds.max_latency_ms,
         min_accuracy=bounds.min_accuracy,
         cost=_cost_of(rule, cost, seen[:members]),
+        limited=cost,
     )
     return next(p for p, own in zip(known, seen, strict=True) if own is found)
 
