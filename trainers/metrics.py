@@ -67,7 +67,7 @@ def packed_bits(right_N: Bools) -> bytes:
 
 def _lead(first: bytes, second: bytes, value: float, least: float) -> float:
     """Of shares of images; how many images there are, the first one's share tells."""
-    images = round(int.from_bytes(first).bit_count() / value)
+    images = round(int.from_bytes(first).bit_count() / value) if value > 0 else 8 * len(first)
     return lead_on_the_same(first, second, images, least)
 
 

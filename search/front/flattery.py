@@ -80,7 +80,7 @@ def _resampled(points: Sequence[PointRecord]) -> Iterable[list[PointRecord]]:
     """The points as they are on RESAMPLES draws of as many images, with replacement."""
     metric, draws = metric_of(points), np.random.default_rng(0)
     answers = [_answers(p, metric) for p in points]
-    images = len(answers[0].labels_N)
+    images = min(len(one.labels_N) for one in answers)
     for _ in range(RESAMPLES):
         rows_N = draws.integers(0, images, images)
         yield [_of(p, one, rows_N, metric) for p, one in zip(points, answers, strict=True)]
@@ -100,5 +100,8 @@ def _answers(p: OperatingPoint, metric: Metric) -> Answers:
         labels_N, answers_N = unpacked(stored)
         return Answers(answers_N[None], np.zeros((1, len(labels_N)), np.bool_), labels_N)
     right_N = np.unpackbits(np.frombuffer(stored, np.uint8)) == 1
-    right_N = right_N[: round(int(right_N.sum()) / p.accuracy)]
+    if (
+        p.accuracy > 0
+    ):  # else the bits that fill up the last byte stay, and are wrong as all others are
+        right_N = right_N[: round(int(right_N.sum()) / p.accuracy)]
     return Answers(right_N[None].astype(np.int64), right_N[None], np.ones(len(right_N), np.int64))

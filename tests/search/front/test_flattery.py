@@ -134,6 +134,20 @@ def test_points_from_before_answers_were_kept_are_compared_by_their_intervals() 
     assert expected(old, [old], [other], partial(_best)) is None
 
 
+def test_a_baseline_that_answers_nothing_rightly_is_a_point_as_others_are() -> None:
+    nothing = known(answers(0, images=1001), 1e6, kind=Kind.BASELINE, trial=9)
+    members = [known(answers(800, k, images=1001), 1e6 + k, trial=k) for k in range(3)]
+    for rule in ("best", "equal", "efficient"):
+
+        def again(some: Any, baselines: Any, rule: str = rule) -> PointRecord:
+            return pick(some, rule, baselines=baselines)
+
+        found = expected(members[0], members, [nothing], again)
+        assert found is not None
+        assert found.accuracy == pytest.approx(members[0].accuracy, abs=0.02)
+    assert not at_least(nothing, members[0], -0.01)
+
+
 def _best(members: Any, baselines: Any) -> PointRecord:
     return max(members, key=lambda p: p.accuracy)
 
