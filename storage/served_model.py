@@ -78,10 +78,10 @@ def images_in(given: Any) -> list[Any]:
         return images_in(next(iter(given.values())))
     if isinstance(given, bytes | str):
         return [given]
-    if isinstance(given, np.ndarray) and given.dtype == np.uint8 and given.ndim == 2:
-        return [given]
-    if isinstance(given, np.ndarray) and given.dtype == np.uint8 and given.ndim == 3:
-        return [given] if given.shape[2] == 3 else list(given)
+    if isinstance(given, np.ndarray) and given.dtype.kind in "iu":
+        given = _bytes(given)
+        if given.ndim == 2 or (given.ndim == 3 and given.shape[2] == 3):
+            return [given]
     return list(given)
 
 
@@ -91,8 +91,10 @@ def pixels_of(image: Any, description: dict[str, Any]) -> np.ndarray:
     shape = (task["channels"], task["height"], task["width"])
     if isinstance(image, list):  # as JSON has arrays
         image = np.array(image)
-        if image.shape != shape:
-            image = image.astype(np.uint8)
+    if isinstance(image, np.ndarray) and image.dtype.kind in "iu":
+        image = _bytes(image)
+        if image.shape == shape and image.max(initial=0) <= 1:  # prepared, all black or white
+            image = image.astype(np.float32)
     if isinstance(image, np.ndarray) and image.dtype.kind == "f":
         if image.shape != shape:
             raise ValueError(f"pixels of shape {image.shape}; the model takes {shape}, or uint8")
@@ -109,9 +111,23 @@ def pixels_of(image: Any, description: dict[str, Any]) -> np.ndarray:
     return np.ascontiguousarray(array)[None]
 
 
+def _bytes(pixels: np.ndarray) -> np.ndarray:
+    """Whole numbers as uint8; what was sent as JSON is int64. Raises ValueError for what no byte holds."""
+    if pixels.dtype == np.uint16:  # gray of 16 bits
+        return pixels
+    low, high = int(pixels.min(initial=0)), int(pixels.max(initial=0))
+    if low < 0 or high > 255:
+        raise ValueError(f"pixels are whole numbers from {low} to {high}: send them from 0 to 255")
+    return pixels.astype(np.uint8)
+
+
 def _opened(image: Any) -> Image.Image:
     if isinstance(image, np.ndarray):
-        return Image.fromarray(image)
+        try:
+            return Image.fromarray(image)
+        except TypeError:
+            what = f"pixels are {image.dtype} of shape {image.shape}"
+            raise ValueError(f"{what}: send uint8 of (H, W) or (H, W, 3)") from None
     if isinstance(image, str):
         text = image.partition(",")[2] if image.startswith("data:") else image
         try:
@@ -123,6 +139,8 @@ def _opened(image: Any) -> Image.Image:
 
 def _eight_bit(image: Image.Image, how: dict[str, Any]) -> Image.Image:
     """The image with 8 bits a channel and nothing transparent."""
+    if image.mode == "F":
+        raise ValueError("floating-point pixels: send 8 or 16 bits a channel")
     if image.mode.startswith("I"):  # gray, more than 8 bits
         bits = how["bits"]
         deep = np.asarray(image).clip(0, 2**bits - 1)

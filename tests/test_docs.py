@@ -300,6 +300,18 @@ def test_the_program_without_dynafront_prepares_images_as_training_does(
         np.testing.assert_array_equal(classifier.pixels(tmp_path / name)[0], ours)
 
 
+def test_the_program_without_dynafront_refuses_what_training_refuses(tmp_path: Path) -> None:
+    Image.fromarray(np.ones((20, 24), np.float32)).save(tmp_path / "image.tiff")
+    found: dict[str, Any] = {"__name__": "docs"}
+    program = next(block for _, block in python_blocks() if "class Classifier" in block)
+    exec(compile(program, "docs/export.md", "exec"), found)
+    classifier = found["Classifier"].__new__(found["Classifier"])
+    classifier.task = {"channels": 1, "height": 20, "width": 24}
+    classifier.preprocessing = {"resize": "crop", "bits": 16, "background": "white"}
+    with pytest.raises(ValueError, match="floating-point pixels"):
+        classifier.pixels(tmp_path / "image.tiff")
+
+
 def test_every_public_name_of_the_package_has_a_section() -> None:
     import dynafront
 

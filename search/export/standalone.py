@@ -35,6 +35,8 @@ class Classifier:
 
     def eight_bit(self, image):
         """The image with 8 bits a channel and nothing transparent."""
+        if image.mode == "F":
+            raise ValueError("floating-point pixels: save it with 8 or 16 bits a channel")
         if image.mode.startswith("I"):  # gray, more than 8 bits
             bits = self.preprocessing["bits"]
             deep = np.asarray(image).clip(0, 2**bits - 1)

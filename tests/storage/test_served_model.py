@@ -89,3 +89,31 @@ def test_base64_may_be_a_data_url_and_pixels_are_taken_as_they_are() -> None:
         pixels_of("no image!", described())
     with pytest.raises(ValueError, match=r"the model takes \(3, 20, 24\), or uint8"):
         pixels_of(np.zeros((8, 8), np.float32), described())
+
+
+def test_whole_numbers_are_bytes_as_json_has_them() -> None:
+    from storage.served_model import images_in, pixels_of
+
+    image = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    known = pixels_of(image, described())
+    for sent in (image.astype(np.int64), image[None].astype(np.int64), [image.tolist()]):
+        (one,) = images_in(sent)
+        np.testing.assert_array_equal(pixels_of(one, described()), known)
+    black = np.zeros((2, 3, 20, 24), np.int64)
+    assert [pixels_of(one, described()).max() for one in images_in(black)] == [0, 0]
+    for wrong in (image.astype(np.int64) + 1, image.astype(np.int64) - 1):
+        with pytest.raises(ValueError, match="send them from 0 to 255"):
+            images_in(wrong)
+        with pytest.raises(ValueError, match="send them from 0 to 255"):
+            pixels_of(wrong.tolist(), described())
+    with pytest.raises(ValueError, match=r"shape \(40, 30, 5\): send uint8 of"):
+        pixels_of(np.zeros((40, 30, 5), np.int64), described())
+
+
+def test_floating_point_pixels_of_a_file_are_refused_as_in_training() -> None:
+    from storage.served_model import pixels_of
+
+    file = io.BytesIO()
+    Image.fromarray(np.ones((20, 24), np.float32)).save(file, "tiff")
+    with pytest.raises(ValueError, match="floating-point pixels"):
+        pixels_of(file.getvalue(), described())
