@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +90,10 @@ def open_folder(folder: Path, part: Part) -> FileImages:
         raise ValueError(
             f"folder:{folder}: no class folders in {within}: put images in {within}/CLASS/"
         )
+    if strange := [name for name in classes if not _is_text(name)]:
+        raise ValueError(
+            f"folder:{folder}: the name of class folder {os.fsencode(strange[0])!r} in {within} is not UTF-8: rename it"
+        )
     found, others = [], Counter[str]()
     for name in classes:
         files, rest = image_files(within / name)
@@ -111,6 +116,15 @@ def _folders(folder: Path) -> list[Path]:
     """The folders in it that a person made, sorted by name."""
     below = [entry for entry in folder.iterdir() if entry.is_dir() and not left_behind(entry.name)]
     return sorted(below, key=lambda entry: entry.name)
+
+
+def _is_text(name: str) -> bool:
+    """Whether a card and a table can say the name; Python keeps bytes of others as what no encoding has."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _empty(folder: Path, of_class: Path, others: Counter[str]) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import struct
+import sys
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -94,6 +96,18 @@ def test_test_images_without_class_folders_are_not_used_and_a_line_says_so(tmp_p
     fill(tmp_path / "test")
     assert "test/ has no class folders, so nothing tells" in load(spec).notes[0]
     assert len(test_split(spec)) == 8
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_a_class_whose_name_is_not_utf_8_is_named_before_anything_is_trained(
+    tmp_path: Path,
+) -> None:
+    spec = folder_of(tmp_path, "train", "test")
+    fill(tmp_path / "train" / os.fsdecode(b"caf\xe9"))
+    with pytest.raises(
+        ValueError, match=r"class folder b'caf\\xe9' in .*train is not UTF-8: rename"
+    ):
+        load(spec)
 
 
 def test_valid_and_invalid_are_classes(tmp_path: Path) -> None:
