@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from search.front.formats import as_csv, as_json
 from search.front.pareto import front, hypervolume, hypervolume_history
 from search.front.pick import pick
-from search.front.within import Bounds, picked
 from search.objectives import MACS_P95, PARAMETERS, Reference, macs_number, macs_text
 from storage.records import PointRecord
 from tests.points import point
@@ -245,16 +244,6 @@ def test_a_limit_on_macs_is_one_on_macs_where_parameters_are_the_cost():
         ValueError, match=r"^no point costs <= 1\.00 M MACs; the cheapest has .* at 10\.0 M MACs"
     ):
         pick([small, fast], max_macs=1e6, cost=PARAMETERS)
-
-
-def test_the_fastest_point_keeps_a_limit_on_what_the_study_minimises():
-    """Its order is by latency, but a limit on MACs is on their 95th percentile still."""
-    uneven = point(0.9, 1e6, 1, macs_p95=5e6, extra={"latency_mean": 1.0})
-    even = point(0.91, 1.2e6, 2, macs_p95=2e6, extra={"latency_mean": 2.0})
-    slow = point(0.92, 1e6, 3, macs_p95=2e6, extra={"latency_mean": 3.0})
-    points = [uneven, even, slow]
-    assert picked("fastest", Bounds(), points, [], MACS_P95).trial == 1
-    assert picked("fastest", Bounds(max_macs=3e6), points, [], MACS_P95).trial == 2
 
 
 def test_an_offer_never_looks_as_if_it_met_the_limit():
