@@ -27,9 +27,8 @@ def picture(image: Any) -> Image.Image:
     upright = ImageOps.exif_transpose(found)
     if upright.mode == "F":
         raise ValueError("floating-point pixels in a PIL image: give 8 or 16 bits a channel")
-    if upright.mode.startswith(
-        "I"
-    ):  # gray of 16 or 32 bits, in any order of bytes; Pillow would clip it to 8
+    # gray of 16 or 32 bits, in any order of bytes; Pillow would clip it to 8
+    if upright.mode.startswith("I"):
         return Image.fromarray(np.asarray(upright).clip(0, DEEPEST).astype(np.uint16))
     return upright if upright.mode in PNG_MODES else upright.convert("RGB")
 

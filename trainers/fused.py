@@ -76,9 +76,8 @@ class Fused:
         if (stack := self._stacks.pop(member.kind, None)) is not None:
             try:
                 stack.release()
-            except (
-                RuntimeError
-            ) as error:  # no memory, or a broken GPU: weights are what they were, in the old stack
+            # no memory, or a broken GPU: weights are what they were, in the old stack
+            except RuntimeError as error:
                 logger.warning("networks that trained as one keep their common weights: %s", error)
 
     def trained(self, training: Training, epoch: int) -> tuple[EpochSums, float]:

@@ -62,9 +62,7 @@ def latencies_ms(
         for repeat in range(warm_up + repeats):
             late = time.perf_counter() - begun > seconds
             enough = FEWEST if late else max(FEWEST, len(inputs))
-            if len(taken[0]) >= enough and (
-                late or all(_is_known(times, of_input) for times in taken)
-            ):
+            if len(taken[0]) >= enough and (late or all(map(_is_known, taken))):
                 break
             batch = inputs[repeat % len(inputs)]
             kept = late or repeat >= warm_up
@@ -88,16 +86,20 @@ def _milliseconds(
     return 1000 * (clock() - start)
 
 
-def _is_known(times: Sequence[float], of_input: Sequence[int]) -> bool:
+def _is_known(times: Sequence[float]) -> bool:
     """Whether the median of all runs lies within SURE of that of these, with 95 % confidence, were they normal."""
-    one = _summary(times, of_input)
-    deviation = (one.high - one.low) / 1.35
+    low, median, high = _quarters(times)
+    deviation = (high - low) / 1.35
     error = 1.25 * deviation / math.sqrt(len(times))
-    return 1.96 * error <= SURE * one.median
+    return 1.96 * error <= SURE * median
+
+
+def _quarters(times: Sequence[float]) -> list[float]:
+    return statistics.quantiles(times, n=4, method="inclusive")
 
 
 def _summary(times: Sequence[float], of_input: Sequence[int]) -> Latency:
-    low, median, high = statistics.quantiles(times, n=4, method="inclusive")
+    low, median, high = _quarters(times)
     runs: dict[int, list[float]] = {}
     for which, spent in zip(of_input, times, strict=True):
         runs.setdefault(which, []).append(spent)

@@ -100,8 +100,7 @@ def _answers(p: OperatingPoint, metric: Metric) -> Answers:
         labels_N, answers_N = unpacked(stored)
         return Answers(answers_N[None], np.zeros((1, len(labels_N)), np.bool_), labels_N)
     right_N = np.unpackbits(np.frombuffer(stored, np.uint8)) == 1
-    if (
-        p.accuracy > 0
-    ):  # else the bits that fill up the last byte stay, and are wrong as all others are
+    # with none right, the bits that fill up the last byte stay, and are wrong as all others are
+    if p.accuracy > 0:
         right_N = right_N[: round(int(right_N.sum()) / p.accuracy)]
     return Answers(right_N[None].astype(np.int64), right_N[None], np.ones(len(right_N), np.int64))

@@ -16,7 +16,7 @@ from functools import lru_cache
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -101,14 +101,8 @@ class Probe:
         if device == "cpu":
             return cpu_name()
         for _ in range(TRIES):
-            try:
-                self._send(device)
-                assert self._pipe is not None
-                if self._pipe.poll(PATIENCE):
-                    return str(self._pipe.recv())
-            except (EOFError, OSError) as error:
-                logger.warning("the process that measures is gone: %r", error)
-            self.close()
+            if (name := self._answer(device)) is not None:
+                return str(name)
         raise HopelessError(
             f"the process that measures networks on {device} ends, or does not answer: does the GPU work? "
             "Search again to go on"
@@ -132,16 +126,8 @@ class Probe:
 
     def gpu_peak(self, job: Job) -> int | None:
         """Bytes that the tensors of the job's training take of a GPU at most; None where it did not end well."""
-        try:
-            self._send(job)
-            assert self._pipe is not None
-            if self._pipe.poll(PATIENCE):
-                found: int | None = self._pipe.recv()
-                return found
-        except (EOFError, OSError):
-            pass
-        self.close()
-        return None
+        found: int | None = self._answer(job)
+        return found
 
     def start(self) -> None:
         """Start the process now, so that it is ready when it is needed."""
@@ -162,6 +148,18 @@ class Probe:
         if self._pipe is not None:
             self._pipe.close()
         self._process = self._pipe = None
+
+    def _answer(self, message: object) -> Any:
+        """What the process says to it; None, and the next one is asked in its place, where it is gone or silent."""
+        try:
+            self._send(message)
+            assert self._pipe is not None
+            if self._pipe.poll(PATIENCE):
+                return self._pipe.recv()
+        except (EOFError, OSError) as error:
+            logger.warning("the process that measures is gone: %r", error)
+        self.close()
+        return None
 
     def _send(self, message: object) -> None:
         self.start()

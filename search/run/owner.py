@@ -64,8 +64,8 @@ class Owner:
             os.kill(int(self.pid), 0)
         except ProcessLookupError:
             return True
-        except PermissionError:
-            return False
+        except PermissionError:  # it is another user's
+            pass
         return False
 
 

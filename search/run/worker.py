@@ -6,6 +6,7 @@ import logging
 import time
 import traceback
 from collections.abc import Generator, Hashable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from storage.records import OperatingPoint, training_text
 from trainers.data.splits import ImageData, Split
 from trainers.epoch_sums import DivergedError
 from trainers.execution import Execution
-from trainers.fit import EpochResult, net_tensors, rounds
+from trainers.fit import EpochResult, net_tensors, rounds, trained_alone
 from trainers.fused import Fused, FusedError
 from trainers.initial_weights import initial_state, start_from
 from trainers.latency import torch_threads
@@ -148,16 +149,13 @@ def _epochs(
     waits: bool,
 ) -> Iterator[EpochResult | Waits]:
     """What its epochs give, and before each that it waits, where others train in this process too."""
-    if fused is None:
-        for one in rounds(training, slot=slot, metric=metric):
+    alone = nullcontext(trained_alone)
+    with alone if fused is None else fused.joined(training, likeness) as trained:
+        for one in rounds(training, slot=slot, metric=metric, trained=trained):
             if one is not None:
                 yield one
             elif waits:
                 yield Waits()
-        return
-    with fused.joined(training, likeness) as trained:
-        for one in rounds(training, slot=slot, metric=metric, trained=trained):
-            yield Waits() if one is None else one
 
 
 def _long_before_training(net: DynamicNet) -> Iterator[Doing]:

@@ -11,15 +11,13 @@ from typing import Any, cast
 from zipfile import ZIP_DEFLATED, ZipFile
 
 from search.export.card import beside_rows, metric_of_report
-from search.export.extras import OPTIONAL
-from search.export.folder import CARD, MODEL, ONNX, PICTURES, WEIGHTS
+from search.export.folder import CARD, MODEL, ONNX, OWN, PICTURES
 from storage.places import place, place_text
 from storage.records import ExportRecord
 from storage.settings import Settings
 from storage.store import Store
 from storage.urls import without_password
 
-FILES = (MODEL, WEIGHTS, ONNX, *OPTIONAL, CARD)
 ONNX_PROGRAM = """\
 import numpy, onnxruntime
 
@@ -104,7 +102,7 @@ class Exported:
         if not folder.is_relative_to(self.folder.resolve()):
             return []
         pictures = sorted((folder / PICTURES).glob("*.*"))
-        names = [*FILES, *(str(one.relative_to(folder)) for one in pictures)]
+        names = [*OWN, *(str(one.relative_to(folder)) for one in pictures)]
         return [name for name in names if _is_own(folder / name)]
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from search.service.jobs import LOG, STOPPED, JobQueue, command_line, held
+from search.service.jobs import LOG, STOPPED, JobQueue, command_line, held, written_folder
 from storage.errors import StorageError
 from storage.mlflow_server import SETTINGS_VARIABLE
 from storage.places import stored_place
@@ -122,9 +122,10 @@ def _complaint(folder: Path, code: int) -> str:
 
 def _result(store: Store, job: JobRecord, folder: Path, settings: Settings) -> dict[str, Any]:
     """What came out, as far as a page asks for it."""
-    if job.kind in ("export", "register"):
-        out = Path(job.arguments[job.arguments.index("--out") + 1])
-        where = stored_place(out, settings.folder)  # another point may be exported at the same time
+    if (out := written_folder(job)) is not None:
+        where = stored_place(
+            Path(out), settings.folder
+        )  # another point may be exported at the same time
         return {"export": max(one.id for one in store.exports(job.study) if one.folder == where)}
     if job.kind == "check":
         return dict(json.loads((folder / ANSWER).read_text(encoding="utf-8")))

@@ -99,11 +99,11 @@ class JobQueue:
     def start_waiting(self) -> None:
         """Start waiting jobs of this machine, in order, as many as may run at once, and one that writes a folder."""
         jobs = self.store.jobs.open_jobs()
-        written = {_folder(job) for job in jobs if job.state is JobState.RUNNING}
+        written = {written_folder(job) for job in jobs if job.state is JobState.RUNNING}
         for job in jobs:
             if job.state is not JobState.QUEUED or job.host != self.host:
                 continue
-            if (folder := _folder(job)) is not None and folder in written:
+            if (folder := written_folder(job)) is not None and folder in written:
                 continue
             searches = job.kind in SEARCHES
             kinds = SEARCHES if searches else OTHERS
@@ -181,7 +181,7 @@ class JobQueue:
         self.store.jobs.finish(job.id, JobState.FAILED, error=error)
 
 
-def _folder(job: JobRecord) -> str | None:
+def written_folder(job: JobRecord) -> str | None:
     """Where the job writes a model, if it does."""
     if job.kind not in ("export", "register"):
         return None
